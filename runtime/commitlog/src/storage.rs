@@ -1,0 +1,75 @@
+//! The seam between the log and the disk. Everything the log does to files goes through these two
+//! traits, so that a test can lose unsynced bytes, tear writes, fill the disk or fail the n-th call.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Must exist; reads only.
+    Read,
+    /// Must exist; reads and writes through the page cache.
+    Write,
+    /// Created if absent; reads and writes through the page cache.
+    Create,
+    /// Must exist; `O_DIRECT | O_DSYNC`: a write that returned is durable. Buffers, positions and lengths
+    /// are multiples of [`DIRECT_ALIGN`].
+    DirectSync,
+}
+
+/// Alignment that [`OpenMode::DirectSync`] asks of memory, positions and lengths, in bytes.
+pub const DIRECT_ALIGN: usize = 4096;
+
+/// A place that keeps files. Paths are absolute.
+pub trait Storage: Send + Sync {
+    /// Opens a file. `DirectSync` answers `ErrorKind::Unsupported` where the file system has no direct I/O.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Creates a directory and its missing parents. Not durable before [`Storage::sync_dir`] of each parent.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory, sorted by name, whole paths.
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    /// True if the path is there.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Atomic rename. Durable after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Durable after `sync_dir`.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and all below it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in this directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that can still be written below this path.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file. All calls are positional, so one handle serves a writer and many readers.
+pub trait File: Send + Sync {
+    /// Reads up to `buf.len()` bytes at `position`; 0 means end of file.
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all of `buf` at `position`, or fails: an unknown prefix may then be there.
+    fn write_all_at(&self, buf: &[u8], position: u64) -> io::Result<()>;
+    /// fdatasync.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Starts and waits for write-back of a range. Not a durability promise: it only spreads the work of a later `sync_data`.
+    fn write_back(&self, position: u64, len: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or extends with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The descriptor to `sendfile` from, where there is one.
+    fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+/// Fills `buf` from `position`, or fails with `UnexpectedEof`.
+pub fn read_exact_at(file: &dyn File, buf: &mut [u8], position: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], position + done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => done += n,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The `pelton` binary: parse, run, exit.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+fn main() {}
