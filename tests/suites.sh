@@ -1,0 +1,53 @@
+# The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
+# shellcheck shell=bash
+
+NORMAL_SUITES=(rust plugins e2e examples clients librdkafka kill powercut)
+LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
+
+lint() {
+  cargo fmt --all --check
+  # The product's own profile, so that librdkafka is built once; RocksDB only ever in the test profile.
+  cargo clippy --locked "${LIBRARIES[@]}" --all-targets -- -D warnings
+  cargo clippy --locked --release -p pelton -p pelton-tests -p pelton-benches --all-targets -- -D warnings
+  cargo clippy --locked -p pelton-sdk -- -D warnings
+}
+
+suite_rust() {
+  cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk
+  cargo test --locked --release -p pelton
+}
+
+suite_plugins() { plugins/test.sh; }
+suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e; }
+suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d"; done; }
+suite_clients() { setup_test; tests/run_clients.sh; }
+suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }
+suite_kill() { PELTON_KILLS=${PELTON_KILLS:-50} cargo test --locked --release -p pelton-tests --test kill -- --nocapture; }
+suite_powercut() {
+  local cuts=100; [ "${LONG:-0}" = 1 ] && cuts=5000
+  PELTON_CUTS=${PELTON_CUTS:-$cuts} cargo test --locked --release -p pelton-tests --test powercut -- --nocapture
+}
+
+run_suites() {
+  local wanted=() report=() failed=0 s start
+  for s in "$@"; do
+    case $s in
+      --long) export LONG=1 ;;
+      -*) die "unknown option $s" ;;
+      *) declare -F "suite_$s" >/dev/null || die "unknown suite $s: one of ${NORMAL_SUITES[*]}"; wanted+=("$s") ;;
+    esac
+  done
+  [ ${#wanted[@]} -eq 0 ] && wanted=("${NORMAL_SUITES[@]}")
+  PELTON_BIN=$(build | tail -n 1); export PELTON_BIN
+  for s in "${wanted[@]}"; do
+    say "==== $s"
+    start=$SECONDS
+    # A sub-shell with -e of its own: `if suite` would switch errexit off inside it.
+    set +e; (set -e; "suite_$s"); local status=$?; set -e
+    if [ $status -eq 0 ]; then status=ok; else status=FAILED; failed=$((failed + 1)); fi
+    report+=("$(printf '%-12s %-7s %6.1f min' "$s" "$status" "$(awk "BEGIN{print ($SECONDS-$start)/60}")")")
+  done
+  say ""; printf '%s\n' "${report[@]}"
+  printf '%d passed, %d failed\n' $((${#wanted[@]} - failed)) "$failed"
+  [ "$failed" -eq 0 ]
+}
