@@ -1,0 +1,124 @@
+"""What the Python client programs share: the records, the names, and the lines they print.
+
+A program prints one line per scenario: `ok NAME DETAIL`, `FAIL NAME DETAIL` or `skip NAME REASON`,
+and exits with 1 when a scenario failed.
+"""
+import contextlib
+import os
+import pathlib
+import sys
+import time
+import traceback
+import urllib.parse
+import uuid
+from collections import namedtuple
+
+HERE = pathlib.Path(__file__).parent
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+ACKS = [("0", 0), ("1", 1), ("all", -1)]
+ORDERED = 500  # records of the idempotent scenario
+WAIT = 30.0  # seconds that a scenario may wait for something that must come
+NO_RETENTION = {"retention.ms": "-1"}  # the records' timestamps lie years back
+
+Record = namedtuple("Record", "timestamp key value headers")
+
+
+def _bytes(text):
+    return None if text == "-" else urllib.parse.unquote_to_bytes(text)
+
+
+def _record(line):
+    timestamp, key, value, repeat, *headers = line.rstrip("\n").split("\t")
+    value = _bytes(value)
+    headers = [h.split("=", 1) for h in headers]
+    return Record(int(timestamp), _bytes(key), value and value * int(repeat),
+                  [(_bytes(name).decode(), _bytes(v)) for name, v in headers])
+
+
+RECORDS = [_record(line) for line in open(HERE / "records.tsv", encoding="ascii")
+           if not line.startswith("#")]
+
+
+def timestamps(records):
+    """Timestamps to look up, and the first offset whose timestamp is not smaller (None: there is none)."""
+    return {t: next((i for i, r in enumerate(records) if r.timestamp >= t), None)
+            for r in records for t in (r.timestamp - 1, r.timestamp, r.timestamp + 1)}
+
+
+def produce_cases():
+    """(scenario name, codec, acks, partition of the produce topic): partition = 3 * codec + acks."""
+    for c, codec in enumerate(CODECS):
+        for a, (name, acks) in enumerate(ACKS):
+            yield f"produce-{codec}-{name}", codec, acks, 3 * c + a
+
+
+def equal(actual, expected, what="value"):
+    if actual != expected:
+        raise AssertionError(f"{what}: got {str(actual)[:300]}, expected {str(expected)[:300]}")
+
+
+def check_records(got, expected, first=0):
+    """`got`: list of (offset, Record)."""
+    equal([o for o, _ in got], list(range(first, first + len(expected))), "offsets")
+    for (offset, record), want in zip(got, expected):
+        for field in Record._fields:
+            equal(getattr(record, field), getattr(want, field), f"{field} at offset {offset}")
+    return f"{len(got)} records"
+
+
+def check_ordered(got, first=0):
+    """`got`: list of (offset, value) of the idempotent scenario."""
+    equal(got, [(i, b"ordered %d" % i) for i in range(first, ORDERED)], "records")
+    return f"{len(got)} records in order"
+
+
+def until(what, attempt, wait=WAIT):
+    """Calls `attempt` until it returns something true."""
+    end = time.monotonic() + wait
+    while True:
+        result = attempt()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(f"no {what} within {wait} s")
+        time.sleep(0.02)
+
+
+class Suite:
+    def __init__(self, client, version):
+        self.bootstrap = sys.argv[1] if len(sys.argv) > 1 else os.environ["BOOTSTRAP_SERVERS"]
+        self.prefix = f"{client}-{uuid.uuid4().hex[:8]}"
+        self.failed = 0
+        print(f"# {client} {version} on {self.bootstrap}, names start with {self.prefix}", flush=True)
+
+    def name(self, what):
+        return f"{self.prefix}-{what}"
+
+    def report(self, state, name, detail=""):
+        self.failed += state == "FAIL"
+        print(state, name, " ".join(str(detail or "").split())[:400], flush=True)
+
+    def run(self, name, scenario, *args):
+        with self._scenario(name) as outcome:
+            outcome.append(scenario(*args))
+
+    async def run_async(self, name, scenario):
+        with self._scenario(name) as outcome:
+            outcome.append(await scenario)
+
+    @contextlib.contextmanager
+    def _scenario(self, name):
+        start, outcome = time.monotonic(), []
+        try:
+            yield outcome
+        except Exception as error:  # a scenario that fails must not hide the next one
+            program = [f for f in traceback.extract_tb(error.__traceback__) if pathlib.Path(f.filename).parent == HERE]
+            self.report("FAIL", name, f"{type(error).__name__}: {error} (at {program[-1].name}:{program[-1].lineno})")
+        else:
+            self.report("ok", name, f"{outcome[0] or ''} {time.monotonic() - start:.2f}s")
+
+    def skip(self, name, reason):
+        self.report("skip", name, reason)
+
+    def done(self):
+        sys.exit(1 if self.failed else 0)
