@@ -34,7 +34,7 @@ async def raised(code, call):
 async def until(what, attempt):
     end = time.monotonic() + common.WAIT
     while not (result := await attempt()):
-        equal(time.monotonic() < end, True, f"{what} within {common.WAIT} s")
+        equal(time.monotonic() < end, True, f"{what()} within {common.WAIT} s")
         await asyncio.sleep(0.02)
     return result
 
@@ -100,7 +100,7 @@ async def produce(codec, acks, partition):
     async def complete():
         got = await read(PRODUCE, partition)
         return len(got) >= len(RECORDS) and got
-    return check_records(await until("all records", complete), RECORDS)
+    return check_records(await until(lambda: "all records", complete), RECORDS)
 
 
 async def idempotent():
@@ -172,7 +172,8 @@ async def group(admin, name, assignor):
             owned = [m.owned for m in members if not m.stopping]
             return (sorted(map(len, owned)) == sorted(counts) and set().union(*owned) == set(range(4))
                     and sorted(v for m in members for v in m.got if v.startswith(name + " ")) == sorted(sent))
-        await until(f"assignment {counts} with {len(sent)} records read once", ready)
+        await until(lambda: f"assignment {counts} with {len(sent)} records read once (owned {[m.owned for m in members]}, "
+                            f"read {[len(m.got) for m in members]})", ready)
 
     try:
         await produced(1)
@@ -242,7 +243,7 @@ async def create_partitions(admin):
 
     async def grown():
         return len((await admin.describe_topics([GROUP]))[0]["partitions"]) == 6
-    await until("6 partitions", grown)
+    await until(lambda: "6 partitions", grown)
     equal(await produce_all(GROUP, 5, RECORDS[:1]), [0], "offset")
     await raised("InvalidPartitionsError", admin.create_partitions({GROUP: NewPartitions(5)}))
 
@@ -265,7 +266,7 @@ async def delete_topic(admin):
 
     async def gone():
         return GONE not in await admin.list_topics()
-    await until("topic deleted", gone)
+    await until(lambda: "topic deleted", gone)
     equal([e[1] for e in (await admin.delete_topics([GONE])).topic_error_codes], [3], "UNKNOWN_TOPIC_OR_PARTITION")
 
 

@@ -80,7 +80,7 @@ def until(what, attempt, wait=WAIT):
         if result:
             return result
         if time.monotonic() > end:
-            raise AssertionError(f"no {what} within {wait} s")
+            raise AssertionError(f"no {what() if callable(what) else what} within {wait} s")
         time.sleep(0.02)
 
 

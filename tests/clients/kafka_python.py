@@ -171,7 +171,8 @@ def group(name, assignor):
             owned = [m.owned for m in members if not m.stopping]
             return (sorted(map(len, owned)) == sorted(counts) and set().union(*owned) == set(range(4))
                     and sorted(v for m in members for v in m.got if v.startswith(name + " ")) == sorted(sent))
-        until(f"assignment {counts} with {len(sent)} records read once", ready)
+        until(lambda: f"assignment {counts} with {len(sent)} records read once (owned {[m.owned for m in members]}, "
+                      f"read {[len(m.got) for m in members]})", ready)
 
     try:
         produced(1)
