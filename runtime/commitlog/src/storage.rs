@@ -1,6 +1,12 @@
 //! The seam between the log and the disk. Everything the log does to files goes through these two
 //! traits, so that a test can lose unsynced bytes, tear writes, fill the disk or fail the n-th call.
 
+pub mod disk;
+pub mod sim;
+
+pub use disk::DiskStorage;
+pub use sim::SimStorage;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

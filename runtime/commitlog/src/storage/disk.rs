@@ -1,0 +1,196 @@
+//! The real disk: plain system calls through the page cache, and `O_DIRECT | O_DSYNC` for the journal.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::{File, OpenMode, Storage};
+
+/// Files of the operating system. Stateless, so one value serves every log directory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskStorage;
+
+impl Storage for DiskStorage {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create(true).truncate(false);
+            }
+            OpenMode::DirectSync => {
+                let flags = OFlags::DIRECT | OFlags::DSYNC;
+                options.write(true).custom_flags(flags.bits().cast_signed());
+            }
+        }
+        match options.open(path) {
+            Ok(file) => Ok(Arc::new(DiskFile { file })),
+            // tmpfs and some overlays refuse O_DIRECT at open with EINVAL.
+            Err(error) if mode == OpenMode::DirectSync && error.kind() == io::ErrorKind::InvalidInput => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut entries = fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+struct DiskFile {
+    file: fs::File,
+}
+
+impl File for DiskFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(buf, position) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn write_all_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, position)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write_back(&self, position: u64, len: u64) -> io::Result<()> {
+        sync_file_range(&self.file, position, len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
+    }
+}
+
+/// Writes back a range and waits for it. No safe wrapper for this call exists in the libraries we use.
+#[cfg(target_os = "linux")]
+fn sync_file_range(file: &fs::File, position: u64, len: u64) -> io::Result<()> {
+    let out_of_range = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let position = i64::try_from(position).map_err(out_of_range)?;
+    let len = i64::try_from(len).map_err(out_of_range)?;
+    let flags =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the call takes integers only, touches no memory of ours, and the descriptor is open for as
+    // long as `file` is borrowed.
+    #[expect(unsafe_code, reason = "sync_file_range has no safe wrapper")]
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), position, len, flags) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Other systems have no such call: the `sync_data` that follows does all the work at once.
+#[cfg(not(target_os = "linux"))]
+fn sync_file_range(_file: &fs::File, _position: u64, _len: u64) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{DIRECT_ALIGN, read_exact_at};
+
+    #[test]
+    fn files_are_written_cut_renamed_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = DiskStorage;
+        let sub = dir.path().join("a/b");
+        storage.create_dir_all(&sub).unwrap();
+        let path = sub.join("one");
+        assert_eq!(storage.open(&path, OpenMode::Read).err().unwrap().kind(), io::ErrorKind::NotFound);
+        let file = storage.open(&path, OpenMode::Create).unwrap();
+        file.write_all_at(b"hello", 3).unwrap();
+        file.write_back(0, 8).unwrap();
+        file.sync_data().unwrap();
+        storage.sync_dir(&sub).unwrap();
+        let mut buf = [9; 8];
+        read_exact_at(&*file, &mut buf, 0).unwrap();
+        assert_eq!(&buf, b"\0\0\0hello");
+        // Opening to create again keeps what is there.
+        assert_eq!(storage.open(&path, OpenMode::Create).unwrap().len().unwrap(), 8);
+        file.set_len(4).unwrap();
+        assert_eq!(file.len().unwrap(), 4);
+        assert_eq!(file.read_at(&mut buf, 4).unwrap(), 0);
+        let moved = sub.join("two");
+        storage.rename(&path, &moved).unwrap();
+        assert_eq!(storage.list(&sub).unwrap(), [moved.clone()]);
+        assert!(!storage.exists(&path).unwrap());
+        storage.remove_file(&moved).unwrap();
+        storage.remove_dir_all(&sub).unwrap();
+        assert!(!storage.exists(&sub).unwrap());
+        assert!(storage.free_bytes(dir.path()).unwrap() > 0);
+        assert!(file.fd().is_some());
+    }
+
+    #[test]
+    fn direct_writes_work_or_are_refused_as_unsupported() {
+        #[repr(align(4096))]
+        struct Aligned([u8; DIRECT_ALIGN]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        DiskStorage.open(&path, OpenMode::Create).unwrap().write_all_at(&[0; DIRECT_ALIGN * 2], 0).unwrap();
+        match DiskStorage.open(&path, OpenMode::DirectSync) {
+            Ok(file) => {
+                let page = Aligned([7; DIRECT_ALIGN]);
+                file.write_all_at(&page.0, DIRECT_ALIGN as u64).unwrap();
+                let mut back = Aligned([0; DIRECT_ALIGN]);
+                read_exact_at(&*file, &mut back.0, DIRECT_ALIGN as u64).unwrap();
+                assert_eq!(back.0, [7; DIRECT_ALIGN]);
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+        }
+    }
+}
