@@ -1,1 +1,3 @@
-//! Placeholder, replaced by the first real module.
+//! The bytes that Kafka defines: requests and responses, record batches, compression.
+
+pub mod record;

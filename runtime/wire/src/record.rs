@@ -1,0 +1,44 @@
+//! Record batches, version 2: the unit in which records travel and are stored.
+//!
+//! Everything here works on borrowed bytes and returns typed errors. A batch is stored as it came, so reading one
+//! never builds an owned copy of its records: [`BatchView`] borrows the batch, [`Records`] borrows either the
+//! batch or the buffer that it was decompressed into. It refuses to do I/O, to read a clock, and to handle the
+//! message sets of magic 0 and 1, which Kafka 4 no longer accepts either.
+//!
+//! Three rules hold throughout: nothing is allocated from a count that a peer sent, decompression always has a
+//! bound ([`DecompressLimit`]), and no input makes a function here panic.
+
+pub mod columns;
+pub mod compression;
+
+mod builder;
+mod control;
+mod edit;
+mod fuzz;
+mod header;
+mod records;
+mod search;
+mod sequence;
+mod validate;
+mod varint;
+mod view;
+
+pub use builder::{BatchBuilder, BatchOptions, BuildError, MAX_BATCH_BYTES, recompress, rewrite_offsets};
+pub use columns::{Columns, ColumnsError, NULL_LENGTH, Select};
+pub use compression::{Codec, DecompressError, DecompressLimit};
+pub use control::{ControlError, ControlRecord, ControlType, EndTransactionMarker, end_transaction_batch};
+pub use edit::BatchMut;
+#[doc(hidden)]
+pub use fuzz::fuzz_batch;
+pub use header::{
+    BatchError, BatchHeader, HEADER_BYTES, MAGIC, NO_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
+    NO_SEQUENCE, NO_TIMESTAMP, TimestampType, UnknownCodec,
+};
+pub use records::{Header, Headers, Record, RecordError, RecordFault, Records};
+pub use search::{TimestampedOffset, first_at_or_after, offset_of_max_timestamp};
+pub use sequence::{next_sequence, sequence_add};
+pub use validate::{
+    AppendRefusal, AppendRules, MAX_RECORD_ERRORS, RecordProblem, RecordProblemKind, Validated,
+    validate_for_append,
+};
+pub use view::{BatchView, Batches, batches};
