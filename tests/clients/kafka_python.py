@@ -14,7 +14,8 @@ import common
 from common import Record, Suite, check_ordered, check_records, equal, until
 
 suite = Suite("kafka-python", kafka.__version__)
-BASE = {"bootstrap_servers": suite.bootstrap, "request_timeout_ms": 10000}
+# The short metadata age: now and then the client forgets to refresh its metadata when it subscribes.
+BASE = {"bootstrap_servers": suite.bootstrap, "request_timeout_ms": 10000, "metadata_max_age_ms": 1000}
 admin = KafkaAdminClient(**BASE)
 PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE = map(suite.name, ["produce", "order", "time", "group", "compact", "gone"])
 COMMITTED = suite.name("committed")
