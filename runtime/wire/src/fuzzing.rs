@@ -1,0 +1,1 @@
+//! What a fuzzer drives: every API, version and direction of the codec.

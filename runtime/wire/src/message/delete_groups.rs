@@ -1,0 +1,24 @@
+//! DeleteGroups (key 42): deletes groups that have no members.
+
+use crate::error_code::ErrorCode;
+
+messages! {
+    api DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse;
+
+    /// The groups.
+    pub struct DeleteGroupsRequest {
+        groups_names: Vec<String>,
+    }
+
+    /// What became of each.
+    pub struct DeleteGroupsResponse {
+        throttle_time_ms: i32,
+        results: Vec<DeletableGroupResult>,
+    }
+
+    /// What became of one group.
+    pub struct DeletableGroupResult {
+        group_id: String,
+        error_code: ErrorCode,
+    }
+}
