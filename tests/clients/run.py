@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Runs the client programs against one broker and prints a table; any failed scenario fails the run.
+
+By default it starts $PELTON_BIN on a temporary data directory. `--against HOST:PORT` takes a broker that runs already,
+with `--logs DIR` for the directory of its partitions (tests/oracle.sh gives both for Apache Kafka). Names of clients
+select some of them.
+"""
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = pathlib.Path(os.environ.get("PELTON_CACHE") or
+                     pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pelton") / "clients"
+RECORDS = HERE / "records.tsv"
+PYTHON = CACHE / "python/bin/python"
+CLIENTS = {
+    "kcat": ["python3", HERE / "kcat.py"],
+    "confluent-kafka": [PYTHON, HERE / "confluent.py"],
+    "aiokafka": [PYTHON, HERE / "aio.py"],
+    "kafka-python": [PYTHON, HERE / "kafka_python.py"],
+    "kafkajs": ["node", HERE / "kafkajs/main.js"],
+    "java": ["java", "-Xmx512m", "-cp", f"{CACHE}/java/classes:{CACHE}/java/libs/*", "Clients"],
+    "franz-go": [CACHE / "franz/franz"],
+}
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+CLIENT_TIMEOUT = 240  # seconds; each takes less than 20 against a healthy broker
+READY_TIMEOUT = 30  # seconds
+
+
+class Broker:
+    """pelton on a temporary data directory, its output in a file."""
+
+    def __init__(self, binary):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pelton-clients-"))
+        self.logs = self.dir / "data/topics"
+        self.log = open(self.dir / "broker.log", "wb")
+        config = HERE.parent / "broker.toml"
+        self.p = subprocess.Popen([binary, "serve", "--config", config, "--data-dir", self.dir / "data", "--listen", "127.0.0.1:0",
+                                   "--http", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=self.log)
+        ready = self.ready_line()
+        self.address = re.search(r"127\.0\.0\.1:\d+", ready)[0]
+        threading.Thread(target=lambda: shutil.copyfileobj(self.p.stdout, self.log), daemon=True).start()
+
+    def ready_line(self):
+        timer = threading.Timer(READY_TIMEOUT, self.p.kill)
+        timer.start()
+        line = self.p.stdout.readline().decode()
+        timer.cancel()
+        if not line:
+            sys.exit(f"error: no broker within {READY_TIMEOUT} s\n{self.tail()}")
+        return line
+
+    def tail(self):
+        return "\n".join((self.dir / "broker.log").read_text(errors="replace").splitlines()[-30:])
+
+    def stop(self):
+        """Ends it gracefully; returns what was wrong with its life."""
+        died = self.p.poll()
+        self.p.send_signal(signal.SIGTERM)
+        try:
+            status = self.p.wait(60)
+        except subprocess.TimeoutExpired:
+            self.p.kill()
+            return ["it did not stop within 60 s of SIGTERM"]
+        panics = [line for line in (self.dir / "broker.log").read_text(errors="replace").splitlines() if "panicked" in line]
+        return panics + ([f"it died with {died}"] if died is not None else [f"exit status {status}"] if status else [])
+
+
+def stored_codecs(logs, prefix):
+    """Compares the codec in the stored batches with the one asked for: a client that finds the broker's version ranges
+    odd sends uncompressed without a word. A batch that compression would make larger may stay as it was."""
+    wrong, checked = [], 0
+    for directory in logs.glob(f"{prefix}-produce-*"):
+        what, partition = re.match(r".*-produce-(.+-)?(\d+)$", directory.name).groups()
+        want = CODECS.index(what[:-1]) if what else int(partition) // 3
+        found = set()
+        for segment in directory.glob("*.log"):
+            data, at = segment.read_bytes(), 0
+            while at + 61 <= len(data):
+                length, = struct.unpack_from(">i", data, at + 8)
+                attributes, _, _, _, _, _, _, count = struct.unpack_from(">hiqqqhii", data, at + 21)
+                if count == 0 or length == 0:
+                    break
+                found.add(attributes & 7)
+                at += 12 + length
+        checked += bool(found)
+        if found and (want not in found or found - {0, want}):
+            wrong.append(f"{directory.name} holds {' '.join(CODECS[c] for c in sorted(found))}, not {CODECS[want]}")
+    return checked, wrong
+
+
+def run(name, command, address, logs):
+    start = time.monotonic()
+    env = {**os.environ, "NODE_PATH": str(CACHE / "kafkajs/node_modules"), "PYTHONDONTWRITEBYTECODE": "1"}
+    p = subprocess.Popen([*map(str, command), address, str(RECORDS)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                         errors="replace", env=env, start_new_session=True)
+    timer = threading.Timer(CLIENT_TIMEOUT, lambda: os.killpg(p.pid, signal.SIGKILL))
+    timer.start()
+    output = p.stdout.read()
+    status = p.wait()
+    timed_out = not timer.is_alive()
+    timer.cancel()
+    lines = output.splitlines()
+    count = {state: sum(line.startswith(state + " ") for line in lines) for state in ("ok", "FAIL", "skip")}
+    bad = [line for line in lines if line.startswith("FAIL ")]
+    head = next((line for line in lines if line.startswith("# ")), "")
+    prefix = re.search(r"names start with (\S+?)-?$", head)
+    if timed_out:
+        bad.append(f"FAIL timeout it did not end within {CLIENT_TIMEOUT} s")
+    elif not prefix or (status != 0) != bool(count["FAIL"]) or count["ok"] == 0:
+        bad += [f"FAIL program it ended with {status}", *lines[-15:]]
+    elif logs:
+        checked, wrong = stored_codecs(logs, prefix[1])
+        count["ok"] += not wrong and checked >= 15
+        bad += [f"FAIL stored-codec {w}" for w in wrong[:5]]
+        if checked < 15:
+            bad.append(f"FAIL stored-codec only {checked} partitions with batches below {logs}")
+    for line in [head, *(line for line in lines if line.startswith("skip ")), *bad]:
+        print("   ", line)
+    count["FAIL"] = sum(line.startswith("FAIL ") for line in bad)
+    return count, time.monotonic() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clients", nargs="*", metavar="CLIENT", help=" ".join(CLIENTS))
+    parser.add_argument("--against", metavar="HOST:PORT")
+    parser.add_argument("--logs", type=pathlib.Path, metavar="DIR")
+    args = parser.parse_args()
+    if unknown := set(args.clients) - set(CLIENTS):
+        parser.error(f"unknown client {' '.join(unknown)}: one of {' '.join(CLIENTS)}")
+    broker = None if args.against else Broker(os.environ.get("PELTON_BIN") or sys.exit("error: set PELTON_BIN or use --against"))
+    address, logs = (broker.address, broker.logs) if broker else (args.against, args.logs)
+    results = {}
+    for name in args.clients or CLIENTS:
+        print(f"== {name}", flush=True)
+        results[name] = run(name, CLIENTS[name], address, logs)
+        if broker and broker.p.poll() is not None:
+            break
+    problems = broker.stop() if broker else []
+    print(f"\n{'client':<16}{'ok':>6}{'FAIL':>6}{'skip':>6}{'minutes':>9}")
+    for name, (count, seconds) in results.items():
+        print(f"{name:<16}{count['ok']:>6}{count['FAIL']:>6}{count['skip']:>6}{seconds / 60:>9.2f}")
+    total = {state: sum(count[state] for count, _ in results.values()) for state in ("ok", "FAIL", "skip")}
+    print(f"{'all':<16}{total['ok']:>6}{total['FAIL']:>6}{total['skip']:>6}{sum(s for _, s in results.values()) / 60:>9.2f}")
+    for problem in problems:
+        print("FAIL broker:", problem)
+    if problems or total["FAIL"]:
+        if broker:
+            print(f"the broker's output is in {broker.dir}/broker.log, its end:\n{broker.tail()}")
+        sys.exit(1)
+    if broker:
+        shutil.rmtree(broker.dir)
+
+
+if __name__ == "__main__":
+    main()
