@@ -19,6 +19,8 @@ mod header;
 mod records;
 mod search;
 mod sequence;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod varint;
 mod view;

@@ -7,6 +7,8 @@
 mod gzip;
 mod lz4;
 mod snappy;
+#[cfg(test)]
+mod tests;
 mod zstd;
 
 pub use lz4::is_portable as lz4_is_portable;
