@@ -442,5 +442,5 @@ fn linked_lz4_blocks_are_refused() {
     assert!(view.records(&mut Vec::new(), LIMIT).is_ok(), "reading it is possible");
     let refusal =
         validate_for_append(&view, &AppendRules { limit: LIMIT, ..Default::default() }, &mut Vec::new());
-    assert!(matches!(refusal, Err(AppendRefusal::Lz4LinkedBlocks)), "{refusal:?}");
+    assert!(matches!(refusal, Err(AppendRefusal::Lz4NotPortable)), "{refusal:?}");
 }

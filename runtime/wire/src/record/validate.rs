@@ -89,8 +89,8 @@ pub enum AppendRefusal {
     #[error(transparent)]
     Codec(#[from] UnknownCodec),
     /// CORRUPT_MESSAGE: Java's clients could not read what was stored.
-    #[error("the lz4 frame has linked blocks, which Kafka's clients cannot read: make them independent")]
-    Lz4LinkedBlocks,
+    #[error("not one lz4 frame with independent blocks, the only kind that Kafka's Java clients can read")]
+    Lz4NotPortable,
     /// CORRUPT_MESSAGE, or MESSAGE_TOO_LARGE where the limit was reached.
     #[error(transparent)]
     Decompress(#[from] DecompressError),
@@ -140,7 +140,7 @@ pub fn validate_for_append(
     if view.header().codec()? == Codec::Lz4 && !lz4_is_portable(view.payload()) {
         // Bytes that are no frame at all are better named by the decoder.
         view.decompressed(scratch, rules.limit).map_err(refusal)?;
-        return Err(AppendRefusal::Lz4LinkedBlocks);
+        return Err(AppendRefusal::Lz4NotPortable);
     }
     walk(view, rules, scratch)
 }

@@ -22,6 +22,7 @@ const DICTIONARY_BYTES: usize = 64 * 1024;
 const FIRST_GUESS: usize = 6;
 const MIN_GUESS_BYTES: usize = 4 * 1024;
 const HASH_SEED: u32 = 0;
+const CHECKSUM_BYTES: usize = 4;
 
 /// Kafka's own reader takes independent blocks only; 64 KiB is its writer's block.
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
@@ -31,10 +32,26 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     encoder.finish().map(drop).map_err(|error| error.to_string())
 }
 
-/// Whether all known readers can read this frame: Java's refuses blocks that refer to earlier ones and stops after
-/// the first frame. Bytes that are no frame are not portable.
+/// Whether Java's clients can read this: they refuse blocks that refer to earlier ones, and stop after the first frame.
+/// Lengths alone are looked at. What is no frame is not portable.
 pub fn is_portable(mut input: &[u8]) -> bool {
-    matches!(Descriptor::read(&mut input), Ok(Some(Descriptor { linked: false, .. })))
+    let Ok(Some(descriptor @ Descriptor { linked: false, .. })) = Descriptor::read(&mut input) else {
+        return false;
+    };
+    skip_frame(&descriptor, &mut input).is_ok() && input.is_empty()
+}
+
+fn skip_frame(descriptor: &Descriptor, input: &mut &[u8]) -> Result<(), Fault> {
+    loop {
+        let header = u32::from_le_bytes(take(input)?);
+        if header == 0 {
+            break;
+        }
+        let checksum = if descriptor.block_checksums { CHECKSUM_BYTES } else { 0 };
+        take_slice(input, (header & !STORED) as usize + checksum)?;
+    }
+    take_slice(input, if descriptor.content_checksum { CHECKSUM_BYTES } else { 0 })?;
+    Ok(())
 }
 
 pub(super) fn decompress(mut input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Fault> {

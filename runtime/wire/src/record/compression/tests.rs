@@ -170,6 +170,8 @@ fn lz4_frames_one_after_another() {
     let skippable = b"\x5a\x2a\x4d\x18\x03\0\0\0abc";
     let frame = pack(Codec::Lz4, b"abc");
     check(Codec::Lz4, &[&skippable[..], &frame, skippable, &frame].concat(), b"abcabc");
+    assert!(lz4_is_portable(&frame));
+    assert!(!lz4_is_portable(&frame.repeat(2)), "Java stops after the first");
     assert!(!lz4_is_portable(skippable));
     assert!(!lz4_is_portable(b"no frame"));
     check_corrupt(Codec::Lz4, &[&frame[..], b"rest"].concat(), "magic");
