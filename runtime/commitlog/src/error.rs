@@ -70,12 +70,23 @@ pub enum CreateError {
     /// There is a partition in that directory already.
     #[error("partition directory `{}` is there already", .0.display())]
     Exists(PathBuf),
+    /// No directory can be named so.
+    #[error("`{topic}` with partition {partition} cannot be the name of a directory")]
+    Name {
+        /// The topic.
+        topic: String,
+        /// The partition's number.
+        partition: i32,
+    },
     /// The disk is full.
     #[error("disk full: {0}")]
     Full(StorageFailure),
     /// The disk failed.
     #[error(transparent)]
     Storage(StorageFailure),
+    /// The journal takes nothing more.
+    #[error(transparent)]
+    Closed(#[from] SinkClosed),
 }
 
 impl From<StorageFailure> for CreateError {
@@ -176,6 +187,9 @@ pub enum AppendError {
     /// The disk failed. The log is latched from now on.
     #[error(transparent)]
     Storage(StorageFailure),
+    /// The active segment is damaged.
+    #[error(transparent)]
+    Corrupt(Corruption),
     /// The log failed earlier and takes nothing until it is reopened.
     #[error("log is closed to writes since an earlier failure: {0}")]
     Latched(StorageFailure),
@@ -230,4 +244,40 @@ pub enum ReadError {
     /// The disk failed.
     #[error(transparent)]
     Storage(#[from] StorageFailure),
+}
+
+/// Why bytes of a segment could not be used, before it is known what for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    #[error(transparent)]
+    Storage(#[from] StorageFailure),
+}
+
+impl From<Fault> for ReadError {
+    fn from(fault: Fault) -> ReadError {
+        match fault {
+            Fault::Corrupt(corruption) => ReadError::Corrupt(corruption),
+            Fault::Storage(failure) => ReadError::Storage(failure),
+        }
+    }
+}
+
+impl From<Fault> for ChangeError {
+    fn from(fault: Fault) -> ChangeError {
+        match fault {
+            Fault::Corrupt(corruption) => ChangeError::Corrupt(corruption),
+            Fault::Storage(failure) => ChangeError::Storage(failure),
+        }
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> OpenError {
+        match fault {
+            Fault::Corrupt(corruption) => OpenError::Corrupt(corruption),
+            Fault::Storage(failure) => OpenError::Storage(failure),
+        }
+    }
 }

@@ -1,12 +1,44 @@
 //! A log directory: partitions in Kafka's file format, one journal, one sync group.
+//!
+//! [`Log`] is the one writer of a partition, [`LogReader`] reads it without ever waiting for the writer. Everything goes through a
+//! [`storage::Storage`], so that tests can break the disk. Blocking, no async; refuses to look inside records, but for
+//! timestamps and control batches. `FORMAT.md` describes every file, byte by byte, with its crash cases.
 
 pub mod config;
 pub mod error;
 pub mod id;
+pub mod metadata;
+pub mod producer_state;
+pub mod recovery;
 pub mod sink;
 pub mod storage;
 
+mod files;
+mod index;
+mod leader_epoch;
+mod log;
+mod names;
+mod offsets;
+mod reader;
+mod retention;
+mod scan;
+mod segment;
+mod shared;
+mod tail;
+mod txn_index;
+
 pub use config::{LogConfig, SharedLimits};
 pub use error::{AppendError, ChangeError, Corruption, CreateError, OpenError, ReadError, StorageFailure};
+pub use files::FileCache;
 pub use id::{LogEnd, PartitionId};
+pub use leader_epoch::{EpochEnd, EpochStart};
+pub use log::{AppendMeta, Appended, DeletedSegment, Log};
+pub use offsets::LogOffsets;
+pub use producer_state::AppendOrigin;
+pub use reader::{LogReader, ReadRange, Slice, TimestampOffset};
+pub use recovery::{PartitionRecovery, RecoverMode, RecoveryReport, Replayed};
+pub use retention::DeleteReason;
+pub use shared::LogContext;
 pub use sink::{DurableListener, Frame, FrameKind, FrameMeta, FrameSink, Lsn, SinkClosed, SyncLater};
+pub use tail::TailBudget;
+pub use txn_index::AbortedTxn;

@@ -1,0 +1,290 @@
+//! Appending one batch.
+
+use bytes::Bytes;
+use pelton_wire::record::{BatchHeader, BatchMut, BatchView, DecompressLimit, EndTransactionMarker};
+
+use super::Log;
+use crate::error::{AppendError, Fault, IoContext, StorageFailure};
+use crate::names::LEADER_EPOCH_CHECKPOINT;
+use crate::producer_state::{AppendOrigin, Check};
+use crate::sink::{Frame, FrameKind, FrameMeta, SyncLater};
+
+/// Relative offsets and positions are 32-bit numbers, of which Kafka uses the positive half.
+const MAX_RELATIVE: i64 = i32::MAX as i64;
+
+/// What an append needs to know besides the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct AppendMeta {
+    /// The leader's epoch, written into the batch.
+    pub leader_epoch: i32,
+    /// Who appends.
+    pub origin: AppendOrigin,
+    /// The broker's clock, ms.
+    pub now_ms: i64,
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record. The append is durable once the listener was told of `last_offset + 1`.
+    pub last_offset: i64,
+    /// Largest timestamp of the batch, ms.
+    pub max_timestamp: i64,
+    /// The batch was there already: these are the offsets it got the first time. They may be acknowledged once
+    /// *they* are durable.
+    pub duplicate: bool,
+}
+
+/// What a batch is to the transaction state.
+enum BatchKind {
+    Data,
+    Marker(EndTransactionMarker),
+    /// A control batch of another type: takes offsets, changes nothing.
+    OtherControl,
+}
+
+impl Log {
+    /// Appends one record batch. The broker has validated it: checksum, inner offsets, timestamps, size. The log assigns
+    /// its base offset and leader epoch, in its own copy of the bytes.
+    ///
+    /// Idempotent producers are checked in Kafka's order (see [`crate::producer_state`]). When this returns, the
+    /// batch is in the page cache and handed to the journal; nobody may see it before it is durable.
+    pub fn append(&mut self, batch: &Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
+        if let Some(reason) = &self.latched {
+            return Err(AppendError::Latched(reason.clone()));
+        }
+        let invalid = |error: &dyn std::fmt::Display| AppendError::InvalidBatch(error.to_string());
+        let view = BatchView::new_unchecked_crc(batch).map_err(|e| invalid(&e))?;
+        let kind = batch_kind(&view, meta.origin)?;
+        if let Some(there) = self.check(view.header(), &kind, meta)? {
+            return Ok(there);
+        }
+        self.cut_leftovers()?;
+        let base_offset = self.offsets().log_end;
+        let last_offset = base_offset
+            .checked_add(i64::from(view.header().last_offset_delta))
+            .filter(|last| *last < i64::MAX)
+            .ok_or_else(|| invalid(&"no offsets are left"))?;
+        self.load_active()?;
+        if self.must_roll(view.header(), last_offset, meta.now_ms) {
+            self.roll(meta.now_ms)?;
+        }
+        self.enter_epoch(meta.leader_epoch, base_offset)?;
+
+        let mut stored = batch.to_vec();
+        let mut edit = BatchMut::new(&mut stored).map_err(|e| invalid(&e))?;
+        edit.set_base_offset(base_offset);
+        edit.set_partition_leader_epoch(meta.leader_epoch);
+        let header = *edit.header();
+        let stored = Bytes::from(stored);
+        let position = self.write(&stored)?;
+        self.note(&header, &kind, position, meta.now_ms);
+        self.shared.tail.push(base_offset, last_offset, stored.clone());
+        self.submit(&header, position, stored)?;
+        Ok(Appended { base_offset, last_offset, max_timestamp: header.max_timestamp, duplicate: false })
+    }
+
+    /// Whether the batch may be appended; a duplicate is answered with where it is.
+    fn check(
+        &self,
+        header: &BatchHeader,
+        kind: &BatchKind,
+        meta: AppendMeta,
+    ) -> Result<Option<Appended>, AppendError> {
+        let (producer_id, producer_epoch) = (header.producer_id, header.producer_epoch);
+        let current_epoch = self.shared.epochs.read().latest().unwrap_or(-1);
+        if meta.leader_epoch < current_epoch {
+            return Err(AppendError::LeaderEpochFenced { leader_epoch: meta.leader_epoch, current_epoch });
+        }
+        let check = match kind {
+            BatchKind::Data => self.producers.check(header, meta.origin),
+            BatchKind::Marker(m) => {
+                self.producers.check_marker(producer_id, producer_epoch, m.coordinator_epoch)
+            }
+            BatchKind::OtherControl => Check::New,
+        };
+        match check {
+            Check::New => Ok(None),
+            Check::Duplicate(batch) => Ok(Some(Appended {
+                base_offset: batch.base_offset,
+                last_offset: batch.last_offset,
+                max_timestamp: batch.timestamp,
+                duplicate: true,
+            })),
+            Check::OutOfOrderSequence { last_sequence } => Err(AppendError::OutOfOrderSequence {
+                producer_id,
+                producer_epoch,
+                first_sequence: header.base_sequence,
+                last_sequence,
+            }),
+            Check::InvalidProducerEpoch { current_epoch } => {
+                Err(AppendError::InvalidProducerEpoch { producer_id, producer_epoch, current_epoch })
+            }
+            Check::InvalidTxnState => Err(AppendError::InvalidTxnState { producer_id }),
+            Check::CoordinatorFenced { current_epoch } => {
+                let coordinator_epoch = match kind {
+                    BatchKind::Marker(marker) => marker.coordinator_epoch,
+                    BatchKind::Data | BatchKind::OtherControl => -1,
+                };
+                Err(AppendError::CoordinatorFenced { producer_id, coordinator_epoch, current_epoch })
+            }
+        }
+    }
+
+    /// Kafka's rule: size, age by the first batch's timestamp (or by creation where it has none), a full index,
+    /// or a relative offset that does not fit.
+    fn must_roll(&self, header: &BatchHeader, last_offset: i64, now_ms: i64) -> bool {
+        let active = &self.active;
+        if active.position == 0 {
+            return false;
+        }
+        let bytes = header.total_len() as u64;
+        let limit = self.config.segment_bytes.min(MAX_RELATIVE as u64);
+        let age_ms = match active.first_timestamp {
+            Some(first) if header.max_timestamp >= 0 => header.max_timestamp.saturating_sub(first),
+            _ => now_ms.saturating_sub(active.created_ms),
+        };
+        active.position + bytes > limit
+            || age_ms > self.config.segment_ms
+            || active.segment.indexes_are_full(self.config.segment_index_bytes)
+            || last_offset - active.segment.base_offset > MAX_RELATIVE
+    }
+
+    /// Notes the start of a leader epoch before its first append.
+    fn enter_epoch(&mut self, epoch: i32, start_offset: i64) -> Result<(), AppendError> {
+        let changed = self.shared.epochs.write().assign(epoch, start_offset);
+        if changed { self.write_epochs().map_err(|failure| Fault::from(failure).into()) } else { Ok(()) }
+    }
+
+    /// Replaces `leader-epoch-checkpoint`. Not synced: recovery finds epochs in the batches.
+    pub(super) fn write_epochs(&self) -> Result<(), StorageFailure> {
+        let path = self.shared.dir.join(LEADER_EPOCH_CHECKPOINT);
+        let text = self.shared.epochs.read().to_text();
+        let file = crate::metadata::replace_small(&*self.shared.storage, &path, text.as_bytes())?;
+        self.sink.sync_later(SyncLater::File(file));
+        self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
+        Ok(())
+    }
+
+    /// Writes the batch behind the last one. What a failed write leaves is cut away, so that the log can go on when
+    /// there is room again; any other failure latches the log.
+    fn write(&mut self, stored: &Bytes) -> Result<u64, AppendError> {
+        let position = self.active.position;
+        let path = self.active.segment.path();
+        let Err(failure) = self.active.file.write_all_at(stored, position).at("write", path) else {
+            return Ok(position);
+        };
+        self.active.must_cut = true;
+        if !failure.is_full() {
+            self.latch(failure.clone());
+            return Err(AppendError::Storage(failure));
+        }
+        self.cut_leftovers()?;
+        Err(AppendError::Full(failure))
+    }
+
+    fn cut_leftovers(&mut self) -> Result<(), AppendError> {
+        if self.active.must_cut {
+            let path = self.active.segment.path();
+            if let Err(failure) = self.active.file.set_len(self.active.position).at("cut", path) {
+                self.latch(failure.clone());
+                return Err(AppendError::Storage(failure));
+            }
+            self.active.must_cut = false;
+        }
+        Ok(())
+    }
+
+    /// Takes the batch at `position` into indexes, producer state and offsets.
+    fn note(&mut self, header: &BatchHeader, kind: &BatchKind, position: u64, now_ms: i64) {
+        let io = self.shared.io();
+        let active = &mut self.active;
+        let segment = &active.segment;
+        active.position = position + header.total_len() as u64;
+        if position == 0 {
+            active.first_timestamp = (header.max_timestamp >= 0).then_some(header.max_timestamp);
+        }
+        let largest = segment.note_timestamp(header);
+        let builder = active.indexes.as_mut().expect("loaded before every append");
+        let new = builder.add(segment.base_offset, position, header, largest);
+        segment.publish(active.position, now_ms);
+        segment.add_entries(io, &new);
+        match kind {
+            BatchKind::Data => self.producers.record(header, now_ms),
+            BatchKind::Marker(marker) => self.note_marker(header, marker, now_ms),
+            BatchKind::OtherControl => {}
+        }
+        self.bytes_since_snapshot += header.total_len() as u64;
+        // The bound of read_committed readers first, then the offsets that it bounds.
+        self.shared.offsets.set_first_unstable(self.producers.first_unstable_offset());
+        self.shared.offsets.set_log_end(header.next_offset());
+        self.snapshot_if_due();
+    }
+
+    fn note_marker(&mut self, header: &BatchHeader, marker: &EndTransactionMarker, now_ms: i64) {
+        let (committed, coordinator_epoch) = (marker.committed, marker.coordinator_epoch);
+        let Some(txn) = self.producers.record_marker(header, committed, coordinator_epoch, now_ms) else {
+            return;
+        };
+        if !txn.aborted {
+            return;
+        }
+        let entry = self.producers.aborted_entry(&txn);
+        match self.active.segment.add_aborted(self.shared.io(), entry) {
+            Ok(file) => self.sink.sync_later(SyncLater::File(file)),
+            // The marker is in the log already. A reader that missed the entry would show aborted records, so
+            // the log stops here; recovery writes the entry from the marker.
+            Err(failure) => self.latch(failure),
+        }
+    }
+
+    fn submit(&mut self, header: &BatchHeader, position: u64, payload: Bytes) -> Result<(), AppendError> {
+        let frame = Frame {
+            meta: FrameMeta {
+                kind: FrameKind::Data,
+                topic_id: self.shared.id.topic_id,
+                partition: self.shared.id.partition,
+                base_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                segment_base: self.active.segment.base_offset,
+                position,
+                leader_epoch: header.partition_leader_epoch,
+            },
+            payload,
+            file: Some(self.active.file.clone()),
+            listener: self.listener.clone(),
+        };
+        self.sink.submit(frame)?;
+        Ok(())
+    }
+}
+
+/// What kind of batch this is. Clients write data only.
+fn batch_kind(view: &BatchView<'_>, origin: AppendOrigin) -> Result<BatchKind, AppendError> {
+    if !view.header().is_control() {
+        return Ok(BatchKind::Data);
+    }
+    if origin == AppendOrigin::Client {
+        return Err(AppendError::InvalidBatch("clients do not write control batches".to_owned()));
+    }
+    match parse_marker(view).map_err(AppendError::InvalidBatch)? {
+        Some(marker) => Ok(BatchKind::Marker(marker)),
+        None => Ok(BatchKind::OtherControl),
+    }
+}
+
+/// The end-of-transaction marker in a control batch, `None` if it holds another control record.
+pub(crate) fn parse_marker(view: &BatchView<'_>) -> Result<Option<EndTransactionMarker>, String> {
+    use pelton_wire::record::ControlError;
+
+    let mut scratch = Vec::new();
+    let mut records = view.records(&mut scratch, DecompressLimit::default()).map_err(|e| e.to_string())?;
+    let Some(record) = records.next() else { return Ok(None) };
+    match EndTransactionMarker::parse(&record.map_err(|e| e.to_string())?) {
+        Ok(marker) => Ok(Some(marker)),
+        Err(ControlError::NotMarker(_)) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}

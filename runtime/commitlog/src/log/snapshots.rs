@@ -1,0 +1,74 @@
+//! Producer snapshots: with every finished segment, every so many bytes, and at a clean stop. Recovery scans the log
+//! from one of them on, so they bound how much it has to read.
+
+use super::Log;
+use crate::error::{IoContext, StorageFailure};
+use crate::names::{FileKind, file_path};
+use crate::sink::SyncLater;
+use crate::storage::{File, OpenMode};
+use std::sync::Arc;
+
+/// A snapshot is due after this much log, in bytes: what recovery reads of a busy partition, about 50 ms of it.
+const INTERVAL_BYTES: u64 = 64 << 20;
+/// Snapshots between two segments that are kept. Recovery uses one from before the last checkpoint, so the newest alone
+/// is not enough.
+const KEPT: usize = 3;
+
+impl Log {
+    pub(super) fn snapshot_if_due(&mut self) {
+        if self.bytes_since_snapshot >= INTERVAL_BYTES {
+            self.snapshot();
+        }
+    }
+
+    /// Writes a snapshot of the state at the log end. A failure costs time at the next recovery and nothing else.
+    pub(super) fn snapshot(&mut self) {
+        let offset = self.offsets().log_end;
+        match self.write_snapshot(offset) {
+            Ok(file) => {
+                self.sink.sync_later(SyncLater::File(file));
+                self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
+                self.snapshots.insert(offset);
+                self.drop_old_snapshots();
+            }
+            Err(failure) => {
+                tracing::warn!(partition = %self.shared.id, %failure, "producer snapshot not written")
+            }
+        }
+        self.bytes_since_snapshot = 0;
+    }
+
+    fn write_snapshot(&self, offset: i64) -> Result<Arc<dyn File>, StorageFailure> {
+        let path = file_path(&self.shared.dir, offset, FileKind::Snapshot);
+        let file = self.shared.storage.open(&path, OpenMode::Create).at("create", &path)?;
+        file.set_len(0).at("cut", &path)?;
+        file.write_all_at(&self.producers.to_snapshot(), 0).at("write", &path)?;
+        Ok(file)
+    }
+
+    fn drop_old_snapshots(&mut self) {
+        let segments = self.shared.segments();
+        let is_base = |offset: &i64| segments.iter().any(|s| s.base_offset == *offset);
+        let between: Vec<i64> = self.snapshots.iter().copied().filter(|o| !is_base(o)).collect();
+        let surplus = between.len().saturating_sub(KEPT);
+        for offset in &between[..surplus] {
+            self.remove_snapshot(*offset);
+        }
+    }
+
+    /// Removes snapshots that `gone` picks.
+    pub(super) fn remove_snapshots(&mut self, gone: impl Fn(i64) -> bool) {
+        let offsets: Vec<i64> = self.snapshots.iter().copied().filter(|o| gone(*o)).collect();
+        for offset in offsets {
+            self.remove_snapshot(offset);
+        }
+    }
+
+    fn remove_snapshot(&mut self, offset: i64) {
+        let path = file_path(&self.shared.dir, offset, FileKind::Snapshot);
+        self.snapshots.remove(&offset);
+        if let Err(error) = self.shared.storage.remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "old producer snapshot not removed");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The names of the files of a partition, as Kafka names them.
+
+use std::path::{Path, PathBuf};
+
+/// What a file named after an offset holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FileKind {
+    /// Record batches.
+    Log,
+    /// Offset index.
+    Index,
+    /// Time index.
+    TimeIndex,
+    /// Aborted transactions.
+    TxnIndex,
+    /// Producer state at the offset of the name.
+    Snapshot,
+}
+
+impl FileKind {
+    const ALL: [FileKind; 5] =
+        [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex, FileKind::Snapshot];
+
+    fn extension(self) -> &'static str {
+        match self {
+            FileKind::Log => "log",
+            FileKind::Index => "index",
+            FileKind::TimeIndex => "timeindex",
+            FileKind::TxnIndex => "txnindex",
+            FileKind::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// Leader epochs of a partition.
+pub(crate) const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
+/// Topic id of a partition.
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+/// Ending of files that are about to be removed.
+pub(crate) const DELETED: &str = "deleted";
+/// Ending of files that are being written and were not renamed yet.
+pub(crate) const TEMPORARY: &str = "tmp";
+
+/// Path of a file named after an offset: 20 digits, so that names sort as offsets do.
+pub(crate) fn file_path(dir: &Path, offset: i64, kind: FileKind) -> PathBuf {
+    dir.join(format!("{offset:020}.{}", kind.extension()))
+}
+
+/// `path` with one more ending.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// Offset and kind that a file name says, or `None` for any other file.
+pub(crate) fn parse(path: &Path) -> Option<(i64, FileKind)> {
+    let (stem, extension) = path.file_name()?.to_str()?.split_once('.')?;
+    let kind = FileKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
+    if stem.len() != 20 || !stem.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some((stem.parse().ok()?, kind))
+}
+
+/// True for a file that an interrupted deletion or rewrite left behind.
+pub(crate) fn is_leftover(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == DELETED || e == TEMPORARY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_offsets_convert_both_ways() {
+        for kind in FileKind::ALL {
+            for offset in [0, 42, i64::MAX] {
+                assert_eq!(parse(&file_path(Path::new("/d"), offset, kind)), Some((offset, kind)));
+            }
+        }
+        let path = file_path(Path::new("/d"), 7, FileKind::TimeIndex);
+        assert_eq!(path, Path::new("/d/00000000000000000007.timeindex"));
+        let no_match = [
+            "7.log",
+            "00000000000000000007.log.deleted",
+            "00000000000000000007.lo",
+            "+0000000000000000007.log",
+            "99999999999999999999.log",
+            LEADER_EPOCH_CHECKPOINT,
+            "",
+        ];
+        for name in no_match {
+            assert_eq!(parse(Path::new(name)), None, "{name}");
+        }
+        assert!(is_leftover(&with_suffix(&path, DELETED)));
+        assert!(!is_leftover(&path));
+    }
+}

@@ -1,0 +1,277 @@
+//! The end of opening a partition.
+
+use std::sync::Arc;
+
+use super::rebuild::{Rebuild, Rebuilt, read_snapshot, rebuild_tail};
+use super::{PartitionRecovery, RecoverMode, RecoveryReport, remove_if_there};
+use crate::error::{Corruption, Fault, IoContext, OpenError, StorageFailure};
+use crate::id::LogEnd;
+use crate::index::IndexIo;
+use crate::leader_epoch::LeaderEpochs;
+use crate::log::{Log, LogParts};
+use crate::metadata::read_small;
+use crate::names::{FileKind, LEADER_EPOCH_CHECKPOINT, file_path};
+use crate::producer_state::ProducerStates;
+use crate::scan::Scanner;
+use crate::segment::{IndexBuilder, Segment};
+use crate::shared::{LogContext, Segments};
+use crate::sink::{DurableListener, SyncLater};
+use crate::storage::File;
+
+/// Memory that is made for the active segment and the producers.
+struct Restored {
+    producers: ProducerStates,
+    indexes: Option<IndexBuilder>,
+    first_timestamp: Option<i64>,
+    epochs: LeaderEpochs,
+}
+
+pub(super) fn finish(
+    mut recovery: PartitionRecovery,
+    context: &LogContext,
+    listener: Arc<dyn DurableListener>,
+    now_ms: i64,
+) -> Result<(Log, RecoveryReport), OpenError> {
+    let mut report = RecoveryReport::default();
+    let end = recovery.find_end(&mut report)?;
+    recovery.check_start(end)?;
+    // Nothing was changed up to here but by replay, which can be repeated.
+    let file = recovery.cut(end, &mut report)?;
+    recovery.remove_below_start(end, &mut report)?;
+    let segments = recovery.open_segments(context, end, now_ms)?;
+    let io = IndexIo { storage: &*context.storage, files: &context.files };
+    let restored = recovery.restore(io, &segments, end, now_ms, &mut report)?;
+    recovery.report_dirty(&mut report);
+    report.log_start = recovery.log_start;
+    report.end = Some(end);
+    let parts = LogParts {
+        id: recovery.id,
+        dir: recovery.dir,
+        config: recovery.config,
+        log_start: recovery.log_start,
+        end,
+        segments,
+        active_file: file,
+        indexes: restored.indexes,
+        first_timestamp: restored.first_timestamp,
+        producers: restored.producers,
+        epochs: restored.epochs,
+        snapshots: recovery.snapshots,
+        now_ms,
+    };
+    Ok((Log::assemble(context, parts, listener), report))
+}
+
+impl PartitionRecovery {
+    /// Where the good bytes end.
+    fn find_end(&mut self, report: &mut RecoveryReport) -> Result<LogEnd, OpenError> {
+        let known = match self.mode {
+            RecoverMode::Clean(end) => Some(end),
+            RecoverMode::Unclean(end) => self.replayed.or(end),
+        };
+        match known {
+            Some(end) => Ok(end),
+            None => self.scan_for_end(report),
+        }
+    }
+
+    /// Nobody knows the end: it is where the last segment has no good batch any more.
+    fn scan_for_end(&mut self, report: &mut RecoveryReport) -> Result<LogEnd, OpenError> {
+        let base = match self.bases.last() {
+            Some(base) => *base,
+            None => self.log_start,
+        };
+        let path = file_path(&self.dir, base, FileKind::Log);
+        let file = self.segment_file(base)?;
+        let len = file.len().at("ask the length of", &path)?;
+        let mut scanner = Scanner::new(&*file, &path, 0, len, base);
+        let stopped = loop {
+            match scanner.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(Fault::Corrupt(corruption)) => break Some(corruption),
+                Err(Fault::Storage(failure)) => return Err(failure.into()),
+            }
+        };
+        let end = LogEnd { segment_base: base, position: scanner.position(), offset: scanner.next_offset() };
+        report.scanned_bytes += end.position;
+        if let Some(corruption) = stopped {
+            let bytes = len - end.position;
+            tracing::warn!(partition = %self.id, %corruption, bytes, "cutting the log at its first bad batch");
+        }
+        Ok(end)
+    }
+
+    /// The log start must lie in the log, and the segments from it on must be there.
+    fn check_start(&mut self, end: LogEnd) -> Result<(), OpenError> {
+        let first_base = self.bases.first().copied().unwrap_or(end.segment_base).min(end.segment_base);
+        let path = file_path(&self.dir, end.segment_base, FileKind::Log);
+        if self.log_start > end.offset {
+            let what = format!("the log ends at offset {}, but starts at {}", end.offset, self.log_start);
+            return Err(Corruption::new(&path, end.position, what).into());
+        }
+        if self.log_start < first_base {
+            let nobody_knows = matches!(self.mode, RecoverMode::Unclean(None));
+            if !nobody_knows {
+                let path = file_path(&self.dir, self.log_start, FileKind::Log);
+                let what =
+                    format!("the log starts at offset {}, its first segment at {first_base}", self.log_start);
+                return Err(Corruption::new(&path, 0, what).into());
+            }
+            self.log_start = first_base;
+        }
+        Ok(())
+    }
+
+    /// Makes the files end where the log ends, and returns the file of the active segment.
+    fn cut(&mut self, end: LogEnd, report: &mut RecoveryReport) -> Result<Arc<dyn File>, OpenError> {
+        let path = file_path(&self.dir, end.segment_base, FileKind::Log);
+        if end.position > 0 && !self.bases.contains(&end.segment_base) {
+            let what = format!("the segment is missing, {} of its bytes were durable", end.position);
+            return Err(Corruption::new(&path, 0, what).into());
+        }
+        let file = self.segment_file(end.segment_base)?;
+        let len = file.len().at("ask the length of", &path)?;
+        if len < end.position {
+            let what = format!("the file has {len} bytes, {} were durable", end.position);
+            return Err(Corruption::new(&path, len, what).into());
+        }
+        if len > end.position {
+            if matches!(self.mode, RecoverMode::Clean(_)) {
+                // Somebody wrote after the clean stop. Cutting could destroy what is not ours.
+                let what = format!("the file has {len} bytes, the log was closed with {}", end.position);
+                return Err(Corruption::new(&path, end.position, what).into());
+            }
+            file.set_len(end.position).at("cut", &path)?;
+            self.modified.insert(end.segment_base);
+            report.cut_bytes += len - end.position;
+        }
+        report.removed_segments += self.remove_segments_above(end.segment_base)?;
+        Ok(file)
+    }
+
+    /// Segments that lie below the log start as a whole were on their way out. The active one stays.
+    fn remove_below_start(&mut self, end: LogEnd, report: &mut RecoveryReport) -> Result<(), OpenError> {
+        let bases: Vec<i64> = self.bases.iter().copied().collect();
+        for pair in bases.windows(2) {
+            let [base, next] = pair else { continue };
+            if *next <= self.log_start && *base < end.segment_base {
+                self.remove_segment(*base)?;
+                report.removed_segments += 1;
+            }
+        }
+        for path in std::mem::take(&mut self.leftovers) {
+            remove_if_there(&*self.storage, &path)?;
+            self.renamed = true;
+        }
+        Ok(())
+    }
+
+    fn open_segments(&self, context: &LogContext, end: LogEnd, now_ms: i64) -> Result<Segments, OpenError> {
+        let mut segments = Segments::new();
+        for base in &self.bases {
+            let len = if *base == end.segment_base { end.position } else { self.len_of(*base)? };
+            segments.push(Arc::new(Segment::open(&self.dir, *base, len, &context.files, now_ms)));
+        }
+        Ok(segments)
+    }
+
+    fn len_of(&self, base: i64) -> Result<u64, StorageFailure> {
+        let path = file_path(&self.dir, base, FileKind::Log);
+        let file = self.storage.open(&path, crate::storage::OpenMode::Read).at("open", &path)?;
+        file.len().at("ask the length of", &path)
+    }
+
+    fn restore(
+        &mut self,
+        io: IndexIo<'_>,
+        segments: &Segments,
+        end: LogEnd,
+        now_ms: i64,
+        report: &mut RecoveryReport,
+    ) -> Result<Restored, OpenError> {
+        let epochs = self.read_epochs()?;
+        if let RecoverMode::Clean(_) = self.mode
+            && self.snapshots.last() == Some(&end.offset)
+            && let Some(producers) = read_snapshot(io, &self.dir, end.offset)?
+        {
+            // No file after a clean stop: no epoch was ever set.
+            let epochs = epochs.unwrap_or_default();
+            return Ok(Restored { producers, indexes: None, first_timestamp: None, epochs });
+        }
+        // Without usable epochs every batch has to tell its own.
+        let trusted = if epochs.is_some() { self.trusted } else { -1 };
+        let rebuilt = rebuild_tail(Rebuild {
+            io,
+            dir: &self.dir,
+            segments,
+            snapshots: &self.snapshots,
+            trusted,
+            end,
+            interval_bytes: self.config.index_interval_bytes,
+            now_ms,
+        })?;
+        report.scanned_bytes += rebuilt.scanned_bytes;
+        self.remove_bad_snapshots(&rebuilt)?;
+        let epochs = self.merge_epochs(epochs.unwrap_or_default(), &rebuilt.epochs, end)?;
+        Ok(Restored {
+            producers: rebuilt.producers,
+            indexes: Some(rebuilt.indexes),
+            first_timestamp: rebuilt.first_timestamp,
+            epochs,
+        })
+    }
+
+    fn remove_bad_snapshots(&mut self, rebuilt: &Rebuilt) -> Result<(), StorageFailure> {
+        for offset in &rebuilt.bad_snapshots {
+            self.snapshots.remove(offset);
+            remove_if_there(&*self.storage, &file_path(&self.dir, *offset, FileKind::Snapshot))?;
+            self.renamed = true;
+        }
+        Ok(())
+    }
+
+    /// The epochs in the checkpoint file. `None` if it is damaged or missing, which a crash explains.
+    fn read_epochs(&self) -> Result<Option<LeaderEpochs>, StorageFailure> {
+        let path = self.dir.join(LEADER_EPOCH_CHECKPOINT);
+        let Some(bytes) = read_small(&*self.storage, &path)? else { return Ok(None) };
+        match LeaderEpochs::from_text(&String::from_utf8_lossy(&bytes)) {
+            Ok(epochs) => Ok(Some(epochs)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), error, "leader epochs not usable, scanning the log for them");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the file says below the trusted end, and what the batches say.
+    fn merge_epochs(
+        &self,
+        mut epochs: LeaderEpochs,
+        scanned: &LeaderEpochs,
+        end: LogEnd,
+    ) -> Result<LeaderEpochs, StorageFailure> {
+        let before = epochs.clone();
+        epochs.truncate_from_end(end.offset);
+        for start in scanned.entries() {
+            if epochs.latest().is_none_or(|latest| start.epoch > latest) {
+                epochs.assign(start.epoch, start.start_offset);
+            }
+        }
+        epochs.truncate_from_start(self.log_start);
+        if epochs != before {
+            let path = self.dir.join(LEADER_EPOCH_CHECKPOINT);
+            crate::metadata::replace_small(&*self.storage, &path, epochs.to_text().as_bytes())?;
+        }
+        Ok(epochs)
+    }
+
+    fn report_dirty(&mut self, report: &mut RecoveryReport) {
+        let open = std::mem::take(&mut self.open);
+        let modified = open.into_iter().filter(|(base, _)| self.modified.contains(base));
+        report.dirty.extend(modified.map(|(_, file)| SyncLater::File(file)));
+        if self.renamed {
+            report.dirty.push(SyncLater::Dir(self.dir.clone()));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The aborted transactions of a segment. A log without transactions never makes the file.
+
+use std::sync::Arc;
+
+use super::Segment;
+use crate::error::{IoContext, StorageFailure};
+use crate::index::IndexIo;
+use crate::metadata::read_small;
+use crate::names::{FileKind, file_path};
+use crate::storage::{File, OpenMode};
+use crate::txn_index::{AbortedTxn, ENTRY_BYTES, decode_all};
+
+impl Segment {
+    /// The aborted transactions whose marker lies here.
+    pub(crate) fn aborted(&self, io: IndexIo<'_>) -> Result<Arc<Vec<AbortedTxn>>, StorageFailure> {
+        if let Some(aborted) = &*self.aborted.read() {
+            return Ok(aborted.clone());
+        }
+        let bytes = read_small(io.storage, &self.aborted_path())?.unwrap_or_default();
+        let aborted = Arc::new(decode_all(&bytes));
+        *self.aborted.write() = Some(aborted.clone());
+        Ok(aborted)
+    }
+
+    /// Adds an entry. The file is returned, so that a checkpoint makes it durable.
+    pub(crate) fn add_aborted(
+        &self,
+        io: IndexIo<'_>,
+        entry: AbortedTxn,
+    ) -> Result<Arc<dyn File>, StorageFailure> {
+        let mut aborted = self.aborted(io)?;
+        Arc::make_mut(&mut aborted).push(entry);
+        let position = (aborted.len() - 1) * ENTRY_BYTES;
+        *self.aborted.write() = Some(aborted);
+        let path = self.aborted_path();
+        let file = io.storage.open(&path, OpenMode::Create).at("create", &path)?;
+        file.write_all_at(&entry.encode(), position as u64).at("write", &path)?;
+        Ok(file)
+    }
+
+    /// Makes these the entries, in memory and in the file. `None` if there is and was no file.
+    pub(crate) fn replace_aborted(
+        &self,
+        io: IndexIo<'_>,
+        entries: Vec<AbortedTxn>,
+    ) -> Result<Option<Arc<dyn File>>, StorageFailure> {
+        let path = self.aborted_path();
+        let there = io.storage.exists(&path).at("look for", &path)?;
+        let file = if there || !entries.is_empty() {
+            let bytes: Vec<u8> = entries.iter().flat_map(AbortedTxn::encode).collect();
+            let file = io.storage.open(&path, OpenMode::Create).at("create", &path)?;
+            file.set_len(0).at("cut", &path)?;
+            file.write_all_at(&bytes, 0).at("write", &path)?;
+            Some(file)
+        } else {
+            None
+        };
+        *self.aborted.write() = Some(Arc::new(entries));
+        Ok(file)
+    }
+
+    fn aborted_path(&self) -> std::path::PathBuf {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        file_path(dir, self.base_offset, FileKind::TxnIndex)
+    }
+}

@@ -1,0 +1,86 @@
+//! What the writer of a log and its readers share. The writer swaps the list of segments and moves the offsets;
+//! readers take what is there and never wait for an append.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::files::FileCache;
+use crate::id::PartitionId;
+use crate::index::IndexIo;
+use crate::leader_epoch::LeaderEpochs;
+use crate::offsets::SharedOffsets;
+use crate::segment::Segment;
+use crate::sink::FrameSink;
+use crate::storage::Storage;
+use crate::tail::{Tail, TailBudget};
+
+/// What every log of a log directory is given.
+#[derive(Clone)]
+pub struct LogContext {
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+    /// The journal.
+    pub sink: Arc<dyn FrameSink>,
+    /// Open files other than active segments.
+    pub files: Arc<FileCache>,
+    /// Memory for recent batches.
+    pub tails: Arc<TailBudget>,
+}
+
+/// The segments of a log by base offset, never empty. The last one is active.
+pub(crate) type Segments = Vec<Arc<Segment>>;
+
+pub(crate) struct Shared {
+    pub(crate) id: PartitionId,
+    pub(crate) dir: Arc<Path>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) files: Arc<FileCache>,
+    pub(crate) offsets: SharedOffsets,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) epochs: RwLock<LeaderEpochs>,
+    segments: RwLock<Arc<Segments>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        id: PartitionId,
+        dir: Arc<Path>,
+        context: &LogContext,
+        tail_bytes: usize,
+        offsets: SharedOffsets,
+        epochs: LeaderEpochs,
+        segments: Segments,
+    ) -> Shared {
+        assert!(!segments.is_empty(), "a log has an active segment");
+        Shared {
+            id,
+            dir,
+            storage: context.storage.clone(),
+            files: context.files.clone(),
+            offsets,
+            tail: Tail::new(context.tails.clone(), tail_bytes),
+            epochs: RwLock::new(epochs),
+            segments: RwLock::new(Arc::new(segments)),
+        }
+    }
+
+    pub(crate) fn io(&self) -> IndexIo<'_> {
+        IndexIo { storage: &*self.storage, files: &self.files }
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Segments> {
+        self.segments.read().clone()
+    }
+
+    pub(crate) fn set_segments(&self, segments: Segments) {
+        assert!(!segments.is_empty(), "a log has an active segment");
+        *self.segments.write() = Arc::new(segments);
+    }
+}
+
+/// Index of the segment that holds `offset`, or the first one if it lies before all.
+pub(crate) fn segment_of(segments: &[Arc<Segment>], offset: i64) -> usize {
+    segments.partition_point(|s| s.base_offset <= offset).saturating_sub(1)
+}
