@@ -1,0 +1,217 @@
+//! OffsetCommit, OffsetFetch, OffsetDelete and expiry, as far as a group decides them.
+
+use std::sync::Arc;
+
+use super::config::{DELETE_RECORDS_PER_APPEND, GroupLimits};
+use super::error::GroupError;
+use super::offsets::{CommittedOffset, ExpiryStart};
+use super::state::{CONSUMER_PROTOCOL_TYPE, Group, State};
+use super::types::{
+    Append, CommitRequest, Effects, FetchRequest, FetchedOffset, FetchedTopics, GroupRecord, MemberIdentity,
+    Now, Then, TopicPartition,
+};
+
+/// Longest text of an offset that a record of Kafka's format can hold, in bytes.
+const RECORD_STRING_BYTES_MAX: usize = i16::MAX as usize;
+
+impl Group {
+    /// Who may commit: a member of the current generation, or anybody from outside while there are no members.
+    pub(crate) fn check_commit(&self, who: &MemberIdentity) -> Result<(), GroupError> {
+        match self.state {
+            State::Dead => return Err(GroupError::CoordinatorNotAvailable),
+            State::Empty if who.generation_id < 0 => return Ok(()),
+            State::Empty | State::PreparingRebalance | State::CompletingRebalance | State::Stable => {}
+        }
+        self.check_member(who)?;
+        // The member has lost what it commits, or is about to learn what it has. While the rebalance is still being
+        // prepared it may, so that its work is not done twice.
+        if self.state == State::CompletingRebalance {
+            return Err(GroupError::RebalanceInProgress);
+        }
+        Ok(())
+    }
+
+    /// Sends offsets to the log. One result per offset, in order: `Ok` is on its way and in `out`.
+    pub(crate) fn commit(
+        &mut self,
+        request: CommitRequest,
+        limits: &GroupLimits,
+        now: Now,
+        out: &mut Effects,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.check_commit(&request.who)?;
+        if let Some(id) = self.members.get(&request.who.member_id).map(|m| m.id.clone()) {
+            self.arm_session(&id, now);
+        }
+        let expire_timestamp_ms = request.retention_ms.map(|ms| now.wall_ms.saturating_add(ms));
+        let text_max = limits.offset_metadata_max_bytes.min(RECORD_STRING_BYTES_MAX);
+        let mut results = Vec::with_capacity(request.offsets.len());
+        let mut changes = Vec::with_capacity(request.offsets.len());
+        for commit in request.offsets {
+            if commit.metadata.len() > text_max {
+                results.push(Err(GroupError::OffsetMetadataTooLarge));
+                continue;
+            }
+            let value = CommittedOffset {
+                offset: commit.offset,
+                leader_epoch: commit.leader_epoch,
+                metadata: commit.metadata,
+                commit_timestamp_ms: now.wall_ms,
+                expire_timestamp_ms,
+                record_offset: 0,
+            };
+            results.push(Ok(()));
+            changes.push((commit.at, Some(value)));
+        }
+        if !changes.is_empty() {
+            out.appends.push(self.offsets_append(changes));
+        }
+        Ok(results)
+    }
+
+    fn offsets_append(&mut self, changes: Vec<(TopicPartition, Option<CommittedOffset>)>) -> Append {
+        let records = changes
+            .iter()
+            .map(|(at, value)| {
+                self.offsets.started(at);
+                GroupRecord::Offset { group: self.id.clone(), at: at.clone(), value: value.clone() }
+            })
+            .collect();
+        Append { group: self.id.clone(), records, then: Then::Offsets(changes) }
+    }
+
+    /// The records at `base_offset` and after are durable; with `None` they have failed and change nothing.
+    pub(crate) fn offsets_landed(
+        &mut self,
+        changes: Vec<(TopicPartition, Option<CommittedOffset>)>,
+        base_offset: Option<i64>,
+    ) {
+        for (index, (at, value)) in (0_i64..).zip(changes) {
+            self.offsets.ended(&at);
+            if let Some(base) = base_offset {
+                let value = value.map(|v| CommittedOffset { record_offset: base.saturating_add(index), ..v });
+                self.offsets.apply(at, value);
+            }
+        }
+    }
+
+    /// What is committed, and durable.
+    pub(crate) fn fetch(&self, request: &FetchRequest) -> FetchedTopics {
+        let one = |at: &TopicPartition| FetchedOffset {
+            partition: at.partition,
+            result: if request.require_stable && self.offsets.is_unstable(at) {
+                Err(GroupError::UnstableOffsetCommit)
+            } else {
+                Ok(self.offsets.get(at).cloned())
+            },
+        };
+        let Some(topics) = &request.topics else {
+            let mut all: FetchedTopics = Vec::new();
+            for (at, _) in self.offsets.iter() {
+                match all.last_mut() {
+                    Some((topic, offsets)) if *topic == at.topic => offsets.push(one(at)),
+                    _ => all.push((at.topic.clone(), vec![one(at)])),
+                }
+            }
+            return all;
+        };
+        topics
+            .iter()
+            .map(|(topic, partitions)| {
+                let at =
+                    |partition: &i32| one(&TopicPartition { topic: topic.clone(), partition: *partition });
+                (topic.clone(), partitions.iter().map(at).collect())
+            })
+            .collect()
+    }
+
+    /// Deletes offsets of topics that no member reads. One result per partition, in order.
+    pub(crate) fn delete_offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+        out: &mut Effects,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        match self.state {
+            State::Dead => return Err(GroupError::GroupIdNotFound),
+            State::Empty => {}
+            State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                if self.protocol_type.as_deref() != Some(CONSUMER_PROTOCOL_TYPE) {
+                    return Err(GroupError::NonEmptyGroup);
+                }
+            }
+        }
+        let subscribed = |at: &TopicPartition| self.may_be_subscribed(&at.topic);
+        let result = |at| if subscribed(at) { Err(GroupError::GroupSubscribedToTopic) } else { Ok(()) };
+        let results = partitions.iter().map(result).collect();
+        let mut gone: Vec<_> = partitions
+            .iter()
+            .filter(|at| !subscribed(at) && self.offsets.may_be_logged(at))
+            .cloned()
+            .collect();
+        gone.sort();
+        gone.dedup();
+        self.forget(gone, out);
+        Ok(results)
+    }
+
+    /// Deletes the offsets of a topic that is gone.
+    pub(crate) fn topic_deleted(&mut self, topic: &Arc<str>, out: &mut Effects) {
+        if self.state != State::Dead {
+            let gone = self.offsets.of_topic(topic);
+            self.forget(gone, out);
+        }
+    }
+
+    fn forget(&mut self, gone: Vec<TopicPartition>, out: &mut Effects) {
+        for chunk in gone.chunks(DELETE_RECORDS_PER_APPEND) {
+            let changes = chunk.iter().map(|at| (at.clone(), None)).collect();
+            out.appends.push(self.offsets_append(changes));
+        }
+    }
+
+    /// Deletes an empty group with all it has committed.
+    pub(crate) fn delete(&mut self, now: Now, out: &mut Effects) -> Result<(), GroupError> {
+        match self.state {
+            State::Dead => return Err(GroupError::GroupIdNotFound),
+            State::Empty => {}
+            State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                return Err(GroupError::NonEmptyGroup);
+            }
+        }
+        for id in std::mem::take(&mut self.pending_members) {
+            self.remove_pending_member(&id);
+        }
+        let gone = self.offsets.may_be_logged_all();
+        self.forget(gone, out);
+        self.bury(now, out);
+        Ok(())
+    }
+
+    /// Lets go what has not been used for `offsets.retention.minutes`, and the group itself when nothing is left of it.
+    pub(crate) fn expire(&mut self, limits: &GroupLimits, now: Now, out: &mut Effects) {
+        let consumer = self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE);
+        let start = match (self.state, &self.protocol_type) {
+            (State::Dead, _) => return,
+            (_, None) => ExpiryStart::Commit,
+            (State::Empty, Some(_)) => ExpiryStart::Since(self.state_since_ms),
+            // Members are there: only what they no longer read may go, and only if it is known what they read.
+            (State::Stable, Some(_)) if consumer && self.subscribed.is_some() => ExpiryStart::Commit,
+            (State::PreparingRebalance | State::CompletingRebalance | State::Stable, Some(_)) => return,
+        };
+        let spared = |topic: &str| self.protocol_type.is_some() && self.may_be_subscribed(topic);
+        let gone = self.offsets.expired(start, limits.offsets_retention_ms, now.wall_ms, spared);
+        self.forget(gone, out);
+        let nothing_committed = self.offsets.iter().next().is_none() && self.offsets.is_vacant();
+        let unused = self.recorded && self.members.is_empty() && self.pending_members.is_empty();
+        if self.state == State::Empty && unused && nothing_committed {
+            self.bury(now, out);
+        }
+    }
+
+    fn bury(&mut self, now: Now, out: &mut Effects) {
+        self.move_to(State::Dead, now);
+        self.deletions = self.deletions.wrapping_add(1);
+        let then = Then::Delete { attempt: self.deletions };
+        out.appends.push(self.append(self.metadata_record(None), then));
+    }
+}

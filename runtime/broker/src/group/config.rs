@@ -1,0 +1,62 @@
+//! What bounds groups. The first part can be configured; the constants guard against what no client does by accident.
+
+/// Longest group id, in bytes. Kafka has no bound below the 32,767 of its strings; the id is kept with every group,
+/// every offset record and every timer.
+pub(crate) const GROUP_ID_BYTES_MAX: usize = 4096;
+
+/// Protocols that one member may list. Clients list one to four.
+pub(crate) const MEMBER_PROTOCOLS_MAX: usize = 64;
+
+/// Bytes of metadata of one member over all its protocols. A subscription to 5,000 topics with long names has about
+/// 500 KiB; the leader is sent the metadata of every member.
+pub(crate) const MEMBER_METADATA_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest client id, host or instance id that is kept of a member, in bytes.
+pub(crate) const MEMBER_NAME_BYTES_MAX: usize = 4096;
+
+/// Requests that wait for one coordinator shard; one more waits in its connection.
+pub(crate) const SHARD_QUEUE_REQUESTS: usize = 1024;
+
+/// Appends of one shard on their way to the disk. Enough to fill a group sync; above it the shard takes no requests,
+/// so that memory stays bounded when the disk is slow.
+pub(crate) const SHARD_IN_FLIGHT_APPENDS: usize = 1024;
+
+/// Records of one append when offsets are deleted or expire: about 100 KiB, well within a batch.
+pub(crate) const DELETE_RECORDS_PER_APPEND: usize = 1000;
+
+/// Settings of the broker that the state machine goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupLimits {
+    /// `group.min.session.timeout.ms`
+    pub(crate) min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`
+    pub(crate) max_session_timeout_ms: i32,
+    /// `group.initial.rebalance.delay.ms`
+    pub(crate) initial_rebalance_delay_ms: i32,
+    /// `group.max.size`
+    pub(crate) max_size: usize,
+    /// `pelton.max.groups`
+    pub(crate) max_groups: usize,
+    /// `offset.metadata.max.bytes`
+    pub(crate) offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`
+    pub(crate) offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms`
+    pub(crate) offsets_retention_check_interval_ms: u64,
+}
+
+impl Default for GroupLimits {
+    /// Kafka's defaults, with a bound where Kafka has none.
+    fn default() -> Self {
+        GroupLimits {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 30 * 60_000,
+            initial_rebalance_delay_ms: 3_000,
+            max_size: 10_000,
+            max_groups: 100_000,
+            offset_metadata_max_bytes: 4096,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
+            offsets_retention_check_interval_ms: 600_000,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Why the coordinator refuses, and Kafka's number for it.
+
+/// A refusal of the group coordinator. One set for all its operations, since a member's identity, generation and group
+/// are checked alike in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum GroupError {
+    /// Empty where a name is needed, or longer than [`super::GROUP_ID_BYTES_MAX`].
+    #[error("the group id is empty or too long")]
+    InvalidGroupId,
+    #[error("no group has this id")]
+    GroupIdNotFound,
+    #[error(
+        "the session time-out is outside of `group.min.session.timeout.ms` and `group.max.session.timeout.ms`"
+    )]
+    InvalidSessionTimeout,
+    #[error(
+        "no assignment protocol of this member is one that all members have, or its protocol type is another"
+    )]
+    InconsistentGroupProtocol,
+    #[error("the group has no member of this id; the member must join again")]
+    UnknownMemberId,
+    #[error("the member must join again with the id it was given")]
+    MemberIdRequired,
+    #[error("another member has taken this group instance id")]
+    FencedInstanceId,
+    #[error("the generation is not the group's current one")]
+    IllegalGeneration,
+    #[error("the group is rebalancing; the member must join again")]
+    RebalanceInProgress,
+    #[error("the group has `group.max.size` members, or the broker `pelton.max.groups` groups")]
+    GroupMaxSizeReached,
+    /// Definite: nothing was done. The client tries again.
+    #[error("the coordinator cannot serve this group at the moment")]
+    CoordinatorNotAvailable,
+    /// Definite: nothing was done. The client tries again.
+    #[error("the coordinator is still reading `__consumer_offsets`")]
+    CoordinatorLoadInProgress,
+    #[error("the group has members")]
+    NonEmptyGroup,
+    #[error("a member of the group is subscribed to the topic")]
+    GroupSubscribedToTopic,
+    #[error("the text stored with the offset is longer than `offset.metadata.max.bytes`")]
+    OffsetMetadataTooLarge,
+    #[error("a transaction that commits this offset is still open")]
+    UnstableOffsetCommit,
+    #[error("the offsets of one request do not fit into one record batch")]
+    CommitTooLarge,
+    #[error("the members of the group do not fit into one record; fewer members or shorter subscriptions do")]
+    GroupTooLarge,
+    #[error("the topic or partition does not exist")]
+    UnknownTopicOrPartition,
+    #[error("no topic has this id")]
+    UnknownTopicId,
+    #[error("the request names more protocols or offsets, or larger ones, than one request may")]
+    InvalidRequest,
+}

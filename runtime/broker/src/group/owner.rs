@@ -1,0 +1,461 @@
+//! The owner of a shard: one loop that takes requests, lets the shard decide, appends what it wants appended, and answers
+//! when that is durable. Nothing else touches the shard.
+//!
+//! A spawned task with a queue rather than a lock, since the order of records must be the order of decisions, and since
+//! deadlines and durable appends need somebody who waits for them anyway.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::config::{GroupLimits, SHARD_IN_FLIGHT_APPENDS};
+use super::error::GroupError;
+use super::records;
+use super::service::GroupOffsets;
+use super::shard::{GroupCount, Shard};
+use super::store::{Chunk, GroupStore, KeyValue, StoreError, StoreFuture};
+use super::types::{
+    Append, CommitRequest, Effects, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing,
+    GroupRecord, JoinRefused, JoinRequest, JoinResult, LeavingMember, LeftMember, MemberIdentity, Now, Reply,
+    SyncRequest, SyncResult, Then, TopicPartition, Waiter,
+};
+use crate::clock::Clock;
+
+/// How long to wait before a partition that could not be read is tried again.
+const LOAD_RETRY: Duration = Duration::from_secs(5);
+
+type ReplyTo<T> = oneshot::Sender<Result<T, GroupError>>;
+
+/// What the owner of a shard is asked.
+pub(crate) enum Message {
+    Join {
+        group: GroupId,
+        request: Box<JoinRequest>,
+        waiter: Waiter,
+        reply: oneshot::Sender<JoinResult>,
+    },
+    AbandonJoin {
+        group: GroupId,
+        member_id: String,
+        waiter: Waiter,
+    },
+    Sync {
+        group: GroupId,
+        request: SyncRequest,
+        waiter: Waiter,
+        reply: oneshot::Sender<SyncResult>,
+    },
+    Heartbeat {
+        group: GroupId,
+        who: MemberIdentity,
+        reply: ReplyTo<()>,
+    },
+    Leave {
+        group: GroupId,
+        leaving: Vec<LeavingMember>,
+        reply: ReplyTo<Vec<LeftMember>>,
+    },
+    Commit {
+        group: GroupId,
+        request: Box<CommitRequest>,
+        reply: ReplyTo<Vec<Result<(), GroupError>>>,
+    },
+    Fetch {
+        group: GroupId,
+        request: FetchRequest,
+        reply: ReplyTo<FetchedTopics>,
+    },
+    DeleteOffsets {
+        group: GroupId,
+        partitions: Vec<TopicPartition>,
+        reply: ReplyTo<Vec<Result<(), GroupError>>>,
+    },
+    Delete {
+        group: GroupId,
+        reply: ReplyTo<()>,
+    },
+    Describe {
+        group: GroupId,
+        reply: ReplyTo<Option<GroupDescription>>,
+    },
+    List {
+        reply: ReplyTo<Vec<GroupListing>>,
+    },
+    Committed {
+        reply: ReplyTo<Vec<GroupOffsets>>,
+    },
+    TopicDeleted {
+        topic: Arc<str>,
+        reply: ReplyTo<()>,
+    },
+}
+
+/// Both clocks of an owner.
+#[derive(Clone)]
+pub(crate) struct OwnerClock {
+    wall: Arc<dyn Clock>,
+    start: Instant,
+}
+
+impl OwnerClock {
+    pub(crate) fn new(wall: Arc<dyn Clock>) -> OwnerClock {
+        OwnerClock { wall, start: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let mono_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { wall_ms: self.wall.now_ms(), mono_ms }
+    }
+
+    fn instant(&self, mono_ms: u64) -> Instant {
+        // A deadline beyond what the clock can say is one that never comes.
+        const FAR: Duration = Duration::from_secs(30 * 24 * 3600);
+        self.start.checked_add(Duration::from_millis(mono_ms)).unwrap_or_else(|| Instant::now() + FAR)
+    }
+}
+
+/// Answers somebody once the appends before it have come to an end.
+type After = Box<dyn FnOnce(Result<(), GroupError>) + Send>;
+
+/// An append on its way to the disk.
+struct InFlight {
+    landing: StoreFuture<i64>,
+    group: GroupId,
+    then: Then,
+    after: Vec<After>,
+}
+
+/// The one task that holds a shard.
+pub(crate) struct Owner {
+    partition: i32,
+    limits: GroupLimits,
+    count: GroupCount,
+    store: Arc<dyn GroupStore>,
+    clock: OwnerClock,
+    shard: Shard,
+    joins: HashMap<Waiter, oneshot::Sender<JoinResult>>,
+    syncs: HashMap<Waiter, oneshot::Sender<SyncResult>>,
+    in_flight: VecDeque<InFlight>,
+    next_expiry_ms: u64,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        partition: i32,
+        partitions: i32,
+        limits: GroupLimits,
+        count: GroupCount,
+        store: Arc<dyn GroupStore>,
+        clock: OwnerClock,
+    ) -> Owner {
+        // Shards look for expired offsets one after the other, not all at once.
+        let share = u64::try_from(partition).unwrap_or(0) + 1;
+        let of = u64::try_from(partitions).unwrap_or(1).max(1);
+        let next_expiry_ms = limits.offsets_retention_check_interval_ms.saturating_mul(share) / of;
+        Owner {
+            partition,
+            shard: Shard::new(limits.clone(), count.clone()),
+            limits,
+            count,
+            store,
+            clock,
+            joins: HashMap::new(),
+            syncs: HashMap::new(),
+            in_flight: VecDeque::new(),
+            next_expiry_ms,
+        }
+    }
+
+    /// Reads the partition if there is one, then serves until every handle is gone.
+    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Message>, load: bool) {
+        if load && !self.load(&mut requests).await {
+            return;
+        }
+        loop {
+            let room = self.in_flight.len() < SHARD_IN_FLIGHT_APPENDS;
+            let deadline = self.clock.instant(self.next_deadline_ms());
+            tokio::select! {
+                biased;
+                result = landing(&mut self.in_flight) => self.landed(result),
+                () = tokio::time::sleep_until(deadline), if room => self.fire(),
+                request = requests.recv(), if room => match request {
+                    Some(request) => self.handle(request),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Replays the partition; meanwhile requests are refused. False when nobody is left to serve.
+    async fn load(&mut self, requests: &mut mpsc::Receiver<Message>) -> bool {
+        let started = Instant::now();
+        let mut delay = Duration::ZERO;
+        loop {
+            let reading = self.replay(delay);
+            tokio::pin!(reading);
+            let read = loop {
+                tokio::select! {
+                    read = &mut reading => break read,
+                    request = requests.recv() => match request {
+                        Some(request) => refuse(request, GroupError::CoordinatorLoadInProgress),
+                        None => return false,
+                    },
+                }
+            };
+            match read {
+                Ok(shard) => {
+                    self.shard = shard;
+                    tracing::debug!(partition = self.partition, took = ?started.elapsed(), "groups loaded");
+                    return true;
+                }
+                Err(error) => {
+                    tracing::error!(partition = self.partition, %error, "groups cannot be loaded; trying again");
+                    delay = LOAD_RETRY;
+                }
+            }
+        }
+    }
+
+    fn replay(&self, delay: Duration) -> impl Future<Output = Result<Shard, StoreError>> + use<> {
+        let mut shard = Shard::new(self.limits.clone(), self.count.clone());
+        let (store, partition, clock) = (Arc::clone(&self.store), self.partition, self.clock.clone());
+        async move {
+            tokio::time::sleep(delay).await;
+            let mut from = Some(0);
+            while let Some(offset) = from {
+                let Chunk { records, next_offset } = store.read(partition, offset).await?;
+                for record in records {
+                    if let Err(error) = shard.replay(record, clock.now()) {
+                        tracing::error!(partition, after = offset, %error, "a record of `__consumer_offsets` was left out");
+                    }
+                }
+                from = next_offset;
+                tokio::task::yield_now().await;
+            }
+            shard.resume(clock.now());
+            Ok(shard)
+        }
+    }
+
+    fn next_deadline_ms(&self) -> u64 {
+        self.shard.next_deadline_ms().map_or(self.next_expiry_ms, |at| at.min(self.next_expiry_ms))
+    }
+
+    fn fire(&mut self) {
+        let now = self.clock.now();
+        if self.next_expiry_ms <= now.mono_ms {
+            self.next_expiry_ms =
+                now.mono_ms.saturating_add(self.limits.offsets_retention_check_interval_ms.max(1));
+            let effects = self.shard.expire(now);
+            self.perform(effects, None);
+        }
+        while self.in_flight.len() < SHARD_IN_FLIGHT_APPENDS
+            && let Some(effects) = self.shard.fire(now)
+        {
+            self.perform(effects, None);
+        }
+    }
+
+    fn handle(&mut self, request: Message) {
+        let now = self.clock.now();
+        match request {
+            Message::Join { group, request, waiter, reply } => {
+                self.joins.insert(waiter, reply);
+                let effects = self.shard.join(&group, &request, waiter, now);
+                self.perform(effects, None);
+            }
+            Message::AbandonJoin { group, member_id, waiter } => {
+                self.joins.remove(&waiter);
+                let effects = self.shard.abandon_join(&group, &member_id, waiter, now);
+                self.perform(effects, None);
+            }
+            Message::Sync { group, request, waiter, reply } => {
+                self.syncs.insert(waiter, reply);
+                let effects = self.shard.sync(&group, request, waiter, now);
+                self.perform(effects, None);
+            }
+            Message::Heartbeat { group, who, reply } => {
+                answer(reply, self.shard.heartbeat(&group, &who, now))
+            }
+            Message::Leave { group, leaving, reply } => {
+                let (result, effects) = self.shard.leave(&group, leaving, now);
+                self.perform_then_answer(effects, reply, result);
+            }
+            Message::Commit { group, request, reply } => {
+                let (result, effects) = self.shard.commit(&group, *request, now);
+                self.perform_then_answer(effects, reply, result);
+            }
+            Message::Fetch { group, request, reply } => {
+                answer(reply, Ok(self.shard.fetch(&group, &request, now)))
+            }
+            Message::DeleteOffsets { group, partitions, reply } => {
+                let (result, effects) = self.shard.delete_offsets(&group, &partitions);
+                self.perform_then_answer(effects, reply, result);
+            }
+            Message::Delete { group, reply } => {
+                let (result, effects) = self.shard.delete(&group, now);
+                self.perform_then_answer(effects, reply, result);
+            }
+            Message::Describe { group, reply } => {
+                let description = self.shard.describe(&group);
+                self.answer_after_all(reply, description);
+            }
+            Message::List { reply } => {
+                let list = self.shard.list();
+                self.answer_after_all(reply, list);
+            }
+            Message::Committed { reply } => answer(reply, Ok(self.committed())),
+            Message::TopicDeleted { topic, reply } => {
+                let effects = self.shard.topic_deleted(&topic);
+                self.perform_then_answer(effects, reply, Ok(()));
+            }
+        }
+    }
+
+    fn committed(&self) -> Vec<GroupOffsets> {
+        let groups = self.shard.groups();
+        groups
+            .map(|group| GroupOffsets {
+                group: group.listing(),
+                members: group.members.len(),
+                committed: group.offsets.iter().map(|(at, value)| (at.clone(), value.offset)).collect(),
+            })
+            .collect()
+    }
+
+    /// Answers when what the answer rests on is durable: a refusal rests on nothing.
+    fn perform_then_answer<T: Send + 'static>(
+        &mut self,
+        effects: Effects,
+        reply: ReplyTo<T>,
+        result: Result<T, GroupError>,
+    ) {
+        self.perform(effects, Some(Box::new(move |landed| answer(reply, landed.and(result)))));
+    }
+
+    /// Answers when everything that came before is durable, so that nobody is told of a change that a crash undoes.
+    fn answer_after_all<T: Send + 'static>(&mut self, reply: ReplyTo<T>, value: T) {
+        match self.in_flight.back_mut() {
+            Some(last) => last.after.push(Box::new(move |landed| answer(reply, landed.map(|()| value)))),
+            None => answer(reply, Ok(value)),
+        }
+    }
+
+    fn perform(&mut self, effects: Effects, after: Option<After>) {
+        for reply in effects.replies {
+            self.reply(reply);
+        }
+        // Whoever waits for several appends is told of the first that fails.
+        let failed: Arc<OnceLock<GroupError>> = Arc::default();
+        let (mut rest, waits) = (effects.appends.len(), after.is_some());
+        let mut after = after;
+        for Append { group, records, then } in effects.appends {
+            let landing = self.append(&records);
+            let mut in_flight = InFlight { landing, group, then, after: Vec::new() };
+            rest -= 1;
+            let failed = Arc::clone(&failed);
+            match after.take_if(|_| rest == 0) {
+                Some(after) => in_flight.after.push(Box::new(move |landed| {
+                    after(failed.get().map_or(landed, |error| Err(*error)));
+                })),
+                None if waits => in_flight.after.push(Box::new(move |landed| {
+                    landed.err().map(|error| failed.get_or_init(|| error));
+                })),
+                None => {}
+            }
+            self.in_flight.push_back(in_flight);
+        }
+        if let Some(after) = after {
+            after(Ok(()));
+        }
+    }
+
+    fn append(&self, records: &[GroupRecord]) -> StoreFuture<i64> {
+        let encoded: Result<Vec<KeyValue>, _> =
+            records.iter().map(|r| records::encode(r).map(|(key, value)| KeyValue { key, value })).collect();
+        match encoded {
+            Ok(encoded) => self.store.append(self.partition, encoded, self.clock.wall.now_ms()),
+            Err(_) => Box::pin(std::future::ready(Err(StoreError::TooLarge))),
+        }
+    }
+
+    /// The oldest append has come to an end.
+    fn landed(&mut self, result: Result<i64, StoreError>) {
+        let Some(InFlight { group, then, after, .. }) = self.in_flight.pop_front() else { return };
+        let result = result.map_err(|error| {
+            tracing::warn!(partition = self.partition, group = &*group, %error, "group records not written");
+            refusal(&error, &then)
+        });
+        let outcome = result.map(|_| ());
+        let effects = self.shard.landed(&group, then, result, self.clock.now());
+        self.perform(effects, None);
+        for answer in after {
+            answer(outcome);
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        match reply {
+            Reply::Join(waiter, result) => {
+                if let Some(to) = self.joins.remove(&waiter) {
+                    answer(to, result);
+                }
+            }
+            Reply::Sync(waiter, result) => {
+                if let Some(to) = self.syncs.remove(&waiter) {
+                    answer(to, result);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the oldest append; for ever when there is none.
+async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<i64, StoreError> {
+    match in_flight.front_mut() {
+        Some(oldest) => (&mut oldest.landing).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a failed append means to the client that waits for it.
+fn refusal(error: &StoreError, then: &Then) -> GroupError {
+    match (error, then) {
+        (StoreError::TooLarge, Then::Offsets(_)) => GroupError::CommitTooLarge,
+        (
+            StoreError::TooLarge,
+            Then::Assign { .. } | Then::ReplaceStatic { .. } | Then::Emptied | Then::Delete { .. },
+        ) => GroupError::GroupTooLarge,
+        // The client finds its coordinator again and repeats: an offset committed twice is the same offset.
+        (StoreError::Unavailable { .. }, _) => GroupError::CoordinatorNotAvailable,
+    }
+}
+
+/// Whoever asked may have hung up; then nobody misses the answer.
+fn answer<T>(to: oneshot::Sender<T>, value: T) {
+    drop(to.send(value));
+}
+
+fn refuse(request: Message, error: GroupError) {
+    match request {
+        Message::Join { request, reply, .. } => {
+            answer(reply, Err(JoinRefused { error, member_id: request.member_id.clone() }));
+        }
+        Message::AbandonJoin { .. } => {}
+        Message::Sync { reply, .. } => answer(reply, Err(error)),
+        Message::Heartbeat { reply, .. }
+        | Message::Delete { reply, .. }
+        | Message::TopicDeleted { reply, .. } => {
+            answer(reply, Err(error));
+        }
+        Message::Leave { reply, .. } => answer(reply, Err(error)),
+        Message::Commit { reply, .. } | Message::DeleteOffsets { reply, .. } => answer(reply, Err(error)),
+        Message::Fetch { reply, .. } => answer(reply, Err(error)),
+        Message::Describe { reply, .. } => answer(reply, Err(error)),
+        Message::List { reply } => answer(reply, Err(error)),
+        Message::Committed { reply } => answer(reply, Err(error)),
+    }
+}

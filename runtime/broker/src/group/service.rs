@@ -1,0 +1,266 @@
+//! The handle that request handlers hold. It finds the shard of a group, asks its owner, and waits for the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OnceCell, mpsc, oneshot};
+
+use super::config::{GroupLimits, SHARD_QUEUE_REQUESTS};
+use super::error::GroupError;
+use super::owner::{Message, Owner, OwnerClock};
+use super::shard::GroupCount;
+use super::store::{GroupStore, StoreError};
+use super::types::{
+    CommitRequest, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing, JoinRefused,
+    JoinRequest, JoinResult, LeavingMember, LeftMember, MemberIdentity, SyncRequest, SyncResult,
+    TopicPartition, Waiter,
+};
+use crate::clock::Clock;
+
+/// The group coordinator. A cheap clone.
+#[derive(Clone)]
+pub(crate) struct Groups {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Vec<mpsc::Sender<Message>>,
+    store: Arc<dyn GroupStore>,
+    /// Set once `__consumer_offsets` is there.
+    created: OnceCell<()>,
+    next_waiter: AtomicU64,
+    count: GroupCount,
+}
+
+/// What a group has committed: for the metrics and for `/v1/groups`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupOffsets {
+    pub(crate) group: GroupListing,
+    pub(crate) members: usize,
+    pub(crate) committed: Vec<(TopicPartition, i64)>,
+}
+
+impl Groups {
+    /// Starts an owner for each partition of `__consumer_offsets`, which first reads its partition. While the topic does
+    /// not exist there are as many as it will have, `partitions`. Needs a tokio runtime around it.
+    pub(crate) fn start(
+        limits: &GroupLimits,
+        partitions: i32,
+        store: Arc<dyn GroupStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Groups {
+        let existing = store.partition_count();
+        let partitions = existing.unwrap_or(partitions).max(1);
+        let clock = OwnerClock::new(clock);
+        let count = GroupCount::default();
+        let shards = (0..partitions)
+            .map(|partition| {
+                let (sender, receiver) = mpsc::channel(SHARD_QUEUE_REQUESTS);
+                let store = Arc::clone(&store);
+                let owner =
+                    Owner::new(partition, partitions, limits.clone(), count.clone(), store, clock.clone());
+                tokio::spawn(owner.run(receiver, existing.is_some()));
+                sender
+            })
+            .collect();
+        let created = OnceCell::new_with(existing.map(|_| ()));
+        let next_waiter = AtomicU64::new(0);
+        Groups { inner: Arc::new(Inner { shards, store, created, next_waiter, count }) }
+    }
+
+    /// How many groups there are.
+    pub(crate) fn count(&self) -> usize {
+        self.inner.count.get()
+    }
+
+    /// Creates `__consumer_offsets` if it is not there yet.
+    pub(crate) async fn ensure_topic(&self) -> Result<(), StoreError> {
+        let partitions = i32::try_from(self.inner.shards.len()).unwrap_or(i32::MAX);
+        self.inner.created.get_or_try_init(|| self.inner.store.create(partitions)).await.copied()
+    }
+
+    /// JoinGroup. May take as long as the other members take to join.
+    pub(crate) async fn join(&self, group: &str, request: JoinRequest) -> JoinResult {
+        let member_id = request.member_id.clone();
+        let refused = |error| Err(JoinRefused { error, member_id });
+        if let Err(error) = self.writable().await {
+            return refused(error);
+        }
+        let group = GroupId::from(group);
+        let waiter = self.next_waiter();
+        let shard = self.shard(&group);
+        let as_member = if request.member_id.is_empty() {
+            request.fresh_member_id.to_string()
+        } else {
+            request.member_id.clone()
+        };
+        let (reply, answer) = oneshot::channel();
+        let join = Message::Join { group: group.clone(), request: Box::new(request), waiter, reply };
+        if shard.send(join).await.is_err() {
+            return refused(GroupError::CoordinatorNotAvailable);
+        }
+        let mut parked = ParkedJoin { shard, group, member_id: as_member, waiter, answered: false };
+        let result = answer.await;
+        parked.answered = true;
+        result.unwrap_or_else(|_| refused(GroupError::CoordinatorNotAvailable))
+    }
+
+    /// SyncGroup. May take as long as the leader takes to assign.
+    pub(crate) async fn sync(&self, group: &str, request: SyncRequest) -> SyncResult {
+        let waiter = self.next_waiter();
+        self.ask(group, |group, reply| Message::Sync { group, request, waiter, reply }).await
+    }
+
+    /// Heartbeat.
+    pub(crate) async fn heartbeat(&self, group: &str, who: MemberIdentity) -> Result<(), GroupError> {
+        self.ask(group, |group, reply| Message::Heartbeat { group, who, reply }).await
+    }
+
+    /// LeaveGroup.
+    pub(crate) async fn leave(
+        &self,
+        group: &str,
+        leaving: Vec<LeavingMember>,
+    ) -> Result<Vec<LeftMember>, GroupError> {
+        self.ask(group, |group, reply| Message::Leave { group, leaving, reply }).await
+    }
+
+    /// OffsetCommit: answered when the offsets are durable. One result per offset, in order.
+    pub(crate) async fn commit(
+        &self,
+        group: &str,
+        request: CommitRequest,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.writable().await?;
+        self.ask(group, |group, reply| Message::Commit { group, request: Box::new(request), reply }).await
+    }
+
+    /// OffsetFetch of one group.
+    pub(crate) async fn fetch(
+        &self,
+        group: &str,
+        request: FetchRequest,
+    ) -> Result<FetchedTopics, GroupError> {
+        self.ask(group, |group, reply| Message::Fetch { group, request, reply }).await
+    }
+
+    /// OffsetDelete. One result per partition, in order.
+    pub(crate) async fn delete_offsets(
+        &self,
+        group: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.ask(group, |group, reply| Message::DeleteOffsets { group, partitions, reply }).await
+    }
+
+    /// DeleteGroups, one group.
+    pub(crate) async fn delete(&self, group: &str) -> Result<(), GroupError> {
+        self.ask(group, |group, reply| Message::Delete { group, reply }).await
+    }
+
+    /// DescribeGroups, one group; `None` when it is not there.
+    pub(crate) async fn describe(&self, group: &str) -> Result<Option<GroupDescription>, GroupError> {
+        self.ask(group, |group, reply| Message::Describe { group, reply }).await
+    }
+
+    /// ListGroups. Fails while a shard cannot tell, rather than leave its groups out.
+    pub(crate) async fn list(&self) -> Result<Vec<GroupListing>, GroupError> {
+        let mut all = Vec::new();
+        for shard in &self.inner.shards {
+            all.extend(ask(shard, |reply| Message::List { reply }).await?);
+        }
+        all.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+        Ok(all)
+    }
+
+    /// Every group with what it has committed. Shards that are still reading their log are left out.
+    pub(crate) async fn committed(&self) -> Vec<GroupOffsets> {
+        let mut all = Vec::new();
+        for shard in &self.inner.shards {
+            if let Ok(groups) = ask(shard, |reply| Message::Committed { reply }).await {
+                all.extend(groups);
+            }
+        }
+        all.sort_by(|a, b| a.group.group_id.cmp(&b.group.group_id));
+        all
+    }
+
+    /// A topic has been deleted: what groups have committed for it goes too. A shard that is still reading its log fails;
+    /// the caller may try again, or leave the offsets to expire.
+    pub(crate) async fn topic_deleted(&self, topic: &str) -> Result<(), GroupError> {
+        let topic: Arc<str> = Arc::from(topic);
+        let mut result = Ok(());
+        for shard in &self.inner.shards {
+            let topic = Arc::clone(&topic);
+            result = result.and(ask(shard, |reply| Message::TopicDeleted { topic, reply }).await);
+        }
+        result
+    }
+
+    async fn writable(&self) -> Result<(), GroupError> {
+        self.ensure_topic().await.map_err(|error| {
+            tracing::warn!(%error, "groups cannot be served until `__consumer_offsets` can be created");
+            GroupError::CoordinatorNotAvailable
+        })
+    }
+
+    fn next_waiter(&self) -> Waiter {
+        Waiter(self.inner.next_waiter.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn shard(&self, group: &str) -> mpsc::Sender<Message> {
+        self.inner.shards[partition_of(group, self.inner.shards.len())].clone()
+    }
+
+    async fn ask<T>(
+        &self,
+        group: &str,
+        message: impl FnOnce(GroupId, oneshot::Sender<Result<T, GroupError>>) -> Message,
+    ) -> Result<T, GroupError> {
+        let group = GroupId::from(group);
+        ask(&self.shard(&group), |reply| message(group, reply)).await
+    }
+}
+
+async fn ask<T>(
+    shard: &mpsc::Sender<Message>,
+    message: impl FnOnce(oneshot::Sender<Result<T, GroupError>>) -> Message,
+) -> Result<T, GroupError> {
+    let (reply, answer) = oneshot::channel();
+    // An owner that is gone has been stopped with the broker.
+    shard.send(message(reply)).await.map_err(|_| GroupError::CoordinatorNotAvailable)?;
+    answer.await.map_err(|_| GroupError::CoordinatorNotAvailable)?
+}
+
+/// Tells the owner when a JoinGroup is given up before it was answered, because its connection has closed.
+struct ParkedJoin {
+    shard: mpsc::Sender<Message>,
+    group: GroupId,
+    member_id: String,
+    waiter: Waiter,
+    answered: bool,
+}
+
+impl Drop for ParkedJoin {
+    fn drop(&mut self) {
+        if !self.answered {
+            let group = self.group.clone();
+            let member_id = std::mem::take(&mut self.member_id);
+            // A full queue loses the hint; then the member's time-out finds out.
+            let hint = Message::AbandonJoin { group, member_id, waiter: self.waiter };
+            drop(self.shard.try_send(hint));
+        }
+    }
+}
+
+/// The partition of `__consumer_offsets` that a group belongs to: Java's string hash, as Kafka places groups.
+pub(crate) fn partition_of(group: &str, partitions: usize) -> usize {
+    let hash =
+        group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // Kafka's absolute value takes the smallest number for 0.
+    let hash = hash.checked_abs().unwrap_or(0).unsigned_abs() as usize;
+    hash % partitions
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! The groups of one partition of `__consumer_offsets`. Pure, like the groups in it: it finds or makes the group, lets it
+//! decide, and keeps the order of deadlines over all of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::config::{
+    GROUP_ID_BYTES_MAX, GroupLimits, MEMBER_METADATA_BYTES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_PROTOCOLS_MAX,
+};
+use super::error::GroupError;
+use super::state::{Group, State};
+use super::timer::TimerQueue;
+use super::types::{
+    CommitRequest, Effects, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing,
+    JoinRefused, JoinRequest, LeavingMember, LeftMember, MemberIdentity, Now, Reply, SyncRequest, Then,
+    TopicPartition, Waiter,
+};
+
+/// How many groups the broker has, over all shards.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupCount(Arc<AtomicUsize>);
+
+impl GroupCount {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The groups of a partition.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    groups: HashMap<GroupId, Group>,
+    // Invariant: for each group with a deadline, its earliest.
+    timers: TimerQueue<GroupId>,
+    limits: GroupLimits,
+    // Invariant: the groups of this shard are counted in.
+    count: GroupCount,
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.count.0.fetch_sub(self.groups.len(), Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(limits: GroupLimits, count: GroupCount) -> Shard {
+        Shard { groups: HashMap::new(), timers: TimerQueue::default(), limits, count }
+    }
+
+    pub(crate) fn get(&self, group: &str) -> Option<&Group> {
+        self.groups.get(group)
+    }
+
+    pub(crate) fn get_mut(&mut self, group: &str) -> Option<&mut Group> {
+        self.groups.get_mut(group)
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    pub(crate) fn groups_mut(&mut self) -> impl Iterator<Item = &mut Group> {
+        self.groups.values_mut()
+    }
+
+    /// The group that a record names, made if need be: the log is right, whatever the limits say.
+    pub(crate) fn replayed(&mut self, group: &GroupId, now: Now) -> &mut Group {
+        self.groups.entry(group.clone()).or_insert_with(|| {
+            self.count.0.fetch_add(1, Ordering::Relaxed);
+            Group::new(group.clone(), now)
+        })
+    }
+
+    /// The whole log has been replayed: time starts to run.
+    pub(crate) fn resume(&mut self, now: Now) {
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.visit(&id, |group, _, _| group.resume(now));
+        }
+    }
+
+    /// Lets a group act, then looks after its deadline and whether it is still needed.
+    fn visit<R>(
+        &mut self,
+        id: &str,
+        act: impl FnOnce(&mut Group, &GroupLimits, &mut Effects) -> R,
+    ) -> Option<(R, Effects)> {
+        let group = self.groups.get_mut(id)?;
+        let mut out = Effects::default();
+        let result = act(group, &self.limits, &mut out);
+        let id = group.id.clone();
+        if group.is_vacant() {
+            self.remove(&id);
+        } else if let Some(at) = group.timers.next_ms() {
+            self.timers.set(id, at);
+        } else {
+            self.timers.cancel(&id);
+        }
+        Some((result, out))
+    }
+
+    fn remove(&mut self, id: &GroupId) {
+        self.timers.cancel(id);
+        if self.groups.remove(id).is_some() {
+            self.count.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the group if it is not there and the broker has room for it.
+    fn ensure(&mut self, id: &GroupId, now: Now) -> Result<(), GroupError> {
+        if self.groups.contains_key(id) {
+            return Ok(());
+        }
+        if id.len() > GROUP_ID_BYTES_MAX {
+            return Err(GroupError::InvalidGroupId);
+        }
+        // Shards count at the same time, so the limit may be passed by as many groups as there are shards.
+        if self.count.get() >= self.limits.max_groups {
+            return Err(GroupError::GroupMaxSizeReached);
+        }
+        self.replayed(id, now);
+        Ok(())
+    }
+
+    /// JoinGroup. The answer is among the replies, now or later.
+    pub(crate) fn join(&mut self, id: &GroupId, request: &JoinRequest, waiter: Waiter, now: Now) -> Effects {
+        let outcome = self.check_join(id, request, now).map(|()| {
+            self.visit(id, |group, limits, out| group.join(request, waiter, limits, now, out))
+                .map(|(_, out)| out)
+        });
+        let error = match outcome {
+            Ok(Some(effects)) => return effects,
+            Ok(None) => GroupError::UnknownMemberId,
+            Err(error) => error,
+        };
+        let refused = JoinRefused { error, member_id: request.member_id.clone() };
+        Effects { replies: vec![Reply::Join(waiter, Err(refused))], appends: vec![] }
+    }
+
+    fn check_join(&mut self, id: &GroupId, request: &JoinRequest, now: Now) -> Result<(), GroupError> {
+        if id.is_empty() {
+            return Err(GroupError::InvalidGroupId);
+        }
+        let session_ms = request.session_timeout_ms;
+        if session_ms < self.limits.min_session_timeout_ms || session_ms > self.limits.max_session_timeout_ms
+        {
+            return Err(GroupError::InvalidSessionTimeout);
+        }
+        let instance = request.group_instance_id.as_deref().unwrap_or_default();
+        let names = [&*request.client_id, &*request.client_host, &*request.protocol_type, instance];
+        let protocols = request.protocols.iter();
+        let named = names.into_iter().chain(protocols.clone().map(|p| &*p.name));
+        let too_long = named.into_iter().any(|name| name.len() > MEMBER_NAME_BYTES_MAX);
+        let metadata: usize = protocols.map(|p| p.metadata.len()).sum();
+        if too_long || request.protocols.len() > MEMBER_PROTOCOLS_MAX || metadata > MEMBER_METADATA_BYTES_MAX
+        {
+            return Err(GroupError::InvalidRequest);
+        }
+        // A member that knows its id has been in the group: if that is gone, so is the member.
+        if request.member_id.is_empty() { self.ensure(id, now) } else { Ok(()) }
+    }
+
+    /// SyncGroup. The answer is among the replies, now or later.
+    pub(crate) fn sync(&mut self, id: &str, request: SyncRequest, waiter: Waiter, now: Now) -> Effects {
+        match self.visit(id, |group, _, out| group.sync(request, waiter, now, out)) {
+            Some((_, effects)) => effects,
+            None => {
+                let reply = Reply::Sync(waiter, Err(GroupError::UnknownMemberId));
+                Effects { replies: vec![reply], appends: vec![] }
+            }
+        }
+    }
+
+    /// Heartbeat.
+    pub(crate) fn heartbeat(&mut self, id: &str, who: &MemberIdentity, now: Now) -> Result<(), GroupError> {
+        let beat = self.visit(id, |group, _, _| group.heartbeat(who, now));
+        beat.map_or(Err(GroupError::UnknownMemberId), |(result, _)| result)
+    }
+
+    /// LeaveGroup.
+    pub(crate) fn leave(
+        &mut self,
+        id: &str,
+        leaving: Vec<LeavingMember>,
+        now: Now,
+    ) -> (Result<Vec<LeftMember>, GroupError>, Effects) {
+        if !self.groups.contains_key(id) {
+            let unknown = |member| LeftMember { member, result: Err(GroupError::UnknownMemberId) };
+            return (Ok(leaving.into_iter().map(unknown).collect()), Effects::default());
+        }
+        self.visit(id, |group, limits, out| group.leave(leaving, limits, now, out))
+            .unwrap_or_else(|| (Err(GroupError::UnknownMemberId), Effects::default()))
+    }
+
+    /// The connection behind a parked JoinGroup is gone.
+    pub(crate) fn abandon_join(&mut self, id: &str, member: &str, waiter: Waiter, now: Now) -> Effects {
+        self.visit(id, |group, limits, out| group.abandon_join(member, waiter, limits, now, out))
+            .map_or_else(Effects::default, |(_, effects)| effects)
+    }
+
+    /// OffsetCommit. Offsets with an `Ok` are durable once the effects' appends are.
+    pub(crate) fn commit(
+        &mut self,
+        id: &GroupId,
+        request: CommitRequest,
+        now: Now,
+    ) -> (Result<Vec<Result<(), GroupError>>, GroupError>, Effects) {
+        if !self.groups.contains_key(id) {
+            let refused = if request.who.generation_id < 0 {
+                self.ensure(id, now).err()
+            } else if request.knows_group_id_not_found {
+                Some(GroupError::GroupIdNotFound)
+            } else {
+                Some(GroupError::IllegalGeneration)
+            };
+            if let Some(error) = refused {
+                return (Err(error), Effects::default());
+            }
+        }
+        self.visit(id, |group, limits, out| group.commit(request, limits, now, out))
+            .unwrap_or_else(|| (Err(GroupError::GroupIdNotFound), Effects::default()))
+    }
+
+    /// OffsetFetch. A group that is not there has committed nothing: that is no error.
+    pub(crate) fn fetch(&self, id: &GroupId, request: &FetchRequest, now: Now) -> FetchedTopics {
+        match self.groups.get(id) {
+            Some(group) => group.fetch(request),
+            None => Group::new(id.clone(), now).fetch(request),
+        }
+    }
+
+    /// OffsetDelete.
+    pub(crate) fn delete_offsets(
+        &mut self,
+        id: &str,
+        partitions: &[TopicPartition],
+    ) -> (Result<Vec<Result<(), GroupError>>, GroupError>, Effects) {
+        self.visit(id, |group, _, out| group.delete_offsets(partitions, out))
+            .unwrap_or_else(|| (Err(GroupError::GroupIdNotFound), Effects::default()))
+    }
+
+    /// DeleteGroups, one group.
+    pub(crate) fn delete(&mut self, id: &str, now: Now) -> (Result<(), GroupError>, Effects) {
+        self.visit(id, |group, _, out| group.delete(now, out))
+            .unwrap_or_else(|| (Err(GroupError::GroupIdNotFound), Effects::default()))
+    }
+
+    /// DescribeGroups, one group.
+    pub(crate) fn describe(&self, id: &str) -> Option<GroupDescription> {
+        self.groups.get(id).filter(|group| group.state != State::Dead).map(Group::describe)
+    }
+
+    /// ListGroups.
+    pub(crate) fn list(&self) -> Vec<GroupListing> {
+        self.groups().filter(|group| group.state != State::Dead).map(Group::listing).collect()
+    }
+
+    /// A topic is gone, and so is what groups have committed for it.
+    pub(crate) fn topic_deleted(&mut self, topic: &Arc<str>) -> Effects {
+        self.each(|group, _, out| group.topic_deleted(topic, out))
+    }
+
+    /// Lets go what has not been used for long.
+    pub(crate) fn expire(&mut self, now: Now) -> Effects {
+        self.each(|group, limits, out| group.expire(limits, now, out))
+    }
+
+    fn each(&mut self, act: impl Fn(&mut Group, &GroupLimits, &mut Effects)) -> Effects {
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        let mut all = Effects::default();
+        for id in ids {
+            if let Some(((), out)) = self.visit(&id, &act) {
+                all.replies.extend(out.replies);
+                all.appends.extend(out.appends);
+            }
+        }
+        all
+    }
+
+    /// The earliest deadline of all groups.
+    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        self.timers.next_ms()
+    }
+
+    /// Lets the next group whose deadline has come act on it; `None` when there is none.
+    pub(crate) fn fire(&mut self, now: Now) -> Option<Effects> {
+        let id = self.timers.pop_due(now.mono_ms)?;
+        let fired = self.visit(&id, |group, limits, out| {
+            while let Some(timer) = group.timers.pop_due(now.mono_ms) {
+                group.timer(timer, limits, now, out);
+            }
+        });
+        Some(fired.map_or_else(Effects::default, |(_, effects)| effects))
+    }
+
+    /// An append is durable from `base_offset` on, or has failed.
+    pub(crate) fn landed(
+        &mut self,
+        id: &GroupId,
+        then: Then,
+        result: Result<i64, GroupError>,
+        now: Now,
+    ) -> Effects {
+        let landed = self.visit(id, |group, limits, out| group.landed(then, result, limits, now, out));
+        match landed {
+            Some((true, effects)) => {
+                self.remove(id);
+                effects
+            }
+            Some((false, effects)) => effects,
+            None => Effects::default(),
+        }
+    }
+}
+
+impl Group {
+    /// Goes on after an append. True when the group is gone.
+    fn landed(
+        &mut self,
+        then: Then,
+        result: Result<i64, GroupError>,
+        limits: &GroupLimits,
+        now: Now,
+        out: &mut Effects,
+    ) -> bool {
+        match (then, result) {
+            (Then::Assign { generation, assignments }, Ok(_)) => {
+                self.assigned(generation, assignments, now, out)
+            }
+            (Then::Assign { generation, .. }, Err(error)) => {
+                self.assign_failed(generation, error, limits, now, out)
+            }
+            (Then::ReplaceStatic { waiter, joined }, Ok(_)) => {
+                out.replies.push(Reply::Join(waiter, Ok(joined)))
+            }
+            (Then::ReplaceStatic { waiter, joined }, Err(error)) => {
+                self.return_failed(&joined.member_id, limits, now, out);
+                out.replies.push(Reply::Join(waiter, Err(JoinRefused { error, member_id: String::new() })));
+            }
+            // The record before it stays in force after a restart: its members are not heard of and time out again.
+            (Then::Emptied, Ok(_) | Err(_)) => {}
+            (Then::Offsets(changes), result) => {
+                if result.is_err()
+                    && self.state == State::Dead
+                    && changes.iter().any(|(_, value)| value.is_none())
+                {
+                    // An offset of a group that is being deleted is still in the log, and so is the group.
+                    self.state = State::Empty;
+                }
+                self.offsets_landed(changes, result.ok());
+            }
+            // Of another attempt, which failed in part: the group lives, or is being deleted anew.
+            (Then::Delete { attempt }, _) if self.state != State::Dead || self.deletions != attempt => {}
+            (Then::Delete { .. }, Ok(_)) => return true,
+            (Then::Delete { .. }, Err(_)) => self.state = State::Empty,
+        }
+        false
+    }
+}

@@ -1,0 +1,68 @@
+//! Where the coordinator keeps its records: `__consumer_offsets`, seen through the little that it needs of it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+/// The name of the topic.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The answer of a store, later.
+pub(crate) type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// A record to append. Without a value it deletes what has its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyValue {
+    pub(crate) key: Bytes,
+    pub(crate) value: Option<Bytes>,
+}
+
+/// What a log holds, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// A record; `producer_id` is set when it belongs to a transaction.
+    Record { offset: i64, producer_id: Option<i64>, key: Bytes, value: Option<Bytes> },
+    /// The end of a producer's transaction.
+    Marker { producer_id: i64, commit: bool },
+}
+
+/// A stretch of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) records: Vec<Stored>,
+    /// Where to go on; `None` at the end.
+    pub(crate) next_offset: Option<i64>,
+}
+
+/// Why a store did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Definite: nothing was written.
+    #[error("the records do not fit into one batch of `{OFFSETS_TOPIC}`")]
+    TooLarge,
+    /// Definite for a full disk; after any other failure of the disk the broker stops.
+    #[error("`{OFFSETS_TOPIC}` cannot be used: {reason}")]
+    Unavailable { reason: String },
+}
+
+/// The partitions of `__consumer_offsets`.
+pub(crate) trait GroupStore: Send + Sync + 'static {
+    /// How many there are; `None` while the topic does not exist.
+    fn partition_count(&self) -> Option<i32>;
+
+    /// Creates the topic, unless it is there. Done once that is durable.
+    fn create(&self, partitions: i32) -> StoreFuture<()>;
+
+    /// Appends one batch. It has its place in the partition when the call returns, so that calls in order are records in
+    /// order; the future ends with the batch's base offset once it is durable. Futures of a partition end in order. A
+    /// future that is dropped changes nothing.
+    fn append(&self, partition: i32, records: Vec<KeyValue>, timestamp_ms: i64) -> StoreFuture<i64>;
+
+    /// Reads from an offset on. The first read of a partition starts at 0, which a log that starts later takes as its
+    /// start.
+    fn read(&self, partition: i32, from: i64) -> StoreFuture<Chunk>;
+}
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -1,0 +1,122 @@
+//! A store in memory that a test can hold up and break.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{Chunk, GroupStore, KeyValue, StoreError, StoreFuture, Stored};
+
+#[derive(Default)]
+struct Log {
+    records: Vec<Stored>,
+    held: VecDeque<(oneshot::Sender<Result<i64, StoreError>>, i64)>,
+}
+
+#[derive(Default)]
+struct Inner {
+    logs: Vec<Log>,
+    hold: bool,
+    reads: Option<tokio::sync::watch::Receiver<bool>>,
+    fail: Option<StoreError>,
+}
+
+/// Keeps every batch; with [`MemoryStore::hold`], its durability waits for [`MemoryStore::release`].
+#[derive(Clone, Default)]
+pub(crate) struct MemoryStore {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl MemoryStore {
+    /// From now on nothing becomes durable by itself.
+    pub(crate) fn hold(&self) {
+        self.inner.lock().hold = true;
+    }
+
+    /// Everything held is durable, and so is what comes.
+    pub(crate) fn release(&self) {
+        let mut inner = self.inner.lock();
+        inner.hold = false;
+        for log in &mut inner.logs {
+            for (reply, base) in log.held.drain(..) {
+                let _ = reply.send(Ok(base));
+            }
+        }
+    }
+
+    /// Reads wait until `true` is sent.
+    pub(crate) fn hold_reads(&self) -> tokio::sync::watch::Sender<bool> {
+        let (go, wait) = tokio::sync::watch::channel(false);
+        self.inner.lock().reads = Some(wait);
+        go
+    }
+
+    /// Every append fails from now on, or with `None` works again.
+    pub(crate) fn fail(&self, error: Option<StoreError>) {
+        self.inner.lock().fail = error;
+    }
+
+    /// All records of a partition.
+    pub(crate) fn records(&self, partition: usize) -> Vec<Stored> {
+        self.inner.lock().logs[partition].records.clone()
+    }
+}
+
+impl GroupStore for MemoryStore {
+    fn partition_count(&self) -> Option<i32> {
+        let count = self.inner.lock().logs.len();
+        (count > 0).then(|| i32::try_from(count).unwrap())
+    }
+
+    fn create(&self, partitions: i32) -> StoreFuture<()> {
+        let mut inner = self.inner.lock();
+        if inner.logs.is_empty() {
+            inner.logs.resize_with(usize::try_from(partitions).unwrap(), Log::default);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn append(&self, partition: i32, records: Vec<KeyValue>, _timestamp_ms: i64) -> StoreFuture<i64> {
+        let mut inner = self.inner.lock();
+        if let Some(error) = inner.fail.clone() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let hold = inner.hold;
+        let log = &mut inner.logs[usize::try_from(partition).unwrap()];
+        let base = i64::try_from(log.records.len()).unwrap();
+        for (offset, record) in (base..).zip(records) {
+            log.records.push(Stored::Record {
+                offset,
+                producer_id: None,
+                key: record.key,
+                value: record.value,
+            });
+        }
+        let (reply, durable) = oneshot::channel();
+        if hold {
+            log.held.push_back((reply, base));
+        } else {
+            reply.send(Ok(base)).unwrap();
+        }
+        Box::pin(async move { durable.await.unwrap() })
+    }
+
+    fn read(&self, partition: i32, from: i64) -> StoreFuture<Chunk> {
+        // In small chunks, so that a reader has to go on.
+        const CHUNK: usize = 3;
+        let inner = self.inner.lock();
+        let records = &inner.logs[usize::try_from(partition).unwrap()].records;
+        let from = usize::try_from(from).unwrap();
+        let to = records.len().min(from + CHUNK);
+        let next_offset = (to < records.len()).then(|| i64::try_from(to).unwrap());
+        let chunk = Chunk { records: records[from..to].to_vec(), next_offset };
+        let held = inner.reads.clone();
+        Box::pin(async move {
+            if let Some(mut held) = held {
+                held.wait_for(|go| *go).await.unwrap();
+            }
+            Ok(chunk)
+        })
+    }
+}
