@@ -1,7 +1,7 @@
 //! Which APIs and versions there are: one table that everything else asks.
 
 use crate::codec::{Ctx, DecodeError, EncodeError};
-use crate::message::api_versions::ApiVersion;
+use crate::message::api_versions::{ApiVersion, SupportedFeatureKey};
 
 /// The versions of one API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +172,14 @@ pub fn advertised(served: &[ApiKey]) -> Vec<ApiVersion> {
     served.iter().map(entry).collect()
 }
 
+/// The features that a client may see in an ApiVersions response of this version.
+///
+/// Clients below version 4 fail on a feature whose lowest version is 0 (KAFKA-17011), so they do not get to see it.
+pub fn visible_features(features: &[SupportedFeatureKey], version: i16) -> Vec<SupportedFeatureKey> {
+    const KNOWS_ZERO: i16 = 4;
+    features.iter().filter(|feature| version >= KNOWS_ZERO || feature.min_version > 0).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +205,18 @@ mod tests {
                 assert_eq!(min_advertised, min_decoded, "{key:?}");
             }
         }
+    }
+
+    #[test]
+    fn old_clients_see_no_feature_that_starts_at_0() {
+        let feature = |name: &str, min_version| SupportedFeatureKey {
+            name: name.to_owned(),
+            min_version,
+            max_version: 2,
+        };
+        let features = [feature("transaction.version", 0), feature("metadata.version", 1)];
+        assert_eq!(visible_features(&features, 3), features[1..]);
+        assert_eq!(visible_features(&features, 4), features);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What stands before a message in its frame.
 
-use crate::api::{ApiKey, range};
+use crate::api::{ApiKey, advertised, range};
 use crate::codec::{Ctx, DecodeError, EncodeError, Field, Reader, Writer};
+use crate::error_code::ErrorCode;
+use crate::message::{ApiVersionsResponse, Message};
 
 /// The header of a request.
 ///
@@ -123,6 +125,25 @@ impl ResponseHeader {
     }
 }
 
+/// Writes header and body that answer an ApiVersions request of a version that is not known: UNSUPPORTED_VERSION in
+/// version 0, which every client reads, with the versions of ApiVersions itself, so that the client can ask again in one
+/// of them (KIP-511). Any other API in an unknown version is not answered: Kafka closes the connection.
+///
+/// The request cannot be read; its correlation id is in the [`RequestPreamble`].
+///
+/// # Errors
+/// None that can happen: the response is ours and small.
+pub fn refuse_api_versions(w: &mut Writer, correlation_id: i32) -> Result<(), EncodeError> {
+    const READ_BY_ALL: i16 = 0;
+    let response = ApiVersionsResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION,
+        api_keys: advertised(&[ApiKey::ApiVersions]),
+        ..Default::default()
+    };
+    ResponseHeader { correlation_id }.encode(w, ApiKey::ApiVersions, READ_BY_ALL);
+    Message::encode(&response, w, READ_BY_ALL)
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -169,6 +190,18 @@ mod tests {
             assert_eq!(ResponseHeader::decode(&mut r, key, version).unwrap().correlation_id, 7);
             r.finish().unwrap();
         }
+    }
+
+    /// A client of the future asks in version 127 and learns that 0 to 4 are spoken.
+    #[test]
+    fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
+        let mut request =
+            Reader::new(Bytes::from_static(&[0, 18, 0, 127, 0, 0, 0, 7, 0, 2, b'm', b'e', 0, 9, 9]));
+        let preamble = RequestPreamble::decode(&mut request).unwrap();
+        assert_eq!((preamble.api_key, preamble.api_version), (18, 127));
+        let mut w = Writer::framed();
+        refuse_api_versions(&mut w, preamble.correlation_id).unwrap();
+        assert_eq!(hex::encode(w.into_bytes().unwrap()), "0000001000000007002300000001001200000004");
     }
 
     #[test]

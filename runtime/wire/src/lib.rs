@@ -27,6 +27,7 @@ pub mod api;
 pub mod codec;
 pub mod error_code;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod header;

@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use super::{DecodeError, EncodeError, Malformed, Reader, Records, Writer};
 use crate::error_code::ErrorCode;
+#[cfg(feature = "fuzzing")]
+use crate::fuzzing::Sampler;
 
 /// What the encoding of a field depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,20 @@ pub trait Field: Sized {
     fn is_null(&self) -> bool {
         false
     }
+
+    /// A valid value, for tests.
+    #[cfg(feature = "fuzzing")]
+    fn sample(sampler: &mut Sampler, ctx: Ctx) -> Self;
+}
+
+/// How a type is sampled.
+macro_rules! sampled {
+    ($sampler:ident => $value:expr) => {
+        #[cfg(feature = "fuzzing")]
+        fn sample($sampler: &mut Sampler, _: Ctx) -> Self {
+            $value
+        }
+    };
 }
 
 macro_rules! number {
@@ -88,6 +104,8 @@ macro_rules! number {
                 w.$method(*self);
                 Ok(())
             }
+
+            sampled!(sampler => sampler.bits() as Self);
         }
     )*};
 }
@@ -113,6 +131,8 @@ impl Field for bool {
         w.i8(i8::from(*self));
         Ok(())
     }
+
+    sampled!(sampler => sampler.one_in(2));
 }
 
 impl Field for ErrorCode {
@@ -128,6 +148,8 @@ impl Field for ErrorCode {
         w.i16(self.0);
         Ok(())
     }
+
+    sampled!(sampler => Self(sampler.bits() as i16));
 }
 
 impl Field for Uuid {
@@ -143,6 +165,8 @@ impl Field for Uuid {
         w.put(self.as_bytes());
         Ok(())
     }
+
+    sampled!(sampler => Self::from_u64_pair(sampler.bits(), sampler.bits()));
 }
 
 /// The half of [`Field`] that is the same for everything with a length in front: a value is a nullable value that is not
@@ -168,6 +192,7 @@ const MAX_STRING: usize = i16::MAX as usize;
 
 impl Field for String {
     never_null!();
+    sampled!(sampler => sampler.string());
 
     fn min_size_nullable(ctx: Ctx) -> usize {
         if ctx.flexible { 1 } else { 2 }
@@ -208,6 +233,7 @@ fn len_size(ctx: Ctx) -> usize {
 
 impl Field for Bytes {
     never_null!();
+    sampled!(sampler => sampler.bytes());
 
     fn min_size_nullable(ctx: Ctx) -> usize {
         len_size(ctx)
@@ -229,6 +255,7 @@ impl Field for Bytes {
 
 impl Field for Records {
     never_null!();
+    sampled!(sampler => Self::Bytes(sampler.bytes()));
 
     fn min_size_nullable(ctx: Ctx) -> usize {
         len_size(ctx)
@@ -280,6 +307,11 @@ impl<T: Field> Field for Vec<T> {
         encode_len(value.map(Vec::len), w, ctx)?;
         value.into_iter().flatten().try_for_each(|element| element.encode(w, ctx))
     }
+
+    #[cfg(feature = "fuzzing")]
+    fn sample(sampler: &mut Sampler, ctx: Ctx) -> Self {
+        (0..sampler.count()).map(|_| T::sample(sampler, ctx)).collect()
+    }
 }
 
 impl<T: Field> Field for Option<T> {
@@ -297,5 +329,10 @@ impl<T: Field> Field for Option<T> {
 
     fn is_null(&self) -> bool {
         self.is_none()
+    }
+
+    #[cfg(feature = "fuzzing")]
+    fn sample(sampler: &mut Sampler, ctx: Ctx) -> Self {
+        (!sampler.one_in(4)).then(|| T::sample(sampler, ctx))
     }
 }

@@ -12,7 +12,7 @@ use super::{DecodeError, Malformed};
 pub const DECODED_MULTIPLE: usize = 12;
 
 /// Bytes of memory any frame may decode into, however short it is, so that small frames of short names always pass.
-pub const DECODED_ALLOWANCE: usize = 64 * 1024;
+pub const DECODED_ALLOWANCE: usize = 32 * 1024;
 
 /// What a heap allocation takes at least; a string of one byte is counted as this much.
 const MIN_ALLOCATION: usize = 8;

@@ -213,6 +213,20 @@ macro_rules! structure {
                 }
                 Ok(())
             }
+
+            #[cfg(feature = "fuzzing")]
+            fn sample(sampler: &mut crate::fuzzing::Sampler, ctx: crate::codec::Ctx) -> Self {
+                let mut message = Self::default();
+                $(
+                    // A tagged field is left out half of the time, because then the encoding leaves it out.
+                    let left_out = tag_of!($($opt)*).is_some() && sampler.one_in(2);
+                    if in_version!(ctx.version; $($opt)*) && !left_out {
+                        let null_allowed = null_in_version!(ctx.version; $($opt)*);
+                        message.$field = $crate::message::schema::sample_field(sampler, ctx, null_allowed);
+                    }
+                )*
+                message
+            }
         }
     };
 }
@@ -241,4 +255,19 @@ pub(crate) fn encode_field<T: Field>(
         return Err(EncodeError::NullNotAllowed { structure, field, version: ctx.version });
     }
     value.encode(w, ctx).map_err(|error| error.at(structure, field))
+}
+
+/// A value for a field, which is null only where the version allows it.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn sample_field<T: Field>(
+    sampler: &mut crate::fuzzing::Sampler,
+    ctx: Ctx,
+    null_allowed: bool,
+) -> T {
+    loop {
+        let value = T::sample(sampler, ctx);
+        if null_allowed || !value.is_null() {
+            return value;
+        }
+    }
 }
