@@ -1,1 +1,32 @@
-//! Placeholder, replaced by the first real module.
+//! What the stream processor decides: manifests, topologies, tasks, partitioners. Pure: nothing here blocks, sleeps,
+//! reads a clock or touches a file.
+//!
+//! A [`Manifest`] is parsed from `pipeline.toml`, linked into a [`Topology`], and run as one [`Task`] for each partition
+//! of its source topics. A task is a synchronous step: a batch of one partition in, records for topics out, and the
+//! next offset to read. What runs users' code is behind [`Plugin`] and [`PluginFactory`]; this package knows nothing of
+//! WebAssembly.
+
+pub mod answer;
+pub mod batch;
+mod digest;
+pub mod limits;
+pub mod log;
+pub mod manifest;
+mod nearest;
+pub mod partitioner;
+pub mod plugin;
+pub mod plugin_manifest;
+pub mod task;
+pub mod testing;
+pub mod topology;
+
+pub use answer::{Answer, BatchOut, HeadersOut, SlicesOut};
+pub use batch::{BatchIn, HeadersIn, OwnedBatch, RecordIn, SlicesIn};
+pub use digest::{Digest, ParseDigestError};
+pub use limits::PluginLimits;
+pub use manifest::{Manifest, ManifestError};
+pub use partitioner::{Partitioner, PartitionerKind};
+pub use plugin::{InstanceSpec, InstantiateError, LoadError, Plugin, PluginError, PluginFactory, PluginInfo};
+pub use plugin_manifest::PluginManifest;
+pub use task::{Task, TaskFailure};
+pub use topology::{Topology, TopologyError};

@@ -1,0 +1,164 @@
+use super::*;
+use crate::partitioner::PartitionerKind;
+
+const FULL: &str = r#"
+name = "flight-delays"
+guarantee = "at-least-once"
+commit = { interval_ms = 50, bytes = "4 MiB" }
+
+[[source]]
+id = "flights"
+topic = "flights"
+start = "timestamp:2013-01-01T00:00:00Z"
+partitioner = "crc32"
+time = "record"
+
+[[node]]
+id = "clean"
+from = "flights"
+plugin = "../../plugins/clean-flight"
+config = { drop_cancelled = true }
+on_error = { policy = "dead-letter", topic = "flights.dead" }
+limits = { memory = "32 MiB", deadline_ms = 200, output = "8 MiB" }
+
+[[sink]]
+from = "clean"
+topic = "flights-clean"
+partitioner = "fnv1a"
+"#;
+
+#[test]
+fn reads_all_that_is_there() {
+    let manifest = Manifest::parse(FULL).expect("is valid");
+    assert_eq!(manifest.name, "flight-delays");
+    assert_eq!(manifest.commit, CommitSpec { interval_ms: 50, records: 10_000, bytes: ByteSize::mib(4) });
+    assert_eq!(manifest.sources[0].start, Start::Timestamp(1_356_998_400_000));
+    assert_eq!(manifest.sources[0].partitioner.as_deref(), Some("crc32"));
+    let node = &manifest.nodes[0];
+    assert_eq!(node.plugin, PluginRef::Name("../../plugins/clean-flight".to_owned()));
+    assert_eq!(node.config["drop_cancelled"], toml::Value::Boolean(true));
+    assert_eq!(node.on_error, OnError::DeadLetter { topic: "flights.dead".to_owned() });
+    assert_eq!(node.limits.memory, Some(ByteSize::mib(32)));
+    assert_eq!(manifest.sinks[0].partitioner, PartitionerKind::Fnv1a);
+}
+
+#[test]
+fn every_policy() {
+    let check = |on_error: &str, expect: Result<OnError, &str>| {
+        let text = FULL.replace(r#"{ policy = "dead-letter", topic = "flights.dead" }"#, on_error);
+        let got = Manifest::parse(&text).map(|m| m.nodes[0].on_error.clone()).map_err(|e| e.to_string());
+        assert_eq!(got, expect.map_err(str::to_owned), "{on_error}");
+    };
+    let retry = |attempts, backoff_ms, then| OnError::Retry { attempts, backoff_ms, then: Box::new(then) };
+    let dead = || OnError::DeadLetter { topic: "d".to_owned() };
+    check("{ policy = 'fail' }", Ok(OnError::Fail));
+    check("{ policy = 'skip' }", Ok(OnError::Skip));
+    check("{ policy = 'retry' }", Ok(retry(5, 100, OnError::Fail)));
+    check(
+        "{ policy = 'retry', attempts = 2, backoff_ms = 7, then = 'dead-letter', topic = 'd' }",
+        Ok(retry(2, 7, dead())),
+    );
+    check(
+        "{ policy = 'dead-letter' }",
+        Err("`node[0].on_error.topic` is missing: name the dead-letter topic"),
+    );
+    check(
+        "{ policy = 'skip', topic = 'd' }",
+        Err("`node[0].on_error.topic` is not used by the policy \"skip\""),
+    );
+    check("{ policy = 'skip', then = 'fail' }", Err("`node[0].on_error.then` is for the policy \"retry\""));
+    check(
+        "{ policy = 'retry', then = 'retry' }",
+        Err("`node[0].on_error.then` is `retry`; known: `fail`, `skip`, `dead-letter`"),
+    );
+    check(
+        "{ policy = 'retry', attempts = 0 }",
+        Err("`node[0].on_error.attempts` is 0, but must be between 1 and 1500"),
+    );
+    check("{ policy = 'skpi' }", Err("`node[0].on_error.policy` is `skpi`; did you mean `skip`?"));
+}
+
+#[test]
+fn what_is_refused_is_named() {
+    let check = |from: &str, to: &str, expect: &str| {
+        let text = FULL.replace(from, to);
+        assert_ne!(text, FULL, "{from} is in the text");
+        assert_eq!(Manifest::parse(&text).map(|_| ()).map_err(|e| e.to_string()), Err(expect.to_owned()));
+    };
+    check("plugin =", "plugn =", "`plugn` is not a key of `node[0]` (line 16); did you mean `plugin`?");
+    check("[[sink]]", "[[snk]]", "`snk` is not a key of the pipeline (line 21); did you mean `sink`?");
+    check(
+        "interval_ms",
+        "every",
+        "`every` is not a key of `commit` (line 4); known: `interval_ms`, `records`, `bytes`",
+    );
+    check("memory", "memroy", "`memroy` is not a key of `node[0].limits` (line 19); did you mean `memory`?");
+    check(
+        "\"8 MiB\"",
+        "true",
+        "`node[0].limits.output`: invalid type: boolean `true`, expected a size, as \"16 MiB\" or a number of bytes \
+         (line 19)",
+    );
+    check(
+        "at-least-once",
+        "exactly-once",
+        "`guarantee` is not supported yet: this version runs \"at-least-once\" alone, where a crash repeats the \
+         outputs since the last commit; write guarantee = \"at-least-once\" until \"exactly-once\" arrives",
+    );
+    check("guarantee = \"at-least-once\"", "", "`guarantee` is missing: write guarantee = \"at-least-once\"");
+    check(
+        "limits =",
+        "window = { tumbling = \"1h\" }\nlimits =",
+        "`node[0].window` is not supported yet: this version has no built-in operators; write the step as a plugin",
+    );
+    check(
+        "[[sink]]",
+        "[[table]]\nid = \"planes\"\n[[sink]]",
+        "`table` is not supported yet: this version has no tables; leave [[table]] out and read the topic as a \
+         [[source]]",
+    );
+    check(
+        "time = \"record\"",
+        "time = \"json:time_hour\"",
+        "`source[0].time` is not supported yet: this version knows record timestamps alone; write time = \"record\" \
+         for \"json:time_hour\"",
+    );
+    check(
+        "partitioner = \"fnv1a\"",
+        "partitioner = \"murmur3\"",
+        "`sink[0].partitioner` is `murmur3`; did you mean `murmur2`? (a plugin as partitioner is not supported yet)",
+    );
+    check(
+        "topic = \"flights-clean\"",
+        "topic = \"__offsets\"",
+        "`sink[0].topic` is `__offsets`; topics that begin with `__` are the server's own",
+    );
+    check(
+        "id = \"clean\"",
+        "id = \"flights\"",
+        "`node[0].id` is `flights`, which another source or node is called already",
+    );
+    check(
+        "\"../../plugins/clean-flight\"",
+        "\"clean@sha256:12\"",
+        "`node[0].plugin` has a wrong digest: `sha256:12` is no digest: it must be `sha256:` and 64 hexadecimal digits",
+    );
+    check(
+        "name = \"flight-delays\"",
+        "name = \"Flight delays\"",
+        "`name` is `Flight delays`, but must be 1 to 64 of a-z, 0-9, `.`, `_`, `-`, and begin with a letter or a digit",
+    );
+    let broken = Manifest::parse("name = ").map(|_| ()).map_err(|e| e.to_string());
+    assert!(broken.as_ref().is_err_and(|text| text.contains("line 1")), "{broken:?}");
+    let large = "#".repeat(MAX_MANIFEST_BYTES + 1);
+    assert_eq!(Manifest::parse(&large), Err(ManifestError::TooLarge { bytes: MAX_MANIFEST_BYTES + 1 }));
+}
+
+#[test]
+fn a_pinned_plugin() {
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let text = FULL.replace("../../plugins/clean-flight", &format!("clean-flight@{digest}"));
+    let plugin = Manifest::parse(&text).expect("is valid").nodes[0].plugin.clone();
+    let digest = digest.parse().expect("is a digest");
+    assert_eq!(plugin, PluginRef::Pinned { name: "clean-flight".to_owned(), digest });
+}

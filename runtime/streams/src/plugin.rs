@@ -1,0 +1,233 @@
+//! What a node of a topology calls, and who makes it. `wasm` implements both traits; tests implement them natively.
+
+use std::sync::Arc;
+
+use crate::answer::BatchOut;
+use crate::batch::BatchIn;
+use crate::digest::Digest;
+use crate::limits::PluginLimits;
+use crate::log::LogSink;
+use crate::plugin_manifest::{ConfigError, PluginManifest};
+
+/// Code that takes a batch and gives an answer. One instance belongs to one task; calls come one at a time.
+///
+/// An implementation survives its own failures: after any error the next call starts from a fresh, configured instance.
+/// It never blocks on anything but its own computing, and not for longer than its deadline.
+pub trait Plugin: Send {
+    /// Gives the batch to the plugin. The answer is as the plugin made it: [`Answer::check`](crate::Answer::check)
+    /// before use.
+    ///
+    /// # Errors
+    /// How the call failed. Nothing of a failed call is kept.
+    fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError>;
+}
+
+/// A record that a plugin cannot process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// An index into the batch.
+    pub index: u32,
+    /// Why, in the plugin's words.
+    pub reason: String,
+}
+
+/// How a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PluginError {
+    /// The plugin stopped itself or did what Wasm forbids. `said` is the last error line it logged: the text of a panic.
+    #[error("the plugin trapped: {trap}{}", said.as_ref().map(|s| format!(" ({s})")).unwrap_or_default())]
+    Trapped {
+        /// What the machine says.
+        trap: String,
+        /// What the plugin said, if anything.
+        said: Option<String>,
+    },
+    /// The call did not return in time.
+    #[error("the plugin did not answer within {deadline_ms} ms (limits.deadline_ms)")]
+    Deadline {
+        /// The limit.
+        deadline_ms: u32,
+    },
+    /// The plugin asked for more memory than it may have, and failed without it.
+    #[error("the plugin wanted more than {limit_bytes} bytes of memory (limits.memory)")]
+    Memory {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The answer is larger than it may be.
+    #[error("the answer is larger than {limit_bytes} bytes (limits.output)")]
+    OutputTooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The answer contradicts itself or the batch.
+    #[error("the answer is ill-formed: {what}")]
+    IllFormed {
+        /// Which rule of `sdk/wit` it breaks, with the values.
+        what: String,
+    },
+    /// The plugin asks to be given the same batch later.
+    #[error("the plugin asks to try again: {0}")]
+    Retry(String),
+    /// The plugin cannot process these records of the batch.
+    #[error("the plugin rejects the record: {}", .0.first().map_or("", |r| r.reason.as_str()))]
+    Reject(Vec<Rejection>),
+    /// The plugin cannot go on.
+    #[error("the plugin cannot go on: {0}")]
+    Fatal(String),
+}
+
+impl PluginError {
+    /// A short constant name, for metrics and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            PluginError::Trapped { .. } => "trapped",
+            PluginError::Deadline { .. } => "deadline",
+            PluginError::Memory { .. } => "memory",
+            PluginError::OutputTooLarge { .. } => "output-too-large",
+            PluginError::IllFormed { .. } => "ill-formed",
+            PluginError::Retry(_) => "retry",
+            PluginError::Reject(_) => "reject",
+            PluginError::Fatal(_) => "fatal",
+        }
+    }
+}
+
+/// What is known of a component that was loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginInfo {
+    /// The name of its bytes.
+    pub digest: Digest,
+    /// The world it was built for, without package and version: `transform`.
+    pub world: String,
+    /// Its `plugin.toml`, which `pelton plugin build` puts into the component. A component made by other tools may
+    /// have none.
+    pub manifest: Option<PluginManifest>,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A component that cannot be used. The deployment is refused with this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Larger than the server takes.
+    #[error("the component has {bytes} bytes, but at most {max_bytes} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The bytes are not those of the digest.
+    #[error("the component's digest is {actual}, not {expected}: it was damaged on its way")]
+    DigestMismatch {
+        /// What was asked for.
+        expected: Digest,
+        /// What the bytes give.
+        actual: Digest,
+    },
+    /// Not a component, or one that uses what the server does not allow.
+    #[error("the component is not valid: {reason}")]
+    Invalid {
+        /// What the compiler says.
+        reason: String,
+    },
+    /// It imports what its world does not offer.
+    #[error("the plugin imports `{import}`, which the world `{world}` does not offer{hint}")]
+    UnknownImport {
+        /// The full name of the import.
+        import: String,
+        /// The world it is checked against.
+        world: String,
+        /// What to do about it, as a clause that begins with `; `, or nothing.
+        hint: String,
+    },
+    /// It lacks a function of its world, or has it with another type.
+    #[error(
+        "the plugin does not export `{export}` as the world `{world}` of pelton:plugin@0.1.0 has it: {reason}"
+    )]
+    BadExport {
+        /// The function.
+        export: String,
+        /// The world it is checked against.
+        world: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A world that this server cannot run.
+    #[error("plugins of the world `{world}` are not supported yet; this version runs: {supported}")]
+    UnsupportedWorld {
+        /// What it wants to be.
+        world: String,
+        /// What could be run.
+        supported: String,
+    },
+    /// The `plugin.toml` inside the component cannot be read.
+    #[error("the plugin.toml inside the component is not valid: {reason}")]
+    BadManifest {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A loaded component that did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InstantiateError {
+    /// [`PluginFactory::load`] was not called for it, or it was unloaded.
+    #[error("the component {0} is not loaded")]
+    NotLoaded(Digest),
+    /// The settings of the node do not fit the plugin.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The plugin refuses its configuration.
+    #[error("the plugin refuses its configuration: {0}")]
+    Refused(String),
+    /// All instances that the server may hold are taken.
+    #[error("{limit} plugin instances are running, and no more are allowed")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// It failed while starting or in `configure`.
+    #[error("the plugin did not start: {0}")]
+    Start(PluginError),
+}
+
+/// What one instance is made for.
+#[derive(Clone)]
+pub struct InstanceSpec {
+    /// The keys that the plugin is configured with, defaults filled in.
+    pub config: Vec<(String, String)>,
+    /// What it may use.
+    pub limits: PluginLimits,
+    /// Where its lines go.
+    pub log: Arc<dyn LogSink>,
+}
+
+impl std::fmt::Debug for InstanceSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstanceSpec")
+            .field("config", &self.config)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes plugins out of components. `load` and `instantiate` may take seconds (compiling): not for threads that serve
+/// clients.
+pub trait PluginFactory: Send + Sync {
+    /// Checks a component and keeps it compiled. Loading what is loaded does nothing.
+    ///
+    /// # Errors
+    /// Why the component cannot be used.
+    fn load(&self, digest: &Digest, component: &[u8]) -> Result<PluginInfo, LoadError>;
+
+    /// A configured instance of a loaded component.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError>;
+
+    /// Forgets a component. Instances that run are not touched.
+    fn unload(&self, digest: &Digest);
+}

@@ -1,0 +1,328 @@
+//! `plugin.toml`: what a plugin says of itself. `pelton plugin build` puts it into the component, so that one digest
+//! names code and description.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::limits::{LimitsSpec, PluginLimits};
+use crate::manifest::{ManifestError, from_toml};
+use crate::nearest;
+
+/// Outputs that one plugin may have.
+const MAX_OUTPUTS: usize = 64;
+/// The output of a plugin that names none.
+pub const DEFAULT_OUTPUT_NAME: &str = "main";
+
+/// A parsed `plugin.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginManifest {
+    /// What a pipeline calls it.
+    pub name: String,
+    /// Its own version, for people.
+    pub version: String,
+    /// The world of `pelton:plugin` it is built for: `transform`.
+    pub world: String,
+    /// One line about it.
+    #[serde(default)]
+    pub description: String,
+    /// What it reads of a record. What is left out is not handed over; it can still be inherited.
+    #[serde(default = "all_fields")]
+    pub needs: Vec<Field>,
+    /// The names of its outputs, in the order of `route`.
+    #[serde(default = "one_output")]
+    pub outputs: Vec<String>,
+    /// Its settings.
+    #[serde(default)]
+    pub config: BTreeMap<String, ConfigKey>,
+    /// What it may use when the pipeline does not say.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    /// What it would like to reach. Nothing of this is granted by asking.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// A field of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Field {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+    /// The headers.
+    Headers,
+}
+
+/// One setting of a plugin.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigKey {
+    /// What its values are.
+    #[serde(rename = "type")]
+    pub kind: ConfigType,
+    /// What holds when the pipeline does not set it. Without a default it must be set.
+    pub default: Option<toml::Value>,
+    /// One line about it.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// The type of a setting. It reaches the plugin as text: `true`, `-5`, `0.5`, or the string as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfigType {
+    /// Any text.
+    String,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number of 64 bits.
+    Integer,
+    /// A number.
+    Float,
+}
+
+/// What a plugin would like to reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Host names.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// Settings of a node that do not fit its plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The plugin has no such setting.
+    #[error("config.{key} is not a setting of the plugin; {hint}")]
+    Unknown {
+        /// The key.
+        key: String,
+        /// The nearest known key, or all of them.
+        hint: String,
+    },
+    /// The plugin needs it.
+    #[error("config.{key} is missing, and the plugin has no default for it")]
+    Missing {
+        /// The key.
+        key: String,
+    },
+    /// A value of another type.
+    #[error("config.{key} is {given}, but must be {expect}")]
+    WrongType {
+        /// The key.
+        key: String,
+        /// What was given.
+        given: String,
+        /// What would be right.
+        expect: &'static str,
+    },
+}
+
+fn all_fields() -> Vec<Field> {
+    vec![Field::Key, Field::Value, Field::Headers]
+}
+
+fn one_output() -> Vec<String> {
+    vec![DEFAULT_OUTPUT_NAME.to_owned()]
+}
+
+impl PluginManifest {
+    /// Parses and checks a `plugin.toml`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, named by its key.
+    pub fn parse(text: &str) -> Result<PluginManifest, ManifestError> {
+        if text.len() > crate::manifest::MAX_MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge { bytes: text.len() });
+        }
+        let manifest: PluginManifest = from_toml(text, "plugin.toml")?;
+        let invalid = |at: &str, reason: String| Err(ManifestError::Invalid { at: at.to_owned(), reason });
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+        if manifest.name.is_empty() || manifest.name.len() > 64 || !manifest.name.chars().all(word) {
+            return invalid(
+                "name",
+                format!("is `{}`, but must be 1 to 64 of a-z, 0-9, `.`, `_`, `-`", manifest.name),
+            );
+        }
+        if manifest.outputs.is_empty() || manifest.outputs.len() > MAX_OUTPUTS {
+            return invalid("outputs", format!("must name 1 to {MAX_OUTPUTS} outputs"));
+        }
+        for (i, output) in manifest.outputs.iter().enumerate() {
+            if output.is_empty() || !output.chars().all(word) || manifest.outputs[..i].contains(output) {
+                return invalid(
+                    &format!("outputs[{i}]"),
+                    format!("is `{output}`, but must be a new name of a-z, 0-9, `.`, `_`, `-`"),
+                );
+            }
+        }
+        for (key, setting) in &manifest.config {
+            if let Some(default) = &setting.default
+                && let Err(error) = setting.kind.text(key, default)
+            {
+                return invalid(&format!("config.{key}.default"), format!("does not fit: {error}"));
+            }
+        }
+        if let Err(error) = PluginLimits::resolve(&manifest.limits, &LimitsSpec::default()) {
+            return invalid(&error.key_path(), error.reason());
+        }
+        Ok(manifest)
+    }
+
+    /// Whether it reads this field.
+    pub fn needs(&self, field: Field) -> bool {
+        self.needs.contains(&field)
+    }
+
+    /// The settings that the plugin is configured with: what is given, checked, and defaults for the rest.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn configure(
+        &self,
+        given: &BTreeMap<String, toml::Value>,
+    ) -> Result<Vec<(String, String)>, ConfigError> {
+        if let Some(key) = given.keys().find(|key| !self.config.contains_key(*key)) {
+            let hint = nearest::hint(key, self.config.keys().map(String::as_str));
+            return Err(ConfigError::Unknown { key: key.clone(), hint });
+        }
+        let text = |(key, setting): (&String, &ConfigKey)| {
+            let value = given.get(key).or(setting.default.as_ref());
+            let value = value.ok_or_else(|| ConfigError::Missing { key: key.clone() })?;
+            Ok((key.clone(), setting.kind.text(key, value)?))
+        };
+        self.config.iter().map(text).collect()
+    }
+}
+
+/// The settings of a plugin that does not describe them: every one is handed over as text.
+///
+/// # Errors
+/// A value that is a list, a table or a date.
+pub fn configure_untyped(
+    given: &BTreeMap<String, toml::Value>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let text = |(key, value): (&String, &toml::Value)| match value {
+        toml::Value::String(text) => Ok((key.clone(), text.clone())),
+        toml::Value::Boolean(_) | toml::Value::Integer(_) | toml::Value::Float(_) => {
+            Ok((key.clone(), value.to_string()))
+        }
+        toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            Err(ConfigError::WrongType {
+                key: key.clone(),
+                given: value.to_string(),
+                expect: "a string, a boolean or a number",
+            })
+        }
+    };
+    given.iter().map(text).collect()
+}
+
+impl ConfigType {
+    fn text(self, key: &str, value: &toml::Value) -> Result<String, ConfigError> {
+        match (self, value) {
+            (ConfigType::String, toml::Value::String(text)) => Ok(text.clone()),
+            (ConfigType::Bool, toml::Value::Boolean(_))
+            | (ConfigType::Integer | ConfigType::Float, toml::Value::Integer(_))
+            | (ConfigType::Float, toml::Value::Float(_)) => Ok(value.to_string()),
+            _ => Err(ConfigError::WrongType {
+                key: key.to_owned(),
+                given: value.to_string(),
+                expect: match self {
+                    ConfigType::String => "a string",
+                    ConfigType::Bool => "true or false",
+                    ConfigType::Integer => "a whole number",
+                    ConfigType::Float => "a number",
+                },
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        name = "p"
+        version = "1.0.0"
+        world = "transform"
+        needs = ["value"]
+        limits = { memory = "8 MiB" }
+        [config.drop]
+        type = "bool"
+        default = true
+        [config.field]
+        type = "string"
+        [config.ratio]
+        type = "float"
+        default = 2
+    "#;
+
+    fn configure(given: &str) -> Result<Vec<(String, String)>, String> {
+        let given: BTreeMap<String, toml::Value> = toml::from_str(given).expect("is TOML");
+        let manifest = PluginManifest::parse(TEXT).expect("is valid");
+        manifest.configure(&given).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_are_typed_and_have_defaults() {
+        let pairs = |pairs: [(&str, &str); 3]| Ok(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec());
+        assert_eq!(configure("field = 'x'"), pairs([("drop", "true"), ("field", "x"), ("ratio", "2")]));
+        assert_eq!(
+            configure("field = ''\ndrop = false\nratio = 0.5"),
+            pairs([("drop", "false"), ("field", ""), ("ratio", "0.5")])
+        );
+        let fails = |given: &str, expect: &str| assert_eq!(configure(given), Err(expect.to_owned()));
+        fails("", "config.field is missing, and the plugin has no default for it");
+        fails("field = 'x'\ndrpo = true", "config.drpo is not a setting of the plugin; did you mean `drop`?");
+        fails("field = 1", "config.field is 1, but must be a string");
+        fails("field = 'x'\ndrop = 'yes'", "config.drop is \"yes\", but must be true or false");
+    }
+
+    #[test]
+    fn defaults() {
+        let manifest = PluginManifest::parse(TEXT).expect("is valid");
+        assert_eq!(manifest.outputs, ["main"]);
+        assert!(manifest.needs(Field::Value) && !manifest.needs(Field::Key));
+        let bare = PluginManifest::parse("name='p'\nversion='1'\nworld='transform'").expect("is valid");
+        assert!(bare.needs(Field::Headers));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let check = |extra: &str, expect: &str| {
+            let text = format!("name='p'\nversion='1'\nworld='transform'\n{extra}");
+            let got = PluginManifest::parse(&text).map_err(|error| error.to_string());
+            assert_eq!(got.map(|_| ()), Err(expect.to_owned()));
+        };
+        check("need = ['key']", "`need` is not a key of plugin.toml (line 4); did you mean `needs`?");
+        check("outputs = []", "`outputs` must name 1 to 64 outputs");
+        check(
+            "outputs = ['a', 'a']",
+            "`outputs[1]` is `a`, but must be a new name of a-z, 0-9, `.`, `_`, `-`",
+        );
+        check(
+            "config.x = { type = 'bool', default = 1 }",
+            "`config.x.default` does not fit: config.x is 1, but must be true or false",
+        );
+        check("limits.memory = '4 GiB'", "`limits.memory` is 4 GiB, but must be between 64 KiB and 1 GiB");
+        check(
+            "limits.memory = '4 gib'",
+            "`limits.memory`: `4 gib` must be a whole number and one of B, KiB, MiB, GiB, kB, MB, GB, as \"16 MiB\" (line 4)",
+        );
+    }
+
+    #[test]
+    fn untyped_settings_are_text() {
+        let given: BTreeMap<String, toml::Value> =
+            toml::from_str("a = 'x'\nb = 1\nc = true").expect("is TOML");
+        let got = configure_untyped(&given).expect("fits");
+        assert_eq!(got, [("a", "x"), ("b", "1"), ("c", "true")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let given: BTreeMap<String, toml::Value> = toml::from_str("a = [1]").expect("is TOML");
+        assert!(configure_untyped(&given).is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! Runs a topology without a broker: give it records, look at what comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::batch::{Headers, OwnedBatch, RecordIn};
+use crate::plugin::Plugin;
+use crate::task::{Notice, StepError, Task, TaskId};
+use crate::topology::Topology;
+
+/// A record to give.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TestRecord {
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub timestamp: i64,
+    /// Name and value, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl TestRecord {
+    /// A record with a value alone.
+    pub fn value(value: impl Into<Vec<u8>>) -> TestRecord {
+        TestRecord { value: Some(value.into()), ..TestRecord::default() }
+    }
+
+    /// The same record with a key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Vec<u8>>) -> TestRecord {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+/// A record that came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestOutput {
+    /// The topic that it goes to.
+    pub topic: String,
+    /// The partition of that topic.
+    pub partition: i32,
+    /// The offset of the input record that it comes from.
+    pub source_offset: i64,
+    /// Its content.
+    pub record: TestRecord,
+}
+
+/// One task of a topology, with the offsets of its input partition.
+#[derive(Debug)]
+pub struct TopologyDriver {
+    task: Task,
+    topology: Arc<Topology>,
+    next_offset: i64,
+    /// What nodes could not process, so far.
+    pub notices: Vec<Notice>,
+    /// Delays that the task asked for, in milliseconds; nothing waits for them.
+    pub retries: Vec<u32>,
+}
+
+impl TopologyDriver {
+    /// A driver of the first source's tree on partition 0, with plugins by node id, and `partitions` for every output.
+    pub fn new(
+        topology: Topology,
+        plugins: BTreeMap<&str, Box<dyn Plugin>>,
+        partitions: u32,
+    ) -> TopologyDriver {
+        let topology = Arc::new(topology);
+        let index = |id: &str| topology.nodes.iter().position(|node| node.id == id);
+        let plugins = plugins.into_iter().filter_map(|(id, plugin)| Some((index(id)?, plugin))).collect();
+        let counts = vec![partitions; topology.outputs.len()];
+        let task = Task::new(TaskId { source: 0, partition: 0 }, Arc::clone(&topology), plugins, &counts);
+        TopologyDriver { task, topology, next_offset: 0, notices: Vec::new(), retries: Vec::new() }
+    }
+
+    /// Gives records as one batch, again and again until all of it is done, and returns what comes out.
+    ///
+    /// # Errors
+    /// The failure that stops the task. What came out before it is lost, as the offsets to go on from are.
+    pub fn pipe(&mut self, records: &[TestRecord]) -> Result<Vec<TestOutput>, StepError> {
+        let mut all = Vec::new();
+        let first = self.next_offset;
+        let end = first + records.len() as i64;
+        while self.next_offset < end {
+            let rest = &records[usize::try_from(self.next_offset - first).unwrap_or(0)..];
+            all.extend(self.step(rest, end)?);
+        }
+        Ok(all)
+    }
+
+    /// One step, which may end early.
+    ///
+    /// # Errors
+    /// The failure that stops the task. A retry is made at once.
+    pub fn step(&mut self, records: &[TestRecord], end: i64) -> Result<Vec<TestOutput>, StepError> {
+        let topic = self.topology.sources[self.task.id().source].topic.clone();
+        let mut batch = OwnedBatch::new(&topic, 0);
+        for (offset, record) in (self.next_offset..).zip(records) {
+            let parts = RecordIn {
+                offset,
+                timestamp: record.timestamp,
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: Headers::default(),
+            };
+            let headers = record.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));
+            batch.push(parts, headers).expect("test data is small");
+        }
+        let input = batch.as_batch();
+        loop {
+            match self.task.process(&input, end) {
+                Ok(out) => {
+                    self.next_offset = out.next_offset;
+                    self.notices.extend(out.notices.iter().cloned());
+                    return Ok(out.records().map(|emitted| self.collect(&emitted)).collect());
+                }
+                Err(StepError::Retry { delay_ms, .. }) => self.retries.push(delay_ms),
+                Err(failed) => return Err(failed),
+            }
+        }
+    }
+
+    /// The next input offset.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    fn collect(&self, emitted: &crate::task::Emitted<'_>) -> TestOutput {
+        let record = emitted.record;
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        TestOutput {
+            topic: self.topology.outputs[emitted.topic].topic.clone(),
+            partition: emitted.partition,
+            source_offset: record.offset,
+            record: TestRecord {
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                timestamp: record.timestamp,
+                headers: record
+                    .headers
+                    .map(|(name, value)| (text(name), value.map(<[u8]>::to_vec)))
+                    .collect(),
+            },
+        }
+    }
+}
