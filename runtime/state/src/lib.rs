@@ -23,7 +23,7 @@ mod tests {
             batch.put_cf(&meta, b"offset", 7_i64.to_be_bytes());
             let mut write = rocksdb::WriteOptions::default();
             write.disable_wal(true);
-            db.write_opt(&batch, &write).unwrap();
+            db.write_opt(batch, &write).unwrap();
             db.flush_cfs_opt(&[&store, &meta], &rocksdb::FlushOptions::default()).unwrap();
         }
         let db = DB::open_cf(&options, dir.path(), ["store", "meta"]).unwrap();
