@@ -26,14 +26,14 @@ const NOT_IN_KAFKA_WIRE: &[(ApiKey, i16)] = &[];
 
 fn encode<M: Message>(message: &M, version: i16) -> Bytes {
     let mut w = Writer::new();
-    message.encode(&mut w, version).unwrap();
-    w.into_bytes().unwrap()
+    message.encode(&mut w, version).expect("we write it");
+    w.into_bytes().expect("it has no external records")
 }
 
 fn decode<M: Message>(bytes: Bytes, version: i16) -> M {
     let mut r = Reader::new(bytes);
-    let message = M::decode(&mut r, version).unwrap();
-    r.finish().unwrap();
+    let message = M::decode(&mut r, version).expect("we read it");
+    r.finish().expect("we read all of it");
     message
 }
 
@@ -101,11 +101,12 @@ where
     let ours = encode(&Ours::default(), version);
     if in_kafka_protocol::<P>(version) {
         let mut theirs = BytesMut::new();
-        P::default().encode(&mut theirs, version).unwrap();
+        P::default().encode(&mut theirs, version).expect("kafka-protocol writes its default");
         assert_eq!(ours, theirs, "{key:?} v{version}: default of kafka-protocol");
     }
     if in_kafka_wire::<W>(version) {
-        let theirs = W::default().encode_to_bytes(ApiVersion::new(version)).unwrap();
+        let theirs =
+            W::default().encode_to_bytes(ApiVersion::new(version)).expect("kafka-wire writes its default");
         assert_eq!(ours, theirs, "{key:?} v{version}: default of kafka-wire");
     }
     assert_eq!(decode::<Ours>(ours, version), Ours::default(), "{key:?} v{version}");
@@ -113,7 +114,6 @@ where
 
 macro_rules! oracle_tests {
     ($($key:ident $request:ident $response:ident,)*) => {
-        #[expect(non_snake_case, reason = "a test bears the name of its API")]
         mod api {
             use super::*;
             $(
