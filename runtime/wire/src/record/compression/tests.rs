@@ -220,6 +220,9 @@ fn zstd_frames_of_all_kinds() {
     wide.write_all(&text).expect("writes to memory");
     let wide = wide.finish().expect("writes to memory");
     check(Codec::Zstd, &wide, &text);
+    let mut wider = wide.clone();
+    wider[5] += 1;
+    check_corrupt(Codec::Zstd, &wider, "window");
 
     let skippable = b"\x5a\x2a\x4d\x18\x03\0\0\0abc";
     check(Codec::Zstd, &[&stream[..], skippable, &flushed].concat(), &[&text[..], &text[..]].concat());

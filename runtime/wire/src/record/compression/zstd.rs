@@ -1,12 +1,13 @@
 //! Zstandard.
 //!
-//! Unpacked in one step into the output itself: the output is then the window, so a frame header that asks for a
-//! window of gigabytes costs nothing. Java's clients do not write the size of the content, so the space is reserved
+//! Unpacked in one step into the output itself: the output is then the window, so what window a frame
+//! header asks for costs nothing. Java's clients do not write the size of the content, so the space is reserved
 //! from the number of blocks, each of which holds at most 128 KiB.
 
+use std::cell::RefCell;
 use std::io::Cursor;
 
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, CCtx, DCtx};
 
 use super::{Fault, corrupt, take, take_slice};
 
@@ -15,20 +16,39 @@ const FRAME_MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 /// Most bytes that a block unpacks to.
 const MAX_BLOCK_BYTES: usize = 128 * 1024;
+/// The largest window of the library's own levels, and the largest that its readers take unless told otherwise.
+const MAX_WINDOW_BYTES: u64 = 1 << 27;
 const DEFAULT_LEVEL: i32 = 3;
+
+/// Most bytes that a thread keeps for its next compression. The usual levels need 1 to 4 MiB, the highest some hundred.
+const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+thread_local! {
+    // Making one costs as much as unpacking 20 KiB, and most batches are smaller. Nothing of one call shows in the next.
+    static UNPACKER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    static PACKER: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
+}
 
 pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let range = zstd::compression_level_range();
     let level = level.unwrap_or(DEFAULT_LEVEL).clamp(*range.start(), *range.end());
     out.reserve(zstd_safe::compress_bound(input.len()));
-    zstd_safe::compress(&mut at_end(out), input, level).map(drop).map_err(message)
+    PACKER.with_borrow_mut(|kept| {
+        let packer = kept.get_or_insert_with(CCtx::create);
+        let result = packer.compress(&mut at_end(out), input, level).map(drop).map_err(message);
+        if packer.sizeof() > MAX_KEPT_BYTES {
+            *kept = None;
+        }
+        result
+    })
 }
 
 pub(super) fn decompress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     let start = out.len();
     let expected = expected_size(input)?.min(limit);
     out.reserve_exact(expected);
-    zstd_safe::decompress(&mut at_end(out), input).map_err(|code| match zstd_safe::get_error_name(code) {
+    let result = UNPACKER.with_borrow_mut(|unpacker| unpacker.decompress(&mut at_end(out), input));
+    result.map_err(|code| match zstd_safe::get_error_name(code) {
         // The space follows from the blocks, so only a limit below them can leave too little.
         _ if expected == limit && is_too_small(code) => Fault::TooLarge,
         name => corrupt(name),
@@ -77,18 +97,31 @@ fn frame_size(input: &mut &[u8]) -> Result<usize, Fault> {
     let [descriptor] = take(input)?;
     let single_segment = descriptor & 0x20 != 0;
     let checksum = descriptor & 0x04 != 0;
-    let window_bytes = usize::from(!single_segment);
+    if !single_segment {
+        let [window] = take(input)?;
+        check_window(window)?;
+    }
     let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 0x03)];
     let size_bytes = match descriptor >> 6 {
         0 => usize::from(single_segment),
         exponent => 1 << exponent,
     };
-    take_slice(input, window_bytes + dictionary_bytes + size_bytes)?;
+    take_slice(input, dictionary_bytes + size_bytes)?;
     let total = blocks_size(input)?;
     if checksum {
         take::<4>(input)?;
     }
     Ok(total)
+}
+
+/// A reader that unpacks piece by piece, as Java's does, needs the window and refuses a larger one.
+fn check_window(descriptor: u8) -> Result<(), Fault> {
+    let base = 1u64 << (10 + (descriptor >> 3));
+    let window = base + base / 8 * u64::from(descriptor & 7);
+    if window > MAX_WINDOW_BYTES {
+        return Err(corrupt(format!("a window of {window} bytes is more than clients can read")));
+    }
+    Ok(())
 }
 
 fn blocks_size(input: &mut &[u8]) -> Result<usize, Fault> {
