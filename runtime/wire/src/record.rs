@@ -14,6 +14,7 @@ pub mod compression;
 mod builder;
 mod control;
 mod edit;
+#[cfg(feature = "fuzzing")]
 mod fuzz;
 mod header;
 mod records;
@@ -30,6 +31,7 @@ pub use columns::{Columns, ColumnsError, NULL_LENGTH, Select};
 pub use compression::{Codec, DecompressError, DecompressLimit};
 pub use control::{ControlError, ControlRecord, ControlType, EndTransactionMarker, end_transaction_batch};
 pub use edit::BatchMut;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use fuzz::fuzz_batch;
 pub use header::{
