@@ -2,8 +2,8 @@
 """Runs the client programs against one broker and prints a table; any failed scenario fails the run.
 
 By default it starts $PELTON_BIN on a temporary data directory. `--against HOST:PORT` takes a broker that runs already,
-with `--logs DIR` for the directory of its partitions (tests/oracle.sh gives both for Apache Kafka). Names of clients
-select some of them.
+with `--logs DIR` for the directory of its partitions. Names of clients select some of them. tests/oracle/kafka as
+$PELTON_BIN tries the programs themselves on Apache Kafka.
 """
 import argparse
 import os
@@ -40,13 +40,16 @@ READY_TIMEOUT = 30  # seconds
 class Broker:
     """pelton on a temporary data directory, its output in a file."""
 
-    def __init__(self, binary):
+    SETTINGS = {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 4}
+
+    def __init__(self, binary, **settings):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pelton-clients-"))
         self.logs = self.dir / "data/topics"
         self.log = open(self.dir / "broker.log", "wb")
-        config = HERE.parent / "broker.toml"
-        self.p = subprocess.Popen([binary, "serve", "--config", config, "--data-dir", self.dir / "data", "--listen", "127.0.0.1:0",
-                                   "--http", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=self.log)
+        command = [binary, "serve", "--data-dir", self.dir / "data", "--listen", "127.0.0.1:0", "--http", "off"]
+        for key, value in {**self.SETTINGS, **settings}.items():
+            command += ["--set", f"{key}={value}"]
+        self.p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
         ready = self.ready_line()
         self.address = re.search(r"127\.0\.0\.1:\d+", ready)[0]
         threading.Thread(target=lambda: shutil.copyfileobj(self.p.stdout, self.log), daemon=True).start()

@@ -1,1 +1,30 @@
-//! Placeholder.
+//! What the end-to-end tests share: a pelton process that is started and killed, a load whose every acknowledgement is
+//! written down on the client's side, and the check that reads everything back with librdkafka.
+//!
+//! Refuses to use pelton's own client code: what is acknowledged is judged by somebody else's.
+
+pub mod broker;
+pub mod check;
+pub mod disk;
+pub mod ledger;
+pub mod load;
+pub mod settings;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Prints one line. Standard output is what these programs are for, so a closed one ends them quietly.
+pub fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Says why a program failed, in one piece, and gives its exit code.
+pub fn end(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format_args!("FAIL {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

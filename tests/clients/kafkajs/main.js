@@ -9,6 +9,7 @@ const snappy = require('kafkajs-snappy')
 const lz4 = require('lz4-napi')
 const zstd = require('@bokuweb/zstd-wasm')
 
+const RETRY = { retries: 7, initialRetryTime: 50, maxRetryTime: 400 }
 const ORDERED = 500
 const WAIT = 30000
 const [bootstrap, recordsFile] = process.argv.slice(2)
@@ -27,7 +28,7 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   decompress: async buffer => Buffer.from(zstd.decompress(buffer)),
 })
 
-const kafka = new Kafka({ clientId: 'kafkajs', brokers: [bootstrap], logLevel: logLevel.NOTHING, requestTimeout: 10000, retry: { retries: 3 } })
+const kafka = new Kafka({ clientId: 'kafkajs', brokers: [bootstrap], logLevel: logLevel.NOTHING, requestTimeout: 10000, retry: RETRY })
 const admin = kafka.admin()
 
 async function run(name, scenario) {
@@ -113,7 +114,7 @@ function checkRecords(got, expected) {
 
 // One request per entry of `batches`; returns the base offsets. It mixes up concurrent sends of an idempotent producer.
 async function produceAll(topic, partition, batches, { idempotent = false, acks = -1, compression = CompressionTypes.None } = {}) {
-  const producer = kafka.producer({ idempotent, retry: { retries: 3 } })
+  const producer = kafka.producer({ idempotent, retry: RETRY })
   await producer.connect()
   try {
     const results = []

@@ -1,0 +1,179 @@
+//! Power cuts of the real files: the data directory is on an ext4 file system of its own, which is shut down under load.
+//!
+//! `PELTON_CUTS` (100) cuts, in rounds on a fresh file system each; `PELTON_SEED` repeats the choice of moments;
+//! `PELTON_CUT_DIR` says where the images lie (the temporary directory). Before every cut a file is written and not
+//! synced: it must be gone, or the cut did not bite and the run is INVALID.
+
+use anyhow::{Context, Result, bail, ensure};
+use pelton_tests::broker::{Broker, Start};
+use pelton_tests::check::{Report, check};
+use pelton_tests::disk::{self, Disk};
+use pelton_tests::ledger::Ledger;
+use pelton_tests::load::Running;
+use pelton_tests::{end, say, settings};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Cuts on one file system.
+const ROUND: u32 = 25;
+/// Size of a file system; its image is sparse.
+const DISK_BYTES: u64 = 4 << 30;
+/// Bytes of the file that is not synced.
+const CANARY_BYTES: usize = 64 << 10;
+/// So many of a hundred cuts must take the canary, and meet records in flight.
+const VALID_PERCENT: u32 = 90;
+/// A cut counts when it meets at least so many records in flight.
+const IN_FLIGHT: u64 = 10;
+/// Exit code of a broker whose disk failed.
+const DISK_FAILED: i32 = 4;
+/// Longest time that a broker under load may go on without its disk.
+const NOTICE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait after a restart until every producer is acknowledged something.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Tally {
+    cuts: u32,
+    bitten: u32,
+    met: u32,
+    noticed: u32,
+    ready_ms: Vec<u128>,
+}
+
+fn main() -> ExitCode {
+    end(run())
+}
+
+fn run() -> Result<()> {
+    let cuts: u32 = settings::from_env("PELTON_CUTS", 100)?;
+    let images: PathBuf = settings::from_env("PELTON_CUT_DIR", std::env::temp_dir())?;
+    let seed = settings::seed()?;
+    let binary = settings::binary()?;
+    if let Some(why) = disk::missing() {
+        say(format_args!("skip powercut: {why}; 0 of {cuts} cuts, 1 suite skipped"));
+        return Ok(());
+    }
+    let begin = Instant::now();
+    say(format_args!("powercut: {cuts} cuts, seed {seed}"));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut tally, mut total) = (Tally::default(), Report::default());
+    while tally.cuts < cuts && total.findings.is_empty() {
+        let home = tempfile::Builder::new().prefix("pelton-powercut-").tempdir_in(&images)?;
+        let wanted = ROUND.min(cuts - tally.cuts);
+        let log = home.path().join("broker.log");
+        let words = || {
+            std::fs::read_to_string(&log)
+                .unwrap_or_default()
+                .lines()
+                .rev()
+                .take(20)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        let report = round(&binary, home.path(), wanted, &mut rng, &mut tally).with_context(|| {
+            format!(
+                "after {} cuts, seed {seed}; the broker's last words, newest first:\n{}",
+                tally.cuts,
+                words()
+            )
+        })?;
+        total.add(report);
+    }
+    summary(&mut tally, &total, seed, begin.elapsed())
+}
+
+fn summary(tally: &mut Tally, total: &Report, seed: u64, took: Duration) -> Result<()> {
+    tally.ready_ms.sort_unstable();
+    let ready = |percent: usize| {
+        tally.ready_ms.get(tally.ready_ms.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0)
+    };
+    let Tally { cuts, bitten, met, noticed, .. } = *tally;
+    say(format_args!(
+        "powercut: {cuts} cuts ({bitten} took the canary, {met} met records in flight, {noticed} left for the broker to notice); ready again after \
+         p50 {} ms, p99 {} ms; {total}; seed {seed}; {:.1} min",
+        ready(50),
+        ready(99),
+        took.as_secs_f64() / 60.0,
+    ));
+    ensure!(
+        total.findings.is_empty(),
+        "what clients were told did not hold:\n  {}",
+        total.findings.join("\n  ")
+    );
+    for (what, n) in [("took the canary", bitten), ("met records in flight", met)] {
+        ensure!(
+            n * 100 >= cuts * VALID_PERCENT,
+            "INVALID: only {n} of {cuts} cuts {what}, {VALID_PERCENT} % must"
+        );
+    }
+    Ok(())
+}
+
+fn round(binary: &Path, home: &Path, cuts: u32, rng: &mut StdRng, tally: &mut Tally) -> Result<Report> {
+    let disk = Disk::create(home, DISK_BYTES)?;
+    let mut start = Start::new(binary, &disk.mount.join("data"), &home.join("broker.log"));
+    start.settings.push(("pelton.journal.max.bytes", (64_u64 << 20).to_string()));
+    let mut broker = start.start()?;
+    let load = Running::start(&broker.address, Ledger::create("powercut")?)?;
+    for cut in 0..cuts {
+        if !load.progress(PROGRESS_LIMIT) {
+            bail!(
+                "not every producer was acknowledged something within {PROGRESS_LIMIT:?}; {:?}",
+                load.problems()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(rng.random_range(20..300)));
+        let canary = disk.mount.join(format!("canary-{cut}"));
+        let bytes = vec![rng.random(); CANARY_BYTES];
+        std::fs::write(&canary, &bytes).context("write the canary")?;
+        tally.met += u32::from(meets_records(&load));
+        disk.cut()?;
+        load.fault();
+        tally.cuts += 1;
+        if rng.random_ratio(1, 5) {
+            notices(broker, &load)?;
+            tally.noticed += 1;
+        } else {
+            broker.wait_or_kill(Duration::ZERO)?;
+        }
+        disk.restore()?;
+        tally.bitten += u32::from(std::fs::read(&canary).is_ok_and(|found| found == bytes) == false);
+        let _ = std::fs::remove_file(&canary);
+        broker = start.start().context("start after a power cut")?;
+        tally.ready_ms.push(broker.ready_after.as_millis());
+    }
+    let outcome = load.finish()?;
+    let report = check(&broker.address, &outcome)?;
+    broker.stop()?;
+    Ok(report)
+}
+
+/// Waits for a burst, but not long; whether it came.
+fn meets_records(load: &Running) -> bool {
+    let end = Instant::now() + Duration::from_millis(100);
+    while load.in_flight() < IN_FLIGHT {
+        if Instant::now() > end {
+            return false;
+        }
+        std::hint::spin_loop();
+    }
+    true
+}
+
+/// A failed sync is final: a broker whose disk has gone must end by itself, and say why with its exit code.
+fn notices(broker: Broker, load: &Running) -> Result<()> {
+    let acked = load.acked();
+    match broker.wait_or_kill(NOTICE_LIMIT)? {
+        Some(status) if status.code() == Some(DISK_FAILED) => Ok(()),
+        Some(status) => {
+            bail!("the broker ended with {status} when its disk was gone, {DISK_FAILED} would say so")
+        }
+        None => bail!(
+            "the broker went on for {NOTICE_LIMIT:?} without a disk, {} records acknowledged",
+            load.acked() - acked
+        ),
+    }
+}

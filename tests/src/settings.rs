@@ -1,0 +1,34 @@
+//! Counts and seeds from the environment, so that a failing run can be repeated and a long one asked for.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The value of an environment variable, or the default when it is not set.
+///
+/// # Errors
+/// It is set, but not to such a value.
+pub fn from_env<T: FromStr>(name: &str, default: T) -> Result<T> {
+    match std::env::var(name) {
+        Err(_) => Ok(default),
+        Ok(text) => text.parse().ok().with_context(|| format!("{name}={text}: not a value that fits")),
+    }
+}
+
+/// `PELTON_SEED`, or a random one. It decides when kills come and what records look like, not what the machine does.
+///
+/// # Errors
+/// `PELTON_SEED` is not a number.
+pub fn seed() -> Result<u64> {
+    from_env("PELTON_SEED", u64::from(rand::random::<u32>()))
+}
+
+/// The binary under test, from `PELTON_BIN`.
+///
+/// # Errors
+/// `PELTON_BIN` is not set.
+pub fn binary() -> Result<PathBuf> {
+    let path =
+        std::env::var_os("PELTON_BIN").context("set PELTON_BIN to the pelton binary (./run test does)")?;
+    Ok(PathBuf::from(path))
+}
