@@ -10,7 +10,7 @@ pub struct LogOffsets {
     /// First offset that may be read.
     pub log_start: i64,
     /// Up to here (exclusive) a `read_committed` consumer may read: the first offset of a transaction whose
-    /// outcome is not final, or the high watermark.
+    /// outcome is not final, or the high watermark; never below the log start.
     pub last_stable: i64,
     /// Up to here (exclusive) consumers may read.
     pub high_watermark: i64,
@@ -46,7 +46,8 @@ impl SharedOffsets {
         let high_watermark = self.high_watermark.load(Ordering::Acquire);
         let first_unstable = self.first_unstable.load(Ordering::Acquire);
         let log_end = self.log_end.load(Ordering::Acquire);
-        LogOffsets { log_start, last_stable: first_unstable.min(high_watermark), high_watermark, log_end }
+        let last_stable = first_unstable.min(high_watermark).max(log_start);
+        LogOffsets { log_start, last_stable, high_watermark, log_end }
     }
 
     pub(crate) fn set_log_start(&self, offset: i64) {

@@ -125,6 +125,12 @@ impl LogReader {
         self.shared.offsets.load()
     }
 
+    /// True if a read from `from` on would be answered from memory now. For a caller that must not wait for a disk; the memory may be
+    /// given up before it reads.
+    pub fn is_in_memory(&self, from: i64) -> bool {
+        self.shared.tail.covers(from)
+    }
+
     /// Bytes of all segments.
     pub fn size_bytes(&self) -> u64 {
         self.shared.segments().iter().map(|s| s.len()).sum()

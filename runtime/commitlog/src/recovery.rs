@@ -82,6 +82,9 @@ pub struct PartitionRecovery {
     partial: Option<(i64, u64)>,
     /// Snapshots and index entries above this offset may speak of what was cut or overwritten.
     trusted: i64,
+    /// Durable bytes that are not there, in this segment. A truncation further on in the journal may explain that: an earlier start
+    /// got as far as to cut them, and was interrupted. Until then nothing is written behind the hole.
+    missing: Option<(i64, Corruption)>,
     /// A frame was skipped, so the next one need not follow what is known.
     skipped: bool,
     /// Names were made or removed.
@@ -133,6 +136,7 @@ impl PartitionRecovery {
             replayed: None,
             partial: None,
             trusted,
+            missing: None,
             skipped: false,
             renamed: false,
         })
@@ -177,18 +181,20 @@ impl PartitionRecovery {
             return Ok(Replayed::Skipped);
         }
         if !continues {
-            self.check_follows(meta)?;
+            self.go_on(meta)?;
         }
         self.skipped = false;
         let path = file_path(&self.dir, meta.segment_base, FileKind::Log);
         let file = self.segment_file(meta.segment_base)?;
         let len = file.len().at("ask the length of", &path)?;
-        if len < meta.position {
+        if len < meta.position && self.missing.is_none() {
             let what = format!("the file has {len} bytes, {} were durable", meta.position);
-            return Err(Corruption::new(&path, len, what).into());
+            self.missing = Some((meta.segment_base, Corruption::new(&path, len, what)));
         }
-        file.write_all_at(payload, meta.position).at("write", &path)?;
-        self.modified.insert(meta.segment_base);
+        if self.missing.is_none() {
+            file.write_all_at(payload, meta.position).at("write", &path)?;
+            self.modified.insert(meta.segment_base);
+        }
         let end = meta.position + payload.len() as u64;
         if more {
             self.partial = Some((meta.segment_base, end));
@@ -204,25 +210,45 @@ impl PartitionRecovery {
         meta.position > 0 && !self.bases.contains(&meta.segment_base)
     }
 
-    /// Frames of a partition follow each other without a hole.
-    fn check_follows(&self, meta: &FrameMeta) -> Result<(), OpenError> {
-        let known = match self.mode {
+    /// Where the log ends as far as it is known, unless frames were skipped since.
+    fn known_end(&self) -> Option<LogEnd> {
+        let at_checkpoint = match self.mode {
             RecoverMode::Clean(end) => Some(end),
             RecoverMode::Unclean(end) => end,
         };
-        let Some(before) = self.replayed.or(known).filter(|_| !self.skipped) else { return Ok(()) };
+        self.replayed.or(at_checkpoint).filter(|_| !self.skipped)
+    }
+
+    /// Frames of a partition follow each other without a hole. Where one begins a segment, the segment before it is cut at its
+    /// last batch: a write that failed may have left something behind it.
+    fn go_on(&mut self, meta: &FrameMeta) -> Result<(), OpenError> {
+        let Some(before) = self.known_end() else { return Ok(()) };
         let place =
             LogEnd { segment_base: meta.segment_base, position: meta.position, offset: meta.base_offset };
-        let same_segment = place.segment_base == before.segment_base && place.position == before.position;
-        let next_segment = place.segment_base > before.segment_base && place.position == 0;
         // The checkpoint may know more than the place in the journal from which it is replayed.
-        let known_already = self.replayed.is_none() && place <= before;
-        if known_already || ((same_segment || next_segment) && place.offset == before.offset) {
+        if place == before || (self.replayed.is_none() && place <= before) {
             return Ok(());
+        }
+        if place.segment_base > before.segment_base && place.position == 0 && place.offset == before.offset {
+            return Ok(self.cut_segment(before)?);
         }
         let path = file_path(&self.dir, meta.segment_base, FileKind::Log);
         let what = format!("the journal goes on with {place:?} after {before:?}");
         Err(Corruption::new(&path, meta.position, what).into())
+    }
+
+    /// Cuts a segment, if it is there, to end at this place.
+    fn cut_segment(&mut self, end: LogEnd) -> Result<(), StorageFailure> {
+        if !self.bases.contains(&end.segment_base) {
+            return Ok(());
+        }
+        let path = file_path(&self.dir, end.segment_base, FileKind::Log);
+        let file = self.segment_file(end.segment_base)?;
+        if file.len().at("ask the length of", &path)? > end.position {
+            file.set_len(end.position).at("cut", &path)?;
+            self.modified.insert(end.segment_base);
+        }
+        Ok(())
     }
 
     fn replay_truncate(&mut self, meta: &FrameMeta) -> Result<Replayed, OpenError> {
@@ -234,14 +260,15 @@ impl PartitionRecovery {
         self.trusted = self.trusted.min(end.offset);
         self.replayed = Some(end);
         self.partial = None;
+        let explains =
+            |(base, hole): &(i64, Corruption)| (*base, hole.position) >= (end.segment_base, end.position);
+        if self.missing.as_ref().is_some_and(explains) {
+            self.missing = None;
+        }
         self.remove_segments_above(end.segment_base)?;
         // Appends that follow in the journal write over what lies beyond; cutting now keeps the two apart.
-        let path = file_path(&self.dir, end.segment_base, FileKind::Log);
-        let file = self.segment_file(end.segment_base)?;
-        if file.len().at("ask the length of", &path)? > end.position {
-            file.set_len(end.position).at("cut", &path)?;
-            self.modified.insert(end.segment_base);
-        }
+        self.segment_file(end.segment_base)?;
+        self.cut_segment(end)?;
         Ok(Replayed::Applied)
     }
 

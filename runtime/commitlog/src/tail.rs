@@ -148,6 +148,13 @@ impl Tail {
         self.budget.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
+    /// True if the batch that holds `from` is here.
+    pub(crate) fn covers(&self, from: i64) -> bool {
+        let batches = self.batches.lock();
+        let (Some(first), Some(last)) = (batches.queue.front(), batches.queue.back()) else { return false };
+        (first.base_offset..=last.last_offset).contains(&from)
+    }
+
     /// True if something is left.
     fn give_up_half(&self) -> bool {
         let mut batches = self.batches.lock();

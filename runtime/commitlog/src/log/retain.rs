@@ -124,10 +124,16 @@ impl Log {
         if gone.is_empty() {
             return;
         }
+        let first_base = self.shared.segments()[0].base_offset;
+        if let Err(failure) = self.sync_snapshot(first_base) {
+            // What is not synced says nothing of the past after a crash, so the past stays for now.
+            tracing::warn!(partition = %self.shared.id, %failure, "producer snapshot not synced");
+            self.doomed.extend(gone);
+            return;
+        }
         for doomed in &gone {
             self.remove_files(&doomed.segment);
         }
-        let first_base = self.shared.segments()[0].base_offset;
         self.remove_snapshots(|offset| offset < first_base);
         self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
     }

@@ -4,9 +4,9 @@
 use super::Log;
 use crate::error::{IoContext, StorageFailure};
 use crate::names::{FileKind, file_path};
+use crate::recovery::rebuild::write_snapshot;
 use crate::sink::SyncLater;
-use crate::storage::{File, OpenMode};
-use std::sync::Arc;
+use crate::storage::OpenMode;
 
 /// A snapshot is due after this much log, in bytes: what recovery reads of a busy partition, about 50 ms of it.
 const INTERVAL_BYTES: u64 = 64 << 20;
@@ -24,7 +24,7 @@ impl Log {
     /// Writes a snapshot of the state at the log end. A failure costs time at the next recovery and nothing else.
     pub(super) fn snapshot(&mut self) {
         let offset = self.offsets().log_end;
-        match self.write_snapshot(offset) {
+        match write_snapshot(self.shared.io(), &self.shared.dir, offset, &self.producers) {
             Ok(file) => {
                 self.sink.sync_later(SyncLater::File(file));
                 self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
@@ -38,12 +38,15 @@ impl Log {
         self.bytes_since_snapshot = 0;
     }
 
-    fn write_snapshot(&self, offset: i64) -> Result<Arc<dyn File>, StorageFailure> {
-        let path = file_path(&self.shared.dir, offset, FileKind::Snapshot);
-        let file = self.shared.storage.open(&path, OpenMode::Create).at("create", &path)?;
-        file.set_len(0).at("cut", &path)?;
-        file.write_all_at(&self.producers.to_snapshot(), 0).at("write", &path)?;
-        Ok(file)
+    /// Makes the snapshot at `offset` durable: it is about to be all that is left of the producers before it.
+    pub(super) fn sync_snapshot(&self, offset: i64) -> Result<(), StorageFailure> {
+        if self.snapshots.contains(&offset) {
+            let path = file_path(&self.shared.dir, offset, FileKind::Snapshot);
+            let file = self.shared.storage.open(&path, OpenMode::Write).at("open", &path)?;
+            file.sync_data().at("sync", &path)?;
+            self.shared.storage.sync_dir(&self.shared.dir).at("sync", &self.shared.dir)?;
+        }
+        Ok(())
     }
 
     fn drop_old_snapshots(&mut self) {

@@ -29,7 +29,9 @@ impl Log {
         if offset == offsets.log_end {
             return Ok(offset);
         }
-        let end = self.place_of(offset)?;
+        let mut end = self.place_of(offset)?;
+        // The start may lie in the middle of the batch that goes.
+        end.offset = end.offset.max(offsets.log_start);
         self.submit_truncate(end)?;
         let result = self.cut(end, now_ms);
         if let Err(ChangeError::Storage(failure)) = &result {
@@ -96,13 +98,17 @@ impl Log {
             dir: &self.shared.dir,
             segments: &segments[..kept],
             snapshots: &self.snapshots,
-            trusted: end.offset,
+            // A newer snapshot would not know of markers that are not final yet.
+            trusted: self.offsets().high_watermark,
+            log_start: self.offsets().log_start,
             end,
             interval_bytes: self.config.index_interval_bytes,
             now_ms,
         })?;
         active.hold_file(Some(file.clone()));
-        self.sink.sync_later(SyncLater::File(file.clone()));
+        for file in rebuilt.dirty.into_iter().chain([file.clone()]) {
+            self.sink.sync_later(SyncLater::File(file));
+        }
         self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
         self.active.segment = active;
         self.active.file = file;
@@ -111,6 +117,8 @@ impl Log {
         self.active.first_timestamp = rebuilt.first_timestamp;
         self.active.must_cut = false;
         self.producers = rebuilt.producers;
+        self.snapshots.extend(rebuilt.snapshots);
+        self.remove_snapshots(|offset| rebuilt.removed_snapshots.contains(&offset));
         self.producers.high_watermark_moved(self.offsets().high_watermark);
         self.shared.offsets.set_first_unstable(self.producers.first_unstable_offset());
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rebuild::{Rebuild, Rebuilt, read_snapshot, rebuild_tail};
+use super::rebuild::{Rebuild, read_snapshot, rebuild_tail, walk_epochs};
 use super::{PartitionRecovery, RecoverMode, RecoveryReport, remove_if_there};
 use crate::error::{Corruption, Fault, IoContext, OpenError, StorageFailure};
 use crate::id::LogEnd;
@@ -16,7 +16,7 @@ use crate::scan::Scanner;
 use crate::segment::{IndexBuilder, Segment};
 use crate::shared::{LogContext, Segments};
 use crate::sink::{DurableListener, SyncLater};
-use crate::storage::File;
+use crate::storage::{File, OpenMode};
 
 /// Memory that is made for the active segment and the producers.
 struct Restored {
@@ -32,15 +32,18 @@ pub(super) fn finish(
     listener: Arc<dyn DurableListener>,
     now_ms: i64,
 ) -> Result<(Log, RecoveryReport), OpenError> {
+    if let Some((_, corruption)) = recovery.missing.take() {
+        return Err(corruption.into());
+    }
     let mut report = RecoveryReport::default();
     let end = recovery.find_end(&mut report)?;
     recovery.check_start(end)?;
     // Nothing was changed up to here but by replay, which can be repeated.
     let file = recovery.cut(end, &mut report)?;
-    recovery.remove_below_start(end, &mut report)?;
-    let segments = recovery.open_segments(context, end, now_ms)?;
+    let mut segments = recovery.open_segments(context, end, now_ms)?;
     let io = IndexIo { storage: &*context.storage, files: &context.files };
     let restored = recovery.restore(io, &segments, end, now_ms, &mut report)?;
+    recovery.remove_below_start(context, &mut segments, &mut report)?;
     recovery.report_dirty(&mut report);
     report.log_start = recovery.log_start;
     report.end = Some(end);
@@ -70,9 +73,16 @@ impl PartitionRecovery {
             RecoverMode::Unclean(end) => self.replayed.or(end),
         };
         match known {
-            Some(end) => Ok(end),
+            Some(end) => Ok(self.without_deleted(end)),
             None => self.scan_for_end(report),
         }
+    }
+
+    /// Retention may have taken everything, also the segment that the last frame was written to. The log then ends in
+    /// the empty one that was begun for that, at its start.
+    fn without_deleted(&self, end: LogEnd) -> LogEnd {
+        let all_deleted = self.log_start >= end.offset && !self.bases.contains(&end.segment_base);
+        if all_deleted { LogEnd { segment_base: end.offset, position: 0, ..end } } else { end }
     }
 
     /// Nobody knows the end: it is where the last segment has no good batch any more.
@@ -151,14 +161,24 @@ impl PartitionRecovery {
     }
 
     /// Segments that lie below the log start as a whole were on their way out. The active one stays.
-    fn remove_below_start(&mut self, end: LogEnd, report: &mut RecoveryReport) -> Result<(), OpenError> {
-        let bases: Vec<i64> = self.bases.iter().copied().collect();
-        for pair in bases.windows(2) {
-            let [base, next] = pair else { continue };
-            if *next <= self.log_start && *base < end.segment_base {
-                self.remove_segment(*base)?;
-                report.removed_segments += 1;
-            }
+    fn remove_below_start(
+        &mut self,
+        context: &LogContext,
+        segments: &mut Segments,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let gone = segments[1..].partition_point(|s| s.base_offset <= self.log_start);
+        if gone > 0 && self.snapshots.contains(&segments[gone].base_offset) {
+            // All that is left of the producers in what goes.
+            let path = file_path(&self.dir, segments[gone].base_offset, FileKind::Snapshot);
+            let file = self.storage.open(&path, OpenMode::Write).at("open", &path)?;
+            file.sync_data().at("sync", &path)?;
+            self.storage.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        for segment in segments.drain(..gone) {
+            context.files.forget(segment.number());
+            self.remove_segment(segment.base_offset)?;
+            report.removed_segments += 1;
         }
         for path in std::mem::take(&mut self.leftovers) {
             remove_if_there(&*self.storage, &path)?;
@@ -178,7 +198,7 @@ impl PartitionRecovery {
 
     fn len_of(&self, base: i64) -> Result<u64, StorageFailure> {
         let path = file_path(&self.dir, base, FileKind::Log);
-        let file = self.storage.open(&path, crate::storage::OpenMode::Read).at("open", &path)?;
+        let file = self.storage.open(&path, OpenMode::Read).at("open", &path)?;
         file.len().at("ask the length of", &path)
     }
 
@@ -199,36 +219,36 @@ impl PartitionRecovery {
             let epochs = epochs.unwrap_or_default();
             return Ok(Restored { producers, indexes: None, first_timestamp: None, epochs });
         }
-        // Without usable epochs every batch has to tell its own.
-        let trusted = if epochs.is_some() { self.trusted } else { -1 };
         let rebuilt = rebuild_tail(Rebuild {
             io,
             dir: &self.dir,
             segments,
             snapshots: &self.snapshots,
-            trusted,
+            trusted: self.trusted,
+            log_start: self.log_start,
             end,
             interval_bytes: self.config.index_interval_bytes,
             now_ms,
         })?;
         report.scanned_bytes += rebuilt.scanned_bytes;
-        self.remove_bad_snapshots(&rebuilt)?;
-        let epochs = self.merge_epochs(epochs.unwrap_or_default(), &rebuilt.epochs, end)?;
+        self.snapshots = rebuilt.snapshots;
+        for offset in rebuilt.removed_snapshots {
+            remove_if_there(&*self.storage, &file_path(&self.dir, offset, FileKind::Snapshot))?;
+            self.renamed = true;
+        }
+        self.renamed |= !rebuilt.dirty.is_empty();
+        report.dirty.extend(rebuilt.dirty.into_iter().map(SyncLater::File));
+        let known = match epochs {
+            Some(epochs) => epochs,
+            None => walk_epochs(io, segments)?,
+        };
+        let epochs = self.merge_epochs(known, &rebuilt.epochs, end)?;
         Ok(Restored {
             producers: rebuilt.producers,
             indexes: Some(rebuilt.indexes),
             first_timestamp: rebuilt.first_timestamp,
             epochs,
         })
-    }
-
-    fn remove_bad_snapshots(&mut self, rebuilt: &Rebuilt) -> Result<(), StorageFailure> {
-        for offset in &rebuilt.bad_snapshots {
-            self.snapshots.remove(offset);
-            remove_if_there(&*self.storage, &file_path(&self.dir, *offset, FileKind::Snapshot))?;
-            self.renamed = true;
-        }
-        Ok(())
     }
 
     /// The epochs in the checkpoint file. `None` if it is damaged or missing, which a crash explains.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Fault, StorageFailure};
+use crate::error::{Fault, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::index::{IndexIo, TimeEntry};
 use crate::leader_epoch::LeaderEpochs;
@@ -15,6 +15,7 @@ use crate::names::{FileKind, file_path};
 use crate::producer_state::ProducerStates;
 use crate::scan::{Scanned, Scanner};
 use crate::segment::{HeaderReader, IndexBuilder, LargestTimestamp, Segment};
+use crate::storage::{File, OpenMode};
 use crate::txn_index::AbortedTxn;
 
 /// What to rebuild from.
@@ -26,6 +27,7 @@ pub(crate) struct Rebuild<'a> {
     pub(crate) snapshots: &'a BTreeSet<i64>,
     /// Snapshots and index entries above this offset are not used.
     pub(crate) trusted: i64,
+    pub(crate) log_start: i64,
     pub(crate) end: LogEnd,
     pub(crate) interval_bytes: u64,
     pub(crate) now_ms: i64,
@@ -40,8 +42,12 @@ pub(crate) struct Rebuilt {
     /// Epochs of the batches that were scanned.
     pub(crate) epochs: LeaderEpochs,
     pub(crate) scanned_bytes: u64,
-    /// Snapshots that turned out to be damaged or too new.
-    pub(crate) bad_snapshots: Vec<i64>,
+    /// The snapshots that are good.
+    pub(crate) snapshots: BTreeSet<i64>,
+    /// Snapshots that turned out to be damaged or too new. Their files are to be removed.
+    pub(crate) removed_snapshots: Vec<i64>,
+    /// Transaction indexes that were written: they must be durable before the journal lets go of what they came from.
+    pub(crate) dirty: Vec<Arc<dyn File>>,
 }
 
 /// Scans from the nearest snapshot to the end. Everything in between was durable: a bad batch is corruption.
@@ -53,10 +59,20 @@ pub(crate) fn rebuild_tail(task: Rebuild<'_>) -> Result<Rebuilt, Fault> {
         now_ms: task.now_ms,
         scanned_bytes: 0,
         next_offset: start,
+        dirty: Vec::new(),
     };
     let first = crate::shared::segment_of(task.segments, start);
     let mut indexes = IndexBuilder::new(task.interval_bytes, None);
+    let mut snapshots = task.snapshots.clone();
+    for offset in &bad_snapshots {
+        snapshots.remove(offset);
+    }
     for (number, segment) in task.segments.iter().enumerate().skip(first) {
+        if segment.base_offset > start {
+            // The one that was made when the segment was begun may be lost or untrusted.
+            write_snapshot(task.io, task.dir, segment.base_offset, &state.producers)?;
+            snapshots.insert(segment.base_offset);
+        }
         indexes = rebuild_segment(&task, segment, start, &mut state)?;
         if number + 1 < task.segments.len() {
             segment.offsets.flush(task.io)?;
@@ -73,24 +89,61 @@ pub(crate) fn rebuild_tail(task: Rebuild<'_>) -> Result<Rebuilt, Fault> {
         first_timestamp: first_batch.map(|f| f.header.max_timestamp).filter(|t| *t >= 0),
         epochs: state.epochs,
         scanned_bytes: state.scanned_bytes,
-        bad_snapshots,
+        removed_snapshots: task.snapshots.difference(&snapshots).copied().collect(),
+        snapshots,
+        dirty: state.dirty,
     })
 }
 
-/// Where to start: the newest good snapshot that may be trusted, else the first segment with no producers.
+/// Where to start: the newest good snapshot that may be trusted; or the one at the first segment that stays, which is made durable
+/// before the past is deleted; or the first segment with no producers.
 fn nearest_snapshot(task: &Rebuild<'_>) -> Result<(i64, ProducerStates, Vec<i64>), StorageFailure> {
     let first_base = task.segments.first().map_or(0, |s| s.base_offset);
+    let first_kept = task.segments[crate::shared::segment_of(task.segments, task.log_start)].base_offset;
     let newest = task.trusted.min(task.end.offset);
-    let mut bad: Vec<i64> = task.snapshots.range(newest.saturating_add(1)..).copied().collect();
-    if first_base <= newest {
-        for offset in task.snapshots.range(first_base..=newest).rev() {
-            match read_snapshot(task.io, task.dir, *offset)? {
-                Some(producers) => return Ok((*offset, producers, bad)),
-                None => bad.push(*offset),
+    let fallback = [first_kept, first_base].into_iter().filter(|base| *base > newest);
+    let trusted = task.snapshots.range(first_base..=newest.max(first_base)).rev().copied();
+    let mut bad = Vec::new();
+    for offset in trusted.filter(|offset| *offset <= newest).chain(fallback) {
+        if !task.snapshots.contains(&offset) {
+            continue;
+        }
+        match read_snapshot(task.io, task.dir, offset)? {
+            Some(producers) => {
+                bad.extend(task.snapshots.range(newest + 1..).filter(|o| **o != offset));
+                return Ok((offset, producers, bad));
             }
+            None => bad.push(offset),
         }
     }
+    bad.extend(task.snapshots.range(newest.saturating_add(1)..));
     Ok((first_base, ProducerStates::default(), bad))
+}
+
+/// The epochs that the batches of these segments tell, for when nothing else does.
+pub(crate) fn walk_epochs(io: IndexIo<'_>, segments: &[Arc<Segment>]) -> Result<LeaderEpochs, Fault> {
+    let mut epochs = LeaderEpochs::default();
+    for segment in segments {
+        let file = segment.file(io)?;
+        HeaderReader::new(&*file, segment.path(), segment.len()).each_from(0, |found| {
+            epochs.assign(found.header.partition_leader_epoch, found.header.base_offset);
+        })?;
+    }
+    Ok(epochs)
+}
+
+/// Writes a snapshot, unsynced: its checksum tells whether a crash took it.
+pub(crate) fn write_snapshot(
+    io: IndexIo<'_>,
+    dir: &Path,
+    offset: i64,
+    producers: &ProducerStates,
+) -> Result<Arc<dyn File>, StorageFailure> {
+    let path = file_path(dir, offset, FileKind::Snapshot);
+    let file = io.storage.open(&path, OpenMode::Create).at("create", &path)?;
+    file.set_len(0).at("cut", &path)?;
+    file.write_all_at(&producers.to_snapshot(), 0).at("write", &path)?;
+    Ok(file)
 }
 
 /// The producers in the snapshot at `offset`, `None` if it is damaged.
@@ -117,6 +170,7 @@ struct State {
     now_ms: i64,
     scanned_bytes: u64,
     next_offset: i64,
+    dirty: Vec<Arc<dyn File>>,
 }
 
 /// Scans one segment from offset `start` on, and leaves its indexes in memory.
@@ -156,7 +210,7 @@ fn rebuild_segment(
     segment.set_largest(Some(largest));
     let changed = aborted.len() != kept_aborted || segment.aborted(io)?.len() != kept_aborted;
     if changed {
-        segment.replace_aborted(io, aborted)?;
+        state.dirty.extend(segment.replace_aborted(io, aborted, kept_aborted)?);
     }
     Ok(builder)
 }

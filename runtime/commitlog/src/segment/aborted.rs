@@ -38,19 +38,21 @@ impl Segment {
         Ok(file)
     }
 
-    /// Makes these the entries, in memory and in the file. `None` if there is and was no file.
+    /// Makes these the entries, in memory and in the file. The first `kept` are there already and are not touched: a crash in
+    /// between must not cost what a checkpoint made durable. `None` if there is and was no file.
     pub(crate) fn replace_aborted(
         &self,
         io: IndexIo<'_>,
         entries: Vec<AbortedTxn>,
+        kept: usize,
     ) -> Result<Option<Arc<dyn File>>, StorageFailure> {
         let path = self.aborted_path();
         let there = io.storage.exists(&path).at("look for", &path)?;
         let file = if there || !entries.is_empty() {
-            let bytes: Vec<u8> = entries.iter().flat_map(AbortedTxn::encode).collect();
             let file = io.storage.open(&path, OpenMode::Create).at("create", &path)?;
-            file.set_len(0).at("cut", &path)?;
-            file.write_all_at(&bytes, 0).at("write", &path)?;
+            let bytes: Vec<u8> = entries[kept..].iter().flat_map(AbortedTxn::encode).collect();
+            file.write_all_at(&bytes, (kept * ENTRY_BYTES) as u64).at("write", &path)?;
+            file.set_len((entries.len() * ENTRY_BYTES) as u64).at("cut", &path)?;
             Some(file)
         } else {
             None

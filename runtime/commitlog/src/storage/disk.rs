@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(file.read_at(&mut buf, 4).unwrap(), 0);
         let moved = sub.join("two");
         storage.rename(&path, &moved).unwrap();
-        assert_eq!(storage.list(&sub).unwrap(), [moved.clone()]);
+        assert_eq!(storage.list(&sub).unwrap(), std::slice::from_ref(&moved));
         assert!(!storage.exists(&path).unwrap());
         storage.remove_file(&moved).unwrap();
         storage.remove_dir_all(&sub).unwrap();

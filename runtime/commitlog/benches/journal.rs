@@ -1,0 +1,160 @@
+//! Durable appends: 256 producers, each with one batch of 1 KiB in flight, over 1, 100 and 1,000 partitions; and beside them a raw writer
+//! that syncs the same bytes in groups of the same size, which is what the disk can do.
+//!
+//! The files go to the directory in `PELTON_BENCH_DIR`, or to the system's temporary directory.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use pelton_commitlog::storage::sim::SimRng;
+use pelton_commitlog::storage::{DIRECT_ALIGN, DiskStorage, OpenMode, Storage};
+use pelton_commitlog::{
+    AppendMeta, AppendOrigin, DurableListener, Log, LogConfig, LogDir, LogDirConfig, PartitionId, StorageFailure,
+};
+use pelton_wire::record::{BatchBuilder, BatchOptions};
+use uuid::Uuid;
+
+const PRODUCERS: u64 = 256;
+const BATCH_BYTES: usize = 1024;
+/// The raw writer goes round in a file of this size.
+const RAW_FILE_BYTES: u64 = 64 << 20;
+
+/// Says how many batches became durable.
+struct Acks {
+    end: AtomicI64,
+    sender: Sender<u64>,
+}
+
+impl DurableListener for Acks {
+    fn durable(&self, end_offset: i64) {
+        let before = self.end.swap(end_offset, Ordering::AcqRel);
+        // The receiver lives as long as the bench.
+        let _ = self.sender.send(end_offset.abs_diff(before));
+    }
+
+    fn failed(&self, reason: &StorageFailure) {
+        panic!("the journal failed: {reason}");
+    }
+}
+
+struct Rig {
+    _temp: tempfile::TempDir,
+    dir: LogDir,
+    logs: Vec<Log>,
+    acks: Receiver<u64>,
+    batch: Bytes,
+    rng: SimRng,
+}
+
+fn bench_dir() -> PathBuf {
+    std::env::var_os("PELTON_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+fn batch() -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(1, None, Some(&[7; BATCH_BYTES - 73]), &[]).expect("it fits");
+    builder.finish().expect("it fits")
+}
+
+impl Rig {
+    fn new(partitions: i32) -> Rig {
+        let temp = tempfile::tempdir_in(bench_dir()).expect("a temporary directory");
+        let (dir, _) = LogDir::open(temp.path(), LogDirConfig::default(), Arc::new(DiskStorage)).expect("it opens");
+        let (sender, acks) = unbounded();
+        let make = |partition| {
+            let id = PartitionId { topic_id: Uuid::from_u128(1), topic: "bench".to_owned(), partition };
+            let listener = Acks { end: AtomicI64::new(0), sender: sender.clone() };
+            dir.create(id, LogConfig::default(), Arc::new(listener)).expect("it is created")
+        };
+        let logs = (0..partitions).map(make).collect();
+        dir.flush().expect("the journal works");
+        let mut rig = Rig { _temp: temp, dir, logs, acks, batch: batch(), rng: SimRng::new(1) };
+        // Until the ring has its size under this load.
+        rig.produce(300_000);
+        rig
+    }
+
+    /// Closed loop: `count` batches, at most [`PRODUCERS`] of them in flight.
+    fn produce(&mut self, count: u64) -> Duration {
+        let meta = AppendMeta { leader_epoch: 0, origin: AppendOrigin::Client, now_ms: 1 };
+        let start = Instant::now();
+        let (mut sent, mut acked) = (0, 0);
+        while acked < count {
+            while sent < count && sent - acked < PRODUCERS {
+                let n = self.rng.up_to(self.logs.len() - 1);
+                black_box(self.logs[n].append(&self.batch, meta).expect("the disk has room"));
+                sent += 1;
+            }
+            acked += self.acks.recv().expect("the journal lives");
+            acked += self.acks.try_iter().sum::<u64>();
+        }
+        start.elapsed()
+    }
+
+    /// Bytes of an average group so far.
+    fn group_bytes(&self) -> usize {
+        let stats = self.dir.journal_stats();
+        usize::try_from(stats.durable_lsn / stats.groups.max(1)).expect("small").next_multiple_of(DIRECT_ALIGN)
+    }
+}
+
+/// Writes `groups` groups, one after the other, to a file that was zeroed before.
+fn raw(path: &Path, group_bytes: usize, groups: u64) -> Duration {
+    let file = DiskStorage.open(path, OpenMode::DirectSync).expect("a file system with direct I/O");
+    let memory = vec![7_u8; group_bytes + DIRECT_ALIGN];
+    let from = memory.as_ptr().align_offset(DIRECT_ALIGN);
+    let group = &memory[from..from + group_bytes];
+    let per_lap = RAW_FILE_BYTES / group_bytes as u64;
+    let start = Instant::now();
+    for n in 0..groups {
+        file.write_all_at(group, (n % per_lap) * group_bytes as u64).expect("it is written");
+    }
+    start.elapsed()
+}
+
+fn raw_file() -> (tempfile::TempDir, PathBuf) {
+    let temp = tempfile::tempdir_in(bench_dir()).expect("a temporary directory");
+    let path = temp.path().join("raw");
+    let file = DiskStorage.open(&path, OpenMode::Create).expect("it is created");
+    let zeros = vec![0_u8; 1 << 20];
+    for at in (0..RAW_FILE_BYTES).step_by(1 << 20) {
+        file.write_all_at(&zeros, at).expect("it is written");
+    }
+    file.sync_data().expect("it is synced");
+    (temp, path)
+}
+
+fn journal(c: &mut Criterion) {
+    let mut group = c.benchmark_group("durable_append_256x1KiB");
+    group.throughput(Throughput::Bytes(BATCH_BYTES as u64)).sample_size(10);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    let (_temp, raw_path) = raw_file();
+    for partitions in [1, 100, 1000] {
+        let mut rig = Rig::new(partitions);
+        let before = rig.dir.journal_stats();
+        group.bench_function(BenchmarkId::new("journal", partitions), |b| b.iter_custom(|n| rig.produce(n)));
+        let after = rig.dir.journal_stats();
+        let group_bytes = rig.group_bytes();
+        let batches_per_group = group_bytes.div_ceil(BATCH_BYTES + 72) as u64;
+        report(partitions, group_bytes, after.groups - before.groups, after.waits_for_room);
+        drop(rig);
+        group.bench_function(BenchmarkId::new("raw", partitions), |b| {
+            b.iter_custom(|n| raw(&raw_path, group_bytes, n.div_ceil(batches_per_group)));
+        });
+    }
+    group.finish();
+}
+
+#[expect(clippy::print_stderr, reason = "a bench speaks to whoever runs it")]
+fn report(partitions: i32, group_bytes: usize, groups: u64, waits: u64) {
+    eprintln!("{partitions} partitions: {groups} groups of {group_bytes} bytes on average, {waits} waits for the ring");
+}
+
+criterion_group!(benches, journal);
+criterion_main!(benches);

@@ -1,0 +1,35 @@
+//! Random operations on a log, compared with a vector of batches. A failing run prints its seed:
+//! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it.
+
+mod batches;
+mod model;
+mod rig;
+mod sink;
+mod steps;
+
+use steps::run;
+
+/// Steps of one run: enough for dozens of segments and several restarts.
+const STEPS: usize = 400;
+
+fn seeds(default: u64) -> Vec<u64> {
+    match std::env::var("MODEL_SEED") {
+        Ok(seed) => vec![seed.parse().expect("MODEL_SEED is a number")],
+        Err(_) => {
+            let count =
+                std::env::var("MODEL_RUNS").map_or(default, |n| n.parse().expect("MODEL_RUNS is a number"));
+            (0..count).collect()
+        }
+    }
+}
+
+#[test]
+fn a_log_does_what_a_vector_does() {
+    for seed in seeds(60) {
+        let result = std::panic::catch_unwind(|| run(seed, STEPS));
+        if let Err(panic) = result {
+            eprintln!("failing seed: MODEL_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
