@@ -13,10 +13,13 @@ pub mod recovery;
 pub mod sink;
 pub mod storage;
 
+mod checkpointer;
 mod files;
 mod index;
+mod journal;
 mod leader_epoch;
 mod log;
+mod log_dir;
 mod names;
 mod offsets;
 mod reader;
@@ -33,6 +36,11 @@ pub use files::FileCache;
 pub use id::{LogEnd, PartitionId};
 pub use leader_epoch::{EpochEnd, EpochStart};
 pub use log::{AppendMeta, Appended, DeletedSegment, Log};
+pub use log_dir::{
+    Clock, CloseError, DeleteError, FORMAT_VERSION, FailureHook, JournalStats, LogDir, LogDirConfig,
+    METADATA_TOPIC, Meta, OPEN_FILES_WANTED, OpenDirError, OpenFilesLimit, RecoveredPartition, Recovery,
+    SpaceWatch, Threads, raise_open_files_limit,
+};
 pub use offsets::LogOffsets;
 pub use producer_state::AppendOrigin;
 pub use reader::{LogReader, ReadRange, Slice, TimestampOffset};

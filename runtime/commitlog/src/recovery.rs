@@ -60,6 +60,10 @@ pub struct RecoveryReport {
     pub dirty: Vec<SyncLater>,
 }
 
+/// The files of a segment that go with it.
+pub(crate) const SEGMENT_FILES: [FileKind; 4] =
+    [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
+
 /// A partition that is being opened.
 pub struct PartitionRecovery {
     storage: Arc<dyn Storage>,
@@ -82,13 +86,16 @@ pub struct PartitionRecovery {
     partial: Option<(i64, u64)>,
     /// Snapshots and index entries above this offset may speak of what was cut or overwritten.
     trusted: i64,
-    /// Durable bytes that are not there, in this segment. A truncation further on in the journal may explain that: an earlier start
-    /// got as far as to cut them, and was interrupted. Until then nothing is written behind the hole.
-    missing: Option<(i64, Corruption)>,
-    /// A frame was skipped, so the next one need not follow what is known.
-    skipped: bool,
+    hole: Option<Hole>,
     /// Names were made or removed.
     renamed: bool,
+}
+
+/// Records that the journal builds on and that are not there.
+struct Hole {
+    first: i64,
+    last: i64,
+    corruption: Corruption,
 }
 
 impl PartitionRecovery {
@@ -105,15 +112,18 @@ impl PartitionRecovery {
         let mut snapshots = BTreeSet::new();
         let mut leftovers = Vec::new();
         let mut has_metadata = false;
+        let mut indexes = Vec::new();
         for path in storage.list(dir).at("list", dir)? {
             match names::parse(&path) {
                 Some((base, FileKind::Log)) => drop(bases.insert(base)),
                 Some((offset, FileKind::Snapshot)) => drop(snapshots.insert(offset)),
-                Some(_) => {}
+                Some((base, _)) => indexes.push((base, path)),
                 None if names::is_leftover(&path) => leftovers.push(path),
                 None => has_metadata |= path.ends_with(PARTITION_METADATA),
             }
         }
+        // Left over from a segment that was removed. A new one with this base offset must not find them.
+        leftovers.extend(indexes.into_iter().filter(|(base, _)| !bases.contains(base)).map(|(_, path)| path));
         if has_metadata {
             check_topic(&*storage, dir, &id)?;
         }
@@ -136,8 +146,7 @@ impl PartitionRecovery {
             replayed: None,
             partial: None,
             trusted,
-            missing: None,
-            skipped: false,
+            hole: None,
             renamed: false,
         })
     }
@@ -175,25 +184,8 @@ impl PartitionRecovery {
 
     fn replay_data(&mut self, meta: &FrameMeta, more: bool, payload: &Bytes) -> Result<Replayed, OpenError> {
         let place = (meta.segment_base, meta.position);
-        let continues = self.partial.take() == Some(place);
-        if meta.last_offset < self.log_start || self.is_gone(meta) {
-            self.skipped = true;
-            return Ok(Replayed::Skipped);
-        }
-        if !continues {
+        if self.partial.take() != Some(place) {
             self.go_on(meta)?;
-        }
-        self.skipped = false;
-        let path = file_path(&self.dir, meta.segment_base, FileKind::Log);
-        let file = self.segment_file(meta.segment_base)?;
-        let len = file.len().at("ask the length of", &path)?;
-        if len < meta.position && self.missing.is_none() {
-            let what = format!("the file has {len} bytes, {} were durable", meta.position);
-            self.missing = Some((meta.segment_base, Corruption::new(&path, len, what)));
-        }
-        if self.missing.is_none() {
-            file.write_all_at(payload, meta.position).at("write", &path)?;
-            self.modified.insert(meta.segment_base);
         }
         let end = meta.position + payload.len() as u64;
         if more {
@@ -202,21 +194,47 @@ impl PartitionRecovery {
             let end = LogEnd { segment_base: meta.segment_base, position: end, offset: meta.end_offset() };
             self.replayed = Some(end);
         }
+        let below_start = meta.last_offset < self.log_start;
+        if below_start || self.is_hole(meta, meta.base_offset, meta.last_offset)? {
+            return Ok(Replayed::Skipped);
+        }
+        let path = file_path(&self.dir, meta.segment_base, FileKind::Log);
+        self.segment_file(meta.segment_base)?.write_all_at(payload, meta.position).at("write", &path)?;
+        self.modified.insert(meta.segment_base);
         Ok(Replayed::Applied)
     }
 
-    /// A segment without a file that this replay does not begin was removed by retention.
-    fn is_gone(&self, meta: &FrameMeta) -> bool {
-        meta.position > 0 && !self.bases.contains(&meta.segment_base)
+    /// Whether the bytes before the place of a frame are missing. Retention or a truncation further on in the journal may
+    /// explain that: an earlier start got that far, and was interrupted. Otherwise it is damage. Nothing is written behind a hole, so
+    /// that the next start finds it too.
+    fn is_hole(&mut self, meta: &FrameMeta, first: i64, last: i64) -> Result<bool, OpenError> {
+        if meta.position == 0 {
+            return Ok(false);
+        }
+        let path = file_path(&self.dir, meta.segment_base, FileKind::Log);
+        let len = if self.bases.contains(&meta.segment_base) {
+            let file = self.segment_file(meta.segment_base)?;
+            file.len().at("ask the length of", &path)?
+        } else {
+            0
+        };
+        if len >= meta.position {
+            return Ok(false);
+        }
+        let what = format!("the file has {len} bytes, {} were durable", meta.position);
+        let hole = self.hole.get_or_insert(Hole { first, last, corruption: Corruption::new(&path, len, what) });
+        hole.first = hole.first.min(first);
+        hole.last = hole.last.max(last);
+        Ok(true)
     }
 
-    /// Where the log ends as far as it is known, unless frames were skipped since.
+    /// Where the log ends as far as it is known.
     fn known_end(&self) -> Option<LogEnd> {
         let at_checkpoint = match self.mode {
             RecoverMode::Clean(end) => Some(end),
             RecoverMode::Unclean(end) => end,
         };
-        self.replayed.or(at_checkpoint).filter(|_| !self.skipped)
+        self.replayed.or(at_checkpoint)
     }
 
     /// Frames of a partition follow each other without a hole. Where one begins a segment, the segment before it is cut at its
@@ -229,8 +247,14 @@ impl PartitionRecovery {
         if place == before || (self.replayed.is_none() && place <= before) {
             return Ok(());
         }
-        if place.segment_base > before.segment_base && place.position == 0 && place.offset == before.offset {
-            return Ok(self.cut_segment(before)?);
+        let next_segment = place.segment_base > before.segment_base;
+        // A checkpoint between the parts of a large batch: its first parts lie below it, in the segment.
+        let between_parts = self.replayed.is_none() && place > before;
+        if place.offset == before.offset && (between_parts || (next_segment && place.position == 0)) {
+            if next_segment {
+                self.cut_segment(before)?;
+            }
+            return Ok(());
         }
         let path = file_path(&self.dir, meta.segment_base, FileKind::Log);
         let what = format!("the journal goes on with {place:?} after {before:?}");
@@ -252,20 +276,20 @@ impl PartitionRecovery {
     }
 
     fn replay_truncate(&mut self, meta: &FrameMeta) -> Result<Replayed, OpenError> {
-        if self.is_gone(meta) || meta.base_offset < self.log_start {
-            return Ok(Replayed::Skipped);
-        }
         let end =
             LogEnd { segment_base: meta.segment_base, position: meta.position, offset: meta.base_offset };
         self.trusted = self.trusted.min(end.offset);
         self.replayed = Some(end);
         self.partial = None;
-        let explains =
-            |(base, hole): &(i64, Corruption)| (*base, hole.position) >= (end.segment_base, end.position);
-        if self.missing.as_ref().is_some_and(explains) {
-            self.missing = None;
+        if let Some(hole) = &mut self.hole {
+            hole.last = hole.last.min(meta.last_offset);
         }
+        self.hole.take_if(|hole| hole.last < hole.first);
         self.remove_segments_above(end.segment_base)?;
+        // The batch before the cut is what is missing, if anything is.
+        if self.is_hole(meta, meta.last_offset, meta.last_offset)? {
+            return Ok(Replayed::Skipped);
+        }
         // Appends that follow in the journal write over what lies beyond; cutting now keeps the two apart.
         self.segment_file(end.segment_base)?;
         self.cut_segment(end)?;
@@ -298,14 +322,15 @@ impl PartitionRecovery {
         self.open.remove(&base);
         self.modified.remove(&base);
         self.renamed = true;
-        for kind in [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex] {
+        for kind in SEGMENT_FILES {
             remove_if_there(&*self.storage, &file_path(&self.dir, base, kind))?;
         }
         Ok(())
     }
 }
 
-fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageFailure> {
+/// Removes a file that may be gone already.
+pub(crate) fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageFailure> {
     match storage.remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result.at("remove", path),

@@ -118,12 +118,6 @@ impl GroupBuilder {
         self.frame_count = 0;
     }
 
-    /// Gives back memory above `keep` bytes, which a single oversized frame may have asked for.
-    pub(crate) fn shrink(&mut self, keep: usize) {
-        self.buf.shrink(keep);
-        self.clear();
-    }
-
     pub(crate) fn frame_count(&self) -> u32 {
         self.frame_count
     }
@@ -206,7 +200,10 @@ impl fmt::Display for BadFrame {
 }
 
 /// The frames of a group's payload, in order.
-pub(crate) fn decode_frames(header: &GroupHeader, payload: &Bytes) -> Result<Vec<(FrameHeader, Bytes)>, BadFrame> {
+pub(crate) fn decode_frames(
+    header: &GroupHeader,
+    payload: &Bytes,
+) -> Result<Vec<(FrameHeader, Bytes)>, BadFrame> {
     let most = payload.len() / FRAME_HEADER_BYTES;
     let mut frames = Vec::with_capacity((header.frame_count as usize).min(most));
     let mut at = 0;
@@ -247,8 +244,16 @@ fn decode_frame_header(bytes: &[u8]) -> Result<(FrameHeader, usize, u32), BadFra
     let last_offset = i64::from_be_bytes(r.take());
     let segment_base = i64::from_be_bytes(r.take());
     let position = u64::from_be_bytes(r.take());
-    let meta =
-        FrameMeta { kind, topic_id, partition, base_offset, last_offset, segment_base, position, leader_epoch };
+    let meta = FrameMeta {
+        kind,
+        topic_id,
+        partition,
+        base_offset,
+        last_offset,
+        segment_base,
+        position,
+        leader_epoch,
+    };
     let frame = FrameHeader { meta, more: flags & FLAG_MORE != 0 };
     Ok((frame, len, u32::from_be_bytes(r.take())))
 }
@@ -258,7 +263,8 @@ pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {
     pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self.0.split_first_chunk().expect("the caller checked the length of the whole structure");
+        let (field, rest) =
+            self.0.split_first_chunk().expect("the caller checked the length of the whole structure");
         self.0 = rest;
         *field
     }
@@ -316,8 +322,11 @@ mod tests {
     #[test]
     fn a_group_gives_back_its_frames() {
         let big = vec![7_u8; 5000];
-        let mut frames: Vec<(FrameHeader, &[u8])> = vec![(FrameHeader { more: true, ..header(FrameKind::Data) }, &big)];
-        frames.extend((0..=u8::MAX).filter_map(FrameKind::from_byte).map(|kind| (header(kind), &b"payload"[..])));
+        let mut frames: Vec<(FrameHeader, &[u8])> =
+            vec![(FrameHeader { more: true, ..header(FrameKind::Data) }, &big)];
+        frames.extend(
+            (0..=u8::MAX).filter_map(FrameKind::from_byte).map(|kind| (header(kind), &b"payload"[..])),
+        );
         let bytes = sealed(&frames);
         assert_eq!(bytes.len() % DIRECT_ALIGN, 0);
         let (group, payload) = payload_of(&bytes);
@@ -331,7 +340,8 @@ mod tests {
     #[test]
     fn the_bytes_stay_what_format_md_says() {
         let bytes = sealed(&[(header(FrameKind::Data), b"abc")]);
-        let hex: String = bytes[..GROUP_HEADER_BYTES + FRAME_HEADER_BYTES + 3].iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String =
+            bytes[..GROUP_HEADER_BYTES + FRAME_HEADER_BYTES + 3].iter().map(|b| format!("{b:02x}")).collect();
         let group = "504a473100010000\
              00000000000000000000000000000009\
              0000000000000002000000000000200000000000000000010000000000002000\
@@ -365,7 +375,10 @@ mod tests {
         let (group, payload) = payload_of(&bytes);
         for cut in 0..payload.len() {
             let short = payload.slice(..cut);
-            assert!(decode_frames(&group, &short).is_err() || cut == 0 && group.frame_count == 0, "cut at {cut}");
+            assert!(
+                decode_frames(&group, &short).is_err() || cut == 0 && group.frame_count == 0,
+                "cut at {cut}"
+            );
         }
         let more = GroupHeader { frame_count: u32::MAX, ..group };
         assert_eq!(decode_frames(&more, &payload), Err(BadFrame::Damaged));

@@ -38,8 +38,13 @@ pub(crate) struct Reserved {
 impl Ring {
     /// A ring whose files are all free.
     pub(crate) fn new(files: impl IntoIterator<Item = Arc<RingFile>>) -> Ring {
-        let mut ring =
-            Ring { active: None, used: VecDeque::new(), free: VecDeque::new(), capacity: 0, highest_number: 0 };
+        let mut ring = Ring {
+            active: None,
+            used: VecDeque::new(),
+            free: VecDeque::new(),
+            capacity: 0,
+            highest_number: 0,
+        };
         for file in files {
             ring.add(file);
         }

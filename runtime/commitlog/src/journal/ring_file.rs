@@ -90,7 +90,11 @@ impl RingFile {
         (format!("{number}") == digits && number > 0).then_some(number)
     }
 
-    pub(crate) fn open(storage: &dyn Storage, journal_dir: &Path, number: u32) -> Result<RingFile, StorageFailure> {
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        journal_dir: &Path,
+        number: u32,
+    ) -> Result<RingFile, StorageFailure> {
         let file = SyncFile::open(storage, &RingFile::path(journal_dir, number))?;
         // A file that was cut to odd bytes is no ring file any more; its whole blocks can still be read.
         let len = file.len()?;
@@ -116,6 +120,7 @@ impl RingFile {
     pub(crate) fn for_tests(number: u32, len: u64) -> RingFile {
         let storage = crate::storage::SimStorage::new();
         let path = Path::new("/journal");
+        storage.create_dir_all(Path::new("/")).expect("an empty disk takes a directory");
         let file = storage.open(path, OpenMode::Create).expect("an empty disk takes a file");
         RingFile { number, len, file: SyncFile { path: path.to_owned(), file, direct: true } }
     }
@@ -171,6 +176,7 @@ mod tests {
         let storage = SimStorage::new();
         storage.refuse_direct_io();
         let dir = Path::new("/");
+        storage.create_dir_all(dir).unwrap();
         let file = RingFile::create(&storage, dir, 1, 1 << 20).unwrap();
         let mut page = AlignedBuf::zeroed(DIRECT_ALIGN);
         page.as_mut_slice().fill(7);

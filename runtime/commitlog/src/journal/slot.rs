@@ -121,7 +121,17 @@ impl Slot {
         let ring_files =
             (0..count).map(|_| (u32::from_be_bytes(r.take()), u64::from_be_bytes(r.take()))).collect();
         let point = JournalPoint { lsn, group, file, position };
-        Some(Slot { directory_id, generation, epoch, point, durable_lsn, clean, ends_len, ends_crc, ring_files })
+        Some(Slot {
+            directory_id,
+            generation,
+            epoch,
+            point,
+            durable_lsn,
+            clean,
+            ends_len,
+            ends_crc,
+            ring_files,
+        })
     }
 }
 

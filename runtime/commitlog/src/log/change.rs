@@ -6,6 +6,7 @@ use super::{Active, Log};
 use crate::error::{ChangeError, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::names::{FileKind, file_path};
+use crate::recovery::{SEGMENT_FILES, remove_if_there};
 use crate::segment::{IndexBuilder, Segment};
 use crate::sink::SyncLater;
 use crate::storage::OpenMode;
@@ -37,10 +38,12 @@ impl Log {
 
     /// An empty segment at `base_offset`, with its file.
     pub(super) fn start_segment(&self, base_offset: i64, now_ms: i64) -> Result<Active, StorageFailure> {
+        // A crash may have brought back files of a segment that was cut away and had the same base offset.
+        for kind in SEGMENT_FILES {
+            remove_if_there(&*self.shared.storage, &file_path(&self.shared.dir, base_offset, kind))?;
+        }
         let path = file_path(&self.shared.dir, base_offset, FileKind::Log);
         let file = self.shared.storage.open(&path, OpenMode::Create).at("create", &path)?;
-        // A roll that failed half-way may have left something.
-        file.set_len(0).at("cut", &path)?;
         let segment = Segment::create(&self.shared.dir, base_offset, &self.shared.files, now_ms);
         segment.hold_file(Some(file.clone()));
         Ok(Active {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::{Doomed, Log};
 use crate::error::{ChangeError, IoContext, StorageFailure};
-use crate::names::{DELETED, FileKind, file_path, with_suffix};
+use crate::names::{DELETED, file_path, with_suffix};
+use crate::recovery::SEGMENT_FILES;
 use crate::retention::{DeleteReason, SegmentFacts, expired, finish_active};
 use crate::segment::Segment;
 use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, SyncLater};
@@ -140,7 +141,7 @@ impl Log {
 
     /// Removes the files of a segment that is not part of the log any more. What cannot be removed now is removed by the next start.
     pub(super) fn remove_files(&self, segment: &Segment) {
-        for kind in [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex] {
+        for kind in SEGMENT_FILES {
             let path = file_path(&self.shared.dir, segment.base_offset, kind);
             if let Err(failure) = self.remove_by_rename(&path) {
                 tracing::warn!(partition = %self.shared.id, %failure, "file of a deleted segment not removed");

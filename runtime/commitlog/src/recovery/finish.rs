@@ -32,14 +32,15 @@ pub(super) fn finish(
     listener: Arc<dyn DurableListener>,
     now_ms: i64,
 ) -> Result<(Log, RecoveryReport), OpenError> {
-    if let Some((_, corruption)) = recovery.missing.take() {
-        return Err(corruption.into());
+    if let Some(hole) = recovery.hole.take_if(|hole| hole.last >= recovery.log_start) {
+        return Err(hole.corruption.into());
     }
     let mut report = RecoveryReport::default();
     let end = recovery.find_end(&mut report)?;
     recovery.check_start(end)?;
     // Nothing was changed up to here but by replay, which can be repeated.
     let file = recovery.cut(end, &mut report)?;
+    recovery.remove_leftovers()?;
     let mut segments = recovery.open_segments(context, end, now_ms)?;
     let io = IndexIo { storage: &*context.storage, files: &context.files };
     let restored = recovery.restore(io, &segments, end, now_ms, &mut report)?;
@@ -180,6 +181,10 @@ impl PartitionRecovery {
             self.remove_segment(segment.base_offset)?;
             report.removed_segments += 1;
         }
+        Ok(())
+    }
+
+    fn remove_leftovers(&mut self) -> Result<(), StorageFailure> {
         for path in std::mem::take(&mut self.leftovers) {
             remove_if_there(&*self.storage, &path)?;
             self.renamed = true;

@@ -1,0 +1,250 @@
+//! Makes segments durable behind the journal, at a pace that does not hold up the journal's own writes, and frees ring space.
+//! FORMAT.md, "Order of writes", has the steps and why they come in this order.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{IoContext, StorageFailure};
+use crate::journal::Journal;
+use crate::journal::ring_file::PIECE_BYTES;
+use crate::journal::slot_file::{Checkpoint, SlotFile, StoreError};
+use crate::journal::tracker::DirtyFile;
+use crate::sink::SyncLater;
+use crate::storage::{File, Storage};
+
+/// Calls in flight at a time: more put milliseconds in front of the journal's writes.
+const WORKERS_PACED: usize = 2;
+/// Calls in flight while producers wait, or soon will.
+pub(crate) const WORKERS_PRESSED: usize = 8;
+/// How long to wait before another try when a checkpoint did not fit on the disk.
+const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
+
+/// Takes checkpoints. One at a time: it owns the slots.
+pub(crate) struct Checkpointer {
+    journal: Arc<Journal>,
+    storage: Arc<dyn Storage>,
+    slots: SlotFile,
+    /// More than one call to the disk at a time.
+    parallel: bool,
+}
+
+/// What a checkpoint came to.
+pub(crate) enum Outcome {
+    /// Everything that was durable in the journal when it began is durable in the segments.
+    Done,
+    /// The disk was too full for the slot's list of partitions. The checkpoint before still holds.
+    Postponed(StorageFailure),
+}
+
+impl Checkpointer {
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        storage: Arc<dyn Storage>,
+        slots: SlotFile,
+        parallel: bool,
+    ) -> Checkpointer {
+        Checkpointer { journal, storage, slots, parallel }
+    }
+
+    /// Takes one checkpoint; `clean` marks it as the last act of this server. A failure is final and latches the journal.
+    pub(crate) fn checkpoint(&mut self, clean: bool) -> Result<Outcome, StorageFailure> {
+        let result = self.try_checkpoint(clean);
+        if let Err(failure) = &result {
+            self.journal.fail(failure);
+        }
+        result
+    }
+
+    fn try_checkpoint(&mut self, clean: bool) -> Result<Outcome, StorageFailure> {
+        if let Some(failure) = self.journal.failure() {
+            return Err(failure);
+        }
+        // The snapshot first: what is handed over for later before a frame is then covered with it.
+        let snapshot = self.journal.tracker.lock().snapshot();
+        let later = self.journal.take_later();
+        let workers = match (self.parallel, self.journal.is_pressed()) {
+            (false, _) => 1,
+            (true, false) => WORKERS_PACED,
+            (true, true) => WORKERS_PRESSED,
+        };
+        write_back(&snapshot.files, workers)?;
+        sync_all(&*self.storage, &snapshot.files, &later, workers)?;
+        let checkpoint = Checkpoint {
+            epoch: self.journal.epoch,
+            point: snapshot.point,
+            durable_lsn: self.journal.stats().durable_lsn,
+            clean,
+            ring_files: self.journal.with_ring(|ring| ring.files()),
+            ends: &snapshot.ends,
+        };
+        match self.slots.store(&checkpoint) {
+            Ok(_) => {
+                self.journal.checkpoint_done(&snapshot.point);
+                Ok(Outcome::Done)
+            }
+            Err(StoreError::Full(failure)) => Ok(Outcome::Postponed(failure)),
+            Err(StoreError::Failed(failure)) => Err(failure),
+        }
+    }
+}
+
+/// Writes back what does not fit into one piece, piece by piece over all files, so that the syncs that follow are short.
+fn write_back(files: &[DirtyFile], workers: usize) -> Result<(), StorageFailure> {
+    const PIECE: u64 = PIECE_BYTES as u64;
+    let large = files.iter().filter(|dirty| dirty.to - dirty.from > PIECE);
+    let pieces: Vec<_> = large
+        .flat_map(|dirty| {
+            let starts = (dirty.from..dirty.to).step_by(PIECE_BYTES);
+            starts.map(|at| (&*dirty.file, at, PIECE.min(dirty.to - at)))
+        })
+        .collect();
+    in_parallel(&pieces, workers, |(file, at, len)| file.write_back(*at, *len).at("write back", segment()))
+}
+
+/// Syncs dirty files, then what was handed over for later: each file and directory once.
+pub(crate) fn sync_all(
+    storage: &dyn Storage,
+    files: &[DirtyFile],
+    later: &[SyncLater],
+    workers: usize,
+) -> Result<(), StorageFailure> {
+    let all: Vec<Target<'_>> = targets(files, later);
+    in_parallel(&all, workers, |target| match target {
+        Target::File(file) => file.sync_data().at("sync", segment()),
+        Target::Dir(dir) => match storage.sync_dir(dir) {
+            // The partition was deleted meanwhile, or its topic's directory was: who did that has handed over the parent.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.at("sync", dir),
+        },
+    })
+}
+
+enum Target<'a> {
+    File(&'a dyn File),
+    Dir(&'a Path),
+}
+
+/// Everything to sync, each once, files before the directories that name them.
+fn targets<'a>(files: &'a [DirtyFile], later: &'a [SyncLater]) -> Vec<Target<'a>> {
+    let mut seen_dirs = std::collections::BTreeSet::new();
+    let mut seen_files = std::collections::BTreeSet::new();
+    let mut targets = Vec::with_capacity(files.len() + later.len());
+    let later_files = later.iter().filter_map(|item| match item {
+        SyncLater::File(file) => Some(file),
+        SyncLater::Dir(_) => None,
+    });
+    for file in files.iter().map(|dirty| &dirty.file).chain(later_files) {
+        if seen_files.insert(Arc::as_ptr(file).cast::<()>().addr()) {
+            targets.push(Target::File(&**file));
+        }
+    }
+    for item in later {
+        if let SyncLater::Dir(dir) = item
+            && seen_dirs.insert(&**dir)
+        {
+            targets.push(Target::Dir(dir));
+        }
+    }
+    targets
+}
+
+/// Handles know their file, not its name.
+fn segment() -> &'static Path {
+    Path::new("a segment or index file")
+}
+
+/// Runs `act` on every item, `workers` at a time. The first failure ends it.
+fn in_parallel<T: Sync>(
+    items: &[T],
+    workers: usize,
+    act: impl Fn(&T) -> Result<(), StorageFailure> + Sync,
+) -> Result<(), StorageFailure> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let work = || {
+        while failure.lock().is_none()
+            && let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            if let Err(error) = act(item) {
+                failure.lock().get_or_insert(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers.min(items.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    failure.into_inner().map_or(Ok(()), Err)
+}
+
+/// Wakes the checkpointer's thread.
+#[derive(Default)]
+pub(crate) struct CheckpointSignal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    due: bool,
+    stop: bool,
+}
+
+impl CheckpointSignal {
+    pub(crate) fn set_due(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.due, true) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// True if one was asked for since the last call.
+    pub(crate) fn take_due(&self) -> bool {
+        std::mem::take(&mut self.state.lock().due)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_one();
+    }
+
+    /// Sleeps until a checkpoint is due or `interval` is over. False if the thread should end.
+    fn wait(&self, interval: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.due && !state.stop {
+            self.changed.wait_for(&mut state, interval);
+        }
+        state.due = false;
+        !state.stop
+    }
+}
+
+/// Takes checkpoints when they are due, at the latest every `interval`, until told to stop or until one fails for good.
+pub(crate) fn run(
+    journal: &Journal,
+    signal: &CheckpointSignal,
+    interval: Duration,
+    checkpoint: impl Fn() -> Result<Outcome, StorageFailure>,
+) {
+    let mut wait = interval;
+    while signal.wait(wait) {
+        if !journal.is_dirty() {
+            continue;
+        }
+        wait = match checkpoint() {
+            Ok(Outcome::Done) => interval,
+            Ok(Outcome::Postponed(failure)) => {
+                tracing::warn!(%failure, "checkpoint postponed: the disk is full");
+                FULL_DISK_RETRY.min(interval)
+            }
+            Err(_) => break,
+        };
+    }
+}

@@ -1,0 +1,293 @@
+//! A data directory: its lock, its identity, its partitions, its journal. Opening one recovers it; nothing below it is touched by anybody else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::checkpointer::{self, Outcome};
+use crate::error::{IoContext, StorageFailure};
+use crate::id::PartitionId;
+use crate::journal::Journal;
+use crate::journal::writer::{FailIfUnwinding, Step, Writer};
+use crate::shared::LogContext;
+use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, FrameSink, SinkClosed, SyncLater};
+use crate::storage::Storage;
+
+mod config;
+mod error;
+mod guard;
+mod housekeeper;
+pub(crate) mod layout;
+mod meta;
+mod open;
+mod partitions;
+mod replay;
+
+pub use crate::journal::JournalStats;
+pub use config::{Clock, FailureHook, LogDirConfig, Threads};
+pub use error::{CloseError, DeleteError, OpenDirError};
+pub use guard::{OPEN_FILES_WANTED, OpenFilesLimit, SpaceWatch, raise_open_files_limit};
+pub use layout::METADATA_TOPIC;
+pub use meta::{FORMAT_VERSION, Meta};
+pub use open::Recovery;
+pub use partitions::RecoveredPartition;
+
+use guard::DirLock;
+use housekeeper::Crew;
+
+/// An open data directory.
+///
+/// Dropping it stops it at once, as a crash would: what was not durable fails. [`LogDir::close`] stops it in order.
+pub struct LogDir {
+    root: PathBuf,
+    storage: Arc<dyn Storage>,
+    meta: Meta,
+    journal: Arc<Journal>,
+    crew: Arc<Crew>,
+    space: Arc<SpaceWatch>,
+    recovery: Recovery,
+    context: LogContext,
+    clock: Clock,
+    running: Mutex<Running>,
+    /// One creation or deletion at a time.
+    names: Mutex<()>,
+    _lock: DirLock,
+}
+
+/// Who does the work.
+enum Running {
+    Threads {
+        writer: JoinHandle<()>,
+        checkpointer: JoinHandle<()>,
+        housekeeper: JoinHandle<()>,
+    },
+    /// The owner, by [`LogDir::step`].
+    ByHand(Box<Writer>),
+    Stopped,
+}
+
+impl LogDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its identity.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What opening it found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Every partition that durably exists, in no order.
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        let tracker = self.journal.tracker.lock();
+        let id = |end: &crate::journal::slot::PartitionEnd| PartitionId {
+            topic_id: end.topic_id,
+            topic: end.topic.to_string(),
+            partition: end.partition,
+        };
+        tracker.live().map(id).collect()
+    }
+
+    /// The directory of a partition.
+    pub fn partition_dir(&self, id: &PartitionId) -> PathBuf {
+        layout::partition_dir(&self.root, id)
+    }
+
+    /// Calls `done` once everything that was submitted so far is durable; from the journal's thread, so it must not block.
+    pub fn barrier(&self, done: impl FnOnce(Result<(), StorageFailure>) + Send + 'static) {
+        self.journal.barrier(Box::new(done));
+    }
+
+    /// Waits until everything that was submitted so far is durable.
+    pub fn flush(&self) -> Result<(), StorageFailure> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        self.barrier(move |result| {
+            // Nobody listens any more only if this thread is gone.
+            let _ = tell.send(result);
+        });
+        self.step_by_hand()?;
+        told.recv().unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// Makes all segments durable now, and frees the journal. Not needed in normal running.
+    pub fn checkpoint(&self) -> Result<(), StorageFailure> {
+        match self.crew.checkpoint(false)? {
+            Outcome::Done => Ok(()),
+            Outcome::Postponed(failure) => Err(failure),
+        }
+    }
+
+    /// What the journal has done and holds.
+    pub fn journal_stats(&self) -> JournalStats {
+        self.journal.stats()
+    }
+
+    /// Free space and the reserve below it.
+    pub fn space(&self) -> &SpaceWatch {
+        &self.space
+    }
+
+    /// Why the directory takes nothing any more, if that is so. Final until it is opened again.
+    pub fn failure(&self) -> Option<StorageFailure> {
+        self.journal.failure()
+    }
+
+    /// Where a `Log` of this directory hands its changes.
+    pub fn sink(&self) -> Arc<dyn FrameSink> {
+        self.journal.clone()
+    }
+
+    /// With [`Threads::ByHand`]: writes one group of what waits, takes a checkpoint if one is due, and does the side jobs.
+    /// True if there was something to write. With threads it does nothing.
+    pub fn step(&self) -> Result<bool, StorageFailure> {
+        let mut running = self.running.lock();
+        let Running::ByHand(writer) = &mut *running else { return Ok(false) };
+        let step = writer.step(false)?;
+        if self.crew.signal.take_due() {
+            self.crew.checkpoint(false)?;
+        }
+        self.crew.housekeeper.step();
+        Ok(step == Step::Wrote)
+    }
+
+    fn step_by_hand(&self) -> Result<(), StorageFailure> {
+        while self.step()? {}
+        Ok(())
+    }
+
+    fn stopped(&self) -> StorageFailure {
+        let stopped =
+            || StorageFailure::new("write", &self.root, std::io::Error::other("the directory was closed"));
+        self.failure().unwrap_or_else(stopped)
+    }
+
+    /// Stops in order: takes no more frames, makes what was submitted durable, takes a last checkpoint and marks it
+    /// as clean, so that the next start has nothing to recover.
+    ///
+    /// Close the logs before: what they append afterwards is refused.
+    pub fn close(&self) -> Result<(), CloseError> {
+        self.journal.queue.close("the log directory is closing");
+        self.step_by_hand()?;
+        self.stop_threads();
+        if let Some(failure) = self.failure() {
+            return Err(failure.into());
+        }
+        match self.crew.checkpoint(true)? {
+            Outcome::Done => Ok(()),
+            Outcome::Postponed(failure) => Err(CloseError::NotClean(failure)),
+        }
+    }
+
+    /// Stops all threads. Those that wait for disk finish what they do first.
+    fn stop_threads(&self) {
+        match std::mem::replace(&mut *self.running.lock(), Running::Stopped) {
+            Running::Threads { writer, checkpointer, housekeeper } => {
+                // The writer first: it may need a checkpoint to get room for its last groups.
+                let writer = writer.join();
+                self.crew.signal.stop();
+                self.crew.housekeeper.stop();
+                if writer.is_err() | checkpointer.join().is_err() | housekeeper.join().is_err() {
+                    tracing::error!("a thread of the log directory panicked");
+                }
+            }
+            // Nothing waits after a close in order; otherwise the latch is set, and this fails what waits.
+            Running::ByHand(mut writer) => while matches!(writer.step(false), Ok(Step::Wrote)) {},
+            Running::Stopped => {}
+        }
+    }
+
+    /// Submits a frame that belongs to the directory itself.
+    fn submit(&self, kind: FrameKind, id: &PartitionId, payload: Bytes) -> Result<(), SinkClosed> {
+        let meta = FrameMeta {
+            kind,
+            topic_id: id.topic_id,
+            partition: id.partition,
+            base_offset: 0,
+            last_offset: -1,
+            segment_base: 0,
+            position: 0,
+            leader_epoch: -1,
+        };
+        let frame = Frame { meta, payload, file: None, listener: Arc::new(Nobody) };
+        self.journal.submit(frame).map(drop)
+    }
+
+    fn sync_dir_later(&self, dir: &Path) {
+        self.journal.sync_later(SyncLater::Dir(dir.into()));
+    }
+
+    /// Deletes a partition. When this returns the partition is gone for good; its bytes are removed in the background.
+    ///
+    /// Its `Log` must have been dropped or closed; its readers keep what they have open.
+    pub fn delete(&self, topic_id: Uuid, partition: i32) -> Result<(), DeleteError> {
+        let _one_at_a_time = self.names.lock();
+        let key = (topic_id, partition);
+        let id = match self.journal.tracker.lock().get(&key) {
+            Some(end) if !end.deleted => PartitionId { topic_id, topic: end.topic.to_string(), partition },
+            _ => return Err(DeleteError::Unknown { topic_id, partition }),
+        };
+        self.submit(FrameKind::PartitionDelete, &id, Bytes::new())?;
+        self.flush()?;
+        // Only now: a directory that was renamed is removed at the next start.
+        let dir = self.partition_dir(&id);
+        let to = replay::mark_deleted(&*self.storage, &dir, topic_id)?;
+        self.sync_dir_later(&layout::parent_of(&self.root, &id.topic));
+        self.journal.tracker.lock().forget(&key);
+        self.crew.housekeeper.remove_dirs([to]);
+        Ok(())
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        if matches!(*self.running.lock(), Running::Stopped) {
+            return;
+        }
+        self.journal.abandon();
+        self.stop_threads();
+    }
+}
+
+/// Starts the threads of a directory.
+fn start_threads(
+    root: &Path,
+    journal: &Arc<Journal>,
+    crew: &Arc<Crew>,
+    interval: std::time::Duration,
+) -> Result<Running, StorageFailure> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(work).at("start a thread for", root)
+    };
+    let writer = Writer::new(journal.clone());
+    let writer = spawn("pelton-journal", Box::new(move || writer.run()))?;
+    let (j, c) = (journal.clone(), crew.clone());
+    let checkpoints = move || {
+        let _guard = FailIfUnwinding(j.clone());
+        checkpointer::run(&j, &c.signal, interval, || c.checkpoint(false));
+    };
+    let checkpointer = spawn("pelton-checkpt", Box::new(checkpoints))?;
+    let c = crew.clone();
+    let housekeeper = spawn("pelton-house", Box::new(move || c.housekeeper.run()))?;
+    Ok(Running::Threads { writer, checkpointer, housekeeper })
+}
+
+/// The listener of frames that nobody waits for: barriers do.
+struct Nobody;
+
+impl DurableListener for Nobody {
+    fn durable(&self, _end_offset: i64) {}
+    fn failed(&self, _reason: &StorageFailure) {}
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,213 @@
+//! The partitions of a directory: opening those that are there, creating one.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{LogDir, LogDirConfig, OpenDirError, Threads, layout};
+use crate::checkpointer::{self, WORKERS_PRESSED};
+use crate::config::LogConfig;
+use crate::error::{CreateError, StorageFailure};
+use crate::files::FileCache;
+use crate::id::PartitionId;
+use crate::journal::slot::PartitionEnd;
+use crate::log::Log;
+use crate::recovery::PartitionRecovery;
+use crate::shared::LogContext;
+use crate::sink::{DurableListener, FrameKind, FrameSink, SyncLater};
+use crate::storage::Storage;
+use crate::tail::TailBudget;
+
+/// Partitions that are opened at a time: it is system calls more than work.
+const OPENERS: usize = 4;
+
+/// A partition that was there when the directory was opened.
+pub struct RecoveredPartition {
+    /// Which one.
+    pub id: PartitionId,
+    log: Log,
+    listener: Arc<LateListener>,
+}
+
+impl RecoveredPartition {
+    /// The log, as it was recovered. It has the directory's default settings and no listener yet.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Takes the log over, with its own settings and listener.
+    pub fn into_log(mut self, config: LogConfig, listener: Arc<dyn DurableListener>) -> Log {
+        // Set once: `self` is gone after this.
+        let _ = self.listener.0.set(listener);
+        self.log.set_config(config);
+        self.log
+    }
+}
+
+/// The listener of a recovered log: whoever takes the log over. Nothing is appended before that.
+#[derive(Default)]
+struct LateListener(OnceLock<Arc<dyn DurableListener>>);
+
+impl DurableListener for LateListener {
+    fn durable(&self, end_offset: i64) {
+        if let Some(listener) = self.0.get() {
+            listener.durable(end_offset);
+        }
+    }
+
+    fn log_start_durable(&self, log_start: i64) {
+        if let Some(listener) = self.0.get() {
+            listener.log_start_durable(log_start);
+        }
+    }
+
+    fn failed(&self, reason: &StorageFailure) {
+        if let Some(listener) = self.0.get() {
+            listener.failed(reason);
+        }
+    }
+}
+
+/// What all logs of a directory share.
+pub(super) fn context(
+    config: &LogDirConfig,
+    storage: &Arc<dyn Storage>,
+    sink: Arc<dyn FrameSink>,
+) -> LogContext {
+    LogContext {
+        storage: storage.clone(),
+        sink,
+        files: Arc::new(FileCache::new(config.limits.open_files)),
+        tails: TailBudget::new(config.limits.tail_cache_bytes),
+    }
+}
+
+/// Opened partitions, and where each one ends.
+pub(super) struct OpenedPartitions {
+    pub(super) partitions: Vec<RecoveredPartition>,
+    pub(super) ends: Vec<PartitionEnd>,
+    pub(super) dirty: Vec<SyncLater>,
+}
+
+/// Finishes the recovery of all partitions. What it wrote is not yet durable.
+pub(super) fn open_all(
+    recovering: Vec<(PartitionId, PathBuf, PartitionRecovery)>,
+    config: &LogDirConfig,
+    context: &LogContext,
+) -> Result<OpenedPartitions, OpenDirError> {
+    let jobs: Vec<Mutex<Option<(PartitionId, PartitionRecovery)>>> =
+        recovering.into_iter().map(|(id, _, recovery)| Mutex::new(Some((id, recovery)))).collect();
+    let openers = if config.threads == Threads::Spawned { OPENERS } else { 1 };
+    let next = AtomicUsize::new(0);
+    let opened = Mutex::new(OpenedPartitions { partitions: Vec::new(), ends: Vec::new(), dirty: Vec::new() });
+    let failure = Mutex::new(None);
+    let now_ms = (config.clock)();
+    let work = || {
+        while failure.lock().is_none()
+            && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let Some((id, recovery)) = job.lock().take() else { continue };
+            match open_one(id, recovery, context, now_ms) {
+                Ok((partition, end, dirty)) => {
+                    let mut opened = opened.lock();
+                    opened.partitions.push(partition);
+                    opened.ends.push(end);
+                    opened.dirty.extend(dirty);
+                }
+                Err(error) => drop(failure.lock().get_or_insert(error)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..openers.min(jobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match failure.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(opened.into_inner()),
+    }
+}
+
+fn open_one(
+    id: PartitionId,
+    recovery: PartitionRecovery,
+    context: &LogContext,
+    now_ms: i64,
+) -> Result<(RecoveredPartition, PartitionEnd, Vec<SyncLater>), OpenDirError> {
+    let listener = Arc::new(LateListener::default());
+    let finished = recovery.finish(context, listener.clone(), now_ms);
+    let (log, report) = finished.map_err(|error| OpenDirError::Partition(id.clone(), error))?;
+    let end = PartitionEnd {
+        topic_id: id.topic_id,
+        partition: id.partition,
+        topic: id.topic.as_str().into(),
+        log_start: report.log_start,
+        end: log.end(),
+        deleted: false,
+    };
+    if report.cut_bytes > 0 {
+        tracing::info!(partition = %id, bytes = report.cut_bytes, "cut what was never acknowledged");
+    }
+    Ok((RecoveredPartition { id, log, listener }, end, report.dirty))
+}
+
+/// Makes everything durable that recovery wrote.
+pub(super) fn sync(
+    config: &LogDirConfig,
+    storage: &dyn Storage,
+    dirty: &mut Vec<SyncLater>,
+    dirs: impl IntoIterator<Item = PathBuf>,
+) -> Result<(), StorageFailure> {
+    dirty.extend(dirs.into_iter().map(|dir| SyncLater::Dir(dir.into())));
+    let workers = if config.threads == Threads::Spawned { WORKERS_PRESSED } else { 1 };
+    checkpointer::sync_all(storage, &[], dirty, workers)
+}
+
+impl LogDir {
+    /// Creates a partition with an empty log. It durably exists once anything that is submitted after it is durable; [`LogDir::flush`] waits for that.
+    pub fn create(
+        &self,
+        id: PartitionId,
+        config: LogConfig,
+        listener: Arc<dyn DurableListener>,
+    ) -> Result<Log, CreateError> {
+        let too_long =
+            id.topic.is_empty() || id.topic.len() > layout::TOPIC_MAX_BYTES || id.topic.contains(['/', '\0']);
+        if too_long || id.partition < 0 {
+            return Err(CreateError::Name { topic: id.topic, partition: id.partition });
+        }
+        let _one_at_a_time = self.names.lock();
+        let dir = self.partition_dir(&id);
+        let name = Bytes::copy_from_slice(id.topic.as_bytes());
+        let log = match Log::create(&self.context, &dir, id.clone(), config, listener, (self.clock)()) {
+            Err(CreateError::Exists(dir)) => return Err(CreateError::Exists(dir)),
+            Err(error) => {
+                self.undo_create(&dir);
+                return Err(error);
+            }
+            Ok(log) => log,
+        };
+        // After what the log hands over for later, so that the checkpoint that covers this frame covers the directory.
+        if let Err(closed) = self.submit(FrameKind::PartitionCreate, &id, name) {
+            drop(log);
+            self.undo_create(&dir);
+            return Err(closed.into());
+        }
+        Ok(log)
+    }
+
+    fn undo_create(&self, dir: &Path) {
+        match self.storage.remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                // The next start does: nobody knows this directory.
+                tracing::warn!(%error, "cannot remove `{}`", dir.display());
+            }
+            _ => {}
+        }
+    }
+}
