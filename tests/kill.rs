@@ -98,9 +98,9 @@ fn summary(tally: &mut Tally, total: &Report, seed: u64, took: Duration) -> Resu
 }
 
 fn round(binary: &Path, home: &Path, kills: u32, rng: &mut StdRng, tally: &mut Tally) -> Result<Report> {
-    let mut start = Start::new(binary, &home.join("data"), &home.join("broker.log"));
     // A small journal, so that kills meet its end and its beginning.
-    start.settings.push(("pelton.journal.max.bytes", (64_u64 << 20).to_string()));
+    let mut start = Start::new(binary, &home.join("data"), &home.join("broker.log"))
+        .set("pelton.journal.max.bytes", 64 << 20);
     let mut broker = start.start()?;
     let load = Running::start(&broker.address, Ledger::create("kill")?)?;
     for _ in 0..kills {

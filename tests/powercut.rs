@@ -3,6 +3,9 @@
 //! `PELTON_CUTS` (100) cuts, in rounds on a fresh file system each; `PELTON_SEED` repeats the choice of moments;
 //! `PELTON_CUT_DIR` says where the images lie (the temporary directory). Before every cut a file is written and not
 //! synced: it must be gone, or the cut did not bite and the run is INVALID.
+//!
+//! `PELTON_SET` (key=value) sets one thing otherwise: with `pelton.durability=os` the run must find losses, which shows that
+//! it can. The long run of `./run test` asks for that too, with `PELTON_EXPECT=loss`.
 
 use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::{Broker, Start};
@@ -114,8 +117,12 @@ fn summary(tally: &mut Tally, total: &Report, seed: u64, took: Duration) -> Resu
 
 fn round(binary: &Path, home: &Path, cuts: u32, rng: &mut StdRng, tally: &mut Tally) -> Result<Report> {
     let disk = Disk::create(home, DISK_BYTES)?;
-    let mut start = Start::new(binary, &disk.mount.join("data"), &home.join("broker.log"));
-    start.settings.push(("pelton.journal.max.bytes", (64_u64 << 20).to_string()));
+    // A small journal, so that cuts meet its end and its beginning.
+    let mut start = Start::new(binary, &disk.mount.join("data"), &home.join("broker.log"))
+        .set("pelton.journal.max.bytes", 64 << 20);
+    if let Some((key, value)) = std::env::var("PELTON_SET").ok().as_deref().and_then(|s| s.split_once('=')) {
+        start = start.set(key, value);
+    }
     let mut broker = start.start()?;
     let load = Running::start(&broker.address, Ledger::create("powercut")?)?;
     for cut in 0..cuts {

@@ -23,7 +23,7 @@ pub struct Start {
     /// Where it listens; port 0 for the first start.
     pub listen: String,
     /// Configuration keys and values.
-    pub settings: Vec<(&'static str, String)>,
+    pub settings: Vec<(String, String)>,
     /// Its standard error is appended to this file.
     pub log: PathBuf,
 }
@@ -45,13 +45,19 @@ impl Start {
             binary: binary.to_owned(),
             data_dir: data_dir.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
-            settings: vec![
-                ("num.partitions", "4".to_owned()),
-                ("group.initial.rebalance.delay.ms", "0".to_owned()),
-                ("offsets.topic.num.partitions", "4".to_owned()),
-            ],
+            settings: Vec::new(),
             log: log.to_owned(),
         }
+        .set("num.partitions", 4)
+        .set("group.initial.rebalance.delay.ms", 0)
+        .set("offsets.topic.num.partitions", 4)
+    }
+
+    /// Sets a configuration key.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Start {
+        self.settings.push((key.to_owned(), value.to_string()));
+        self
     }
 
     /// Starts the process and does not wait for it.

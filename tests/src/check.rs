@@ -43,11 +43,13 @@ pub enum Count {
     Damaged,
     /// Acknowledged offset commits that were taken back.
     CommitsLost,
+    /// Commits of a group's member that were acknowledged.
+    GroupCommits,
     /// Acknowledged as a duplicate whose offset the broker did not know any more: it must be there, wherever it is.
     Unplaced,
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "acknowledged",
     "read",
     "seen",
@@ -59,6 +61,7 @@ const NAMES: [&str; 12] = [
     "holes",
     "damaged",
     "commits lost",
+    "group commits",
     "unplaced",
 ];
 
@@ -102,6 +105,10 @@ pub fn check(bootstrap: &str, outcome: &Outcome) -> Result<Report> {
     let mut report = Report { findings: outcome.problems.clone(), ..Report::default() };
     report.counts[Count::Acknowledged as usize] = outcome.ledger.len() as u64;
     report.counts[Count::Seen as usize] = outcome.seen.len() as u64;
+    report.counts[Count::GroupCommits as usize] = outcome.group_commits;
+    if outcome.group_commits == 0 {
+        report.findings.push("a group's member never managed to commit".to_owned());
+    }
     let logs = read_all(bootstrap, &mut report)?;
     let at = |(load, partition, offset): Place| {
         let log = &logs[load as usize][partition as usize];

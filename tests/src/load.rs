@@ -85,8 +85,12 @@ pub const LOADS: [Load; 4] = [
     },
 ];
 
-/// Group whose offsets are committed during the load.
+/// Group whose offsets are committed by a client that is no member.
 pub const GROUP: &str = "committer";
+/// Group with one member, which reads the first load's topic and commits as it goes.
+const MEMBERS: &str = "members";
+/// Records that the member reads between two commits, at most.
+const COMMIT_EVERY: usize = 100;
 /// How long a producer tries before it gives a record up; longer than all kills of a round together.
 const DELIVERY_LIMIT_MS: &str = "600000";
 /// Longest wait for the last acknowledgements after the last kill.
@@ -143,6 +147,7 @@ pub struct Shared {
     acked: [AtomicU64; LOADS.len()],
     committed: AtomicI64,
     attempted: AtomicI64,
+    group_commits: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -223,6 +228,8 @@ pub struct Outcome {
     pub seen: Vec<Seen>,
     /// Largest offset whose commit was acknowledged, and largest that was tried.
     pub committed: (i64, i64),
+    /// Commits of a group's member that were acknowledged.
+    pub group_commits: u64,
     /// What went wrong on the way.
     pub problems: Vec<String>,
 }
@@ -292,6 +299,7 @@ impl Running {
             acked: Default::default(),
             committed: AtomicI64::new(-1),
             attempted: AtomicI64::new(-1),
+            group_commits: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
         for load in 0..LOADS.len() {
@@ -305,10 +313,10 @@ impl Running {
             let shared = Arc::clone(&shared);
             threads.push(std::thread::spawn(move || produce(load, &producer, &shared)));
         }
-        let (reader, committer) = (client(bootstrap), client(bootstrap));
-        let (for_reader, for_committer) = (Arc::clone(&shared), Arc::clone(&shared));
-        threads.push(std::thread::spawn(move || read_along(reader, &for_reader)));
-        threads.push(std::thread::spawn(move || commit_along(committer, &for_committer)));
+        for beside in [read_along, commit_along, member_along] {
+            let (config, shared) = (client(bootstrap), Arc::clone(&shared));
+            threads.push(std::thread::spawn(move || beside(config, &shared)));
+        }
         Ok(Running { shared, threads })
     }
 
@@ -370,7 +378,8 @@ impl Running {
         let problems = lock(&self.shared.problems).clone();
         let committed =
             (self.shared.committed.load(Ordering::Acquire), self.shared.attempted.load(Ordering::Acquire));
-        Ok(Outcome { ledger, sent: counts(&self.shared.sent), seen, committed, problems })
+        let group_commits = self.shared.group_commits.load(Ordering::Acquire);
+        Ok(Outcome { ledger, sent: counts(&self.shared.sent), seen, committed, group_commits, problems })
     }
 }
 
@@ -463,6 +472,44 @@ fn commit_along(mut config: ClientConfig, shared: &Shared) -> Result<()> {
             next += 1;
         }
         std::thread::sleep(millis(2));
+    }
+    Ok(())
+}
+
+/// A member of a group goes on where its last acknowledged commit was, whatever happens to the coordinator.
+fn member_along(mut config: ClientConfig, shared: &Shared) -> Result<()> {
+    let consumer: BaseConsumer = config
+        .set("group.id", MEMBERS)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "500")
+        .set("fetch.wait.max.ms", "20")
+        .create()?;
+    consumer.subscribe(&[LOADS[0].topic])?;
+    let partitions = LOADS[0].partitions as usize;
+    let (mut read, mut committed) = (vec![0; partitions], vec![0; partitions]);
+    let mut uncommitted = 0;
+    while !shared.stop.load(Ordering::Acquire) {
+        let polled = consumer.poll(millis(20));
+        if let Some(Ok(message)) = &polled {
+            let (partition, offset) = (message.partition() as usize, message.offset());
+            if offset < committed[partition] {
+                shared.problem(format!(
+                    "a group's member got offset {offset} of [{partition}] after committing {}",
+                    committed[partition]
+                ));
+            }
+            read[partition] = offset + 1;
+            uncommitted += 1;
+        }
+        let pause = polled.is_none() && uncommitted > 0;
+        if (pause || uncommitted >= COMMIT_EVERY) && consumer.commit_consumer_state(CommitMode::Sync).is_ok()
+        {
+            committed.clone_from(&read);
+            uncommitted = 0;
+            shared.group_commits.fetch_add(1, Ordering::AcqRel);
+        }
     }
     Ok(())
 }
