@@ -15,7 +15,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use pelton_commitlog::storage::sim::SimRng;
 use pelton_commitlog::storage::{DIRECT_ALIGN, DiskStorage, OpenMode, Storage};
 use pelton_commitlog::{
-    AppendMeta, AppendOrigin, DurableListener, Log, LogConfig, LogDir, LogDirConfig, PartitionId, StorageFailure,
+    AppendMeta, AppendOrigin, DurableListener, Log, LogConfig, LogDir, LogDirConfig, PartitionId,
+    StorageFailure,
 };
 use pelton_wire::record::{BatchBuilder, BatchOptions};
 use uuid::Uuid;
@@ -65,7 +66,8 @@ fn batch() -> Bytes {
 impl Rig {
     fn new(partitions: i32) -> Rig {
         let temp = tempfile::tempdir_in(bench_dir()).expect("a temporary directory");
-        let (dir, _) = LogDir::open(temp.path(), LogDirConfig::default(), Arc::new(DiskStorage)).expect("it opens");
+        let (dir, _) =
+            LogDir::open(temp.path(), LogDirConfig::default(), Arc::new(DiskStorage)).expect("it opens");
         let (sender, acks) = unbounded();
         let make = |partition| {
             let id = PartitionId { topic_id: Uuid::from_u128(1), topic: "bench".to_owned(), partition };
@@ -100,7 +102,9 @@ impl Rig {
     /// Bytes of an average group so far.
     fn group_bytes(&self) -> usize {
         let stats = self.dir.journal_stats();
-        usize::try_from(stats.durable_lsn / stats.groups.max(1)).expect("small").next_multiple_of(DIRECT_ALIGN)
+        usize::try_from(stats.durable_lsn / stats.groups.max(1))
+            .expect("small")
+            .next_multiple_of(DIRECT_ALIGN)
     }
 }
 
@@ -153,7 +157,9 @@ fn journal(c: &mut Criterion) {
 
 #[expect(clippy::print_stderr, reason = "a bench speaks to whoever runs it")]
 fn report(partitions: i32, group_bytes: usize, groups: u64, waits: u64) {
-    eprintln!("{partitions} partitions: {groups} groups of {group_bytes} bytes on average, {waits} waits for the ring");
+    eprintln!(
+        "{partitions} partitions: {groups} groups of {group_bytes} bytes on average, {waits} waits for the ring"
+    );
 }
 
 criterion_group!(benches, journal);

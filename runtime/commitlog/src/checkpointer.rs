@@ -1,6 +1,7 @@
 //! Makes segments durable behind the journal, at a pace that does not hold up the journal's own writes, and frees ring space.
 //! FORMAT.md, "Order of writes", has the steps and why they come in this order.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -129,27 +130,27 @@ enum Target<'a> {
     Dir(&'a Path),
 }
 
-/// Everything to sync, each once, files before the directories that name them.
+/// Everything to sync, each once: files, then directories, parents first. (A directory that was removed and made again
+/// is a new one for its parent only once the parent is synced.)
 fn targets<'a>(files: &'a [DirtyFile], later: &'a [SyncLater]) -> Vec<Target<'a>> {
-    let mut seen_dirs = std::collections::BTreeSet::new();
-    let mut seen_files = std::collections::BTreeSet::new();
+    let mut dirs = BTreeSet::new();
+    let mut seen_files = BTreeSet::new();
     let mut targets = Vec::with_capacity(files.len() + later.len());
-    let later_files = later.iter().filter_map(|item| match item {
-        SyncLater::File(file) => Some(file),
-        SyncLater::Dir(_) => None,
-    });
-    for file in files.iter().map(|dirty| &dirty.file).chain(later_files) {
-        if seen_files.insert(Arc::as_ptr(file).cast::<()>().addr()) {
+    let mut add = |file: &'a Arc<dyn File>| {
+        if seen_files.insert(Arc::as_ptr(file).addr()) {
             targets.push(Target::File(&**file));
         }
-    }
+    };
+    files.iter().for_each(|dirty| add(&dirty.file));
     for item in later {
-        if let SyncLater::Dir(dir) = item
-            && seen_dirs.insert(&**dir)
-        {
-            targets.push(Target::Dir(dir));
+        match item {
+            SyncLater::File(file) => add(file),
+            SyncLater::Dir(dir) => {
+                dirs.insert(&**dir);
+            }
         }
     }
+    targets.extend(dirs.into_iter().map(Target::Dir));
     targets
 }
 

@@ -60,6 +60,11 @@ impl SyncFile {
         self.file.sync_data().at("sync", &self.path)
     }
 
+    /// Makes durable what an earlier process, which was killed, may have left on its way to the disk.
+    pub(crate) fn sync(&self) -> Result<(), StorageFailure> {
+        self.file.sync_data().at("sync", &self.path)
+    }
+
     /// Fills the buffer from `position`; position and length are multiples of [`DIRECT_ALIGN`]. Answers how many bytes there were.
     pub(crate) fn read(&self, buf: &mut AlignedBuf, position: u64) -> Result<usize, StorageFailure> {
         let buf = buf.as_mut_slice();

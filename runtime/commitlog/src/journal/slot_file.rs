@@ -74,8 +74,10 @@ impl SlotFile {
         Ok(SlotFile { storage, journal_dir: journal_dir.to_owned(), file, directory_id, generation: 0 })
     }
 
-    /// The newest checkpoint.
+    /// The newest checkpoint. Durable when this returns, even if the process that wrote it was killed meanwhile: the next one
+    /// overwrites the other slot.
     pub(crate) fn load(&mut self) -> Result<(Slot, Vec<PartitionEnd>), OpenDirError> {
+        self.file.sync()?;
         let mut newest: Option<Slot> = None;
         for index in 0..SLOTS {
             let mut buf = AlignedBuf::zeroed(SLOT_BYTES);

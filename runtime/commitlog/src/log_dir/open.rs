@@ -121,6 +121,8 @@ fn find(
     meta: &Meta,
 ) -> Result<Found, OpenDirError> {
     let journal_dir = layout::journal_dir(root);
+    // A process that was killed may have left names that a power cut can still take back.
+    storage.sync_dir(&journal_dir).at("sync", &journal_dir)?;
     let mut ring = open_ring(&**storage, &journal_dir)?;
     let mut slots = SlotFile::open(storage, &journal_dir, meta.directory_id)?;
     let (slot, ends) = slots.load()?;
@@ -218,7 +220,7 @@ fn start(
         (config.threads == Threads::Spawned, config.on_failure.clone()),
     ));
     let context = partitions::context(&config, &storage, journal.clone());
-    let mut opened = partitions::open_all(found.replayed.partitions, &config, &context)?;
+    let mut opened = partitions::open_all(found.replayed.partitions, &config, &context, found.report.clean)?;
     opened.dirty.extend(journal.take_later());
     partitions::sync(&config, &*storage, &mut opened.dirty, found.replayed.dirty_dirs)?;
     // Everything is durable in the segments. After this the ring may be written.

@@ -10,15 +10,16 @@ use parking_lot::Mutex;
 use super::{LogDir, LogDirConfig, OpenDirError, Threads, layout};
 use crate::checkpointer::{self, WORKERS_PRESSED};
 use crate::config::LogConfig;
-use crate::error::{CreateError, StorageFailure};
+use crate::error::{CreateError, IoContext, StorageFailure};
 use crate::files::FileCache;
 use crate::id::PartitionId;
 use crate::journal::slot::PartitionEnd;
 use crate::log::Log;
+use crate::names::{FileKind, file_path};
 use crate::recovery::PartitionRecovery;
 use crate::shared::LogContext;
 use crate::sink::{DurableListener, FrameKind, FrameSink, SyncLater};
-use crate::storage::Storage;
+use crate::storage::{OpenMode, Storage};
 use crate::tail::TailBudget;
 
 /// Partitions that are opened at a time: it is system calls more than work.
@@ -97,6 +98,7 @@ pub(super) fn open_all(
     recovering: Vec<(PartitionId, PathBuf, PartitionRecovery)>,
     config: &LogDirConfig,
     context: &LogContext,
+    clean: bool,
 ) -> Result<OpenedPartitions, OpenDirError> {
     let jobs: Vec<Mutex<Option<(PartitionId, PartitionRecovery)>>> =
         recovering.into_iter().map(|(id, _, recovery)| Mutex::new(Some((id, recovery)))).collect();
@@ -110,7 +112,7 @@ pub(super) fn open_all(
             && let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
         {
             let Some((id, recovery)) = job.lock().take() else { continue };
-            match open_one(id, recovery, context, now_ms) {
+            match open_one(id, recovery, context, clean, now_ms) {
                 Ok((partition, end, dirty)) => {
                     let mut opened = opened.lock();
                     opened.partitions.push(partition);
@@ -137,11 +139,18 @@ fn open_one(
     id: PartitionId,
     recovery: PartitionRecovery,
     context: &LogContext,
+    clean: bool,
     now_ms: i64,
 ) -> Result<(RecoveredPartition, PartitionEnd, Vec<SyncLater>), OpenDirError> {
     let listener = Arc::new(LateListener::default());
     let finished = recovery.finish(context, listener.clone(), now_ms);
-    let (log, report) = finished.map_err(|error| OpenDirError::Partition(id.clone(), error))?;
+    let (log, mut report) = finished.map_err(|error| OpenDirError::Partition(id.clone(), error))?;
+    if !clean {
+        // Cut already, perhaps, but by a start that was killed before it could sync.
+        let path = file_path(log.dir(), log.end().segment_base, FileKind::Log);
+        let active = context.storage.open(&path, OpenMode::Write).at("open", &path)?;
+        report.dirty.push(SyncLater::File(active));
+    }
     let end = PartitionEnd {
         topic_id: id.topic_id,
         partition: id.partition,

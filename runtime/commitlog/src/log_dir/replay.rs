@@ -18,7 +18,7 @@ use crate::journal::group::FrameHeader;
 use crate::journal::slot::PartitionEnd;
 use crate::journal::tracker::Key;
 use crate::metadata::{read_topic_id, write_topic_id};
-use crate::names::{self, FileKind};
+use crate::names::{self, FileKind, PARTITION_METADATA};
 use crate::recovery::{PartitionRecovery, RecoverMode};
 use crate::sink::{FrameKind, FrameMeta};
 use crate::storage::{OpenMode, Storage};
@@ -100,6 +100,10 @@ impl<'a> Replay<'a> {
                 // Frames of a partition that was deleted before the checkpoint have nothing to act on.
                 let Some(partition) = self.partitions.get_mut(&key) else { return Ok(()) };
                 let Ok(recovery) = &mut partition.recovery else { return Ok(()) };
+                // Its files may have been made by a process that was killed, and their names not be durable.
+                if !self.dirty_dirs.contains(&partition.dir) {
+                    self.dirty_dirs.insert(partition.dir.clone());
+                }
                 let replayed = recovery.replay(meta, frame.more, payload);
                 replayed.map(drop).map_err(|error| OpenDirError::Partition(partition.id.clone(), error))
             }
@@ -113,8 +117,15 @@ impl<'a> Replay<'a> {
         match read_topic_id(&**self.storage, &dir) {
             // Not durable before its frame was: missing, or some of its sectors are.
             Ok(None) | Err(OpenError::Corrupt(_)) => self.make_dir(&dir, meta.topic_id)?,
-            // It is there. If the name was given to another topic since, a delete frame of this one follows; without that,
-            // finishing refuses.
+            // There, but perhaps written by a process that was killed before a checkpoint made it durable.
+            Ok(Some(found)) if found == meta.topic_id => {
+                let path = dir.join(PARTITION_METADATA);
+                self.storage
+                    .open(&path, OpenMode::Write)
+                    .and_then(|file| file.sync_data())
+                    .at("sync", &path)?;
+            }
+            // The name was given to another topic since, so a delete frame of this one follows; without it, finishing refuses.
             Ok(Some(_)) => {}
             Err(error) => return Err(OpenDirError::Partition(id, error)),
         }

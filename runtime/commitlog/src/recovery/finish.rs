@@ -32,7 +32,9 @@ pub(super) fn finish(
     listener: Arc<dyn DurableListener>,
     now_ms: i64,
 ) -> Result<(Log, RecoveryReport), OpenError> {
-    if let Some(hole) = recovery.hole.take_if(|hole| hole.last >= recovery.log_start) {
+    // A hole beyond the end is where an earlier start cut the first parts of a batch whose last part was never durable.
+    let end_offset = recovery.known_end().map_or(i64::MAX, |end| end.offset);
+    if let Some(hole) = recovery.hole.take_if(|hole| hole.last >= recovery.log_start && hole.first < end_offset) {
         return Err(hole.corruption.into());
     }
     let mut report = RecoveryReport::default();
