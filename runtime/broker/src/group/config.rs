@@ -1,5 +1,7 @@
 //! What bounds groups. The first part can be configured; the constants guard against what no client does by accident.
 
+use crate::config::Config;
+
 /// Longest group id, in bytes. Kafka has no bound below the 32,767 of its strings; the id is kept with every group,
 /// every offset record and every timer.
 pub(crate) const GROUP_ID_BYTES_MAX: usize = 4096;
@@ -24,6 +26,17 @@ pub(crate) const SHARD_IN_FLIGHT_APPENDS: usize = 1024;
 /// Records of one append when offsets are deleted or expire: about 100 KiB, well within a batch.
 pub(crate) const DELETE_RECORDS_PER_APPEND: usize = 1000;
 
+/// Largest batch of `__consumer_offsets`, in bytes. A group is one record with the subscription and assignment of every
+/// member: 10,000 members of 1.6 KiB each fit. Kafka's bound, `message.max.bytes`, is 1 MiB by default and stops groups of a
+/// few hundred members with long subscriptions.
+pub(crate) const OFFSETS_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// `segment.bytes` of `__consumer_offsets`: Kafka's 100 MiB, smaller than other topics' so that compaction has something to do.
+pub(crate) const OFFSETS_SEGMENT_BYTES: u64 = 100 * 1024 * 1024;
+
+/// Records handed over at once when a partition is read at the start.
+pub(crate) const LOAD_RECORDS_PER_PIECE: usize = 1000;
+
 /// Settings of the broker that the state machine goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupLimits {
@@ -45,18 +58,27 @@ pub(crate) struct GroupLimits {
     pub(crate) offsets_retention_check_interval_ms: u64,
 }
 
-impl Default for GroupLimits {
-    /// Kafka's defaults, with a bound where Kafka has none.
-    fn default() -> Self {
+impl From<&Config> for GroupLimits {
+    fn from(config: &Config) -> Self {
+        const MINUTE_MS: i64 = 60_000;
         GroupLimits {
-            min_session_timeout_ms: 6_000,
-            max_session_timeout_ms: 30 * 60_000,
-            initial_rebalance_delay_ms: 3_000,
-            max_size: 10_000,
-            max_groups: 100_000,
-            offset_metadata_max_bytes: 4096,
-            offsets_retention_ms: 7 * 24 * 3_600_000,
-            offsets_retention_check_interval_ms: 600_000,
+            min_session_timeout_ms: config.group_min_session_timeout_ms,
+            max_session_timeout_ms: config.group_max_session_timeout_ms,
+            initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+            max_size: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
+            max_groups: config.max_groups as usize,
+            offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
+            offsets_retention_ms: i64::from(config.offsets_retention_minutes) * MINUTE_MS,
+            offsets_retention_check_interval_ms: u64::try_from(config.offsets_retention_check_interval_ms)
+                .unwrap_or(u64::MAX),
         }
+    }
+}
+
+#[cfg(test)]
+impl Default for GroupLimits {
+    /// The defaults of the settings.
+    fn default() -> Self {
+        GroupLimits::from(&Config::default())
     }
 }

@@ -1,5 +1,7 @@
 //! Why the coordinator refuses, and Kafka's number for it.
 
+use pelton_wire::ErrorCode;
+
 /// A refusal of the group coordinator. One set for all its operations, since a member's identity, generation and group
 /// are checked alike in each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,10 +49,39 @@ pub(crate) enum GroupError {
     CommitTooLarge,
     #[error("the members of the group do not fit into one record; fewer members or shorter subscriptions do")]
     GroupTooLarge,
-    #[error("the topic or partition does not exist")]
-    UnknownTopicOrPartition,
-    #[error("no topic has this id")]
-    UnknownTopicId,
     #[error("the request names more protocols or offsets, or larger ones, than one request may")]
     InvalidRequest,
+}
+
+impl GroupError {
+    /// Kafka's number for it.
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            GroupError::InvalidGroupId => ErrorCode::INVALID_GROUP_ID,
+            GroupError::GroupIdNotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+            GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
+            GroupError::InconsistentGroupProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+            GroupError::UnknownMemberId => ErrorCode::UNKNOWN_MEMBER_ID,
+            GroupError::MemberIdRequired => ErrorCode::MEMBER_ID_REQUIRED,
+            GroupError::FencedInstanceId => ErrorCode::FENCED_INSTANCE_ID,
+            GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
+            GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
+            GroupError::GroupMaxSizeReached => ErrorCode::GROUP_MAX_SIZE_REACHED,
+            GroupError::CoordinatorNotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            GroupError::CoordinatorLoadInProgress => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            GroupError::NonEmptyGroup => ErrorCode::NON_EMPTY_GROUP,
+            GroupError::GroupSubscribedToTopic => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+            GroupError::OffsetMetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
+            GroupError::UnstableOffsetCommit => ErrorCode::UNSTABLE_OFFSET_COMMIT,
+            GroupError::CommitTooLarge => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+            // Kafka has no code for it and answers the same: nothing that the client could do would help.
+            GroupError::GroupTooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
+            GroupError::InvalidRequest => ErrorCode::INVALID_REQUEST,
+        }
+    }
+}
+
+/// The number of an outcome.
+pub(crate) fn code_of<T>(result: &Result<T, GroupError>) -> ErrorCode {
+    result.as_ref().err().map_or(ErrorCode::NONE, |error| error.code())
 }

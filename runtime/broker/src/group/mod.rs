@@ -23,6 +23,7 @@ mod commit;
 mod describe;
 mod join;
 mod leave;
+pub(crate) mod log_store;
 mod member;
 mod members;
 mod owner;

@@ -16,7 +16,7 @@ use super::error::GroupError;
 use super::records;
 use super::service::GroupOffsets;
 use super::shard::{GroupCount, Shard};
-use super::store::{Chunk, GroupStore, KeyValue, StoreError, StoreFuture};
+use super::store::{GroupStore, KeyValue, StoreError, StoreFuture};
 use super::types::{
     Append, CommitRequest, Effects, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing,
     GroupRecord, JoinRefused, JoinRequest, JoinResult, LeavingMember, LeftMember, MemberIdentity, Now, Reply,
@@ -26,6 +26,9 @@ use crate::clock::Clock;
 
 /// How long to wait before a partition that could not be read is tried again.
 const LOAD_RETRY: Duration = Duration::from_secs(5);
+
+/// Pieces of a partition that wait to be replayed: the reader is one ahead.
+const LOAD_PIECES: usize = 1;
 
 type ReplyTo<T> = oneshot::Sender<Result<T, GroupError>>;
 
@@ -224,17 +227,16 @@ impl Owner {
         let (store, partition, clock) = (Arc::clone(&self.store), self.partition, self.clock.clone());
         async move {
             tokio::time::sleep(delay).await;
-            let mut from = Some(0);
-            while let Some(offset) = from {
-                let Chunk { records, next_offset } = store.read(partition, offset).await?;
+            let (into, mut pieces) = mpsc::channel(LOAD_PIECES);
+            let reading = store.read(partition, into);
+            while let Some(records) = pieces.recv().await {
                 for record in records {
                     if let Err(error) = shard.replay(record, clock.now()) {
-                        tracing::error!(partition, after = offset, %error, "a record of `__consumer_offsets` was left out");
+                        tracing::error!(partition, %error, "a record of `__consumer_offsets` was left out");
                     }
                 }
-                from = next_offset;
-                tokio::task::yield_now().await;
             }
+            reading.await?;
             shard.resume(clock.now());
             Ok(shard)
         }

@@ -144,7 +144,6 @@ impl Group {
     fn next_generation(&mut self) {
         self.generation = self.generation.checked_add(1).unwrap_or(0);
         self.pending_sync.clear();
-        self.assigning = None;
     }
 
     /// The answer to a member that is in the current generation.

@@ -164,6 +164,10 @@ impl Shard {
 
     /// SyncGroup. The answer is among the replies, now or later.
     pub(crate) fn sync(&mut self, id: &str, request: SyncRequest, waiter: Waiter, now: Now) -> Effects {
+        if id.is_empty() {
+            let reply = Reply::Sync(waiter, Err(GroupError::InvalidGroupId));
+            return Effects { replies: vec![reply], appends: vec![] };
+        }
         match self.visit(id, |group, _, out| group.sync(request, waiter, now, out)) {
             Some((_, effects)) => effects,
             None => {
@@ -175,6 +179,9 @@ impl Shard {
 
     /// Heartbeat.
     pub(crate) fn heartbeat(&mut self, id: &str, who: &MemberIdentity, now: Now) -> Result<(), GroupError> {
+        if id.is_empty() {
+            return Err(GroupError::InvalidGroupId);
+        }
         let beat = self.visit(id, |group, _, _| group.heartbeat(who, now));
         beat.map_or(Err(GroupError::UnknownMemberId), |(result, _)| result)
     }
@@ -186,6 +193,9 @@ impl Shard {
         leaving: Vec<LeavingMember>,
         now: Now,
     ) -> (Result<Vec<LeftMember>, GroupError>, Effects) {
+        if id.is_empty() {
+            return (Err(GroupError::InvalidGroupId), Effects::default());
+        }
         if !self.groups.contains_key(id) {
             let unknown = |member| LeftMember { member, result: Err(GroupError::UnknownMemberId) };
             return (Ok(leaving.into_iter().map(unknown).collect()), Effects::default());

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 /// The name of the topic.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -25,14 +26,6 @@ pub(crate) enum Stored {
     Record { offset: i64, producer_id: Option<i64>, key: Bytes, value: Option<Bytes> },
     /// The end of a producer's transaction.
     Marker { producer_id: i64, commit: bool },
-}
-
-/// A stretch of a log.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    pub(crate) records: Vec<Stored>,
-    /// Where to go on; `None` at the end.
-    pub(crate) next_offset: Option<i64>,
 }
 
 /// Why a store did not do what was asked.
@@ -59,9 +52,9 @@ pub(crate) trait GroupStore: Send + Sync + 'static {
     /// future that is dropped changes nothing.
     fn append(&self, partition: i32, records: Vec<KeyValue>, timestamp_ms: i64) -> StoreFuture<i64>;
 
-    /// Reads from an offset on. The first read of a partition starts at 0, which a log that starts later takes as its
-    /// start.
-    fn read(&self, partition: i32, from: i64) -> StoreFuture<Chunk>;
+    /// Reads a partition from its start to its end and sends what it holds, in order and in pieces. Reading starts with
+    /// the call; the future ends after the last piece, and must be asked, since an error comes through it alone.
+    fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()>;
 }
 
 #[cfg(test)]

@@ -248,6 +248,30 @@ fn a_deletion_that_cannot_be_written_leaves_the_group() {
 }
 
 #[test]
+fn a_deletion_that_failed_in_part_does_not_end_the_next_one() {
+    // The tombstone of the group from the first attempt used to remove the group while the second was on its way.
+    let mut scene = Scene::new();
+    scene.commit(outside(), "t", 1).unwrap();
+    scene.quick = false;
+    let delete = |scene: &mut Scene| {
+        let (result, effects) = scene.shard.delete("g", scene.now);
+        scene.take(effects);
+        result
+    };
+    delete(&mut scene).unwrap();
+    scene.land(false);
+    assert_eq!(scene.state(), Some(State::Empty));
+    scene.commit(outside(), "u", 2).unwrap();
+    delete(&mut scene).unwrap();
+    scene.land(true);
+    assert_eq!(scene.state(), Some(State::Dead), "the second attempt is not durable yet");
+    scene.check_invariants();
+    while scene.land(true) {}
+    assert_eq!(scene.state(), None);
+    scene.check_invariants();
+}
+
+#[test]
 fn a_deleted_topic_takes_its_offsets_along() {
     let mut scene = Scene::new();
     scene.commit(outside(), "t", 1).unwrap();

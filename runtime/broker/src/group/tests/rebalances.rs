@@ -272,6 +272,21 @@ fn an_abandoned_join_of_an_old_client_does_not_stay() {
 }
 
 #[test]
+fn a_member_that_knows_its_id_keeps_its_place_when_its_connection_closes() {
+    let mut scene = Scene::eager();
+    let ids = scene.stable(2);
+    let parked = scene.join(&member(&ids[1]));
+    let asked = scene.join(&Joiner { protocols: vec![protocol("range", &["u"])], ..member(&ids[1]) });
+    assert!(scene.joined(parked).is_some());
+    let effects = scene.shard.abandon_join("g", &ids[1], asked, scene.now);
+    scene.take(effects);
+    assert_eq!(scene.group().members.len(), 2);
+    let again = scene.join(&member(&ids[1]));
+    scene.join(&member(&ids[0]));
+    assert_eq!(scene.joined(again).unwrap().map(|_| ()), Ok(()));
+}
+
+#[test]
 fn a_join_that_is_never_answered_times_out() {
     let mut scene = Scene::eager();
     let ids = scene.stable(1);

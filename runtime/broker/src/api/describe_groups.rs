@@ -1,0 +1,73 @@
+//! DescribeGroups: the state of groups, their members, and what each was assigned.
+
+use std::sync::Arc;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::describe_groups::{DescribedGroup, DescribedGroupMember};
+use pelton_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
+
+use super::operations;
+use crate::group::error::GroupError;
+use crate::group::types::{GroupDescription, MemberDescription};
+use crate::reply::{Reply, RequestContext};
+
+/// First version that tells a missing group as such; before, it is one in state Dead.
+const GROUP_ID_NOT_FOUND_SINCE: i16 = 6;
+
+pub(crate) fn handle(cx: &RequestContext, request: DescribeGroupsRequest) -> Reply<DescribeGroupsResponse> {
+    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
+    Reply::later(async move {
+        let allowed = operations::if_asked(request.include_authorized_operations, operations::GROUP);
+        let mut groups = Vec::with_capacity(request.groups.len());
+        for group_id in request.groups {
+            let described = broker.groups.describe(&group_id).await;
+            groups.push(DescribedGroup {
+                authorized_operations: allowed,
+                ..respond(group_id, described, version)
+            });
+        }
+        DescribeGroupsResponse { groups, ..Default::default() }
+    })
+}
+
+fn respond(
+    group_id: String,
+    described: Result<Option<GroupDescription>, GroupError>,
+    version: i16,
+) -> DescribedGroup {
+    match described {
+        Ok(Some(group)) => DescribedGroup {
+            group_id,
+            group_state: group.state.to_owned(),
+            protocol_type: group.protocol_type,
+            protocol_data: group.protocol,
+            members: group.members.into_iter().map(member).collect(),
+            ..Default::default()
+        },
+        Ok(None) if version >= GROUP_ID_NOT_FOUND_SINCE => DescribedGroup {
+            error_code: ErrorCode::GROUP_ID_NOT_FOUND,
+            error_message: Some(format!("there is no group `{group_id}`")),
+            group_id,
+            group_state: "Dead".to_owned(),
+            ..Default::default()
+        },
+        Ok(None) => DescribedGroup { group_id, group_state: "Dead".to_owned(), ..Default::default() },
+        Err(error) => DescribedGroup {
+            error_code: error.code(),
+            error_message: (version >= GROUP_ID_NOT_FOUND_SINCE).then(|| error.to_string()),
+            group_id,
+            ..Default::default()
+        },
+    }
+}
+
+fn member(member: MemberDescription) -> DescribedGroupMember {
+    DescribedGroupMember {
+        member_id: member.member_id.to_string(),
+        group_instance_id: member.group_instance_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    }
+}

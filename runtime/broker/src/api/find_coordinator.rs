@@ -1,0 +1,81 @@
+//! FindCoordinator: which broker coordinates a group. There is one broker, so the question is whether it can.
+
+use std::sync::Arc;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::find_coordinator::Coordinator;
+use pelton_wire::message::{FindCoordinatorRequest, FindCoordinatorResponse};
+
+use crate::broker::Broker;
+use crate::reply::{Reply, RequestContext};
+
+/// Kafka's numbers of what is coordinated.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// First version that asks about many keys at once (KIP-699).
+const BATCHED_SINCE: i16 = 4;
+
+pub(crate) fn handle(cx: &RequestContext, request: FindCoordinatorRequest) -> Reply<FindCoordinatorResponse> {
+    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
+    Reply::later(async move {
+        let available = available(&broker, request.key_type).await;
+        if version >= BATCHED_SINCE {
+            let keys = request.coordinator_keys.into_iter();
+            let coordinators = keys.map(|key| coordinator(&broker, key, &available)).collect();
+            return FindCoordinatorResponse { coordinators, ..Default::default() };
+        }
+        let one = coordinator(&broker, request.key, &available);
+        FindCoordinatorResponse {
+            error_code: one.error_code,
+            error_message: one.error_message,
+            node_id: one.node_id,
+            host: one.host,
+            port: one.port,
+            ..Default::default()
+        }
+    })
+}
+
+/// A group's coordinator is there as soon as `__consumer_offsets` is, which the first question creates.
+async fn available(broker: &Broker, key_type: i8) -> Result<(), (ErrorCode, String)> {
+    match key_type {
+        GROUP => broker.groups.ensure_topic().await.map_err(|error| {
+            tracing::warn!(%error, "groups cannot be served");
+            (ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
+        }),
+        TRANSACTION => Err((
+            ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            "this broker does not coordinate transactions".to_owned(),
+        )),
+        other => Err((
+            ErrorCode::INVALID_REQUEST,
+            format!("{other} is no type of coordinator: 0 group, 1 transaction"),
+        )),
+    }
+}
+
+/// The same host and port as in Metadata: clients match them.
+fn coordinator(broker: &Broker, key: String, available: &Result<(), (ErrorCode, String)>) -> Coordinator {
+    match available {
+        Ok(()) => {
+            let advertised = broker.advertised();
+            Coordinator {
+                key,
+                node_id: broker.config.node_id,
+                host: advertised.host.clone(),
+                port: advertised.port.into(),
+                error_code: ErrorCode::NONE,
+                error_message: None,
+            }
+        }
+        Err((error_code, why)) => Coordinator {
+            key,
+            node_id: -1,
+            host: String::new(),
+            port: -1,
+            error_code: *error_code,
+            error_message: Some(why.clone()),
+        },
+    }
+}

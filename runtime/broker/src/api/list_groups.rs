@@ -1,0 +1,38 @@
+//! ListGroups: which groups there are, by state and type if asked.
+
+use std::sync::Arc;
+
+use pelton_wire::message::list_groups::ListedGroup;
+use pelton_wire::message::{ListGroupsRequest, ListGroupsResponse};
+
+use crate::reply::{Reply, RequestContext};
+
+/// Kafka's name for groups of the classic protocol, which all are.
+const CLASSIC: &str = "classic";
+
+pub(crate) fn handle(cx: &RequestContext, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
+    let broker = Arc::clone(&cx.broker);
+    Reply::later(async move {
+        let wanted = |filter: &[String], value: &str| {
+            filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
+        };
+        match broker.groups.list().await {
+            Ok(groups) => ListGroupsResponse {
+                groups: groups
+                    .into_iter()
+                    .filter(|g| {
+                        wanted(&request.states_filter, g.state) && wanted(&request.types_filter, CLASSIC)
+                    })
+                    .map(|group| ListedGroup {
+                        group_id: group.group_id.to_string(),
+                        protocol_type: group.protocol_type,
+                        group_state: group.state.to_owned(),
+                        group_type: CLASSIC.to_owned(),
+                    })
+                    .collect(),
+                ..Default::default()
+            },
+            Err(error) => ListGroupsResponse { error_code: error.code(), ..Default::default() },
+        }
+    })
+}

@@ -1,0 +1,30 @@
+//! SyncGroup: the leader brings the assignment, everybody gets its part of it.
+
+use pelton_wire::message::{SyncGroupRequest, SyncGroupResponse};
+
+use crate::group::types::SyncRequest;
+use crate::reply::{Reply, RequestContext};
+
+pub(crate) fn handle(cx: &RequestContext, request: SyncGroupRequest) -> Reply<SyncGroupResponse> {
+    let groups = cx.broker.groups.clone();
+    Reply::later(async move {
+        let group = request.group_id;
+        let sync = SyncRequest {
+            member_id: request.member_id,
+            group_instance_id: request.group_instance_id,
+            generation_id: request.generation_id,
+            protocol_type: request.protocol_type,
+            protocol_name: request.protocol_name,
+            assignments: request.assignments.into_iter().map(|a| (a.member_id, a.assignment)).collect(),
+        };
+        match groups.sync(&group, sync).await {
+            Ok(synced) => SyncGroupResponse {
+                protocol_type: synced.protocol_type,
+                protocol_name: synced.protocol_name,
+                assignment: synced.assignment,
+                ..Default::default()
+            },
+            Err(error) => SyncGroupResponse { error_code: error.code(), ..Default::default() },
+        }
+    })
+}

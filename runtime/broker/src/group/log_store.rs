@@ -1,0 +1,124 @@
+//! `__consumer_offsets` as a topic of this broker.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::config::{LOAD_RECORDS_PER_PIECE, OFFSETS_BATCH_BYTES_MAX, OFFSETS_SEGMENT_BYTES};
+use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture, Stored};
+use crate::broker::run_blocking;
+use crate::clock::Clock;
+use crate::partition::{InternalRecord, Partition, Replayed};
+use crate::topic_config::Overrides;
+use crate::topics::{NewTopic, TopicError, Topics};
+
+/// The topic in the broker's catalogue.
+pub(crate) struct TopicStore {
+    topics: Arc<Topics>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TopicStore {
+    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>) -> TopicStore {
+        TopicStore { topics, clock }
+    }
+
+    fn partition(&self, index: i32) -> Result<Arc<Partition>, StoreError> {
+        let topic = self.topics.get(OFFSETS_TOPIC);
+        let partition = topic.as_ref().and_then(|topic| topic.partition(index));
+        partition.cloned().ok_or_else(|| unavailable(&"there is no such partition"))
+    }
+
+    fn place(&self, index: i32, records: Vec<KeyValue>, now_ms: i64) -> StoreFuture<i64> {
+        let placed = self.partition(index).and_then(|partition| {
+            // What a record has besides its key and value is far below this.
+            const RECORD_OVERHEAD_BYTES: usize = 64;
+            let size =
+                |r: &KeyValue| r.key.len() + r.value.as_ref().map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES;
+            if records.iter().map(size).sum::<usize>() > OFFSETS_BATCH_BYTES_MAX {
+                return Err(StoreError::TooLarge);
+            }
+            let records: Vec<InternalRecord> =
+                records.into_iter().map(|r| InternalRecord { key: Some(r.key), value: r.value }).collect();
+            partition.append_records(&records, now_ms).map_err(|error| unavailable(&error))
+        });
+        match placed {
+            Ok(append) => {
+                Box::pin(async move { append.durable().await.map_err(|error| unavailable(&error)) })
+            }
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+}
+
+impl GroupStore for TopicStore {
+    fn partition_count(&self) -> Option<i32> {
+        let topic = self.topics.get(OFFSETS_TOPIC)?;
+        i32::try_from(topic.partitions.len()).ok()
+    }
+
+    fn create(&self, partitions: i32) -> StoreFuture<()> {
+        let (topics, now_ms) = (Arc::clone(&self.topics), self.clock.now_ms());
+        Box::pin(async move {
+            let new = NewTopic { name: OFFSETS_TOPIC.to_owned(), partitions, overrides: settings() };
+            match topics.create(new, now_ms).await {
+                Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
+                Err(error) => Err(unavailable(&error)),
+            }
+        })
+    }
+
+    fn append(&self, partition: i32, records: Vec<KeyValue>, timestamp_ms: i64) -> StoreFuture<i64> {
+        self.place(partition, records, timestamp_ms)
+    }
+
+    fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()> {
+        let partition = match self.partition(partition) {
+            Ok(partition) => partition,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let reading = tokio::spawn(run_blocking(move || replay(&partition, &into)));
+        Box::pin(async move { reading.await.unwrap_or_else(|error| Err(unavailable(&error))) })
+    }
+}
+
+/// Kafka's settings for this topic.
+fn settings() -> Overrides {
+    let settings =
+        [("cleanup.policy", "compact".to_owned()), ("segment.bytes", OFFSETS_SEGMENT_BYTES.to_string())];
+    settings.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn replay(partition: &Partition, into: &mpsc::Sender<Vec<Stored>>) -> Result<(), StoreError> {
+    let mut piece = Vec::with_capacity(LOAD_RECORDS_PER_PIECE);
+    // Who does not listen any more has stopped, and needs nothing more.
+    let send = |piece: Vec<Stored>| drop(into.blocking_send(piece));
+    partition
+        .replay(0, |met| {
+            piece.extend(stored(met));
+            if piece.len() == LOAD_RECORDS_PER_PIECE {
+                send(std::mem::replace(&mut piece, Vec::with_capacity(LOAD_RECORDS_PER_PIECE)));
+            }
+        })
+        .map_err(|error| unavailable(&error))?;
+    send(piece);
+    Ok(())
+}
+
+/// A record without a key is none of the coordinator's.
+fn stored(met: Replayed<'_>) -> Option<Stored> {
+    match met {
+        Replayed::Record { offset, producer_id, key, value, timestamp: _ } => Some(Stored::Record {
+            offset,
+            producer_id,
+            key: Bytes::copy_from_slice(key?),
+            value: value.map(Bytes::copy_from_slice),
+        }),
+        Replayed::Marker { producer_id, commit } => Some(Stored::Marker { producer_id, commit }),
+    }
+}
+
+fn unavailable(reason: &impl ToString) -> StoreError {
+    StoreError::Unavailable { reason: reason.to_string() }
+}
