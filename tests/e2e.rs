@@ -18,6 +18,9 @@ const CATCH_UP: u64 = 60_000;
 /// Longest silence while something must come.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Takes the binary and a directory of its own; returns what it can tell.
+type Scenario = fn(&Path, &Path) -> Result<String>;
+
 fn main() -> ExitCode {
     end(run())
 }
@@ -25,7 +28,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let binary = settings::binary()?;
     let home = tempfile::tempdir()?;
-    let scenarios: [(&str, fn(&Path, &Path) -> Result<String>); 3] = [
+    let scenarios: [(&str, Scenario); 3] = [
         ("catch-up-with-every-fetch-size", catch_up),
         ("graceful-stop-keeps-everything", graceful_stop),
         ("one-broker-per-data-directory", one_broker_per_directory),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::check::{Report, check};
 use pelton_tests::ledger::Ledger;
-use pelton_tests::load::Running;
+use pelton_tests::load::{DRAIN_LIMIT, Running};
 use pelton_tests::{end, say, settings};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -123,7 +123,7 @@ fn round(binary: &Path, home: &Path, kills: u32, rng: &mut StdRng, tally: &mut T
         broker = start.start().context("start after a kill")?;
         tally.ready_ms.push(broker.ready_after.as_millis());
     }
-    let outcome = load.finish()?;
+    let outcome = load.finish(DRAIN_LIMIT)?;
     let report = check(&broker.address, &outcome)?;
     if !report.findings.is_empty() {
         return Ok(report);

@@ -24,6 +24,8 @@ suite_clients() { setup_test; tests/run_clients.sh; }
 suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }
 suite_kill() { PELTON_KILLS=${PELTON_KILLS:-50} cargo test --locked --release -p pelton-tests --test kill -- --nocapture; }
 suite_powercut() {
+  # The rig first: without syncs these cuts must find losses.
+  PELTON_CUTS=3 PELTON_SET=pelton.durability=os PELTON_EXPECT=loss cargo test --locked --release -p pelton-tests --test powercut -- --nocapture
   local cuts=100; [ "${LONG:-0}" = 1 ] && cuts=5000
   PELTON_CUTS=${PELTON_CUTS:-$cuts} cargo test --locked --release -p pelton-tests --test powercut -- --nocapture
 }

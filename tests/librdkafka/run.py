@@ -12,6 +12,7 @@ import concurrent.futures
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,9 +157,14 @@ def main():
             print("  " + found.replace("\n", "\n  ")[:600])
     for problem in problems:
         print("FAIL broker", problem)
-    for name, broker in brokers.items() if failed or problems else ():
-        print(f"the output of broker {name} is in {broker.dir}/broker.log, its end:\n{broker.tail()}")
-    sys.exit(1 if failed or problems else 0)
+    for statistics in (SUITE / "tests").glob("stats_*.json"):
+        statistics.unlink()
+    if failed or problems:
+        for name, broker in brokers.items():
+            print(f"the output of broker {name} is in {broker.dir}/broker.log, its end:\n{broker.tail()}")
+        sys.exit(1)
+    for directory in [logs, *(broker.dir for broker in brokers.values())]:
+        shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,11 @@ impl Report {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self, what: Count) -> u64 {
+        self.counts[what as usize]
+    }
+
     /// Adds another round.
     pub fn add(&mut self, other: Report) {
         self.counts.iter_mut().zip(other.counts).for_each(|(sum, n)| *sum += n);

@@ -18,6 +18,7 @@ pub struct Disk {
     image: PathBuf,
     /// Where it is mounted.
     pub mount: PathBuf,
+    keep: bool,
 }
 
 /// Why power cuts cannot be tried here, if they cannot.
@@ -38,7 +39,7 @@ impl Disk {
     /// # Errors
     /// A step failed; its output is in the error.
     pub fn create(dir: &Path, bytes: u64) -> Result<Disk> {
-        let disk = Disk { image: dir.join("disk.img"), mount: dir.join("mount") };
+        let disk = Disk { image: dir.join("disk.img"), mount: dir.join("mount"), keep: false };
         File::create(&disk.image)?.set_len(bytes)?;
         std::fs::create_dir_all(&disk.mount)?;
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&disk.image))?;
@@ -83,10 +84,19 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Unmounts it and leaves the image where it is, for somebody to look at.
+    pub fn keep(mut self) {
+        self.keep = true;
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = run(Command::new("umount").args(["-l"]).arg(&self.mount));
-        let _ = std::fs::remove_file(&self.image);
+        let _ = run(Command::new("umount").arg("-l").arg(&self.mount));
+        if !self.keep {
+            let _ = std::fs::remove_file(&self.image);
+        }
     }
 }
 

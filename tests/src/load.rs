@@ -94,7 +94,7 @@ const COMMIT_EVERY: usize = 100;
 /// How long a producer tries before it gives a record up; longer than all kills of a round together.
 const DELIVERY_LIMIT_MS: &str = "600000";
 /// Longest wait for the last acknowledgements after the last kill.
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 
 /// What a record holds: its producer and number, then bytes that follow from both, so that every byte can be checked.
 pub fn value(load: u32, sequence: u64) -> Vec<u8> {
@@ -148,6 +148,7 @@ pub struct Shared {
     committed: AtomicI64,
     attempted: AtomicI64,
     group_commits: AtomicU64,
+    drain_ms: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -300,18 +301,19 @@ impl Running {
             committed: AtomicI64::new(-1),
             attempted: AtomicI64::new(-1),
             group_commits: AtomicU64::new(0),
+            drain_ms: AtomicU64::new(0),
         });
         let mut threads = Vec::new();
-        for load in 0..LOADS.len() {
+        for (index, load) in LOADS.iter().enumerate() {
             let mut config = client(bootstrap);
             config.set("message.timeout.ms", DELIVERY_LIMIT_MS);
-            LOADS[load].producer.iter().for_each(|(key, value)| {
+            for (key, value) in load.producer {
                 config.set(*key, *value);
-            });
-            let context = Acks { load: load as u32, shared: Arc::clone(&shared) };
+            }
+            let context = Acks { load: index as u32, shared: Arc::clone(&shared) };
             let producer: ThreadedProducer<Acks> = config.create_with_context(context)?;
             let shared = Arc::clone(&shared);
-            threads.push(std::thread::spawn(move || produce(load, &producer, &shared)));
+            threads.push(std::thread::spawn(move || produce(index, &producer, &shared)));
         }
         for beside in [read_along, commit_along, member_along] {
             let (config, shared) = (client(bootstrap), Arc::clone(&shared));
@@ -359,11 +361,12 @@ impl Running {
         lock(&self.shared.problems).clone()
     }
 
-    /// Sends nothing more, waits for what is in flight, and hands over what clients were told.
+    /// Sends nothing more, waits for what is in flight, at most so long, and hands over what clients were told.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn finish(self) -> Result<Outcome> {
+    pub fn finish(self, drain: Duration) -> Result<Outcome> {
+        self.shared.drain_ms.store(drain.as_millis() as u64, Ordering::Release);
         self.shared.stop.store(true, Ordering::Release);
         for thread in self.threads {
             match thread.join() {
@@ -410,7 +413,7 @@ fn produce(index: usize, producer: &ThreadedProducer<Acks>, shared: &Shared) -> 
         }
         std::thread::sleep(load.burst.1);
     }
-    producer.flush(DRAIN_LIMIT).with_context(|| {
+    producer.flush(millis(shared.drain_ms.load(Ordering::Acquire))).with_context(|| {
         format!("{} records of {} were not acknowledged", shared.in_flight(index), load.topic)
     })
 }
