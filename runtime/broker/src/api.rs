@@ -1,0 +1,171 @@
+//! From a frame to a handler and back. One table says which APIs are served and by which function; handlers are one file
+//! per API and never see bytes.
+
+use bytes::Bytes;
+use pelton_wire::header::{RequestHeader, RequestPreamble, ResponseHeader};
+use pelton_wire::message::{Message, Request};
+use pelton_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, Reader, Writer};
+
+use crate::net::send::Piece;
+use crate::reply::{Answer, Later, Reply, RequestContext};
+
+pub(crate) mod api_versions;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_groups;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_groups;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod error_map;
+pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
+pub(crate) mod heartbeat;
+pub(crate) mod init_producer_id;
+pub(crate) mod join_group;
+pub(crate) mod leave_group;
+pub(crate) mod list_groups;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_delete;
+pub(crate) mod offset_fetch;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod operations;
+pub(crate) mod produce;
+pub(crate) mod sync_group;
+pub(crate) mod produce_check;
+
+/// A request that cannot be answered within the protocol. The connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("the request cannot be read: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("{} is not served", .0.name())]
+    NotServed(ApiKey),
+    #[error("the response cannot be written: {0}")]
+    Encode(#[from] EncodeError),
+    #[error("{0}: {1}")]
+    Refused(&'static str, ErrorCode),
+}
+
+/// What became of a request after its first phase.
+pub(crate) enum Started {
+    /// The response, whole.
+    Ready(Vec<Piece>),
+    /// The response will come; the next request may start.
+    Later(Later<Result<Vec<Piece>, EncodeError>>),
+    /// The response will come; the next request may not start before.
+    InOrder(Later<Result<Vec<Piece>, EncodeError>>),
+    /// There is no response.
+    Silent,
+}
+
+/// The APIs with the functions that serve them.
+macro_rules! serve {
+    ($($key:ident => $handler:path,)*) => {
+        /// The APIs that this broker serves and advertises.
+        pub(crate) const SERVED: &[ApiKey] = &[$(ApiKey::$key,)*];
+
+        fn dispatch(header: RequestHeader, cx: &RequestContext, reader: Reader) -> Result<Started, RequestError> {
+            match header.api_key {
+                $(ApiKey::$key => run(&header, cx, reader, $handler),)*
+                other => Err(RequestError::NotServed(other)),
+            }
+        }
+    };
+}
+
+serve! {
+    Produce => produce::handle,
+    Fetch => fetch::handle,
+    ListOffsets => list_offsets::handle,
+    Metadata => metadata::handle,
+    ApiVersions => api_versions::handle,
+    OffsetCommit => offset_commit::handle,
+    OffsetFetch => offset_fetch::handle,
+    FindCoordinator => find_coordinator::handle,
+    JoinGroup => join_group::handle,
+    Heartbeat => heartbeat::handle,
+    LeaveGroup => leave_group::handle,
+    SyncGroup => sync_group::handle,
+    DescribeGroups => describe_groups::handle,
+    ListGroups => list_groups::handle,
+    CreateTopics => create_topics::handle,
+    DeleteTopics => delete_topics::handle,
+    DeleteRecords => delete_records::handle,
+    InitProducerId => init_producer_id::handle,
+    OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
+    CreatePartitions => create_partitions::handle,
+    DeleteGroups => delete_groups::handle,
+    OffsetDelete => offset_delete::handle,
+    DescribeCluster => describe_cluster::handle,
+    DescribeTopicPartitions => describe_topic_partitions::handle,
+}
+
+/// Decodes a request and calls its handler. What must happen in the order of the connection's requests has happened when
+/// this returns.
+pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, RequestError> {
+    let mut reader = Reader::new(frame.clone());
+    match RequestHeader::decode(&mut reader) {
+        Ok(header) => {
+            let cx =
+                RequestContext { version: header.api_version, client_id: header.client_id.clone(), ..cx };
+            dispatch(header, &cx, reader)
+        }
+        Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, .. }) => {
+            // The client cannot know what we speak before it has asked: version 0 of the answer, which everybody reads,
+            // with an error and the versions (KIP-511).
+            let preamble = RequestPreamble::decode(&mut Reader::new(frame))?;
+            let answer = api_versions::unsupported_version().into();
+            Ok(Started::Ready(encode(answer, ApiKey::ApiVersions, 0, preamble.correlation_id)?))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn run<Q: Request>(
+    header: &RequestHeader,
+    cx: &RequestContext,
+    mut reader: Reader,
+    handler: fn(&RequestContext, Q) -> Reply<Q::Response>,
+) -> Result<Started, RequestError>
+where
+    Q::Response: 'static,
+{
+    let (version, correlation_id) = (header.api_version, header.correlation_id);
+    let finish = move |answer| encode(answer, Q::KEY, version, correlation_id);
+    let request = Q::decode(&mut reader, version)?;
+    Ok(match handler(cx, request) {
+        Reply::Ready(answer) => Started::Ready(finish(answer)?),
+        Reply::Later(future) => Started::Later(Box::pin(async move { finish(future.await) })),
+        Reply::InOrder(future) => Started::InOrder(Box::pin(async move { finish(future.await) })),
+        Reply::Silent => Started::Silent,
+        Reply::Close(why, code) => return Err(RequestError::Refused(why, code)),
+    })
+}
+
+/// The frame of a response, its records still where they are.
+fn encode<R: Message>(
+    answer: Answer<R>,
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+) -> Result<Vec<Piece>, EncodeError> {
+    let mut writer = Writer::framed();
+    ResponseHeader { correlation_id }.encode(&mut writer, key, version);
+    answer.response.encode(&mut writer, version)?;
+    let mut externals = answer.externals;
+    let mut pieces = Vec::new();
+    for piece in writer.finish()? {
+        match piece {
+            pelton_wire::Piece::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
+            pelton_wire::Piece::External { id, .. } => {
+                let parts = externals.get_mut(id as usize).map(std::mem::take);
+                pieces.extend(parts.expect("`Externals::add` gave this id and kept the pieces under it"));
+            }
+        }
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,204 @@
+//! CreateTopics: creates topics, or says whether they could be created.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
+};
+use pelton_wire::message::{CreateTopicsRequest, CreateTopicsResponse};
+use uuid::Uuid;
+
+use super::error_map::Refused;
+use crate::broker::Broker;
+use crate::reply::{Reply, RequestContext};
+use crate::topic_config::{Overrides, effective};
+use crate::topics::{NameError, NewTopic, name};
+
+/// Kafka's value for "the broker's default".
+const DEFAULT: i32 = -1;
+
+pub(crate) fn handle(cx: &RequestContext, request: CreateTopicsRequest) -> Reply<CreateTopicsResponse> {
+    let broker = Arc::clone(&cx.broker);
+    Reply::in_order(async move {
+        let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let name = topic.name.clone();
+            if twice.contains(&name) {
+                if !topics.iter().any(|done: &CreatableTopicResult| done.name == name) {
+                    let why = "the topic is named more than once in the request";
+                    topics.push(result(name, Err(Refused::new(ErrorCode::INVALID_REQUEST, why))));
+                }
+                continue;
+            }
+            let made = create(&broker, topic, request.validate_only).await;
+            topics.push(result(name, made));
+        }
+        CreateTopicsResponse { topics, ..Default::default() }
+    })
+}
+
+/// The names that come more than once.
+pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    let mut seen = HashSet::new();
+    names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
+}
+
+struct Made {
+    id: Uuid,
+    partitions: i32,
+    configs: Vec<CreatableTopicConfigs>,
+}
+
+async fn create(broker: &Broker, topic: CreatableTopic, validate_only: bool) -> Result<Made, Refused> {
+    let new = checked(topic, broker.config.node_id, broker.config.num_partitions)?;
+    let (partitions, configs) = (new.partitions, configs(broker, &new.overrides));
+    let id = if validate_only {
+        broker.topics.check_new(&new)?;
+        Uuid::nil()
+    } else {
+        broker.topics.create(new, broker.clock.now_ms()).await?.id
+    };
+    Ok(Made { id, partitions, configs })
+}
+
+/// Turns what the client asks for into what the catalogue takes.
+fn checked(topic: CreatableTopic, node: i32, default_partitions: i32) -> Result<NewTopic, Refused> {
+    if name::is_internal(&topic.name) {
+        return Err(crate::topics::TopicError::from(NameError::Internal).into());
+    }
+    let partitions = if topic.assignments.is_empty() {
+        check_replicas(topic.replication_factor)?;
+        if topic.num_partitions == DEFAULT { default_partitions } else { topic.num_partitions }
+    } else {
+        if topic.num_partitions != DEFAULT || i32::from(topic.replication_factor) != DEFAULT {
+            let why =
+                "with manual assignments, the number of partitions and the replication factor must be -1";
+            return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
+        }
+        check_assignments(&topic.assignments, node)?
+    };
+    let mut overrides = Overrides::new();
+    for config in topic.configs {
+        let Some(value) = config.value else {
+            let why = format!("the setting `{}` has no value", config.name);
+            return Err(Refused::new(ErrorCode::INVALID_CONFIG, why));
+        };
+        overrides.insert(config.name, value);
+    }
+    Ok(NewTopic { name: topic.name, partitions, overrides })
+}
+
+fn check_replicas(factor: i16) -> Result<(), Refused> {
+    let why = match factor {
+        -1 | 1 => return Ok(()),
+        ..=0 => "the replication factor must be larger than 0, or -1 for the default".to_owned(),
+        _ => format!(
+            "replication factor {factor} is larger than the number of brokers, which is 1; use 1 or -1"
+        ),
+    };
+    Err(Refused::new(ErrorCode::INVALID_REPLICATION_FACTOR, why))
+}
+
+/// The number of partitions that manual assignments make.
+fn check_assignments(assignments: &[CreatableReplicaAssignment], node: i32) -> Result<i32, Refused> {
+    let mut indexes: Vec<i32> = assignments.iter().map(|a| a.partition_index).collect();
+    indexes.sort_unstable();
+    let refuse = |why: String| Err(Refused::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, why));
+    if !indexes.iter().copied().eq(0..i32::try_from(indexes.len()).unwrap_or(i32::MAX)) {
+        return refuse("the assigned partitions must be numbered from 0 without gaps".to_owned());
+    }
+    match assignments.iter().find(|a| a.broker_ids != [node]) {
+        Some(bad) => refuse(format!(
+            "partition {} is assigned to brokers {:?}; the only broker is {node}",
+            bad.partition_index, bad.broker_ids
+        )),
+        None => Ok(i32::try_from(indexes.len()).unwrap_or(i32::MAX)),
+    }
+}
+
+fn configs(broker: &Broker, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
+    let all = effective(&broker.config.topic_defaults, overrides);
+    let described = all.map(|(setting, value, source)| CreatableTopicConfigs {
+        name: setting.name.to_owned(),
+        value: Some(value.to_owned()),
+        config_source: source.code(),
+        ..Default::default()
+    });
+    described.collect()
+}
+
+fn result(name: String, made: Result<Made, Refused>) -> CreatableTopicResult {
+    match made {
+        Ok(Made { id, partitions, configs }) => CreatableTopicResult {
+            name,
+            topic_id: id,
+            error_message: None,
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: Some(configs),
+            ..Default::default()
+        },
+        Err(Refused { code, message }) => CreatableTopicResult {
+            name,
+            error_code: code,
+            error_message: Some(message),
+            ..Default::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_wire::message::create_topics::CreatableTopicConfig;
+
+    fn topic(partitions: i32, replicas: i16) -> CreatableTopic {
+        CreatableTopic {
+            name: "t".into(),
+            num_partitions: partitions,
+            replication_factor: replicas,
+            ..Default::default()
+        }
+    }
+
+    fn assigned(to: &[(i32, &[i32])]) -> CreatableTopic {
+        let assignments = to.iter().map(|(index, brokers)| CreatableReplicaAssignment {
+            partition_index: *index,
+            broker_ids: brokers.to_vec(),
+        });
+        CreatableTopic { assignments: assignments.collect(), ..topic(-1, -1) }
+    }
+
+    fn check(topic: CreatableTopic, expect: Result<i32, ErrorCode>) {
+        let text = format!("{topic:?}");
+        let got = checked(topic, 1, 7).map(|new| new.partitions).map_err(|refused| refused.code);
+        assert_eq!(got, expect, "{text}");
+    }
+
+    #[test]
+    fn counts_replicas_and_assignments() {
+        check(topic(3, 1), Ok(3));
+        check(topic(-1, -1), Ok(7));
+        check(topic(3, 3), Err(ErrorCode::INVALID_REPLICATION_FACTOR));
+        check(topic(3, 0), Err(ErrorCode::INVALID_REPLICATION_FACTOR));
+        check(topic(3, -2), Err(ErrorCode::INVALID_REPLICATION_FACTOR));
+        check(assigned(&[(1, &[1]), (0, &[1])]), Ok(2));
+        check(assigned(&[(1, &[1]), (2, &[1])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
+        check(assigned(&[(0, &[1]), (0, &[1])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
+        check(assigned(&[(0, &[1, 2])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
+        check(assigned(&[(0, &[])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
+        let both = CreatableTopic { num_partitions: 1, ..assigned(&[(0, &[1])]) };
+        check(both, Err(ErrorCode::INVALID_REQUEST));
+        check(CreatableTopic { name: "__x".into(), ..topic(1, 1) }, Err(ErrorCode::INVALID_TOPIC_EXCEPTION));
+        let config = CreatableTopicConfig { name: "retention.ms".into(), value: None };
+        check(CreatableTopic { configs: vec![config], ..topic(1, 1) }, Err(ErrorCode::INVALID_CONFIG));
+    }
+
+    #[test]
+    fn names_that_come_twice() {
+        assert_eq!(duplicates(["a", "b", "a", "a"].into_iter()), HashSet::from(["a".to_owned()]));
+    }
+}

@@ -1,0 +1,90 @@
+//! DescribeTopicPartitions: topics and partitions in pages, by name (KIP-966).
+
+use std::collections::BTreeSet;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::describe_topic_partitions::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use pelton_wire::message::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+
+use super::operations;
+use crate::broker::Broker;
+use crate::reply::{Reply, RequestContext};
+use crate::topics::Topic;
+
+/// Most partitions of one page, whatever is asked for; Kafka's `max.request.partition.size.limit`.
+const PAGE_MAX: usize = 2000;
+
+pub(crate) fn handle(
+    cx: &RequestContext,
+    request: DescribeTopicPartitionsRequest,
+) -> Reply<DescribeTopicPartitionsResponse> {
+    let limit = usize::try_from(request.response_partition_limit).unwrap_or(1).clamp(1, PAGE_MAX);
+    let names: BTreeSet<String> = if request.topics.is_empty() {
+        cx.broker.topics.list().iter().map(|topic| topic.name.clone()).collect()
+    } else {
+        request.topics.into_iter().map(|topic| topic.name).collect()
+    };
+    let start = request.cursor.unwrap_or_default();
+    Reply::ready(page(&cx.broker, &names, &start, limit))
+}
+
+fn page(
+    broker: &Broker,
+    names: &BTreeSet<String>,
+    start: &Cursor,
+    limit: usize,
+) -> DescribeTopicPartitionsResponse {
+    let mut response = DescribeTopicPartitionsResponse::default();
+    let mut room = limit;
+    for name in names.range(start.topic_name.clone()..) {
+        let skip =
+            if *name == start.topic_name { usize::try_from(start.partition_index).unwrap_or(0) } else { 0 };
+        if room == 0 {
+            response.next_cursor = Some(cursor(name, skip));
+            break;
+        }
+        let Some(topic) = broker.topics.get(name) else {
+            room -= 1;
+            response.topics.push(DescribeTopicPartitionsResponseTopic {
+                error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                name: Some(name.clone()),
+                ..Default::default()
+            });
+            continue;
+        };
+        let shown = topic.partitions.len().saturating_sub(skip).min(room);
+        room -= shown;
+        response.topics.push(described(broker.config.node_id, &topic, skip, shown));
+        if skip + shown < topic.partitions.len() {
+            response.next_cursor = Some(cursor(name, skip + shown));
+            break;
+        }
+    }
+    response
+}
+
+fn cursor(name: &str, partition: usize) -> Cursor {
+    Cursor { topic_name: name.to_owned(), partition_index: i32::try_from(partition).unwrap_or(i32::MAX) }
+}
+
+fn described(node: i32, topic: &Topic, skip: usize, shown: usize) -> DescribeTopicPartitionsResponseTopic {
+    let partitions = topic.partitions.iter().skip(skip).take(shown);
+    let partitions = partitions.map(|partition| DescribeTopicPartitionsResponsePartition {
+        partition_index: partition.index(),
+        leader_id: node,
+        leader_epoch: partition.leader_epoch(),
+        replica_nodes: vec![node],
+        isr_nodes: vec![node],
+        ..Default::default()
+    });
+    DescribeTopicPartitionsResponseTopic {
+        name: Some(topic.name.clone()),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        topic_authorized_operations: operations::TOPIC,
+        ..Default::default()
+    }
+}

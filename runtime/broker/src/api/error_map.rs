@@ -1,0 +1,148 @@
+//! From what went wrong inside to Kafka's error codes. Each operation has one exhaustive match, so that a new way to fail
+//! cannot be forgotten.
+//!
+//! A client takes a code as definite (nothing was written) or not. `UNKNOWN_SERVER_ERROR` for an append that may have
+//! happened makes clients send it again under a new sequence, so no append ever ends in it.
+
+use pelton_commitlog::{AppendError, ChangeError, ReadError};
+use pelton_wire::ErrorCode;
+
+use crate::partition::acks::NotDurable;
+use crate::partition::{InternalAppendError, PartitionAppendError, PartitionReadError};
+use crate::topics::metadata_log::MetadataWriteError;
+use crate::topics::{NameError, TopicError};
+
+/// An error code and the text that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+impl Refused {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Refused { code, message: message.into() }
+    }
+}
+
+impl From<TopicError> for Refused {
+    fn from(error: TopicError) -> Self {
+        Refused { code: topic(&error), message: error.to_string() }
+    }
+}
+
+/// Creating, growing, configuring or deleting a topic.
+pub(crate) fn topic(error: &TopicError) -> ErrorCode {
+    match error {
+        TopicError::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
+        TopicError::Unknown(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        TopicError::Name(
+            NameError::Empty
+            | NameError::Dots
+            | NameError::TooLong(_)
+            | NameError::Characters
+            | NameError::Internal
+            | NameError::Collides(_),
+        ) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        TopicError::Config(_) => ErrorCode::INVALID_CONFIG,
+        TopicError::PartitionCount { .. } => ErrorCode::INVALID_PARTITIONS,
+        TopicError::TooManyPartitions { .. } => ErrorCode::POLICY_VIOLATION,
+        TopicError::Create(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        TopicError::Write(error) => metadata_write(error),
+        TopicError::Stopping => ErrorCode::BROKER_NOT_AVAILABLE,
+    }
+}
+
+fn metadata_write(error: &MetadataWriteError) -> ErrorCode {
+    match error {
+        MetadataWriteError::Build(_) => ErrorCode::INVALID_CONFIG,
+        MetadataWriteError::Append(error) => internal_append(error),
+        MetadataWriteError::NotDurable(NotDurable) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// Appending to a topic of the broker's own.
+pub(crate) fn internal_append(error: &InternalAppendError) -> ErrorCode {
+    match error {
+        InternalAppendError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        InternalAppendError::Build(_) => ErrorCode::INVALID_RECORD,
+        InternalAppendError::Append(error) => partition_append(error),
+    }
+}
+
+/// Appending to a partition.
+pub(crate) fn partition_append(error: &PartitionAppendError) -> ErrorCode {
+    match error {
+        PartitionAppendError::Gone => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        PartitionAppendError::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
+        PartitionAppendError::Log(error) => append(error),
+    }
+}
+
+fn append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::InvalidBatch(_) => ErrorCode::CORRUPT_MESSAGE,
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        // Kafka answers a produce so, not with PRODUCER_FENCED: the producer may have been given a new epoch itself.
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
+        AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
+        AppendError::LeaderEpochFenced { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        // Room may come back, and retriable is what this code is to every client.
+        AppendError::Full(_)
+        | AppendError::Corrupt(_)
+        | AppendError::Storage(_)
+        | AppendError::Latched(_)
+        | AppendError::Closed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// Reading from a partition.
+pub(crate) fn read(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        ReadError::Corrupt(_) | ReadError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// Reading from a partition that may be gone.
+pub(crate) fn partition_read(error: &PartitionReadError) -> ErrorCode {
+    match error {
+        PartitionReadError::Gone => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        PartitionReadError::Read(error) => read(error),
+    }
+}
+
+/// Changing a log other than by appending.
+pub(crate) fn change(error: &ChangeError) -> ErrorCode {
+    match error {
+        ChangeError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        ChangeError::Corrupt(_)
+        | ChangeError::Storage(_)
+        | ChangeError::Latched(_)
+        | ChangeError::Closed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// Compares the leader epoch that a client knows (-1: none) with the partition's (KIP-320).
+pub(crate) fn leader_epoch(asked: i32, current: i32) -> Result<(), ErrorCode> {
+    match asked {
+        ..0 => Ok(()),
+        _ if asked < current => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        _ if asked > current => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leader_epochs() {
+        assert_eq!(leader_epoch(-1, 3), Ok(()));
+        assert_eq!(leader_epoch(3, 3), Ok(()));
+        assert_eq!(leader_epoch(2, 3), Err(ErrorCode::FENCED_LEADER_EPOCH));
+        assert_eq!(leader_epoch(4, 3), Err(ErrorCode::UNKNOWN_LEADER_EPOCH));
+    }
+}

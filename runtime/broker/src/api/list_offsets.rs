@@ -1,0 +1,107 @@
+//! ListOffsets: the ends of a log, or the first record from a time on.
+
+use std::sync::Arc;
+
+use pelton_commitlog::{ReadError, TimestampOffset};
+use pelton_wire::ErrorCode;
+use pelton_wire::message::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use pelton_wire::message::{ListOffsetsRequest, ListOffsetsResponse};
+
+use super::error_map;
+use crate::broker::Broker;
+use crate::partition::Isolation;
+use crate::reply::{Reply, RequestContext};
+
+/// The times with a meaning of their own.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// What was found. Nothing is not an error: offset and timestamp are -1 then.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
+
+pub(crate) fn handle(cx: &RequestContext, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
+    let Some(isolation) = Isolation::from_wire(request.isolation_level) else {
+        return Reply::ready(answer(&request, |_, _| Err(ErrorCode::INVALID_REQUEST)));
+    };
+    let needs_disk =
+        |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
+    let broker = Arc::clone(&cx.broker);
+    if request.topics.iter().flat_map(|topic| &topic.partitions).any(needs_disk) {
+        return Reply::later(async move {
+            let search = Arc::clone(&broker);
+            broker
+                .blocking(move || {
+                    answer(&request, |topic, partition| find(&search, topic, partition, isolation))
+                })
+                .await
+        });
+    }
+    Reply::ready(answer(&request, |topic, partition| find(&broker, topic, partition, isolation)))
+}
+
+fn answer(
+    request: &ListOffsetsRequest,
+    find: impl Fn(&str, &ListOffsetsPartition) -> Result<Found, ErrorCode>,
+) -> ListOffsetsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let (error_code, found) = match find(&topic.name, partition) {
+                Ok(found) => (ErrorCode::NONE, found),
+                Err(code) => (code, NOTHING),
+            };
+            ListOffsetsPartitionResponse {
+                partition_index: partition.partition_index,
+                error_code,
+                timestamp: found.timestamp,
+                offset: found.offset,
+                leader_epoch: found.leader_epoch,
+            }
+        });
+        ListOffsetsTopicResponse { name: topic.name.clone(), partitions: partitions.collect() }
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn find(
+    broker: &Broker,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<Found, ErrorCode> {
+    let topic = broker.topics.get(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let partition = topic.partition(wanted.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    error_map::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch())?;
+    let at = |offset: i64| Found { offset, leader_epoch: partition.leader_epoch(), ..NOTHING };
+    match wanted.timestamp {
+        LATEST => Ok(at(partition.readable_end(isolation))),
+        EARLIEST | EARLIEST_LOCAL => Ok(at(partition.log_start_offset())),
+        // Nothing is kept anywhere else.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
+        MAX_TIMESTAMP => found(partition.max_timestamp(partition.readable_end(isolation))),
+        from @ 0.. => found(partition.first_from(from, partition.readable_end(isolation))),
+        _ => Err(ErrorCode::INVALID_REQUEST),
+    }
+}
+
+fn found(found: Result<Option<TimestampOffset>, ReadError>) -> Result<Found, ErrorCode> {
+    match found {
+        Ok(Some(TimestampOffset { offset, timestamp, leader_epoch })) => {
+            Ok(Found { offset, timestamp, leader_epoch })
+        }
+        Ok(None) => Ok(NOTHING),
+        Err(error) => Err(error_map::read(&error)),
+    }
+}

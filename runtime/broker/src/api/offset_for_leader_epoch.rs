@@ -1,0 +1,39 @@
+//! OffsetForLeaderEpoch: where a leader epoch ended, so that a reader can see that what it read is still there (KIP-320).
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+};
+use pelton_wire::message::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+
+use super::error_map;
+use crate::reply::{Reply, RequestContext};
+use crate::topics::Topic;
+
+pub(crate) fn handle(
+    cx: &RequestContext,
+    request: OffsetForLeaderEpochRequest,
+) -> Reply<OffsetForLeaderEpochResponse> {
+    let topics = request.topics.into_iter().map(|wanted| {
+        let topic = cx.broker.topics.get(&wanted.topic);
+        let partitions = wanted.partitions.iter().map(|partition| {
+            let found = find(topic.as_deref(), partition);
+            let (error_code, (leader_epoch, end_offset)) = match found {
+                Ok(end) => (ErrorCode::NONE, end),
+                Err(code) => (code, (-1, -1)),
+            };
+            EpochEndOffset { error_code, partition: partition.partition, leader_epoch, end_offset }
+        });
+        OffsetForLeaderTopicResult { partitions: partitions.collect(), topic: wanted.topic }
+    });
+    Reply::ready(OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() })
+}
+
+/// The largest epoch up to the one asked about, and where it ended; -1 for both if there is none.
+fn find(topic: Option<&Topic>, wanted: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+    let partition = topic
+        .and_then(|topic| topic.partition(wanted.partition))
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    error_map::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch())?;
+    Ok(partition.epoch_end(wanted.leader_epoch).unwrap_or((-1, -1)))
+}

@@ -1,0 +1,225 @@
+//! Produce: appends one batch to each of some partitions.
+//!
+//! What must happen in the order of a connection's requests, checking and appending, happens in the call; what the answer
+//! waits for, a group sync, happens afterwards and overlaps with the next requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelton_wire::ErrorCode;
+use pelton_wire::message::produce::{
+    PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
+};
+use pelton_wire::message::{ProduceRequest, ProduceResponse};
+use pelton_wire::record::DecompressLimit;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::error_map::{self, Refused};
+use super::produce_check::{Accepted, Refusal, Rules, check};
+use crate::broker::Broker;
+use crate::partition::acks::Acks;
+use crate::reply::{Reply, RequestContext};
+use crate::topic_config::Durability;
+use crate::topics::{Topic, name};
+
+/// First version in which topics have ids instead of names.
+const IDS_SINCE: i16 = 13;
+
+/// A request with more bytes than this is worth telling the runtime that its thread is busy: checking and copying 256 KiB
+/// takes about 100 µs, longer than moving the other connections to another thread.
+const BUSY_BYTES: usize = 256 * 1024;
+
+pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<ProduceResponse> {
+    let Some(acks) = Required::from_wire(request.acks) else {
+        let why = "acks is 0, 1 or -1 (all)";
+        return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
+    };
+    if request.transactional_id.is_some() {
+        let why = "transactions are not supported by this broker";
+        return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_TXN_STATE, why)));
+    }
+    let bytes: usize = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(size).sum();
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let appended = if bytes > BUSY_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(|| append_all(cx, request.topic_data, acks))
+    } else {
+        append_all(cx, request.topic_data, acks)
+    };
+    let Appended { response, waiting } = appended;
+    if acks == Required::None {
+        // The protocol has no answer here, so an error can only be said by hanging up.
+        return match first_error(&response) {
+            None => Reply::Silent,
+            Some(code) => Reply::Close("an append with acks=0 was refused", code),
+        };
+    }
+    Reply::later(async move { durable(response, &waiting, timeout).await })
+}
+
+/// What an acknowledgement is asked to wait for. With one copy of a partition, leader and all are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Required {
+    None,
+    Leader,
+    All,
+}
+
+impl Required {
+    fn from_wire(acks: i16) -> Option<Required> {
+        match acks {
+            0 => Some(Required::None),
+            1 => Some(Required::Leader),
+            -1 => Some(Required::All),
+            _ => None,
+        }
+    }
+}
+
+struct Appended {
+    response: ProduceResponse,
+    waiting: Arc<Acks>,
+}
+
+fn size(partition: &PartitionProduceData) -> usize {
+    partition.records.as_ref().map_or(0, Bytes::len)
+}
+
+fn append_all(cx: &RequestContext, topics: Vec<TopicProduceData>, acks: Required) -> Appended {
+    let waiting = Acks::new();
+    let mut scratch = Vec::new();
+    let by_id = cx.version >= IDS_SINCE;
+    let mut responses = Vec::with_capacity(topics.len());
+    for data in topics {
+        let topic = look_up(&cx.broker, &data, by_id);
+        let mut partition_responses = Vec::with_capacity(data.partition_data.len());
+        for partition in data.partition_data {
+            let index = partition.index;
+            let outcome = match &topic {
+                Ok(topic) => append(cx, topic, partition, acks, &waiting, &mut scratch),
+                Err(refused) => Err(refused.clone().into()),
+            };
+            partition_responses.push(outcome.unwrap_or_else(|failed| failed.response(index)));
+        }
+        responses.push(TopicProduceResponse {
+            name: data.name,
+            topic_id: data.topic_id,
+            partition_responses,
+        });
+    }
+    Appended { response: ProduceResponse { responses, ..Default::default() }, waiting }
+}
+
+fn look_up(broker: &Broker, data: &TopicProduceData, by_id: bool) -> Result<Arc<Topic>, Refused> {
+    let found = if by_id {
+        broker.topics.by_id(data.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+    } else {
+        broker.topics.get(&data.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    };
+    let topic = found.map_err(|code| Refused::new(code, "there is no such topic"))?;
+    if name::is_internal(&topic.name) {
+        let why = "clients cannot write to the broker's own topics";
+        return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why));
+    }
+    Ok(topic)
+}
+
+/// A partition's part of the request that failed.
+enum Failed {
+    Check(Refusal),
+    Refused(Refused),
+}
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        Failed::Refused(refused)
+    }
+}
+
+impl Failed {
+    fn response(self, index: i32) -> PartitionProduceResponse {
+        let (error_code, message, record_errors) = match self {
+            Failed::Check(refusal) => (refusal.code(), refusal.to_string(), refusal.record_errors()),
+            Failed::Refused(refused) => (refused.code, refused.message, Vec::new()),
+        };
+        PartitionProduceResponse {
+            index,
+            error_code,
+            base_offset: -1,
+            record_errors,
+            error_message: Some(message),
+            ..Default::default()
+        }
+    }
+}
+
+fn append(
+    cx: &RequestContext,
+    topic: &Topic,
+    data: PartitionProduceData,
+    acks: Required,
+    waiting: &Arc<Acks>,
+    scratch: &mut Vec<u8>,
+) -> Result<PartitionProduceResponse, Failed> {
+    let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
+    let partition = topic.partition(data.index).ok_or_else(unknown)?;
+    if acks == Required::All && topic.config.min_insync_replicas > 1 {
+        let why = "min.insync.replicas is above 1, and there is one copy of each partition";
+        return Err(Refused::new(ErrorCode::NOT_ENOUGH_REPLICAS, why).into());
+    }
+    let now_ms = cx.broker.clock.now_ms();
+    let max_bytes = cx.broker.config.decompression_max_bytes as usize;
+    let limit = DecompressLimit { max_bytes, ..DecompressLimit::default() };
+    let rules = Rules { topic: &topic.config, version: cx.version, now_ms, limit };
+    let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
+    if header.is_transactional() {
+        let why = "transactions are not supported by this broker";
+        return Err(Refused::new(ErrorCode::INVALID_TXN_STATE, why).into());
+    }
+    let waits = (acks != Required::None && topic.config.durability == Durability::Group).then_some(waiting);
+    let appended = partition
+        .append_client(&batch, now_ms, topic.config.durability, waits)
+        .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
+    Ok(PartitionProduceResponse {
+        index: data.index,
+        base_offset: appended.base_offset,
+        log_append_time_ms: if topic.config.log_append_time { appended.max_timestamp } else { -1 },
+        log_start_offset: partition.log_start_offset(),
+        ..Default::default()
+    })
+}
+
+/// Waits for the sync that covers the appends, at most for the time that the client gave.
+async fn durable(mut response: ProduceResponse, waiting: &Acks, timeout: Duration) -> ProduceResponse {
+    let refused = match tokio::time::timeout(timeout, waiting.wait()).await {
+        Ok(Ok(())) => return response,
+        Ok(Err(error)) => Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()),
+        // Not known to be lost: the client sends it again, and its sequence tells the two apart.
+        Err(_) => {
+            Refused::new(ErrorCode::REQUEST_TIMED_OUT, "the append was not durable in the request's time")
+        }
+    };
+    let all = response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
+    for partition in all.filter(|partition| partition.error_code.is_ok()) {
+        *partition = Failed::from(refused.clone()).response(partition.index);
+    }
+    response
+}
+
+fn refuse_all(request: ProduceRequest, refused: &Refused) -> ProduceResponse {
+    let responses = request.topic_data.into_iter().map(|topic| {
+        let partitions = topic.partition_data.iter();
+        let partition_responses = partitions.map(|p| Failed::from(refused.clone()).response(p.index));
+        TopicProduceResponse {
+            partition_responses: partition_responses.collect(),
+            name: topic.name,
+            topic_id: topic.topic_id,
+        }
+    });
+    ProduceResponse { responses: responses.collect(), ..Default::default() }
+}
+
+fn first_error(response: &ProduceResponse) -> Option<ErrorCode> {
+    let all = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    all.map(|partition| partition.error_code).find(|code| code.is_err())
+}

@@ -1,0 +1,383 @@
+//! The broker: what all connections share, and its life from start to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pelton_commitlog::storage::{DiskStorage, Storage};
+use pelton_commitlog::{CloseError, LogDir, OpenDirError};
+use pelton_streams::PluginFactory;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use pelton_wire::record::DecompressLimit;
+use uuid::Uuid;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConfigError, HostPort};
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::group::config::GroupLimits;
+use crate::group::log_store::TopicStore;
+use crate::group::service::Groups;
+use crate::http::{self, HttpState, TokenError};
+use crate::net::limits::ConnectionLimits;
+use crate::net::listener;
+use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
+use crate::processor::{BrokerDeploymentLog, BrokerIoFactory, DeploymentLogError, Supervisor, SupervisorSpec};
+use crate::producer_id::ProducerIds;
+use crate::shutdown::{StopSignal, Stopping};
+use crate::startup::{self, Opened};
+use crate::topics::metadata_log::MetadataReplayError;
+use crate::topics::{Topic, TopicError, Topics};
+use crate::{housekeeping, memory};
+
+/// What a broker gets from outside: time, randomness and disk.
+#[derive(Clone)]
+pub struct Deps {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+    /// What loads and runs plugins; without it there are no pipelines.
+    pub plugins: Option<Arc<dyn PluginFactory>>,
+    /// Makes ids for topics and clusters: random, never nil, never the same twice.
+    pub new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
+}
+
+impl Default for Deps {
+    /// The machine's clock, disk and randomness.
+    fn default() -> Self {
+        Deps {
+            clock: Arc::new(SystemClock),
+            storage: Arc::new(DiskStorage),
+            plugins: None,
+            new_id: Arc::new(Uuid::new_v4),
+        }
+    }
+}
+
+/// What all connections share. Handlers get it as an `Arc`.
+pub struct Broker {
+    /// What the operator set.
+    pub config: Config,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The id that clients see; made with the data directory.
+    pub cluster_id: String,
+    /// The topic catalogue.
+    pub topics: Arc<Topics>,
+    pub(crate) log_dir: Arc<LogDir>,
+    pub(crate) producer_ids: ProducerIds,
+    /// Bytes of requests that may be held at once.
+    pub(crate) request_memory: Arc<Semaphore>,
+    pub(crate) connections: Arc<ConnectionLimits>,
+    pub(crate) groups: Groups,
+    pub(crate) counters: Counters,
+    supervisor: OnceLock<Arc<Supervisor>>,
+    advertised: OnceLock<HostPort>,
+    stop: StopSignal,
+    failure: Failure,
+}
+
+/// Why a broker did not start. Nothing is running then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The listen address cannot be opened.
+    #[error(
+        "cannot listen on `{address}`: {source}; stop what uses the port, or set `listen` to another address"
+    )]
+    Listen {
+        /// The address.
+        address: HostPort,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be opened.
+    #[error("cannot open the data directory `{}`: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: OpenDirError,
+    },
+    /// The metadata cannot be read.
+    #[error("cannot read the metadata in `{}`: {source}", path.display())]
+    Metadata {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: MetadataReplayError,
+    },
+    /// The metadata partition cannot be made.
+    #[error("cannot create the metadata in `{}`: {reason}", path.display())]
+    CreateMetadata {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is deployed cannot be read.
+    #[error("cannot read what is deployed: {0}")]
+    Deployments(String),
+    /// The HTTP address cannot be opened.
+    #[error("cannot listen on `{address}` for HTTP: {source}; stop what uses the port, or set `http.listen` to another address or `off`")]
+    ListenHttp {
+        /// The address.
+        address: HostPort,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Changes over HTTP need a token, and there is none that can be trusted.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Deploying is running code: off loopback the token must have been made on purpose.
+    #[error("`http.listen` is `{0}`, which others can reach, and there is no `http.token` in the data directory: write one of at least 16 characters there (mode 0600), or listen on 127.0.0.1")]
+    NoToken(HostPort),
+    /// There are partitions and no metadata that knows them.
+    #[error("`{}` holds partitions but no `__cluster_metadata-0`: restore that directory from a copy", .0.display())]
+    MetadataMissing(PathBuf),
+    /// The metadata knows a partition that is not there.
+    #[error("partition {partition} of topic `{topic}` is missing in `{}`: restore its directory from a copy", path.display())]
+    PartitionMissing {
+        /// The data directory.
+        path: PathBuf,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+}
+
+impl From<DeploymentLogError> for StartError {
+    fn from(error: DeploymentLogError) -> StartError {
+        StartError::Deployments(error.to_string())
+    }
+}
+
+impl Broker {
+    /// Starts a broker: opens the data directory, recovers it, and takes connections. Needs a multi-threaded tokio runtime
+    /// with I/O and time.
+    ///
+    /// # Errors
+    /// What is wrong and what to do about it; nothing keeps running.
+    pub async fn start(config: Config, deps: Deps) -> Result<BrokerHandle, StartError> {
+        config.check()?;
+        // First the port: a second broker by mistake ends here, before it touches anything.
+        let listeners = listener::bind(&config.listen)
+            .await
+            .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let address = listeners.first().map(tokio::net::TcpListener::local_addr).transpose();
+        let addr = address.ok().flatten().unwrap_or(SocketAddr::from(([127, 0, 0, 1], config.listen.port)));
+        let failure = Failure::default();
+        let http = startup::bind_http(&config).await?;
+        let opened = {
+            let (config, deps, failure) = (config.clone(), deps.clone(), failure.clone());
+            run_blocking(move || startup::open(&config, &deps, &failure)).await?
+        };
+        let broker = Arc::new(Broker::assemble(config, deps.clock, opened, failure));
+        let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
+        let port = addr.port();
+        let told = broker.config.advertise.clone();
+        let told = told.unwrap_or_else(|| HostPort { port, ..broker.config.listen.clone() });
+        // Set once, here, before anybody can ask.
+        let _ = broker.advertised.set(told);
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(listener::serve(Arc::clone(&broker), listener, Arc::clone(&broker.connections)));
+        }
+        tasks.spawn(housekeeping::run(Arc::clone(&broker)));
+        if let Some(plugins) = deps.plugins {
+            let supervisor = Supervisor::start(broker.supervisor_spec(plugins)).await?;
+            // Set once, here.
+            let _ = broker.supervisor.set(supervisor);
+        }
+        let mut http_addr = None;
+        if let (Some(listener), Some(token)) = (http, token) {
+            http_addr = listener.local_addr().ok();
+            let listen = http_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+            let names = vec![broker.advertised().host.clone()];
+            let state = HttpState::new(Arc::clone(&broker), listen, names, token);
+            let mut stopping = broker.stopping();
+            tasks.spawn(http::serve(listener, state, async move { stopping.wait().await }));
+        }
+        Ok(BrokerHandle { addr, http_addr, broker, tasks })
+    }
+
+    fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {
+        let unpack = DecompressLimit {
+            max_bytes: self.config.decompression_max_bytes as usize,
+            ..DecompressLimit::default()
+        };
+        let io = BrokerIoFactory {
+            topics: Arc::clone(&self.topics),
+            groups: self.groups.clone(),
+            clock: Arc::clone(&self.clock),
+            runtime: tokio::runtime::Handle::current(),
+            unpack,
+        };
+        let (topics, clock) = (Arc::clone(&self.topics), Arc::clone(&self.clock));
+        let log = BrokerDeploymentLog::new(topics, clock, self.config.num_partitions);
+        SupervisorSpec { factory, log: Arc::new(log), io: Arc::new(io), clock: Arc::clone(&self.clock) }
+    }
+
+    /// Pipelines; `None` while the broker starts, or where nothing runs plugins.
+    pub(crate) fn supervisor(&self) -> Option<&Arc<Supervisor>> {
+        self.supervisor.get()
+    }
+
+    fn assemble(config: Config, clock: Arc<dyn Clock>, opened: Opened, failure: Failure) -> Broker {
+        /// Part of the memory that requests may take.
+        const REQUEST_MEMORY_PART: u64 = 4;
+        let bytes = match config.queued_max_request_bytes {
+            0 => (memory::available() / REQUEST_MEMORY_PART).max(config.socket_request_max_bytes.into()),
+            bytes => bytes,
+        };
+        let permits = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock));
+        let groups = Groups::start(
+            &GroupLimits::from(&config),
+            config.offsets_topic_num_partitions,
+            Arc::new(store),
+            Arc::clone(&clock),
+        );
+        Broker {
+            clock,
+            cluster_id: opened.cluster_id,
+            topics: opened.topics,
+            log_dir: opened.log_dir,
+            producer_ids: ProducerIds::default(),
+            request_memory: Arc::new(Semaphore::new(permits)),
+            connections: ConnectionLimits::new(config.max_connections, config.max_connections_per_ip),
+            groups,
+            counters: Counters::default(),
+            supervisor: OnceLock::new(),
+            advertised: OnceLock::new(),
+            stop: StopSignal::new(),
+            failure,
+            config,
+        }
+    }
+
+    /// Where clients are told to connect.
+    pub fn advertised(&self) -> &HostPort {
+        self.advertised.get().unwrap_or(&self.config.listen)
+    }
+
+    /// Waits for the broker to stop.
+    pub(crate) fn stopping(&self) -> Stopping {
+        self.stop.listen()
+    }
+
+    /// How long what is under way may take when the broker stops.
+    pub(crate) fn drain_time(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.config.shutdown_timeout_ms).unwrap_or(0))
+    }
+
+    /// Connections that are open now.
+    pub fn open_connections(&self) -> u32 {
+        self.connections.open()
+    }
+
+    /// Appends records of the broker's own to a partition. They have their place in the log when this returns, so calls in
+    /// order are records in order; [`InternalAppend::durable`] waits for the sync.
+    ///
+    /// # Errors
+    /// Nothing was written, unless the storage has failed.
+    pub fn internal_append(
+        &self,
+        topic: &str,
+        partition: i32,
+        records: &[InternalRecord],
+    ) -> Result<InternalAppend, InternalAppendError> {
+        let topic = self.topics.get(topic).ok_or(InternalAppendError::UnknownPartition)?;
+        let partition = topic.partition(partition).ok_or(InternalAppendError::UnknownPartition)?;
+        partition.append_records(records, self.clock.now_ms())
+    }
+
+    /// Runs something that may wait for the disk, on a thread for that.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        run_blocking(work).await
+    }
+
+    /// Deletes a topic, and what others keep about it.
+    pub(crate) async fn delete_topic(&self, id: Uuid) -> Result<Arc<Topic>, TopicError> {
+        self.topics.delete(id).await
+    }
+}
+
+/// Runs `work` on a thread that may block; a panic goes on in the caller.
+pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is being shut down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// A running broker.
+pub struct BrokerHandle {
+    addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    broker: Arc<Broker>,
+    tasks: JoinSet<()>,
+}
+
+impl BrokerHandle {
+    /// The address that is listened on, with the real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address of HTTP, with the real port, if it is served.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// What the broker's parts share.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Waits until the storage fails for good, and says why. The process should then end with an exit code of its own,
+    /// without an orderly stop: what is on disk must be found out anew.
+    pub async fn failed(&self) -> String {
+        self.broker.failure.raised().await
+    }
+
+    /// Why the storage has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.broker.failure.reason()
+    }
+
+    /// Stops in order: no more connections, requests that are under way are answered, everything is synced, and the data
+    /// directory is marked as cleanly stopped.
+    ///
+    /// # Errors
+    /// The last sync or checkpoint failed. Everything acknowledged is still safe; the next start recovers.
+    pub async fn shutdown(self) -> Result<(), CloseError> {
+        let BrokerHandle { broker, mut tasks, .. } = self;
+        // Drivers first, while the group coordinator still takes their last commit.
+        if let Some(supervisor) = broker.supervisor() {
+            supervisor.stop().await;
+        }
+        broker.stop.raise();
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the broker ended badly");
+            }
+        }
+        let (topics, log_dir) = (Arc::clone(&broker.topics), Arc::clone(&broker.log_dir));
+        run_blocking(move || {
+            topics.close();
+            log_dir.close()
+        })
+        .await
+    }
+}

@@ -1,0 +1,316 @@
+//! What an operator can set: one table gives the struct, the defaults, the checks and the documentation. Reading files,
+//! the environment and flags is the binary's work; it hands over pairs of key and text.
+
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use value::{ConfigError, HostPort};
+pub(crate) use value::{Value, nearest};
+
+use crate::topic_config::{self, TopicConfig};
+
+/// One documented setting.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// The name an operator writes. Kafka's, where Kafka has the setting.
+    pub name: &'static str,
+    /// Unit of the value: `ms`, `bytes`, `count`, or what it is: `bool`, `host:port`, `path`, `text`.
+    pub unit: &'static str,
+    /// What it does and why its default is what it is.
+    pub meaning: &'static str,
+    /// Smallest and largest value of a number.
+    pub range: Option<(i128, i128)>,
+    default: fn() -> String,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+    get: fn(&Config) -> String,
+}
+
+impl Key {
+    /// The default, as an operator would write it.
+    pub fn default(&self) -> String {
+        (self.default)()
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("name", &self.name).field("unit", &self.unit).finish_non_exhaustive()
+    }
+}
+
+macro_rules! settings {
+    ($( $field:ident: $ty:ty = $default:expr, $name:literal, $unit:literal, $range:expr, $meaning:literal; )*) => {
+        /// Every setting of the broker. Field names are the keys with `.` written `_`.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $( #[doc = $meaning] #[doc = ""] #[doc = concat!("Key `", $name, "`, in ", $unit, ".")] pub $field: $ty, )*
+            /// Settings that topics have unless they set their own: `log.*` and friends, by the topic's key.
+            pub topic_defaults: BTreeMap<String, String>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Config { $( $field: $default, )* topic_defaults: BTreeMap::new() }
+            }
+        }
+
+        const KEYS: &[Key] = &[ $( Key {
+            name: $name,
+            unit: $unit,
+            meaning: $meaning,
+            range: $range,
+            default: || { let value: $ty = $default; value.render() },
+            set: |config, text| {
+                let value = <$ty as Value>::parse(text)?;
+                check_range(value.number(), $range)?;
+                config.$field = value;
+                Ok(())
+            },
+            get: |config| config.$field.render(),
+        }, )* ];
+    };
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const SECOND_MS: i64 = 1_000;
+const MINUTE_MS: i64 = 60 * SECOND_MS;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+fn local(port: u16) -> HostPort {
+    HostPort { host: "127.0.0.1".to_owned(), port }
+}
+
+settings! {
+    data_dir: PathBuf = PathBuf::from("pelton-data"), "data.dir", "path", None,
+        "Directory of everything the broker keeps. One broker at a time; created when missing.";
+    node_id: i32 = 1, "node.id", "count", Some((0, i32::MAX as i128)),
+        "Number of this broker, as clients see it.";
+    listen: HostPort = local(9092), "listen", "host:port", None,
+        "Where Kafka clients connect. The default is reachable from this machine alone.";
+    advertise: Option<HostPort> = None, "advertise", "host:port", None,
+        "What clients are told to connect to. Needed when `listen` is a wildcard such as 0.0.0.0; otherwise the listen address is told.";
+    http_listen: Option<HostPort> = Some(local(8080)), "http.listen", "host:port", None,
+        "Where HTTP is served: health, metrics, pipelines. `off` for nowhere. Deploying is running code, so off loopback the token in `<data.dir>/http.token` must be there before the start.";
+    socket_request_max_bytes: u32 = 16 * MIB as u32, "socket.request.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
+        "Largest request. Kafka's 100 MiB let one client take that much memory with four bytes; 16 MiB is sixteen times the largest default batch.";
+    queued_max_request_bytes: u64 = 0, "queued.max.request.bytes", "bytes", Some((0, i64::MAX as i128)),
+        "Bytes of requests held at once by all connections; a connection waits for its share before it reads a body. 0 takes a quarter of the machine's memory.";
+    max_connections: u32 = 4096, "max.connections", "count", Some((1, 1_000_000)),
+        "Open connections; one more is closed at once. Bounded because each holds a file descriptor and buffers.";
+    max_connections_per_ip: u32 = 256, "max.connections.per.ip", "count", Some((1, 1_000_000)),
+        "Open connections from one address. Loopback is not counted.";
+    connections_max_idle_ms: i64 = 10 * MINUTE_MS, "connections.max.idle.ms", "ms", Some((1, i64::MAX as i128)),
+        "A connection without a request for so long is closed.";
+    request_receive_timeout_ms: i64 = 60 * SECOND_MS, "pelton.request.receive.timeout.ms", "ms", Some((1, i64::MAX as i128)),
+        "Longest time from the first byte of a request to its last. A slower sender is closed, since it holds a share of `queued.max.request.bytes`.";
+    response_send_timeout_ms: i64 = 60 * SECOND_MS, "pelton.response.send.timeout.ms", "ms", Some((1, i64::MAX as i128)),
+        "Longest time without any byte of a waiting response accepted by the client. A client that has stopped reading is closed.";
+    max_pipelined_requests: u32 = 100, "pelton.max.pipelined.requests", "count", Some((1, 10_000)),
+        "Requests of one connection that may wait for their response; after that nothing is read from it. Clients pipeline 1 to 5 by default.";
+    shutdown_timeout_ms: i64 = 10 * SECOND_MS, "pelton.shutdown.timeout.ms", "ms", Some((0, i64::MAX as i128)),
+        "How long a stopping broker waits for requests that are under way. After that their connections are closed.";
+    max_partitions: u32 = 20_000, "pelton.max.partitions", "count", Some((1, 10_000_000)),
+        "Partitions on this broker. Creating more is refused: each costs files, memory and start-up time.";
+    num_partitions: i32 = 1, "num.partitions", "count", Some((1, 10_000)),
+        "Partitions of a topic whose creator named no count.";
+    auto_create_topics_enable: bool = true, "auto.create.topics.enable", "bool", None,
+        "Create a topic when a client that allows it asks for its metadata.";
+    delete_topic_enable: bool = true, "delete.topic.enable", "bool", None,
+        "Allow topics to be deleted.";
+    fetch_max_bytes: u32 = 55 * MIB as u32, "fetch.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
+        "Most bytes of records in one fetch response, whatever the client asks for. One batch larger than that still goes out whole.";
+    decompression_max_bytes: u32 = 64 * MIB as u32, "pelton.decompression.max.bytes", "bytes", Some((MIB as i128, 1 << 30)),
+        "What one compressed batch may unpack to when it is checked. Guards against batches of a few KiB that unpack to all memory.";
+    log_retention_check_interval_ms: i64 = 5 * MINUTE_MS, "log.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
+        "How often old segments are looked for.";
+    producer_id_expiration_ms: i64 = 24 * HOUR_MS, "producer.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
+        "How long a partition remembers a producer that has gone quiet, to recognise its duplicates.";
+    producer_id_expiration_check_interval_ms: i64 = 10 * MINUTE_MS, "producer.id.expiration.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
+        "How often quiet producers are looked for.";
+    journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
+        "Size that the journal may grow to. A smaller one stalls producers at full load while segments are made durable.";
+    commit_gap_us: u32 = 0, "pelton.commit.gap.us", "us", Some((0, 1_000_000)),
+        "Least time between two starts of a group sync. 250 to 500 halves the CPU of many small acks and adds as much latency.";
+    disk_free_min: u64 = 512 * MIB, "pelton.disk.free.min", "bytes", Some((0, i64::MAX as i128)),
+        "Producers are refused (KAFKA_STORAGE_ERROR) while the disk has less room than this; coordinators and deletion still use it.";
+    open_files_max: u32 = 1024, "pelton.log.open.files", "count", Some((16, 10_000_000)),
+        "Files of old segments and indexes kept open. The newest segment of each partition is open besides.";
+    tail_cache_bytes: u64 = 64 * MIB, "pelton.log.tail.cache.bytes", "bytes", Some((0, 1 << 40)),
+        "Memory for the newest batches of all partitions, from which consumers at the end of a log are served.";
+    offsets_topic_num_partitions: i32 = 50, "offsets.topic.num.partitions", "count", Some((1, 10_000)),
+        "Partitions of `__consumer_offsets`. Cannot change once the topic is there: groups are placed by it.";
+    offsets_retention_minutes: i32 = 7 * 24 * 60, "offsets.retention.minutes", "minutes", Some((1, i32::MAX as i128)),
+        "How long the offsets of a group without members are kept.";
+    offsets_retention_check_interval_ms: i64 = 10 * MINUTE_MS, "offsets.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
+        "How often expired offsets are looked for.";
+    offset_metadata_max_bytes: i32 = 4096, "offset.metadata.max.bytes", "bytes", Some((0, i32::MAX as i128)),
+        "Longest text a consumer may store with an offset.";
+    group_min_session_timeout_ms: i32 = 6_000, "group.min.session.timeout.ms", "ms", Some((0, i32::MAX as i128)),
+        "Shortest session time-out a group member may ask for.";
+    group_max_session_timeout_ms: i32 = 30 * 60_000, "group.max.session.timeout.ms", "ms", Some((0, i32::MAX as i128)),
+        "Longest session time-out a group member may ask for.";
+    group_initial_rebalance_delay_ms: i32 = 3_000, "group.initial.rebalance.delay.ms", "ms", Some((0, i32::MAX as i128)),
+        "How long an empty group waits for more members before its first assignment.";
+    group_max_size: i32 = 10_000, "group.max.size", "count", Some((1, i32::MAX as i128)),
+        "Members of one group; one more is refused.";
+    max_groups: u32 = 100_000, "pelton.max.groups", "count", Some((1, 100_000_000)),
+        "Groups kept in memory; joining one more is refused.";
+}
+
+fn check_range(number: Option<i128>, range: Option<(i128, i128)>) -> Result<(), String> {
+    match (number, range) {
+        (Some(n), Some((low, high))) if n < low || n > high => {
+            Err(format!("write a number from {low} to {high}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Config {
+    /// Every documented setting of the broker itself, in the order of the documentation. The settings that topics
+    /// take from the broker are in [`topic_config::settings`], under their `broker_key`.
+    pub fn keys() -> impl Iterator<Item = &'static Key> {
+        KEYS.iter()
+    }
+
+    /// A configuration from defaults and pairs of key and text; a later pair wins.
+    ///
+    /// # Errors
+    /// The first pair that is refused, or two settings that do not fit together.
+    pub fn from_pairs<K: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        for (key, value) in pairs {
+            config.set(key.as_ref(), value.as_ref())?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Sets one key from text. Call [`Config::check`] after the last one.
+    ///
+    /// # Errors
+    /// An unknown key (with the nearest known one), or a value outside of its kind or range.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let bad = |fix: String| ConfigError::BadValue { key: key.to_owned(), value: value.to_owned(), fix };
+        if let Some(known) = KEYS.iter().find(|k| k.name == key) {
+            return (known.set)(self, value).map_err(bad);
+        }
+        if let Some(setting) = topic_config::by_broker_key(key) {
+            TopicConfig::check_value(setting, value).map_err(bad)?;
+            self.topic_defaults.insert(setting.name.to_owned(), value.to_owned());
+            return Ok(());
+        }
+        let names = KEYS.iter().map(|k| k.name).chain(topic_config::broker_keys());
+        Err(ConfigError::UnknownKey { key: key.to_owned(), nearest: nearest(key, names).map(str::to_owned) })
+    }
+
+    /// The value of a key as text; `None` for a key that does not exist.
+    pub fn get(&self, key: &str) -> Option<String> {
+        if let Some(known) = KEYS.iter().find(|k| k.name == key) {
+            return Some((known.get)(self));
+        }
+        let setting = topic_config::by_broker_key(key)?;
+        Some(self.topic_defaults.get(setting.name).cloned().unwrap_or_else(|| setting.default.to_owned()))
+    }
+
+    /// Checks what no single setting shows.
+    ///
+    /// # Errors
+    /// The first pair of settings that do not fit together, with the cure.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.listen.is_wildcard() && self.advertise.is_none() {
+            return Err(ConfigError::Conflict {
+                key: "listen",
+                value: self.listen.to_string(),
+                why: "while `advertise` is not set, since clients would be told to connect to it",
+                fix: "set `advertise` to the HOST:PORT under which clients reach this machine",
+            });
+        }
+        if let Some(told) = self.advertise.as_ref().filter(|a| a.is_wildcard() || a.port == 0) {
+            return Err(ConfigError::Conflict {
+                key: "advertise",
+                value: told.to_string(),
+                why: "since no client can connect to that",
+                fix: "write the HOST:PORT under which clients reach this machine",
+            });
+        }
+        if self.queued_max_request_bytes != 0
+            && self.queued_max_request_bytes < u64::from(self.socket_request_max_bytes)
+        {
+            return Err(ConfigError::Conflict {
+                key: "queued.max.request.bytes",
+                value: self.queued_max_request_bytes.to_string(),
+                why: "below `socket.request.max.bytes`, since the largest request could then never be read",
+                fix: "raise it, or write 0 for a quarter of the memory",
+            });
+        }
+        if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms {
+            return Err(ConfigError::Conflict {
+                key: "group.min.session.timeout.ms",
+                value: self.group_min_session_timeout_ms.to_string(),
+                why: "above `group.max.session.timeout.ms`",
+                fix: "lower it, or raise the maximum",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pairs: &[(&str, &str)], expect: Result<(), &str>) {
+        let got = Config::from_pairs(pairs.iter().copied()).map(|_| ()).map_err(|e| e.to_string());
+        match (&got, expect) {
+            (Ok(()), Ok(())) => {}
+            (Err(text), Err(part)) if text.contains(part) => {}
+            _ => panic!("{pairs:?}: got {got:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn refusals_name_key_value_and_fix() {
+        check(&[], Ok(()));
+        check(&[("num.partitions", "12")], Ok(()));
+        check(
+            &[("num.partitions", "0")],
+            Err("`num.partitions` cannot be `0`: write a number from 1 to 10000"),
+        );
+        check(&[("num.partitions", "many")], Err("write a whole number"));
+        check(&[("num.partition", "3")], Err("no setting `num.partition`; did you mean `num.partitions`?"));
+        check(&[("listen", "0.0.0.0:9092")], Err("set `advertise` to the HOST:PORT"));
+        check(&[("listen", "0.0.0.0:9092"), ("advertise", "broker:9092")], Ok(()));
+        check(
+            &[("listen", "[::]:9092"), ("advertise", "0.0.0.0:9092")],
+            Err("no client can connect to that"),
+        );
+        check(&[("listen", "9092")], Err("write HOST:PORT"));
+        check(&[("queued.max.request.bytes", "1024")], Err("raise it"));
+        check(&[("log.retention.ms", "60000")], Ok(()));
+        check(&[("log.retention.ms", "-2")], Err("`log.retention.ms` cannot be `-2`"));
+        check(&[("log.cleanup.policy", "shred")], Err("`log.cleanup.policy` cannot be `shred`"));
+    }
+
+    #[test]
+    fn every_default_is_a_value_that_its_own_key_accepts() {
+        let mut config = Config::default();
+        for key in Config::keys() {
+            config.set(key.name, &key.default()).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(config.get(key.name), Some(key.default()), "{}", key.name);
+        }
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn topic_defaults_are_set_under_the_broker_key() {
+        let config = Config::from_pairs([("log.segment.bytes", "1048576")]).unwrap();
+        assert_eq!(config.get("log.segment.bytes").as_deref(), Some("1048576"));
+        assert_eq!(config.topic_defaults.get("segment.bytes").map(String::as_str), Some("1048576"));
+    }
+}

@@ -1,0 +1,128 @@
+//! Who may ask what over HTTP. Deploying is running code, so: the Host must be ours (a web page cannot reach us through a
+//! name that it rebinds), an Origin must be that Host (nor from another site), and a change needs the token.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Names that always mean this machine.
+const LOOPBACK_NAMES: [&str; 2] = ["localhost", "localhost.localdomain"];
+
+/// What of a request decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Claims<'a> {
+    pub(super) host: Option<&'a str>,
+    pub(super) origin: Option<&'a str>,
+    pub(super) authorization: Option<&'a str>,
+    /// Anything but GET and HEAD.
+    pub(super) changes: bool,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("the Host header is missing or names another host")]
+    Host,
+    #[error("the Origin header names another site")]
+    Origin,
+    #[error("a change needs `Authorization: Bearer <token>`; the token is in <data-dir>/http.token")]
+    TokenMissing,
+    #[error("the token is wrong; the right one is in <data-dir>/http.token")]
+    TokenWrong,
+}
+
+/// The rules of one listener.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    listen: SocketAddr,
+    /// Host names, beside the address itself, by which clients may call us.
+    names: Vec<String>,
+    token: String,
+}
+
+impl Access {
+    pub(super) fn new(listen: SocketAddr, names: Vec<String>, token: String) -> Self {
+        Self { listen, names, token }
+    }
+
+    pub(super) fn check(&self, claims: Claims<'_>) -> Result<(), Refused> {
+        let host = claims.host.filter(|host| self.is_ours(host)).ok_or(Refused::Host)?;
+        if let Some(origin) = claims.origin
+            && origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) != Some(host)
+        {
+            return Err(Refused::Origin);
+        }
+        if !claims.changes {
+            return Ok(());
+        }
+        let given = claims.authorization.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Refused::TokenMissing)?;
+        if same(given.as_bytes(), self.token.as_bytes()) { Ok(()) } else { Err(Refused::TokenWrong) }
+    }
+
+    /// An address cannot be rebound, only a name can: any address of ours will do, but only names we know.
+    fn is_ours(&self, host: &str) -> bool {
+        let name = without_port(host);
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return ip.is_loopback() || self.listen.ip().is_unspecified() || ip == self.listen.ip();
+        }
+        let loopback = self.listen.ip().is_loopback() || self.listen.ip().is_unspecified();
+        (loopback && LOOPBACK_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name)))
+            || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}
+
+/// Compares in a time that depends on the lengths alone.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Claims, Refused};
+
+    fn access(listen: &str) -> Access {
+        Access::new(listen.parse().unwrap(), vec!["broker.example".to_owned()], "s3cret".to_owned())
+    }
+
+    #[test]
+    fn only_our_own_host_is_answered() {
+        let check = |listen: &str, host: Option<&str>, expect: Result<(), Refused>| {
+            assert_eq!(access(listen).check(Claims { host, ..Claims::default() }), expect, "{listen} {host:?}");
+        };
+        check("127.0.0.1:8080", Some("127.0.0.1:8080"), Ok(()));
+        check("127.0.0.1:8080", Some("localhost:8080"), Ok(()));
+        check("127.0.0.1:8080", Some("LOCALHOST"), Ok(()));
+        check("127.0.0.1:8080", Some("[::1]:8080"), Ok(()));
+        check("127.0.0.1:8080", Some("broker.example:8080"), Ok(()));
+        check("127.0.0.1:8080", Some("evil.example:8080"), Err(Refused::Host));
+        check("127.0.0.1:8080", Some("localhost.evil.example"), Err(Refused::Host));
+        check("127.0.0.1:8080", Some("10.1.2.3:8080"), Err(Refused::Host));
+        check("127.0.0.1:8080", None, Err(Refused::Host));
+        check("10.1.2.3:8080", Some("10.1.2.3:8080"), Ok(()));
+        check("10.1.2.3:8080", Some("localhost"), Err(Refused::Host));
+        check("0.0.0.0:8080", Some("10.1.2.3:8080"), Ok(()));
+        check("0.0.0.0:8080", Some("evil.example"), Err(Refused::Host));
+    }
+
+    #[test]
+    fn a_change_needs_the_token_and_no_foreign_origin() {
+        let check = |origin: Option<&str>, authorization: Option<&str>, expect: Result<(), Refused>| {
+            let claims = Claims { host: Some("localhost:8080"), origin, authorization, changes: true };
+            assert_eq!(access("127.0.0.1:8080").check(claims), expect, "{origin:?} {authorization:?}");
+        };
+        check(None, Some("Bearer s3cret"), Ok(()));
+        check(Some("http://localhost:8080"), Some("Bearer s3cret"), Ok(()));
+        check(Some("http://evil.example"), Some("Bearer s3cret"), Err(Refused::Origin));
+        check(Some("null"), Some("Bearer s3cret"), Err(Refused::Origin));
+        check(None, None, Err(Refused::TokenMissing));
+        check(None, Some("s3cret"), Err(Refused::TokenMissing));
+        check(None, Some("Bearer s3creT"), Err(Refused::TokenWrong));
+        check(None, Some("Bearer s3cret1"), Err(Refused::TokenWrong));
+    }
+}

@@ -1,0 +1,111 @@
+//! Plugins and pipelines over HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use pelton_streams::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::HttpState;
+use super::reply::Refusal;
+use crate::processor::{Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// `POST /v1/pipelines`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeployRequest {
+    /// The text of pipeline.toml.
+    manifest: String,
+    /// By node id: the digest of the component it runs. Nodes that are left out go by the manifest.
+    #[serde(default)]
+    plugins: BTreeMap<String, String>,
+    /// Check, and change nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `GET /v1/pipelines/{name}/logs`.
+#[derive(Debug, Deserialize)]
+pub(super) struct LogQuery {
+    /// The first sequence wanted.
+    #[serde(default)]
+    since: u64,
+}
+
+/// Lines, and where to go on.
+#[derive(Debug, Serialize)]
+pub(super) struct LogAnswer {
+    lines: Vec<LogLine>,
+    next: u64,
+}
+
+/// Nothing to say but that it is done.
+#[derive(Debug, Serialize)]
+pub(super) struct Done {}
+
+pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<PluginSummary>> {
+    Ok(Json(state.supervisor()?.plugins().await))
+}
+
+pub(super) async fn push(State(state): State<Arc<HttpState>>, component: Bytes) -> Answer<Pushed> {
+    Ok(Json(state.supervisor()?.push(component).await?))
+}
+
+pub(super) async fn pipelines(State(state): State<Arc<HttpState>>) -> Answer<Vec<PipelineDescription>> {
+    Ok(Json(state.supervisor()?.pipelines().await))
+}
+
+pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Bytes) -> Answer<Deployed> {
+    let request: DeployRequest =
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
+    let mut plugins: BTreeMap<String, Digest> = BTreeMap::new();
+    for (node, digest) in &request.plugins {
+        let digest = digest.parse().map_err(|error| Refusal::bad_request(format!("node `{node}`: {error}")))?;
+        plugins.insert(node.clone(), digest);
+    }
+    let supervisor = state.supervisor()?;
+    let deployed = if request.dry_run {
+        supervisor.check(&request.manifest, &plugins).await?
+    } else {
+        supervisor.deploy(&request.manifest, &plugins).await?
+    };
+    Ok(Json(deployed))
+}
+
+pub(super) async fn pipeline(
+    State(state): State<Arc<HttpState>>,
+    Path(name): Path<String>,
+) -> Answer<PipelineDescription> {
+    let found = state.supervisor()?.pipeline(&name).await;
+    found.map(Json).ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))
+}
+
+pub(super) async fn delete(State(state): State<Arc<HttpState>>, Path(name): Path<String>) -> Answer<Done> {
+    state.supervisor()?.delete(&name).await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn pause(State(state): State<Arc<HttpState>>, Path(name): Path<String>) -> Answer<Done> {
+    state.supervisor()?.set_paused(&name, true).await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn resume(State(state): State<Arc<HttpState>>, Path(name): Path<String>) -> Answer<Done> {
+    state.supervisor()?.set_paused(&name, false).await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn logs(
+    State(state): State<Arc<HttpState>>,
+    Path(name): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Answer<LogAnswer> {
+    let found = state.supervisor()?.log_lines(&name, query.since).await;
+    let (lines, next) = found.ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))?;
+    Ok(Json(LogAnswer { lines, next }))
+}

@@ -1,0 +1,78 @@
+//! How an answer and a refusal look: JSON, with what went wrong and what to do about it.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::access::Refused;
+use crate::processor::DeployError;
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: String,
+    hint: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn not_found(error: impl Into<String>) -> Refusal {
+        Refusal { status: StatusCode::NOT_FOUND, error: error.into(), hint: None }
+    }
+
+    pub(super) fn bad_request(error: impl Into<String>) -> Refusal {
+        Refusal { status: StatusCode::BAD_REQUEST, error: error.into(), hint: None }
+    }
+
+    pub(super) fn unavailable(error: impl Into<String>) -> Refusal {
+        Refusal { status: StatusCode::SERVICE_UNAVAILABLE, error: error.into(), hint: None }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(Body { error: &self.error, hint: self.hint })).into_response()
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        let status = match refused {
+            Refused::Host | Refused::Origin => StatusCode::FORBIDDEN,
+            Refused::TokenMissing | Refused::TokenWrong => StatusCode::UNAUTHORIZED,
+        };
+        Refusal { status, error: refused.to_string(), hint: None }
+    }
+}
+
+impl From<DeployError> for Refusal {
+    fn from(error: DeployError) -> Refusal {
+        let (status, hint) = match &error {
+            DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            DeployError::Component(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("`pelton plugin inspect FILE` shows what a component imports and exports"),
+            ),
+            DeployError::UnknownPlugin { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton deploy DIR` builds and pushes plugins by itself"))
+            }
+            DeployError::NoSourceTopic(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton topic create NAME` creates it"))
+            }
+            DeployError::TooMany => (StatusCode::CONFLICT, None),
+            DeployError::UnknownPipeline(_) => {
+                (StatusCode::NOT_FOUND, Some("`pelton pipeline list` shows what is deployed"))
+            }
+            DeployError::Log(_) | DeployError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        Refusal { status, error: error.to_string(), hint }
+    }
+}

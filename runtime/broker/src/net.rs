@@ -1,0 +1,9 @@
+//! Sockets: taking connections, frames in, ordered responses out.
+
+pub(crate) mod connection;
+pub(crate) mod frame;
+pub(crate) mod limits;
+pub(crate) mod listener;
+mod residency;
+pub(crate) mod send;
+mod vitals;

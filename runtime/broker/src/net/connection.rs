@@ -1,0 +1,197 @@
+//! One client: a loop that reads requests and starts them in order, and a loop that writes their responses in the same
+//! order. Both run in one task, so that a request costs no hop between threads.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton_wire::EncodeError;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::frame::{FrameReader, ReadError};
+use super::send::{Piece, send};
+use super::vitals::{Expired, Patience, Vitals};
+use crate::api::{self, RequestError, Started};
+use crate::broker::Broker;
+use crate::reply::{Later, RequestContext};
+
+/// Responses that are ready together leave in one system call up to this many bytes.
+const COALESCE_BYTES: u64 = 64 * 1024;
+
+/// How long responses may still be written after a client has closed its sending side.
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Closed {
+    #[error("the client has closed it")]
+    ByClient,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Request(#[from] RequestError),
+    #[error("the response cannot be written: {0}")]
+    Encode(#[from] EncodeError),
+    #[error("the connection broke: {0}")]
+    Write(std::io::Error),
+    #[error("{0}")]
+    Expired(#[from] Expired),
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+/// The place of one response in the order of responses.
+struct Slot {
+    response: Pending,
+    /// Kept until the response is out: a request's bytes may be in use until then.
+    _share: OwnedSemaphorePermit,
+}
+
+enum Pending {
+    Ready(Vec<Piece>),
+    Later(Later<Result<Vec<Piece>, EncodeError>>),
+}
+
+impl Slot {
+    async fn wait(self) -> Result<(Vec<Piece>, OwnedSemaphorePermit), EncodeError> {
+        match self.response {
+            Pending::Ready(pieces) => Ok((pieces, self._share)),
+            Pending::Later(future) => Ok((future.await?, self._share)),
+        }
+    }
+
+    /// Makes progress without waiting.
+    async fn poll(&mut self) -> Result<bool, EncodeError> {
+        if let Pending::Later(future) = &mut self.response {
+            let polled =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(Pin::new(&mut *future).poll(cx))).await;
+            match polled {
+                std::task::Poll::Ready(pieces) => self.response = Pending::Ready(pieces?),
+                std::task::Poll::Pending => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A client's connection.
+pub(crate) struct Connection {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) id: u64,
+}
+
+impl Connection {
+    /// Serves the connection until it ends, and says why it did.
+    pub(crate) async fn serve(self) -> Closed {
+        let vitals = Vitals::new();
+        let patience = Patience::of(&self.broker.config);
+        let depth = self.broker.config.max_pipelined_requests as usize;
+        let (slots, queue) = mpsc::channel(depth);
+        tokio::select! {
+            closed = self.exchange(slots, queue, &vitals) => closed,
+            expired = vitals.expired(patience) => expired.into(),
+        }
+    }
+
+    /// Reads until there is nothing more to read, then lets the responses that are due go out.
+    async fn exchange(
+        &self,
+        slots: mpsc::Sender<Slot>,
+        queue: mpsc::Receiver<Slot>,
+        vitals: &Vitals,
+    ) -> Closed {
+        let mut writing = std::pin::pin!(self.write(queue, vitals));
+        let reading = std::pin::pin!(self.read(slots, vitals));
+        let closed = tokio::select! {
+            biased;
+            closed = reading => closed,
+            // The writer ends before the reader only when it failed.
+            Err(closed) = &mut writing => return closed,
+        };
+        let grace = match closed {
+            Closed::Stopping => self.broker.drain_time(),
+            _ => HALF_CLOSED_GRACE,
+        };
+        match tokio::time::timeout(grace, writing).await {
+            Ok(Err(failed)) => failed,
+            Ok(Ok(())) | Err(_) => closed,
+        }
+    }
+
+    async fn read(&self, slots: mpsc::Sender<Slot>, vitals: &Vitals) -> Closed {
+        let max_frame = self.broker.config.socket_request_max_bytes;
+        let mut frames =
+            FrameReader::new(&self.stream, vitals, Arc::clone(&self.broker.request_memory), max_frame);
+        let mut stopping = self.broker.stopping();
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = frames.next() => frame,
+                () = stopping.wait() => return Closed::Stopping,
+            };
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Closed::ByClient,
+                Err(error) => return error.into(),
+            };
+            let response = match api::start(frame.bytes, self.context()) {
+                Ok(Started::Ready(pieces)) => Pending::Ready(pieces),
+                Ok(Started::Later(future)) => Pending::Later(future),
+                Ok(Started::InOrder(future)) => match future.await {
+                    Ok(pieces) => Pending::Ready(pieces),
+                    Err(error) => return error.into(),
+                },
+                Ok(Started::Silent) => {
+                    vitals.request_done();
+                    continue;
+                }
+                Err(error) => return error.into(),
+            };
+            if slots.send(Slot { response, _share: frame.share }).await.is_err() {
+                // The writer is gone and says why itself.
+                return Closed::ByClient;
+            }
+        }
+    }
+
+    async fn write(&self, mut queue: mpsc::Receiver<Slot>, vitals: &Vitals) -> Result<(), Closed> {
+        let mut carried: Option<Slot> = None;
+        loop {
+            let slot = match carried.take() {
+                Some(slot) => slot,
+                None => match queue.recv().await {
+                    Some(slot) => slot,
+                    None => return Ok(()),
+                },
+            };
+            let (mut pieces, share) = slot.wait().await?;
+            let mut shares = vec![share];
+            while pieces.iter().map(Piece::len).sum::<u64>() < COALESCE_BYTES {
+                let Ok(mut next) = queue.try_recv() else { break };
+                if !next.poll().await? {
+                    carried = Some(next);
+                    break;
+                }
+                let (more, share) = next.wait().await?;
+                pieces.extend(more);
+                shares.push(share);
+            }
+            send(&self.stream, pieces, vitals).await.map_err(Closed::Write)?;
+            shares.iter().for_each(|_| vitals.request_done());
+        }
+    }
+
+    fn context(&self) -> RequestContext {
+        RequestContext {
+            broker: Arc::clone(&self.broker),
+            version: 0,
+            client_id: None,
+            peer: self.peer,
+            connection: self.id,
+        }
+    }
+}

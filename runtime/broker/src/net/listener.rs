@@ -1,0 +1,144 @@
+//! Takes connections, within the limits, until the broker stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+
+use super::connection::{Closed, Connection};
+use super::frame::ReadError;
+use super::limits::ConnectionLimits;
+use crate::broker::Broker;
+use crate::config::HostPort;
+
+/// Pause after `accept` failed, which it does when descriptors are used up: long enough not to spin, short enough not to be
+/// noticed once some are free.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Opens every address that the name stands for (`localhost` is two), all on one port.
+///
+/// # Errors
+/// The name stands for nothing, or none of its addresses can be opened.
+pub(crate) async fn bind(listen: &HostPort) -> io::Result<Vec<TcpListener>> {
+    let addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host((listen.host.as_str(), listen.port)).await?.collect();
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for mut address in addresses {
+        if let Some(first) = listeners.first() {
+            address.set_port(first.local_addr()?.port());
+        }
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                tracing::debug!(%address, %error, "address of the listen name cannot be opened");
+                refused = error;
+            }
+        }
+    }
+    if listeners.is_empty() { Err(refused) } else { Ok(listeners) }
+}
+
+/// Serves connections until the broker stops, then until the last of them has ended or the drain time is over.
+pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, limits: Arc<ConnectionLimits>) {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    let mut stopping = broker.stopping();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+                    admit(&broker, &limits, stream, peer, id, &mut connections);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            },
+            Some(ended) = connections.join_next() => report(ended),
+            () = stopping.wait() => break,
+        }
+    }
+    drop(listener);
+    let drain = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    // Connections bound their own draining by the same time; the margin is for their last write.
+    if tokio::time::timeout(broker.drain_time() * 2, drain).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+fn admit(
+    broker: &Arc<Broker>,
+    limits: &Arc<ConnectionLimits>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    id: u64,
+    connections: &mut JoinSet<(SocketAddr, Closed)>,
+) {
+    let admitted = match limits.admit(peer.ip()) {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            tracing::debug!(%peer, %refused, "connection refused");
+            return;
+        }
+    };
+    // Without it a small response waits 40 ms for the acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "connection lost before its first request");
+        return;
+    }
+    let connection = Connection { broker: Arc::clone(broker), stream, peer, id };
+    connections.spawn(async move {
+        let closed = connection.serve().await;
+        drop(admitted);
+        (peer, closed)
+    });
+}
+
+/// Says why a connection ended, as loudly as it deserves. A panic in a handler ends here: the connection is gone, the
+/// broker is not.
+fn report(ended: Result<(SocketAddr, Closed), JoinError>) {
+    match ended {
+        Ok((peer, Closed::ByClient | Closed::Stopping)) => tracing::debug!(%peer, "connection closed"),
+        Ok((peer, closed @ (Closed::Write(_) | Closed::Expired(_) | Closed::Read(ReadError::Io(_))))) => {
+            tracing::debug!(%peer, why = %closed, "connection closed");
+        }
+        Ok((peer, closed @ Closed::Encode(_))) => tracing::error!(%peer, why = %closed, "connection closed"),
+        Ok((peer, closed @ (Closed::Read(_) | Closed::Request(_)))) if may_log() => {
+            tracing::info!(%peer, why = %closed, "connection closed");
+        }
+        Ok((peer, closed)) => tracing::debug!(%peer, why = %closed, "connection closed"),
+        Err(error) if error.is_panic() => {
+            tracing::error!(%error, "a request made its handler panic; its connection was closed");
+        }
+        Err(_) => tracing::debug!("connection dropped at the end of the drain time"),
+    }
+}
+
+/// Whether one more line about a client's mistake may be logged this second: a client that makes mistakes as fast as it can
+/// must not fill the disk.
+fn may_log() -> bool {
+    const LINES_PER_SECOND: u32 = 10;
+    static SECOND: Mutex<Option<(Instant, u32)>> = Mutex::new(None);
+    let mut second = SECOND.lock();
+    match &mut *second {
+        Some((began, lines)) if began.elapsed() < Duration::from_secs(1) => {
+            *lines += 1;
+            *lines <= LINES_PER_SECOND
+        }
+        _ => {
+            *second = Some((Instant::now(), 1));
+            true
+        }
+    }
+}

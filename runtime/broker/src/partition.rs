@@ -1,0 +1,429 @@
+//! The owner of one partition's log: the only caller of what changes it.
+//!
+//! The log sits behind a lock that only the methods here take, and never across an await. An append runs in the task of the
+//! connection that brought it: a write to the page cache and a hand-over to the journal, a few microseconds. A task of its
+//! own per partition would cost two hops between threads for each request and buy nothing, because the lock already gives
+//! what an owner must: one change at a time, in an order that everybody sees.
+//!
+//! Readers take no lock: they go by `LogReader` and the offsets.
+
+pub(crate) mod acks;
+mod open;
+mod search;
+pub(crate) mod waiters;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use pelton_commitlog::{
+    AppendError, AppendMeta, AppendOrigin, Appended, ChangeError, Log, LogDir, LogReader, PartitionId,
+    ReadError,
+};
+use pelton_wire::record::{BatchBuilder, BatchOptions, BuildError};
+
+use self::acks::{Acks, NotDurable};
+pub use self::open::PartitionCreateError;
+pub(crate) use self::open::{OpenPartitions, log_config};
+pub use self::search::{ReplayError, Replayed};
+use self::waiters::{FetchWait, Progress};
+use crate::net::send::Piece;
+use crate::topic_config::{Durability, TopicConfig};
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// All that are durable.
+    ReadUncommitted,
+    /// Those before the first transaction that is still open; aborted ones are listed for the reader to leave out.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// Kafka's number for it.
+    pub(crate) fn from_wire(level: i8) -> Option<Isolation> {
+        match level {
+            0 => Some(Isolation::ReadUncommitted),
+            1 => Some(Isolation::ReadCommitted),
+            _ => None,
+        }
+    }
+}
+
+/// The offsets of a partition at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// First offset that may be read.
+    pub log_start: i64,
+    /// Up to here (exclusive) a read-committed reader may read.
+    pub last_stable: i64,
+    /// Up to here (exclusive) anybody may read.
+    pub high_watermark: i64,
+    /// The offset that the next record gets.
+    pub log_end: i64,
+}
+
+/// Why nothing was appended. After `Offline` only a restart tells whether it was.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionAppendError {
+    /// The topic has been deleted.
+    #[error("the partition has been deleted")]
+    Gone,
+    /// The partition's log cannot be trusted any more.
+    #[error("the partition is offline since an earlier failure")]
+    Offline,
+    /// The log refused it.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+}
+
+/// Why nothing was read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartitionReadError {
+    /// The topic has been deleted.
+    #[error("the partition has been deleted")]
+    Gone,
+    /// The log refused it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why the broker's own records were not appended. Nothing was written, unless the storage has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InternalAppendError {
+    /// There is no such partition.
+    #[error("there is no such partition")]
+    UnknownPartition,
+    /// The records make no batch.
+    #[error("the records make no batch: {0}")]
+    Build(#[from] BuildError),
+    /// The partition did not take them.
+    #[error(transparent)]
+    Append(#[from] PartitionAppendError),
+}
+
+/// A record of the broker's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalRecord {
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The value; null deletes the key on a compacted topic.
+    pub value: Option<Bytes>,
+}
+
+/// Records of the broker's own that have their place in the log and are not durable yet.
+#[derive(Debug)]
+pub struct InternalAppend {
+    base_offset: i64,
+    acks: Arc<Acks>,
+}
+
+impl InternalAppend {
+    /// Offset of the first record.
+    pub fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// Waits until they are durable; the offset of the first record.
+    ///
+    /// # Errors
+    /// The storage failed. Whether they are in the log is known after a restart.
+    pub async fn durable(self) -> Result<i64, NotDurable> {
+        self.acks.wait().await.map(|()| self.base_offset)
+    }
+}
+
+/// What a fetch found.
+pub(crate) struct Fetched {
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) bytes: u64,
+    pub(crate) offsets: Offsets,
+    /// Aborted transactions among what was found: producer id and first offset.
+    pub(crate) aborted: Vec<(i64, i64)>,
+}
+
+/// A partition. Shared by all that use it.
+pub struct Partition {
+    id: PartitionId,
+    /// `None` once it is closed or deleted.
+    log: Mutex<Option<Log>>,
+    reader: LogReader,
+    progress: Arc<Progress>,
+    log_dir: Arc<LogDir>,
+    gone: AtomicBool,
+    offline: AtomicBool,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partition({})", self.id)
+    }
+}
+
+/// On one broker there is one leader, whose epoch never changes: Kafka's first.
+const LEADER_EPOCH: i32 = 0;
+
+impl Partition {
+    fn new(log: Log, progress: Arc<Progress>, log_dir: Arc<LogDir>) -> Arc<Partition> {
+        let (id, reader) = (log.id().clone(), log.reader());
+        let log = Mutex::new(Some(log));
+        let (gone, offline) = (AtomicBool::new(false), AtomicBool::new(false));
+        let partition = Arc::new(Partition { id, log, reader, progress, log_dir, gone, offline });
+        partition.progress.belongs_to(&partition);
+        partition
+    }
+
+    /// Which partition this is.
+    pub fn id(&self) -> &PartitionId {
+        &self.id
+    }
+
+    /// Its number in its topic.
+    pub fn index(&self) -> i32 {
+        self.id.partition
+    }
+
+    /// The epoch of its leader, which is this broker.
+    pub fn leader_epoch(&self) -> i32 {
+        LEADER_EPOCH
+    }
+
+    /// The offsets now.
+    pub fn offsets(&self) -> Offsets {
+        let log = self.reader.offsets();
+        let high_watermark = self.progress.high_watermark();
+        Offsets {
+            log_start: log.log_start,
+            last_stable: log.last_stable.min(high_watermark),
+            high_watermark,
+            log_end: log.log_end.max(high_watermark),
+        }
+    }
+
+    /// First offset that may be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.reader.offsets().log_start
+    }
+
+    /// Up to here (exclusive) consumers may read.
+    pub fn high_watermark(&self) -> i64 {
+        self.progress.high_watermark()
+    }
+
+    /// The offset that the next record gets.
+    pub fn log_end_offset(&self) -> i64 {
+        self.reader.offsets().log_end
+    }
+
+    /// Up to here (exclusive) a reader of this isolation may read.
+    pub fn readable_end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.offsets().last_stable,
+        }
+    }
+
+    /// A reader of the log below the broker's limits: what it gives may not be durable yet.
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// Has `fetch` woken when there is something new to read.
+    pub(crate) fn watch(&self, fetch: &Arc<FetchWait>) {
+        self.progress.watch(fetch);
+    }
+
+    /// Appends a checked batch of a client. `acks` counts it off once it is durable; a duplicate once its original is.
+    pub(crate) fn append_client(
+        &self,
+        batch: &Bytes,
+        now_ms: i64,
+        durability: Durability,
+        acks: Option<&Arc<Acks>>,
+    ) -> Result<Appended, PartitionAppendError> {
+        self.append(batch, AppendOrigin::Client, now_ms, durability, acks)
+    }
+
+    /// Appends records of the broker's own. They have their place in the log when this returns.
+    ///
+    /// # Errors
+    /// Nothing was written, unless the storage has failed.
+    pub fn append_records(
+        &self,
+        records: &[InternalRecord],
+        now_ms: i64,
+    ) -> Result<InternalAppend, InternalAppendError> {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        for record in records {
+            batch.append(now_ms, record.key.as_deref(), record.value.as_deref(), &[])?;
+        }
+        self.append_internal(&batch.finish()?, now_ms)
+    }
+
+    /// Appends a batch of the broker's own. It is always synced, whatever the topic's durability.
+    ///
+    /// # Errors
+    /// Nothing was written, unless the storage has failed.
+    pub fn append_internal(&self, batch: &Bytes, now_ms: i64) -> Result<InternalAppend, InternalAppendError> {
+        let acks = Acks::new();
+        let appended =
+            self.append(batch, AppendOrigin::Coordinator, now_ms, Durability::Group, Some(&acks))?;
+        Ok(InternalAppend { base_offset: appended.base_offset, acks })
+    }
+
+    fn append(
+        &self,
+        batch: &Bytes,
+        origin: AppendOrigin,
+        now_ms: i64,
+        durability: Durability,
+        acks: Option<&Arc<Acks>>,
+    ) -> Result<Appended, PartitionAppendError> {
+        let mut log = self.lock()?;
+        let meta = AppendMeta { leader_epoch: LEADER_EPOCH, origin, now_ms };
+        let appended = log.append(batch, meta).map_err(|error| self.note(error))?;
+        let end = appended.last_offset + 1;
+        // Under the lock, so that acknowledgements are queued in the order of their offsets.
+        if let Some(acks) = acks {
+            self.progress.on_durable(end, acks);
+        }
+        if durability != Durability::Group {
+            self.progress.acknowledge(end);
+        }
+        Ok(appended)
+    }
+
+    /// Takes the log, unless it is gone or cannot be trusted. A panic while it is held takes the partition offline: a change
+    /// that was made half is worse than none.
+    fn lock(&self) -> Result<Held<'_>, PartitionAppendError> {
+        let log = self.log.lock();
+        if self.offline.load(Ordering::Relaxed) {
+            return Err(PartitionAppendError::Offline);
+        }
+        if log.is_none() || self.gone.load(Ordering::Relaxed) {
+            return Err(PartitionAppendError::Gone);
+        }
+        Ok(Held { log: Some(log), partition: self })
+    }
+
+    /// Looks at an error of the log: some mean that the whole storage is lost.
+    fn note(&self, error: AppendError) -> AppendError {
+        if let AppendError::Storage(failure) | AppendError::Latched(failure) = &error {
+            self.progress.storage_failed(failure);
+        }
+        error
+    }
+
+    /// Brings the log up to the high watermark and wakes readers, unless somebody holds the log, who does it then.
+    /// The journal's thread comes here and must not wait: the holder may be waiting for the journal.
+    pub(crate) fn publish(&self) {
+        loop {
+            // Either this sees a high watermark that was moved while the log was held, or who moved it sees the log free.
+            fence(Ordering::SeqCst);
+            if !self.progress.is_ahead() {
+                return;
+            }
+            let Some(mut log) = self.log.try_lock() else { return };
+            let high_watermark = self.progress.take_ahead();
+            if let Some(log) = log.as_mut() {
+                log.set_high_watermark(high_watermark);
+            }
+            drop(log);
+            self.progress.wake();
+        }
+    }
+
+    /// Gives the partition its topic's settings.
+    pub(crate) fn configure(&self, config: &TopicConfig) {
+        if let Ok(mut log) = self.lock() {
+            let expiration = log.config().producer_id_expiration_ms;
+            log.set_config(log_config(config, expiration));
+        }
+    }
+
+    /// Moves the start of the log up to `before` and waits until that is durable; the start afterwards. Blocking.
+    ///
+    /// # Errors
+    /// The offset lies above the high watermark, or the storage failed.
+    pub(crate) fn delete_records(&self, before: i64) -> Result<i64, ChangeError> {
+        let start = {
+            let Ok(mut log) = self.lock() else { return Ok(self.log_start_offset()) };
+            log.set_high_watermark(self.progress.high_watermark());
+            log.delete_records_before(before)?
+        };
+        self.log_dir.flush()?;
+        Ok(start)
+    }
+
+    /// Removes segments that are older or more than the topic keeps. Blocking.
+    pub(crate) fn apply_retention(&self, now_ms: i64) {
+        let Ok(mut log) = self.lock() else { return };
+        log.set_high_watermark(self.progress.high_watermark());
+        match log.apply_retention(now_ms) {
+            Ok(deleted) if deleted.is_empty() => {}
+            Ok(deleted) => {
+                tracing::info!(partition = %self.id, segments = deleted.len(), "old segments were removed");
+            }
+            Err(error) => tracing::warn!(partition = %self.id, %error, "old segments could not be removed"),
+        }
+    }
+
+    /// What is due in the log from time to time: forgets quiet producers, removes files. Blocking.
+    pub(crate) fn housekeep(&self, now_ms: i64) {
+        if let Ok(mut log) = self.lock() {
+            log.housekeep(now_ms);
+        }
+    }
+
+    /// Closes the log in order. Blocking.
+    pub(crate) fn close(&self) {
+        if let Some(mut log) = self.log.lock().take() {
+            log.set_high_watermark(self.progress.high_watermark());
+            if let Err(error) = log.close() {
+                tracing::warn!(partition = %self.id, %error, "the log was not closed in order; the next start recovers it");
+            }
+        }
+    }
+
+    /// Takes the log away for good: the topic has been deleted. Who waits to read is told.
+    fn retire(&self) {
+        self.gone.store(true, Ordering::Release);
+        drop(self.log.lock().take());
+        self.progress.wake();
+    }
+}
+
+/// The log, held.
+struct Held<'a> {
+    /// Holds a log, until the drop.
+    log: Option<MutexGuard<'a, Option<Log>>>,
+    partition: &'a Partition,
+}
+
+const HELD: &str = "`Partition::lock` checked that there is a log, and only its holder could take it away";
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Log;
+    fn deref(&self) -> &Log {
+        self.log.as_deref().and_then(Option::as_ref).expect(HELD)
+    }
+}
+
+impl std::ops::DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Log {
+        self.log.as_deref_mut().and_then(Option::as_mut).expect(HELD)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let partition = self.partition;
+        if std::thread::panicking() {
+            partition.offline.store(true, Ordering::Relaxed);
+            tracing::error!(partition = %partition.id, "a panic in its log took the partition offline until a restart");
+        }
+        drop(self.log.take());
+        partition.publish();
+    }
+}

@@ -1,0 +1,130 @@
+//! Making partitions: new ones on disk, and those that were found there.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use pelton_commitlog::{CreateError, LogConfig, LogDir, PartitionId, RecoveredPartition};
+use uuid::Uuid;
+
+use super::Partition;
+use super::waiters::Progress;
+use crate::broker::run_blocking;
+use crate::failure::Failure;
+use crate::topic_config::TopicConfig;
+
+/// Why a partition was not created.
+#[derive(Debug, thiserror::Error)]
+#[error("partition {partition} of `{topic}`: {source}")]
+pub struct PartitionCreateError {
+    /// The topic.
+    topic: String,
+    /// The partition.
+    partition: i32,
+    /// What is wrong.
+    source: CreateError,
+}
+
+/// Makes partitions in one data directory.
+#[derive(Clone)]
+pub(crate) struct OpenPartitions {
+    log_dir: Arc<LogDir>,
+    failure: Failure,
+    producer_id_expiration_ms: i64,
+}
+
+impl OpenPartitions {
+    pub(crate) fn new(log_dir: Arc<LogDir>, failure: Failure, producer_id_expiration_ms: i64) -> Self {
+        OpenPartitions { log_dir, failure, producer_id_expiration_ms }
+    }
+
+    /// Creates the partitions `range` of a topic and makes them durable; all or none.
+    pub(crate) async fn create(
+        &self,
+        topic_id: Uuid,
+        topic: &str,
+        range: Range<i32>,
+        config: &TopicConfig,
+    ) -> Result<Vec<Arc<Partition>>, PartitionCreateError> {
+        let (this, topic, config) = (self.clone(), topic.to_owned(), config.clone());
+        run_blocking(move || {
+            let mut made = Vec::new();
+            for partition in range {
+                match this.create_one(topic_id, &topic, partition, &config) {
+                    Ok(partition) => made.push(partition),
+                    Err(error) => {
+                        made.iter().for_each(|partition| this.delete_one(partition));
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(made)
+        })
+        .await
+    }
+
+    /// Creates one partition. Blocking.
+    pub(crate) fn create_one(
+        &self,
+        topic_id: Uuid,
+        topic: &str,
+        partition: i32,
+        config: &TopicConfig,
+    ) -> Result<Arc<Partition>, PartitionCreateError> {
+        let progress = Progress::new(0, self.failure.clone());
+        let id = PartitionId { topic_id, topic: topic.to_owned(), partition };
+        let config = log_config(config, self.producer_id_expiration_ms);
+        let log = self
+            .log_dir
+            .create(id, config, Arc::clone(&progress) as _)
+            .map_err(|source| PartitionCreateError { topic: topic.to_owned(), partition, source })?;
+        Ok(Partition::new(log, progress, Arc::clone(&self.log_dir)))
+    }
+
+    /// Takes over a partition that was found on disk.
+    pub(crate) fn adopt(&self, recovered: RecoveredPartition, config: &TopicConfig) -> Arc<Partition> {
+        // All that recovery found is durable.
+        let progress = Progress::new(recovered.log().offsets().log_end, self.failure.clone());
+        let config = log_config(config, self.producer_id_expiration_ms);
+        let log = recovered.into_log(config, Arc::clone(&progress) as _);
+        Partition::new(log, progress, Arc::clone(&self.log_dir))
+    }
+
+    /// Removes a partition that was found on disk and belongs to no topic. Blocking.
+    pub(crate) fn remove(&self, recovered: RecoveredPartition) {
+        let id = recovered.id.clone();
+        drop(recovered);
+        self.remove_files(&id);
+    }
+
+    /// Takes partitions away and removes what they are on disk. What cannot be removed now is removed at the next start,
+    /// because their topic is gone from the metadata.
+    pub(crate) async fn delete(&self, partitions: &[Arc<Partition>]) {
+        let (this, partitions) = (self.clone(), partitions.to_vec());
+        run_blocking(move || partitions.iter().for_each(|partition| this.delete_one(partition))).await;
+    }
+
+    fn delete_one(&self, partition: &Partition) {
+        partition.retire();
+        self.remove_files(partition.id());
+    }
+
+    fn remove_files(&self, id: &PartitionId) {
+        if let Err(error) = self.log_dir.delete(id.topic_id, id.partition) {
+            tracing::warn!(partition = %id, %error, "a partition's files stay until the next start");
+        }
+    }
+}
+
+/// What a topic's settings mean for a log.
+pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogConfig {
+    LogConfig {
+        segment_bytes: config.segment_bytes.into(),
+        segment_ms: config.segment_ms,
+        index_interval_bytes: u64::try_from(config.index_interval_bytes).unwrap_or(0),
+        // A topic that is only compacted loses nothing to time or size.
+        retention_ms: config.retention_ms.filter(|_| config.delete),
+        retention_bytes: config.retention_bytes.filter(|_| config.delete),
+        producer_id_expiration_ms,
+        ..LogConfig::default()
+    }
+}

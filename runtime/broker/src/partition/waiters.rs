@@ -1,0 +1,241 @@
+//! Who waits for a partition: producers for their appends to be durable, consumers for something to read.
+//!
+//! The journal's thread calls in here after each group, so nothing here blocks or allocates much.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+use pelton_commitlog::{DurableListener, StorageFailure};
+use tokio::sync::Notify;
+
+use super::Partition;
+use super::acks::Acks;
+use crate::failure::Failure;
+
+/// A fetch that waits on one or more partitions.
+#[derive(Debug, Default)]
+pub(crate) struct FetchWait {
+    changed: Notify,
+    over: AtomicBool,
+}
+
+impl FetchWait {
+    /// Waits until one of the partitions has something new since the last call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The fetch was answered: partitions may forget it.
+    pub(crate) fn finish(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The offsets of a partition that others see, and who waits for them to move.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Up to here everything is as durable as its topic asks.
+    high_watermark: AtomicI64,
+    /// What the log was told of it.
+    published: AtomicI64,
+    waiting: Mutex<Waiting>,
+    failure: Failure,
+    partition: OnceLock<Weak<Partition>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Appends not yet durable, by rising end offset.
+    acks: VecDeque<(i64, Arc<Acks>)>,
+    fetches: Vec<Arc<FetchWait>>,
+    /// Fetches that were alive at the last look through the list.
+    alive: usize,
+    failed: bool,
+}
+
+/// Below this many entries a list of fetches is not looked through for ones that are over.
+const FETCHES_KEPT: usize = 16;
+
+impl Progress {
+    pub(crate) fn new(high_watermark: i64, failure: Failure) -> Arc<Self> {
+        Arc::new(Progress {
+            high_watermark: AtomicI64::new(high_watermark),
+            published: AtomicI64::new(high_watermark),
+            waiting: Mutex::default(),
+            failure,
+            partition: OnceLock::new(),
+        })
+    }
+
+    /// Says whose progress this is; the log needs it before there is a partition.
+    pub(crate) fn belongs_to(&self, partition: &Arc<Partition>) {
+        // Set once, by the constructor of the partition.
+        let _ = self.partition.set(Arc::downgrade(partition));
+    }
+
+    /// The offset up to which consumers may read.
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Whether the log has to be told of a higher high watermark.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.high_watermark() > self.published.load(Ordering::Acquire)
+    }
+
+    /// The high watermark, which the caller tells the log now.
+    pub(crate) fn take_ahead(&self) -> i64 {
+        let high_watermark = self.high_watermark();
+        self.published.fetch_max(high_watermark, Ordering::AcqRel);
+        high_watermark
+    }
+
+    /// Counts `acks` off once everything before `end_offset` is durable. The calls of one partition come in the order of
+    /// its appends, because its log is locked meanwhile.
+    pub(crate) fn on_durable(&self, end_offset: i64, acks: &Arc<Acks>) {
+        acks.add();
+        let mut waiting = self.waiting.lock();
+        if self.high_watermark() >= end_offset {
+            acks.complete();
+        } else if waiting.failed {
+            acks.fail();
+        } else {
+            // A duplicate waits for an offset before the last one in the queue.
+            let at = waiting.acks.partition_point(|(end, _)| *end <= end_offset);
+            waiting.acks.insert(at, (end_offset, Arc::clone(acks)));
+        }
+    }
+
+    /// Everything before `end_offset` is as durable as its topic asks: moves the high watermark and answers who waited.
+    /// Readers are woken by [`Partition::publish`].
+    pub(crate) fn acknowledge(&self, end_offset: i64) {
+        let mut waiting = self.waiting.lock();
+        if self.high_watermark.fetch_max(end_offset, Ordering::AcqRel) >= end_offset {
+            return;
+        }
+        while let Some((_, acks)) = waiting.acks.pop_front_if(|(end, _)| *end <= end_offset) {
+            acks.complete();
+        }
+    }
+
+    /// Nothing that is not durable yet will ever be.
+    pub(crate) fn storage_failed(&self, reason: &StorageFailure) {
+        let acks = {
+            let mut waiting = self.waiting.lock();
+            waiting.failed = true;
+            std::mem::take(&mut waiting.acks)
+        };
+        acks.iter().for_each(|(_, acks)| acks.fail());
+        self.failure.raise(reason);
+    }
+
+    /// Has `fetch` woken whenever there is something new.
+    pub(crate) fn watch(&self, fetch: &Arc<FetchWait>) {
+        let mut waiting = self.waiting.lock();
+        if waiting.fetches.len() >= FETCHES_KEPT.max(2 * waiting.alive) {
+            waiting.fetches.retain(|fetch| !fetch.over.load(Ordering::Relaxed));
+            waiting.alive = waiting.fetches.len();
+        }
+        waiting.fetches.push(Arc::clone(fetch));
+    }
+
+    /// Wakes the fetches without anything new: the partition is gone, or the broker stops.
+    pub(crate) fn wake(&self) {
+        self.waiting.lock().wake();
+    }
+}
+
+impl Waiting {
+    fn wake(&mut self) {
+        self.fetches.retain(|fetch| {
+            let alive = !fetch.over.load(Ordering::Relaxed);
+            if alive {
+                fetch.changed.notify_one();
+            }
+            alive
+        });
+        self.alive = self.fetches.len();
+    }
+}
+
+impl DurableListener for Progress {
+    fn durable(&self, end_offset: i64) {
+        self.acknowledge(end_offset);
+        // Absent while a log is being recovered: nobody reads it then.
+        if let Some(partition) = self.partition.get().and_then(Weak::upgrade) {
+            partition.publish();
+        }
+    }
+
+    fn failed(&self, reason: &StorageFailure) {
+        self.storage_failed(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn progress() -> (Arc<Progress>, Failure) {
+        let failure = Failure::default();
+        (Progress::new(0, failure.clone()), failure)
+    }
+
+    async fn is_done(acks: &Arc<Acks>) -> bool {
+        tokio::time::timeout(std::time::Duration::ZERO, acks.wait()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn acks_come_with_the_offset_that_they_wait_for() {
+        let (progress, _) = progress();
+        let ends = [10, 20, 30].map(|end| {
+            let acks = Acks::new();
+            progress.on_durable(end, &acks);
+            acks
+        });
+        progress.durable(20);
+        assert_eq!(progress.high_watermark(), 20);
+        let [first, second, third] = ends;
+        assert!(is_done(&first).await && is_done(&second).await && !is_done(&third).await);
+        let late = Acks::new();
+        progress.on_durable(15, &late);
+        assert!(is_done(&late).await, "what is durable already is answered at once");
+        progress.durable(12);
+        assert_eq!(progress.high_watermark(), 20, "it never goes back");
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_fails_who_waits_and_who_comes() {
+        let (progress, failure) = progress();
+        let before = Acks::new();
+        progress.on_durable(10, &before);
+        let error = std::io::Error::other("the disk is gone");
+        progress.failed(&StorageFailure::new("sync", Path::new("/data/journal"), error));
+        assert!(before.wait().await.is_err());
+        let after = Acks::new();
+        progress.on_durable(20, &after);
+        assert!(after.wait().await.is_err());
+        assert!(failure.reason().is_some_and(|reason| reason.contains("the disk is gone")));
+    }
+
+    #[tokio::test]
+    async fn fetches_are_woken_and_forgotten() {
+        let (progress, _) = progress();
+        let fetch = Arc::new(FetchWait::default());
+        progress.watch(&fetch);
+        progress.wake();
+        fetch.changed().await;
+        for _ in 0..10_000 {
+            let over = Arc::new(FetchWait::default());
+            progress.watch(&over);
+            over.finish();
+        }
+        assert!(progress.waiting.lock().fetches.len() <= FETCHES_KEPT + 1);
+        progress.wake();
+        fetch.changed().await;
+        assert_eq!(progress.waiting.lock().fetches.len(), 1);
+    }
+}

@@ -1,0 +1,200 @@
+//! The driver's I/O over the broker's own partitions and group coordinator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelton_commitlog::ReadError;
+use pelton_streams::manifest::values::Start;
+use pelton_wire::record::DecompressLimit;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::io::{Chunk, DriverIo, IoError, IoFactory, StopSignal, Ticket, group_of};
+use crate::api::produce_check;
+use crate::clock::Clock;
+use crate::group::error::GroupError;
+use crate::group::service::Groups;
+use crate::group::types::{CommitRequest, FetchRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition};
+use crate::partition::waiters::FetchWait;
+use crate::partition::{Isolation, Partition, PartitionAppendError};
+use crate::topics::{Topic, Topics};
+
+/// The newest version of Produce that the append checks know: a pipeline may use everything.
+const PRODUCE_VERSION: i16 = 13;
+
+/// Makes [`BrokerIo`].
+pub(crate) struct BrokerIoFactory {
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) groups: Groups,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Handle,
+    pub(crate) unpack: DecompressLimit,
+}
+
+impl IoFactory for BrokerIoFactory {
+    fn open(&self, pipeline: &str, stop: Arc<StopSignal>) -> Box<dyn DriverIo> {
+        Box::new(BrokerIo {
+            group: group_of(pipeline),
+            topics: Arc::clone(&self.topics),
+            groups: self.groups.clone(),
+            clock: Arc::clone(&self.clock),
+            runtime: self.runtime.clone(),
+            unpack: self.unpack,
+            stop,
+        })
+    }
+
+    fn topic_exists(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some()
+    }
+}
+
+struct BrokerIo {
+    group: String,
+    topics: Arc<Topics>,
+    groups: Groups,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    unpack: DecompressLimit,
+    stop: Arc<StopSignal>,
+}
+
+impl BrokerIo {
+    fn find(&self, topic: &str, partition: i32) -> Result<(Arc<Topic>, Arc<Partition>), IoError> {
+        let missing = || IoError::NoPartition { topic: topic.to_owned(), partition };
+        let found = self.topics.get(topic).ok_or_else(missing)?;
+        let partition = Arc::clone(found.partition(partition).ok_or_else(missing)?);
+        Ok((found, partition))
+    }
+
+    fn committed(&self, topic: &str, partition: i32) -> Result<Option<i64>, IoError> {
+        let wanted = FetchRequest { topics: Some(vec![(topic.into(), vec![partition])]), require_stable: true };
+        let fetched = match self.runtime.block_on(self.groups.fetch(&self.group, wanted)) {
+            Ok(fetched) => fetched,
+            Err(GroupError::GroupIdNotFound) => return Ok(None),
+            Err(error) => return Err(unavailable(&error)),
+        };
+        let offset = fetched.into_iter().flat_map(|(_, offsets)| offsets).find(|offset| offset.partition == partition);
+        match offset.map(|offset| offset.result) {
+            None | Some(Ok(None)) => Ok(None),
+            Some(Ok(Some(committed))) => Ok(Some(committed.offset)),
+            Some(Err(error)) => Err(unavailable(&error)),
+        }
+    }
+}
+
+impl DriverIo for BrokerIo {
+    fn partitions(&self, topic: &str) -> Option<u32> {
+        u32::try_from(self.topics.get(topic)?.partitions.len()).ok()
+    }
+
+    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<i64, IoError> {
+        if let Some(committed) = self.committed(topic, partition)? {
+            return Ok(committed);
+        }
+        let (_, found) = self.find(topic, partition)?;
+        let offsets = found.offsets();
+        match start {
+            Start::Earliest => Ok(offsets.log_start),
+            Start::Latest => Ok(offsets.last_stable),
+            Start::Offset(offset) => Ok(offset.clamp(offsets.log_start, offsets.last_stable)),
+            Start::Timestamp(ms) => {
+                let at = found.reader().offset_for_timestamp(ms, offsets.last_stable);
+                let at = at.map_err(|error| IoError::Unavailable(format!("look up {topic} [{partition}]: {error}")))?;
+                Ok(at.map_or(offsets.last_stable, |at| at.offset))
+            }
+        }
+    }
+
+    fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
+        let (_, found) = self.find(topic, partition)?;
+        let end_offset = found.readable_end(Isolation::ReadCommitted);
+        let range = match found.reader().read(offset, max_bytes as u64, end_offset, true) {
+            Ok(range) => range,
+            // Retention was faster than the pipeline: go on where the log starts now.
+            Err(ReadError::OffsetOutOfRange { .. }) if offset < found.log_start_offset() => {
+                let next_offset = found.log_start_offset();
+                tracing::warn!(topic, partition, from = offset, to = next_offset, "records were deleted unread");
+                return Ok(Chunk { batches: Vec::new(), next_offset, end_offset });
+            }
+            Err(error) => return Err(IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))),
+        };
+        let next_offset = range.next_offset;
+        let bytes = range.into_bytes();
+        let bytes = bytes.map_err(|error| IoError::Unavailable(format!("read {topic} [{partition}]: {error}")))?;
+        let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+        Ok(Chunk { batches, next_offset, end_offset })
+    }
+
+    fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError> {
+        let (found, target) = self.find(topic, partition)?;
+        let now_ms = self.clock.now_ms();
+        let rules =
+            produce_check::Rules { topic: &found.config, version: PRODUCE_VERSION, now_ms, limit: self.unpack };
+        let accepted = produce_check::check(Some(batch), &rules, &mut Vec::new()).map_err(|refusal| {
+            IoError::Refused { topic: topic.to_owned(), partition, reason: refusal.to_string() }
+        })?;
+        match target.append_client(&accepted.batch, now_ms, found.config.durability, None) {
+            Ok(_) => Ok(()),
+            Err(PartitionAppendError::Gone) => Err(IoError::NoPartition { topic: topic.to_owned(), partition }),
+            Err(error) => Err(IoError::Unavailable(format!("write {topic} [{partition}]: {error}"))),
+        }
+    }
+
+    fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
+        let commit = |(topic, partition, offset): &(String, i32, i64)| OffsetToCommit {
+            at: TopicPartition { topic: topic.as_str().into(), partition: *partition },
+            offset: *offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        };
+        let request = CommitRequest {
+            who: MemberIdentity { member_id: String::new(), group_instance_id: None, generation_id: NO_GENERATION },
+            retention_ms: None,
+            knows_group_id_not_found: true,
+            offsets: offsets.iter().map(commit).collect(),
+        };
+        let (sender, ticket) = oneshot::channel();
+        let (groups, group) = (self.groups.clone(), self.group.clone());
+        self.runtime.spawn(async move {
+            let outcome = match groups.commit(&group, request).await {
+                Ok(results) => results.into_iter().collect::<Result<(), _>>().map_err(|error| unavailable(&error)),
+                Err(error) => Err(unavailable(&error)),
+            };
+            // The driver may have ended: then nobody needs to know.
+            let _ = sender.send(outcome);
+        });
+        Ok(ticket)
+    }
+
+    fn wait(&self, positions: &[(String, i32, i64)], timeout_ms: u64) {
+        let wait = Arc::new(FetchWait::default());
+        let mut ready = false;
+        for (topic, partition, offset) in positions {
+            if let Ok((_, found)) = self.find(topic, *partition) {
+                found.watch(&wait);
+                // Looked at after the watch is set, so that nothing comes in between.
+                ready |= found.readable_end(Isolation::ReadCommitted) > *offset;
+            }
+        }
+        if !ready {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    () = wait.changed() => {}
+                    () = self.stop.wait() => {}
+                    () = tokio::time::sleep(Duration::from_millis(timeout_ms)) => {}
+                }
+            });
+        }
+        wait.finish();
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}
+
+fn unavailable(error: &GroupError) -> IoError {
+    IoError::Unavailable(format!("the group coordinator answered: {error}"))
+}

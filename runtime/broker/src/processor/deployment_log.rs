@@ -1,0 +1,117 @@
+//! `__pelton_deployments` as a partition of this broker.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::deployments::{DeploymentRecord, TOPIC};
+use super::supervisor::{DeploymentLog, DeploymentLogError};
+use crate::clock::Clock;
+use crate::partition::{InternalRecord, Partition, ReplayError, Replayed};
+use crate::topic_config::Overrides;
+use crate::topics::{NewTopic, TopicError, Topics};
+
+/// One batch holds at most so many bytes of records, below `max.message.bytes`.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// See the module.
+pub(crate) struct BrokerDeploymentLog {
+    topics: Arc<Topics>,
+    clock: Arc<dyn Clock>,
+    /// Of topics that are created for a pipeline.
+    default_partitions: i32,
+}
+
+impl BrokerDeploymentLog {
+    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>, default_partitions: i32) -> BrokerDeploymentLog {
+        BrokerDeploymentLog { topics, clock, default_partitions }
+    }
+
+    fn partition(&self) -> Option<Arc<Partition>> {
+        Some(Arc::clone(self.topics.get(TOPIC)?.partition(0)?))
+    }
+
+    async fn create(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<(), DeploymentLogError> {
+        if self.topics.get(name).is_some() {
+            return Ok(());
+        }
+        let new = NewTopic { name: name.to_owned(), partitions, overrides };
+        match self.topics.create(new, self.clock.now_ms()).await {
+            Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
+            Err(error) => Err(DeploymentLogError(format!("create topic `{name}`: {error}"))),
+        }
+    }
+
+    async fn append_all(&self, records: Vec<DeploymentRecord>) -> Result<(), DeploymentLogError> {
+        let settings = [("cleanup.policy", "compact")];
+        let overrides = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        self.create(TOPIC, 1, overrides).await?;
+        let partition = self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
+        let failed = |error: &dyn std::error::Error| DeploymentLogError(format!("write `{TOPIC}`: {error}"));
+        let mut last = None;
+        for batch in batches(records) {
+            let appended = partition.append_records(&batch, self.clock.now_ms());
+            last = Some(appended.map_err(|error| failed(&error))?);
+        }
+        // A sync makes a prefix durable: the last one speaks for all.
+        match last {
+            Some(last) => last.durable().await.map(drop).map_err(|error| failed(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl DeploymentLog for BrokerDeploymentLog {
+    fn append(
+        &self,
+        records: Vec<DeploymentRecord>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + '_>> {
+        Box::pin(self.append_all(records))
+    }
+
+    fn replay(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), DeploymentLogError> {
+        let Some(partition) = self.partition() else { return Ok(()) };
+        // The newest record of a key wins, so only those are handed on: a compacted read, in the order of the last writes.
+        let mut newest: HashMap<Vec<u8>, i64> = HashMap::new();
+        let unreadable = |error: ReplayError| DeploymentLogError(format!("read `{TOPIC}`: {error}"));
+        let mut note = |met: Replayed<'_>| {
+            if let Replayed::Record { offset, key: Some(key), .. } = met {
+                newest.insert(key.to_vec(), offset);
+            }
+        };
+        partition.replay(0, &mut note).map_err(unreadable)?;
+        let apply = |met: Replayed<'_>| {
+            if let Replayed::Record { offset, key: Some(key), value, .. } = met
+                && newest.get(key) == Some(&offset)
+            {
+                each(key, value);
+            }
+        };
+        partition.replay(0, apply).map(drop).map_err(unreadable)
+    }
+
+    fn ensure_topic<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>> {
+        Box::pin(self.create(topic, self.default_partitions, Overrides::new()))
+    }
+}
+
+/// Parts records into batches, in order.
+fn batches(records: Vec<DeploymentRecord>) -> Vec<Vec<InternalRecord>> {
+    let mut batches: Vec<Vec<InternalRecord>> = Vec::new();
+    let mut bytes = 0;
+    for (key, value) in records {
+        let size = key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
+        if batches.is_empty() || bytes + size > BATCH_BYTES {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(open) = batches.last_mut() {
+            open.push(InternalRecord { key: Some(key.into_bytes().into()), value });
+        }
+    }
+    batches
+}

@@ -1,0 +1,319 @@
+//! Deployments are records: plugins and pipelines live in the compacted topic `__pelton_deployments`, and what runs is
+//! what a replay of it says. This module is that replay, and the records; it appends nothing itself.
+//!
+//! | key | value |
+//! |---|---|
+//! | `plugin/<digest>/<index>` | bytes `index * CHUNK_BYTES ..` of the component |
+//! | `plugin/<digest>` | JSON [`PluginRecord`]; written after the chunks, so a plugin that has one is whole |
+//! | `pipeline/<name>/<revision>` | JSON [`Revision`]; the last [`KEPT_REVISIONS`] are kept |
+//! | `pipeline/<name>` | JSON [`Live`]: which revision runs, and whether it is paused |
+//!
+//! A null value deletes. Unknown keys are kept out of the way: a newer version may have written them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use pelton_streams::Digest;
+use serde::{Deserialize, Serialize};
+
+/// The topic. Clients cannot produce to it.
+pub(crate) const TOPIC: &str = "__pelton_deployments";
+/// A chunk of a component. Well below `max.message.bytes`, so that no setting can make a plugin undeployable.
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+/// Revisions of a pipeline that can still be looked at, the live one among them.
+pub(crate) const KEPT_REVISIONS: usize = 10;
+
+/// A key with its value; `None` deletes the key.
+pub(crate) type DeploymentRecord = (String, Option<Bytes>);
+
+/// A component that was pushed whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PluginRecord {
+    pub(crate) bytes: u64,
+    pub(crate) chunks: u32,
+    pub(crate) pushed_at_ms: i64,
+    /// From its `plugin.toml`, where it has one.
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) world: String,
+}
+
+/// What was deployed: the manifest as the user wrote it, and which component each node runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Revision {
+    pub(crate) manifest: String,
+    /// By node id: `sha256:…`.
+    pub(crate) plugins: BTreeMap<String, String>,
+    pub(crate) deployed_at_ms: i64,
+}
+
+/// What should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Live {
+    pub(crate) revision: u64,
+    pub(crate) paused: bool,
+}
+
+/// One pipeline's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PipelineHistory {
+    pub(crate) revisions: BTreeMap<u64, Revision>,
+    pub(crate) live: Option<Live>,
+}
+
+/// What a replay of the topic gives.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Deployments {
+    plugins: BTreeMap<String, PluginRecord>,
+    chunks: BTreeMap<(String, u32), Bytes>,
+    pipelines: BTreeMap<String, PipelineHistory>,
+}
+
+/// A record that a replay cannot read. The topic is ours alone, so this is damage or a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the record `{key}` of {TOPIC} cannot be read: {reason}")]
+pub(crate) struct BadRecord {
+    pub(crate) key: String,
+    pub(crate) reason: String,
+}
+
+impl Deployments {
+    /// Takes one record, in the order of the log.
+    pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BadRecord> {
+        let bad = |reason: String| BadRecord { key: String::from_utf8_lossy(key).into_owned(), reason };
+        let text = std::str::from_utf8(key).map_err(|error| bad(error.to_string()))?;
+        let json = |error: serde_json::Error| bad(error.to_string());
+        let parts: Vec<&str> = text.split('/').collect();
+        match (parts.as_slice(), value) {
+            (["plugin", digest, index], value) => {
+                let index = index.parse().map_err(|_| bad("the chunk's index is no number".to_owned()))?;
+                let slot = ((*digest).to_owned(), index);
+                match value {
+                    Some(value) => drop(self.chunks.insert(slot, Bytes::copy_from_slice(value))),
+                    None => drop(self.chunks.remove(&slot)),
+                }
+            }
+            (["plugin", digest], Some(value)) => {
+                self.plugins.insert((*digest).to_owned(), serde_json::from_slice(value).map_err(json)?);
+            }
+            (["plugin", digest], None) => drop(self.plugins.remove(*digest)),
+            (["pipeline", name, revision], value) => {
+                let number = revision.parse().map_err(|_| bad("the revision is no number".to_owned()))?;
+                let history = self.pipelines.entry((*name).to_owned()).or_default();
+                match value {
+                    Some(value) => drop(history.revisions.insert(number, serde_json::from_slice(value).map_err(json)?)),
+                    None => drop(history.revisions.remove(&number)),
+                }
+                self.forget_if_empty(name);
+            }
+            (["pipeline", name], Some(value)) => {
+                let live = serde_json::from_slice(value).map_err(json)?;
+                self.pipelines.entry((*name).to_owned()).or_default().live = Some(live);
+            }
+            (["pipeline", name], None) => {
+                if let Some(history) = self.pipelines.get_mut(*name) {
+                    history.live = None;
+                }
+                self.forget_if_empty(name);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn forget_if_empty(&mut self, name: &str) {
+        if self.pipelines.get(name).is_some_and(|history| history.live.is_none() && history.revisions.is_empty()) {
+            self.pipelines.remove(name);
+        }
+    }
+
+    /// The plugins that are whole, by digest.
+    pub(crate) fn plugins(&self) -> &BTreeMap<String, PluginRecord> {
+        &self.plugins
+    }
+
+    /// Every pipeline that has a live revision.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&str, Live, &Revision)> {
+        self.pipelines.iter().filter_map(|(name, history)| {
+            let live = history.live?;
+            Some((name.as_str(), live, history.revisions.get(&live.revision)?))
+        })
+    }
+
+    /// One pipeline's history.
+    pub(crate) fn pipeline(&self, name: &str) -> Option<&PipelineHistory> {
+        self.pipelines.get(name)
+    }
+
+    /// The bytes of a plugin that is whole. The caller checks them against the digest.
+    pub(crate) fn component(&self, digest: &str) -> Option<Vec<u8>> {
+        let record = self.plugins.get(digest)?;
+        let mut bytes = Vec::new();
+        for index in 0..record.chunks {
+            bytes.extend_from_slice(self.chunks.get(&(digest.to_owned(), index))?);
+        }
+        (bytes.len() as u64 == record.bytes).then_some(bytes)
+    }
+
+    /// The newest plugin pushed under a name, for manifests that name one without a digest.
+    pub(crate) fn newest(&self, name: &str) -> Option<&str> {
+        let named = self.plugins.iter().filter(|(_, record)| record.name.as_deref() == Some(name));
+        named.max_by_key(|(_, record)| record.pushed_at_ms).map(|(digest, _)| digest.as_str())
+    }
+
+    /// What makes a component known: its chunks, then its record. Nothing if it is known already.
+    pub(crate) fn push(&self, digest: &Digest, record: PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
+        let digest = digest.hex();
+        if self.plugins.contains_key(&digest) {
+            return Vec::new();
+        }
+        let mut records: Vec<DeploymentRecord> = (0..record.chunks)
+            .map(|index| {
+                let from = index as usize * CHUNK_BYTES;
+                let chunk = component.slice(from..component.len().min(from + CHUNK_BYTES));
+                (format!("plugin/{digest}/{index}"), Some(chunk))
+            })
+            .collect();
+        records.push((format!("plugin/{digest}"), Some(json(&record))));
+        records
+    }
+
+    /// What takes a revision live, drops the oldest ones, and keeps a pause that was asked for.
+    pub(crate) fn deploy(&self, name: &str, revision: &Revision) -> (u64, Vec<DeploymentRecord>) {
+        let history = self.pipelines.get(name);
+        let newest = history.and_then(|history| history.revisions.keys().next_back().copied());
+        let number = newest.unwrap_or(0).saturating_add(1);
+        let live = Live { revision: number, paused: false };
+        let mut records = vec![
+            (format!("pipeline/{name}/{number}"), Some(json(revision))),
+            (format!("pipeline/{name}"), Some(json(&live))),
+        ];
+        let kept = history.map_or(0, |history| history.revisions.len());
+        let superfluous = (kept + 1).saturating_sub(KEPT_REVISIONS);
+        let oldest = history.into_iter().flat_map(|history| history.revisions.keys()).take(superfluous);
+        records.extend(oldest.map(|number| (format!("pipeline/{name}/{number}"), None)));
+        (number, records)
+    }
+
+    /// What pauses or resumes a pipeline.
+    pub(crate) fn set_paused(&self, name: &str, paused: bool) -> Option<Vec<DeploymentRecord>> {
+        let live = self.pipelines.get(name)?.live?;
+        Some(vec![(format!("pipeline/{name}"), Some(json(&Live { paused, ..live })))])
+    }
+
+    /// What makes a pipeline go away. The live mark goes first: a crash in between leaves nothing that runs.
+    pub(crate) fn delete(&self, name: &str) -> Option<Vec<DeploymentRecord>> {
+        let history = self.pipelines.get(name)?;
+        let mut records = vec![(format!("pipeline/{name}"), None)];
+        records.extend(history.revisions.keys().map(|number| (format!("pipeline/{name}/{number}"), None)));
+        Some(records)
+    }
+}
+
+/// How many chunks a component has.
+pub(crate) fn chunks(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
+}
+
+fn json<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).expect("plain structs with string keys always serialise").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replay(state: &mut Deployments, records: &[DeploymentRecord]) {
+        for (key, value) in records {
+            state.apply(key.as_bytes(), value.as_deref()).unwrap();
+        }
+    }
+
+    fn revision(manifest: &str) -> Revision {
+        Revision { manifest: manifest.to_owned(), plugins: BTreeMap::new(), deployed_at_ms: 1 }
+    }
+
+    fn plugin(component: &Bytes) -> PluginRecord {
+        PluginRecord {
+            bytes: component.len() as u64,
+            chunks: chunks(component.len()),
+            pushed_at_ms: 5,
+            name: Some("shout".to_owned()),
+            version: None,
+            world: "transform".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_component_comes_back_out_of_its_chunks() {
+        for bytes in [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+            let component: Bytes = (0..bytes).map(|i| (i % 251) as u8).collect();
+            let digest = Digest::new([7; 32]);
+            let mut state = Deployments::default();
+            let records = state.push(&digest, plugin(&component), &component);
+            for (key, value) in &records {
+                assert_eq!(state.component(&digest.hex()), None, "not before the last record");
+                state.apply(key.as_bytes(), value.as_deref()).unwrap();
+            }
+            assert_eq!(state.component(&digest.hex()).as_deref(), Some(&component[..]));
+            assert_eq!(state.newest("shout"), Some(digest.hex().as_str()));
+            assert_eq!(state.push(&digest, plugin(&component), &component), [], "known already");
+        }
+    }
+
+    #[test]
+    fn a_damaged_component_is_not_given_out() {
+        let component = Bytes::from(vec![1; CHUNK_BYTES + 1]);
+        let digest = Digest::new([7; 32]);
+        let mut state = Deployments::default();
+        let mut records = state.push(&digest, plugin(&component), &component);
+        records.remove(1);
+        replay(&mut state, &records);
+        assert_eq!(state.component(&digest.hex()), None);
+    }
+
+    #[test]
+    fn the_last_ten_revisions_are_kept() {
+        let mut state = Deployments::default();
+        for number in 1..=25 {
+            let (given, records) = state.deploy("p", &revision(&number.to_string()));
+            assert_eq!(given, number);
+            replay(&mut state, &records);
+            assert_eq!(state.pipeline("p").unwrap().live, Some(Live { revision: number, paused: false }));
+            assert!(state.pipeline("p").unwrap().revisions.len() <= KEPT_REVISIONS);
+        }
+        let kept: Vec<u64> = state.pipeline("p").unwrap().revisions.keys().copied().collect();
+        assert_eq!(kept, (16..=25).collect::<Vec<_>>());
+        assert_eq!(state.live().map(|(_, _, revision)| revision.manifest.as_str()).collect::<Vec<_>>(), ["25"]);
+    }
+
+    #[test]
+    fn pause_resume_and_delete_survive_a_replay_of_every_prefix() {
+        let mut state = Deployments::default();
+        let (_, records) = state.deploy("p", &revision("a"));
+        replay(&mut state, &records);
+        let pause = state.set_paused("p", true).unwrap();
+        replay(&mut state, &pause);
+        assert!(state.pipeline("p").unwrap().live.unwrap().paused);
+        let delete = state.delete("p").unwrap();
+        replay(&mut state, &delete[..1]);
+        assert_eq!(state.live().count(), 0, "nothing runs after the first record of a delete");
+        replay(&mut state, &delete[1..]);
+        assert_eq!(state, Deployments::default());
+        assert_eq!(state.set_paused("p", true), None);
+        assert_eq!(state.delete("p"), None);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_names_its_key() {
+        let check = |key: &[u8], value: &[u8]| {
+            let error = Deployments::default().apply(key, Some(value)).unwrap_err().to_string();
+            assert!(error.contains(&*String::from_utf8_lossy(key)), "{error}");
+        };
+        check(b"pipeline/p", b"{");
+        check(b"pipeline/p/x", b"{}");
+        check(b"plugin/d", b"[]");
+        check(b"plugin/d/-1", b"");
+        assert_eq!(Deployments::default().apply(b"future/thing", Some(b"?")), Ok(()));
+    }
+}

@@ -1,0 +1,468 @@
+//! One driver runs the tasks of one pipeline, on a thread of its own.
+//!
+//! At least once, and in this order: read input, run the task, append its outputs, and only then append the input
+//! offsets. The journal makes a prefix durable, so offsets that survive a crash have their outputs before them; a crash
+//! between the two repeats outputs. While a commit is on its way to the disk the driver goes on with the next records;
+//! one commit is in flight at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pelton_streams::log::LogLevel;
+use pelton_streams::manifest::CommitSpec;
+use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
+use pelton_streams::{BatchIn, InstanceSpec, InstantiateError, PluginFactory, Task, TaskFailure, Topology};
+use pelton_wire::record::{
+    BatchBuilder, BatchOptions, BuildError, Columns, ColumnsError, DecompressLimit, Header, Select,
+};
+
+use super::io::{Chunk, DriverIo, IoError, StopSignal, Ticket};
+use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, TaskStatus, Totals};
+
+/// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
+const READ_BYTES: usize = 1 << 20;
+/// Unpacked bytes that one step is given, unless a single batch has more.
+const STEP_BYTES: usize = 4 << 20;
+/// An output batch is closed when it has so many bytes: below every usual `max.message.bytes` (1 MiB by default).
+const OUTPUT_BATCH_BYTES: usize = 256 << 10;
+/// How long an idle driver sleeps at the most before it looks for new partitions.
+const IDLE_MS: u64 = 1_000;
+/// How often progress is published while there is always something to do.
+const PUBLISH_MS: i64 = 100;
+
+/// What a driver is made of.
+pub(crate) struct DriverSpec {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) commit: CommitSpec,
+    pub(crate) factory: Arc<dyn PluginFactory>,
+    pub(crate) board: Arc<StatusBoard>,
+    pub(crate) stop: Arc<StopSignal>,
+}
+
+/// Why a driver ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    /// A record cannot be passed.
+    #[error("{0}")]
+    Task(TaskFailure),
+    /// A plugin does not start.
+    #[error("node `{node}` does not start: {error}")]
+    Start { node: String, error: InstantiateError },
+    /// A topic is missing.
+    #[error("topic `{0}` does not exist")]
+    NoTopic(String),
+    /// The stored batch cannot be read.
+    #[error("topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}")]
+    Input { topic: String, partition: i32, offset: i64, reason: String },
+    /// A record that a plugin made is too large for any batch.
+    #[error("a record made from topic {topic}, partition {partition}, offset {offset} cannot be stored: {error}")]
+    Output { topic: String, partition: i32, offset: i64, error: BuildError },
+    /// The broker refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A defect of ours.
+    #[error("the driver panicked, which is a bug of pelton: {0}")]
+    Bug(String),
+}
+
+impl DriverError {
+    /// Whether the supervisor starts the pipeline again by itself.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            DriverError::Io(error) => error.is_transient(),
+            DriverError::Start { error, .. } => matches!(error, InstantiateError::TooMany { .. }),
+            DriverError::Task(_)
+            | DriverError::NoTopic(_)
+            | DriverError::Input { .. }
+            | DriverError::Output { .. }
+            | DriverError::Bug(_) => false,
+        }
+    }
+
+    /// For status and HTTP.
+    pub(crate) fn status(&self, at_ms: i64) -> FailureStatus {
+        let place = match self {
+            DriverError::Task(failure) => Some((failure.topic.clone(), failure.partition, Some(failure.offset))),
+            DriverError::Input { topic, partition, offset, .. } | DriverError::Output { topic, partition, offset, .. } => {
+                Some((topic.clone(), *partition, Some(*offset)))
+            }
+            DriverError::Io(IoError::NoPartition { topic, partition } | IoError::Refused { topic, partition, .. }) => {
+                Some((topic.clone(), *partition, None))
+            }
+            DriverError::Io(IoError::Unavailable(_))
+            | DriverError::Start { .. }
+            | DriverError::NoTopic(_)
+            | DriverError::Bug(_) => None,
+        };
+        let kind = match self {
+            DriverError::Task(failure) => failure.error.kind(),
+            DriverError::Start { .. } => "start",
+            DriverError::NoTopic(_) => "no-topic",
+            DriverError::Input { .. } => "input",
+            DriverError::Output { .. } => "output",
+            DriverError::Io(_) => "io",
+            DriverError::Bug(_) => "bug",
+        };
+        let (topic, partition, offset) = match place {
+            Some((topic, partition, offset)) => (Some(topic), Some(partition), offset),
+            None => (None, None, None),
+        };
+        FailureStatus { reason: self.to_string(), kind, topic, partition, offset, at_ms }
+    }
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    spec: DriverSpec,
+    io: Box<dyn DriverIo>,
+    lanes: Vec<Lane>,
+    uncommitted: Uncommitted,
+    in_flight: Option<InFlight>,
+    totals: Totals,
+    published_ms: i64,
+    columns: Columns,
+}
+
+/// One task with its position.
+struct Lane {
+    task: Task,
+    topic: String,
+    partition: i32,
+    /// The next offset to read.
+    position: i64,
+    committed: i64,
+    end: i64,
+    /// Not before this time: a retry waits.
+    not_before_ms: i64,
+}
+
+/// What was appended since the last commit was started.
+#[derive(Default)]
+struct Uncommitted {
+    records: u64,
+    bytes: u64,
+    since_ms: Option<i64>,
+}
+
+struct InFlight {
+    ticket: Ticket,
+    offsets: Vec<(String, i32, i64)>,
+}
+
+/// What a step left behind.
+enum Progress {
+    /// There was nothing to read.
+    Idle,
+    /// Something was read.
+    Some,
+}
+
+impl Driver {
+    pub(crate) fn new(spec: DriverSpec, io: Box<dyn DriverIo>) -> Driver {
+        Driver {
+            spec,
+            io,
+            lanes: Vec::new(),
+            uncommitted: Uncommitted::default(),
+            in_flight: None,
+            totals: Totals::default(),
+            published_ms: i64::MIN,
+            columns: Columns::new(),
+        }
+    }
+
+    /// Runs until it is told to stop, at a commit, or cannot go on. What was done is committed in both cases.
+    pub(crate) fn run(mut self) -> Result<(), DriverError> {
+        let result = self.run_until_stopped();
+        // What was appended before a failure counts; a commit that fails now only repeats outputs later.
+        let committed = self.commit_all();
+        self.publish();
+        result.and(committed)
+    }
+
+    fn run_until_stopped(&mut self) -> Result<(), DriverError> {
+        self.add_lanes()?;
+        self.spec.board.set_state(PipelineState::Running, None);
+        self.publish();
+        while !self.spec.stop.is_set() {
+            let mut idle = true;
+            for lane in 0..self.lanes.len() {
+                if self.lanes[lane].not_before_ms > self.io.now_ms() {
+                    continue;
+                }
+                if matches!(self.step(lane)?, Progress::Some) {
+                    idle = false;
+                }
+                self.commit_when_due()?;
+            }
+            if idle {
+                self.commit_all()?;
+                self.publish();
+                self.rest();
+                self.add_lanes()?;
+            } else if self.io.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
+                self.publish();
+            }
+        }
+        Ok(())
+    }
+
+    /// A task for each partition of each source that has none yet, and the sizes of the output topics.
+    fn add_lanes(&mut self) -> Result<(), DriverError> {
+        let topology = Arc::clone(&self.spec.topology);
+        let count = |topic: &str| self.io.partitions(topic).ok_or_else(|| DriverError::NoTopic(topic.to_owned()));
+        let outputs =
+            topology.outputs.iter().map(|output| count(&output.topic)).collect::<Result<Vec<u32>, _>>()?;
+        for (source, spec) in topology.sources.iter().enumerate() {
+            for partition in 0..count(&spec.topic)? {
+                let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+                if self.lanes.iter().any(|lane| lane.task.id() == TaskId { source, partition }) {
+                    continue;
+                }
+                let position = self.io.position(&spec.topic, partition, spec.start)?;
+                let plugins = self.plugins(source, partition)?;
+                let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &outputs);
+                let topic = spec.topic.clone();
+                let (committed, end) = (position, position);
+                self.lanes.push(Lane { task, topic, partition, position, committed, end, not_before_ms: i64::MIN });
+            }
+        }
+        for lane in &mut self.lanes {
+            for (output, &partitions) in outputs.iter().enumerate() {
+                lane.task.set_output_partitions(output, partitions);
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::type_complexity, reason = "the form that Task::new takes")]
+    fn plugins(
+        &self,
+        source: usize,
+        partition: i32,
+    ) -> Result<Vec<(usize, Box<dyn pelton_streams::Plugin>)>, DriverError> {
+        let make = |index: usize| {
+            let node = &self.spec.topology.nodes[index];
+            let log = InstanceLog { board: Arc::clone(&self.spec.board), node: node.id.clone(), partition };
+            let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(log) };
+            let plugin = self.spec.factory.instantiate(&node.plugin.digest, &spec);
+            plugin.map(|plugin| (index, plugin)).map_err(|error| DriverError::Start { node: node.id.clone(), error })
+        };
+        self.spec.topology.nodes_of(source).into_iter().map(make).collect()
+    }
+
+    /// Reads, processes and appends once for one task.
+    fn step(&mut self, lane: usize) -> Result<Progress, DriverError> {
+        let Lane { topic, partition, position, .. } = &self.lanes[lane];
+        let chunk = self.io.read(topic, *partition, *position, READ_BYTES)?;
+        self.lanes[lane].end = chunk.end_offset;
+        let mut columns = std::mem::take(&mut self.columns);
+        columns.clear();
+        let filled = fill(&mut columns, &chunk, &self.lanes[lane]);
+        let progress = match filled {
+            Ok(end_offset) => self.process(lane, &columns, end_offset),
+            Err(error) => Err(error),
+        };
+        self.columns = columns;
+        progress
+    }
+
+    fn process(&mut self, lane: usize, columns: &Columns, end_offset: i64) -> Result<Progress, DriverError> {
+        let entry = &mut self.lanes[lane];
+        if columns.is_empty() {
+            // Nothing, or only control batches and holes: step over them.
+            let moved = end_offset > entry.position;
+            entry.position = entry.position.max(end_offset);
+            if moved {
+                self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+            }
+            return Ok(if moved { Progress::Some } else { Progress::Idle });
+        }
+        let topic = entry.topic.clone();
+        let batch = BatchIn::new(&topic, entry.partition.unsigned_abs(), columns);
+        let output = match entry.task.process(&batch, end_offset) {
+            Ok(output) => output,
+            Err(StepError::Failed(failure)) => return Err(DriverError::Task(failure)),
+            Err(StepError::Retry { delay_ms, attempt, attempts, failure }) => {
+                entry.not_before_ms = self.io.now_ms().saturating_add(i64::from(delay_ms));
+                let text = format!("{failure}; attempt {attempt} of {attempts} in {delay_ms} ms");
+                self.spec.board.say(&failure.node, failure.partition, LogLevel::Warn, &text);
+                return Ok(Progress::Idle);
+            }
+        };
+        self.append(lane, &output)?;
+        for notice in &output.notices {
+            let done = match notice.kind {
+                NoticeKind::Skipped => "skipped",
+                NoticeKind::DeadLettered => "sent to the dead-letter topic",
+            };
+            let text = format!("{done}: {}", notice.failure);
+            self.spec.board.say(&notice.failure.node, notice.failure.partition, LogLevel::Warn, &text);
+        }
+        self.totals.add(&output.counts);
+        self.uncommitted.records += output.counts.records_in;
+        self.uncommitted.bytes += output.counts.bytes_out;
+        self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+        self.lanes[lane].position = output.next_offset;
+        Ok(Progress::Some)
+    }
+
+    /// Puts the emitted records into batches, one open batch for each topic and partition.
+    fn append(&self, lane: usize, output: &StepOutput<'_>) -> Result<(), DriverError> {
+        let mut open: BTreeMap<(usize, i32), BatchBuilder> = BTreeMap::new();
+        let mut headers: Vec<Header<'_>> = Vec::new();
+        for emitted in output.records() {
+            let record = &emitted.record;
+            headers.clear();
+            headers.extend(record.headers.map(|(key, value)| Header { key, value }));
+            let slot = (emitted.topic, emitted.partition);
+            let builder = open.entry(slot).or_insert_with(|| BatchBuilder::new(BatchOptions::default()));
+            // A record without a timestamp gets the time at which it is written.
+            let timestamp = if record.timestamp < 0 { self.io.now_ms() } else { record.timestamp };
+            builder.append(timestamp, record.key, record.value, &headers).map_err(|error| DriverError::Output {
+                topic: self.lanes[lane].topic.clone(),
+                partition: self.lanes[lane].partition,
+                offset: record.offset,
+                error,
+            })?;
+            if builder.uncompressed_bytes() >= OUTPUT_BATCH_BYTES
+                && let Some(full) = open.remove(&slot)
+            {
+                self.append_batch(lane, slot, full)?;
+            }
+        }
+        for (slot, builder) in open {
+            self.append_batch(lane, slot, builder)?;
+        }
+        Ok(())
+    }
+
+    fn append_batch(&self, lane: usize, slot: (usize, i32), builder: BatchBuilder) -> Result<(), DriverError> {
+        let Lane { topic, partition, position, .. } = &self.lanes[lane];
+        let batch: Bytes = builder.finish().map_err(|error| DriverError::Output {
+            topic: topic.clone(),
+            partition: *partition,
+            offset: *position,
+            error,
+        })?;
+        Ok(self.io.append(&self.spec.topology.outputs[slot.0].topic, slot.1, batch)?)
+    }
+
+    /// Starts a commit when something is uncommitted and none is in flight; waits for the one in flight when the
+    /// limits of the manifest are reached.
+    fn commit_when_due(&mut self) -> Result<(), DriverError> {
+        let Some(since_ms) = self.uncommitted.since_ms else { return Ok(()) };
+        let limits = &self.spec.commit;
+        let over = self.uncommitted.records >= u64::from(limits.records)
+            || self.uncommitted.bytes >= limits.bytes.bytes()
+            || self.io.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms);
+        if !self.settle(over)? {
+            return Ok(());
+        }
+        self.start_commit()
+    }
+
+    /// Commits everything and waits until it is durable.
+    fn commit_all(&mut self) -> Result<(), DriverError> {
+        self.settle(true)?;
+        if self.uncommitted.since_ms.is_some() {
+            self.start_commit()?;
+            self.settle(true)?;
+        }
+        Ok(())
+    }
+
+    fn start_commit(&mut self) -> Result<(), DriverError> {
+        let moved = self.lanes.iter().filter(|lane| lane.position > lane.committed);
+        let offsets: Vec<_> = moved.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
+        self.uncommitted = Uncommitted::default();
+        if !offsets.is_empty() {
+            let ticket = self.io.commit(&offsets)?;
+            self.in_flight = Some(InFlight { ticket, offsets });
+        }
+        Ok(())
+    }
+
+    /// Takes the outcome of the commit in flight, if it is there or must be waited for. True: none is in flight now.
+    fn settle(&mut self, wait: bool) -> Result<bool, DriverError> {
+        let Some(mut flight) = self.in_flight.take() else { return Ok(true) };
+        let gone = || IoError::Unavailable("the group coordinator went away".to_owned());
+        let outcome = if wait {
+            flight.ticket.blocking_recv().unwrap_or_else(|_| Err(gone()))
+        } else {
+            match flight.ticket.try_recv() {
+                Ok(outcome) => outcome,
+                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => Err(gone()),
+                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                    self.in_flight = Some(flight);
+                    return Ok(false);
+                }
+            }
+        };
+        outcome?;
+        self.totals.commits += 1;
+        for (topic, partition, offset) in flight.offsets {
+            let mut lanes = self.lanes.iter_mut();
+            if let Some(lane) = lanes.find(|lane| lane.partition == partition && lane.topic == topic) {
+                lane.committed = offset;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for records, a stop, or the earliest retry.
+    fn rest(&self) {
+        let now = self.io.now_ms();
+        let waiting = |lane: &&Lane| lane.not_before_ms > now;
+        let ready = self.lanes.iter().filter(|lane| !waiting(lane));
+        let positions: Vec<_> = ready.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
+        let retry = self.lanes.iter().filter(waiting).map(|lane| (lane.not_before_ms - now).unsigned_abs()).min();
+        self.io.wait(&positions, retry.unwrap_or(IDLE_MS).min(IDLE_MS));
+    }
+
+    fn publish(&mut self) {
+        self.published_ms = self.io.now_ms();
+        self.spec.board.set_totals(self.totals);
+        for lane in &self.lanes {
+            self.spec.board.set_task(TaskStatus {
+                topic: lane.topic.clone(),
+                partition: lane.partition,
+                committed: lane.committed,
+                end: lane.end,
+                lag: (lane.end - lane.committed).max(0),
+            });
+        }
+    }
+}
+
+/// Unpacks batches up to [`STEP_BYTES`]. Gives the offset behind the last one taken.
+fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, DriverError> {
+    let bad = |offset: i64, reason: String| DriverError::Input {
+        topic: lane.topic.clone(),
+        partition: lane.partition,
+        offset,
+        reason,
+    };
+    let select = Select { from_offset: lane.position, headers: true };
+    for stored in chunk.batches.iter().flat_map(|bytes| pelton_wire::record::batches(bytes)) {
+        let view = stored.map_err(|error| bad(lane.position, error.to_string()))?;
+        let header = view.header();
+        if header.is_control() {
+            continue;
+        }
+        match columns.append(&view, select, DecompressLimit::default()) {
+            Ok(_) => {}
+            // The next step takes it.
+            Err(ColumnsError::Full { .. }) if !columns.is_empty() => return Ok(header.base_offset),
+            Err(error) => return Err(bad(header.base_offset, error.to_string())),
+        }
+        if columns.data().len() >= STEP_BYTES {
+            return Ok(header.next_offset());
+        }
+    }
+    Ok(chunk.next_offset)
+}
+
+#[cfg(test)]
+mod tests;

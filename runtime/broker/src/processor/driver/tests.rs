@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pelton_streams::manifest::values::Start;
+use pelton_streams::{
+    BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology,
+};
+use pelton_wire::record::{BatchView, set_base_offset};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::clock::ManualClock;
+
+/// What happened to the fake broker, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Event {
+    /// The values of a batch that was appended to the sink.
+    Append(Vec<String>),
+    Commit(i32, i64),
+}
+
+#[derive(Default)]
+struct World {
+    input: BTreeMap<i32, Vec<Bytes>>,
+    ends: BTreeMap<i32, i64>,
+    committed: BTreeMap<i32, i64>,
+    events: Vec<Event>,
+    /// Appends that succeed before one fails.
+    appends_left: Option<usize>,
+    refuse_commits: bool,
+}
+
+impl World {
+    fn produce(&mut self, partition: i32, values: &[&str]) {
+        let end = self.ends.entry(partition).or_insert(0);
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for value in values {
+            builder.append(1_000, None, Some(value.as_bytes()), &[]).unwrap();
+        }
+        let mut batch = builder.finish().unwrap().to_vec();
+        set_base_offset(&mut batch, *end);
+        self.input.entry(partition).or_default().push(batch.into());
+        *end += values.len() as i64;
+    }
+
+    fn values(&self) -> Vec<String> {
+        let appends = self.events.iter().filter_map(|event| match event {
+            Event::Append(values) => Some(values.clone()),
+            Event::Commit(..) => None,
+        });
+        appends.flatten().collect()
+    }
+}
+
+struct FakeIo {
+    world: Arc<Mutex<World>>,
+    stop: Arc<StopSignal>,
+}
+
+impl DriverIo for FakeIo {
+    fn partitions(&self, topic: &str) -> Option<u32> {
+        match topic {
+            "in" => Some(self.world.lock().input.len() as u32),
+            "out" | "dead" => Some(1),
+            _ => None,
+        }
+    }
+
+    fn position(&self, _topic: &str, partition: i32, _start: Start) -> Result<i64, IoError> {
+        Ok(self.world.lock().committed.get(&partition).copied().unwrap_or(0))
+    }
+
+    fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
+        let world = self.world.lock();
+        let mut chunk = Chunk { batches: Vec::new(), next_offset: offset, end_offset: world.ends[&partition] };
+        let mut bytes = 0;
+        for batch in &world.input[&partition] {
+            let header = pelton_wire::record::BatchHeader::parse(batch).unwrap();
+            if header.next_offset() > offset && (bytes == 0 || bytes + batch.len() <= max_bytes) {
+                bytes += batch.len();
+                chunk.batches.push(batch.clone());
+                chunk.next_offset = header.next_offset();
+            }
+        }
+        Ok(chunk)
+    }
+
+    fn append(&self, topic: &str, _partition: i32, batch: Bytes) -> Result<(), IoError> {
+        let mut world = self.world.lock();
+        if let Some(left) = &mut world.appends_left {
+            *left = left.checked_sub(1).ok_or_else(|| IoError::Unavailable("disk full".to_owned()))?;
+        }
+        let mut scratch = Vec::new();
+        let view = BatchView::check(&batch).unwrap();
+        let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
+        let text = |record: pelton_wire::record::Record<'_>| {
+            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            if topic == "dead" { format!("dead {value}") } else { value }
+        };
+        world.events.push(Event::Append(records.map(|record| text(record.unwrap())).collect()));
+        Ok(())
+    }
+
+    fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
+        let mut world = self.world.lock();
+        let (sender, ticket) = oneshot::channel();
+        if world.refuse_commits {
+            return Err(IoError::Unavailable("no coordinator".to_owned()));
+        }
+        for (_, partition, offset) in offsets {
+            world.committed.insert(*partition, *offset);
+            world.events.push(Event::Commit(*partition, *offset));
+        }
+        sender.send(Ok(())).unwrap();
+        Ok(ticket)
+    }
+
+    fn wait(&self, _positions: &[(String, i32, i64)], _timeout_ms: u64) {
+        // All input is read: the test is over.
+        self.stop.set();
+    }
+
+    fn now_ms(&self) -> i64 {
+        5_000
+    }
+}
+
+/// Passes everything on, but for values that say what should go wrong.
+struct Obedient;
+
+impl Plugin for Obedient {
+    fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
+        let mut source = Vec::new();
+        for (i, record) in batch.records().enumerate() {
+            match record.value {
+                Some(b"trap") => return Err(PluginError::Trapped { trap: "unreachable".to_owned(), said: None }),
+                Some(b"drop") => {}
+                _ => source.push(i as u32),
+            }
+        }
+        Ok(BatchOut { source, ..BatchOut::default() })
+    }
+}
+
+struct Factory;
+
+impl PluginFactory for Factory {
+    fn load(&self, _digest: &Digest, _component: &[u8]) -> Result<PluginInfo, LoadError> {
+        unreachable!("the tests link their topologies themselves")
+    }
+
+    fn instantiate(&self, _digest: &Digest, _spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
+        Ok(Box::new(Obedient))
+    }
+
+    fn unload(&self, _digest: &Digest) {}
+}
+
+fn topology(on_error: &str) -> (Arc<Topology>, CommitSpec) {
+    let text = format!(
+        "name = \"p\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+         [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"obedient\"\non_error = {on_error}\n\
+         [[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
+    );
+    let manifest = Manifest::parse(&text).unwrap();
+    let info =
+        PluginInfo { digest: Digest::new([1; 32]), world: "transform".to_owned(), manifest: None, bytes: 1 };
+    let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), info)])).unwrap();
+    (Arc::new(topology), manifest.commit)
+}
+
+fn run(world: &Arc<Mutex<World>>, on_error: &str) -> (Result<(), DriverError>, Arc<StatusBoard>) {
+    let (topology, commit) = topology(on_error);
+    let board = StatusBoard::new(Arc::new(ManualClock::new(7)));
+    let stop = Arc::new(StopSignal::default());
+    let spec =
+        DriverSpec { topology, commit, factory: Arc::new(Factory), board: Arc::clone(&board), stop: Arc::clone(&stop) };
+    let io = FakeIo { world: Arc::clone(world), stop };
+    (Driver::new(spec, Box::new(io)).run(), board)
+}
+
+const FAIL: &str = "{ policy = \"fail\" }";
+
+fn world(input: &[(i32, &[&str])]) -> Arc<Mutex<World>> {
+    let mut world = World::default();
+    for (partition, values) in input {
+        world.produce(*partition, values);
+    }
+    Arc::new(Mutex::new(world))
+}
+
+#[test]
+fn everything_goes_through_once_and_is_committed() {
+    let world = world(&[(0, &["a", "drop", "b"]), (1, &["c"]), (0, &["d"])]);
+    let (result, board) = run(&world, FAIL);
+    result.unwrap();
+    let mut values = world.lock().values();
+    values.sort();
+    assert_eq!(values, ["a", "b", "c", "d"]);
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 4), (1, 1)]));
+    let status = board.snapshot();
+    assert_eq!((status.totals.records_in, status.totals.records_out), (5, 4));
+    assert!(status.tasks.iter().all(|task| task.lag == 0), "{status:?}");
+}
+
+#[test]
+fn offsets_never_overtake_their_outputs() {
+    let world = world(&[]);
+    for i in 0..200 {
+        let name = i.to_string();
+        world.lock().produce(0, &[&name]);
+    }
+    run(&world, FAIL).0.unwrap();
+    let mut appended = 0;
+    for event in &world.lock().events {
+        match event {
+            Event::Append(values) => appended += values.len() as i64,
+            Event::Commit(_, offset) => assert!(*offset <= appended, "{offset} is committed, {appended} are appended"),
+        }
+    }
+    assert_eq!(appended, 200);
+}
+
+#[test]
+fn a_record_that_fails_stops_the_pipeline_exactly_there() {
+    let world = world(&[(0, &["a", "b"]), (0, &["c", "trap", "d"])]);
+    let (result, _) = run(&world, FAIL);
+    let error = result.unwrap_err();
+    let status = error.status(9);
+    assert_eq!((status.topic.as_deref(), status.partition, status.offset), (Some("in"), Some(0), Some(3)), "{error}");
+    assert_eq!(status.kind, "trapped");
+    assert!(!error.is_transient());
+    assert_eq!(world.lock().values(), ["a", "b", "c"]);
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 3)]), "the next start begins at the bad record");
+}
+
+#[test]
+fn a_dead_letter_keeps_its_bytes_and_the_others_go_on() {
+    let world = world(&[(0, &["a", "trap", "b"])]);
+    let (result, board) = run(&world, "{ policy = \"dead-letter\", topic = \"dead\" }");
+    result.unwrap();
+    let mut values = world.lock().values();
+    values.sort();
+    assert_eq!(values, ["a", "b", "dead trap"]);
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 3)]));
+    assert_eq!(board.snapshot().totals.dead_lettered, 1);
+    assert!(board.log_since(0).0.iter().any(|line| line.text.contains("offset 1")), "the log names the record");
+}
+
+#[test]
+fn a_full_disk_commits_nothing_that_was_not_stored() {
+    let world = world(&[(0, &["a"]), (1, &["b"])]);
+    world.lock().appends_left = Some(1);
+    let (result, _) = run(&world, FAIL);
+    assert!(result.unwrap_err().is_transient());
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 1)]));
+    // There is room again: the rest comes, and nothing twice.
+    world.lock().appends_left = None;
+    run(&world, FAIL).0.unwrap();
+    assert_eq!(world.lock().values(), ["a", "b"]);
+}
+
+#[test]
+fn without_a_commit_everything_comes_again() {
+    let world = world(&[(0, &["a", "b"])]);
+    world.lock().refuse_commits = true;
+    assert!(run(&world, FAIL).0.unwrap_err().is_transient());
+    world.lock().refuse_commits = false;
+    run(&world, FAIL).0.unwrap();
+    assert_eq!(world.lock().values(), ["a", "b", "a", "b"], "at least once");
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 2)]));
+}
+
+#[test]
+fn a_restart_begins_inside_a_stored_batch() {
+    let world = world(&[(0, &["a", "b", "c"])]);
+    world.lock().committed.insert(0, 1);
+    run(&world, FAIL).0.unwrap();
+    assert_eq!(world.lock().values(), ["b", "c"]);
+}

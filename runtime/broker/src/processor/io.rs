@@ -1,0 +1,105 @@
+//! The seam between a driver and the broker: what it reads, appends and commits. The broker implements it over its own
+//! partitions; a test implements it over vectors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use pelton_streams::manifest::values::Start;
+use tokio::sync::{Notify, oneshot};
+
+/// Stored batches of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    /// Whole batches as stored; the first may begin before the offset that was asked for.
+    pub(crate) batches: Vec<Bytes>,
+    /// Where to read next: behind the last batch, or where the asked offset moved because retention took it.
+    pub(crate) next_offset: i64,
+    /// One past the last record that can be read now.
+    pub(crate) end_offset: i64,
+}
+
+/// An append or commit that is not durable yet.
+pub(crate) type Ticket = oneshot::Receiver<Result<(), IoError>>;
+
+/// Why the broker did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum IoError {
+    /// The topic or partition is gone.
+    #[error("topic {topic}, partition {partition} does not exist")]
+    NoPartition { topic: String, partition: i32 },
+    /// The topic's settings refuse the record; trying again would not help.
+    #[error("topic {topic}, partition {partition} refuses the batch: {reason}")]
+    Refused { topic: String, partition: i32, reason: String },
+    /// The disk is full, or the coordinator is not ready: later it may work.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl IoError {
+    /// Whether the same thing may succeed later without anybody changing anything.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            IoError::NoPartition { .. } | IoError::Refused { .. } => false,
+            IoError::Unavailable(_) => true,
+        }
+    }
+}
+
+/// What a driver needs of the broker. Every call may block the driver's thread, none is made while a plugin runs.
+pub(crate) trait DriverIo: Send {
+    /// How many partitions a topic has; `None`: there is no such topic.
+    fn partitions(&self, topic: &str) -> Option<u32>;
+    /// Where to begin: the committed offset of this pipeline, else `start`.
+    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<i64, IoError>;
+    /// Batches from `offset` on that a read-committed consumer may see, about `max_bytes` of them, at least one if
+    /// there is one.
+    fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
+    /// Appends a batch. Durable no later than what is committed after it.
+    fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError>;
+    /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs.
+    fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError>;
+    /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.
+    fn wait(&self, positions: &[(String, i32, i64)], timeout_ms: u64);
+    /// Milliseconds since 1970-01-01 UTC.
+    fn now_ms(&self) -> i64;
+}
+
+/// Makes the I/O of one pipeline's driver. Its offsets are those of the consumer group [`group_of`].
+pub(crate) trait IoFactory: Send + Sync {
+    /// For a pipeline; `stop` ends a wait early.
+    fn open(&self, pipeline: &str, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
+    /// Whether a topic exists.
+    fn topic_exists(&self, topic: &str) -> bool;
+}
+
+/// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
+pub(crate) fn group_of(pipeline: &str) -> String {
+    format!("pelton.{pipeline}")
+}
+
+/// Tells a driver to stop at its next commit.
+#[derive(Debug, Default)]
+pub(crate) struct StopSignal {
+    set: AtomicBool,
+    notify: Notify,
+}
+
+impl StopSignal {
+    pub(crate) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        // A permit is kept for a driver that begins to wait just now.
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    /// Returns when the signal is set. One waiter at a time: the driver.
+    pub(crate) async fn wait(&self) {
+        while !self.is_set() {
+            self.notify.notified().await;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The thread of one pipeline: runs its driver, and starts it again after a failure that may pass.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pelton_streams::manifest::CommitSpec;
+use pelton_streams::{PluginFactory, Topology};
+
+use super::driver::{Driver, DriverError, DriverSpec};
+use super::io::{IoFactory, StopSignal};
+use super::status::{FailureStatus, PipelineState, StatusBoard};
+use super::supervisor::{RESTART_BACKOFF, RESTART_BACKOFF_MAX};
+use crate::clock::Clock;
+
+/// What a pipeline's thread needs.
+pub(super) struct RunnerSpec {
+    pub(super) name: String,
+    pub(super) topology: Arc<Topology>,
+    pub(super) commit: CommitSpec,
+    pub(super) factory: Arc<dyn PluginFactory>,
+    pub(super) io: Arc<dyn IoFactory>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// A pipeline's thread, or its place while it does not run.
+pub(super) struct Runner {
+    board: Arc<StatusBoard>,
+    stop: Arc<StopSignal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Runner {
+    /// A pipeline that does not run.
+    pub(super) fn idle(clock: Arc<dyn Clock>, state: PipelineState, reason: Option<String>) -> Runner {
+        let at_ms = clock.now_ms();
+        let board = StatusBoard::new(clock);
+        let failure = reason.map(|reason| FailureStatus {
+            reason,
+            kind: "deployment",
+            topic: None,
+            partition: None,
+            offset: None,
+            at_ms,
+        });
+        board.set_state(state, failure);
+        Runner { board, stop: Arc::default(), thread: None }
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(spec: RunnerSpec) -> Runner {
+        let board = StatusBoard::new(Arc::clone(&spec.clock));
+        let stop = Arc::new(StopSignal::default());
+        let thread = {
+            let (board, stop) = (Arc::clone(&board), Arc::clone(&stop));
+            let name: String = format!("pipe-{}", spec.name).chars().take(15).collect();
+            std::thread::Builder::new().name(name).spawn(move || supervise(&spec, &board, &stop))
+        };
+        match thread {
+            Ok(thread) => Runner { board, stop, thread: Some(thread) },
+            Err(error) => {
+                let failure = FailureStatus {
+                    reason: format!("its thread does not start: {error}"),
+                    kind: "start",
+                    topic: None,
+                    partition: None,
+                    offset: None,
+                    at_ms: 0,
+                };
+                board.set_state(PipelineState::Failed, Some(failure));
+                Runner { board, stop, thread: None }
+            }
+        }
+    }
+
+    pub(super) fn board(&self) -> &Arc<StatusBoard> {
+        &self.board
+    }
+
+    /// Tells the driver to stop at its next commit.
+    pub(super) fn signal(&self) {
+        self.stop.set();
+    }
+
+    /// Waits for the thread. Call [`Runner::signal`] before.
+    pub(super) fn join(mut self) {
+        if let Some(thread) = self.thread.take()
+            && let Err(panic) = thread.join()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>) {
+    let mut backoff = RESTART_BACKOFF;
+    while !stop.is_set() {
+        let driver = DriverSpec {
+            topology: Arc::clone(&spec.topology),
+            commit: spec.commit,
+            factory: Arc::clone(&spec.factory),
+            board: Arc::clone(board),
+            stop: Arc::clone(stop),
+        };
+        let io = spec.io.open(&spec.name, Arc::clone(stop));
+        let error = match run_guarded(driver, io) {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        let status = error.status(spec.clock.now_ms());
+        if !error.is_transient() {
+            tracing::error!(pipeline = spec.name, %error, "the pipeline stopped");
+            board.set_state(PipelineState::Failed, Some(status));
+            return;
+        }
+        tracing::warn!(pipeline = spec.name, %error, ?backoff, "the pipeline waits and tries again");
+        board.set_state(PipelineState::Retrying, Some(status));
+        sleep_or_stop(stop, backoff);
+        backoff = (backoff * 2).min(RESTART_BACKOFF_MAX);
+    }
+}
+
+/// A panic here is a bug of ours, and must not take the broker with it: the pipeline stops and says so.
+fn run_guarded(spec: DriverSpec, io: Box<dyn super::io::DriverIo>) -> Result<(), DriverError> {
+    let run = std::panic::AssertUnwindSafe(|| Driver::new(spec, io).run());
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(DriverError::Bug(text.unwrap_or_else(|| "no message".to_owned())))
+    })
+}
+
+/// Waits without a runtime of its own: a pipeline's thread is no worker of the broker's.
+fn sleep_or_stop(stop: &StopSignal, time: Duration) {
+    const SLICE: Duration = Duration::from_millis(50);
+    let mut left = time;
+    while !stop.is_set() && !left.is_zero() {
+        let slice = left.min(SLICE);
+        std::thread::sleep(slice);
+        left -= slice;
+    }
+}

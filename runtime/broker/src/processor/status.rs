@@ -1,0 +1,214 @@
+//! What can be known of a pipeline from outside: written by its driver, read by HTTP and metrics.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use pelton_streams::log::{LogLevel, LogRing, LogSink};
+use pelton_streams::task::StepCounts;
+use serde::Serialize;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+
+/// What a pipeline is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PipelineState {
+    /// Loading plugins, finding positions.
+    Starting,
+    /// Processing, or waiting for records.
+    Running,
+    /// Waiting to try again after a failure that may pass.
+    Retrying,
+    /// Stopped by a user.
+    Paused,
+    /// Stopped by a failure; `failure` says which. `resume` tries again at the same record.
+    Failed,
+}
+
+impl PipelineState {
+    /// Every state, for metrics.
+    pub(crate) const ALL: [PipelineState; 5] = [
+        PipelineState::Starting,
+        PipelineState::Running,
+        PipelineState::Retrying,
+        PipelineState::Paused,
+        PipelineState::Failed,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            PipelineState::Starting => "starting",
+            PipelineState::Running => "running",
+            PipelineState::Retrying => "retrying",
+            PipelineState::Paused => "paused",
+            PipelineState::Failed => "failed",
+        }
+    }
+}
+
+/// One task's progress.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct TaskStatus {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// The next offset to be processed after a restart now.
+    pub(crate) committed: i64,
+    /// The end of the partition when it was last read.
+    pub(crate) end: i64,
+    /// Records between the two.
+    pub(crate) lag: i64,
+}
+
+/// What was counted since this driver started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Totals {
+    pub(crate) records_in: u64,
+    pub(crate) records_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) skipped: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) calls: u64,
+    pub(crate) failed_calls: u64,
+    pub(crate) commits: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, counts: &StepCounts) {
+        self.records_in += counts.records_in;
+        self.records_out += counts.records_out;
+        self.bytes_out += counts.bytes_out;
+        self.skipped += counts.skipped;
+        self.dead_lettered += counts.dead_lettered;
+        self.calls += counts.calls;
+        self.failed_calls += counts.failed_calls;
+    }
+}
+
+/// Why a pipeline stopped or waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FailureStatus {
+    /// In a sentence, with the record that it happened at.
+    pub(crate) reason: String,
+    /// `trapped`, `deadline`, …, or `io`.
+    pub(crate) kind: &'static str,
+    pub(crate) topic: Option<String>,
+    pub(crate) partition: Option<i32>,
+    pub(crate) offset: Option<i64>,
+    pub(crate) at_ms: i64,
+}
+
+/// A copy of all that is known.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PipelineStatus {
+    pub(crate) state: PipelineState,
+    pub(crate) tasks: Vec<TaskStatus>,
+    pub(crate) totals: Totals,
+    pub(crate) failure: Option<FailureStatus>,
+}
+
+/// Shared between a driver and those who ask.
+pub(crate) struct StatusBoard {
+    inner: Mutex<Inner>,
+    clock: Arc<dyn Clock>,
+}
+
+struct Inner {
+    state: PipelineState,
+    tasks: BTreeMap<(String, i32), TaskStatus>,
+    totals: Totals,
+    failure: Option<FailureStatus>,
+    log: LogRing,
+}
+
+impl StatusBoard {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<StatusBoard> {
+        let inner = Inner {
+            state: PipelineState::Starting,
+            tasks: BTreeMap::new(),
+            totals: Totals::default(),
+            failure: None,
+            log: LogRing::default(),
+        };
+        Arc::new(StatusBoard { inner: Mutex::new(inner), clock })
+    }
+
+    pub(crate) fn snapshot(&self) -> PipelineStatus {
+        let inner = self.inner.lock();
+        PipelineStatus {
+            state: inner.state,
+            tasks: inner.tasks.values().cloned().collect(),
+            totals: inner.totals,
+            failure: inner.failure.clone(),
+        }
+    }
+
+    /// The state alone, and why if it is a bad one. A running pipeline has no failure.
+    pub(crate) fn set_state(&self, state: PipelineState, failure: Option<FailureStatus>) {
+        let mut inner = self.inner.lock();
+        if let Some(failure) = &failure {
+            let at = self.clock.now_ms();
+            inner.log.push(at, "pelton", failure.partition.unwrap_or(-1), LogLevel::Error, &failure.reason);
+        }
+        inner.state = state;
+        inner.failure = failure;
+    }
+
+    pub(super) fn set_task(&self, task: TaskStatus) {
+        self.inner.lock().tasks.insert((task.topic.clone(), task.partition), task);
+    }
+
+    pub(super) fn set_totals(&self, totals: Totals) {
+        self.inner.lock().totals = totals;
+    }
+
+    /// Adds a line of pelton's own.
+    pub(super) fn say(&self, node: &str, partition: i32, level: LogLevel, text: &str) {
+        let at = self.clock.now_ms();
+        self.inner.lock().log.push(at, node, partition, level, text);
+    }
+
+    /// The kept lines from a sequence on, and the sequence that the next line gets.
+    pub(crate) fn log_since(&self, sequence: u64) -> (Vec<LogLine>, u64) {
+        let inner = self.inner.lock();
+        let lines = inner.log.since(sequence).map(LogLine::from).collect();
+        (lines, inner.log.next_sequence())
+    }
+}
+
+/// A kept line, as JSON has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LogLine {
+    pub(crate) sequence: u64,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) node: String,
+    pub(crate) partition: i32,
+    pub(crate) level: String,
+    pub(crate) text: String,
+}
+
+impl From<&pelton_streams::log::LogEntry> for LogLine {
+    fn from(entry: &pelton_streams::log::LogEntry) -> LogLine {
+        LogLine {
+            sequence: entry.sequence,
+            timestamp_ms: entry.timestamp_ms,
+            node: entry.node.clone(),
+            partition: entry.partition,
+            level: entry.level.to_string(),
+            text: entry.text.clone(),
+        }
+    }
+}
+
+/// What one instance of a plugin logs goes to its pipeline's board.
+pub(super) struct InstanceLog {
+    pub(super) board: Arc<StatusBoard>,
+    pub(super) node: String,
+    pub(super) partition: i32,
+}
+
+impl LogSink for InstanceLog {
+    fn write(&self, level: LogLevel, text: &str) {
+        self.board.say(&self.node, self.partition, level, text);
+    }
+}

@@ -1,0 +1,435 @@
+//! Starts and stops drivers so that what runs is what the deployments say. Every change is a record first: it is
+//! appended, durable, and only then acted upon, so that a crash leaves what a replay gives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelton_streams::{Digest, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo, Topology, TopologyError};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::deployments::{BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, chunks};
+use super::io::IoFactory;
+use super::runner::{Runner, RunnerSpec};
+use super::status::{LogLine, PipelineState, PipelineStatus};
+use crate::clock::Clock;
+
+/// The largest component that is taken. A Python component has 18 MB; a larger one would take minutes to compile.
+pub(crate) const COMPONENT_BYTES_MAX: usize = 32 << 20;
+/// Pipelines that may be deployed at once. Each has a thread and its plugins' memory.
+pub(crate) const PIPELINES_MAX: usize = 256;
+
+/// Where deployments are kept: a partition of the broker.
+pub(crate) trait DeploymentLog: Send + Sync {
+    /// Appends records and returns when they are durable.
+    fn append(
+        &self,
+        records: Vec<DeploymentRecord>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + '_>>;
+    /// Everything from the start, in order. Blocking: called once, before anything else.
+    fn replay(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), DeploymentLogError>;
+    /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
+    fn ensure_topic<'a>(
+        &'a self,
+        topic: &'a str,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
+}
+
+/// The deployments' partition does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DeploymentLogError(pub(crate) String);
+
+/// Why a change was refused. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeployError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    #[error("the component cannot be used: {0}")]
+    Component(#[from] LoadError),
+    #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
+    UnknownPlugin { node: String, plugin: String },
+    #[error("topic `{0}` does not exist, so there is nothing to read; create it first")]
+    NoSourceTopic(String),
+    #[error("{PIPELINES_MAX} pipelines are deployed, and no more are allowed; delete one first")]
+    TooMany,
+    #[error("no pipeline `{0}` is deployed")]
+    UnknownPipeline(String),
+    #[error("the deployment could not be stored: {0}")]
+    Log(#[from] DeploymentLogError),
+    #[error("compiling the component was interrupted: the server is stopping")]
+    Stopping,
+}
+
+/// What `push` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Pushed {
+    pub(crate) digest: String,
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) world: String,
+    /// False: the broker had these bytes already.
+    pub(crate) new: bool,
+}
+
+/// One line of the list of plugins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PluginSummary {
+    pub(crate) digest: String,
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) world: String,
+    pub(crate) bytes: u64,
+    pub(crate) pushed_at_ms: i64,
+}
+
+/// What `deploy` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Deployed {
+    pub(crate) name: String,
+    /// Absent for a dry run.
+    pub(crate) revision: Option<u64>,
+    /// By node.
+    pub(crate) plugins: BTreeMap<String, String>,
+    pub(crate) group: String,
+}
+
+/// A pipeline as HTTP shows it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PipelineDescription {
+    pub(crate) name: String,
+    pub(crate) revision: u64,
+    pub(crate) deployed_at_ms: i64,
+    /// The consumer group that holds its offsets.
+    pub(crate) group: String,
+    pub(crate) plugins: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub(crate) status: PipelineStatus,
+}
+
+/// What a supervisor is made of.
+pub(crate) struct SupervisorSpec {
+    pub(crate) factory: Arc<dyn PluginFactory>,
+    pub(crate) log: Arc<dyn DeploymentLog>,
+    pub(crate) io: Arc<dyn IoFactory>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The one owner of deployments and drivers. Changes are made one at a time.
+pub(crate) struct Supervisor {
+    spec: SupervisorSpec,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    deployments: Deployments,
+    runners: BTreeMap<String, Runner>,
+}
+
+/// A manifest that was checked against everything it names.
+struct Checked {
+    manifest: Manifest,
+    topology: Topology,
+    plugins: BTreeMap<String, String>,
+}
+
+impl Supervisor {
+    /// Replays the deployments and starts what they say. A pipeline that cannot start is listed as failed; the broker
+    /// starts all the same.
+    pub(crate) async fn start(spec: SupervisorSpec) -> Result<Arc<Supervisor>, DeploymentLogError> {
+        let mut deployments = Deployments::default();
+        let mut bad: Vec<BadRecord> = Vec::new();
+        spec.log.replay(&mut |key, value| {
+            if let Err(error) = deployments.apply(key, value) {
+                bad.push(error);
+            }
+        })?;
+        for error in bad {
+            tracing::error!(%error, "a deployment was passed over");
+        }
+        let live: Vec<(String, bool)> =
+            deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
+        let supervisor = Arc::new(Supervisor {
+            spec,
+            inner: Mutex::new(Inner { deployments, runners: BTreeMap::new() }),
+        });
+        let mut inner = supervisor.inner.lock().await;
+        for (name, paused) in live {
+            supervisor.run(&mut inner, &name, paused).await;
+        }
+        drop(inner);
+        Ok(supervisor)
+    }
+
+    /// Takes a component: checks it, and keeps it durably under its digest.
+    pub(crate) async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
+        let mut inner = self.inner.lock().await;
+        let (digest, info) = self.load_new(component.clone()).await?;
+        let manifest = info.manifest.as_ref();
+        let record = PluginRecord {
+            bytes: component.len() as u64,
+            chunks: chunks(component.len()),
+            pushed_at_ms: self.spec.clock.now_ms(),
+            name: manifest.map(|manifest| manifest.name.clone()),
+            version: manifest.map(|manifest| manifest.version.clone()),
+            world: info.world.clone(),
+        };
+        let pushed = Pushed {
+            digest: digest.to_string(),
+            name: record.name.clone(),
+            version: record.version.clone(),
+            world: record.world.clone(),
+            new: !inner.deployments.plugins().contains_key(&digest.hex()),
+        };
+        let records = inner.deployments.push(&digest, record, &component);
+        self.store(&mut inner, records).await?;
+        Ok(pushed)
+    }
+
+    /// Checks a manifest against the plugins and topics it names.
+    pub(crate) async fn check(
+        &self,
+        manifest: &str,
+        plugins: &BTreeMap<String, Digest>,
+    ) -> Result<Deployed, DeployError> {
+        let inner = self.inner.lock().await;
+        let checked = self.checked(&inner, manifest, plugins).await?;
+        let name = checked.manifest.name.clone();
+        let group = super::io::group_of(&name);
+        Ok(Deployed { name, revision: None, plugins: checked.plugins, group })
+    }
+
+    /// Takes a manifest live. A pipeline of that name that runs is stopped at a commit, and the new revision goes on
+    /// where it stopped.
+    pub(crate) async fn deploy(
+        &self,
+        manifest: &str,
+        plugins: &BTreeMap<String, Digest>,
+    ) -> Result<Deployed, DeployError> {
+        let mut inner = self.inner.lock().await;
+        let checked = self.checked(&inner, manifest, plugins).await?;
+        let name = checked.manifest.name.clone();
+        if inner.deployments.pipeline(&name).is_none() && inner.deployments.live().count() >= PIPELINES_MAX {
+            return Err(DeployError::TooMany);
+        }
+        for output in &checked.topology.outputs {
+            self.spec.log.ensure_topic(&output.topic).await?;
+        }
+        let revision = Revision {
+            manifest: manifest.to_owned(),
+            plugins: checked.plugins.clone(),
+            deployed_at_ms: self.spec.clock.now_ms(),
+        };
+        let (number, records) = inner.deployments.deploy(&name, &revision);
+        self.store(&mut inner, records).await?;
+        self.halt(&mut inner, &name).await;
+        self.run(&mut inner, &name, false).await;
+        let group = super::io::group_of(&name);
+        Ok(Deployed { name, revision: Some(number), plugins: checked.plugins, group })
+    }
+
+    /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again.
+    pub(crate) async fn set_paused(&self, name: &str, paused: bool) -> Result<(), DeployError> {
+        let mut inner = self.inner.lock().await;
+        let records = inner.deployments.set_paused(name, paused);
+        let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
+        self.store(&mut inner, records).await?;
+        self.halt(&mut inner, name).await;
+        self.run(&mut inner, name, paused).await;
+        Ok(())
+    }
+
+    /// Takes a pipeline away. Its topics and its group's offsets stay.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), DeployError> {
+        let mut inner = self.inner.lock().await;
+        let records = inner.deployments.delete(name);
+        let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
+        self.store(&mut inner, records).await?;
+        self.halt(&mut inner, name).await;
+        Ok(())
+    }
+
+    /// All pipelines, by name.
+    pub(crate) async fn pipelines(&self) -> Vec<PipelineDescription> {
+        let inner = self.inner.lock().await;
+        inner.deployments.live().filter_map(|(name, _, _)| describe(&inner, name)).collect()
+    }
+
+    /// One pipeline.
+    pub(crate) async fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
+        describe(&*self.inner.lock().await, name)
+    }
+
+    /// Its log lines from a sequence on, and the sequence that the next line gets.
+    pub(crate) async fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
+        Some(self.inner.lock().await.runners.get(name)?.board().log_since(since))
+    }
+
+    /// All plugins.
+    pub(crate) async fn plugins(&self) -> Vec<PluginSummary> {
+        let inner = self.inner.lock().await;
+        let summary = |(digest, record): (&String, &PluginRecord)| PluginSummary {
+            digest: format!("sha256:{digest}"),
+            name: record.name.clone(),
+            version: record.version.clone(),
+            world: record.world.clone(),
+            bytes: record.bytes,
+            pushed_at_ms: record.pushed_at_ms,
+        };
+        inner.deployments.plugins().iter().map(summary).collect()
+    }
+
+    /// Stops every driver at a commit: part of a graceful stop of the broker.
+    pub(crate) async fn stop(&self) {
+        let mut inner = self.inner.lock().await;
+        for runner in inner.runners.values() {
+            runner.signal();
+        }
+        let names: Vec<String> = inner.runners.keys().cloned().collect();
+        for name in names {
+            self.halt(&mut inner, &name).await;
+        }
+    }
+
+    /// Appends, waits until durable, and only then believes.
+    async fn store(&self, inner: &mut Inner, records: Vec<DeploymentRecord>) -> Result<(), DeploymentLogError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.spec.log.append(records.clone()).await?;
+        for (key, value) in records {
+            if let Err(error) = inner.deployments.apply(key.as_bytes(), value.as_deref()) {
+                tracing::error!(%error, "a deployment that was just written cannot be read");
+            }
+        }
+        Ok(())
+    }
+
+    async fn checked(
+        &self,
+        inner: &Inner,
+        text: &str,
+        given: &BTreeMap<String, Digest>,
+    ) -> Result<Checked, DeployError> {
+        let manifest = Manifest::parse(text)?;
+        let mut plugins = BTreeMap::new();
+        let mut infos = BTreeMap::new();
+        for node in &manifest.nodes {
+            let digest = resolve(inner, node, given)?;
+            infos.insert(node.id.clone(), self.load(inner, node, &digest).await?);
+            plugins.insert(node.id.clone(), digest.to_string());
+        }
+        let topology = Topology::link(&manifest, &infos)?;
+        for source in &topology.sources {
+            if !self.spec.io.topic_exists(&source.topic) {
+                return Err(DeployError::NoSourceTopic(source.topic.clone()));
+            }
+        }
+        Ok(Checked { manifest, topology, plugins })
+    }
+
+    /// Compiles, on a thread that may take seconds.
+    async fn load_new(&self, component: Bytes) -> Result<(Digest, PluginInfo), DeployError> {
+        let factory = Arc::clone(&self.spec.factory);
+        let work = move || {
+            let digest = super::digest_of(&component);
+            factory.load(&digest, &component).map(|info| (digest, info))
+        };
+        Ok(tokio::task::spawn_blocking(work).await.map_err(|_| DeployError::Stopping)??)
+    }
+
+    async fn load(
+        &self,
+        inner: &Inner,
+        node: &pelton_streams::manifest::NodeSpec,
+        digest: &Digest,
+    ) -> Result<PluginInfo, DeployError> {
+        let component = inner.deployments.component(&digest.hex()).ok_or_else(|| DeployError::UnknownPlugin {
+            node: node.id.clone(),
+            plugin: digest.to_string(),
+        })?;
+        let (actual, info) = self.load_new(component.into()).await?;
+        if actual != *digest {
+            return Err(LoadError::DigestMismatch { expected: *digest, actual }.into());
+        }
+        Ok(info)
+    }
+
+    /// Starts the live revision of a pipeline, or lists it as paused or failed.
+    async fn run(&self, inner: &mut Inner, name: &str, paused: bool) {
+        let live = inner.deployments.live().find(|(known, _, _)| *known == name);
+        let Some((_, _, revision)) = live else { return };
+        let given: BTreeMap<String, Digest> = revision
+            .plugins
+            .iter()
+            .filter_map(|(node, digest)| Some((node.clone(), digest.parse().ok()?)))
+            .collect();
+        let manifest = revision.manifest.clone();
+        let runner = match self.checked(inner, &manifest, &given).await {
+            Ok(_) if paused => Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Paused, None),
+            Ok(checked) => Runner::start(RunnerSpec {
+                name: name.to_owned(),
+                topology: Arc::new(checked.topology),
+                commit: checked.manifest.commit,
+                factory: Arc::clone(&self.spec.factory),
+                io: Arc::clone(&self.spec.io),
+                clock: Arc::clone(&self.spec.clock),
+            }),
+            Err(error) => {
+                tracing::error!(pipeline = name, %error, "the pipeline does not start");
+                Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Failed, Some(error.to_string()))
+            }
+        };
+        inner.runners.insert(name.to_owned(), runner);
+    }
+
+    /// Stops a driver and waits for its last commit.
+    async fn halt(&self, inner: &mut Inner, name: &str) {
+        let Some(runner) = inner.runners.remove(name) else { return };
+        runner.signal();
+        let stopped = tokio::task::spawn_blocking(move || runner.join());
+        // A driver ends at the latest after one call of its plugin (bounded by its deadline) and one commit.
+        if stopped.await.is_err() {
+            tracing::error!(pipeline = name, "the driver's thread panicked; what it had not committed is read again");
+        }
+    }
+}
+
+fn resolve(
+    inner: &Inner,
+    node: &pelton_streams::manifest::NodeSpec,
+    given: &BTreeMap<String, Digest>,
+) -> Result<Digest, DeployError> {
+    if let Some(digest) = given.get(&node.id) {
+        return Ok(*digest);
+    }
+    match &node.plugin {
+        pelton_streams::manifest::PluginRef::Pinned { digest, .. } => Ok(*digest),
+        pelton_streams::manifest::PluginRef::Name(name) => {
+            let newest = inner.deployments.newest(name).and_then(|hex| format!("sha256:{hex}").parse().ok());
+            newest.ok_or_else(|| DeployError::UnknownPlugin { node: node.id.clone(), plugin: name.clone() })
+        }
+    }
+}
+
+fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
+    let (_, live, revision) = inner.deployments.live().find(|(known, _, _)| *known == name)?;
+    Some(PipelineDescription {
+        name: name.to_owned(),
+        revision: live.revision,
+        deployed_at_ms: revision.deployed_at_ms,
+        group: super::io::group_of(name),
+        plugins: revision.plugins.clone(),
+        status: inner.runners.get(name)?.board().snapshot(),
+    })
+}
+
+/// How long a driver that failed for a passing reason waits before it starts again: doubled each time.
+pub(super) const RESTART_BACKOFF: Duration = Duration::from_millis(500);
+/// The longest such wait.
+pub(super) const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(30);

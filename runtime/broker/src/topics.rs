@@ -1,0 +1,405 @@
+//! The topic catalogue: which topics there are, their settings and partitions. What is true is what a replay of
+//! `__cluster_metadata-0` says; this is its image in memory, plus the open partitions.
+//!
+//! Look-ups take a short read lock. Changes go one at a time through [`Topics::change`], each in a task of its own, so that a
+//! client that hangs up in the middle leaves nothing half done.
+
+pub(crate) mod metadata_log;
+pub(crate) mod name;
+pub(crate) mod record;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+pub use self::metadata_log::METADATA_TOPIC;
+use self::metadata_log::{MetadataLog, MetadataWriteError};
+pub use self::name::NameError;
+use self::record::{Change, TopicFacts};
+use crate::config::ConfigError;
+use crate::partition::{OpenPartitions, Partition, PartitionCreateError};
+use crate::topic_config::{Overrides, TopicConfig};
+
+/// A topic as it is at one moment; a change makes a new one.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its id, which a topic created later under the same name does not share.
+    pub id: Uuid,
+    /// When it was created (ms).
+    pub created_ms: i64,
+    /// What its settings come to.
+    pub config: Arc<TopicConfig>,
+    /// The settings that were set for it.
+    pub overrides: Overrides,
+    /// Its partitions, by number.
+    pub partitions: Vec<Arc<Partition>>,
+}
+
+impl Topic {
+    /// True for the broker's own topics, which clients cannot write.
+    pub fn is_internal(&self) -> bool {
+        name::is_internal(&self.name)
+    }
+
+    /// A partition by number.
+    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    fn facts(&self) -> TopicFacts {
+        TopicFacts {
+            id: self.id,
+            name: self.name.clone(),
+            partitions: i32::try_from(self.partitions.len()).unwrap_or(i32::MAX),
+            created_ms: self.created_ms,
+            overrides: self.overrides.clone(),
+        }
+    }
+}
+
+/// A topic to be created.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions, at least 1.
+    pub partitions: i32,
+    /// Settings that differ from the broker's defaults.
+    pub overrides: Overrides,
+}
+
+/// Why a topic was not created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// A topic of this name is there.
+    #[error("topic `{0}` is there already")]
+    Exists(String),
+    /// There is no such topic.
+    #[error("there is no topic `{0}`")]
+    Unknown(String),
+    /// The name cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A setting was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The number of partitions is not possible.
+    #[error("a topic cannot have {asked} partitions: write a number of at least {least}")]
+    PartitionCount {
+        /// What was asked for.
+        asked: i32,
+        /// The least that is possible: 1, or one more than there are.
+        least: i32,
+    },
+    /// The broker would have too many partitions.
+    #[error("{asked} more partitions would make {total}, `pelton.max.partitions` is {max}")]
+    TooManyPartitions {
+        /// New partitions.
+        asked: i32,
+        /// Partitions there would be.
+        total: usize,
+        /// The limit.
+        max: u32,
+    },
+    /// The disk did not take it.
+    #[error("the partitions could not be created: {0}")]
+    Create(#[from] PartitionCreateError),
+    /// The metadata log did not take it.
+    #[error(transparent)]
+    Write(#[from] MetadataWriteError),
+    /// The broker stops.
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    names: HashMap<String, Arc<Topic>>,
+    ids: HashMap<Uuid, Arc<Topic>>,
+    /// Names with `.` as `_`.
+    collisions: HashMap<String, String>,
+    partitions: usize,
+}
+
+impl Index {
+    fn insert(&mut self, topic: Arc<Topic>) {
+        self.partitions += topic.partitions.len();
+        self.collisions.insert(name::collision_key(&topic.name), topic.name.clone());
+        self.ids.insert(topic.id, Arc::clone(&topic));
+        if let Some(before) = self.names.insert(topic.name.clone(), topic) {
+            self.partitions -= before.partitions.len();
+        }
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.collisions.remove(&name::collision_key(&topic.name));
+        self.ids.remove(&topic.id);
+        if self.names.remove(&topic.name).is_some() {
+            self.partitions -= topic.partitions.len();
+        }
+    }
+}
+
+/// The catalogue.
+pub struct Topics {
+    index: RwLock<Index>,
+    metadata: tokio::sync::Mutex<MetadataLog>,
+    partitions: OpenPartitions,
+    defaults: Overrides,
+    max_partitions: u32,
+    new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
+}
+
+impl Topics {
+    pub(crate) fn new(
+        metadata: MetadataLog,
+        partitions: OpenPartitions,
+        defaults: Overrides,
+        max_partitions: u32,
+        new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
+    ) -> Self {
+        let (index, metadata) = (RwLock::default(), tokio::sync::Mutex::new(metadata));
+        Topics { index, metadata, partitions, defaults, max_partitions, new_id }
+    }
+
+    /// Takes in a topic whose partitions were found on disk.
+    pub(crate) fn adopt(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) {
+        let topic = self.topic(facts, partitions);
+        self.index.write().insert(topic);
+    }
+
+    /// What the settings of a topic come to.
+    pub fn resolve(&self, overrides: &Overrides) -> TopicConfig {
+        TopicConfig::resolve(&self.defaults, overrides)
+    }
+
+    fn topic(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) -> Arc<Topic> {
+        let config = Arc::new(self.resolve(&facts.overrides));
+        let TopicFacts { id, name, created_ms, overrides, .. } = facts;
+        Arc::new(Topic { name, id, created_ms, config, overrides, partitions })
+    }
+
+    /// The topic of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.index.read().names.get(name).cloned()
+    }
+
+    /// The topic of this id.
+    pub fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.index.read().ids.get(&id).cloned()
+    }
+
+    /// All topics, by name.
+    pub fn list(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.index.read().names.values().cloned().collect();
+        topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    /// Partitions of all topics.
+    pub fn partition_count(&self) -> usize {
+        self.index.read().partitions
+    }
+
+    /// Checks whether a topic could be created now, without creating it.
+    ///
+    /// # Errors
+    /// What [`Topics::create`] would say.
+    pub fn check_new(&self, new: &NewTopic) -> Result<(), TopicError> {
+        name::check(&new.name)?;
+        TopicConfig::check_overrides(&new.overrides)?;
+        if new.partitions < 1 {
+            return Err(TopicError::PartitionCount { asked: new.partitions, least: 1 });
+        }
+        let index = self.index.read();
+        if index.names.contains_key(&new.name) {
+            return Err(TopicError::Exists(new.name.clone()));
+        }
+        if let Some(other) = index.collisions.get(&name::collision_key(&new.name)) {
+            return Err(NameError::Collides(other.clone()).into());
+        }
+        self.check_room(&index, new.partitions)
+    }
+
+    fn check_room(&self, index: &Index, asked: i32) -> Result<(), TopicError> {
+        let total = index.partitions.saturating_add(usize::try_from(asked).unwrap_or(0));
+        if total > self.max_partitions as usize {
+            return Err(TopicError::TooManyPartitions { asked, total, max: self.max_partitions });
+        }
+        Ok(())
+    }
+
+    /// Creates a topic. When this returns it is durable and can be written to.
+    ///
+    /// # Errors
+    /// The name, a setting or the count is refused, the topic is there already, or the storage failed.
+    pub async fn create(self: &Arc<Self>, new: NewTopic, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
+        let this = Arc::clone(self);
+        to_the_end(async move {
+            let mut metadata = this.metadata.lock().await;
+            this.check_new(&new)?;
+            let facts = TopicFacts {
+                id: (this.new_id)(),
+                name: new.name,
+                partitions: new.partitions,
+                created_ms: now_ms,
+                overrides: new.overrides,
+            };
+            let opened = this.open_partitions(&facts, 0).await?;
+            this.record(&mut metadata, facts, opened).await
+        })
+        .await
+    }
+
+    /// The broker's own topic of this name, created if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub async fn ensure_internal(
+        self: &Arc<Self>,
+        name: &str,
+        partitions: i32,
+        overrides: Overrides,
+        now_ms: i64,
+    ) -> Result<Arc<Topic>, TopicError> {
+        loop {
+            if let Some(topic) = self.get(name) {
+                return Ok(topic);
+            }
+            let new = NewTopic { name: name.to_owned(), partitions, overrides: overrides.clone() };
+            match self.create(new, now_ms).await {
+                // Somebody else was faster; it can only be gone again if it was deleted meanwhile.
+                Err(TopicError::Exists(_)) => {}
+                made => return made,
+            }
+        }
+    }
+
+    /// Adds partitions until the topic has `count`.
+    ///
+    /// # Errors
+    /// There is no such topic, it has that many already, or the storage failed.
+    pub async fn grow(self: &Arc<Self>, name: &str, count: i32) -> Result<Arc<Topic>, TopicError> {
+        let (this, name) = (Arc::clone(self), name.to_owned());
+        to_the_end(async move {
+            let mut metadata = this.metadata.lock().await;
+            let (topic, have) = this.check_growth(&name, count)?;
+            let facts = TopicFacts { partitions: count, ..topic.facts() };
+            let added = this.open_partitions(&facts, have).await?;
+            let all = topic.partitions.iter().cloned().chain(added).collect();
+            this.record(&mut metadata, facts, all).await
+        })
+        .await
+    }
+
+    /// Checks whether a topic could have `count` partitions; the topic, and how many it has.
+    ///
+    /// # Errors
+    /// What [`Topics::grow`] would say.
+    pub fn check_growth(&self, name: &str, count: i32) -> Result<(Arc<Topic>, i32), TopicError> {
+        let index = self.index.read();
+        let topic = index.names.get(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
+        let have = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        if count <= have {
+            return Err(TopicError::PartitionCount { asked: count, least: have.saturating_add(1) });
+        }
+        self.check_room(&index, count - have)?;
+        Ok((Arc::clone(topic), have))
+    }
+
+    /// Replaces the settings of a topic that differ from the broker's defaults.
+    ///
+    /// # Errors
+    /// There is no such topic, a setting is refused, or the storage failed.
+    pub async fn configure(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
+    ) -> Result<Arc<Topic>, TopicError> {
+        let (this, name) = (Arc::clone(self), name.to_owned());
+        to_the_end(async move {
+            let mut metadata = this.metadata.lock().await;
+            let topic = this.get(&name).ok_or(TopicError::Unknown(name))?;
+            let overrides = change(&topic.overrides)?;
+            TopicConfig::check_overrides(&overrides)?;
+            let facts = TopicFacts { overrides, ..topic.facts() };
+            let topic = this.record(&mut metadata, facts, topic.partitions.clone()).await?;
+            topic.partitions.iter().for_each(|partition| partition.configure(&topic.config));
+            Ok(topic)
+        })
+        .await
+    }
+
+    /// Deletes a topic. Nobody finds it any more from the start on; when this returns, the deletion is durable.
+    ///
+    /// # Errors
+    /// There is no topic of this id, or the storage failed.
+    pub async fn delete(self: &Arc<Self>, id: Uuid) -> Result<Arc<Topic>, TopicError> {
+        let this = Arc::clone(self);
+        to_the_end(async move {
+            let mut metadata = this.metadata.lock().await;
+            let topic = this.by_id(id).ok_or_else(|| TopicError::Unknown(id.to_string()))?;
+            metadata.write(&[Change::TopicGone(id)]).await?;
+            this.index.write().remove(&topic);
+            // Durably gone: a file that cannot be removed now is removed at the next start.
+            this.partitions.delete(&topic.partitions).await;
+            Ok(topic)
+        })
+        .await
+    }
+
+    /// Reserves producer ids: the first of `count` that nobody had before.
+    pub(crate) async fn reserve_producer_ids(self: &Arc<Self>, count: i64) -> Result<i64, TopicError> {
+        let this = Arc::clone(self);
+        to_the_end(async move {
+            let mut metadata = this.metadata.lock().await;
+            let first = metadata.next_producer_id();
+            // Durable before one of them is handed out, so that no crash hands one out twice.
+            metadata.write(&[Change::ProducerIds(first.saturating_add(count))]).await?;
+            Ok(first)
+        })
+        .await
+    }
+
+    /// Closes every log in order. Blocking; nothing can be written afterwards.
+    pub(crate) fn close(&self) {
+        for topic in self.list() {
+            topic.partitions.iter().for_each(|partition| partition.close());
+        }
+        self.metadata.blocking_lock().partition().close();
+    }
+
+    /// Opens the partitions of a topic from number `from` on, all or none.
+    async fn open_partitions(
+        &self,
+        facts: &TopicFacts,
+        from: i32,
+    ) -> Result<Vec<Arc<Partition>>, TopicError> {
+        let config = self.resolve(&facts.overrides);
+        Ok(self.partitions.create(facts.id, &facts.name, from..facts.partitions, &config).await?)
+    }
+
+    /// Writes a topic's facts down and shows it as it now is.
+    async fn record(
+        &self,
+        metadata: &mut MetadataLog,
+        facts: TopicFacts,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Result<Arc<Topic>, TopicError> {
+        metadata.write(&[Change::Topic(facts.clone())]).await?;
+        let topic = self.topic(facts, partitions);
+        self.index.write().insert(Arc::clone(&topic));
+        Ok(topic)
+    }
+}
+
+/// Runs a change in a task of its own: it goes on when the caller, a connection, goes away.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, TopicError>> + Send + 'static,
+) -> Result<T, TopicError> {
+    tokio::spawn(change).await.unwrap_or(Err(TopicError::Stopping))
+}

@@ -1,0 +1,195 @@
+//! Creating, growing, describing and deleting.
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::create_partitions::CreatePartitionsTopic;
+use pelton_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig};
+use pelton_wire::message::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
+use pelton_wire::message::delete_topics::DeleteTopicState;
+use pelton_wire::message::describe_topic_partitions::{Cursor, TopicRequest};
+use pelton_wire::message::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use pelton_wire::message::*;
+
+use crate::client::{Server, records};
+
+fn topic(name: &str) -> CreatableTopic {
+    CreatableTopic { name: name.into(), num_partitions: 1, replication_factor: 1, ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creating_topics() {
+    let server = Server::with(&[("num.partitions", "4"), ("pelton.max.partitions", "20")]).await;
+    let mut client = server.client().await;
+    let config =
+        |name: &str, value: &str| vec![CreatableTopicConfig { name: name.into(), value: Some(value.into()) }];
+    let topics = vec![
+        topic("plain"),
+        CreatableTopic { num_partitions: -1, replication_factor: -1, ..topic("defaults") },
+        CreatableTopic { num_partitions: 0, ..topic("none") },
+        CreatableTopic { replication_factor: 3, ..topic("copies") },
+        CreatableTopic { configs: config("retention.msec", "1"), ..topic("config") },
+        CreatableTopic { configs: config("retention.ms", "soon"), ..topic("value") },
+        CreatableTopic { configs: config("retention.ms", "1000"), ..topic("good") },
+        topic("bad name"),
+        topic("twice"),
+        topic("twice"),
+        topic("__mine"),
+        CreatableTopic { num_partitions: 100, ..topic("many") },
+    ];
+    let request = CreateTopicsRequest { topics, ..Default::default() };
+    let response = client.call(7, &request).await;
+    let codes: Vec<_> = response.topics.iter().map(|t| (t.name.as_str(), t.error_code)).collect();
+    assert_eq!(
+        codes,
+        [
+            ("plain", ErrorCode::NONE),
+            ("defaults", ErrorCode::NONE),
+            ("none", ErrorCode::INVALID_PARTITIONS),
+            ("copies", ErrorCode::INVALID_REPLICATION_FACTOR),
+            ("config", ErrorCode::INVALID_CONFIG),
+            ("value", ErrorCode::INVALID_CONFIG),
+            ("good", ErrorCode::NONE),
+            ("bad name", ErrorCode::INVALID_TOPIC_EXCEPTION),
+            ("twice", ErrorCode::INVALID_REQUEST),
+            ("__mine", ErrorCode::INVALID_TOPIC_EXCEPTION),
+            ("many", ErrorCode::POLICY_VIOLATION),
+        ]
+    );
+    assert_eq!((response.topics[1].num_partitions, response.topics[1].replication_factor), (4, 1));
+    let configs = response.topics[6].configs.as_ref().unwrap();
+    let retention = configs.iter().find(|c| c.name == "retention.ms").unwrap();
+    assert_eq!((retention.value.as_deref(), retention.config_source), (Some("1000"), 1));
+
+    let again = CreateTopicsRequest { topics: vec![topic("plain")], ..Default::default() };
+    assert_eq!(client.call(7, &again).await.topics[0].error_code, ErrorCode::TOPIC_ALREADY_EXISTS);
+    let check = CreateTopicsRequest { topics: vec![topic("dry")], validate_only: true, ..Default::default() };
+    assert_eq!(client.call(7, &check).await.topics[0].error_code, ErrorCode::NONE);
+    assert_eq!(client.call(7, &check).await.topics[0].error_code, ErrorCode::NONE, "it was not created");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_created_again_is_empty_and_has_another_id() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        client.create_topic("t", 2, &[]).await;
+        assert_eq!(client.append("t", 1, &["x"]).await, 0, "round {round}");
+        let everything = MetadataRequest { topics: None, ..Default::default() };
+        let id = client.call(12, &everything).await.topics[0].topic_id;
+        assert!(!ids.contains(&id));
+        ids.push(id);
+        let by_id = DeleteTopicState { name: None, topic_id: id };
+        let request = DeleteTopicsRequest { topics: vec![by_id], ..Default::default() };
+        let response = client.call(6, &request).await;
+        assert_eq!(
+            (response.responses[0].error_code, response.responses[0].name.as_deref()),
+            (ErrorCode::NONE, Some("t"))
+        );
+        assert_eq!(client.call(6, &request).await.responses[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
+        assert_eq!(client.fetch("t", 1, 0, 100).await.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    let server = server.restart(&[]).await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    assert_eq!(client.append("t", 0, &["x"]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_partitions() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 2, &[]).await;
+    client.append("t", 0, &["kept"]).await;
+    let grow = async |client: &mut crate::client::Client, name: &str, count: i32| {
+        let wanted = CreatePartitionsTopic { name: name.into(), count, assignments: None };
+        let request = CreatePartitionsRequest { topics: vec![wanted], ..Default::default() };
+        client.call(3, &request).await.results[0].error_code
+    };
+    assert_eq!(grow(&mut client, "t", 2).await, ErrorCode::INVALID_PARTITIONS);
+    assert_eq!(grow(&mut client, "t", 1).await, ErrorCode::INVALID_PARTITIONS);
+    assert_eq!(grow(&mut client, "x", 1).await, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(grow(&mut client, "t", 5).await, ErrorCode::NONE);
+    assert_eq!(client.append("t", 4, &["new"]).await, 0);
+    assert_eq!(records(&client.fetch("t", 0, 0, 1000).await).len(), 1);
+    let server = server.restart(&[]).await;
+    assert_eq!(server.client().await.append("t", 4, &["more"]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_records() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    client.create_topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    for i in 0..10 {
+        client.append("t", 0, &[&format!("{i}")]).await;
+    }
+    let delete = async |client: &mut crate::client::Client, topic: &str, offset: i64| {
+        let partition = DeleteRecordsPartition { partition_index: 0, offset };
+        let topic = DeleteRecordsTopic { name: topic.into(), partitions: vec![partition] };
+        let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
+        let response = client.call(2, &request).await;
+        let result = &response.topics[0].partitions[0];
+        (result.error_code, result.low_watermark)
+    };
+    assert_eq!(delete(&mut client, "t", 4).await, (ErrorCode::NONE, 4));
+    assert_eq!(delete(&mut client, "t", 2).await, (ErrorCode::NONE, 4), "it never goes back");
+    assert_eq!(delete(&mut client, "t", 11).await.0, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(delete(&mut client, "x", 1).await.0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(delete(&mut client, "compacted", 0).await.0, ErrorCode::POLICY_VIOLATION);
+    assert_eq!(client.fetch("t", 0, 3, 1000).await.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+    assert_eq!(records(&client.fetch("t", 0, 4, 1000).await).len(), 6);
+    assert_eq!(client.offset_at("t", 0, -2).await, (ErrorCode::NONE, 4));
+    let server = server.restart(&[]).await;
+    let mut client = server.client().await;
+    assert_eq!(
+        client.offset_at("t", 0, -2).await,
+        (ErrorCode::NONE, 4),
+        "a restart does not bring them back"
+    );
+    assert_eq!(delete(&mut client, "t", -1).await, (ErrorCode::NONE, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn describing() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("a", 3, &[]).await;
+    client.create_topic("b", 2, &[]).await;
+    let cluster = client.call(1, &DescribeClusterRequest { endpoint_type: 1, ..Default::default() }).await;
+    assert_eq!((cluster.brokers.len(), cluster.brokers[0].port), (1, i32::from(server.handle.addr().port())));
+    let wrong = client.call(1, &DescribeClusterRequest { endpoint_type: 2, ..Default::default() }).await;
+    assert_eq!(wrong.error_code, ErrorCode::MISMATCHED_ENDPOINT_TYPE);
+
+    let mut pages = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    loop {
+        let request =
+            DescribeTopicPartitionsRequest { response_partition_limit: 2, cursor, ..Default::default() };
+        let page = client.call(0, &request).await;
+        pages.extend(page.topics.iter().flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|p| format!("{}-{}", topic.name.as_deref().unwrap(), p.partition_index))
+        }));
+        match page.next_cursor {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(pages, ["a-0", "a-1", "a-2", "b-0", "b-1"]);
+    let unknown = DescribeTopicPartitionsRequest {
+        topics: vec![TopicRequest { name: "x".into() }],
+        ..Default::default()
+    };
+    assert_eq!(client.call(0, &unknown).await.topics[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+
+    client.append("a", 0, &["x", "y"]).await;
+    let partition = OffsetForLeaderPartition { partition: 0, current_leader_epoch: -1, leader_epoch: 0 };
+    let topic = OffsetForLeaderTopic { topic: "a".into(), partitions: vec![partition] };
+    let request = OffsetForLeaderEpochRequest { replica_id: -1, topics: vec![topic] };
+    let response = client.call(4, &request).await;
+    let end = &response.topics[0].partitions[0];
+    assert_eq!((end.error_code, end.leader_epoch, end.end_offset), (ErrorCode::NONE, 0, 2));
+}

@@ -1,0 +1,108 @@
+//! Clients that send what they should not. Each loses its own connection at most.
+
+use bytes::Bytes;
+use pelton_wire::codec::Reader;
+use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse, Message};
+use pelton_wire::{ApiKey, ErrorCode};
+
+use crate::client::{Server, frame};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_frames_close_only_their_own_connection() {
+    let server = Server::start().await;
+    let mut witness = server.client().await;
+    witness.create_topic("t", 1, &[]).await;
+    let length = |len: i32, rest: &[u8]| [&len.to_be_bytes()[..], rest].concat();
+    let metadata_bomb = [&[0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff][..], &[0x7f, 0xff, 0xff, 0xff]].concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("a huge length", length(i32::MAX, b"")),
+        ("a negative length", length(-5, b"xxxxx")),
+        ("an empty frame", length(0, b"")),
+        ("two bytes", length(2, b"\0\x03")),
+        ("an unknown key", length(10, &[0x03, 0xe7, 0, 0, 0, 0, 0, 1, 0xff, 0xff])),
+        ("an unknown version of Metadata", length(10, &[0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff])),
+        ("Produce 0, which is advertised and not served", length(10, &[0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff])),
+        ("a count that nothing stands behind", length(14, &metadata_bomb)),
+        ("an HTTP request", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+    ];
+    for (what, bytes) in cases {
+        let mut client = server.client().await;
+        client.send_bytes(&bytes).await;
+        assert!(client.receive_frame().await.is_none(), "{what}");
+        witness.append("t", 0, &["unharmed"]).await;
+    }
+    let mut half = server.client().await;
+    half.send_bytes(&length(100, b"only this much")).await;
+    drop(half);
+    witness.append("t", 0, &["unharmed"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_truncation_of_a_request_is_survived() {
+    let server = Server::start().await;
+    let request = frame(ApiKey::Fetch, 12, 1, &crate::client::fetch("some-topic", 0, 0, 1000, 0));
+    let body = &request[4..];
+    for len in 1..body.len() {
+        let mut client = server.client().await;
+        let cut = [&(len as i32).to_be_bytes()[..], &body[..len]].concat();
+        client.send_bytes(&cut).await;
+        assert!(client.receive_frame().await.is_none(), "cut at {len}");
+    }
+    server.client().await.call(3, &versions_request()).await;
+}
+
+fn versions_request() -> ApiVersionsRequest {
+    ApiVersionsRequest { client_software_name: "it".into(), client_software_version: "1".into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.send_bytes(&[0, 0, 0, 10, 0, 18, 0, 127, 0, 0, 0, 7, 0xff, 0xff]).await;
+    let frame: Bytes = client.receive_frame().await.unwrap();
+    assert_eq!(frame[..4], [0, 0, 0, 7]);
+    let response = ApiVersionsResponse::decode(&mut Reader::new(frame.slice(4..)), 0).unwrap();
+    assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
+    assert!(
+        response.api_keys.iter().any(|api| api.api_key == ApiKey::ApiVersions as i16 && api.max_version >= 4)
+    );
+    let response = client.call(3, &versions_request()).await;
+    let produce = response.api_keys.iter().find(|api| api.api_key == 0).unwrap();
+    assert_eq!(produce.min_version, 0, "old librdkafka sends nothing compressed otherwise");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded() {
+    let server = Server::with(&[("max.connections", "3")]).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.client().await;
+        client.call(3, &versions_request()).await;
+        clients.push(client);
+    }
+    let mut fourth = server.client().await;
+    fourth.send(3, &versions_request()).await;
+    assert!(fourth.receive_frame().await.is_none());
+    drop(clients.pop());
+    loop {
+        // The broker notices the closed connection a moment later.
+        let mut again = server.client().await;
+        again.send(3, &versions_request()).await;
+        if again.receive_frame().await.is_some() {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_slow_connections_are_closed() {
+    let settings = [("connections.max.idle.ms", "200"), ("pelton.request.receive.timeout.ms", "200")];
+    let server = Server::with(&settings).await;
+    let mut idle = server.client().await;
+    idle.call(3, &versions_request()).await;
+    assert!(idle.receive_frame().await.is_none());
+    let mut slow = server.client().await;
+    slow.send_bytes(&[0, 0, 1, 0, 0, 18]).await;
+    assert!(slow.receive_frame().await.is_none());
+}

@@ -1,0 +1,9 @@
+//! A broker in this process, on a port of its own and a directory of its own, asked through its socket.
+
+mod admin;
+mod client;
+mod fetch;
+mod hostile;
+mod order;
+mod produce;
+mod restart;

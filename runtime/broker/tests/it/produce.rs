@@ -1,0 +1,179 @@
+//! Produce: what is taken, what is refused, and with which code.
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::metadata::MetadataRequestTopic;
+use pelton_wire::message::{InitProducerIdRequest, MetadataRequest, ProduceRequest};
+use pelton_wire::record::{BatchOptions, Codec};
+
+use crate::client::{Client, Server, batch, batch_at, fetch, produce, records, values};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_codec_and_acks_reads_back() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let mut expect = Vec::new();
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        for acks in [1, -1] {
+            let sent = [format!("{codec} {acks} first"), format!("{codec} {acks} second")];
+            let batch = batch(BatchOptions { codec, ..Default::default() }, &[&sent[0], &sent[1]]);
+            let result = client.produce("t", 0, acks, batch).await;
+            assert_eq!((result.error_code, result.base_offset), (ErrorCode::NONE, expect.len() as i64));
+            expect.extend(sent);
+        }
+    }
+    let data = client.fetch("t", 0, 0, 1 << 20).await;
+    assert_eq!(values(&data), expect);
+    assert_eq!((data.high_watermark, data.last_stable_offset, data.log_start_offset), (20, 20, 0));
+    let inside = client.fetch("t", 0, 3, 1 << 20).await;
+    assert_eq!(records(&inside)[0].0, 2, "an offset inside a batch gives the whole batch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_0_has_no_answer_and_an_error_closes() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    client.send(9, &produce("t", 0, 0, batch(BatchOptions::default(), &["quiet"]))).await;
+    // The next answer on the connection is that of the fetch.
+    let response = client.call(11, &fetch("t", 0, 0, 1 << 20, 10_000)).await;
+    assert_eq!(values(&response.responses[0].partitions[0]), ["quiet"]);
+    client.send(9, &produce("nowhere", 0, 0, batch(BatchOptions::default(), &["lost"]))).await;
+    assert!(client.receive_frame().await.is_none(), "the connection is closed");
+}
+
+async fn refused(client: &mut Client, request: &ProduceRequest, expect: ErrorCode) {
+    let response = client.call(9, request).await;
+    let got = &response.responses[0].partition_responses[0];
+    assert_eq!((got.error_code, got.base_offset), (expect, -1), "{:?}", got.error_message);
+    assert!(got.error_message.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[("max.message.bytes", "2000")]).await;
+    client.create_topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    client.create_topic("copies", 1, &[("min.insync.replicas", "2")]).await;
+    let plain = || batch(BatchOptions::default(), &["v"]);
+    refused(&mut client, &produce("t", 9, -1, plain()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
+    refused(&mut client, &produce("t", -1, -1, plain()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
+    refused(&mut client, &produce("nowhere", 0, -1, plain()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
+    refused(&mut client, &produce("t", 0, 2, plain()), ErrorCode::INVALID_REQUIRED_ACKS).await;
+    refused(&mut client, &produce("compacted", 0, -1, plain()), ErrorCode::INVALID_RECORD).await;
+    refused(&mut client, &produce("copies", 0, -1, plain()), ErrorCode::NOT_ENOUGH_REPLICAS).await;
+    let large = batch(BatchOptions::default(), &[&"x".repeat(2000)]);
+    refused(&mut client, &produce("t", 0, -1, large), ErrorCode::MESSAGE_TOO_LARGE).await;
+    let internal = produce("__cluster_metadata", 0, -1, plain());
+    refused(&mut client, &internal, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
+    let transactional = ProduceRequest { transactional_id: Some("x".into()), ..produce("t", 0, -1, plain()) };
+    refused(&mut client, &transactional, ErrorCode::INVALID_TXN_STATE).await;
+    let mut flipped = plain().to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    refused(&mut client, &produce("t", 0, -1, flipped.into()), ErrorCode::CORRUPT_MESSAGE).await;
+    assert_eq!(client.append("t", 0, &["still works"]).await, 0, "nothing refused was written");
+}
+
+/// Batch `first..first + count` of a producer.
+fn sequenced(producer_id: i64, epoch: i16, first: i32, count: usize) -> BatchOptions {
+    let _ = count;
+    BatchOptions { producer_id, producer_epoch: epoch, base_sequence: first, ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_get_their_first_offset() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let init = InitProducerIdRequest { transactional_id: None, ..Default::default() };
+    let given = client.call(4, &init).await;
+    let other = client.call(4, &init).await;
+    assert_eq!((given.error_code, given.producer_epoch), (ErrorCode::NONE, 0));
+    assert_ne!(given.producer_id, other.producer_id);
+    let pid = given.producer_id;
+    let send = async |client: &mut Client, epoch: i16, first: i32| {
+        let batch = batch_at(sequenced(pid, epoch, first, 2), now(), &["a", "b"]);
+        let result = client.produce("t", 0, -1, batch).await;
+        (result.error_code, result.base_offset)
+    };
+    for i in 0..6 {
+        assert_eq!(send(&mut client, 0, 2 * i).await, (ErrorCode::NONE, i64::from(2 * i)));
+    }
+    for i in 1..6 {
+        assert_eq!(
+            send(&mut client, 0, 2 * i).await,
+            (ErrorCode::NONE, i64::from(2 * i)),
+            "one of the last five"
+        );
+    }
+    assert_eq!(
+        send(&mut client, 0, 0).await.0,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        "the sixth is forgotten"
+    );
+    assert_eq!(send(&mut client, 0, 14).await.0, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, "a gap");
+    assert_eq!(
+        send(&mut client, 1, 5).await.0,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        "a new epoch starts at 0"
+    );
+    assert_eq!(send(&mut client, 1, 0).await, (ErrorCode::NONE, 12));
+    assert_eq!(send(&mut client, 0, 12).await.0, ErrorCode::INVALID_PRODUCER_EPOCH);
+    let data = client.fetch("t", 0, 0, 1 << 20).await;
+    assert_eq!(records(&data).len(), 14);
+
+    let server = server.restart(&[]).await;
+    let mut client = server.client().await;
+    assert_eq!(
+        send(&mut client, 1, 0).await,
+        (ErrorCode::NONE, 12),
+        "the last batch is known after a restart"
+    );
+    assert_eq!(send(&mut client, 1, 2).await, (ErrorCode::NONE, 14));
+    let fresh = client.call(4, &init).await;
+    assert!(fresh.producer_id > other.producer_id, "ids are not given out twice");
+}
+
+fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn append_time_is_answered_and_stored() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+    let before = now();
+    let result = client.produce("t", 0, -1, batch_at(BatchOptions::default(), 1, &["a", "b"])).await;
+    assert!(result.log_append_time_ms >= before);
+    assert_eq!(client.offset_at("t", 0, before).await, (ErrorCode::NONE, 0));
+    assert_eq!(client.offset_at("t", 0, result.log_append_time_ms + 1).await, (ErrorCode::NONE, -1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_creates_topics_unless_told_not_to() {
+    let server = Server::with(&[("num.partitions", "3")]).await;
+    let mut client = server.client().await;
+    let ask = |name: &str, allow: bool| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { name: Some(name.into()), ..Default::default() }]),
+        allow_auto_topic_creation: allow,
+        ..Default::default()
+    };
+    let response = client.call(12, &ask("new", false)).await;
+    assert_eq!(response.topics[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let response = client.call(12, &ask("new", true)).await;
+    assert_eq!((response.topics[0].error_code, response.topics[0].partitions.len()), (ErrorCode::NONE, 3));
+    assert_eq!(response.brokers[0].port, i32::from(server.handle.addr().port()));
+    let id = response.topics[0].topic_id;
+    assert!(!id.is_nil());
+    let response = client.call(12, &ask("in valid", true)).await;
+    assert_eq!(response.topics[0].error_code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+    let by_id = MetadataRequestTopic { topic_id: id, name: None };
+    let request = MetadataRequest { topics: Some(vec![by_id]), ..Default::default() };
+    assert_eq!(client.call(12, &request).await.topics[0].name.as_deref(), Some("new"));
+
+    let server = Server::with(&[("auto.create.topics.enable", "false")]).await;
+    let response = server.client().await.call(12, &ask("new", true)).await;
+    assert_eq!(response.topics[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
