@@ -29,7 +29,7 @@ SUITE = CACHE / "librdkafka-tests"
 KAFKA_VERSION = "4.1.0"  # the broker version that the suite is told to expect
 TIMEOUT = 300  # seconds for one number
 JOBS = 6  # most tests wait for time-outs, so they run side by side
-LONGEST = ["0113", "0081", "0076", "0045", "0094", "0026"]  # a minute or more each
+LONGEST = ["0113", "0076", "0045", "0094", "0089", "0091", "0026"]  # a minute or more each
 # Brokers for tests with the option `broker=NAME`: settings that differ from those of all other tests.
 BROKERS = {
     "default": {},
@@ -65,46 +65,47 @@ def broker_tests():
     return [name for name, rest in entries if "TEST_F_LOCAL" not in rest and "TEST_F_MANUAL" not in rest]
 
 
-def execute(number, options, subtests, conf, address, mode):
-    """One process of the suite. Returns its output and the state of every test in it, or None after a time-out."""
-    env = {**os.environ, "TESTS": number, "TEST_KAFKA_VERSION": KAFKA_VERSION, "RDKAFKA_TEST_CONF": conf, "TEST_CPU_CALIBRATION": "4",
-           "LD_LIBRARY_PATH": f"{SUITE}/src:{SUITE}/src-cpp", "KAFKA_PATH": str(HERE / "kafka-tools"), "BROKERS": address}
-    if subtests:
-        env["SUBTESTS"] = subtests
-    if "broker=noautocreate" in options:
-        env["TEST_SCENARIO"] = "noautocreate"
-    flags = ["-p1", "-L"] + ([] if "sockem" in options else ["-E"]) + (["-Q"] if "quick" in options and mode == "normal" else [])
-    # -L: none that needs no broker; -E: no socket emulation; -Q leaves out most sub-tests without a word, so it is rare
-    with tempfile.TemporaryFile("w+", errors="replace") as out:
-        p = subprocess.Popen(["./test-runner", *flags], cwd=SUITE / "tests", env=env, stdout=out, stderr=out, start_new_session=True)
-        try:
-            p.wait(float(next((o[8:] for o in options if o.startswith("timeout=")), TIMEOUT)))
-            timed_out = False
-        except subprocess.TimeoutExpired:
-            os.killpg(p.pid, signal.SIGKILL)
-            p.wait()
-            timed_out = True
-        out.seek(0)
-        text = re.sub(r"\x1b\[[0-9;]*m", "", out.read())
-    found = dict(re.findall(r"^\| (\d{4}_\w+) +\| +(\w+) \|", text, re.M))
-    return text, None if timed_out else found
+class Unit:
+    """One process of the suite: all listed tests with one number and the same options, or one sub-test of them."""
 
+    def __init__(self, tests, subtest, conf, address):
+        self.tests, self.subtest, self.conf, self.address = tests, subtest, conf, address
+        self.first = tests[0]
 
-def run(number, tests, conf, address, mode):
-    """All listed tests of one number, in as many processes as they have options."""
-    start, results, output = time.monotonic(), {}, ""
-    for options in sorted({tuple(t.options) for t in tests}):
-        same = [t for t in tests if tuple(t.options) == options]
-        for subtests in (same[0].option("subtests") or "").split(","):
-            text, found = execute(number, options, subtests, conf, address, mode)
-            output += text
-            for t in same:
-                state = "timeout" if found is None else found.get(t.name, "not run").lower()
-                if subtests and state == "passed" and f"[ {subtests}" not in text:
-                    state = f"has no subtest {subtests}"
-                if results.get(t.name, "passed") == "passed":
-                    results[t.name] = state
-    return results, time.monotonic() - start, output
+    def run(self):
+        """Returns the state of each test, the seconds it took, and the output."""
+        start = time.monotonic()
+        text, found = self.execute()
+        states = {}
+        for t in self.tests:
+            states[t.name] = "timed out" if found is None else found.get(t.name, "not run").lower()
+            if self.subtest and states[t.name] == "passed" and f"[ {self.subtest}" not in text:
+                states[t.name] = f"has no sub-test {self.subtest}"
+        return states, time.monotonic() - start, text
+
+    def execute(self):
+        options = self.first.options
+        env = {**os.environ, "TESTS": self.first.number, "TEST_KAFKA_VERSION": KAFKA_VERSION, "RDKAFKA_TEST_CONF": self.conf,
+               "TEST_CPU_CALIBRATION": "4", "LD_LIBRARY_PATH": f"{SUITE}/src:{SUITE}/src-cpp",
+               "KAFKA_PATH": str(HERE / "kafka-tools"), "BROKERS": self.address}
+        if self.subtest:
+            env["SUBTESTS"] = self.subtest
+        if "broker=noautocreate" in options:
+            env["TEST_SCENARIO"] = "noautocreate"
+        # -L: none that needs no broker; -E: no socket emulation. Never -Q: it leaves most sub-tests out without a word.
+        flags = ["-p1", "-L"] + ([] if "sockem" in options else ["-E"])
+        with tempfile.TemporaryFile("w+", errors="replace") as out:
+            p = subprocess.Popen(["./test-runner", *flags], cwd=SUITE / "tests", env=env, stdout=out, stderr=out, start_new_session=True)
+            try:
+                p.wait(float(self.first.option("timeout", TIMEOUT)))
+                timed_out = False
+            except subprocess.TimeoutExpired:
+                os.killpg(p.pid, signal.SIGKILL)
+                p.wait()
+                timed_out = True
+            out.seek(0)
+            text = re.sub(r"\x1b\[[0-9;]*m", "", out.read())
+        return text, None if timed_out else dict(re.findall(r"^\| (\d{4}_\w+) +\| +(\w+) \|", text, re.M))
 
 
 def main():
@@ -122,37 +123,44 @@ def main():
     start, logs = time.monotonic(), pathlib.Path(tempfile.mkdtemp(prefix="librdkafka-tests-"))
     groups = {}
     for t in wanted:
-        groups.setdefault((t.number, t.option("broker", "default")), []).append(t)
-    # The longest first, so that none is left to run alone at the end.
-    groups = dict(sorted(groups.items(), key=lambda item: item[0][0] not in LONGEST))
-    brokers = {name: Broker(binary, **BROKERS[name]) for name in {b for _, b in groups}}
-    for name, broker in brokers.items():
-        (logs / f"{name}.conf").write_text(f"bootstrap.servers={broker.address}\nbroker.address.family=v4\n")
-    failed, again = [], []
+        groups.setdefault((t.number, *t.options), []).append(t)
+    brokers = {name: Broker(binary, **BROKERS[name]) for name in {t.option("broker", "default") for t in wanted}}
+    units = []
+    for tests in groups.values():
+        name = tests[0].option("broker", "default")
+        conf = logs / f"{name}.conf"
+        conf.write_text(f"bootstrap.servers={brokers[name].address}\nbroker.address.family=v4\n")
+        subtests = (tests[0].option("normal-subtests") if args.mode == "normal" else None) or tests[0].option("subtests") or ""
+        units += [Unit(tests, subtest, str(conf), brokers[name].address) for subtest in subtests.split(",")]
+    units.sort(key=lambda unit: unit.first.number not in LONGEST)  # so that none is left to run alone at the end
+    failed, again = {}, []
 
-    def report(results, seconds, text, last):
-        for name, state in results.items():
+    def report(unit, outcome, last):
+        states, seconds, text = outcome
+        for name, state in states.items():
+            name += f":{unit.subtest}" if unit.subtest else ""
             print(f"{'pass' if state == 'passed' else 'FAIL' if last else 'again'} {name} {state} {seconds:.1f}s", flush=True)
-            if state != "passed":
-                (logs / f"{name}.log").write_text(text)
-                (failed if last else again).append(name)
+            if state != "passed" and last:
+                failed[name] = text
+        if not last and set(states.values()) != {"passed"}:
+            again.append(unit)
 
-    one = lambda key: run(key[0], groups[key], str(logs / f"{key[1]}.conf"), brokers[key[1]].address, args.mode)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(one, key) for key in groups]):
-            report(*future.result(), last=False)
+        running = {pool.submit(unit.run): unit for unit in units}
+        for future in concurrent.futures.as_completed(running):
+            report(running[future], future.result(), last=False)
     # Many tests measure time: what fails beside others gets a second try by itself, and the summary says so.
-    for key, tests in groups.items():
-        if any(t.name in again for t in tests):
-            report(*one(key), last=True)
+    for unit in again:
+        report(unit, unit.run(), last=True)
     problems = [f"{name}: {problem}" for name, broker in brokers.items() for problem in broker.stop()]
     count = lambda state: sum(t.state == state for t in listed.values())
-    print(f"\nlibrdkafka's suite: {len(wanted) - len(failed)} of {len(wanted)} pass ({len(again) - len(failed)} at the second try) "
-          f"in {(time.monotonic() - start) / 60:.1f} minutes; the list "
-          f"has {count('normal')} normal, {count('long')} long, {count('skip')} skipped")
-    for name in failed:
-        print(f"\nFAIL {name}: {logs}/{name}.log")
-        text = (logs / f"{name}.log").read_text()
+    bad = {name.split(":")[0] for name in failed}
+    print(f"\nlibrdkafka's suite: {len(wanted) - len(bad)} of {len(wanted)} pass ({len(again) - len(failed)} processes at the second try) "
+          f"in {(time.monotonic() - start) / 60:.1f} minutes; the list has {count('normal')} normal, {count('long')} long, {count('skip')} skipped")
+    for name, text in failed.items():
+        log = logs / f"{name}.log".replace(":", "-")
+        log.write_text(text)
+        print(f"\nFAIL {name}: {log}")
         for found in re.findall(r"### Test .*\n.*", text)[:2]:
             print("  " + found.replace("\n", "\n  ")[:600])
     for problem in problems:
