@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::config::LogConfig;
 use crate::error::{AppendError, ChangeError, CreateError, Fault, IoContext, OpenError, StorageFailure};
 use crate::id::{LogEnd, PartitionId};
+use crate::index::TimeEntry;
 use crate::leader_epoch::LeaderEpochs;
 use crate::metadata::write_topic_id;
 use crate::names::{FileKind, file_path};
@@ -270,7 +271,7 @@ impl Log {
         let segment = &self.active.segment;
         let position = self.active.position;
         let offsets = segment.offsets.load(io, |e| e.position > 0 && u64::from(e.position) < position)?;
-        let times = segment.times.load(io, |_| true)?;
+        let times = segment.times.load(io, TimeEntry::is_written)?;
         let largest = segment.largest_timestamp(io)?;
         let last_time = times.last().copied();
         segment.offsets.replace_all(io, offsets)?;

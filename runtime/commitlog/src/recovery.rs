@@ -222,7 +222,8 @@ impl PartitionRecovery {
             return Ok(false);
         }
         let what = format!("the file has {len} bytes, {} were durable", meta.position);
-        let hole = self.hole.get_or_insert(Hole { first, last, corruption: Corruption::new(&path, len, what) });
+        let hole =
+            self.hole.get_or_insert(Hole { first, last, corruption: Corruption::new(&path, len, what) });
         hole.first = hole.first.min(first);
         hole.last = hole.last.max(last);
         Ok(true)

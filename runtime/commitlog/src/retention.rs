@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_prefix_expires() {
-        type Case = (&'static str, &'static [i64], Option<i64>, Option<u64>, i64, i64, &'static [DeleteReason]);
+        type Case =
+            (&'static str, &'static [i64], Option<i64>, Option<u64>, i64, i64, &'static [DeleteReason]);
         let cases: &[Case] = &[
             ("nothing set", &[1, 2], None, None, 0, 99, &[]),
             ("by time", &[1, 50, 950], Some(100), None, 0, 99, &[Time, Time]),

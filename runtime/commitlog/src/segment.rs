@@ -234,6 +234,28 @@ impl Segment {
         }
     }
 
+    /// What a time entry says, if the batch that it means has that timestamp: a crash can leave half an entry.
+    fn checked_time(
+        &self,
+        io: IndexIo<'_>,
+        headers: &mut HeaderReader<'_>,
+        entry: Option<TimeEntry>,
+    ) -> Result<Option<LargestTimestamp>, Fault> {
+        let Some(TimeEntry { timestamp, relative_offset }) = entry else { return Ok(None) };
+        let offset = self.base_offset + i64::from(relative_offset);
+        let found = self.find_with(io, headers, offset)?;
+        let is_true = found.is_some_and(|found| {
+            found.header.last_offset() == offset && found.header.max_timestamp == timestamp
+        });
+        if !is_true {
+            tracing::warn!(
+                index = %self.times.path().display(), timestamp, offset,
+                "time index entry does not match the log; walking the segment instead"
+            );
+        }
+        Ok(is_true.then_some(LargestTimestamp { timestamp, offset }))
+    }
+
     /// Whole batches from the one that ends at or after `from`, below `up_to`, at most `budget` bytes. With `first_must`
     /// the first batch comes whatever its size.
     pub(crate) fn run(
@@ -306,11 +328,12 @@ impl Segment {
         timestamp: i64,
         from: i64,
     ) -> Result<Option<Found>, Fault> {
-        // Nothing up to the last entry with a smaller timestamp can match.
-        let before = self.times.last_where(io, |e| e.timestamp < timestamp)?;
-        let after = before.map_or(self.base_offset, |e| self.base_offset + i64::from(e.relative_offset) + 1);
         let file = self.file(io)?;
         let mut headers = HeaderReader::new(&*file, &self.path, self.len());
+        // Nothing up to the last entry with a smaller timestamp can match.
+        let before = self.times.last_where(io, |e| e.timestamp < timestamp)?;
+        let after =
+            self.checked_time(io, &mut headers, before)?.map_or(self.base_offset, |known| known.offset + 1);
         let Some(start) = self.find_with(io, &mut headers, after.max(from))? else { return Ok(None) };
         headers.first_from(start.position, |found| found.header.max_timestamp >= timestamp)
     }
@@ -320,16 +343,11 @@ impl Segment {
         if let Some(largest) = *self.largest.lock() {
             return Ok(largest);
         }
-        let mut largest = match self.times.last(io)? {
-            Some(entry) => LargestTimestamp {
-                timestamp: entry.timestamp,
-                offset: self.base_offset + i64::from(entry.relative_offset),
-            },
-            None => LargestTimestamp::NONE,
-        };
-        // A finished segment's last entry covers all of it. Where that is missing, the rest is walked.
         let file = self.file(io)?;
         let mut headers = HeaderReader::new(&*file, &self.path, self.len());
+        let last = self.times.last(io)?;
+        let mut largest = self.checked_time(io, &mut headers, last)?.unwrap_or(LargestTimestamp::NONE);
+        // A finished segment's last entry covers all of it. Where that is missing, the rest is walked.
         if let Some(next) = self.find_with(io, &mut headers, largest.offset.max(self.base_offset - 1) + 1)? {
             headers.each_from(next.position, |found| largest.add(&found.header))?;
         }

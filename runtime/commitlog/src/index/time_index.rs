@@ -11,6 +11,13 @@ pub(crate) struct TimeEntry {
     pub(crate) relative_offset: u32,
 }
 
+impl TimeEntry {
+    /// False for what a crash leaves of a sector that was never written.
+    pub(crate) fn is_written(&self) -> bool {
+        self.timestamp > 0 || self.relative_offset > 0
+    }
+}
+
 impl Entry for TimeEntry {
     const BYTES: usize = 12;
 

@@ -125,7 +125,9 @@ impl Log {
         if gone.is_empty() {
             return;
         }
-        let first_base = self.shared.segments()[0].base_offset;
+        // Later ones may wait for another move of the start: the first that is left on disk counts.
+        let waiting = self.doomed.first().map(|d| d.segment.base_offset);
+        let first_base = waiting.unwrap_or_else(|| self.shared.segments()[0].base_offset);
         if let Err(failure) = self.sync_snapshot(first_base) {
             // What is not synced says nothing of the past after a crash, so the past stays for now.
             tracing::warn!(partition = %self.shared.id, %failure, "producer snapshot not synced");

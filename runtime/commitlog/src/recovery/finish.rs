@@ -34,7 +34,9 @@ pub(super) fn finish(
 ) -> Result<(Log, RecoveryReport), OpenError> {
     // A hole beyond the end is where an earlier start cut the first parts of a batch whose last part was never durable.
     let end_offset = recovery.known_end().map_or(i64::MAX, |end| end.offset);
-    if let Some(hole) = recovery.hole.take_if(|hole| hole.last >= recovery.log_start && hole.first < end_offset) {
+    if let Some(hole) =
+        recovery.hole.take_if(|hole| hole.last >= recovery.log_start && hole.first < end_offset)
+    {
         return Err(hole.corruption.into());
     }
     let mut report = RecoveryReport::default();

@@ -46,7 +46,7 @@ pub(crate) struct Rebuilt {
     pub(crate) snapshots: BTreeSet<i64>,
     /// Snapshots that turned out to be damaged or too new. Their files are to be removed.
     pub(crate) removed_snapshots: Vec<i64>,
-    /// Transaction indexes that were written: they must be durable before the journal lets go of what they came from.
+    /// Snapshots and indexes that were written: they must be durable before the journal lets go of what they came from.
     pub(crate) dirty: Vec<Arc<dyn File>>,
 }
 
@@ -70,13 +70,13 @@ pub(crate) fn rebuild_tail(task: Rebuild<'_>) -> Result<Rebuilt, Fault> {
     for (number, segment) in task.segments.iter().enumerate().skip(first) {
         if segment.base_offset > start {
             // The one that was made when the segment was begun may be lost or untrusted.
-            write_snapshot(task.io, task.dir, segment.base_offset, &state.producers)?;
+            state.dirty.push(write_snapshot(task.io, task.dir, segment.base_offset, &state.producers)?);
             snapshots.insert(segment.base_offset);
         }
         indexes = rebuild_segment(&task, segment, start, &mut state)?;
         if number + 1 < task.segments.len() {
-            segment.offsets.flush(task.io)?;
-            segment.times.flush(task.io)?;
+            state.dirty.extend(segment.offsets.flush(task.io)?);
+            state.dirty.extend(segment.times.flush(task.io)?);
             segment.offsets.seal();
             segment.times.seal();
         }
@@ -187,7 +187,7 @@ fn rebuild_segment(
     let from = from.unwrap_or(segment.len());
     let relative = start.saturating_sub(segment.base_offset);
     let offsets = segment.offsets.load(io, |e| e.position > 0 && u64::from(e.position) < from)?;
-    let times = segment.times.load(io, |e| e.timestamp >= 0 && i64::from(e.relative_offset) < relative)?;
+    let times = segment.times.load(io, |e| e.is_written() && i64::from(e.relative_offset) < relative)?;
     let mut largest = largest_before(segment, io, times.last(), from)?;
     let mut aborted: Vec<AbortedTxn> = (*segment.aborted(io)?).clone();
     aborted.retain(|txn| txn.last_offset < start);

@@ -2,6 +2,8 @@
 //! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it.
 
 mod batches;
+mod catchup;
+mod golden;
 mod model;
 mod rig;
 mod sink;
