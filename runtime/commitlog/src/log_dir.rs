@@ -55,7 +55,8 @@ pub struct LogDir {
     running: Mutex<Running>,
     /// One creation or deletion at a time.
     names: Mutex<()>,
-    _lock: DirLock,
+    /// Given back by `close`, when nothing here touches the directory any more, whoever still holds this.
+    lock: Mutex<Option<DirLock>>,
 }
 
 /// Who does the work.
@@ -175,6 +176,12 @@ impl LogDir {
     ///
     /// Close the logs before: what they append afterwards is refused.
     pub fn close(&self) -> Result<(), CloseError> {
+        let closed = self.close_in_order();
+        drop(self.lock.lock().take());
+        closed
+    }
+
+    fn close_in_order(&self) -> Result<(), CloseError> {
         self.journal.queue.close("the log directory is closing");
         self.step_by_hand()?;
         self.stop_threads();

@@ -247,7 +247,7 @@ fn start(
         clock: config.clock,
         running: Mutex::new(running),
         names: Mutex::new(()),
-        _lock: lock,
+        lock: Mutex::new(Some(lock)),
     };
     Ok((dir, opened.partitions))
 }
