@@ -22,25 +22,26 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A broker with a directory that goes away with it.
-pub struct Server {
-    pub handle: BrokerHandle,
-    pub dir: Arc<tempfile::TempDir>,
+pub(crate) struct Server {
+    pub(crate) handle: BrokerHandle,
+    pub(crate) dir: Arc<tempfile::TempDir>,
 }
 
 impl Server {
-    pub async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         Server::with(&[]).await
     }
 
-    pub async fn with(settings: &[(&str, &str)]) -> Server {
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Server {
         Server::in_dir(Arc::new(tempfile::tempdir().unwrap()), settings).await
     }
 
-    pub async fn in_dir(dir: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
+    pub(crate) async fn in_dir(dir: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
         let path = dir.path().to_str().unwrap().to_owned();
         let own = [
             ("data.dir", path.as_str()),
             ("listen", "127.0.0.1:0"),
+            ("http.listen", "off"),
             ("pelton.journal.max.bytes", "33554432"),
         ];
         let config = Config::from_pairs(own.iter().chain(settings).copied()).unwrap();
@@ -48,46 +49,46 @@ impl Server {
         Server { handle, dir }
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.handle.addr()).await
     }
 
     /// Stops it in an orderly way and starts it again on the same directory.
-    pub async fn restart(self, settings: &[(&str, &str)]) -> Server {
+    pub(crate) async fn restart(self, settings: &[(&str, &str)]) -> Server {
         let Server { handle, dir } = self;
         handle.shutdown().await.unwrap();
         Server::in_dir(dir, settings).await
     }
 }
 
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
 }
 
 static NEXT_CORRELATION: AtomicI32 = AtomicI32::new(1);
 
 impl Client {
-    pub async fn connect(address: std::net::SocketAddr) -> Client {
+    pub(crate) async fn connect(address: std::net::SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream }
     }
 
     /// Sends a request; its correlation id.
-    pub async fn send<Q: Request>(&mut self, version: i16, request: &Q) -> i32 {
+    pub(crate) async fn send<Q: Request>(&mut self, version: i16, request: &Q) -> i32 {
         let correlation_id = NEXT_CORRELATION.fetch_add(1, Ordering::Relaxed);
         let frame = frame(Q::KEY, version, correlation_id, request);
         self.stream.write_all(&frame).await.unwrap();
         correlation_id
     }
 
-    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         // The broker may have hung up already, which is for the test to find out by reading.
         drop(self.stream.write_all(bytes).await);
     }
 
     /// The next response, which must be the one to this request.
-    pub async fn receive<Q: Request>(&mut self, version: i16, correlation_id: i32) -> Q::Response {
+    pub(crate) async fn receive<Q: Request>(&mut self, version: i16, correlation_id: i32) -> Q::Response {
         let frame = self.receive_frame().await.expect("the broker closed the connection");
         let mut reader = Reader::new(frame);
         let header = ResponseHeader::decode(&mut reader, Q::KEY, version).unwrap();
@@ -98,7 +99,7 @@ impl Client {
     }
 
     /// The next frame; `None` when the broker has closed the connection.
-    pub async fn receive_frame(&mut self) -> Option<Bytes> {
+    pub(crate) async fn receive_frame(&mut self) -> Option<Bytes> {
         let read = async {
             let mut length = [0; 4];
             self.stream.read_exact(&mut length).await.ok()?;
@@ -109,12 +110,12 @@ impl Client {
         tokio::time::timeout(PATIENCE, read).await.expect("no answer in time")
     }
 
-    pub async fn call<Q: Request>(&mut self, version: i16, request: &Q) -> Q::Response {
+    pub(crate) async fn call<Q: Request>(&mut self, version: i16, request: &Q) -> Q::Response {
         let correlation_id = self.send(version, request).await;
         self.receive::<Q>(version, correlation_id).await
     }
 
-    pub async fn create_topic(&mut self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    pub(crate) async fn create_topic(&mut self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let configs = settings
             .iter()
             .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
@@ -130,7 +131,7 @@ impl Client {
         assert_eq!(response.topics[0].error_code, ErrorCode::NONE, "{:?}", response.topics[0].error_message);
     }
 
-    pub async fn produce(
+    pub(crate) async fn produce(
         &mut self,
         topic: &str,
         partition: i32,
@@ -142,19 +143,30 @@ impl Client {
     }
 
     /// Produces and insists that it works; the base offset.
-    pub async fn append(&mut self, topic: &str, partition: i32, values: &[&str]) -> i64 {
+    pub(crate) async fn append(&mut self, topic: &str, partition: i32, values: &[&str]) -> i64 {
         let result = self.produce(topic, partition, -1, batch(BatchOptions::default(), values)).await;
         assert_eq!(result.error_code, ErrorCode::NONE, "{:?}", result.error_message);
         result.base_offset
     }
 
-    pub async fn fetch(&mut self, topic: &str, partition: i32, offset: i64, max_bytes: i32) -> PartitionData {
+    pub(crate) async fn fetch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_bytes: i32,
+    ) -> PartitionData {
         let mut response = self.call(11, &fetch(topic, partition, offset, max_bytes, 0)).await;
         assert_eq!(response.error_code, ErrorCode::NONE);
         response.responses.remove(0).partitions.remove(0)
     }
 
-    pub async fn offset_at(&mut self, topic: &str, partition: i32, timestamp: i64) -> (ErrorCode, i64) {
+    pub(crate) async fn offset_at(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> (ErrorCode, i64) {
         let partition = ListOffsetsPartition { partition_index: partition, timestamp, ..Default::default() };
         let topic = ListOffsetsTopic { name: topic.into(), partitions: vec![partition] };
         let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
@@ -165,7 +177,7 @@ impl Client {
 }
 
 /// A request as it stands on the socket.
-pub fn frame(key: ApiKey, version: i16, correlation_id: i32, request: &impl Message) -> Vec<u8> {
+pub(crate) fn frame(key: ApiKey, version: i16, correlation_id: i32, request: &impl Message) -> Vec<u8> {
     let mut writer = Writer::framed();
     let client_id = Some("it".to_owned());
     RequestHeader { api_key: key, api_version: version, correlation_id, client_id }
@@ -180,13 +192,19 @@ pub fn frame(key: ApiKey, version: i16, correlation_id: i32, request: &impl Mess
     bytes.collect()
 }
 
-pub fn produce(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
+pub(crate) fn produce(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
     let data = PartitionProduceData { index: partition, records: Some(batch) };
     let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
     ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() }
 }
 
-pub fn fetch(topic: &str, partition: i32, offset: i64, max_bytes: i32, max_wait_ms: i32) -> FetchRequest {
+pub(crate) fn fetch(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    max_bytes: i32,
+    max_wait_ms: i32,
+) -> FetchRequest {
     let wanted = FetchPartition {
         partition,
         fetch_offset: offset,
@@ -198,12 +216,12 @@ pub fn fetch(topic: &str, partition: i32, offset: i64, max_bytes: i32, max_wait_
 }
 
 /// A batch of records without keys, stamped with the time of day.
-pub fn batch(options: BatchOptions, values: &[&str]) -> Bytes {
+pub(crate) fn batch(options: BatchOptions, values: &[&str]) -> Bytes {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     batch_at(options, now, values)
 }
 
-pub fn batch_at(options: BatchOptions, timestamp: i64, values: &[&str]) -> Bytes {
+pub(crate) fn batch_at(options: BatchOptions, timestamp: i64, values: &[&str]) -> Bytes {
     let mut builder = BatchBuilder::new(options);
     for (value, i) in values.iter().zip(0..) {
         builder.append(timestamp + i, None, Some(value.as_bytes()), &[]).unwrap();
@@ -212,7 +230,7 @@ pub fn batch_at(options: BatchOptions, timestamp: i64, values: &[&str]) -> Bytes
 }
 
 /// Offsets and values of the records in a fetched partition, whose batches are checked byte by byte.
-pub fn records(data: &PartitionData) -> Vec<(i64, String)> {
+pub(crate) fn records(data: &PartitionData) -> Vec<(i64, String)> {
     let bytes = match data.records.as_ref().expect("records are never null") {
         Records::Bytes(bytes) => bytes,
         Records::External { .. } => panic!("a decoded response has no external records"),
@@ -230,6 +248,6 @@ pub fn records(data: &PartitionData) -> Vec<(i64, String)> {
     all
 }
 
-pub fn values(data: &PartitionData) -> Vec<String> {
+pub(crate) fn values(data: &PartitionData) -> Vec<String> {
     records(data).into_iter().map(|(_, value)| value).collect()
 }

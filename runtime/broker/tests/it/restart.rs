@@ -54,12 +54,15 @@ async fn a_stop_answers_what_is_under_way() {
 async fn a_directory_in_use_and_a_port_in_use_are_refused() {
     let server = Server::start().await;
     let dir = server.dir.path().to_str().unwrap().to_owned();
-    let config = Config::from_pairs([("data.dir", dir.as_str()), ("listen", "127.0.0.1:0")]).unwrap();
+    let config =
+        Config::from_pairs([("data.dir", dir.as_str()), ("listen", "127.0.0.1:0"), ("http.listen", "off")])
+            .unwrap();
     let error = Broker::start(config, Deps::default()).await.err().unwrap().to_string();
     assert!(error.contains(&dir), "{error}");
     let other = tempfile::tempdir().unwrap();
     let listen = server.handle.addr().to_string();
-    let pairs = [("data.dir", other.path().to_str().unwrap()), ("listen", listen.as_str())];
+    let pairs =
+        [("data.dir", other.path().to_str().unwrap()), ("listen", listen.as_str()), ("http.listen", "off")];
     let error =
         Broker::start(Config::from_pairs(pairs).unwrap(), Deps::default()).await.err().unwrap().to_string();
     assert!(error.contains(&listen), "{error}");
