@@ -28,6 +28,8 @@ mod scan;
 mod segment;
 mod shared;
 mod tail;
+#[cfg(test)]
+mod testkit;
 mod txn_index;
 
 pub use config::{LogConfig, SharedLimits};

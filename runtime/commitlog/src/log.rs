@@ -334,3 +334,6 @@ impl From<ChangeError> for AppendError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

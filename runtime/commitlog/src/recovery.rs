@@ -347,3 +347,6 @@ fn check_topic(storage: &dyn Storage, dir: &Path, id: &PartitionId) -> Result<()
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,10 @@ pub trait Storage: Send + Sync {
 }
 
 /// An open file. All calls are positional, so one handle serves a writer and many readers.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "the length of a file is a call that can fail, not a collection"
+)]
 pub trait File: Send + Sync {
     /// Reads up to `buf.len()` bytes at `position`; 0 means end of file.
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;

@@ -247,16 +247,22 @@ impl PartitionRecovery {
         }
         self.renamed |= !rebuilt.dirty.is_empty();
         report.dirty.extend(rebuilt.dirty.into_iter().map(SyncLater::File));
-        let known = match epochs {
-            Some(epochs) => epochs,
+        let known = match &epochs {
+            Some(epochs) => epochs.clone(),
             None => walk_epochs(io, segments)?,
         };
-        let epochs = self.merge_epochs(known, &rebuilt.epochs, end)?;
+        let known = self.merge_epochs(known, &rebuilt.epochs, end);
+        if epochs.unwrap_or_default() != known {
+            let path = self.dir.join(LEADER_EPOCH_CHECKPOINT);
+            let file = crate::metadata::replace_small(&*self.storage, &path, known.to_text().as_bytes())?;
+            report.dirty.push(SyncLater::File(file));
+            self.renamed = true;
+        }
         Ok(Restored {
             producers: rebuilt.producers,
             indexes: Some(rebuilt.indexes),
             first_timestamp: rebuilt.first_timestamp,
-            epochs,
+            epochs: known,
         })
     }
 
@@ -273,14 +279,8 @@ impl PartitionRecovery {
         }
     }
 
-    /// What the file says below the trusted end, and what the batches say.
-    fn merge_epochs(
-        &self,
-        mut epochs: LeaderEpochs,
-        scanned: &LeaderEpochs,
-        end: LogEnd,
-    ) -> Result<LeaderEpochs, StorageFailure> {
-        let before = epochs.clone();
+    /// What the file says, cut at both ends of the log, and what the batches say.
+    fn merge_epochs(&self, mut epochs: LeaderEpochs, scanned: &LeaderEpochs, end: LogEnd) -> LeaderEpochs {
         epochs.truncate_from_end(end.offset);
         for start in scanned.entries() {
             if epochs.latest().is_none_or(|latest| start.epoch > latest) {
@@ -288,11 +288,7 @@ impl PartitionRecovery {
             }
         }
         epochs.truncate_from_start(self.log_start);
-        if epochs != before {
-            let path = self.dir.join(LEADER_EPOCH_CHECKPOINT);
-            crate::metadata::replace_small(&*self.storage, &path, epochs.to_text().as_bytes())?;
-        }
-        Ok(epochs)
+        epochs
     }
 
     fn report_dirty(&mut self, report: &mut RecoveryReport) {

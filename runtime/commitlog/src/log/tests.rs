@@ -1,0 +1,363 @@
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use pelton_wire::record::BatchOptions;
+
+use super::*;
+use crate::retention::DeleteReason;
+use crate::storage::sim::Call;
+use crate::testkit::{DIR, Rig, append_marker, at, batch, of, producer_batch, read_all, small};
+use crate::{AppendOrigin, LogConfig};
+
+/// How a refused append reads, without its numbers.
+fn refusal(error: &AppendError) -> &'static str {
+    match error {
+        AppendError::InvalidBatch(_) => "invalid batch",
+        AppendError::OutOfOrderSequence { .. } => "out of order",
+        AppendError::InvalidProducerEpoch { .. } => "invalid epoch",
+        AppendError::InvalidTxnState { .. } => "invalid txn state",
+        AppendError::CoordinatorFenced { .. } => "coordinator fenced",
+        AppendError::LeaderEpochFenced { .. } => "leader epoch fenced",
+        AppendError::Full(_) => "full",
+        AppendError::Storage(_) => "storage",
+        AppendError::Corrupt(_) => "corrupt",
+        AppendError::Latched(_) => "latched",
+        AppendError::Closed(_) => "closed",
+    }
+}
+
+/// Appends two records of a producer, and says where they are, with `+` for a duplicate, or why they are not.
+fn try_append(log: &mut Log, options: BatchOptions) -> String {
+    match log.append(&producer_batch(options, 2, 20, 1000), at(1000)) {
+        Ok(Appended { base_offset, duplicate, .. }) => {
+            format!("{base_offset}{}", if duplicate { "+" } else { "" })
+        }
+        Err(error) => refusal(&error).to_owned(),
+    }
+}
+
+#[test]
+fn idempotent_producers_are_checked_across_restarts() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    // epoch, sequence, transactional → answer; two records each.
+    let script = [
+        (0, 0, false, "0"),
+        (0, 2, false, "2"),
+        (0, 2, false, "2+"),
+        (0, 0, false, "0+"),
+        (0, 6, false, "out of order"),
+        (0, 4, false, "4"),
+        (1, 2, false, "out of order"),
+        (1, 0, false, "6"),
+        (0, 6, false, "invalid epoch"),
+        (0, 4, false, "invalid epoch"),
+        (1, 2, true, "8"),
+        (1, 4, false, "invalid txn state"),
+        (1, 4, true, "10"),
+    ];
+    for (epoch, sequence, transactional, expect) in script {
+        assert_eq!(try_append(&mut log, of(9, epoch, sequence, transactional)), expect, "{epoch} {sequence}");
+    }
+    let mut log = rig.reopen(log);
+    // A snapshot has the last batch of each producer.
+    let after = [
+        (1, 4, true, "10+"),
+        (1, 2, true, "out of order"),
+        (1, 6, false, "invalid txn state"),
+        (1, 6, true, "12"),
+    ];
+    for (epoch, sequence, transactional, expect) in after {
+        assert_eq!(try_append(&mut log, of(9, epoch, sequence, transactional)), expect, "{epoch} {sequence}");
+    }
+    assert_eq!(log.offsets().last_stable, 8);
+}
+
+#[test]
+fn the_log_assigns_offsets_and_epoch_and_nothing_else() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    let sent = batch(3, 300, 1000);
+    log.append(&sent, at(0)).unwrap();
+    log.append(&sent, AppendMeta { leader_epoch: 7, ..at(0) }).unwrap();
+    let mut expect = sent.to_vec();
+    expect[..8].copy_from_slice(&3_i64.to_be_bytes());
+    expect[12..16].copy_from_slice(&7_i32.to_be_bytes());
+    let stored = rig.content("00000000000000000000.log");
+    assert_eq!(stored[sent.len()..], expect);
+    let frames = rig.sink.take_frames();
+    assert_eq!(frames[1].1, expect);
+    assert_eq!(
+        (frames[1].0.position, frames[1].0.base_offset, frames[1].0.last_offset),
+        (sent.len() as u64, 3, 5)
+    );
+    assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n2\n0 0\n7 3\n");
+    let fenced = log.append(&sent, AppendMeta { leader_epoch: 6, ..at(0) });
+    assert_eq!(refusal(&fenced.unwrap_err()), "leader epoch fenced");
+}
+
+#[test]
+fn bytes_that_are_no_batch_are_refused() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    let good = batch(1, 10, 0);
+    let two = [&good[..], &good[..]].concat();
+    let cases = [Bytes::new(), good.slice(..good.len() - 1), two.into(), Bytes::from(vec![0; 200])];
+    for bad in cases {
+        assert_eq!(refusal(&log.append(&bad, at(0)).unwrap_err()), "invalid batch");
+    }
+    assert_eq!(log.end(), LogEnd::EMPTY);
+}
+
+#[test]
+fn a_segment_is_finished_for_each_of_kafkas_reasons() {
+    let base = LogConfig { segment_ms: 100, ..small() };
+    // name, settings, timestamp of the second batch, clock at the second batch, its bytes → rolled
+    let cases = [
+        ("fits", base.clone(), 1000, 1000, 200, false),
+        ("too large", base.clone(), 1000, 1000, 900, true),
+        ("old by timestamps", base.clone(), 1101, 1000, 200, true),
+        ("not old by the clock while there are timestamps", base.clone(), 1100, 9000, 200, false),
+        ("old by the clock without timestamps", base.clone(), -1, 1101, 200, true),
+        ("index full", LogConfig { segment_index_bytes: 23, ..base.clone() }, 1000, 1000, 200, true),
+    ];
+    for (name, config, timestamp, now_ms, bytes, rolled) in cases {
+        let rig = Rig::new(config);
+        let mut log = rig.create();
+        log.active.created_ms = 1000;
+        log.append(&batch(1, 200, 1000), at(1000)).unwrap();
+        log.append(&batch(1, bytes, timestamp), at(now_ms)).unwrap();
+        assert_eq!(log.end().segment_base == 1, rolled, "{name}");
+    }
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
+    let rig = Rig::new(small());
+    let mut log = rig.create();
+    for bytes in [5_000, 5_000, 100, 5_000] {
+        log.append(&batch(1, bytes, 0), at(0)).unwrap();
+    }
+    let bases: Vec<i64> = log.shared.segments().iter().map(|s| s.base_offset).collect();
+    assert_eq!(bases, [0, 1, 2, 3]);
+    assert_eq!(read_all(&log.reader()), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_full_disk_is_not_final() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    log.append(&batch(1, 500, 0), at(0)).unwrap();
+    let before = rig.content("00000000000000000000.log");
+    let free = 100;
+    let used = u64::MAX - {
+        rig.disk.set_capacity(Some(u64::MAX));
+        crate::storage::Storage::free_bytes(&rig.disk, Path::new(DIR)).unwrap()
+    };
+    rig.disk.set_capacity(Some(used + free));
+    for _ in 0..3 {
+        assert_eq!(refusal(&log.append(&batch(1, 500, 0), at(0)).unwrap_err()), "full");
+        assert_eq!(rig.content("00000000000000000000.log"), before, "the write was cut back");
+    }
+    assert!(log.append(&batch(1, 20, 0), at(0)).is_ok(), "a small batch fits");
+    rig.disk.set_capacity(None);
+    log.append(&batch(1, 500, 0), at(0)).unwrap();
+    assert_eq!(read_all(&log.reader()), [0, 1, 2]);
+}
+
+#[test]
+fn a_failed_write_is_final() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    log.append(&batch(1, 500, 0), at(0)).unwrap();
+    rig.disk.fail_after(Some(Call::Write), ".log", 0, io::ErrorKind::Other);
+    let answers: Vec<_> =
+        (0..2).map(|_| refusal(&log.append(&batch(1, 500, 0), at(0)).unwrap_err())).collect();
+    assert_eq!(answers, ["storage", "latched"]);
+    assert!(matches!(log.roll(0), Err(ChangeError::Latched(_))));
+    assert_eq!(read_all(&log.reader()), [0], "what was there can be read");
+}
+
+#[test]
+fn a_closed_journal_refuses_appends() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    rig.sink.close("test");
+    assert_eq!(refusal(&log.append(&batch(1, 500, 0), at(0)).unwrap_err()), "closed");
+}
+
+#[test]
+fn index_files_may_fail_without_harm() {
+    let rig = Rig::new(small());
+    let mut log = rig.create();
+    for n in 0..30 {
+        rig.disk.clear_faults();
+        let call = [Call::Open, Call::Write][n as usize % 2];
+        rig.disk.fail_after(Some(call), "index", n % 3, io::ErrorKind::Other);
+        log.append(&batch(1, 150, n as i64), at(0)).unwrap();
+    }
+    rig.disk.clear_faults();
+    assert_eq!(read_all(&log.reader()), (0..30).collect::<Vec<i64>>());
+    let log = rig.reopen(log);
+    assert_eq!(read_all(&log.reader()), (0..30).collect::<Vec<i64>>());
+    for n in 0..30 {
+        assert_eq!(log.reader().offset_for_timestamp(n, 30).unwrap().unwrap().offset, n);
+    }
+}
+
+#[test]
+fn clients_do_not_write_markers_and_old_coordinators_are_fenced() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "0");
+    append_marker(&mut log, 9, false).unwrap();
+    log.set_high_watermark(3);
+    assert_eq!(log.offsets().last_stable, 3);
+    let aborted = log.reader().aborted_transactions(0, 3).unwrap();
+    assert_eq!(aborted.len(), 1);
+    assert_eq!((aborted[0].first_offset, aborted[0].last_offset, aborted[0].last_stable_offset), (0, 2, 3));
+    assert_eq!(rig.content("00000000000000000000.txnindex").len(), 34);
+    let marker = log.reader().read(2, 1, 3, true).unwrap().into_bytes().unwrap();
+    assert_eq!(refusal(&log.append(&marker, at(0)).unwrap_err()), "invalid batch");
+    // An empty transaction writes a marker and no entry.
+    append_marker(&mut log, 10, false).unwrap();
+    assert_eq!(rig.content("00000000000000000000.txnindex").len(), 34);
+    assert_eq!(log.reader().aborted_transactions(0, 4).unwrap().len(), 1);
+}
+
+#[test]
+fn the_high_watermark_only_rises_and_is_bounded_by_the_end() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    log.append(&batch(5, 100, 0), at(0)).unwrap();
+    for (set, expect) in [(3, 3), (2, 3), (99, 5), (0, 5)] {
+        log.set_high_watermark(set);
+        assert_eq!(log.offsets().high_watermark, expect, "set to {set}");
+    }
+}
+
+fn filled(rig: &Rig) -> Log {
+    let mut log = rig.create();
+    for n in 0..12 {
+        log.append(&batch(10, 300, n * 100), at(n * 100)).unwrap();
+    }
+    log
+}
+
+fn log_files(rig: &Rig) -> Vec<i64> {
+    let bases = |name: String| name.strip_suffix(".log").map(|base| base.parse().unwrap());
+    rig.files().into_iter().filter_map(bases).collect()
+}
+
+#[test]
+fn retention_removes_finished_segments_and_their_files() {
+    let rig = Rig::new(LogConfig { retention_ms: Some(500), ..small() });
+    let mut log = filled(&rig);
+    assert_eq!(log_files(&rig), [0, 20, 40, 60, 80, 100]);
+    assert!(log.apply_retention(1_000).unwrap().is_empty(), "nothing is below the high watermark");
+    log.set_high_watermark(120);
+    let reader = log.reader();
+    let held = reader.read(0, 10, 120, true).unwrap();
+    let deleted: Vec<_> =
+        log.apply_retention(1_000).unwrap().iter().map(|d| (d.base_offset, d.reason)).collect();
+    assert_eq!(deleted, [(0, DeleteReason::Time), (20, DeleteReason::Time)]);
+    assert_eq!(log.offsets().log_start, 40);
+    assert_eq!(log_files(&rig), [40, 60, 80, 100]);
+    assert!(!rig.files().iter().any(|f| f.ends_with(".deleted") || f.starts_with("00000000000000000020")));
+    assert_eq!(held.into_bytes().unwrap().len(), 431, "a reader that holds a file goes on reading it");
+    assert!(reader.read(0, 10, 120, true).is_err());
+    // Later all of it is too old: the active segment is finished, then it is no different from the others.
+    log.apply_retention(9_000).unwrap();
+    assert_eq!((log.offsets().log_start, log.offsets().log_end), (120, 120));
+    assert_eq!(log_files(&rig), [120]);
+    let mut log = rig.open_from(RecoverMode::Clean(log.close().unwrap()), 120).unwrap().0;
+    assert_eq!(log.append(&batch(1, 10, 0), at(0)).unwrap().base_offset, 120);
+}
+
+#[test]
+fn deleting_records_moves_the_start_and_keeps_what_is_above() {
+    let rig = Rig::new(small());
+    let mut log = filled(&rig);
+    log.set_high_watermark(95);
+    assert!(matches!(log.delete_records_before(96), Err(ChangeError::OffsetOutOfRange { high: 95, .. })));
+    assert!(log.delete_records_before(-1).is_err());
+    for (before, start, first_file) in [(0, 0, 0), (5, 5, 0), (3, 5, 0), (45, 45, 40), (95, 95, 80)] {
+        assert_eq!(log.delete_records_before(before).unwrap(), start);
+        assert_eq!(log_files(&rig)[0], first_file, "before {before}");
+    }
+    assert_eq!(read_all(&log.reader()), [90, 100, 110], "the batch that holds the start comes first");
+    assert!(log.reader().read(94, 10, 120, true).is_err());
+}
+
+#[test]
+fn reads_do_not_need_indexes() {
+    let rig = Rig::new(small());
+    let log = filled(&rig);
+    let log = rig.reopen(log);
+    for name in rig.files().iter().filter(|name| name.ends_with("index")) {
+        rig.disk.corrupt(&Path::new(DIR).join(name), 0, |bytes| bytes.fill(0x11)).unwrap();
+    }
+    let log = rig.reopen(log);
+    let reader = log.reader();
+    assert_eq!(read_all(&reader), (0..12).map(|n| n * 10).collect::<Vec<i64>>());
+    for n in 0..12 {
+        assert_eq!(reader.offset_for_timestamp(n * 100 - 50, 120).unwrap().unwrap().offset, n * 10);
+    }
+    assert_eq!(reader.max_timestamp_offset(120).unwrap().unwrap().offset, 110);
+}
+
+#[test]
+fn a_lost_index_is_rebuilt_when_it_is_missed() {
+    let rig = Rig::new(LogConfig { index_interval_bytes: 4096, ..LogConfig::default() });
+    let mut log = rig.create();
+    for _ in 0..2_000 {
+        log.append(&batch(1, 100, 5), at(0)).unwrap();
+    }
+    log.roll(0).unwrap();
+    let name = "00000000000000000000.index";
+    let before = rig.content(name);
+    rig.disk.corrupt(&Path::new(DIR).join(name), 0, |bytes| bytes.fill(0)).unwrap();
+    let reader = log.reader();
+    assert_eq!(reader.read(1_999, 1, 2_000, true).unwrap().base_offset, 1_999);
+    assert_eq!(rig.content(name), before);
+}
+
+#[test]
+fn settings_change_a_live_log() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    for _ in 0..5 {
+        log.append(&batch(1, 500, 0), at(0)).unwrap();
+    }
+    log.set_config(LogConfig { segment_bytes: 1_000, index_interval_bytes: 1, ..LogConfig::default() });
+    for _ in 0..4 {
+        log.append(&batch(1, 400, 0), at(0)).unwrap();
+    }
+    assert_eq!(log_files(&rig), [0, 5, 7]);
+}
+
+#[test]
+fn producers_expire_by_the_time_of_their_last_write() {
+    let rig = Rig::new(LogConfig { producer_id_expiration_ms: 1000, ..LogConfig::default() });
+    let mut log = rig.create();
+    // Records of the past do not make their producer old.
+    log.append(&producer_batch(of(9, 0, 0, false), 1, 10, 5), at(10_000)).unwrap();
+    for (now_ms, known) in [(10_999, 1), (11_000, 0)] {
+        log.housekeep(now_ms);
+        assert_eq!(log.producers().len(), known);
+    }
+    assert_eq!(try_append(&mut log, of(9, 0, 77, false)), "1", "who is not known may start anywhere");
+}
+
+#[test]
+fn coordinators_write_batches_without_sequences() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    let meta = AppendMeta { origin: AppendOrigin::Coordinator, ..at(0) };
+    for expect in [0, 1] {
+        let bytes = producer_batch(of(9, 0, -1, true), 1, 10, 5);
+        let appended = log.append(&bytes, meta).unwrap();
+        assert_eq!((appended.base_offset, appended.duplicate), (expect, false));
+    }
+}
