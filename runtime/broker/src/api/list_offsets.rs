@@ -30,30 +30,35 @@ struct Found {
     leader_epoch: i32,
 }
 
-const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
+/// First version whose response has a leader epoch.
+const LEADER_EPOCH_SINCE: i16 = 4;
+const NO_EPOCH: i32 = -1;
+
+const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: NO_EPOCH };
 
 pub(crate) fn handle(cx: &RequestContext, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
     let Some(isolation) = Isolation::from_wire(request.isolation_level) else {
-        return Reply::ready(answer(&request, |_, _| Err(ErrorCode::INVALID_REQUEST)));
+        return Reply::ready(answer(&request, cx.version, |_, _| Err(ErrorCode::INVALID_REQUEST)));
     };
     let needs_disk =
         |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
-    let broker = Arc::clone(&cx.broker);
+    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
     if request.topics.iter().flat_map(|topic| &topic.partitions).any(needs_disk) {
         return Reply::later(async move {
             let search = Arc::clone(&broker);
             broker
                 .blocking(move || {
-                    answer(&request, |topic, partition| find(&search, topic, partition, isolation))
+                    answer(&request, version, |topic, partition| find(&search, topic, partition, isolation))
                 })
                 .await
         });
     }
-    Reply::ready(answer(&request, |topic, partition| find(&broker, topic, partition, isolation)))
+    Reply::ready(answer(&request, version, |topic, partition| find(&broker, topic, partition, isolation)))
 }
 
 fn answer(
     request: &ListOffsetsRequest,
+    version: i16,
     find: impl Fn(&str, &ListOffsetsPartition) -> Result<Found, ErrorCode>,
 ) -> ListOffsetsResponse {
     let topics = request.topics.iter().map(|topic| {
@@ -67,7 +72,7 @@ fn answer(
                 error_code,
                 timestamp: found.timestamp,
                 offset: found.offset,
-                leader_epoch: found.leader_epoch,
+                leader_epoch: if version < LEADER_EPOCH_SINCE { NO_EPOCH } else { found.leader_epoch },
             }
         });
         ListOffsetsTopicResponse { name: topic.name.clone(), partitions: partitions.collect() }
