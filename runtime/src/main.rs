@@ -1,4 +1,22 @@
 //! The `pelton` binary: parse, run, exit.
+
+mod cli;
+mod client;
+mod cmd;
+mod compose;
+mod report;
+mod settings;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+// glibc's malloc trims and maps anew for every answer above 128 KiB that a plugin gives; jemalloc does not.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-fn main() {}
+
+fn main() -> ExitCode {
+    match cmd::run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::exit(&error),
+    }
+}

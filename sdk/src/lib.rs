@@ -1,1 +1,56 @@
-//! Placeholder.
+//! Write a pelton plugin in Rust: implement [`Transform`], name it in [`export_transform!`], and build it with
+//! `pelton plugin build`.
+//!
+//! ```
+//! use pelton_sdk::{Config, Failure, Out, Record, Transform};
+//!
+//! /// Keeps the records whose value is longer than a limit, in capitals.
+//! #[derive(Default)]
+//! struct Shout {
+//!     longer_than: usize,
+//! }
+//!
+//! impl Transform for Shout {
+//!     fn configure(&mut self, config: &Config) -> Result<(), String> {
+//!         self.longer_than = config.parse("longer_than")?.unwrap_or(0);
+//!         Ok(())
+//!     }
+//!
+//!     fn record(&mut self, record: Record<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
+//!         let value = record.value().ok_or_else(|| Failure::reject("there is no value"))?;
+//!         if value.len() > self.longer_than {
+//!             out.edit(record, |value| value.make_ascii_uppercase());
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! pelton_sdk::export_transform!(Shout);
+//!
+//! // The logic is tested natively:
+//! use pelton_sdk::testing::{TestRecord, run};
+//! let out = run::<Shout>(&[("longer_than", "2")], &[TestRecord::value("abc"), TestRecord::value("no")]);
+//! assert_eq!(out.unwrap(), [TestRecord::value("ABC")]);
+//! ```
+//!
+//! A record is borrowed from the batch it came in, and what is not changed is never copied: [`Out::keep`] costs four
+//! bytes. A plugin runs without clock, randomness, files or network, and its memory is a cache: after a failed call
+//! the instance is gone and a new one is configured. What it has to say goes to [`mod@log`].
+
+mod batch;
+#[doc(hidden)]
+pub mod bindings;
+mod config;
+pub mod log;
+mod out;
+pub mod testing;
+mod transform;
+
+pub use batch::{Headers, Record};
+pub use bindings::{Batch, Output};
+pub use config::Config;
+pub use out::{Last, Out};
+pub use transform::{Failure, Transform};
+
+#[doc(hidden)]
+pub use transform::Exported;

@@ -9,14 +9,19 @@ use pelton_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, Reader, Writer};
 use crate::net::send::Piece;
 use crate::reply::{Answer, Later, Reply, RequestContext};
 
+pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+mod configs;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_log_dirs;
+pub(crate) mod describe_producers;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod error_map;
 pub(crate) mod fetch;
@@ -34,8 +39,8 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod operations;
 pub(crate) mod produce;
-pub(crate) mod sync_group;
 pub(crate) mod produce_check;
+pub(crate) mod sync_group;
 
 /// A request that cannot be answered within the protocol. The connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +102,15 @@ serve! {
     DeleteRecords => delete_records::handle,
     InitProducerId => init_producer_id::handle,
     OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
+    DescribeConfigs => describe_configs::handle,
+    AlterConfigs => alter_configs::handle,
+    DescribeLogDirs => describe_log_dirs::handle,
     CreatePartitions => create_partitions::handle,
     DeleteGroups => delete_groups::handle,
+    IncrementalAlterConfigs => alter_configs::handle_incremental,
     OffsetDelete => offset_delete::handle,
     DescribeCluster => describe_cluster::handle,
+    DescribeProducers => describe_producers::handle,
     DescribeTopicPartitions => describe_topic_partitions::handle,
 }
 
@@ -110,6 +120,7 @@ pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, Request
     let mut reader = Reader::new(frame.clone());
     match RequestHeader::decode(&mut reader) {
         Ok(header) => {
+            cx.broker.counters.request(header.api_key, frame.len());
             let cx =
                 RequestContext { version: header.api_version, client_id: header.client_id.clone(), ..cx };
             dispatch(header, &cx, reader)

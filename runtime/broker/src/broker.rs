@@ -8,9 +8,9 @@ use std::time::Duration;
 use pelton_commitlog::storage::{DiskStorage, Storage};
 use pelton_commitlog::{CloseError, LogDir, OpenDirError};
 use pelton_streams::PluginFactory;
+use pelton_wire::record::DecompressLimit;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use pelton_wire::record::DecompressLimit;
 use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
@@ -24,7 +24,9 @@ use crate::http::{self, HttpState, TokenError};
 use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
-use crate::processor::{BrokerDeploymentLog, BrokerIoFactory, DeploymentLogError, Supervisor, SupervisorSpec};
+use crate::processor::{
+    BrokerDeploymentLog, BrokerIoFactory, DeploymentLogError, Supervisor, SupervisorSpec,
+};
 use crate::producer_id::ProducerIds;
 use crate::shutdown::{StopSignal, Stopping};
 use crate::startup::{self, Opened};
@@ -124,7 +126,9 @@ pub enum StartError {
     #[error("cannot read what is deployed: {0}")]
     Deployments(String),
     /// The HTTP address cannot be opened.
-    #[error("cannot listen on `{address}` for HTTP: {source}; stop what uses the port, or set `http.listen` to another address or `off`")]
+    #[error(
+        "cannot listen on `{address}` for HTTP: {source}; stop what uses the port, or set `http.listen` to another address or `off`"
+    )]
     ListenHttp {
         /// The address.
         address: HostPort,
@@ -135,7 +139,9 @@ pub enum StartError {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// Deploying is running code: off loopback the token must have been made on purpose.
-    #[error("`http.listen` is `{0}`, which others can reach, and there is no `http.token` in the data directory: write one of at least 16 characters there (mode 0600), or listen on 127.0.0.1")]
+    #[error(
+        "`http.listen` is `{0}`, which others can reach, and there is no `http.token` in the data directory: write one of at least 16 characters there (mode 0600), or listen on 127.0.0.1"
+    )]
     NoToken(HostPort),
     /// There are partitions and no metadata that knows them.
     #[error("`{}` holds partitions but no `__cluster_metadata-0`: restore that directory from a copy", .0.display())]
@@ -305,7 +311,11 @@ impl Broker {
 
     /// Deletes a topic, and what others keep about it.
     pub(crate) async fn delete_topic(&self, id: Uuid) -> Result<Arc<Topic>, TopicError> {
-        self.topics.delete(id).await
+        let topic = self.topics.delete(id).await?;
+        if let Err(error) = self.groups.topic_deleted(&topic.name).await {
+            tracing::warn!(topic = topic.name, %error, "what groups have committed for a deleted topic stays until it expires");
+        }
+        Ok(topic)
     }
 }
 
@@ -368,6 +378,8 @@ impl BrokerHandle {
             supervisor.stop().await;
         }
         broker.stop.raise();
+        // Members that wait for others would hold their connections open until the drain time is over.
+        broker.groups.stop().await;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a part of the broker ended badly");

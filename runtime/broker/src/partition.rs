@@ -376,6 +376,13 @@ impl Partition {
         }
     }
 
+    /// What is remembered of producers; `None` once the partition is gone.
+    pub(crate) fn producers(&self) -> Option<Vec<pelton_wire::message::describe_producers::ProducerState>> {
+        let log = self.lock().ok()?;
+        let all = log.producers().all();
+        Some(all.into_iter().map(|(id, known)| crate::api::describe_producers::state(id, known)).collect())
+    }
+
     /// Closes the log in order. Blocking.
     pub(crate) fn close(&self) {
         if let Some(mut log) = self.log.lock().take() {

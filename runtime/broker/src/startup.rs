@@ -26,7 +26,8 @@ pub(crate) struct Opened {
 pub(crate) async fn bind_http(config: &Config) -> Result<Option<tokio::net::TcpListener>, StartError> {
     let Some(address) = &config.http_listen else { return Ok(None) };
     let listen_error = |source| StartError::ListenHttp { address: address.clone(), source };
-    let listener = tokio::net::TcpListener::bind((address.host.as_str(), address.port)).await.map_err(listen_error)?;
+    let listener =
+        tokio::net::TcpListener::bind((address.host.as_str(), address.port)).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
     if !bound.ip().is_loopback() && !config.data_dir.join(crate::http::TOKEN_FILE).exists() {
         return Err(StartError::NoToken(address.clone()));

@@ -1,1 +1,25 @@
-//! Placeholder, replaced by the first real module.
+//! Plugins as WebAssembly components: wasmtime behind [`pelton_streams::Plugin`], and the tools that build and inspect
+//! components. The contract is in `sdk/wit`.
+//!
+//! Words of wasmtime: an [`Engine`] compiles and is shared by all; a *component* is compiled code; a *store* holds one
+//! running *instance* and is its unit of isolation. A plugin reaches nothing but what its world imports, and that is
+//! checked when it is loaded, not when it runs. After any trap its store is thrown away.
+
+mod cache;
+mod component;
+mod engine;
+mod host;
+mod instance;
+mod limits;
+mod marshal;
+mod null_adapter;
+mod package;
+pub mod toolchain;
+
+pub use cache::{CacheError, CodeCache};
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use limits::{DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES};
+pub use package::{InspectError, Inspection, digest, inspect};
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,7 @@ impl Fetch {
         loop {
             let round = self.look().await;
             if self.is_satisfied(&round) || Instant::now() >= deadline {
+                broker.counters.fetched(round.bytes);
                 return self.answer(round);
             }
             tokio::select! {

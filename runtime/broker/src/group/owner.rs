@@ -94,6 +94,8 @@ pub(crate) enum Message {
         topic: Arc<str>,
         reply: ReplyTo<()>,
     },
+    /// The broker stops.
+    Stop,
 }
 
 /// Both clocks of an owner.
@@ -185,10 +187,16 @@ impl Owner {
                 result = landing(&mut self.in_flight) => self.landed(result),
                 () = tokio::time::sleep_until(deadline), if room => self.fire(),
                 request = requests.recv(), if room => match request {
+                    Some(Message::Stop) | None => break,
                     Some(request) => self.handle(request),
-                    None => return,
                 },
             }
+        }
+        // What waits in the queue and what is parked is refused as this ends; what is in the log is still answered.
+        drop(requests);
+        while !self.in_flight.is_empty() {
+            let result = landing(&mut self.in_flight).await;
+            self.landed(result);
         }
     }
 
@@ -203,8 +211,8 @@ impl Owner {
                 tokio::select! {
                     read = &mut reading => break read,
                     request = requests.recv() => match request {
+                        Some(Message::Stop) | None => return false,
                         Some(request) => refuse(request, GroupError::CoordinatorLoadInProgress),
-                        None => return false,
                     },
                 }
             };
@@ -314,6 +322,8 @@ impl Owner {
                 let effects = self.shard.topic_deleted(&topic);
                 self.perform_then_answer(effects, reply, Ok(()));
             }
+            // Taken out by the loop.
+            Message::Stop => {}
         }
     }
 
@@ -446,7 +456,7 @@ fn refuse(request: Message, error: GroupError) {
         Message::Join { request, reply, .. } => {
             answer(reply, Err(JoinRefused { error, member_id: request.member_id.clone() }));
         }
-        Message::AbandonJoin { .. } => {}
+        Message::AbandonJoin { .. } | Message::Stop => {}
         Message::Sync { reply, .. } => answer(reply, Err(error)),
         Message::Heartbeat { reply, .. }
         | Message::Delete { reply, .. }

@@ -197,6 +197,15 @@ impl Groups {
         result
     }
 
+    /// Refuses what is parked and what comes from now on, as a coordinator that is moving does: clients look for another
+    /// and join again. What is on its way to the log is still answered.
+    pub(crate) async fn stop(&self) {
+        for shard in &self.inner.shards {
+            // One that has stopped already needs no telling.
+            drop(shard.send(Message::Stop).await);
+        }
+    }
+
     async fn writable(&self) -> Result<(), GroupError> {
         self.ensure_topic().await.map_err(|error| {
             tracing::warn!(%error, "groups cannot be served until `__consumer_offsets` can be created");

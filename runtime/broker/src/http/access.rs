@@ -53,7 +53,10 @@ impl Access {
         if !claims.changes {
             return Ok(());
         }
-        let given = claims.authorization.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Refused::TokenMissing)?;
+        let given = claims
+            .authorization
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or(Refused::TokenMissing)?;
         if same(given.as_bytes(), self.token.as_bytes()) { Ok(()) } else { Err(Refused::TokenWrong) }
     }
 
@@ -93,7 +96,11 @@ mod tests {
     #[test]
     fn only_our_own_host_is_answered() {
         let check = |listen: &str, host: Option<&str>, expect: Result<(), Refused>| {
-            assert_eq!(access(listen).check(Claims { host, ..Claims::default() }), expect, "{listen} {host:?}");
+            assert_eq!(
+                access(listen).check(Claims { host, ..Claims::default() }),
+                expect,
+                "{listen} {host:?}"
+            );
         };
         check("127.0.0.1:8080", Some("127.0.0.1:8080"), Ok(()));
         check("127.0.0.1:8080", Some("localhost:8080"), Ok(()));

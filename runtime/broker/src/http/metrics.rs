@@ -46,8 +46,12 @@ fn log(page: &mut Page, state: &HttpState) {
     page.sample("pelton_partitions", &[], topics.iter().map(|topic| topic.partitions.len() as i64).sum());
     let families: [(&str, &str, fn(&crate::partition::Offsets) -> i64); 3] = [
         ("pelton_partition_log_start_offset", "First offset that can be read.", |offsets| offsets.log_start),
-        ("pelton_partition_high_watermark", "Up to here consumers may read.", |offsets| offsets.high_watermark),
-        ("pelton_partition_log_end_offset", "The offset that the next record gets.", |offsets| offsets.log_end),
+        ("pelton_partition_high_watermark", "Up to here consumers may read.", |offsets| {
+            offsets.high_watermark
+        }),
+        ("pelton_partition_log_end_offset", "The offset that the next record gets.", |offsets| {
+            offsets.log_end
+        }),
     ];
     for (family, help, pick) in families {
         page.family(family, "gauge", help);
@@ -81,11 +85,16 @@ async fn groups(page: &mut Page, state: &HttpState) {
         let labels = [("group", group.as_str()), ("topic", &*at.topic), ("partition", partition.as_str())];
         page.sample("pelton_group_committed_offset", &labels, *committed);
     }
-    page.family("pelton_group_lag", "gauge", "Records between the committed offset and the end of the partition.");
+    page.family(
+        "pelton_group_lag",
+        "gauge",
+        "Records between the committed offset and the end of the partition.",
+    );
     for (group, at, committed, end) in &rows {
         if let Some(end) = end {
             let partition = at.partition.to_string();
-            let labels = [("group", group.as_str()), ("topic", &*at.topic), ("partition", partition.as_str())];
+            let labels =
+                [("group", group.as_str()), ("topic", &*at.topic), ("partition", partition.as_str())];
             page.sample("pelton_group_lag", &labels, (end - committed).max(0));
         }
     }
@@ -102,9 +111,15 @@ async fn pipelines(page: &mut Page, state: &HttpState) {
         }
     }
     let families: [(&str, &str, fn(&crate::processor::Totals) -> u64); 6] = [
-        ("pelton_pipeline_records_in_total", "Input records done since the pipeline started.", |t| t.records_in),
-        ("pelton_pipeline_records_out_total", "Records appended since the pipeline started.", |t| t.records_out),
-        ("pelton_pipeline_skipped_total", "Records dropped because a plugin could not process them.", |t| t.skipped),
+        ("pelton_pipeline_records_in_total", "Input records done since the pipeline started.", |t| {
+            t.records_in
+        }),
+        ("pelton_pipeline_records_out_total", "Records appended since the pipeline started.", |t| {
+            t.records_out
+        }),
+        ("pelton_pipeline_skipped_total", "Records dropped because a plugin could not process them.", |t| {
+            t.skipped
+        }),
         ("pelton_pipeline_dead_lettered_total", "Records sent to a dead-letter topic.", |t| t.dead_lettered),
         ("pelton_pipeline_failed_calls_total", "Calls of plugins that failed.", |t| t.failed_calls),
         ("pelton_pipeline_commits_total", "Commits of input offsets.", |t| t.commits),

@@ -34,14 +34,21 @@ pub(crate) struct HttpState {
 }
 
 impl HttpState {
-    pub(crate) fn new(broker: Arc<Broker>, listen: SocketAddr, names: Vec<String>, token: String) -> Arc<HttpState> {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        listen: SocketAddr,
+        names: Vec<String>,
+        token: String,
+    ) -> Arc<HttpState> {
         Arc::new(HttpState { broker, access: Access::new(listen, names, token) })
     }
 
     /// Pipelines, if this broker runs any.
     fn supervisor(&self) -> Result<&Arc<Supervisor>, Refusal> {
         let supervisor = self.broker.supervisor();
-        supervisor.ok_or_else(|| Refusal::unavailable("pipelines are not ready: the server is starting or stopping"))
+        supervisor.ok_or_else(|| {
+            Refusal::unavailable("pipelines are not ready: the server is starting or stopping")
+        })
     }
 }
 
@@ -74,7 +81,9 @@ fn router(state: Arc<HttpState>) -> Router {
         .route("/v1/pipelines/{name}/logs", get(pipelines::logs))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(components)
-        .fallback(|| async { Refusal::not_found("there is nothing here; /v1/pipelines, /v1/topics, /metrics are") })
+        .fallback(|| async {
+            Refusal::not_found("there is nothing here; /v1/pipelines, /v1/topics, /metrics are")
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&state), check))
         .with_state(state)
 }

@@ -61,11 +61,12 @@ pub(super) async fn pipelines(State(state): State<Arc<HttpState>>) -> Answer<Vec
 }
 
 pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Bytes) -> Answer<Deployed> {
-    let request: DeployRequest =
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
+    let request: DeployRequest = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
     let mut plugins: BTreeMap<String, Digest> = BTreeMap::new();
     for (node, digest) in &request.plugins {
-        let digest = digest.parse().map_err(|error| Refusal::bad_request(format!("node `{node}`: {error}")))?;
+        let digest =
+            digest.parse().map_err(|error| Refusal::bad_request(format!("node `{node}`: {error}")))?;
         plugins.insert(node.clone(), digest);
     }
     let supervisor = state.supervisor()?;
@@ -106,6 +107,7 @@ pub(super) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Answer<LogAnswer> {
     let found = state.supervisor()?.log_lines(&name, query.since).await;
-    let (lines, next) = found.ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))?;
+    let (lines, next) =
+        found.ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))?;
     Ok(Json(LogAnswer { lines, next }))
 }

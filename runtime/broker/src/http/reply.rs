@@ -61,9 +61,10 @@ impl From<DeployError> for Refusal {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a component imports and exports"),
             ),
-            DeployError::UnknownPlugin { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton deploy DIR` builds and pushes plugins by itself"))
-            }
+            DeployError::UnknownPlugin { .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("`pelton deploy DIR` builds and pushes plugins by itself"),
+            ),
             DeployError::NoSourceTopic(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton topic create NAME` creates it"))
             }

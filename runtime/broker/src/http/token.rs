@@ -42,7 +42,8 @@ fn read(path: &Path) -> io::Result<String> {
 /// Written beside its place and renamed, so that a crash leaves no half token.
 fn write(path: &Path, token: &str) -> io::Result<()> {
     let beside = path.with_extension("token.new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     writeln!(file, "{token}")?;
     file.sync_all()?;
     std::fs::rename(beside, path)

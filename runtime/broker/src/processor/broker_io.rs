@@ -15,7 +15,9 @@ use crate::api::produce_check;
 use crate::clock::Clock;
 use crate::group::error::GroupError;
 use crate::group::service::Groups;
-use crate::group::types::{CommitRequest, FetchRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition};
+use crate::group::types::{
+    CommitRequest, FetchRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition,
+};
 use crate::partition::waiters::FetchWait;
 use crate::partition::{Isolation, Partition, PartitionAppendError};
 use crate::topics::{Topic, Topics};
@@ -69,13 +71,15 @@ impl BrokerIo {
     }
 
     fn committed(&self, topic: &str, partition: i32) -> Result<Option<i64>, IoError> {
-        let wanted = FetchRequest { topics: Some(vec![(topic.into(), vec![partition])]), require_stable: true };
+        let wanted =
+            FetchRequest { topics: Some(vec![(topic.into(), vec![partition])]), require_stable: true };
         let fetched = match self.runtime.block_on(self.groups.fetch(&self.group, wanted)) {
             Ok(fetched) => fetched,
             Err(GroupError::GroupIdNotFound) => return Ok(None),
             Err(error) => return Err(unavailable(&error)),
         };
-        let offset = fetched.into_iter().flat_map(|(_, offsets)| offsets).find(|offset| offset.partition == partition);
+        let offset =
+            fetched.into_iter().flat_map(|(_, offsets)| offsets).find(|offset| offset.partition == partition);
         match offset.map(|offset| offset.result) {
             None | Some(Ok(None)) => Ok(None),
             Some(Ok(Some(committed))) => Ok(Some(committed.offset)),
@@ -101,7 +105,9 @@ impl DriverIo for BrokerIo {
             Start::Offset(offset) => Ok(offset.clamp(offsets.log_start, offsets.last_stable)),
             Start::Timestamp(ms) => {
                 let at = found.reader().offset_for_timestamp(ms, offsets.last_stable);
-                let at = at.map_err(|error| IoError::Unavailable(format!("look up {topic} [{partition}]: {error}")))?;
+                let at = at.map_err(|error| {
+                    IoError::Unavailable(format!("look up {topic} [{partition}]: {error}"))
+                })?;
                 Ok(at.map_or(offsets.last_stable, |at| at.offset))
             }
         }
@@ -115,14 +121,21 @@ impl DriverIo for BrokerIo {
             // Retention was faster than the pipeline: go on where the log starts now.
             Err(ReadError::OffsetOutOfRange { .. }) if offset < found.log_start_offset() => {
                 let next_offset = found.log_start_offset();
-                tracing::warn!(topic, partition, from = offset, to = next_offset, "records were deleted unread");
+                tracing::warn!(
+                    topic,
+                    partition,
+                    from = offset,
+                    to = next_offset,
+                    "records were deleted unread"
+                );
                 return Ok(Chunk { batches: Vec::new(), next_offset, end_offset });
             }
             Err(error) => return Err(IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))),
         };
         let next_offset = range.next_offset;
         let bytes = range.into_bytes();
-        let bytes = bytes.map_err(|error| IoError::Unavailable(format!("read {topic} [{partition}]: {error}")))?;
+        let bytes =
+            bytes.map_err(|error| IoError::Unavailable(format!("read {topic} [{partition}]: {error}")))?;
         let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
         Ok(Chunk { batches, next_offset, end_offset })
     }
@@ -130,14 +143,20 @@ impl DriverIo for BrokerIo {
     fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError> {
         let (found, target) = self.find(topic, partition)?;
         let now_ms = self.clock.now_ms();
-        let rules =
-            produce_check::Rules { topic: &found.config, version: PRODUCE_VERSION, now_ms, limit: self.unpack };
+        let rules = produce_check::Rules {
+            topic: &found.config,
+            version: PRODUCE_VERSION,
+            now_ms,
+            limit: self.unpack,
+        };
         let accepted = produce_check::check(Some(batch), &rules, &mut Vec::new()).map_err(|refusal| {
             IoError::Refused { topic: topic.to_owned(), partition, reason: refusal.to_string() }
         })?;
         match target.append_client(&accepted.batch, now_ms, found.config.durability, None) {
             Ok(_) => Ok(()),
-            Err(PartitionAppendError::Gone) => Err(IoError::NoPartition { topic: topic.to_owned(), partition }),
+            Err(PartitionAppendError::Gone) => {
+                Err(IoError::NoPartition { topic: topic.to_owned(), partition })
+            }
             Err(error) => Err(IoError::Unavailable(format!("write {topic} [{partition}]: {error}"))),
         }
     }
@@ -150,7 +169,11 @@ impl DriverIo for BrokerIo {
             metadata: String::new(),
         };
         let request = CommitRequest {
-            who: MemberIdentity { member_id: String::new(), group_instance_id: None, generation_id: NO_GENERATION },
+            who: MemberIdentity {
+                member_id: String::new(),
+                group_instance_id: None,
+                generation_id: NO_GENERATION,
+            },
             retention_ms: None,
             knows_group_id_not_found: true,
             offsets: offsets.iter().map(commit).collect(),
@@ -159,7 +182,9 @@ impl DriverIo for BrokerIo {
         let (groups, group) = (self.groups.clone(), self.group.clone());
         self.runtime.spawn(async move {
             let outcome = match groups.commit(&group, request).await {
-                Ok(results) => results.into_iter().collect::<Result<(), _>>().map_err(|error| unavailable(&error)),
+                Ok(results) => {
+                    results.into_iter().collect::<Result<(), _>>().map_err(|error| unavailable(&error))
+                }
                 Err(error) => Err(unavailable(&error)),
             };
             // The driver may have ended: then nobody needs to know.

@@ -23,7 +23,11 @@ pub(crate) struct BrokerDeploymentLog {
 }
 
 impl BrokerDeploymentLog {
-    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>, default_partitions: i32) -> BrokerDeploymentLog {
+    pub(crate) fn new(
+        topics: Arc<Topics>,
+        clock: Arc<dyn Clock>,
+        default_partitions: i32,
+    ) -> BrokerDeploymentLog {
         BrokerDeploymentLog { topics, clock, default_partitions }
     }
 
@@ -31,7 +35,12 @@ impl BrokerDeploymentLog {
         Some(Arc::clone(self.topics.get(TOPIC)?.partition(0)?))
     }
 
-    async fn create(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<(), DeploymentLogError> {
+    async fn create(
+        &self,
+        name: &str,
+        partitions: i32,
+        overrides: Overrides,
+    ) -> Result<(), DeploymentLogError> {
         if self.topics.get(name).is_some() {
             return Ok(());
         }
@@ -46,7 +55,8 @@ impl BrokerDeploymentLog {
         let settings = [("cleanup.policy", "compact")];
         let overrides = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         self.create(TOPIC, 1, overrides).await?;
-        let partition = self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
+        let partition =
+            self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
         let failed = |error: &dyn std::error::Error| DeploymentLogError(format!("write `{TOPIC}`: {error}"));
         let mut last = None;
         for batch in batches(records) {

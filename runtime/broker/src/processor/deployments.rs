@@ -101,7 +101,9 @@ impl Deployments {
                 let number = revision.parse().map_err(|_| bad("the revision is no number".to_owned()))?;
                 let history = self.pipelines.entry((*name).to_owned()).or_default();
                 match value {
-                    Some(value) => drop(history.revisions.insert(number, serde_json::from_slice(value).map_err(json)?)),
+                    Some(value) => {
+                        drop(history.revisions.insert(number, serde_json::from_slice(value).map_err(json)?))
+                    }
                     None => drop(history.revisions.remove(&number)),
                 }
                 self.forget_if_empty(name);
@@ -122,7 +124,11 @@ impl Deployments {
     }
 
     fn forget_if_empty(&mut self, name: &str) {
-        if self.pipelines.get(name).is_some_and(|history| history.live.is_none() && history.revisions.is_empty()) {
+        if self
+            .pipelines
+            .get(name)
+            .is_some_and(|history| history.live.is_none() && history.revisions.is_empty())
+        {
             self.pipelines.remove(name);
         }
     }
@@ -162,7 +168,12 @@ impl Deployments {
     }
 
     /// What makes a component known: its chunks, then its record. Nothing if it is known already.
-    pub(crate) fn push(&self, digest: &Digest, record: PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
+    pub(crate) fn push(
+        &self,
+        digest: &Digest,
+        record: PluginRecord,
+        component: &Bytes,
+    ) -> Vec<DeploymentRecord> {
         let digest = digest.hex();
         if self.plugins.contains_key(&digest) {
             return Vec::new();
@@ -284,7 +295,10 @@ mod tests {
         }
         let kept: Vec<u64> = state.pipeline("p").unwrap().revisions.keys().copied().collect();
         assert_eq!(kept, (16..=25).collect::<Vec<_>>());
-        assert_eq!(state.live().map(|(_, _, revision)| revision.manifest.as_str()).collect::<Vec<_>>(), ["25"]);
+        assert_eq!(
+            state.live().map(|(_, _, revision)| revision.manifest.as_str()).collect::<Vec<_>>(),
+            ["25"]
+        );
     }
 
     #[test]

@@ -53,10 +53,14 @@ pub(crate) enum DriverError {
     #[error("topic `{0}` does not exist")]
     NoTopic(String),
     /// The stored batch cannot be read.
-    #[error("topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}")]
+    #[error(
+        "topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}"
+    )]
     Input { topic: String, partition: i32, offset: i64, reason: String },
     /// A record that a plugin made is too large for any batch.
-    #[error("a record made from topic {topic}, partition {partition}, offset {offset} cannot be stored: {error}")]
+    #[error(
+        "a record made from topic {topic}, partition {partition}, offset {offset} cannot be stored: {error}"
+    )]
     Output { topic: String, partition: i32, offset: i64, error: BuildError },
     /// The broker refused.
     #[error(transparent)]
@@ -83,13 +87,16 @@ impl DriverError {
     /// For status and HTTP.
     pub(crate) fn status(&self, at_ms: i64) -> FailureStatus {
         let place = match self {
-            DriverError::Task(failure) => Some((failure.topic.clone(), failure.partition, Some(failure.offset))),
-            DriverError::Input { topic, partition, offset, .. } | DriverError::Output { topic, partition, offset, .. } => {
+            DriverError::Task(failure) => {
+                Some((failure.topic.clone(), failure.partition, Some(failure.offset)))
+            }
+            DriverError::Input { topic, partition, offset, .. }
+            | DriverError::Output { topic, partition, offset, .. } => {
                 Some((topic.clone(), *partition, Some(*offset)))
             }
-            DriverError::Io(IoError::NoPartition { topic, partition } | IoError::Refused { topic, partition, .. }) => {
-                Some((topic.clone(), *partition, None))
-            }
+            DriverError::Io(
+                IoError::NoPartition { topic, partition } | IoError::Refused { topic, partition, .. },
+            ) => Some((topic.clone(), *partition, None)),
             DriverError::Io(IoError::Unavailable(_))
             | DriverError::Start { .. }
             | DriverError::NoTopic(_)
@@ -211,7 +218,8 @@ impl Driver {
     /// A task for each partition of each source that has none yet, and the sizes of the output topics.
     fn add_lanes(&mut self) -> Result<(), DriverError> {
         let topology = Arc::clone(&self.spec.topology);
-        let count = |topic: &str| self.io.partitions(topic).ok_or_else(|| DriverError::NoTopic(topic.to_owned()));
+        let count =
+            |topic: &str| self.io.partitions(topic).ok_or_else(|| DriverError::NoTopic(topic.to_owned()));
         let outputs =
             topology.outputs.iter().map(|output| count(&output.topic)).collect::<Result<Vec<u32>, _>>()?;
         for (source, spec) in topology.sources.iter().enumerate() {
@@ -225,7 +233,15 @@ impl Driver {
                 let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &outputs);
                 let topic = spec.topic.clone();
                 let (committed, end) = (position, position);
-                self.lanes.push(Lane { task, topic, partition, position, committed, end, not_before_ms: i64::MIN });
+                self.lanes.push(Lane {
+                    task,
+                    topic,
+                    partition,
+                    position,
+                    committed,
+                    end,
+                    not_before_ms: i64::MIN,
+                });
             }
         }
         for lane in &mut self.lanes {
@@ -247,7 +263,9 @@ impl Driver {
             let log = InstanceLog { board: Arc::clone(&self.spec.board), node: node.id.clone(), partition };
             let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(log) };
             let plugin = self.spec.factory.instantiate(&node.plugin.digest, &spec);
-            plugin.map(|plugin| (index, plugin)).map_err(|error| DriverError::Start { node: node.id.clone(), error })
+            plugin
+                .map(|plugin| (index, plugin))
+                .map_err(|error| DriverError::Start { node: node.id.clone(), error })
         };
         self.spec.topology.nodes_of(source).into_iter().map(make).collect()
     }
@@ -320,11 +338,13 @@ impl Driver {
             let builder = open.entry(slot).or_insert_with(|| BatchBuilder::new(BatchOptions::default()));
             // A record without a timestamp gets the time at which it is written.
             let timestamp = if record.timestamp < 0 { self.io.now_ms() } else { record.timestamp };
-            builder.append(timestamp, record.key, record.value, &headers).map_err(|error| DriverError::Output {
-                topic: self.lanes[lane].topic.clone(),
-                partition: self.lanes[lane].partition,
-                offset: record.offset,
-                error,
+            builder.append(timestamp, record.key, record.value, &headers).map_err(|error| {
+                DriverError::Output {
+                    topic: self.lanes[lane].topic.clone(),
+                    partition: self.lanes[lane].partition,
+                    offset: record.offset,
+                    error,
+                }
             })?;
             if builder.uncompressed_bytes() >= OUTPUT_BATCH_BYTES
                 && let Some(full) = open.remove(&slot)
@@ -338,7 +358,12 @@ impl Driver {
         Ok(())
     }
 
-    fn append_batch(&self, lane: usize, slot: (usize, i32), builder: BatchBuilder) -> Result<(), DriverError> {
+    fn append_batch(
+        &self,
+        lane: usize,
+        slot: (usize, i32),
+        builder: BatchBuilder,
+    ) -> Result<(), DriverError> {
         let Lane { topic, partition, position, .. } = &self.lanes[lane];
         let batch: Bytes = builder.finish().map_err(|error| DriverError::Output {
             topic: topic.clone(),
@@ -416,8 +441,10 @@ impl Driver {
         let now = self.io.now_ms();
         let waiting = |lane: &&Lane| lane.not_before_ms > now;
         let ready = self.lanes.iter().filter(|lane| !waiting(lane));
-        let positions: Vec<_> = ready.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
-        let retry = self.lanes.iter().filter(waiting).map(|lane| (lane.not_before_ms - now).unsigned_abs()).min();
+        let positions: Vec<_> =
+            ready.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
+        let retry =
+            self.lanes.iter().filter(waiting).map(|lane| (lane.not_before_ms - now).unsigned_abs()).min();
         self.io.wait(&positions, retry.unwrap_or(IDLE_MS).min(IDLE_MS));
     }
 

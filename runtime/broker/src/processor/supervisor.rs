@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pelton_streams::{Digest, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo, Topology, TopologyError};
+use pelton_streams::{
+    Digest, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo, Topology, TopologyError,
+};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -154,10 +156,8 @@ impl Supervisor {
         }
         let live: Vec<(String, bool)> =
             deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
-        let supervisor = Arc::new(Supervisor {
-            spec,
-            inner: Mutex::new(Inner { deployments, runners: BTreeMap::new() }),
-        });
+        let supervisor =
+            Arc::new(Supervisor { spec, inner: Mutex::new(Inner { deployments, runners: BTreeMap::new() }) });
         let mut inner = supervisor.inner.lock().await;
         for (name, paused) in live {
             supervisor.run(&mut inner, &name, paused).await;
@@ -297,7 +297,11 @@ impl Supervisor {
     }
 
     /// Appends, waits until durable, and only then believes.
-    async fn store(&self, inner: &mut Inner, records: Vec<DeploymentRecord>) -> Result<(), DeploymentLogError> {
+    async fn store(
+        &self,
+        inner: &mut Inner,
+        records: Vec<DeploymentRecord>,
+    ) -> Result<(), DeploymentLogError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -349,9 +353,8 @@ impl Supervisor {
         node: &pelton_streams::manifest::NodeSpec,
         digest: &Digest,
     ) -> Result<PluginInfo, DeployError> {
-        let component = inner.deployments.component(&digest.hex()).ok_or_else(|| DeployError::UnknownPlugin {
-            node: node.id.clone(),
-            plugin: digest.to_string(),
+        let component = inner.deployments.component(&digest.hex()).ok_or_else(|| {
+            DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() }
         })?;
         let (actual, info) = self.load_new(component.into()).await?;
         if actual != *digest {
@@ -395,7 +398,10 @@ impl Supervisor {
         let stopped = tokio::task::spawn_blocking(move || runner.join());
         // A driver ends at the latest after one call of its plugin (bounded by its deadline) and one commit.
         if stopped.await.is_err() {
-            tracing::error!(pipeline = name, "the driver's thread panicked; what it had not committed is read again");
+            tracing::error!(
+                pipeline = name,
+                "the driver's thread panicked; what it had not committed is read again"
+            );
         }
     }
 }

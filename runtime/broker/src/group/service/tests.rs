@@ -219,6 +219,26 @@ async fn a_connection_that_closes_takes_its_parked_join_along() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_refuses_what_is_parked_and_answers_what_is_written() {
+    let store = MemoryStore::default();
+    let groups = start(&store, 3_000);
+    let handle = groups.clone();
+    let parked = tokio::spawn(async move { handle.join("g", join("", "a", false)).await });
+    settle().await;
+    store.hold();
+    let handle = groups.clone();
+    let written = tokio::spawn(async move { handle.commit("h", commit(1)).await });
+    settle().await;
+    groups.stop().await;
+    assert_eq!(parked.await.unwrap().unwrap_err().error, GroupError::CoordinatorNotAvailable);
+    assert_eq!(groups.heartbeat("g", who("a", 1)).await, Err(GroupError::CoordinatorNotAvailable));
+    assert!(!written.is_finished());
+    store.release();
+    assert_eq!(written.await.unwrap(), Ok(vec![Ok(())]));
+    groups.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn offsets_of_a_deleted_topic_go() {
     let store = MemoryStore::default();
     let groups = start(&store, 0);

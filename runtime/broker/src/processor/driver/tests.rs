@@ -4,9 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
-use pelton_streams::{
-    BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology,
-};
+use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology};
 use pelton_wire::record::{BatchView, set_base_offset};
 use tokio::sync::oneshot;
 
@@ -74,7 +72,8 @@ impl DriverIo for FakeIo {
 
     fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
         let world = self.world.lock();
-        let mut chunk = Chunk { batches: Vec::new(), next_offset: offset, end_offset: world.ends[&partition] };
+        let mut chunk =
+            Chunk { batches: Vec::new(), next_offset: offset, end_offset: world.ends[&partition] };
         let mut bytes = 0;
         for batch in &world.input[&partition] {
             let header = pelton_wire::record::BatchHeader::parse(batch).unwrap();
@@ -135,7 +134,9 @@ impl Plugin for Obedient {
         let mut source = Vec::new();
         for (i, record) in batch.records().enumerate() {
             match record.value {
-                Some(b"trap") => return Err(PluginError::Trapped { trap: "unreachable".to_owned(), said: None }),
+                Some(b"trap") => {
+                    return Err(PluginError::Trapped { trap: "unreachable".to_owned(), said: None });
+                }
                 Some(b"drop") => {}
                 _ => source.push(i as u32),
             }
@@ -151,7 +152,11 @@ impl PluginFactory for Factory {
         unreachable!("the tests link their topologies themselves")
     }
 
-    fn instantiate(&self, _digest: &Digest, _spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
+    fn instantiate(
+        &self,
+        _digest: &Digest,
+        _spec: &InstanceSpec,
+    ) -> Result<Box<dyn Plugin>, InstantiateError> {
         Ok(Box::new(Obedient))
     }
 
@@ -175,8 +180,13 @@ fn run(world: &Arc<Mutex<World>>, on_error: &str) -> (Result<(), DriverError>, A
     let (topology, commit) = topology(on_error);
     let board = StatusBoard::new(Arc::new(ManualClock::new(7)));
     let stop = Arc::new(StopSignal::default());
-    let spec =
-        DriverSpec { topology, commit, factory: Arc::new(Factory), board: Arc::clone(&board), stop: Arc::clone(&stop) };
+    let spec = DriverSpec {
+        topology,
+        commit,
+        factory: Arc::new(Factory),
+        board: Arc::clone(&board),
+        stop: Arc::clone(&stop),
+    };
     let io = FakeIo { world: Arc::clone(world), stop };
     (Driver::new(spec, Box::new(io)).run(), board)
 }
@@ -217,7 +227,9 @@ fn offsets_never_overtake_their_outputs() {
     for event in &world.lock().events {
         match event {
             Event::Append(values) => appended += values.len() as i64,
-            Event::Commit(_, offset) => assert!(*offset <= appended, "{offset} is committed, {appended} are appended"),
+            Event::Commit(_, offset) => {
+                assert!(*offset <= appended, "{offset} is committed, {appended} are appended")
+            }
         }
     }
     assert_eq!(appended, 200);
@@ -229,7 +241,11 @@ fn a_record_that_fails_stops_the_pipeline_exactly_there() {
     let (result, _) = run(&world, FAIL);
     let error = result.unwrap_err();
     let status = error.status(9);
-    assert_eq!((status.topic.as_deref(), status.partition, status.offset), (Some("in"), Some(0), Some(3)), "{error}");
+    assert_eq!(
+        (status.topic.as_deref(), status.partition, status.offset),
+        (Some("in"), Some(0), Some(3)),
+        "{error}"
+    );
     assert_eq!(status.kind, "trapped");
     assert!(!error.is_transient());
     assert_eq!(world.lock().values(), ["a", "b", "c"]);
@@ -246,7 +262,10 @@ fn a_dead_letter_keeps_its_bytes_and_the_others_go_on() {
     assert_eq!(values, ["a", "b", "dead trap"]);
     assert_eq!(world.lock().committed, BTreeMap::from([(0, 3)]));
     assert_eq!(board.snapshot().totals.dead_lettered, 1);
-    assert!(board.log_since(0).0.iter().any(|line| line.text.contains("offset 1")), "the log names the record");
+    assert!(
+        board.log_since(0).0.iter().any(|line| line.text.contains("offset 1")),
+        "the log names the record"
+    );
 }
 
 #[test]

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The figures of the README, each beside the raw limit of the same minute. Called by `./run bench [SUITE…]`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+: "${PELTON_BIN:?run it through ./run bench}"
+cargo build --release --locked -p pelton-benches >&2
+exec "$CARGO_TARGET_DIR/release/pelton-benches" --binary "$PELTON_BIN" "$@"

@@ -1,0 +1,86 @@
+//! End to end: from `send` to `poll`, both librdkafka, at 5,000 records a second with `linger.ms=0`.
+
+use crate::Bench;
+use crate::client::Conn;
+use crate::raw;
+use crate::server::Server;
+use crate::stats::Latencies;
+use anyhow::Context;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{Message, Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+const RECORDS_PER_S: u32 = 5_000;
+const RECORD_BYTES: usize = 100;
+/// Not measured: connections and caches warm up.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
+    let server = Server::start(bench, "latency")?;
+    Conn::open(&server.address)?.create_topic("pace", 1)?;
+    let mut limit = raw::journal(bench, 4 << 10)?;
+    let mut measured = measure(bench, &server.address)?;
+    let target = 2.0 * limit.latencies.ms(0.99) + 2.0;
+    println!(
+        "\nend to end: {RECORDS_PER_S} records/s of {RECORD_BYTES} B, linger.ms=0, acks=all, librdkafka both ends: {}  ({} records)\n\
+         \x20 raw sync of 4 KiB: {}  | 2 x its p99 + 2 ms = {target:.2} ms",
+        measured.text(),
+        measured.len(),
+        limit.latencies.text(),
+    );
+    Ok(())
+}
+
+fn measure(bench: &Bench, address: &str) -> anyhow::Result<Latencies> {
+    let total = RECORDS_PER_S * u32::try_from((bench.time + WARM_UP).as_secs())?;
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", address)
+        .set("group.id", "bench")
+        .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "500")
+        .create()?;
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset("pace", 0, Offset::Beginning)?;
+    consumer.assign(&assignment)?;
+    let origin = Instant::now();
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", address)
+        .set("linger.ms", "0")
+        .set("acks", "all")
+        .create()?;
+    let sender = std::thread::spawn(move || -> anyhow::Result<()> {
+        let start = Instant::now();
+        let mut value = [0; RECORD_BYTES];
+        for i in 0..total {
+            let due = start + Duration::from_secs(1) * i / RECORDS_PER_S;
+            // Sleep most of the gap and spin the rest: a timer alone is late by more than what is measured.
+            while let Some(left) = due.checked_duration_since(Instant::now()) {
+                if left > Duration::from_micros(150) {
+                    std::thread::sleep(left - Duration::from_micros(100));
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+            let now = u64::try_from(origin.elapsed().as_nanos())?;
+            value[..8].copy_from_slice(&now.to_be_bytes());
+            let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("pace").partition(0).payload(&value);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        Ok(producer.flush(Duration::from_secs(30))?)
+    });
+    let mut latencies = Latencies::default();
+    let skip = RECORDS_PER_S * u32::try_from(WARM_UP.as_secs())?;
+    for i in 0..total {
+        let message =
+            consumer.poll(Duration::from_secs(10)).context("the consumer got nothing for 10 s")??;
+        let value = message.payload().context("a record without a value")?;
+        let sent = u64::from_be_bytes(value[..8].try_into()?);
+        if i >= skip {
+            latencies.add(origin.elapsed().saturating_sub(Duration::from_nanos(sent)));
+        }
+    }
+    sender.join().ok().context("the producer panicked")??;
+    Ok(latencies)
+}

@@ -1,0 +1,66 @@
+//! Macro benches: a built `pelton` under load, beside the raw limit of the same minute.
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+
+mod client;
+mod consume;
+mod footprint;
+mod latency;
+mod produce;
+mod raw;
+mod server;
+mod stats;
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measures a built pelton. Every figure stands beside a raw limit that was measured in the same run.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The binary to measure
+    #[arg(long)]
+    binary: PathBuf,
+    /// Where data goes: the disk that is measured
+    #[arg(long, env = "PELTON_BENCH_DIR")]
+    dir: Option<PathBuf>,
+    /// Seconds per measurement
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// produce, consume, latency, footprint [default: all]
+    suites: Vec<String>,
+}
+
+/// What every suite needs.
+struct Bench {
+    binary: PathBuf,
+    dir: tempfile::TempDir,
+    time: Duration,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let base = args
+        .dir
+        .unwrap_or_else(|| std::env::var_os("PELTON_CACHE").map_or_else(std::env::temp_dir, PathBuf::from));
+    let bench = Bench {
+        binary: args.binary,
+        dir: tempfile::Builder::new().prefix("bench.").tempdir_in(base)?,
+        time: Duration::from_secs(args.seconds),
+    };
+    let wanted = |suite: &str| args.suites.is_empty() || args.suites.iter().any(|given| given == suite);
+    println!("durability: group (an acknowledgement waits for the journal's sync); acks=all");
+    raw::print_limits(&bench)?;
+    if wanted("produce") {
+        produce::run(&bench)?;
+    }
+    if wanted("consume") {
+        consume::run(&bench)?;
+    }
+    if wanted("latency") {
+        latency::run(&bench)?;
+    }
+    if wanted("footprint") {
+        footprint::run(&bench)?;
+    }
+    Ok(())
+}

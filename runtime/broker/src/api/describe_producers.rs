@@ -1,0 +1,46 @@
+//! DescribeProducers: the producers that partitions remember.
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::describe_producers::{PartitionResponse, ProducerState, TopicResponse};
+use pelton_wire::message::{DescribeProducersRequest, DescribeProducersResponse};
+
+use crate::reply::{Reply, RequestContext};
+
+pub(crate) fn handle(
+    cx: &RequestContext,
+    request: DescribeProducersRequest,
+) -> Reply<DescribeProducersResponse> {
+    let topics = request.topics.into_iter().map(|asked| {
+        let topic = cx.broker.topics.get(&asked.name);
+        let partitions = asked.partition_indexes.into_iter().map(|partition_index| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(partition_index));
+            match partition.and_then(|partition| partition.producers()) {
+                Some(active_producers) => {
+                    PartitionResponse { partition_index, active_producers, ..Default::default() }
+                }
+                None => PartitionResponse {
+                    partition_index,
+                    error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    ..Default::default()
+                },
+            }
+        });
+        TopicResponse { partitions: partitions.collect(), name: asked.name }
+    });
+    Reply::ready(DescribeProducersResponse { topics: topics.collect(), ..Default::default() })
+}
+
+/// One producer as the log remembers it.
+pub(crate) fn state(
+    producer_id: i64,
+    known: &pelton_commitlog::producer_state::ProducerState,
+) -> ProducerState {
+    ProducerState {
+        producer_id,
+        producer_epoch: known.epoch.into(),
+        last_sequence: known.batches.back().map_or(-1, |batch| batch.last_sequence),
+        last_timestamp: known.last_write_ms,
+        coordinator_epoch: known.coordinator_epoch,
+        current_txn_start_offset: known.current_txn_first_offset.unwrap_or(-1),
+    }
+}

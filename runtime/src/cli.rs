@@ -1,0 +1,362 @@
+//! The command line. `pelton --help` is the reference; these names stay.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A Kafka-protocol broker that runs your code beside the data.
+#[derive(Debug, Parser)]
+#[command(name = "pelton", version, about, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Data goes to stdout, everything else to stderr.
+Exit codes: 0 done, 1 failed, 2 wrong command line, manifest or configuration, 3 no broker answered, 4 the broker's disk failed.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker
+    Serve(Serve),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Write lines of stdin to a topic, a record a line
+    Produce(Produce),
+    /// Print the records of a topic
+    Consume(Consume),
+    /// Look at consumer groups and their lag, move their offsets
+    #[command(subcommand)]
+    Group(Group),
+    /// Make, build, inspect and push plugins
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// Validate a pipeline, push its plugins and take it live
+    Deploy(Deploy),
+    /// Look at pipelines, pause, resume and delete them
+    #[command(subcommand)]
+    Pipeline(Pipeline),
+    /// Look into segment files
+    #[command(subcommand)]
+    Log(Log),
+    /// Check a configuration, print every key
+    #[command(subcommand)]
+    Config(Config),
+}
+
+/// Where the broker listens for Kafka clients.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Kafka {
+    /// Address of the broker, HOST:PORT
+    #[arg(long, env = "PELTON_BOOTSTRAP_SERVER", default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    pub(crate) bootstrap_server: String,
+}
+
+/// Where the broker listens for HTTP.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Http {
+    /// Address of the broker's HTTP port, HOST:PORT
+    #[arg(long, env = "PELTON_HTTP_SERVER", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub(crate) http_server: String,
+    /// The broker's data directory: its `http.token` is what lets a command change something
+    #[arg(long, env = "PELTON_DATA_DIR", default_value = "pelton-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The token itself, instead of `<data-dir>/http.token`
+    #[arg(long, env = "PELTON_HTTP_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) http_token: Option<String>,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Json {
+    /// Print JSON, for a program to read
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Configuration file (TOML); see `pelton config print`
+    #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the log and everything else is kept [default: pelton-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where to listen for Kafka clients; port 0 lets the kernel pick [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// What clients are told to connect to [default: the listen address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// Where to listen for HTTP; "off" for none [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http: Option<String>,
+    /// Any other configuration key; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// Create a topic
+    Create {
+        name: String,
+        /// How many partitions [default: the broker's num.partitions]
+        #[arg(long, short)]
+        partitions: Option<i32>,
+        /// A topic setting, such as retention.ms=86400000; may be repeated
+        #[arg(long = "config", short = 'c', value_name = "KEY=VALUE")]
+        config: Vec<String>,
+        /// Succeed if the topic is there already
+        #[arg(long)]
+        if_not_exists: bool,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// List topics
+    List {
+        /// Internal topics too (their names begin with __)
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// Partitions with their offsets, and the settings that differ from the defaults
+    Describe {
+        name: String,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// Change settings or add partitions
+    Alter {
+        name: String,
+        /// Set a topic setting; may be repeated
+        #[arg(long = "config", short = 'c', value_name = "KEY=VALUE")]
+        config: Vec<String>,
+        /// Take a setting back to its default; may be repeated
+        #[arg(long, value_name = "KEY")]
+        reset: Vec<String>,
+        /// The new number of partitions; it can only grow
+        #[arg(long, short)]
+        partitions: Option<i32>,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// Delete a topic and its records
+    Delete {
+        name: String,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Produce {
+    pub(crate) topic: String,
+    /// What parts a line into key and value; without it records have no key
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) key_separator: Option<String>,
+    /// Any librdkafka option, such as compression.type=zstd; may be repeated
+    #[arg(short = 'X', value_name = "OPTION=VALUE")]
+    pub(crate) options: Vec<String>,
+    #[command(flatten)]
+    pub(crate) kafka: Kafka,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// The value and a line feed
+    Value,
+    /// Key, tab, value
+    KeyValue,
+    /// One JSON object a line, with topic, partition, offset, timestamp, key, value and headers
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Consume {
+    pub(crate) topic: String,
+    /// Join this consumer group and commit what was printed
+    #[arg(long)]
+    pub(crate) group: Option<String>,
+    /// Start with the oldest record instead of the next one
+    #[arg(long)]
+    pub(crate) from_beginning: bool,
+    /// Stop after so many records
+    #[arg(long, value_name = "N")]
+    pub(crate) max_messages: Option<u64>,
+    /// Stop at the end of the topic instead of waiting for more
+    #[arg(long)]
+    pub(crate) exit: bool,
+    #[arg(long, value_enum, default_value_t = Format::Value)]
+    pub(crate) format: Format,
+    #[arg(long, value_enum, default_value_t = Isolation::ReadCommitted)]
+    pub(crate) isolation_level: Isolation,
+    /// Any librdkafka option; may be repeated
+    #[arg(short = 'X', value_name = "OPTION=VALUE")]
+    pub(crate) options: Vec<String>,
+    #[command(flatten)]
+    pub(crate) kafka: Kafka,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Group {
+    /// List groups and their states
+    List {
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// Members, committed offsets and lag
+    Describe {
+        name: String,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// Move the committed offsets of a group without members
+    ResetOffsets {
+        name: String,
+        #[arg(long)]
+        topic: String,
+        /// earliest, latest, an offset, +N or -N
+        #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+        to: String,
+        /// Only this partition
+        #[arg(long)]
+        partition: Option<i32>,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+    /// Delete a group without members
+    Delete {
+        name: String,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Start a Rust plugin in a new directory
+    New { dir: PathBuf },
+    /// Compile a plugin directory to a component
+    Build {
+        dir: PathBuf,
+        /// Where the component goes [default: <dir>/<name>.wasm]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// World, imports, exports, digest and configuration of a component
+    Inspect {
+        file: PathBuf,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Give a component to the broker without deploying it
+    Push {
+        /// A component, or a plugin directory to build first
+        path: PathBuf,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Plugins the broker holds
+    List {
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    /// A directory with a pipeline.toml, or the file
+    pub(crate) path: PathBuf,
+    /// Validate and build, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) http: Http,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pipeline {
+    /// Pipelines and their states
+    List {
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Tasks, offsets, counts, and why a task stopped
+    Describe {
+        name: String,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Stop reading at a commit
+    Pause {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Go on where it stopped
+    Resume {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Take a pipeline away; its topics stay
+    Delete {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// What its plugins logged
+    Logs {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Print the batches of a segment file, or of all segments of a partition directory
+    Dump {
+        path: PathBuf,
+        /// The records too, not only their batches
+        #[arg(long)]
+        records: bool,
+    },
+    /// Check every batch; the exit code says if all is well
+    Verify { path: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Say if a configuration is right, and if not what to change
+    Check {
+        #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Every key with default, unit and meaning, and what is set
+    Print {
+        #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,47 @@
+//! `pelton deploy`: validate, build, push, take live.
+
+use super::plugin;
+use super::topic::print_line;
+use crate::cli;
+use crate::client::http::HttpClient;
+use crate::report::usage;
+use pelton_streams::Manifest;
+use pelton_streams::manifest::PluginRef;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
+    let path = if args.path.is_dir() { args.path.join("pipeline.toml") } else { args.path.clone() };
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| usage(format!("read {}: {error}", path.display())))?;
+    let manifest = Manifest::parse(&text).map_err(|error| usage(format!("{}: {error}", path.display())))?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let http = HttpClient::new(&args.http);
+    let mut plugins = serde_json::Map::new();
+    for node in &manifest.nodes {
+        // A directory wins over a pushed name; what is neither here nor pushed the broker refuses by name.
+        if let PluginRef::Name(name) = &node.plugin
+            && let Some(dir) = directory(base, name)
+        {
+            let pushed = plugin::push(&http, &plugin::component(&dir)?)?;
+            plugins.insert(node.id.clone(), pushed["digest"].clone());
+        }
+    }
+    let request = json!({ "manifest": text, "plugins": plugins, "dry_run": args.dry_run });
+    let deployed: Value = http.post("/v1/pipelines", "application/json", request.to_string().as_bytes())?;
+    let text = |key: &str| deployed[key].as_str().unwrap_or_default().to_owned();
+    match deployed["revision"].as_u64() {
+        Some(revision) => print_line(&format!(
+            "pipeline {}, revision {revision}, is live; its offsets are those of group {}",
+            text("name"),
+            text("group")
+        )),
+        None => print_line(&format!("pipeline {} is right; nothing was changed", text("name"))),
+    }
+}
+
+/// The plugin directory that a manifest means, if it means one.
+fn directory(base: &Path, name: &str) -> Option<PathBuf> {
+    let beside = base.join(name);
+    beside.join("plugin.toml").is_file().then_some(beside)
+}

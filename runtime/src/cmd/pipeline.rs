@@ -1,0 +1,94 @@
+//! `pelton pipeline`: what runs, and how it is doing.
+
+use super::table::Table;
+use super::topic::{print_json, print_line};
+use crate::cli;
+use crate::client::http::{HttpClient, segment};
+use serde_json::{Value, json};
+
+pub(crate) fn run(command: &cli::Pipeline) -> anyhow::Result<()> {
+    match command {
+        cli::Pipeline::List { json, http } => list(&HttpClient::new(http), json.json),
+        cli::Pipeline::Describe { name, json, http } => describe(&HttpClient::new(http), name, json.json),
+        cli::Pipeline::Pause { name, http } => change(&HttpClient::new(http), name, "pause"),
+        cli::Pipeline::Resume { name, http } => change(&HttpClient::new(http), name, "resume"),
+        cli::Pipeline::Delete { name, http } => {
+            let _: Value = HttpClient::new(http).delete(&format!("/v1/pipelines/{}", segment(name)?))?;
+            Ok(())
+        }
+        cli::Pipeline::Logs { name, http } => logs(&HttpClient::new(http), name),
+    }
+}
+
+fn list(http: &HttpClient, as_json: bool) -> anyhow::Result<()> {
+    let pipelines: Vec<Value> = http.get("/v1/pipelines")?;
+    if as_json {
+        return print_json(&Value::Array(pipelines));
+    }
+    let mut table = Table::new(&["pipeline", "state", "revision", "in", "out", "lag"]);
+    for pipeline in &pipelines {
+        let totals = &pipeline["totals"];
+        table.row(vec![
+            pipeline["name"].clone(),
+            pipeline["state"].clone(),
+            pipeline["revision"].clone(),
+            totals["records_in"].clone(),
+            totals["records_out"].clone(),
+            json!(lag(pipeline)),
+        ]);
+    }
+    table.print(false)
+}
+
+fn lag(pipeline: &Value) -> i64 {
+    pipeline["tasks"].as_array().into_iter().flatten().filter_map(|task| task["lag"].as_i64()).sum()
+}
+
+fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> {
+    let pipeline: Value = http.get(&format!("/v1/pipelines/{}", segment(name)?))?;
+    if as_json {
+        return print_json(&pipeline);
+    }
+    let text = |key: &str| pipeline[key].as_str().unwrap_or("-").to_owned();
+    print_line(&format!(
+        "pipeline {name}, revision {}, {}, group {}",
+        pipeline["revision"],
+        text("state"),
+        text("group")
+    ))?;
+    if let Some(reason) = pipeline["failure"]["reason"].as_str() {
+        print_line(&format!("failure: {reason}"))?;
+    }
+    for (node, digest) in pipeline["plugins"].as_object().into_iter().flatten() {
+        print_line(&format!("node {node}: {}", digest.as_str().unwrap_or("-")))?;
+    }
+    for (counter, value) in pipeline["totals"].as_object().into_iter().flatten() {
+        print_line(&format!("{counter}: {value}"))?;
+    }
+    let mut table = Table::new(&["topic", "partition", "committed", "end", "lag"]);
+    for task in pipeline["tasks"].as_array().into_iter().flatten() {
+        table.row(["topic", "partition", "committed", "end", "lag"].map(|key| task[key].clone()).to_vec());
+    }
+    table.print(false)
+}
+
+fn change(http: &HttpClient, name: &str, verb: &str) -> anyhow::Result<()> {
+    let _: Value = http.post(&format!("/v1/pipelines/{}/{verb}", segment(name)?), "application/json", b"")?;
+    Ok(())
+}
+
+fn logs(http: &HttpClient, name: &str) -> anyhow::Result<()> {
+    let answer: Value = http.get(&format!("/v1/pipelines/{}/logs", segment(name)?))?;
+    for line in answer["lines"].as_array().into_iter().flatten() {
+        let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+        print_line(&format!(
+            "{} {:5} {}[{}] {}",
+            line["timestamp_ms"],
+            text("level"),
+            text("node"),
+            line["partition"],
+            text("text")
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! `pelton plugin`: new, build, inspect, push, list.
+
+use super::table::Table;
+use super::topic::{print_json, print_line};
+use crate::cli;
+use crate::client::http::HttpClient;
+use crate::report::{Exit, Failure, failed, usage};
+use anyhow::Context;
+use include_dir::{Dir, include_dir};
+use pelton_wasm::toolchain::{self, BuildOptions, Built};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// The SDK goes with the binary, so that a plugin can be begun with the binary alone.
+static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../sdk");
+const SDK_CARGO_TOML: &str = include_str!("../../../sdk/Cargo.toml");
+/// The workspace says which version of the bindings the SDK is written for.
+const WORKSPACE_CARGO_TOML: &str = include_str!("../../../Cargo.toml");
+
+pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
+    match command {
+        cli::Plugin::New { dir } => new(dir),
+        cli::Plugin::Build { dir, output } => {
+            let built = build(dir)?;
+            let path = match output {
+                Some(path) => path.clone(),
+                None => dir.join(format!("{}.wasm", built.manifest.name)),
+            };
+            write(&path, &built.component)?;
+            print_line(&format!("{} {} {} bytes", path.display(), built.digest, built.component.len()))
+        }
+        cli::Plugin::Inspect { file, json } => inspect(file, json.json),
+        cli::Plugin::Push { path, http } => {
+            let component = component(path)?;
+            print_json(&push(&HttpClient::new(http), &component)?)
+        }
+        cli::Plugin::List { json, http } => list(&HttpClient::new(http), json.json),
+    }
+}
+
+/// Builds the plugin of a directory.
+pub(super) fn build(dir: &Path) -> anyhow::Result<Built> {
+    toolchain::build(dir, &BuildOptions::default())
+        .map_err(|error| failed(format!("build the plugin in {}: {error}", dir.display())))
+}
+
+/// The bytes of a component: a file, or a directory to build.
+pub(super) fn component(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path.is_dir() {
+        return Ok(build(path)?.component);
+    }
+    std::fs::read(path).map_err(|error| usage(format!("read {}: {error}", path.display())))
+}
+
+/// Gives a component to the broker.
+pub(super) fn push(http: &HttpClient, component: &[u8]) -> anyhow::Result<Value> {
+    http.post("/v1/plugins", "application/wasm", component)
+}
+
+fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {
+    let found = pelton_wasm::inspect(&component(path)?)
+        .map_err(|error| failed(format!("inspect {}: {error}", path.display())))?;
+    let manifest = found.manifest.as_ref();
+    let config: Vec<Value> = manifest
+        .iter()
+        .flat_map(|manifest| &manifest.config)
+        .map(|(name, key)| {
+            json!({
+                "name": name,
+                "type": format!("{:?}", key.kind).to_lowercase(),
+                "default": key.default.as_ref().map(ToString::to_string),
+                "doc": key.doc,
+            })
+        })
+        .collect();
+    if as_json {
+        return print_json(&json!({
+            "digest": found.digest.to_string(),
+            "bytes": found.bytes,
+            "world": found.world,
+            "name": manifest.map(|manifest| &manifest.name),
+            "version": manifest.map(|manifest| &manifest.version),
+            "imports": found.imports,
+            "exports": found.exports,
+            "config": config,
+        }));
+    }
+    print_line(&format!("digest   {}", found.digest))?;
+    print_line(&format!("bytes    {}", found.bytes))?;
+    print_line(&format!("world    {}", found.world.as_deref().unwrap_or("none that pelton knows")))?;
+    if let Some(manifest) = manifest {
+        print_line(&format!("plugin   {} {}: {}", manifest.name, manifest.version, manifest.description))?;
+    }
+    print_line(&format!("imports  {}", list_or_none(&found.imports)))?;
+    print_line(&format!("exports  {}", list_or_none(&found.exports)))?;
+    let mut table = Table::new(&["config", "type", "default", "doc"]);
+    for key in config {
+        table.row(["name", "type", "default", "doc"].map(|field| key[field].clone()).to_vec());
+    }
+    table.print(false)
+}
+
+fn list_or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn list(http: &HttpClient, as_json: bool) -> anyhow::Result<()> {
+    let plugins: Vec<Value> = http.get("/v1/plugins")?;
+    if as_json {
+        return print_json(&Value::Array(plugins));
+    }
+    let mut table = Table::new(&["name", "version", "world", "bytes", "digest"]);
+    for plugin in &plugins {
+        table
+            .row(["name", "version", "world", "bytes", "digest"].map(|field| plugin[field].clone()).to_vec());
+    }
+    table.print(false)
+}
+
+fn new(dir: &Path) -> anyhow::Result<()> {
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+        return Err(usage(format!("`{name}` is no name for a plugin: use lower-case letters, digits and -")));
+    }
+    if dir.exists() {
+        return Err(Failure::new(Exit::Usage, format!("{} is there already", dir.display()))
+            .hint("give another name: nothing is overwritten")
+            .into());
+    }
+    let fill = |text: &str| text.replace("{name}", name);
+    let files: [(PathBuf, String); 5] = [
+        ("Cargo.toml".into(), cargo_toml(name)),
+        ("src/lib.rs".into(), include_str!("../template/lib.rs").to_owned()),
+        ("plugin.toml".into(), fill(include_str!("../template/plugin.toml"))),
+        ("pipeline.toml".into(), fill(include_str!("../template/pipeline.toml"))),
+        ("pelton-sdk/Cargo.toml".into(), sdk_cargo_toml()?),
+    ];
+    for (path, text) in files {
+        write(&dir.join(path), text.as_bytes())?;
+    }
+    for part in ["src", "wit"] {
+        let part = SDK.get_dir(part).context("the binary lacks the SDK")?;
+        copy(part, &dir.join("pelton-sdk"))?;
+    }
+    print_line(&format!(
+        "{0}: src/lib.rs is the transform, plugin.toml its description, pipeline.toml where it runs\n\
+         next: pelton plugin build {0}, pelton topic create numbers, pelton deploy {0}",
+        dir.display()
+    ))
+}
+
+fn copy(dir: &Dir<'_>, to: &Path) -> anyhow::Result<()> {
+    for file in dir.files() {
+        write(&to.join(file.path()), file.contents())?;
+    }
+    dir.dirs().try_for_each(|inner| copy(inner, to))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    }
+    std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
+}
+
+fn cargo_toml(name: &str) -> String {
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+         [lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n\n\
+         [dependencies]\npelton-sdk = {{ path = \"pelton-sdk\" }}\n\n\
+         [profile.release]\nlto = true\ncodegen-units = 1\npanic = \"abort\"\nstrip = true\n\n[workspace]\n"
+    )
+}
+
+/// The SDK's manifest as it stands alone: what it takes from the workspace is written out.
+fn sdk_cargo_toml() -> anyhow::Result<String> {
+    let mut sdk: toml::Table = SDK_CARGO_TOML.parse().context("read the SDK's manifest")?;
+    let workspace: toml::Table = WORKSPACE_CARGO_TOML.parse().context("read the workspace's manifest")?;
+    let shared = |section: &str| workspace["workspace"][section].as_table().cloned().unwrap_or_default();
+    sdk.remove("lints");
+    sdk.remove("dev-dependencies");
+    for (section, values) in [("package", shared("package")), ("dependencies", shared("dependencies"))] {
+        let Some(table) = sdk.get_mut(section).and_then(toml::Value::as_table_mut) else { continue };
+        for (name, value) in table.iter_mut() {
+            if value.get("workspace").is_some() {
+                *value = values.get(name).with_context(|| format!("the workspace has no `{name}`"))?.clone();
+            }
+        }
+    }
+    toml::to_string(&sdk).context("write the SDK's manifest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_plugin_is_whole_and_overwrites_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let plugin = dir.path().join("shout");
+        new(&plugin).unwrap();
+        for file in [
+            "Cargo.toml",
+            "src/lib.rs",
+            "plugin.toml",
+            "pipeline.toml",
+            "pelton-sdk/src/lib.rs",
+            "pelton-sdk/wit/records.wit",
+        ] {
+            assert!(plugin.join(file).is_file(), "{file}");
+        }
+        let sdk = std::fs::read_to_string(plugin.join("pelton-sdk/Cargo.toml")).unwrap();
+        assert!(!sdk.contains("workspace"), "it stands alone: {sdk}");
+        toolchain::read_manifest(&plugin).unwrap();
+        let pipeline = std::fs::read_to_string(plugin.join("pipeline.toml")).unwrap();
+        assert_eq!(pelton_streams::Manifest::parse(&pipeline).unwrap().name, "shout");
+        assert!(new(&plugin).unwrap_err().to_string().contains("there already"));
+        assert!(new(&dir.path().join("Shout!")).unwrap_err().to_string().contains("no name"));
+    }
+}

@@ -1,0 +1,159 @@
+//! `pelton produce`: lines of stdin become records, through librdkafka.
+
+use crate::cli;
+use crate::report::{Exit, Failure, failed, usage};
+use anyhow::Context;
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use std::io::BufRead;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A line longer than this is refused instead of read into memory without end.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+/// How long the end of stdin waits for outstanding acknowledgements. librdkafka gives up on a record after
+/// `message.timeout.ms` (5 minutes by default), so this only bounds a client that never does.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(330);
+
+pub(crate) fn run(args: &cli::Produce) -> anyhow::Result<()> {
+    let deliveries = Deliveries::default();
+    let producer: ThreadedProducer<Deliveries> = super::client_config(&args.kafka, &args.options)?
+        .create_with_context(deliveries.clone())
+        .map_err(|error| usage(error.to_string()))?;
+    let mut stdin = std::io::stdin().lock();
+    let mut line = Vec::new();
+    let mut number = 0_u64;
+    loop {
+        line.clear();
+        let n = std::io::Read::take(&mut stdin, LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .context("read stdin")?;
+        if n == 0 {
+            break;
+        }
+        number += 1;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        } else if n as u64 == LINE_BYTES_MAX {
+            return Err(usage(format!("line {number} is longer than {LINE_BYTES_MAX} bytes")));
+        }
+        let (key, value) = split(&line, args.key_separator.as_deref()).ok_or_else(|| {
+            usage(format!(
+                "line {number} has no key separator `{}`",
+                args.key_separator.as_deref().unwrap_or("")
+            ))
+        })?;
+        send(&producer, &args.topic, key, value)?;
+    }
+    producer.flush(FLUSH_TIMEOUT).map_err(|error| failed(format!("wait for acknowledgements: {error}")))?;
+    deliveries.outcome(number)
+}
+
+fn split<'a>(line: &'a [u8], separator: Option<&str>) -> Option<(Option<&'a [u8]>, &'a [u8])> {
+    let Some(separator) = separator.filter(|text| !text.is_empty()) else { return Some((None, line)) };
+    let at = line.windows(separator.len()).position(|window| window == separator.as_bytes())?;
+    Some((Some(&line[..at]), &line[at + separator.len()..]))
+}
+
+fn send(
+    producer: &ThreadedProducer<Deliveries>,
+    topic: &str,
+    key: Option<&[u8]>,
+    value: &[u8],
+) -> anyhow::Result<()> {
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).payload(value);
+    if let Some(key) = key {
+        record = record.key(key);
+    }
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            // librdkafka's queue is full: its own thread is sending, so wait for it, not for a fixed time.
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.poll(Duration::from_millis(10));
+            }
+            Err((error, _)) => return Err(failed(format!("produce to `{topic}`: {error}"))),
+        }
+    }
+}
+
+/// Counts what the broker acknowledged, and keeps the first refusal.
+#[derive(Clone, Default)]
+struct Deliveries {
+    acknowledged: Arc<AtomicU64>,
+    refused: Arc<Mutex<(u64, Option<String>)>>,
+}
+
+impl Deliveries {
+    fn outcome(&self, sent: u64) -> anyhow::Result<()> {
+        let refused = self.refused.lock().expect("no callback panics while it holds the lock");
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        if refused.0 == 0 && acknowledged == sent {
+            return Ok(());
+        }
+        let first = refused.1.clone().unwrap_or_else(|| "no answer".to_owned());
+        Err(Failure::new(
+            Exit::Failed,
+            format!("{} of {sent} records were not acknowledged: {first}", sent - acknowledged),
+        )
+        .hint("what was acknowledged is stored; sending all again would store it twice")
+        .into())
+    }
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, _)) => {
+                if let Ok(mut refused) = self.refused.lock() {
+                    refused.0 += 1;
+                    refused.1.get_or_insert_with(|| error.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// What `produce` sets where the user did not: Kafka's own placement of keys, and no duplicates on retry.
+pub(crate) const PRODUCER_DEFAULTS: &[(&str, &str)] =
+    &[("partitioner", "murmur2_random"), ("enable.idempotence", "true"), ("linger.ms", "5")];
+
+pub(crate) fn with_defaults(config: &mut ClientConfig) {
+    for (key, value) in PRODUCER_DEFAULTS {
+        if config.get(key).is_none() {
+            config.set(*key, *value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_line_is_parted_at_the_first_separator() {
+        let check = |line: &str, separator: Option<&str>, expect: Option<(Option<&str>, &str)>| {
+            let got = split(line.as_bytes(), separator);
+            let expect = expect.map(|(key, value)| (key.map(str::as_bytes), value.as_bytes()));
+            assert_eq!(got, expect, "{line:?} {separator:?}");
+        };
+        check("a:b:c", None, Some((None, "a:b:c")));
+        check("a:b:c", Some(""), Some((None, "a:b:c")));
+        check("a:b:c", Some(":"), Some((Some("a"), "b:c")));
+        check(":b", Some(":"), Some((Some(""), "b")));
+        check("a::", Some("::"), Some((Some("a"), "")));
+        check("abc", Some(":"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! `pelton serve`: the broker, until a signal or a failed disk.
+
+use crate::cli;
+use crate::compose;
+use crate::report::{Exit, Failure};
+use crate::settings;
+use anyhow::Context;
+use pelton_broker::{Broker, BrokerHandle, StartError};
+use std::io::Write;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) fn run(args: &cli::Serve) -> anyhow::Result<()> {
+    let config = settings::for_serve(args)?;
+    log_to_stderr();
+    let deps = compose::deps(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("pelton")
+        .build()
+        .context("start threads")?;
+    runtime.block_on(async {
+        let handle = Broker::start(config, deps).await.map_err(refused)?;
+        ready(&handle)?;
+        until_told(handle).await
+    })
+}
+
+/// What a script waits for: one line, the Kafka address first.
+fn ready(handle: &BrokerHandle) -> anyhow::Result<()> {
+    let http = handle.http_addr().map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+    let mut out = std::io::stdout().lock();
+    let dir = handle.broker().config.data_dir.display().to_string();
+    writeln!(
+        out,
+        "pelton {} is ready: kafka {}, http {http}, data in {dir}",
+        env!("CARGO_PKG_VERSION"),
+        handle.addr()
+    )?;
+    Ok(out.flush()?)
+}
+
+async fn until_told(handle: BrokerHandle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
+    tokio::select! {
+        reason = handle.failed() => {
+            return Err(Failure::new(Exit::Storage, format!("the disk failed: {reason}"))
+                .hint("what was acknowledged is on disk; look at the disk, then start again: the start checks the log")
+                .into());
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    handle.shutdown().await.context("stop in order")
+}
+
+fn refused(error: StartError) -> anyhow::Error {
+    let exit = match &error {
+        StartError::Config(_) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string()).into()
+}
+
+/// `RUST_LOG` says how much; by default what an operator should see.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,218 @@
+//! `pelton topic`: create, list, describe, alter, delete.
+
+use super::table::Table;
+use crate::cli::{self, Json, Kafka};
+use crate::client::offsets::{self, EARLIEST, LATEST};
+use crate::client::{Client, check, check_with};
+use crate::report::failed;
+use pelton_wire::error_code::ErrorCode;
+use pelton_wire::message::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+use pelton_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use pelton_wire::message::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use pelton_wire::message::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use pelton_wire::message::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use pelton_wire::message::metadata::MetadataRequest;
+use serde_json::json;
+
+/// How long the broker may take over a change, in milliseconds.
+const TIMEOUT_MS: i32 = 30_000;
+/// Kafka's number for "topic" where a resource type is asked.
+const RESOURCE_TOPIC: i8 = 2;
+/// Kafka's numbers of incremental operations.
+const OPERATION_SET: i8 = 0;
+const OPERATION_DELETE: i8 = 1;
+/// Kafka's config source: set on the topic itself.
+const SOURCE_TOPIC: i8 = 1;
+
+pub(crate) fn run(command: &cli::Topic) -> anyhow::Result<()> {
+    match command {
+        cli::Topic::Create { name, partitions, config, if_not_exists, kafka } => {
+            create(kafka, name, *partitions, config, *if_not_exists)
+        }
+        cli::Topic::List { all, json, kafka } => list(kafka, *all, *json),
+        cli::Topic::Describe { name, json, kafka } => describe(kafka, name, *json),
+        cli::Topic::Alter { name, config, reset, partitions, kafka } => {
+            alter(kafka, name, config, reset, *partitions)
+        }
+        cli::Topic::Delete { name, kafka } => delete(kafka, name),
+    }
+}
+
+fn connect(kafka: &Kafka) -> anyhow::Result<Client> {
+    Client::connect(&kafka.bootstrap_server)
+}
+
+fn create(
+    kafka: &Kafka,
+    name: &str,
+    partitions: Option<i32>,
+    config: &[String],
+    if_not_exists: bool,
+) -> anyhow::Result<()> {
+    let mut configs = Vec::new();
+    for setting in config {
+        let (key, value) = super::key_value(setting)?;
+        configs.push(CreatableTopicConfig {
+            name: key.to_owned(),
+            value: Some(value.to_owned()),
+            ..Default::default()
+        });
+    }
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: partitions.unwrap_or(-1),
+        replication_factor: -1,
+        configs,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, ..Default::default() };
+    for result in connect(kafka)?.send(&request)?.topics {
+        if if_not_exists && result.error_code == ErrorCode::TOPIC_ALREADY_EXISTS {
+            continue;
+        }
+        check_with(result.error_code, result.error_message.as_deref(), &format!("create topic `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn list(kafka: &Kafka, all: bool, json: Json) -> anyhow::Result<()> {
+    let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
+    let mut topics = connect(kafka)?.send(&request)?.topics;
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut table = Table::new(&["topic", "partitions", "id"]);
+    for topic in topics.iter().filter(|topic| all || !topic.is_internal) {
+        check(topic.error_code, "list topics")?;
+        table.row(vec![json!(topic.name), json!(topic.partitions.len()), json!(topic.topic_id.to_string())]);
+    }
+    table.print(json.json)
+}
+
+fn describe(kafka: &Kafka, name: &str, json: Json) -> anyhow::Result<()> {
+    let mut client = connect(kafka)?;
+    let topic = offsets::topic(&mut client, name)?;
+    let mut indexes: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+    indexes.sort_unstable();
+    let start = offsets::offsets(&mut client, name, &indexes, EARLIEST)?;
+    let end = offsets::offsets(&mut client, name, &indexes, LATEST)?;
+    let mut table = Table::new(&["partition", "leader", "log start", "log end"]);
+    for partition in &indexes {
+        let leader = topic
+            .partitions
+            .iter()
+            .find(|entry| entry.partition_index == *partition)
+            .map(|entry| entry.leader_id);
+        table.row(vec![
+            json!(partition),
+            json!(leader),
+            json!(start.get(partition)),
+            json!(end.get(partition)),
+        ]);
+    }
+    let settings = settings(&mut client, name)?;
+    if json.json {
+        let settings: serde_json::Map<_, _> =
+            settings.into_iter().map(|(key, value)| (key, json!(value))).collect();
+        let whole = json!({ "topic": name, "id": topic.topic_id.to_string(), "partitions": table.json(), "settings": settings });
+        return print_json(&whole);
+    }
+    print_line(&format!("topic {name}, id {}", topic.topic_id))?;
+    for (key, value) in settings {
+        print_line(&format!("{key}={value}"))?;
+    }
+    table.print(false)
+}
+
+/// Settings made on the topic itself.
+fn settings(client: &mut Client, name: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let resource = DescribeConfigsResource {
+        resource_type: RESOURCE_TOPIC,
+        resource_name: name.to_owned(),
+        configuration_keys: None,
+        ..Default::default()
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    let mut found = Vec::new();
+    for result in client.send(&request)?.results {
+        check_with(result.error_code, result.error_message.as_deref(), &format!("describe topic `{name}`"))?;
+        for config in result.configs.into_iter().filter(|config| config.config_source == SOURCE_TOPIC) {
+            found.push((config.name, config.value.unwrap_or_default()));
+        }
+    }
+    Ok(found)
+}
+
+fn alter(
+    kafka: &Kafka,
+    name: &str,
+    config: &[String],
+    reset: &[String],
+    partitions: Option<i32>,
+) -> anyhow::Result<()> {
+    if config.is_empty() && reset.is_empty() && partitions.is_none() {
+        return Err(crate::report::usage(
+            "nothing to alter: give --config KEY=VALUE, --reset KEY or --partitions N",
+        ));
+    }
+    let mut configs = Vec::new();
+    for setting in config {
+        let (key, value) = super::key_value(setting)?;
+        configs.push(operation(key, OPERATION_SET, Some(value)));
+    }
+    configs.extend(reset.iter().map(|key| operation(key, OPERATION_DELETE, None)));
+    let mut client = connect(kafka)?;
+    let what = format!("alter topic `{name}`");
+    if !configs.is_empty() {
+        let resource = AlterConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: name.to_owned(),
+            configs,
+            ..Default::default()
+        };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+        for result in client.send(&request)?.responses {
+            check_with(result.error_code, result.error_message.as_deref(), &what)?;
+        }
+    }
+    if let Some(count) = partitions {
+        let topic = CreatePartitionsTopic { name: name.to_owned(), count, ..Default::default() };
+        let request =
+            CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, ..Default::default() };
+        for result in client.send(&request)?.results {
+            check_with(result.error_code, result.error_message.as_deref(), &what)?;
+        }
+    }
+    Ok(())
+}
+
+fn operation(key: &str, config_operation: i8, value: Option<&str>) -> AlterableConfig {
+    AlterableConfig {
+        name: key.to_owned(),
+        config_operation,
+        value: value.map(str::to_owned),
+        ..Default::default()
+    }
+}
+
+fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some(name.to_owned()), ..Default::default() }],
+        timeout_ms: TIMEOUT_MS,
+        ..Default::default()
+    };
+    let responses = connect(kafka)?.send(&request)?.responses;
+    let result =
+        responses.first().ok_or_else(|| failed(format!("delete topic `{name}`: the broker said nothing")))?;
+    check_with(result.error_code, result.error_message.as_deref(), &format!("delete topic `{name}`"))
+}
+
+pub(super) fn print_line(line: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{line}")?;
+    Ok(())
+}
+
+pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string_pretty(value)?)
+}

@@ -1,0 +1,144 @@
+//! Compiled code on disk: one file for each component and engine configuration, written by us alone.
+//!
+//! Loading compiled code trusts it as much as our own binary. So a file is only taken from a directory that nobody else
+//! may write to, and only if its checksum says that it is whole: a write that a power cut tore is compiled anew.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use pelton_streams::Digest;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Component;
+
+/// Begins each file; the last letter is the version of what follows: the sha256 of the code, and the code.
+const MAGIC: &[u8; 8] = b"PLTNCWA1";
+const HEADER_BYTES: usize = MAGIC.len() + 32;
+
+/// A cache that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The directory cannot be made or looked at.
+    #[error("the directory for compiled plugins {} cannot be used: {error}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Others could put code into it.
+    #[error(
+        "the directory for compiled plugins {} can be written by other users (mode {mode:o}), who could then run code as \
+         this server: chmod it to 700",
+        path.display()
+    )]
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// A directory of compiled code: `<sha256 of the component>/<engine>.cwasm`.
+#[derive(Debug)]
+pub struct CodeCache {
+    dir: PathBuf,
+}
+
+impl CodeCache {
+    /// Opens a cache, and makes its directory if there is none.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or not safely.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<CodeCache, CacheError> {
+        let dir = dir.into();
+        let look = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+            fs::metadata(&dir)
+        };
+        let mode = look().map_err(|error| CacheError::Io { path: dir.clone(), error })?.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(CacheError::NotPrivate { path: dir, mode });
+        }
+        Ok(CodeCache { dir })
+    }
+
+    /// Removes what was compiled of a component.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove(&self, digest: &Digest) -> io::Result<()> {
+        match fs::remove_dir_all(self.dir.join(digest.hex())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The compiled component, if it is there and whole. Whatever is wrong with it, it is compiled again.
+    pub(crate) fn load(
+        &self,
+        engine: &wasmtime::Engine,
+        digest: &Digest,
+        compatibility: u64,
+    ) -> Option<Component> {
+        let path = self.path(digest, compatibility);
+        let bytes = fs::read(&path).ok()?;
+        let (header, code) = bytes.split_at_checked(HEADER_BYTES)?;
+        let (magic, checksum) = header.split_at(MAGIC.len());
+        if magic != MAGIC || checksum != Sha256::digest(code).as_slice() {
+            tracing::warn!(path = %path.display(), "compiled plugin is damaged; it is compiled again");
+            return None;
+        }
+        deserialize(engine, code)
+            .inspect_err(|error| {
+                tracing::warn!(path = %path.display(), %error, "compiled plugin does not fit; it is compiled again");
+            })
+            .ok()
+    }
+
+    /// Keeps a compiled component. A failure costs the next start some time and nothing else.
+    pub(crate) fn store(&self, component: &Component, digest: &Digest, compatibility: u64) {
+        let path = self.path(digest, compatibility);
+        let kept = component
+            .serialize()
+            .map_err(|error| io::Error::other(error.to_string()))
+            .and_then(|code| write_whole(&path, &code));
+        if let Err(error) = kept {
+            tracing::warn!(path = %path.display(), %error, "compiled plugin is not kept");
+        }
+    }
+
+    fn path(&self, digest: &Digest, compatibility: u64) -> PathBuf {
+        self.dir.join(digest.hex()).join(format!("{compatibility:016x}.cwasm"))
+    }
+}
+
+/// Writes beside the file and renames: another server on the same directory sees all of it or nothing.
+fn write_whole(path: &Path, code: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or_else(|| io::Error::other("no directory"))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(MAGIC)?;
+        file.write_all(Sha256::digest(code).as_slice())?;
+        file.write_all(code)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        // The error that matters is the one before.
+        let _gone: io::Result<()> = fs::remove_file(&partial);
+    })
+}
+
+#[expect(unsafe_code, reason = "loading compiled code is unsafe by nature; see the safety argument")]
+fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` must be what `Component::serialize` gave, unchanged. It comes from a file in a directory that only
+    // this user may write to (checked by `CodeCache::open`), which only `CodeCache::store` writes, and its checksum
+    // was compared just now. That it was made by the same wasmtime and configuration is checked by wasmtime.
+    unsafe { Component::deserialize(engine, code) }
+}

@@ -1,0 +1,115 @@
+//! Checks a compiled component against its world, so that what is wrong with it is said when it is deployed.
+
+use std::sync::Arc;
+
+use pelton_streams::log::NoLog;
+use pelton_streams::{Digest, LoadError, PluginError, PluginInfo, PluginLimits, PluginManifest};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::host::{HostState, LOG};
+use crate::instance::{self, Process};
+use crate::limits::CHECK_DEADLINE_MS;
+use crate::marshal::Needs;
+use crate::package::guess_world;
+
+/// The worlds that this host runs.
+const SUPPORTED: &str = "transform";
+
+/// A component that can be instantiated.
+pub(crate) struct Loaded {
+    pub(crate) info: PluginInfo,
+    pub(crate) pre: InstancePre<HostState>,
+    pub(crate) needs: Needs,
+}
+
+/// Checks imports, exports and the types of both, by starting one instance that is thrown away.
+pub(crate) fn check(
+    engine: &wasmtime::Engine,
+    linker: &Linker<HostState>,
+    component: &Component,
+    digest: Digest,
+    bytes: u64,
+    manifest: Option<PluginManifest>,
+) -> Result<Loaded, LoadError> {
+    let ty = component.component_type();
+    let exports = |name: &str| matches!(ty.get_export(engine, name), Some(e) if is_func(&e.ty));
+    let world = match &manifest {
+        Some(manifest) => manifest.world.clone(),
+        None => guess_world(exports).unwrap_or("transform").to_owned(),
+    };
+    if world != SUPPORTED {
+        return Err(LoadError::UnsupportedWorld { world, supported: SUPPORTED.to_owned() });
+    }
+    for (name, import) in ty.imports(engine) {
+        check_import(engine, name, &import.ty, &world)?;
+    }
+    for export in [instance::CONFIGURE, instance::PROCESS] {
+        if !exports(export) {
+            let reason = "there is no such function".to_owned();
+            return Err(LoadError::BadExport { export: export.to_owned(), world, reason });
+        }
+    }
+    let pre = linker
+        .instantiate_pre(component)
+        .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
+    start_once(engine, &pre, &world)?;
+    let needs = Needs::of(manifest.as_ref());
+    Ok(Loaded { info: PluginInfo { digest, world, manifest, bytes }, pre, needs })
+}
+
+fn is_func(item: &ComponentItem) -> bool {
+    matches!(item, ComponentItem::ComponentFunc(_))
+}
+
+fn check_import(
+    engine: &wasmtime::Engine,
+    name: &str,
+    item: &ComponentItem,
+    world: &str,
+) -> Result<(), LoadError> {
+    let offered = match item {
+        // Names for types reach nothing.
+        ComponentItem::Type(_) => true,
+        ComponentItem::ComponentInstance(instance) => {
+            let only_types = || instance.exports(engine).all(|(_, e)| matches!(e.ty, ComponentItem::Type(_)));
+            name == LOG || only_types()
+        }
+        ComponentItem::ComponentFunc(_)
+        | ComponentItem::CoreFunc(_)
+        | ComponentItem::Module(_)
+        | ComponentItem::Component(_)
+        | ComponentItem::Resource(_) => false,
+    };
+    if offered {
+        return Ok(());
+    }
+    let hint = if name.starts_with("wasi:") {
+        "; build it without WASI (for Rust: `pelton plugin build`, which targets wasm32-unknown-unknown)"
+    } else if name.starts_with("pelton:plugin/") {
+        "; it was built for another world or another version of pelton:plugin"
+    } else {
+        ""
+    };
+    Err(LoadError::UnknownImport { import: name.to_owned(), world: world.to_owned(), hint: hint.to_owned() })
+}
+
+fn start_once(engine: &wasmtime::Engine, pre: &InstancePre<HostState>, world: &str) -> Result<(), LoadError> {
+    let limits = PluginLimits { deadline_ms: CHECK_DEADLINE_MS, ..PluginLimits::default() };
+    let mut store = instance::store(engine, &limits, Arc::new(NoLog));
+    instance::arm(&mut store, limits.deadline_ms);
+    let started = pre.instantiate(&mut store).map_err(|error| {
+        let error: PluginError = instance::classify(&mut store, &limits, &error);
+        LoadError::Invalid { reason: format!("it does not start: {error}") }
+    })?;
+    let wrong = |export: &str, error: wasmtime::Error| LoadError::BadExport {
+        export: export.to_owned(),
+        world: world.to_owned(),
+        reason: format!("{error:#}"),
+    };
+    (started
+        .get_typed_func::<instance::ConfigureArgs, instance::ConfigureRet>(&mut store, instance::CONFIGURE))
+    .map_err(|error| wrong(instance::CONFIGURE, error))?;
+    Process::of(&started, &mut store).map_err(|error| wrong(instance::PROCESS, error))?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The one engine of a process: its configuration, its clock, and the components it has compiled.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, OptLevel, Strategy};
+
+use crate::cache::CodeCache;
+use crate::component::{Loaded, check};
+use crate::host::{self, HostState};
+use crate::instance::WasmPlugin;
+use crate::limits::{
+    DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, EPOCH_TICK_MS, MAX_WASM_STACK_BYTES,
+};
+use crate::package;
+
+/// How an engine is set up.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// Largest component that is taken, in bytes.
+    pub max_component_bytes: u64,
+    /// Instances of all plugins at once.
+    pub max_instances: usize,
+    /// Where compiled code is kept; `None`: every start compiles.
+    pub cache: Option<CodeCache>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> EngineConfig {
+        EngineConfig {
+            max_component_bytes: DEFAULT_MAX_COMPONENT_BYTES,
+            max_instances: DEFAULT_MAX_INSTANCES,
+            cache: None,
+        }
+    }
+}
+
+/// An engine that cannot run here.
+#[derive(Debug, thiserror::Error)]
+#[error("plugins cannot be run on this machine: {reason}")]
+pub struct EngineError {
+    /// What wasmtime says.
+    pub reason: String,
+}
+
+/// Compiles components and makes instances of them. A cheap clone; one per process is enough.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("instances", &self.instances()).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    engine: wasmtime::Engine,
+    linker: Linker<HostState>,
+    config: EngineConfig,
+    /// Names what compiled code depends on beside the component.
+    compatibility: u64,
+    loaded: Mutex<HashMap<Digest, Arc<Loaded>>>,
+    instances: Arc<AtomicUsize>,
+    ticker: Ticker,
+}
+
+impl Engine {
+    /// An engine. Starts a thread that sleeps while no instance exists.
+    ///
+    /// # Errors
+    /// The machine or the process's limits do not allow it.
+    pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
+        let failed = |error: wasmtime::Error| EngineError { reason: format!("{error:#}") };
+        let engine = wasmtime::Engine::new(&wasmtime_config()).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        host::define(&mut linker).map_err(failed)?;
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let ticker =
+            Ticker::start(engine.clone()).map_err(|error| EngineError { reason: error.to_string() })?;
+        Ok(Engine {
+            shared: Arc::new(Shared {
+                engine,
+                linker,
+                config,
+                compatibility: hasher.finish(),
+                loaded: Mutex::default(),
+                instances: Arc::default(),
+                ticker,
+            }),
+        })
+    }
+
+    /// How many instances exist.
+    pub fn instances(&self) -> usize {
+        self.shared.instances.load(Ordering::Relaxed)
+    }
+
+    /// The cache of compiled code.
+    pub fn cache(&self) -> Option<&CodeCache> {
+        self.shared.config.cache.as_ref()
+    }
+
+    /// Compiled before, in this process or an earlier one; else compiled now.
+    fn compile(&self, digest: &Digest, bytes: &[u8]) -> Result<Component, LoadError> {
+        let Shared { engine, config, compatibility, .. } = &*self.shared;
+        if let Some(found) =
+            config.cache.as_ref().and_then(|cache| cache.load(engine, digest, *compatibility))
+        {
+            return Ok(found);
+        }
+        let compiled = Component::from_binary(engine, bytes)
+            .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
+        if let Some(cache) = &config.cache {
+            cache.store(&compiled, digest, *compatibility);
+        }
+        Ok(compiled)
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Loaded>>> {
+        self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self) -> Result<Slot, InstantiateError> {
+        let (count, limit) = (&self.shared.instances, self.shared.config.max_instances);
+        let take = |n: usize| (n < limit).then_some(n + 1);
+        match count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => Ok(Slot {
+                count: Arc::clone(count),
+                _ticking: self.shared.ticker.tick(),
+                _engine: self.clone(),
+            }),
+            Err(_) => Err(InstantiateError::TooMany { limit }),
+        }
+    }
+}
+
+impl PluginFactory for Engine {
+    fn load(&self, digest: &Digest, bytes: &[u8]) -> Result<PluginInfo, LoadError> {
+        if let Some(loaded) = self.loaded().get(digest) {
+            return Ok(loaded.info.clone());
+        }
+        let (size, max_bytes) = (bytes.len() as u64, self.shared.config.max_component_bytes);
+        if size > max_bytes {
+            return Err(LoadError::TooLarge { bytes: size, max_bytes });
+        }
+        let actual = package::digest(bytes);
+        if actual != *digest {
+            return Err(LoadError::DigestMismatch { expected: *digest, actual });
+        }
+        let component = self.compile(digest, bytes)?;
+        let manifest = package::manifest(bytes).map_err(|reason| LoadError::BadManifest { reason })?;
+        let _ticking = self.shared.ticker.tick();
+        let loaded = check(&self.shared.engine, &self.shared.linker, &component, *digest, size, manifest)?;
+        let info = loaded.info.clone();
+        self.loaded().insert(*digest, Arc::new(loaded));
+        Ok(info)
+    }
+
+    fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
+        let loaded = self.loaded().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
+        Ok(Box::new(WasmPlugin::start(&self.shared.engine, loaded, spec, self.slot()?)?))
+    }
+
+    fn unload(&self, digest: &Digest) {
+        self.loaded().remove(digest);
+    }
+}
+
+/// One of the instances that may exist. Keeps the clock ticking, and the engine alive.
+pub(crate) struct Slot {
+    count: Arc<AtomicUsize>,
+    _ticking: Ticking,
+    _engine: Engine,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Every choice on purpose. What is not needed is off: most advisories of past years were about it.
+fn wasmtime_config() -> Config {
+    let mut config = Config::new();
+    // Cranelift alone. Deadlines by epoch: fuel doubles the cost of a tight loop.
+    config.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
+    config.epoch_interruption(true).consume_fuel(false);
+    // Calls are synchronous; the machinery for others costs 0.2 µs a call.
+    config.concurrency_support(false);
+    config.wasm_component_model(true);
+    config.wasm_tail_call(false).wasm_memory64(false).wasm_multi_memory(false);
+    config.wasm_relaxed_simd(false).wasm_simd(false);
+    // The same input gives the same output on every machine.
+    config.cranelift_nan_canonicalization(true);
+    config.max_wasm_stack(MAX_WASM_STACK_BYTES);
+    // Backtraces stay on (their presence tells a trap from an answer that cannot be read), but no source positions: they
+    // would double the compiled code, and stripped plugins have none.
+    config.generate_address_map(false);
+    // Memory is reserved and guarded as wasmtime does by default: no bounds-check tricks. Instances are allocated on
+    // demand: they live as long as their task, so a pool would save microseconds once, and would need the largest
+    // memory that any manifest may ever ask for to be known now.
+    config
+}
+
+/// Advances the epoch while anybody needs it.
+struct Ticker {
+    state: Arc<(Mutex<Ticks>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Ticks {
+    wanted: usize,
+    stopped: bool,
+}
+
+/// The epoch advances while this exists.
+struct Ticking {
+    state: Weak<(Mutex<Ticks>, Condvar)>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
+        let state: Arc<(Mutex<Ticks>, Condvar)> = Arc::default();
+        let shared = Arc::clone(&state);
+        thread::Builder::new().name("plugin-epoch".to_owned()).spawn(move || {
+            let (ticks, changed) = &*shared;
+            loop {
+                let idle = |ticks: &mut Ticks| ticks.wanted == 0 && !ticks.stopped;
+                let ticks = changed.wait_while(ticks.lock().unwrap_or_else(PoisonError::into_inner), idle);
+                if ticks.unwrap_or_else(PoisonError::into_inner).stopped {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(u64::from(EPOCH_TICK_MS)));
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Ticker { state })
+    }
+
+    fn tick(&self) -> Ticking {
+        change(&self.state, |ticks| ticks.wanted += 1);
+        Ticking { state: Arc::downgrade(&self.state) }
+    }
+}
+
+fn change((ticks, changed): &(Mutex<Ticks>, Condvar), change: impl FnOnce(&mut Ticks)) {
+    change(&mut ticks.lock().unwrap_or_else(PoisonError::into_inner));
+    changed.notify_all();
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        change(&self.state, |ticks| ticks.stopped = true);
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.upgrade() {
+            change(&state, |ticks| ticks.wanted -= 1);
+        }
+    }
+}

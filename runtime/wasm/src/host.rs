@@ -1,0 +1,140 @@
+//! What a plugin can call: `pelton:plugin/log`, and nothing else.
+
+use std::sync::Arc;
+
+use pelton_streams::log::{LogLevel, LogSink, MAX_LINE_BYTES, MAX_LINES_PER_CALL, clip};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
+
+use crate::limits::Limiter;
+
+/// The interface of the log, as a component imports it.
+pub(crate) const LOG: &str = "pelton:plugin/log@0.1.0";
+
+/// What a store holds for the host.
+pub(crate) struct HostState {
+    pub(crate) limiter: Limiter,
+    pub(crate) log: CallLog,
+}
+
+/// The lines of one call: bounded, so that a plugin that logs each record cannot fill memory or time.
+pub(crate) struct CallLog {
+    sink: Arc<dyn LogSink>,
+    lines: u32,
+    dropped: u64,
+    last_error: Option<String>,
+}
+
+#[derive(ComponentType, Lift, Clone, Copy)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "made out of the guest's number by the derived code, never by name")]
+enum Level {
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+impl CallLog {
+    pub(crate) fn new(sink: Arc<dyn LogSink>) -> CallLog {
+        CallLog { sink, lines: 0, dropped: 0, last_error: None }
+    }
+
+    /// A call begins: the budget is full again.
+    pub(crate) fn begin(&mut self) {
+        (self.lines, self.dropped, self.last_error) = (0, 0, None);
+    }
+
+    /// A call has ended: says what was dropped. Returns the last error: the text of a panic, if it was one.
+    pub(crate) fn end(&mut self) -> Option<String> {
+        if self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            let text =
+                format!("{dropped} lines of this call were dropped: at most {MAX_LINES_PER_CALL} are kept");
+            self.sink.write(LogLevel::Warn, &text);
+        }
+        self.last_error.take()
+    }
+
+    fn write(&mut self, level: LogLevel, text: &str) {
+        if level == LogLevel::Error {
+            self.last_error = Some(one_line(text));
+        }
+        for line in text.split('\n') {
+            if self.lines >= MAX_LINES_PER_CALL {
+                self.dropped += 1;
+                continue;
+            }
+            self.lines += 1;
+            self.sink.write(level, &one_line(line));
+        }
+    }
+}
+
+/// Lines end up in terminals: what moves a cursor there, and line breaks, become spaces.
+fn one_line(text: &str) -> String {
+    clip(text.trim_end(), MAX_LINE_BYTES).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Defines everything that worlds import.
+pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    linker.instance(LOG)?.func_wrap("write", write)
+}
+
+fn write(mut store: StoreContextMut<'_, HostState>, (level, text): (Level, WasmStr)) -> wasmtime::Result<()> {
+    // Only what can be kept is copied out of the guest.
+    let kept = {
+        let text = text.to_str(&store)?;
+        clip(&text, MAX_LINE_BYTES * MAX_LINES_PER_CALL as usize).to_owned()
+    };
+    let level = match level {
+        Level::Debug => LogLevel::Debug,
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
+    };
+    store.data_mut().log.write(level, &kept);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<(LogLevel, String)>>);
+
+    impl LogSink for Kept {
+        fn write(&self, level: LogLevel, text: &str) {
+            self.0.lock().expect("not poisoned").push((level, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_call_says_only_so_much() {
+        let kept = Arc::new(Kept::default());
+        let mut log = CallLog::new(Arc::clone(&kept) as Arc<dyn LogSink>);
+        log.begin();
+        log.write(LogLevel::Info, "one\r\ntwo\x1b[31m");
+        log.write(LogLevel::Error, &"x".repeat(2 * MAX_LINE_BYTES));
+        for _ in 0..MAX_LINES_PER_CALL {
+            log.write(LogLevel::Debug, "more");
+        }
+        assert_eq!(log.end(), Some("x".repeat(MAX_LINE_BYTES)));
+        let lines = std::mem::take(&mut *kept.0.lock().expect("not poisoned"));
+        assert_eq!(lines.len(), MAX_LINES_PER_CALL as usize + 1);
+        assert_eq!(lines[0], (LogLevel::Info, "one".to_owned()));
+        assert_eq!(lines[1], (LogLevel::Info, "two [31m".to_owned()));
+        let last = "3 lines of this call were dropped: at most 100 are kept".to_owned();
+        assert_eq!(lines.last(), Some(&(LogLevel::Warn, last)));
+        log.begin();
+        assert_eq!(log.end(), None);
+    }
+}

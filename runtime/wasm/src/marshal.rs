@@ -1,0 +1,168 @@
+//! The records of `sdk/wit` as wasmtime lowers and lifts them. Lists go over as borrowed slices and come back as owned
+//! vectors, each with one copy; the types that `bindgen!` makes would allocate for each field of the way in.
+
+use pelton_streams::plugin::Rejection;
+use pelton_streams::plugin_manifest::Field;
+use pelton_streams::{
+    BatchIn, BatchOut, HeadersIn, HeadersOut, PluginError, PluginManifest, SlicesIn, SlicesOut,
+};
+use wasmtime::component::{ComponentType, Lift, Lower};
+
+/// Texts that a plugin gives as a reason are kept up to here.
+const MAX_REASON_BYTES: usize = 1024;
+
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+pub(crate) struct SlicesArg<'a> {
+    offsets: &'a [u32],
+    lengths: &'a [u32],
+}
+
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+pub(crate) struct HeadersArg<'a> {
+    counts: &'a [u32],
+    names: SlicesArg<'a>,
+    values: SlicesArg<'a>,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+pub(crate) struct BatchArg<'a> {
+    topic: &'a str,
+    partition: u32,
+    data: &'a [u8],
+    offsets: &'a [i64],
+    keys: SlicesArg<'a>,
+    values: SlicesArg<'a>,
+    timestamps: &'a [i64],
+    headers: Option<HeadersArg<'a>>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct SlicesRet {
+    offsets: Vec<u32>,
+    lengths: Vec<u32>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct HeadersRet {
+    counts: Vec<u32>,
+    names: SlicesRet,
+    values: SlicesRet,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct OutputRet {
+    source: Vec<u32>,
+    data: Vec<u8>,
+    keys: Option<SlicesRet>,
+    values: Option<SlicesRet>,
+    timestamps: Option<Vec<i64>>,
+    headers: Option<HeadersRet>,
+    route: Option<Vec<u32>>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct RejectionRet {
+    index: u32,
+    reason: String,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum FailureRet {
+    #[component(name = "retry")]
+    Retry(String),
+    #[component(name = "reject")]
+    Reject(Vec<RejectionRet>),
+    #[component(name = "fatal")]
+    Fatal(String),
+}
+
+/// What a plugin reads of a record; the rest is not copied into it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    key: bool,
+    value: bool,
+    headers: bool,
+}
+
+impl Needs {
+    pub(crate) fn of(manifest: Option<&PluginManifest>) -> Needs {
+        let needs = |field| manifest.is_none_or(|manifest| manifest.needs(field));
+        Needs { key: needs(Field::Key), value: needs(Field::Value), headers: needs(Field::Headers) }
+    }
+}
+
+impl<'a> SlicesArg<'a> {
+    fn new(slices: SlicesIn<'a>, needed: bool) -> SlicesArg<'a> {
+        let slices = if needed { slices } else { SlicesIn::default() };
+        SlicesArg { offsets: slices.offsets, lengths: slices.lengths }
+    }
+}
+
+impl<'a> BatchArg<'a> {
+    pub(crate) fn new(batch: &BatchIn<'a>, needs: Needs) -> BatchArg<'a> {
+        let headers = |h: HeadersIn<'a>| HeadersArg {
+            counts: h.counts,
+            names: SlicesArg::new(h.names, true),
+            values: SlicesArg::new(h.values, true),
+        };
+        BatchArg {
+            topic: batch.topic,
+            partition: batch.partition,
+            data: batch.data,
+            offsets: batch.offsets,
+            keys: SlicesArg::new(batch.keys, needs.key),
+            values: SlicesArg::new(batch.values, needs.value),
+            timestamps: batch.timestamps,
+            headers: batch.headers.filter(|_| needs.headers).map(headers),
+        }
+    }
+}
+
+impl From<SlicesRet> for SlicesOut {
+    fn from(slices: SlicesRet) -> SlicesOut {
+        SlicesOut { offsets: slices.offsets, lengths: slices.lengths }
+    }
+}
+
+impl From<OutputRet> for BatchOut {
+    fn from(output: OutputRet) -> BatchOut {
+        let headers =
+            |h: HeadersRet| HeadersOut { counts: h.counts, names: h.names.into(), values: h.values.into() };
+        BatchOut {
+            source: output.source,
+            data: output.data,
+            keys: output.keys.map(SlicesOut::from),
+            values: output.values.map(SlicesOut::from),
+            timestamps: output.timestamps,
+            headers: output.headers.map(headers),
+            route: output.route,
+        }
+    }
+}
+
+impl From<FailureRet> for PluginError {
+    fn from(failure: FailureRet) -> PluginError {
+        let clipped = |mut reason: String| {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            reason
+        };
+        match failure {
+            FailureRet::Retry(reason) => PluginError::Retry(clipped(reason)),
+            FailureRet::Fatal(reason) => PluginError::Fatal(clipped(reason)),
+            FailureRet::Reject(rejected) => PluginError::Reject(
+                rejected
+                    .into_iter()
+                    .map(|r| Rejection { index: r.index, reason: clipped(r.reason) })
+                    .collect(),
+            ),
+        }
+    }
+}
