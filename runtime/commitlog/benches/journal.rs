@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use pelton_commitlog::sink::testing::NoListener;
 use pelton_commitlog::storage::sim::SimRng;
 use pelton_commitlog::storage::{DIRECT_ALIGN, DiskStorage, OpenMode, Storage};
 use pelton_commitlog::{
@@ -45,7 +46,7 @@ impl DurableListener for Acks {
 }
 
 struct Rig {
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
     dir: LogDir,
     logs: Vec<Log>,
     acks: Receiver<u64>,
@@ -65,6 +66,24 @@ fn batch() -> Bytes {
 
 impl Rig {
     fn new(partitions: i32) -> Rig {
+        let mut rig = Rig::empty(partitions);
+        // Until the ring has its size under this load.
+        rig.produce(300_000);
+        rig
+    }
+
+    /// One record in each partition.
+    fn filled(partitions: i32) -> Rig {
+        let mut rig = Rig::empty(partitions);
+        let meta = AppendMeta { leader_epoch: 0, origin: AppendOrigin::Client, now_ms: 1 };
+        for log in &mut rig.logs {
+            log.append(&rig.batch, meta).expect("the disk has room");
+        }
+        rig.dir.flush().expect("the journal works");
+        rig
+    }
+
+    fn empty(partitions: i32) -> Rig {
         let temp = tempfile::tempdir_in(bench_dir()).expect("a temporary directory");
         let (dir, _) =
             LogDir::open(temp.path(), LogDirConfig::default(), Arc::new(DiskStorage)).expect("it opens");
@@ -76,10 +95,7 @@ impl Rig {
         };
         let logs = (0..partitions).map(make).collect();
         dir.flush().expect("the journal works");
-        let mut rig = Rig { _temp: temp, dir, logs, acks, batch: batch(), rng: SimRng::new(1) };
-        // Until the ring has its size under this load.
-        rig.produce(300_000);
-        rig
+        Rig { temp, dir, logs, acks, batch: batch(), rng: SimRng::new(1) }
     }
 
     /// Closed loop: `count` batches, at most [`PRODUCERS`] of them in flight.
@@ -162,5 +178,55 @@ fn report(partitions: i32, group_bytes: usize, groups: u64, waits: u64) {
     );
 }
 
-criterion_group!(benches, journal);
+/// How long a start takes: of a directory that is made now, and of one with 5,000 partitions that hold a record each, stopped in order or
+/// dropped.
+fn open(c: &mut Criterion) {
+    const PARTITIONS: i32 = 5000;
+    let mut group = c.benchmark_group("open");
+    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    let open =
+        |path: &Path| LogDir::open(path, LogDirConfig::default(), Arc::new(DiskStorage)).expect("it opens");
+    group.bench_function("new", |b| {
+        b.iter_custom(|n| {
+            let one = |_| {
+                let temp = tempfile::tempdir_in(bench_dir()).expect("a temporary directory");
+                let start = Instant::now();
+                let (dir, _) = open(temp.path());
+                let took = start.elapsed();
+                drop(dir);
+                took
+            };
+            (0..n).map(one).sum()
+        });
+    });
+    let rig = Rig::filled(PARTITIONS);
+    let path = rig.temp.path();
+    drop((rig.logs, rig.dir));
+    for clean in [false, true] {
+        let name = if clean { "5000 partitions, clean" } else { "5000 partitions, dropped" };
+        group.bench_function(name, |b| {
+            b.iter_custom(|n| {
+                let one = |_| {
+                    let start = Instant::now();
+                    let (dir, recovered) = open(path);
+                    let took = start.elapsed();
+                    let listener: Arc<dyn DurableListener> = Arc::new(NoListener);
+                    let logs =
+                        recovered.into_iter().map(|r| r.into_log(LogConfig::default(), listener.clone()));
+                    if clean {
+                        logs.for_each(|log| drop(log.close().expect("it closes")));
+                        dir.close().expect("it closes");
+                    }
+                    took
+                };
+                // The first of a kind follows the other kind.
+                one(0);
+                (0..n).map(one).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, journal, open);
 criterion_main!(benches);

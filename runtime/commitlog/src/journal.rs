@@ -24,7 +24,7 @@ pub(crate) mod slot_file;
 pub(crate) mod tracker;
 pub(crate) mod writer;
 
-use queue::{Barrier, Entry, Queue};
+use queue::{Barrier, Entry, Queue, Refused};
 use ring::{Reserved, Ring};
 use slot::{JournalPoint, PartitionEnd};
 use tracker::Tracker;
@@ -33,7 +33,7 @@ use tracker::Tracker;
 pub(crate) const GROUP_MAX_BYTES: usize = 2 << 20;
 /// A group of this size holds a header, a frame and part of a batch.
 pub(crate) const GROUP_MIN_BYTES: usize = 2 * crate::storage::DIRECT_ALIGN;
-/// Segments with unsynced bytes that make a checkpoint due: each is a descriptor that is kept open for it.
+/// Files with unsynced bytes that make a checkpoint due: each is a descriptor that is kept open for it.
 const DIRTY_FILES_MAX: usize = 4096;
 /// The settings of a journal.
 #[derive(Clone, Debug)]
@@ -76,6 +76,7 @@ pub(crate) struct Journal {
     on_failure: FailureHook,
     helpers: OnceLock<Weak<dyn Helpers>>,
     groups: AtomicU64,
+    write_nanos: AtomicU64,
     waits_for_room: AtomicU64,
 }
 
@@ -102,6 +103,7 @@ impl Journal {
             on_failure,
             helpers: OnceLock::new(),
             groups: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
             waits_for_room: AtomicU64::new(0),
             settings,
         }
@@ -121,7 +123,8 @@ impl Journal {
 
     /// Calls `done` once everything submitted so far is durable, from the journal's thread; or at once if the journal failed.
     pub(crate) fn barrier(&self, done: Barrier) {
-        if let Err((closed, Entry::Barrier(done))) = self.queue.push(Entry::Barrier(done)) {
+        let Err(refused) = self.queue.push(Entry::Barrier(done)) else { return };
+        if let Refused { closed, entry: Entry::Barrier(done) } = *refused {
             done(Err(self.failure().unwrap_or_else(|| closed_failure(&closed.reason))));
         }
     }
@@ -196,8 +199,9 @@ impl Journal {
         }
     }
 
-    /// A group is durable up to `lsn`.
-    fn group_done(&self, lsn: u64, dirty_files: usize) {
+    /// A group is durable up to `lsn`; its write took `took`.
+    fn group_done(&self, lsn: u64, took: Duration, dirty_files: usize) {
+        self.write_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.durable_lsn.store(lsn, Ordering::Release);
         self.groups.fetch_add(1, Ordering::Relaxed);
         let since = lsn - self.checkpoint_lsn.load(Ordering::Acquire);
@@ -254,6 +258,7 @@ impl Journal {
         };
         JournalStats {
             groups: self.groups.load(Ordering::Relaxed),
+            write_time: Duration::from_nanos(self.write_nanos.load(Ordering::Relaxed)),
             durable_lsn: self.durable_lsn.load(Ordering::Acquire),
             checkpoint_lsn: self.checkpoint_lsn.load(Ordering::Acquire),
             pending_bytes: self.queue.bytes(),
@@ -294,12 +299,21 @@ impl FrameSink for Journal {
     fn submit(&self, frame: Frame) -> Result<Lsn, SinkClosed> {
         match self.queue.push(Entry::Frame(frame)) {
             Ok(()) => Ok(Lsn(self.durable_lsn.load(Ordering::Acquire))),
-            Err((closed, _)) => Err(closed),
+            Err(refused) => Err(refused.closed),
         }
     }
 
     fn sync_later(&self, item: SyncLater) {
-        self.later.lock().push(item);
+        let waiting = {
+            let mut later = self.later.lock();
+            later.push(item);
+            later.len()
+        };
+        if waiting.is_multiple_of(DIRTY_FILES_MAX)
+            && let Some(helpers) = self.helpers()
+        {
+            helpers.checkpoint_due(false);
+        }
     }
 }
 
@@ -308,6 +322,8 @@ impl FrameSink for Journal {
 pub struct JournalStats {
     /// Groups written since the start.
     pub groups: u64,
+    /// Time that their writes took, in sum.
+    pub write_time: Duration,
     /// Journal bytes that are durable, since the directory was made.
     pub durable_lsn: u64,
     /// Journal bytes whose segments are durable.

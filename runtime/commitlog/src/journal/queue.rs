@@ -15,6 +15,12 @@ pub(crate) enum Entry {
     Barrier(Barrier),
 }
 
+/// An entry that came too late.
+pub(crate) struct Refused {
+    pub(crate) closed: SinkClosed,
+    pub(crate) entry: Entry,
+}
+
 /// What an entry costs in memory besides its payload, about; it bounds the number of tiny entries.
 const ENTRY_BYTES: u64 = 256;
 
@@ -64,13 +70,13 @@ impl Queue {
     }
 
     /// Adds an entry. Waits while too much is under way.
-    pub(crate) fn push(&self, entry: Entry) -> Result<(), (SinkClosed, Entry)> {
+    pub(crate) fn push(&self, entry: Entry) -> Result<(), Box<Refused>> {
         let mut state = self.state.lock();
         while state.closed.is_none() && self.max_bytes.is_some_and(|max| state.bytes >= max) {
             self.room.wait(&mut state);
         }
         if let Some(closed) = &state.closed {
-            return Err((closed.clone(), entry));
+            return Err(Box::new(Refused { closed: closed.clone(), entry }));
         }
         state.bytes += entry.cost();
         state.entries.push_back(entry);
@@ -153,8 +159,8 @@ mod tests {
         }
         queue.close("test");
         queue.close("later reasons do not replace the first");
-        let Err((closed, _)) = queue.push(barrier()) else { panic!("the queue is closed") };
-        assert_eq!(closed.reason, "test");
+        let refused = queue.push(barrier()).expect_err("the queue is closed");
+        assert_eq!(refused.closed.reason, "test");
         assert_eq!(queue.take(&mut out, true), Taken::Entries);
         assert_eq!((out.len(), queue.bytes()), (3, 3 * ENTRY_BYTES));
         assert_eq!(queue.take(&mut out, true), Taken::Stopped);

@@ -106,7 +106,7 @@ impl RingFile {
         Ok(RingFile { number, len, file })
     }
 
-    /// Makes a ring file of `len` zeros; durable, name and all, when this returns. Leaves nothing but a `.new` file behind if it fails.
+    /// Makes a ring file of `len` zeros; durable, name and all, when this returns. Leaves at most a `.new` file behind if it fails.
     pub(crate) fn create(
         storage: &dyn Storage,
         journal_dir: &Path,
@@ -115,7 +115,13 @@ impl RingFile {
     ) -> Result<RingFile, StorageFailure> {
         let path = RingFile::path(journal_dir, number);
         let new = path.with_extension("new");
-        create_zeroed(storage, &new, len)?;
+        if let Err(failure) = create_zeroed(storage, &new, len) {
+            // It may hold room that others need. What stays is removed by the next start.
+            if let Err(error) = storage.remove_file(&new) {
+                tracing::warn!(%error, "cannot remove `{}`", new.display());
+            }
+            return Err(failure);
+        }
         storage.rename(&new, &path).at("rename", &new)?;
         storage.sync_dir(journal_dir).at("sync", journal_dir)?;
         RingFile::open(storage, journal_dir, number)

@@ -186,8 +186,8 @@ impl<'a> Scan<'a> {
             Corruption::new(file.file.path(), position, what)
         })?;
         self.next = JournalPoint {
-            lsn: header.lsn + total as u64,
-            group: header.number + 1,
+            lsn: header.lsn.saturating_add(total as u64),
+            group: header.number.saturating_add(1),
             file: file.number,
             position: position + total as u64,
         };

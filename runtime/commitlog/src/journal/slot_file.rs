@@ -13,6 +13,9 @@ use crate::error::{Corruption, IoContext, StorageFailure};
 use crate::log_dir::OpenDirError;
 use crate::storage::{OpenMode, Storage, read_exact_at};
 
+/// An ends file has at least this length, and its length doubles: so that a checkpoint hardly ever needs room on a full disk.
+const ENDS_MIN_BYTES: u64 = 64 << 10;
+
 /// Reads and writes checkpoints.
 pub(crate) struct SlotFile {
     storage: Arc<dyn Storage>,
@@ -145,6 +148,12 @@ impl SlotFile {
             false => StoreError::Failed(failure),
         };
         let file = self.storage.open(&path, OpenMode::Write).at("open", &path).map_err(classify)?;
+        let padded = (ends.len() as u64).next_power_of_two().max(ENDS_MIN_BYTES);
+        let len = file.len().at("ask the length of", &path).map_err(classify)?;
+        if len < padded {
+            let zeros = vec![0; usize::try_from(padded - len).expect("about as much as the list itself")];
+            file.write_all_at(&zeros, len).at("write", &path).map_err(classify)?;
+        }
         file.write_all_at(ends, 0).at("write", &path).map_err(classify)?;
         file.sync_data().at("sync", &path).map_err(classify)
     }
@@ -238,11 +247,14 @@ mod tests {
         let storage: Arc<dyn Storage> = Arc::new(sim.clone());
         let mut file = create(&storage);
         assert!(store(&mut file, 4096));
+        assert!(store(&mut file, 8192));
         sim.set_capacity(Some(0));
-        assert!(!store(&mut file, 8192));
-        assert_eq!(load(&storage).unwrap(), 4096);
-        sim.set_capacity(None);
-        assert!(store(&mut file, 12288));
+        assert!(store(&mut file, 12288), "a list of about the same length needs no room");
+        let long = 2000 * 4096;
+        assert!(!store(&mut file, long));
         assert_eq!(load(&storage).unwrap(), 12288);
+        sim.set_capacity(None);
+        assert!(store(&mut file, long));
+        assert_eq!(load(&storage).unwrap(), long);
     }
 }

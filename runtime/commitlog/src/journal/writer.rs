@@ -179,7 +179,9 @@ impl Writer {
             number: self.next.group,
             durable_lsn: self.next.lsn,
         });
+        let start = Instant::now();
         reserved.file.file.write(group, reserved.position)?;
+        let took = start.elapsed();
         self.next = JournalPoint {
             lsn: self.next.lsn + bytes,
             group: self.next.group + 1,
@@ -191,7 +193,7 @@ impl Writer {
             let notices = tracker.apply(std::mem::take(&mut self.group.frames), self.next);
             (notices, tracker.dirty_files())
         };
-        self.journal.group_done(self.next.lsn, dirty_files);
+        self.journal.group_done(self.next.lsn, took, dirty_files);
         self.builder.clear();
         Ok(notices)
     }

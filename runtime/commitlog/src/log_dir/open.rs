@@ -134,7 +134,8 @@ fn find(
     }
     // The ring starts anew, in any of its files.
     let point = JournalPoint { file: 0, position: 0, ..point };
-    let report = Recovery { created: false, clean: slot.clean, groups, frames, epoch: slot.epoch + 1 };
+    let report =
+        Recovery { created: false, clean: slot.clean, groups, frames, epoch: slot.epoch.saturating_add(1) };
     let surplus = drop_surplus(&mut ring, config.journal_max_bytes);
     Ok(Found { slots, ring, surplus, replayed, point, report })
 }

@@ -414,8 +414,8 @@ fn a_full_disk_is_not_final() {
         dir.create(id("u", 0), LogConfig::default(), Arc::new(Nobody)),
         Err(CreateError::Full(_))
     ));
-    // The list of partitions has no room; the journal has.
-    assert!(dir.checkpoint().is_err_and(|failure| failure.is_full()));
+    // The journal and the checkpoint have their room already.
+    dir.checkpoint().unwrap();
     assert!(dir.failure().is_none());
     dir.step().unwrap();
     assert!(dir.space().is_low());

@@ -188,25 +188,31 @@ fn a_disk_that_is_full_for_a_while_takes_appends_again() {
     }
 }
 
-/// Real files, real threads, and a directory that is dropped in the middle of everything.
+/// Real files, real threads, and a directory that is dropped in the middle of everything; in memory too, where direct I/O may be missing.
 #[test]
 fn real_files_keep_what_was_acknowledged_when_the_server_is_dropped() {
-    for seed in seeds(5) {
-        let what = format!("CRASH_SEED={seed}, on the disk");
-        let temp = tempfile::tempdir().expect("a temporary directory");
-        let storage: Arc<dyn Storage> = Arc::new(DiskStorage);
-        let mut run = Run::new(temp.path(), storage.clone(), seed, Threads::Spawned);
-        run.steps(3 * STEPS);
-        assert!(run.is_well(), "{what}: {:?}", run.failure());
-        let history = run.stop();
-        let opened = open(temp.path(), &storage, Threads::Spawned, &what);
-        check(&history, &opened.1, &what);
-        let mut run = Run::resume(temp.path(), storage.clone(), seed + 1, Threads::Spawned, opened, history);
-        run.steps(STEPS);
-        let history = run.close(&what);
-        assert_eq!(history.acknowledged(), history.submitted(), "{what}: a clean stop keeps everything");
-        let (dir, recovered) = open(temp.path(), &storage, Threads::Spawned, &what);
-        assert!(dir.recovery().clean, "{what}");
-        check(&history, &recovered, &what);
+    for base in [std::env::temp_dir(), "/dev/shm".into()] {
+        if base.is_dir() {
+            seeds(5).into_iter().for_each(|seed| drop_and_reopen(&base, seed));
+        }
     }
+}
+
+fn drop_and_reopen(base: &Path, seed: u64) {
+    let what = format!("CRASH_SEED={seed}, in {}", base.display());
+    let temp = tempfile::tempdir_in(base).expect("a temporary directory");
+    let storage: Arc<dyn Storage> = Arc::new(DiskStorage);
+    let mut run = Run::new(temp.path(), storage.clone(), seed, Threads::Spawned);
+    run.steps(3 * STEPS);
+    assert!(run.is_well(), "{what}: {:?}", run.failure());
+    let history = run.stop();
+    let opened = open(temp.path(), &storage, Threads::Spawned, &what);
+    check(&history, &opened.1, &what);
+    let mut run = Run::resume(temp.path(), storage.clone(), seed + 1, Threads::Spawned, opened, history);
+    run.steps(STEPS);
+    let history = run.close(&what);
+    assert_eq!(history.acknowledged(), history.submitted(), "{what}: a clean stop keeps everything");
+    let (dir, recovered) = open(temp.path(), &storage, Threads::Spawned, &what);
+    assert!(dir.recovery().clean, "{what}");
+    check(&history, &recovered, &what);
 }
