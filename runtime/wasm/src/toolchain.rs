@@ -211,6 +211,8 @@ fn cargo_build(dir: &Path, crate_manifest: &Path, options: &BuildOptions) -> Res
     let program = program.unwrap_or_else(|| PathBuf::from("cargo"));
     let mut command = Command::new(&program);
     command.args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+    // Absolute, because cargo runs in another directory.
+    let crate_manifest = std::path::absolute(crate_manifest).unwrap_or_else(|_| crate_manifest.to_owned());
     command.arg("--manifest-path").arg(crate_manifest);
     // Where rustup looks for a rust-toolchain.toml, and cargo for its configuration.
     command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped());
