@@ -29,7 +29,7 @@ use crate::processor::{
 };
 use crate::producer_id::ProducerIds;
 use crate::shutdown::{StopSignal, Stopping};
-use crate::startup::{self, Opened};
+use crate::startup::{self, JOURNAL_PENDING_BYTES, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
 use crate::{housekeeping, memory};
@@ -281,6 +281,22 @@ impl Broker {
     /// How long what is under way may take when the broker stops.
     pub(crate) fn drain_time(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.config.shutdown_timeout_ms).unwrap_or(0))
+    }
+
+    /// Waits while the journal is so far behind that an append would have to wait for it, which it would do on a thread
+    /// that other connections need.
+    pub(crate) async fn room_to_append(&self) {
+        /// Half of what the journal takes before submitters wait: a few requests that pass here together still fit.
+        const BEHIND_BYTES: u64 = JOURNAL_PENDING_BYTES / 2;
+        while self.log_dir.pending_bytes() >= BEHIND_BYTES {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            // Nobody listens any more only if the connection is gone.
+            self.log_dir.barrier(move |_| drop(tell.send(())));
+            // An error means that the journal has dropped the barrier with everything else.
+            if told.await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Connections that are open now.

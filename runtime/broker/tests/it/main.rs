@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod fetch;
+mod groups;
 mod hostile;
 mod order;
 mod produce;
