@@ -15,7 +15,6 @@ pub struct Out<'a> {
 /// The record that was emitted last: change what it does not inherit.
 pub struct Last<'o, 'a> {
     out: &'o mut Out<'a>,
-    source: Record<'a>,
 }
 
 impl<'a> Out<'a> {
@@ -39,20 +38,20 @@ impl<'a> Out<'a> {
     }
 
     /// Emits the record as it is.
-    pub fn keep(&mut self, record: Record<'a>) -> Last<'_, 'a> {
+    pub fn keep(&mut self, record: Record<'_>) -> Last<'_, 'a> {
         self.begin(record);
-        Last { out: self, source: record }
+        Last { out: self }
     }
 
     /// Emits the record with another value.
-    pub fn value(&mut self, record: Record<'a>, value: impl AsRef<[u8]>) -> Last<'_, 'a> {
+    pub fn value(&mut self, record: Record<'_>, value: impl AsRef<[u8]>) -> Last<'_, 'a> {
         self.write(record, |data| data.extend_from_slice(value.as_ref()))
     }
 
     /// Emits the record with another key and another value.
     pub fn key_value(
         &mut self,
-        record: Record<'a>,
+        record: Record<'_>,
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Last<'_, 'a> {
@@ -61,19 +60,19 @@ impl<'a> Out<'a> {
         self.set_key(span);
         let span = self.append(|data| data.extend_from_slice(value.as_ref()));
         self.set_value(span);
-        Last { out: self, source: record }
+        Last { out: self }
     }
 
     /// Emits the record with a value that `write` appends to the answer's bytes. What is there already must stay.
-    pub fn write(&mut self, record: Record<'a>, write: impl FnOnce(&mut Vec<u8>)) -> Last<'_, 'a> {
+    pub fn write(&mut self, record: Record<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Last<'_, 'a> {
         self.begin(record);
         let span = self.append(write);
         self.set_value(span);
-        Last { out: self, source: record }
+        Last { out: self }
     }
 
     /// Emits the record with its value copied once and changed in place. A null value stays null.
-    pub fn edit(&mut self, record: Record<'a>, edit: impl FnOnce(&mut [u8])) -> Last<'_, 'a> {
+    pub fn edit(&mut self, record: Record<'_>, edit: impl FnOnce(&mut [u8])) -> Last<'_, 'a> {
         self.begin(record);
         if let Some(value) = record.value() {
             let start = self.output.data.len();
@@ -81,18 +80,18 @@ impl<'a> Out<'a> {
             edit(&mut self.output.data[start..]);
             self.set_value(span);
         }
-        Last { out: self, source: record }
+        Last { out: self }
     }
 
     /// Emits the record with a null value: a delete, in a compacted topic.
-    pub fn tombstone(&mut self, record: Record<'a>) -> Last<'_, 'a> {
+    pub fn tombstone(&mut self, record: Record<'_>) -> Last<'_, 'a> {
         self.begin(record);
         self.set_value((0, NULL));
-        Last { out: self, source: record }
+        Last { out: self }
     }
 
     /// Adds a record that inherits everything.
-    fn begin(&mut self, record: Record<'a>) {
+    fn begin(&mut self, record: Record<'_>) {
         let Out { batch, output, .. } = self;
         output.source.push(number(record.index()));
         if let Some(keys) = &mut output.keys {
@@ -197,11 +196,6 @@ impl Last<'_, '_> {
             *last = output;
         }
         self
-    }
-
-    /// The record that it comes from.
-    pub fn source(&self) -> Record<'_> {
-        self.source
     }
 }
 

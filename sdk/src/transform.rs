@@ -20,7 +20,7 @@ pub trait Transform: Default {
     ///
     /// # Errors
     /// How it failed. After [`Failure::Reject`] the other records of the batch are still taken.
-    fn record<'a>(&mut self, record: Record<'a>, out: &mut Out<'a>) -> Result<(), Failure>;
+    fn record(&mut self, record: Record<'_>, out: &mut Out<'_>) -> Result<(), Failure>;
 
     /// Takes a whole batch. Implement it in place of [`record`](Transform::record) to work on columns.
     ///

@@ -21,7 +21,7 @@ impl Transform for CleanFlight {
         Ok(())
     }
 
-    fn record<'a>(&mut self, record: Record<'a>, out: &mut Out<'a>) -> Result<(), Failure> {
+    fn record(&mut self, record: Record<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
         let line = record.value().ok_or_else(|| Failure::reject("the record has no value"))?;
         match self.columns.read(line).map_err(|error| Failure::reject(error.to_string()))? {
             Line::Header => {}

@@ -34,7 +34,7 @@ pub struct Rejection {
 /// How a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginError {
-    /// The plugin stopped itself or did what Wasm forbids. `said` is the last error line it logged: the text of a panic.
+    /// The plugin stopped itself or did what Wasm forbids. `said` is the last error it logged: the text of a panic.
     #[error("the plugin trapped: {trap}{}", said.as_ref().map(|s| format!(" ({s})")).unwrap_or_default())]
     Trapped {
         /// What the machine says.
