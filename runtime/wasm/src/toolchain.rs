@@ -213,7 +213,7 @@ fn cargo_build(dir: &Path, crate_manifest: &Path, options: &BuildOptions) -> Res
     command.args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
     // Absolute, because cargo runs in another directory.
     let crate_manifest = std::path::absolute(crate_manifest).unwrap_or_else(|_| crate_manifest.to_owned());
-    command.arg("--manifest-path").arg(crate_manifest);
+    command.arg("--manifest-path").arg(&crate_manifest);
     // Where rustup looks for a rust-toolchain.toml, and cargo for its configuration.
     command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped());
     if options.locked {
@@ -221,7 +221,7 @@ fn cargo_build(dir: &Path, crate_manifest: &Path, options: &BuildOptions) -> Res
     }
     if let Some(target_dir) = &options.target_dir {
         let mut argument = OsString::from("--target-dir=");
-        argument.push(target_dir);
+        argument.push(std::path::absolute(target_dir).unwrap_or_else(|_| target_dir.clone()));
         command.arg(argument);
     }
     let no_cargo = |error| BuildError::NoCargo { program: program.clone(), error };
