@@ -21,6 +21,10 @@ mod time_index;
 pub(crate) use offset_index::OffsetEntry;
 pub(crate) use time_index::TimeEntry;
 
+/// Most bytes of an index file that are taken into memory. `segment.index.bytes` is 10 MiB by default; nothing sensible
+/// comes near this.
+const MAX_LOADED_BYTES: u64 = 256 << 20;
+
 /// An entry of a fixed size, in the order of its file.
 pub(crate) trait Entry: Copy + Send + Sync {
     /// Bytes on disk.
@@ -146,7 +150,8 @@ impl<E: Entry> Index<E> {
     /// Takes the entries of the file into memory: the longest prefix that is in order and passes `valid`.
     pub(crate) fn load(&self, io: IndexIo<'_>, valid: impl Fn(&E) -> bool) -> Result<Vec<E>, StorageFailure> {
         let Some(file) = self.file(io)? else { return Ok(Vec::new()) };
-        let count = self.count(&*file)?;
+        // What is beyond is damage, and found not to be in order.
+        let count = self.count(&*file)?.min(MAX_LOADED_BYTES / E::BYTES as u64);
         let mut bytes = vec![0; count as usize * E::BYTES];
         read_exact_at(&*file, &mut bytes, 0).at("read", &self.path)?;
         let mut entries: Vec<E> = Vec::with_capacity(count as usize);

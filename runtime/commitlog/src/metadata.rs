@@ -14,6 +14,9 @@ use crate::storage::{File, OpenMode, Storage, read_exact_at};
 
 /// A text file of ours larger than this is damaged, in bytes: it is refused before it is read into memory.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
+/// A snapshot or transaction index larger than this is damaged, in bytes: five million producers, seven million
+/// aborted transactions in one segment.
+const MAX_STATE_BYTES: u64 = 256 << 20;
 
 /// A uuid as Kafka prints it: 22 characters of URL-safe base64.
 pub fn uuid_to_text(id: Uuid) -> String {
@@ -72,16 +75,29 @@ pub(crate) fn replace_small(
     Ok(file)
 }
 
-/// The whole content of a small file, `None` if it is not there.
+/// The whole content of a text file, `None` if it is not there.
 pub(crate) fn read_small(storage: &dyn Storage, path: &Path) -> Result<Option<Vec<u8>>, StorageFailure> {
+    read_whole(storage, path, MAX_TEXT_BYTES)
+}
+
+/// The whole content of a snapshot or transaction index, `None` if it is not there.
+pub(crate) fn read_state(storage: &dyn Storage, path: &Path) -> Result<Option<Vec<u8>>, StorageFailure> {
+    read_whole(storage, path, MAX_STATE_BYTES)
+}
+
+fn read_whole(storage: &dyn Storage, path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>, StorageFailure> {
     let file = match storage.open(path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StorageFailure::new("open", path, error)),
     };
     let len = file.len().at("ask the length of", path)?;
-    if len > MAX_TEXT_BYTES {
-        return Err(StorageFailure::new("read", path, io::Error::other(format!("{len} bytes are too many"))));
+    if len > max_bytes {
+        return Err(StorageFailure::new(
+            "read",
+            path,
+            io::Error::other(format!("{len} bytes are more than {max_bytes}")),
+        ));
     }
     let mut bytes = vec![0; len as usize];
     read_exact_at(&*file, &mut bytes, 0).at("read", path)?;

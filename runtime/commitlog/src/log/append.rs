@@ -154,8 +154,16 @@ impl Log {
 
     /// Notes the start of a leader epoch before its first append.
     fn enter_epoch(&mut self, epoch: i32, start_offset: i64) -> Result<(), AppendError> {
-        let changed = self.shared.epochs.write().assign(epoch, start_offset);
-        if changed { self.write_epochs().map_err(|failure| Fault::from(failure).into()) } else { Ok(()) }
+        if epoch < 0 || self.shared.epochs.read().latest() == Some(epoch) {
+            return Ok(());
+        }
+        let before = self.shared.epochs.read().clone();
+        self.shared.epochs.write().assign(epoch, start_offset);
+        self.write_epochs().map_err(|failure| {
+            // The next append tries again: an epoch that is in batches only may be found too late by recovery.
+            *self.shared.epochs.write() = before;
+            Fault::from(failure).into()
+        })
     }
 
     /// Replaces `leader-epoch-checkpoint`. Not synced: recovery finds epochs in the batches.

@@ -361,3 +361,16 @@ fn coordinators_write_batches_without_sequences() {
         assert_eq!((appended.base_offset, appended.duplicate), (expect, false));
     }
 }
+
+#[test]
+fn a_leader_epoch_that_could_not_be_written_is_written_with_the_next_append() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    log.append(&batch(1, 10, 0), at(0)).unwrap();
+    rig.disk.fail_after(Some(Call::Write), "leader-epoch", 0, io::ErrorKind::StorageFull);
+    let next_epoch = AppendMeta { leader_epoch: 3, ..at(0) };
+    assert_eq!(refusal(&log.append(&batch(1, 10, 0), next_epoch).unwrap_err()), "full");
+    assert_eq!(log.reader().latest_epoch(), Some(0));
+    log.append(&batch(1, 10, 0), next_epoch).unwrap();
+    assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n2\n0 0\n3 1\n");
+}

@@ -10,7 +10,7 @@ use crate::id::LogEnd;
 use crate::index::{IndexIo, TimeEntry};
 use crate::leader_epoch::LeaderEpochs;
 use crate::log::parse_marker;
-use crate::metadata::read_small;
+use crate::metadata::read_state;
 use crate::names::{FileKind, file_path};
 use crate::producer_state::ProducerStates;
 use crate::scan::{Scanned, Scanner};
@@ -153,7 +153,7 @@ pub(crate) fn read_snapshot(
     offset: i64,
 ) -> Result<Option<ProducerStates>, StorageFailure> {
     let path = file_path(dir, offset, FileKind::Snapshot);
-    let Some(bytes) = read_small(io.storage, &path)? else { return Ok(None) };
+    let Some(bytes) = read_state(io.storage, &path)? else { return Ok(None) };
     match ProducerStates::from_snapshot(&bytes) {
         Ok(producers) => Ok(Some(producers)),
         Err(error) => {

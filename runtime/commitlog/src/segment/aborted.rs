@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Segment;
 use crate::error::{IoContext, StorageFailure};
 use crate::index::IndexIo;
-use crate::metadata::read_small;
+use crate::metadata::read_state;
 use crate::names::{FileKind, file_path};
 use crate::storage::{File, OpenMode};
 use crate::txn_index::{AbortedTxn, ENTRY_BYTES, decode_all};
@@ -16,7 +16,7 @@ impl Segment {
         if let Some(aborted) = &*self.aborted.read() {
             return Ok(aborted.clone());
         }
-        let bytes = read_small(io.storage, &self.aborted_path())?.unwrap_or_default();
+        let bytes = read_state(io.storage, &self.aborted_path())?.unwrap_or_default();
         let aborted = Arc::new(decode_all(&bytes));
         *self.aborted.write() = Some(aborted.clone());
         Ok(aborted)

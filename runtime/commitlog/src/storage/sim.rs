@@ -12,7 +12,7 @@
 //! A failed `sync_data` marks the pages clean, as Linux does: they stay readable, no later sync writes
 //! them, and a crash loses them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ mod names;
 mod rng;
 
 use inode::Inode;
-use names::{NameOp, Node, Tree};
+use names::{Names, Node};
 pub use rng::SimRng;
 
 /// The unit that a disk writes whole, in bytes.
@@ -68,10 +68,7 @@ pub struct SimStorage {
 
 #[derive(Default)]
 struct State {
-    live: Tree,
-    durable: Tree,
-    /// Changes of names since the last `sync_dir` of the directory they happened in.
-    pending: BTreeMap<PathBuf, Vec<NameOp>>,
+    names: Names,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
     /// Raised by every crash: handles of an earlier life answer with an error.
@@ -164,9 +161,7 @@ impl SimStorage {
         let state = self.state.lock();
         SimStorage {
             state: Arc::new(Mutex::new(State {
-                live: state.live.clone(),
-                durable: state.durable.clone(),
-                pending: state.pending.clone(),
+                names: state.names.clone(),
                 inodes: state.inodes.clone(),
                 next_inode: state.next_inode,
                 capacity: state.capacity,
@@ -179,7 +174,7 @@ impl SimStorage {
     /// Changes bytes of a file behind the log's back, on the medium and in the page cache: a latent disk error.
     pub fn corrupt(&self, path: &Path, position: u64, change: impl FnOnce(&mut [u8])) -> io::Result<()> {
         let mut state = self.state.lock();
-        let id = state.live.file(path)?;
+        let id = state.names.file(path)?;
         state.inode(id)?.corrupt(position, change);
         Ok(())
     }
@@ -187,7 +182,7 @@ impl SimStorage {
     /// The content of a file as a reader sees it.
     pub fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut state = self.state.lock();
-        let id = state.live.file(path)?;
+        let id = state.names.file(path)?;
         Ok(state.inode(id)?.live.clone())
     }
 }
@@ -238,46 +233,14 @@ impl State {
         self.capacity.map_or(growth, |capacity| capacity.saturating_sub(self.used()).min(growth))
     }
 
-    fn change_names(&mut self, op: NameOp) -> io::Result<()> {
-        let made = match &op {
-            NameOp::Create { path, .. } | NameOp::Rename { to: path, .. } => Some(path),
-            NameOp::Remove { .. } => None,
-        };
-        if made.is_some_and(|path| !self.live.has_parent_of(path)) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.live.apply(&op)?;
-        let removes = !matches!(op, NameOp::Create { .. });
-        self.pending.entry(op.directory()).or_default().push(op);
-        if removes {
-            self.drop_unreachable();
-        }
-        Ok(())
-    }
-
     /// Forgets files that no name, no handle and no possible outcome of a crash leads to.
     fn drop_unreachable(&mut self) {
-        let created = self.pending.values().flatten().filter_map(NameOp::created_file);
-        let kept: BTreeSet<u64> = self.live.files().chain(self.durable.files()).chain(created).collect();
+        let kept = self.names.forget_unreachable();
         self.inodes.retain(|id, inode| kept.contains(id) || inode.has_handles());
     }
 
-    fn sync_dir(&mut self, path: &Path) {
-        for op in self.pending.remove(path).unwrap_or_default() {
-            self.durable.apply_quietly(&op);
-        }
-    }
-
     fn crash(&mut self, rng: &mut SimRng) {
-        for (_, ops) in std::mem::take(&mut self.pending) {
-            let kept = rng.up_to(ops.len());
-            for op in &ops[..kept] {
-                self.durable.apply_quietly(op);
-            }
-        }
-        self.durable.prune();
-        self.live = self.durable.clone();
-        let kept: BTreeSet<u64> = self.live.files().collect();
+        let kept = self.names.crash(|changes| rng.up_to(changes));
         self.inodes.retain(|id, _| kept.contains(id));
         for inode in self.inodes.values_mut() {
             inode.crash(rng);
@@ -296,14 +259,14 @@ impl Storage for SimStorage {
         if mode == OpenMode::DirectSync && state.direct_io_refused {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let id = match state.live.get(path) {
-            Some(Node::File(id)) => *id,
-            Some(Node::Dir) => return Err(io::ErrorKind::IsADirectory.into()),
+        let id = match state.names.get(path) {
+            Some(Node::File(id)) => id,
+            Some(Node::Dir(_)) => return Err(io::ErrorKind::IsADirectory.into()),
             None if mode == OpenMode::Create => {
                 let id = state.next_inode;
+                state.names.create_file(path, id)?;
                 state.next_inode += 1;
                 state.inodes.insert(id, Inode::default());
-                state.change_names(NameOp::Create { path: path.to_owned(), node: Node::File(id) })?;
                 id
             }
             None => return Err(io::ErrorKind::NotFound.into()),
@@ -320,10 +283,10 @@ impl Storage for SimStorage {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
         for dir in ancestors {
-            match state.live.get(dir) {
-                Some(Node::Dir) => {}
+            match state.names.get(dir) {
+                Some(Node::Dir(_)) => {}
                 Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-                None => state.change_names(NameOp::Create { path: dir.to_owned(), node: Node::Dir })?,
+                None => state.names.create_dir(dir)?,
             }
         }
         Ok(())
@@ -332,35 +295,41 @@ impl Storage for SimStorage {
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let mut state = self.state.lock();
         state.enter(Call::Ask, path)?;
-        state.live.list(path)
+        state.names.list(path)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let mut state = self.state.lock();
         state.enter(Call::Ask, path)?;
-        Ok(state.live.get(path).is_some())
+        Ok(state.names.get(path).is_some())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.enter(Call::Rename, from)?;
-        state.change_names(NameOp::Rename { from: from.to_owned(), to: to.to_owned() })
+        state.names.rename(from, to)?;
+        state.drop_unreachable();
+        Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.enter(Call::Remove, path)?;
-        state.live.file(path)?;
-        state.change_names(NameOp::Remove { path: path.to_owned() })
+        state.names.file(path)?;
+        state.names.remove(path)?;
+        state.drop_unreachable();
+        Ok(())
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.enter(Call::Remove, path)?;
-        if !matches!(state.live.get(path), Some(Node::Dir)) {
+        if !matches!(state.names.get(path), Some(Node::Dir(_))) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.change_names(NameOp::Remove { path: path.to_owned() })
+        state.names.remove(path)?;
+        state.drop_unreachable();
+        Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -368,11 +337,10 @@ impl Storage for SimStorage {
         if state.enter(Call::SyncDir, path)? == Entry::PowerCut {
             return Err(io::Error::other("the power went"));
         }
-        if !matches!(state.live.get(path), Some(Node::Dir)) {
+        if !matches!(state.names.get(path), Some(Node::Dir(_))) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.sync_dir(path);
-        Ok(())
+        state.names.sync_dir(path)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

@@ -1,6 +1,8 @@
 //! Random operations on a log, compared with a vector of batches. A failing run prints its seed:
 //! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod batches;
 mod catchup;
 mod golden;
