@@ -101,10 +101,12 @@ fn write_back(files: &[DirtyFile], workers: usize) -> Result<(), StorageFailure>
     let pieces: Vec<_> = large
         .flat_map(|dirty| {
             let starts = (dirty.from..dirty.to).step_by(PIECE_BYTES);
-            starts.map(|at| (&*dirty.file, at, PIECE.min(dirty.to - at)))
+            starts.map(move |at| (dirty, at, PIECE.min(dirty.to - at)))
         })
         .collect();
-    in_parallel(&pieces, workers, |(file, at, len)| file.write_back(*at, *len).at("write back", segment()))
+    in_parallel(&pieces, workers, |(dirty, at, len)| {
+        dirty.file.write_back(*at, *len).map_err(|error| named("write back", dirty, error))
+    })
 }
 
 /// Syncs dirty files, then what was handed over for later: each file and directory once.
@@ -116,7 +118,10 @@ pub(crate) fn sync_all(
 ) -> Result<(), StorageFailure> {
     let all: Vec<Target<'_>> = targets(files, later);
     in_parallel(&all, workers, |target| match target {
-        Target::File(file) => file.sync_data().at("sync", segment()),
+        Target::Segment(dirty) => dirty.file.sync_data().map_err(|error| named("sync", dirty, error)),
+        Target::Other(file) => {
+            file.sync_data().at("sync", Path::new("index or metadata file of a partition"))
+        }
         Target::Dir(dir) => match storage.sync_dir(dir) {
             // The partition was deleted meanwhile, or its topic's directory was: who did that has handed over the parent.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -125,8 +130,14 @@ pub(crate) fn sync_all(
     })
 }
 
+fn named(action: &'static str, dirty: &DirtyFile, error: io::Error) -> StorageFailure {
+    StorageFailure::new(action, &dirty.display_path(), error)
+}
+
 enum Target<'a> {
-    File(&'a dyn File),
+    Segment(&'a DirtyFile),
+    /// Handles know their file, not its name.
+    Other(&'a dyn File),
     Dir(&'a Path),
 }
 
@@ -135,16 +146,13 @@ enum Target<'a> {
 fn targets<'a>(files: &'a [DirtyFile], later: &'a [SyncLater]) -> Vec<Target<'a>> {
     let mut dirs = BTreeSet::new();
     let mut seen_files = BTreeSet::new();
+    let mut is_new = |file: &Arc<dyn File>| seen_files.insert(Arc::as_ptr(file).addr());
     let mut targets = Vec::with_capacity(files.len() + later.len());
-    let mut add = |file: &'a Arc<dyn File>| {
-        if seen_files.insert(Arc::as_ptr(file).addr()) {
-            targets.push(Target::File(&**file));
-        }
-    };
-    files.iter().for_each(|dirty| add(&dirty.file));
+    targets.extend(files.iter().filter(|dirty| is_new(&dirty.file)).map(Target::Segment));
     for item in later {
         match item {
-            SyncLater::File(file) => add(file),
+            SyncLater::File(file) if is_new(file) => targets.push(Target::Other(&**file)),
+            SyncLater::File(_) => {}
             SyncLater::Dir(dir) => {
                 dirs.insert(&**dir);
             }
@@ -152,11 +160,6 @@ fn targets<'a>(files: &'a [DirtyFile], later: &'a [SyncLater]) -> Vec<Target<'a>
     }
     targets.extend(dirs.into_iter().map(Target::Dir));
     targets
-}
-
-/// Handles know their file, not its name.
-fn segment() -> &'static Path {
-    Path::new("a segment or index file")
 }
 
 /// Runs `act` on every item, `workers` at a time. The first failure ends it.

@@ -132,6 +132,11 @@ impl LogDir {
         self.journal.stats()
     }
 
+    /// Bytes that were submitted to the journal and are not durable. At `pelton.journal.pending.max.bytes` a submitter has to wait.
+    pub fn pending_bytes(&self) -> u64 {
+        self.journal.queue.bytes()
+    }
+
     /// Free space and the reserve below it.
     pub fn space(&self) -> &SpaceWatch {
         &self.space

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::slot::{JournalPoint, PartitionEnd};
 use crate::id::LogEnd;
+use crate::names::{FileKind, file_path};
 use crate::sink::{DurableListener, FrameKind, FrameMeta};
 use crate::storage::File;
 
@@ -35,10 +37,21 @@ pub(crate) struct Notice {
 
 /// A segment that was written since the last checkpoint.
 pub(crate) struct DirtyFile {
+    /// The topic where it is known, partition number and base offset: to name the file in an error.
+    pub(crate) name: (Option<Arc<str>>, i32, i64),
     pub(crate) file: Arc<dyn File>,
     /// The range of bytes that was written.
     pub(crate) from: u64,
     pub(crate) to: u64,
+}
+
+impl DirtyFile {
+    /// What to call it in an error.
+    pub(crate) fn display_path(&self) -> PathBuf {
+        let (topic, partition, base) = &self.name;
+        let dir = format!("{}-{partition}", topic.as_deref().unwrap_or("(deleted)"));
+        file_path(Path::new(&dir), *base, FileKind::Log)
+    }
 }
 
 /// What a checkpoint works on.
@@ -102,7 +115,9 @@ impl Tracker {
         }
         let mut tracked = self.partitions.get_mut(&key);
         if let Some(file) = frame.file {
-            let dirty = DirtyFile { file, from: meta.position, to: meta.position + frame.len };
+            let topic = tracked.as_ref().map(|tracked| tracked.end.topic.clone());
+            let name = (topic, meta.partition, meta.segment_base);
+            let dirty = DirtyFile { name, file, from: meta.position, to: meta.position + frame.len };
             let known = tracked.as_mut().map(|t| &mut t.dirty);
             add_dirty(&mut self.dirty, self.dirty_round, known, dirty);
         }
@@ -230,8 +245,6 @@ impl Hasher for KeyHasher {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::error::StorageFailure;
     use crate::storage::{OpenMode, SimStorage, Storage};

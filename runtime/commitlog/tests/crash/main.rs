@@ -9,11 +9,11 @@ mod history;
 mod run;
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pelton_commitlog::storage::sim::Call;
-use pelton_commitlog::storage::{DiskStorage, SimStorage, Storage};
+use pelton_commitlog::storage::sim::{Call, SimRng};
+use pelton_commitlog::storage::{DiskStorage, OpenMode, SimStorage, Storage};
 use pelton_commitlog::{LogDir, Threads};
 
 use history::check;
@@ -185,6 +185,66 @@ fn a_disk_that_is_full_for_a_while_takes_appends_again() {
         }
         assert!(run.full_errors() > 0 || run.is_idle(), "{what}: nothing was refused");
         recover_and_check(&storage, run, seed, seed % 3, &what);
+    }
+}
+
+/// Damage anywhere: a start may refuse, and what it accepts must be readable or say what is wrong. It never panics.
+#[test]
+fn a_damaged_directory_is_opened_or_refused() {
+    for seed in seeds(60) {
+        let storage = SimStorage::new();
+        drop(run_on(&storage, seed).stop());
+        let files = files(&storage);
+        for n in 0..20 {
+            let mut rng = SimRng::new(seed * 1000 + n);
+            let storage = storage.fork();
+            for _ in 0..=rng.up_to(2) {
+                damage(&storage, &files[rng.up_to(files.len() - 1)], &mut rng);
+            }
+            let Ok((dir, recovered)) =
+                LogDir::open(Path::new(ROOT), config(Threads::ByHand), Arc::new(storage.clone()))
+            else {
+                continue;
+            };
+            for partition in &recovered {
+                let reader = partition.log().reader();
+                // A batch that cannot be read is an error of the read, not of the process.
+                let _ = reader.read(reader.offsets().log_start, 1 << 20, i64::MAX, true);
+            }
+            let _ = dir.close();
+        }
+    }
+}
+
+fn files(storage: &SimStorage) -> Vec<PathBuf> {
+    let (mut dirs, mut files) = (vec![PathBuf::from(ROOT)], Vec::new());
+    while let Some(dir) = dirs.pop() {
+        for path in storage.list(&dir).expect("it is a directory") {
+            if storage.content(&path).is_ok() { files.push(path) } else { dirs.push(path) }
+        }
+    }
+    files
+}
+
+fn damage(storage: &SimStorage, path: &Path, rng: &mut SimRng) {
+    let len = storage.content(path).map_or(0, |bytes| bytes.len());
+    match rng.up_to(3) {
+        0 => {
+            // Unless it was removed before.
+            if let Ok(file) = storage.open(path, OpenMode::Write) {
+                file.set_len(rng.up_to(2 * len) as u64).expect("there is room");
+            }
+        }
+        1 => storage.remove_file(path).unwrap_or_default(),
+        _ if len == 0 => {}
+        _ => {
+            let bits = rng.bits();
+            let change = |bytes: &mut [u8]| {
+                let end = bytes.len().min(1 + bits as usize % 600);
+                bytes[..end].iter_mut().for_each(|byte| *byte = byte.rotate_left(3) ^ bits as u8);
+            };
+            storage.corrupt(path, rng.up_to(len - 1) as u64, change).unwrap_or_default();
+        }
     }
 }
 
