@@ -13,6 +13,10 @@ pub(crate) const MEMBER_PROTOCOLS_MAX: usize = 64;
 /// 500 KiB; the leader is sent the metadata of every member.
 pub(crate) const MEMBER_METADATA_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of metadata of all members of one group, over all their protocols. The leader is sent one protocol's share of it in
+/// one response, and the group's record holds that share too.
+pub(crate) const GROUP_METADATA_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Longest client id, host or instance id that is kept of a member, in bytes.
 pub(crate) const MEMBER_NAME_BYTES_MAX: usize = 4096;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::GroupLimits;
+use super::config::{GROUP_METADATA_BYTES_MAX, GroupLimits};
 use super::error::GroupError;
 use super::member::Member;
 use super::state::{Group, GroupTimer, State};
@@ -46,6 +46,11 @@ impl Group {
         let returns =
             request.group_instance_id.as_deref().is_some_and(|i| self.members.instance(i).is_some());
         if !returns && request.member_id.is_empty() && self.pending_members.len() >= limits.max_size {
+            return false;
+        }
+        let holder = request.group_instance_id.as_deref().and_then(|i| self.members.instance(i));
+        let own = holder.map_or(&*request.member_id, |id| id);
+        if self.members.metadata_bytes_with(own, &request.protocols) > GROUP_METADATA_BYTES_MAX {
             return false;
         }
         let member = self.members.get(&request.member_id);

@@ -19,6 +19,8 @@ pub(crate) struct Members {
     support: HashMap<String, usize>,
     // Invariant: how many members of `by_id` have `awaiting_join`.
     awaiting_join: usize,
+    // Invariant: the bytes of all metadata of `by_id`.
+    metadata_bytes: usize,
 }
 
 impl Members {
@@ -51,6 +53,12 @@ impl Members {
         self.awaiting_join
     }
 
+    /// Bytes of metadata that there would be with `id` listing `protocols`.
+    pub(crate) fn metadata_bytes_with(&self, id: &str, protocols: &[Protocol]) -> usize {
+        let own = self.get(id).map_or(0, |m| metadata_bytes(&m.protocols));
+        self.metadata_bytes - own + metadata_bytes(protocols)
+    }
+
     /// The longest time that a member may take to join again.
     pub(crate) fn rebalance_timeout_ms(&self) -> i32 {
         self.iter().map(|m| m.rebalance_timeout_ms).max().unwrap_or(0)
@@ -77,6 +85,7 @@ impl Members {
         }
         self.count(&member.protocols, 1);
         self.awaiting_join += usize::from(member.awaiting_join.is_some());
+        self.metadata_bytes += metadata_bytes(&member.protocols);
         self.by_id.insert(member.id.clone(), member);
     }
 
@@ -88,6 +97,7 @@ impl Members {
         }
         self.count(&member.protocols, -1);
         self.awaiting_join -= usize::from(member.awaiting_join.is_some());
+        self.metadata_bytes -= metadata_bytes(&member.protocols);
         Some(member)
     }
 
@@ -190,6 +200,10 @@ impl Members {
     }
 }
 
+fn metadata_bytes(protocols: &[Protocol]) -> usize {
+    protocols.iter().map(|p| p.metadata.len()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,5 +279,10 @@ mod tests {
         assert!(!members.share_one_of(&x));
         members.remove("b");
         assert!(members.share_one_of(&x));
+        let long = [Protocol { name: "z".into(), metadata: Bytes::from_static(b"12345") }];
+        assert_eq!(members.metadata_bytes_with("c", &long), 5);
+        members.insert(Member { protocols: long.to_vec(), ..member("d", None, &[]) });
+        assert_eq!(members.metadata_bytes_with("c", &long), 10);
+        assert_eq!(members.metadata_bytes_with("d", &x), 0);
     }
 }

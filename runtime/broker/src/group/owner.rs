@@ -274,7 +274,7 @@ impl Owner {
         match request {
             Message::Join { group, request, waiter, reply } => {
                 self.joins.insert(waiter, reply);
-                let effects = self.shard.join(&group, &request, waiter, now);
+                let effects = self.shard.join(&group, *request, waiter, now);
                 self.perform(effects, None);
             }
             Message::AbandonJoin { group, member_id, waiter } => {

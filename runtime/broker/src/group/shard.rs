@@ -1,7 +1,7 @@
 //! The groups of one partition of `__consumer_offsets`. Pure, like the groups in it: it finds or makes the group, lets it
 //! decide, and keeps the order of deadlines over all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -125,9 +125,18 @@ impl Shard {
     }
 
     /// JoinGroup. The answer is among the replies, now or later.
-    pub(crate) fn join(&mut self, id: &GroupId, request: &JoinRequest, waiter: Waiter, now: Now) -> Effects {
-        let outcome = self.check_join(id, request, now).map(|()| {
-            self.visit(id, |group, limits, out| group.join(request, waiter, limits, now, out))
+    pub(crate) fn join(
+        &mut self,
+        id: &GroupId,
+        mut request: JoinRequest,
+        waiter: Waiter,
+        now: Now,
+    ) -> Effects {
+        let outcome = self.check_join(id, &request, now).map(|()| {
+            // A protocol counts once for a member, however often it lists it.
+            let mut seen = HashSet::new();
+            request.protocols.retain(|protocol| seen.insert(protocol.name.clone()));
+            self.visit(id, |group, limits, out| group.join(&request, waiter, limits, now, out))
                 .map(|(_, out)| out)
         });
         let error = match outcome {

@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 use super::HttpState;
+use crate::group::lag::lag;
 use crate::processor::PipelineState;
 
 /// The text format's version.
@@ -66,6 +67,8 @@ fn log(page: &mut Page, state: &HttpState) {
 }
 
 async fn groups(page: &mut Page, state: &HttpState) {
+    page.family("pelton_groups", "gauge", "Consumer groups, with and without members.");
+    page.sample("pelton_groups", &[], i64::try_from(state.broker.groups.count()).unwrap_or(i64::MAX));
     let groups = state.broker.groups.committed().await;
     page.family("pelton_group_members", "gauge", "Members of a consumer group.");
     for group in &groups {
@@ -95,7 +98,7 @@ async fn groups(page: &mut Page, state: &HttpState) {
             let partition = at.partition.to_string();
             let labels =
                 [("group", group.as_str()), ("topic", &*at.topic), ("partition", partition.as_str())];
-            page.sample("pelton_group_lag", &labels, (end - committed).max(0));
+            page.sample("pelton_group_lag", &labels, lag(*committed, *end));
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::HttpState;
 use super::reply::Refusal;
+use crate::group::lag::lag;
 
 #[derive(Debug, Serialize)]
 pub(super) struct TopicView {
@@ -91,7 +92,7 @@ pub(super) async fn groups(State(state): State<Arc<HttpState>>) -> Json<Vec<Grou
                     partition: at.partition,
                     committed,
                     log_end: end,
-                    lag: end.map(|end| (end - committed).max(0)),
+                    lag: end.map(|end| lag(committed, end)),
                 }
             })
             .collect(),

@@ -127,7 +127,7 @@ impl Scene {
             supports_skip_assignment: who.version >= 9,
             fresh_member_id: fresh,
         };
-        let effects = self.shard.join(&GroupId::from(group), &request, waiter, self.now);
+        let effects = self.shard.join(&GroupId::from(group), request, waiter, self.now);
         self.take(effects);
         waiter
     }

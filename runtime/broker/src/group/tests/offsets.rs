@@ -165,7 +165,7 @@ fn a_subscription_that_does_not_read_spares_every_topic() {
     let id = scene.member_id();
     let raw = Protocol { name: "range".into(), metadata: Bytes::from_static(b"?") };
     scene.join(&Joiner { protocols: vec![raw], ..member(&id) });
-    scene.settle(&[id.clone()]);
+    scene.settle(std::slice::from_ref(&id));
     scene.commit(identity(&id, 1), "t", 1).unwrap();
     scene.now.wall_ms += i64::try_from(70 * DAY_MS).unwrap();
     scene.expire();

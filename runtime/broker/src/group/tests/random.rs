@@ -103,7 +103,7 @@ impl World {
         };
         let version = [2, 5, 9][usize::from(extra) / 4 % 3];
         // A static member that restarts has forgotten its id.
-        let forgets = client.instance.is_some() && extra % 5 == 0;
+        let forgets = client.instance.is_some() && extra.is_multiple_of(5);
         let member = if forgets { String::new() } else { client.member.clone() };
         let who = Joiner { version, member, instance: client.instance.clone(), protocols, ..new_member() };
         let waiter = self.scene.join(&who);

@@ -224,6 +224,41 @@ fn members_of_one_group_speak_one_protocol() {
 }
 
 #[test]
+fn a_protocol_that_is_listed_twice_counts_once() {
+    // Counted twice, one member's protocol looked like one that two members have in common.
+    let mut scene = Scene::eager();
+    let twice = vec![protocol("range", &["t"]), protocol("range", &["u"]), protocol("sticky", &["t"])];
+    let id = scene.member_id();
+    let first = scene.join(&Joiner { protocols: twice.clone(), ..member(&id) });
+    assert_eq!(scene.joined(first).unwrap().unwrap().protocol_name.as_deref(), Some("range"));
+    let other =
+        scene.join(&Joiner { version: 0, protocols: vec![protocol("sticky", &["t"])], ..new_member() });
+    scene.join(&Joiner { protocols: twice, ..member(&id) });
+    assert_eq!(scene.joined(other).unwrap().unwrap().protocol_name.as_deref(), Some("sticky"));
+    scene.check_invariants();
+}
+
+#[test]
+fn the_metadata_of_all_members_is_bounded() {
+    let mut scene = Scene::eager();
+    let large =
+        |name: &str| vec![Protocol { name: name.to_owned(), metadata: Bytes::from(vec![0; 1024 * 1024]) }];
+    let who = Joiner { version: 0, protocols: large("range"), ..new_member() };
+    for _ in 0..64 {
+        scene.join(&who);
+    }
+    assert_eq!(scene.group().members.len(), 64);
+    let refused = scene.join(&who);
+    assert_eq!(scene.join_error(refused), GroupMaxSizeReached);
+    let small = scene.join(&Joiner {
+        version: 0,
+        protocols: vec![Protocol { metadata: Bytes::new(), ..large("range").remove(0) }],
+        ..new_member()
+    });
+    assert_eq!(scene.joined(small), None, "it waits for the others");
+}
+
+#[test]
 fn a_group_has_a_largest_size_and_the_broker_a_number_of_groups() {
     let limits =
         GroupLimits { max_size: 2, max_groups: 2, initial_rebalance_delay_ms: 0, ..GroupLimits::default() };
