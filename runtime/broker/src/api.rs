@@ -114,6 +114,11 @@ serve! {
     DescribeTopicPartitions => describe_topic_partitions::handle,
 }
 
+/// Whether a frame is a request that appends, by the key at its front.
+pub(crate) fn is_produce(frame: &[u8]) -> bool {
+    frame.starts_with(&(ApiKey::Produce as i16).to_be_bytes())
+}
+
 /// Decodes a request and calls its handler. What must happen in the order of the connection's requests has happened when
 /// this returns.
 pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, RequestError> {

@@ -8,11 +8,15 @@ use tokio::time::{Interval, MissedTickBehavior};
 use crate::broker::{Broker, run_blocking};
 use crate::partition::Partition;
 
+/// Longest time between two rounds of small work in the logs (quiet producers, files to remove, snapshots), in ms: it costs
+/// microseconds a partition, and the next start is the shorter for it.
+const ROUND_MAX_MS: i64 = 60_000;
+
 /// Runs until the broker stops.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut stopping = broker.stopping();
     let mut retention = every(broker.config.log_retention_check_interval_ms);
-    let mut producers = every(broker.config.producer_id_expiration_check_interval_ms);
+    let mut producers = every(broker.config.producer_id_expiration_check_interval_ms.min(ROUND_MAX_MS));
     loop {
         let job: fn(&Partition, i64) = tokio::select! {
             _ = retention.tick() => Partition::apply_retention,

@@ -73,6 +73,9 @@ pub enum PartitionAppendError {
     /// The partition's log cannot be trusted any more.
     #[error("the partition is offline since an earlier failure")]
     Offline,
+    /// What is left of the disk is kept for the broker itself. Definite: nothing was written.
+    #[error("the disk has less room than `pelton.disk.free.min`")]
+    DiskLow,
     /// The log refused it.
     #[error(transparent)]
     Log(#[from] AppendError),
@@ -242,6 +245,9 @@ impl Partition {
         durability: Durability,
         acks: Option<&Arc<Acks>>,
     ) -> Result<Appended, PartitionAppendError> {
+        if self.log_dir.space().is_low() {
+            return Err(PartitionAppendError::DiskLow);
+        }
         self.append(batch, AppendOrigin::Client, now_ms, durability, acks)
     }
 

@@ -77,6 +77,9 @@ fn described(node: i32, topic: &Topic, skip: usize, shown: usize) -> DescribeTop
         leader_epoch: partition.leader_epoch(),
         replica_nodes: vec![node],
         isr_nodes: vec![node],
+        // Empty, not null: Java's admin client does not expect null, and Kafka never sends it.
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
         ..Default::default()
     });
     DescribeTopicPartitionsResponseTopic {

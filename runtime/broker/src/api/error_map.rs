@@ -74,7 +74,7 @@ pub(crate) fn internal_append(error: &InternalAppendError) -> ErrorCode {
 pub(crate) fn partition_append(error: &PartitionAppendError) -> ErrorCode {
     match error {
         PartitionAppendError::Gone => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        PartitionAppendError::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
+        PartitionAppendError::Offline | PartitionAppendError::DiskLow => ErrorCode::KAFKA_STORAGE_ERROR,
         PartitionAppendError::Log(error) => append(error),
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn handle(cx: &RequestContext, request: FetchRequest) -> Reply<FetchR
     if fetch.is_in_memory() {
         let first = fetch.read();
         if wait.is_zero() || fetch.is_satisfied(&first) {
+            cx.broker.counters.fetched(first.bytes);
             return Reply::Ready(fetch.answer(first));
         }
     }
@@ -132,7 +133,10 @@ impl Fetch {
             tokio::select! {
                 () = wait.0.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {}
-                () = stopping.wait() => return self.answer(round),
+                () = stopping.wait() => {
+                    broker.counters.fetched(round.bytes);
+                    return self.answer(round);
+                }
             }
         }
     }

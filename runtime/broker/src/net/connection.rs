@@ -138,6 +138,9 @@ impl Connection {
                 Ok(None) => return Closed::ByClient,
                 Err(error) => return error.into(),
             };
+            if api::is_produce(&frame.bytes) {
+                self.broker.room_to_append().await;
+            }
             let response = match api::start(frame.bytes, self.context()) {
                 Ok(Started::Ready(pieces)) => Pending::Ready(pieces),
                 Ok(Started::Later(future)) => Pending::Later(future),

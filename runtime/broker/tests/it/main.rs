@@ -8,3 +8,4 @@ mod hostile;
 mod order;
 mod produce;
 mod restart;
+mod storage;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology};
-use pelton_wire::record::{BatchView, set_base_offset};
+use pelton_wire::record::{BatchMut, BatchView};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -38,7 +38,7 @@ impl World {
             builder.append(1_000, None, Some(value.as_bytes()), &[]).unwrap();
         }
         let mut batch = builder.finish().unwrap().to_vec();
-        set_base_offset(&mut batch, *end);
+        BatchMut::new(&mut batch).unwrap().set_base_offset(*end);
         self.input.entry(partition).or_default().push(batch.into());
         *end += values.len() as i64;
     }
