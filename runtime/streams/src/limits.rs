@@ -128,10 +128,7 @@ mod tests {
         let check = |pipeline, plugin, expect: Result<(u64, u32, u64), &str>| {
             let got = PluginLimits::resolve(&pipeline, &plugin);
             let got = got.map(|l| (l.memory_bytes >> 20, l.deadline_ms, l.output_bytes >> 20));
-            assert_eq!(
-                got.as_ref().map_err(ToString::to_string),
-                expect.as_ref().map_err(ToString::to_string).map(|v| v)
-            );
+            assert_eq!(got.map_err(|error| error.to_string()), expect.map_err(str::to_owned));
         };
         check(spec(None, None, None), spec(None, None, None), Ok((64, 1000, 16)));
         check(spec(Some(32), None, None), spec(Some(8), Some(5), Some(2)), Ok((32, 5, 2)));

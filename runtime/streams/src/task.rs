@@ -88,7 +88,7 @@ pub enum StepError {
         /// How many there are.
         attempts: u32,
         /// What failed.
-        failure: TaskFailure,
+        failure: Box<TaskFailure>,
     },
     /// The task cannot go on. A new task begins at the same record.
     Failed(TaskFailure),
@@ -240,7 +240,7 @@ impl Task {
     /// Runs the whole tree over records `start..end`. Nothing is kept if any node fails.
     fn run_range(&mut self, step: &mut Step<'_>, start: usize, end: usize) -> Result<(), NodeError> {
         let batch = if (start, end) == (0, step.batch.len()) {
-            Cow::Borrowed(step.batch)
+            Cow::Borrowed(Arc::new(step.batch))
         } else {
             let part = OwnedBatch::select(step.batch, |i| (start..end).contains(&i));
             Cow::Shared(Arc::new(part.unwrap_or_default()))
@@ -348,7 +348,7 @@ impl Task {
         }
         self.retrying = Some(Retrying { offset, attempts: made + 1 });
         let delay_ms = backoff_ms.saturating_mul(1 << made.min(20)).min(MAX_RETRY_BACKOFF_MS);
-        Some(StepError::Retry { delay_ms, attempt: made + 1, attempts, failure })
+        Some(StepError::Retry { delay_ms, attempt: made + 1, attempts, failure: Box::new(failure) })
     }
 }
 

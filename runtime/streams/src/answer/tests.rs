@@ -23,8 +23,11 @@ fn slices(entries: &[(u32, u32)]) -> Option<SlicesOut> {
     Some(SlicesOut { offsets, lengths })
 }
 
+/// Offset, timestamp, key, value, number of headers.
+type Shown<'a> = (i64, i64, &'a str, &'a str, usize);
+
 /// Three input records whose blob has 17 bytes: `k0v0 k1v1h1 k2v2h1h`.
-fn check(out: BatchOut, expect: Result<&[(i64, i64, &str, &str, usize)], &str>) {
+fn check(out: BatchOut, expect: Result<&[Shown<'_>], &str>) {
     let batch = batch();
     let input = batch.as_batch();
     let text =

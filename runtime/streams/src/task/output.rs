@@ -7,14 +7,14 @@ use super::{Answer, BatchIn, OwnedBatch, Partitioner, RecordIn, TaskFailure, Top
 /// A batch that is the caller's, or one that was made on the way.
 #[derive(Debug, Clone)]
 pub(super) enum Cow<'a> {
-    Borrowed(BatchIn<'a>),
+    Borrowed(Arc<BatchIn<'a>>),
     Shared(Arc<OwnedBatch>),
 }
 
 impl Cow<'_> {
     pub(super) fn as_batch(&self) -> BatchIn<'_> {
         match self {
-            Cow::Borrowed(batch) => *batch,
+            Cow::Borrowed(batch) => **batch,
             Cow::Shared(batch) => batch.as_batch(),
         }
     }
