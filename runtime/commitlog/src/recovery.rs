@@ -271,8 +271,9 @@ impl PartitionRecovery {
         let file = self.segment_file(end.segment_base)?;
         if file.len().at("ask the length of", &path)? > end.position {
             file.set_len(end.position).at("cut", &path)?;
-            self.modified.insert(end.segment_base);
         }
+        // Even if it was cut already: a process that was killed may have done that, and a power cut could still undo it.
+        self.modified.insert(end.segment_base);
         Ok(())
     }
 

@@ -131,7 +131,7 @@ impl Log {
         if let Err(failure) = self.sync_snapshot(first_base) {
             // What is not synced says nothing of the past after a crash, so the past stays for now.
             tracing::warn!(partition = %self.shared.id, %failure, "producer snapshot not synced");
-            self.doomed.extend(gone);
+            self.doomed.splice(..0, gone);
             return;
         }
         for doomed in &gone {

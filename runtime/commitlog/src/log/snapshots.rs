@@ -1,6 +1,8 @@
 //! Producer snapshots: with every finished segment, every so many bytes, and at a clean stop. Recovery scans the log
 //! from one of them on, so they bound how much it has to read.
 
+use std::collections::BTreeSet;
+
 use super::Log;
 use crate::error::{IoContext, StorageFailure};
 use crate::names::{FileKind, file_path};
@@ -51,7 +53,9 @@ impl Log {
 
     fn drop_old_snapshots(&mut self) {
         let segments = self.shared.segments();
-        let is_base = |offset: &i64| segments.iter().any(|s| s.base_offset == *offset);
+        let waiting = self.doomed.iter().map(|doomed| &doomed.segment);
+        let bases: BTreeSet<i64> = segments.iter().chain(waiting).map(|s| s.base_offset).collect();
+        let is_base = |offset: &i64| bases.contains(offset);
         let between: Vec<i64> = self.snapshots.iter().copied().filter(|o| !is_base(o)).collect();
         let surplus = between.len().saturating_sub(KEPT);
         for offset in &between[..surplus] {

@@ -1,5 +1,6 @@
 //! Random operations on a log, compared with a vector of batches. A failing run prints its seed:
-//! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it.
+//! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it. `MODEL_RUNS=<n>` sets how many seeds are tried, from
+//! `MODEL_FIRST` on.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,7 +23,9 @@ fn seeds(default: u64) -> Vec<u64> {
         Err(_) => {
             let count =
                 std::env::var("MODEL_RUNS").map_or(default, |n| n.parse().expect("MODEL_RUNS is a number"));
-            (0..count).collect()
+            let first =
+                std::env::var("MODEL_FIRST").map_or(0, |n| n.parse().expect("MODEL_FIRST is a number"));
+            (first..first + count).collect()
         }
     }
 }
