@@ -1,5 +1,6 @@
 //! A data directory: its lock, its identity, its partitions, its journal. Opening one recovers it; nothing below it is touched by anybody else.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -53,8 +54,8 @@ pub struct LogDir {
     context: LogContext,
     clock: Clock,
     running: Mutex<Running>,
-    /// One creation or deletion at a time.
-    names: Mutex<()>,
+    /// One creation or deletion at a time; and the names that cannot be used before the next start.
+    names: Mutex<HashSet<PathBuf>>,
     /// Given back by `close`, when nothing here touches the directory any more, whoever still holds this.
     lock: Mutex<Option<DirLock>>,
 }

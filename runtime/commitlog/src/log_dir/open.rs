@@ -247,7 +247,7 @@ fn start(
         context,
         clock: config.clock,
         running: Mutex::new(running),
-        names: Mutex::new(()),
+        names: Mutex::default(),
         lock: Mutex::new(Some(lock)),
     };
     Ok((dir, opened.partitions))

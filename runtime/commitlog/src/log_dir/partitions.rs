@@ -1,6 +1,8 @@
 //! The partitions of a directory: opening those that are there, creating one.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -190,13 +192,16 @@ impl LogDir {
         if too_long || id.partition < 0 {
             return Err(CreateError::Name { topic: id.topic, partition: id.partition });
         }
-        let _one_at_a_time = self.names.lock();
+        let mut spoiled = self.names.lock();
         let dir = self.partition_dir(&id);
+        if spoiled.contains(&dir) {
+            return Err(CreateError::Exists(dir));
+        }
         let name = Bytes::copy_from_slice(id.topic.as_bytes());
         let log = match Log::create(&self.context, &dir, id.clone(), config, listener, (self.clock)()) {
             Err(CreateError::Exists(dir)) => return Err(CreateError::Exists(dir)),
             Err(error) => {
-                self.undo_create(&dir);
+                self.undo_create(dir, &mut spoiled);
                 return Err(error);
             }
             Ok(log) => log,
@@ -204,19 +209,23 @@ impl LogDir {
         // After what the log hands over for later, so that the checkpoint that covers this frame covers the directory.
         if let Err(closed) = self.submit(FrameKind::PartitionCreate, &id, name) {
             drop(log);
-            self.undo_create(&dir);
+            self.undo_create(dir, &mut spoiled);
             return Err(closed.into());
         }
         Ok(log)
     }
 
-    fn undo_create(&self, dir: &Path) {
-        match self.storage.remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                // The next start does: nobody knows this directory.
-                tracing::warn!(%error, "cannot remove `{}`", dir.display());
-            }
-            _ => {}
+    /// Removes what a creation that failed has left. A power cut must not bring it back once another topic has the name: where
+    /// that is not certain, the name is not given away before the next start, which cleans up.
+    fn undo_create(&self, dir: PathBuf, spoiled: &mut HashSet<PathBuf>) {
+        let removed = match self.storage.remove_dir_all(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        let parent = dir.parent().unwrap_or(&self.root);
+        if let Err(error) = removed.and_then(|()| self.storage.sync_dir(parent)) {
+            tracing::warn!(%error, "cannot remove `{}` before the next start", dir.display());
+            spoiled.insert(dir);
         }
     }
 }

@@ -308,6 +308,31 @@ fn a_deleted_partition_stays_away_and_its_name_can_be_used_again() {
     assert!(matches!(dir.create(bad, LogConfig::default(), Arc::new(Nobody)), Err(CreateError::Name { .. })));
 }
 
+/// A directory of the failed creation was brought back by a power cut, under the name that another topic had by then: the start refused it.
+#[test]
+fn a_creation_that_failed_does_not_come_back() {
+    let storage = SimStorage::new();
+    let (dir, _) = open(&storage, small());
+    storage.fail_after(Some(Call::Open), ".log", 0, std::io::ErrorKind::StorageFull);
+    let failed = dir.create(id("t", 0), LogConfig::default(), Arc::new(Nobody));
+    assert!(matches!(failed, Err(CreateError::Full(_))));
+    let second = PartitionId { topic_id: Uuid::from_u128(99), ..id("t", 0) };
+    create(&dir, second.clone());
+    dir.flush().unwrap();
+    for seed in 0..40 {
+        let storage = storage.fork();
+        storage.crash(seed);
+        assert_eq!(open(&storage, small()).1[0].id, second, "seed {seed}");
+    }
+    // When even the removal fails, the name is not given away.
+    storage.fail_after(Some(Call::Open), ".log", 0, std::io::ErrorKind::StorageFull);
+    storage.fail_after(Some(Call::SyncDir), "topics", 0, std::io::ErrorKind::Other);
+    let failed = dir.create(id("u", 0), LogConfig::default(), Arc::new(Nobody));
+    assert!(matches!(failed, Err(CreateError::Full(_))));
+    let again = dir.create(id("u", 0), LogConfig::default(), Arc::new(Nobody));
+    assert!(matches!(again, Err(CreateError::Exists(_))));
+}
+
 #[test]
 fn directories_that_nobody_knows_are_set_aside_and_missing_ones_refused() {
     let storage = SimStorage::new();
