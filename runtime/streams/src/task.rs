@@ -5,7 +5,7 @@
 //! records: what it has done up to there counts, and the next step begins behind it. Nothing of a failed call is
 //! emitted, and no failure is passed over in silence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ const DEADLINE_WEIGHT: u32 = 4;
 /// Rejections of one range after which it is halved: a plugin that names one record a call would otherwise see the
 /// whole batch again for each of them.
 const MAX_REJECTIONS_PER_RANGE: u32 = 4;
+
+/// Bytes after which another batch of dead letters is begun: far from the 4 GiB that one may have.
+const MAX_LETTERS_BYTES: usize = 64 << 20;
 
 /// A task: which source (an index in [`Topology::sources`]) and which of its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -243,14 +246,15 @@ impl Task {
             Cow::Borrowed(Arc::new(step.batch))
         } else {
             let part = OwnedBatch::select(step.batch, |i| (start..end).contains(&i));
-            Cow::Shared(Arc::new(part.unwrap_or_default()))
+            Cow::Shared(Arc::new(
+                part.expect("fields of stored records do not overlap, so a part fits as the whole does"),
+            ))
         };
         let pieces = step.pieces.len();
         let (excluded, counts) = (&step.excluded, &mut step.counts);
         let mut run = Run { nodes: &mut self.plugins, topology: &self.topology, excluded, counts };
-        let targets = self.topology.sources[self.id.source].targets.clone();
-        let answer = Arc::new(Answer::identity(&batch.as_batch()));
-        let result = run.hand_on(&batch, &answer, None, &targets, &mut step.pieces);
+        let targets = &self.topology.sources[self.id.source].targets;
+        let result = run.source(&batch, targets, &mut step.pieces);
         if result.is_err() {
             step.pieces.truncate(pieces);
         }
@@ -361,12 +365,31 @@ struct Run<'t> {
 }
 
 impl Run<'_> {
-    /// Gives what `answer` emits on `output` (`None`: everything) to its readers, depth first.
+    /// Gives the records of the source to its readers.
+    fn source<'a>(
+        &mut self,
+        batch: &Cow<'a>,
+        targets: &[Target],
+        pieces: &mut Vec<Piece<'a>>,
+    ) -> Result<(), NodeError> {
+        for target in targets {
+            match *target {
+                Target::Node(node) => self.node(node, batch.clone(), pieces)?,
+                Target::Output(topic) => {
+                    let answer = Arc::new(Answer::identity(&batch.as_batch()));
+                    pieces.push(Piece { batch: batch.clone(), answer, output: 0, topic });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what `answer` emits on `output` to its readers, depth first.
     fn hand_on<'a>(
         &mut self,
         batch: &Cow<'a>,
         answer: &Arc<Answer>,
-        output: Option<u32>,
+        output: u32,
         targets: &[Target],
         pieces: &mut Vec<Piece<'a>>,
     ) -> Result<(), NodeError> {
@@ -377,14 +400,9 @@ impl Run<'_> {
                     pieces.push(Piece { batch, answer, output, topic });
                 }
                 Target::Node(node) => {
-                    let next = if output.is_none() {
-                        batch.clone()
-                    } else {
-                        let routed = |i: usize| goes_to(answer, i, output);
-                        let next = answer.to_batch(batch.as_batch(), routed);
-                        Cow::Shared(Arc::new(next.map_err(|full| too_large(node, full))?))
-                    };
-                    self.node(node, next, pieces)?;
+                    let next = answer.to_batch(batch.as_batch(), |i| goes_to(answer, i, output));
+                    let next = next.map_err(|full| too_large(node, full))?;
+                    self.node(node, Cow::Shared(Arc::new(next)), pieces)?;
                 }
             }
         }
@@ -413,7 +431,7 @@ impl Run<'_> {
             .inspect_err(|_| self.counts.failed_calls += 1)?;
         let answer = Arc::new(answer);
         for (output, targets) in (0..).zip(&spec.outputs) {
-            self.hand_on(&batch, &answer, Some(output), targets, pieces)?;
+            self.hand_on(&batch, &answer, output, targets, pieces)?;
         }
         Ok(())
     }
@@ -429,12 +447,11 @@ impl Run<'_> {
     }
 }
 
-/// Whether record `i` of an answer goes to `output`; `None` stands for all outputs.
-fn goes_to(answer: &Answer, i: usize, output: Option<u32>) -> bool {
-    match (output, answer.route()) {
-        (None, _) => true,
-        (Some(output), None) => output == 0,
-        (Some(output), Some(route)) => route.get(i) == Some(&output),
+/// Whether record `i` of an answer goes to `output`.
+fn goes_to(answer: &Answer, i: usize, output: u32) -> bool {
+    match answer.route() {
+        None => output == 0,
+        Some(route) => route.get(i) == Some(&output),
     }
 }
 
@@ -498,36 +515,41 @@ impl<'a> Step<'a> {
 
     /// One record for each notice: the original key, value and headers, and the reason in further headers.
     fn push_dead_letters(&mut self, topology: &Topology) {
+        let mut open: BTreeMap<usize, OwnedBatch> = BTreeMap::new();
+        let mut records = self.batch.records();
+        let mut record = records.next();
         for notice in &self.notices {
-            match notice.kind {
-                NoticeKind::Skipped => self.counts.skipped += 1,
-                NoticeKind::DeadLettered => self.counts.dead_lettered += 1,
-            }
-        }
-        for (topic, _) in topology.outputs.iter().enumerate().filter(|(_, output)| output.dead_letter) {
-            let mut letters = OwnedBatch::new(self.batch.topic, self.batch.partition);
-            let mut notices = self.notices.iter().filter(|notice| {
-                let node = topology.nodes.iter().find(|node| node.id == notice.failure.node);
-                notice.kind == NoticeKind::DeadLettered
-                    && node.and_then(|node| node.dead_letter) == Some(topic)
-            });
-            let mut next = notices.next();
-            for record in self.batch.records() {
-                while let Some(notice) = next.filter(|notice| notice.failure.offset == record.offset) {
-                    let reason = dead_letter_headers(&topology.name, &notice.failure);
-                    let reason = reason.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
-                    // One stored record and a few headers: the batch it came from was not too large either.
-                    let _full: Result<(), BatchFull> = letters.push(record, record.headers.chain(reason));
-                    next = notices.next();
+            let node = topology.nodes.iter().find(|node| node.id == notice.failure.node);
+            let topic = match (notice.kind, node.and_then(|node| node.dead_letter)) {
+                (NoticeKind::DeadLettered, Some(topic)) => topic,
+                (NoticeKind::Skipped | NoticeKind::DeadLettered, _) => {
+                    self.counts.skipped += 1;
+                    continue;
                 }
+            };
+            self.counts.dead_lettered += 1;
+            // Notices and records both come in offset order; a record may have several notices.
+            while record.is_some_and(|record| record.offset < notice.failure.offset) {
+                record = records.next();
             }
-            if !letters.is_empty() {
-                let answer = Arc::new(Answer::identity(&letters.as_batch()));
-                let batch = Cow::Shared(Arc::new(letters));
-                self.pieces.push(Piece { batch, answer, output: None, topic });
+            let original = record.expect("a notice is about a record of the batch");
+            let reason = dead_letter_headers(&topology.name, &notice.failure);
+            let reason = reason.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+            let new = || OwnedBatch::new(self.batch.topic, self.batch.partition);
+            let letters = open.entry(topic).or_insert_with(new);
+            let pushed = letters.push(original, original.headers.chain(reason));
+            pushed.expect("a record of a batch of 2 GiB fits beside less than MAX_LETTERS_BYTES");
+            if letters.as_batch().data.len() >= MAX_LETTERS_BYTES {
+                self.pieces.extend(open.remove(&topic).map(|letters| letters_piece(letters, topic)));
             }
         }
+        self.pieces.extend(open.into_iter().map(|(topic, letters)| letters_piece(letters, topic)));
     }
+}
+
+fn letters_piece<'a>(letters: OwnedBatch, topic: usize) -> Piece<'a> {
+    let answer = Arc::new(Answer::identity(&letters.as_batch()));
+    Piece { batch: Cow::Shared(Arc::new(letters)), answer, output: 0, topic }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub const DEFAULT_MAX_INSTANCES: usize = 1_000;
 
 /// How often the epoch advances. A deadline is kept to within two of these; each one wakes a thread.
 pub(crate) const EPOCH_TICK_MS: u32 = 10;
-/// Stack of a guest, in bytes: deep recursion traps here. What the host has below it is 8 MiB.
+/// Stack of a guest, in bytes: deep recursion traps here. A quarter of what a thread has by default.
 pub(crate) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
 /// Elements of all tables of an instance: function pointers. Go's and CPython's have some tens of thousands.
 const MAX_TABLE_ELEMENTS: usize = 200_000;

@@ -25,8 +25,8 @@ impl Cow<'_> {
 pub(super) struct Piece<'a> {
     pub(super) batch: Cow<'a>,
     pub(super) answer: Arc<Answer>,
-    /// The output of the plugin whose records go there; `None`: all records.
-    pub(super) output: Option<u32>,
+    /// The output of the plugin whose records go there; 0 for what no plugin made.
+    pub(super) output: u32,
     /// An index in [`Topology::outputs`].
     pub(super) topic: usize,
 }
