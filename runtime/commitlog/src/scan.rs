@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pelton_wire::record::{BatchView, HEADER_BYTES};
+use pelton_wire::record::{BatchError, BatchView, HEADER_BYTES};
 
 use crate::error::{Corruption, Fault, IoContext};
 use crate::segment::{Found, HeaderReader};
@@ -75,6 +75,7 @@ impl<'a> Scanner<'a> {
         let held = len <= MAX_HELD_BYTES;
         if held {
             self.window_at(position, len)?;
+            self.view(position, len)?.verify_crc().map_err(|e| self.bad(position, &e))?;
         } else {
             self.check_in_pieces(&found)?;
         }
@@ -86,7 +87,11 @@ impl<'a> Scanner<'a> {
 
     fn view(&self, position: u64, len: usize) -> Result<BatchView<'_>, Fault> {
         let bytes = self.window_from(position).get(..len).unwrap_or_default();
-        BatchView::check(bytes).map_err(|e| Corruption::new(self.path, position, e.to_string()).into())
+        BatchView::new_unchecked_crc(bytes).map_err(|e| self.bad(position, &e))
+    }
+
+    fn bad(&self, position: u64, error: &BatchError) -> Fault {
+        Corruption::new(self.path, position, error.to_string()).into()
     }
 
     fn window_from(&self, position: u64) -> &[u8] {
@@ -124,5 +129,70 @@ impl<'a> Scanner<'a> {
             return Err(Corruption::new(self.path, found.position, what).into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{OpenMode, SimStorage, Storage};
+    use crate::testkit::batch;
+
+    /// Scans these bytes, and says the offsets found and where the first bad batch is, if one is.
+    fn check(bytes: &[u8], expect: &[i64], bad_at: Option<u64>) {
+        let disk = SimStorage::new();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        let path = Path::new("/d/f");
+        let file = disk.open(path, OpenMode::Create).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        let mut scanner = Scanner::new(&*file, path, 0, bytes.len() as u64, 0);
+        let mut found = Vec::new();
+        let stopped = loop {
+            match scanner.next() {
+                Ok(Some(scanned)) => found.push(scanned.found.header.base_offset),
+                Ok(None) => break None,
+                Err(Fault::Corrupt(corruption)) => break Some(corruption.position),
+                Err(Fault::Storage(failure)) => panic!("{failure}"),
+            }
+        };
+        assert_eq!((&found[..], stopped), (expect, bad_at));
+        assert_eq!(scanner.position(), bad_at.unwrap_or(bytes.len() as u64));
+    }
+
+    fn stored(sizes: &[usize]) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut starts) = (Vec::new(), Vec::new());
+        for (offset, size) in sizes.iter().enumerate() {
+            let mut one = batch(1, *size, 0).to_vec();
+            one[..8].copy_from_slice(&(offset as i64).to_be_bytes());
+            starts.push(bytes.len());
+            bytes.extend(one);
+        }
+        (bytes, starts)
+    }
+
+    #[test]
+    fn batches_of_all_sizes_are_found_and_bad_ones_too() {
+        let (bytes, starts) = stored(&[10, 600_000, MAX_HELD_BYTES + 1000, 10, WINDOW_BYTES, 10]);
+        check(&bytes, &[0, 1, 2, 3, 4, 5], None);
+        for (number, start) in starts.iter().enumerate() {
+            let before: Vec<i64> = (0..number as i64).collect();
+            for at in [start + 17, start + 61] {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1;
+                check(&bad, &before, Some(*start as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_batch_and_an_offset_that_falls_are_bad() {
+        let (bytes, starts) = stored(&[10, 10, 10]);
+        for cut in [1, 60, 61, bytes.len() - starts[2] - 1] {
+            check(&bytes[..starts[2] + cut], &[0, 1], Some(starts[2] as u64));
+        }
+        let mut falling = bytes.clone();
+        falling[starts[2] + 7] = 1;
+        check(&falling, &[0, 1], Some(starts[2] as u64));
+        check(&[], &[], None);
     }
 }

@@ -201,6 +201,8 @@ impl Log {
                 return Err(AppendError::Storage(failure));
             }
             self.active.must_cut = false;
+            // No frame speaks of this: should the segment be finished now, a crash could bring the bytes back for good.
+            self.sink.sync_later(SyncLater::File(self.active.file.clone()));
         }
         Ok(())
     }

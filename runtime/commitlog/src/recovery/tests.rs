@@ -115,6 +115,10 @@ fn without_a_checkpoint_the_good_prefix_of_the_last_segment_counts() {
         assert_eq!(log.offsets().log_end, end, "change {change}");
         assert_eq!(read_all(&log.reader()).len() as i64, end / 10);
     }
+    let (rig, _) = filled();
+    damage(&rig, LAST, BATCH + 99, |bytes| bytes[0] ^= 1);
+    let (log, report) = rig.open(RecoverMode::Unclean(None)).unwrap();
+    assert_eq!((log.offsets().log_end, report.cut_bytes), (110, BATCH));
 }
 
 #[test]

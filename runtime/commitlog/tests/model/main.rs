@@ -6,6 +6,7 @@
 
 mod batches;
 mod catchup;
+mod damage;
 mod golden;
 mod model;
 mod rig;
