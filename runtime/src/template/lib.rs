@@ -15,7 +15,7 @@ impl Transform for Plugin {
         Ok(())
     }
 
-    fn record<'a>(&mut self, record: Record<'a>, out: &mut Out<'a>) -> Result<(), Failure> {
+    fn record(&mut self, record: Record<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
         let value = record.value().ok_or_else(|| Failure::reject("there is no value"))?;
         if value.len() > self.longer_than {
             out.edit(record, |value| value.make_ascii_uppercase());
