@@ -42,8 +42,9 @@ impl Default for LogConfig {
 /// Limits that all logs of a process share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedLimits {
-    /// `pelton.log.open.files`: descriptors for segments and indexes other than each partition's active `.log` file.
-    /// 1,024: enough for that many partitions read from old segments at once, far below usual limits.
+    /// `pelton.log.open.files`: descriptors for segments and indexes other than each partition's active
+    /// `.log` file. 1,024: enough for that many partitions read from old segments at once, far below usual
+    /// limits.
     pub open_files: usize,
     /// `pelton.log.tail.cache.bytes`: recent batches kept in memory, over all partitions. 64 MiB.
     pub tail_cache_bytes: usize,

@@ -1,7 +1,7 @@
 //! Open files of all logs, in a bounded number: what was used least recently is closed first.
 //!
-//! A partition's active `.log` file does not count: its log holds it. A reader that got a file keeps it open until it
-//! drops it, whatever happens here.
+//! A partition's active `.log` file does not count: its log holds it. A reader that got a file keeps it open
+//! until it drops it, whatever happens here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

@@ -1,8 +1,9 @@
 //! Sparse indexes of a segment: fixed-size entries in order, appended to a file that nothing waits for.
 //!
-//! The entries of an active segment are in memory; those of an older one are searched in the file. An index is a
-//! hint: it is written without a sync, and what it says is checked against the log by whoever uses it. Files are
-//! only appended to; cutting one makes a new file, so after a crash a file holds a good prefix, then zeros at worst.
+//! The entries of an active segment are in memory; those of an older one are searched in the file. An index
+//! is a hint: it is written without a sync, and what it says is checked against the log by whoever uses it.
+//! Files are only appended to; cutting one makes a new file, so after a crash a file holds a good prefix,
+//! then zeros at worst.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ mod time_index;
 pub(crate) use offset_index::OffsetEntry;
 pub(crate) use time_index::TimeEntry;
 
-/// Most bytes of an index file that are taken into memory. `segment.index.bytes` is 10 MiB by default; nothing sensible
-/// comes near this.
+/// Most bytes of an index file that are taken into memory. `segment.index.bytes` is 10 MiB by default;
+/// nothing sensible comes near this.
 const MAX_LOADED_BYTES: u64 = 256 << 20;
 
 /// An entry of a fixed size, in the order of its file.
@@ -70,7 +71,8 @@ impl<E: Entry> Index<E> {
         Index { path, key, state: RwLock::new(State::File) }
     }
 
-    /// Bytes that the entries have or will have in the file. Only meaningful while they are in memory; 0 otherwise.
+    /// Bytes that the entries have or will have in the file. Only meaningful while they are in memory; 0
+    /// otherwise.
     pub(crate) fn memory_bytes(&self) -> u64 {
         match &*self.state.read() {
             State::Memory { entries, .. } => (entries.len() * E::BYTES) as u64,
@@ -116,8 +118,8 @@ impl<E: Entry> Index<E> {
         }
     }
 
-    /// Adds an entry and writes what is not in the file yet. A failure leaves the entry in memory and is tried
-    /// again with the next one, so the caller may go on: only look-ups after a restart get slower.
+    /// Adds an entry and writes what is not in the file yet. A failure leaves the entry in memory and is
+    /// tried again with the next one, so the caller may go on: only look-ups after a restart get slower.
     pub(crate) fn push(&self, io: IndexIo<'_>, entry: E) -> Result<(), StorageFailure> {
         let mut state = self.state.write();
         let State::Memory { entries, written, file } = &mut *state else {
@@ -165,8 +167,8 @@ impl<E: Entry> Index<E> {
         Ok(entries)
     }
 
-    /// Makes these the entries, in memory and in the file, which is kept if it has exactly their length. They must be what
-    /// [`Index::load`] gave, or start with it.
+    /// Makes these the entries, in memory and in the file, which is kept if it has exactly their length. They
+    /// must be what [`Index::load`] gave, or start with it.
     pub(crate) fn replace_all(&self, io: IndexIo<'_>, entries: Vec<E>) -> Result<(), StorageFailure> {
         let mut state = self.state.write();
         let file = match io.storage.open(&self.path, OpenMode::Write) {

@@ -39,7 +39,8 @@ impl LeaderEpochs {
     }
 
     /// Notes that `epoch` starts at `offset`, unless it is known. True if something changed. Entries that
-    /// contradict the new one (a larger epoch, or a start at or after `offset`) belong to a divergent past and go.
+    /// contradict the new one (a larger epoch, or a start at or after `offset`) belong to a divergent past
+    /// and go.
     pub(crate) fn assign(&mut self, epoch: i32, start_offset: i64) -> bool {
         if epoch < 0 || self.latest() == Some(epoch) {
             return false;
@@ -57,7 +58,8 @@ impl LeaderEpochs {
         }
         let after = self.entries.partition_point(|e| e.epoch <= epoch);
         let end_offset = self.entries.get(after).map_or(log_end, |e| e.start_offset);
-        // Before the first known epoch: the log was cut there, so the asked epoch ends where the first starts.
+        // Before the first known epoch: the log was cut there, so the asked epoch ends where the first
+        // starts.
         let epoch = after.checked_sub(1).map_or(epoch, |found| self.entries[found].epoch);
         Some(EpochEnd { epoch, end_offset })
     }
@@ -69,7 +71,8 @@ impl LeaderEpochs {
         self.entries.len() != before
     }
 
-    /// Forgets epochs that end before the new start of the log; the one that spans it starts there. True if something changed.
+    /// Forgets epochs that end before the new start of the log; the one that spans it starts there. True if
+    /// something changed.
     pub(crate) fn truncate_from_start(&mut self, log_start: i64) -> bool {
         let spanning = self.entries.partition_point(|e| e.start_offset <= log_start);
         let Some(spanning) = spanning.checked_sub(1) else { return false };

@@ -1,8 +1,9 @@
 //! A log directory: partitions in Kafka's file format, one journal, one sync group.
 //!
-//! [`Log`] is the one writer of a partition, [`LogReader`] reads it without ever waiting for the writer. Everything goes through a
-//! [`storage::Storage`], so that tests can break the disk. Blocking, no async; refuses to look inside records, but for
-//! timestamps and control batches. `FORMAT.md` describes every file, byte by byte, with its crash cases.
+//! [`Log`] is the one writer of a partition, [`LogReader`] reads it without ever waiting for the writer.
+//! Everything goes through a [`storage::Storage`], so that tests can break the disk. Blocking, no async;
+//! refuses to look inside records, but for timestamps and control batches. `FORMAT.md` describes every file,
+//! byte by byte, with its crash cases.
 
 pub mod config;
 pub mod error;

@@ -1,8 +1,9 @@
-//! The one writer of a partition's log. Whoever owns a [`Log`] is the only one who changes the partition; everybody
-//! else has a [`LogReader`].
+//! The one writer of a partition's log. Whoever owns a [`Log`] is the only one who changes the partition;
+//! everybody else has a [`LogReader`].
 //!
-//! An append goes to the segment first, through the page cache, because that is where a full disk shows; then to
-//! the journal, which says when it is durable. Nothing here waits for the disk to sync, but for truncation.
+//! An append goes to the segment first, through the page cache, because that is where a full disk shows; then
+//! to the journal, which says when it is durable. Nothing here waits for the disk to sync, but for
+//! truncation.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -92,8 +93,8 @@ pub(crate) struct LogParts {
 }
 
 impl Log {
-    /// Makes a partition: its directory, `partition.metadata` and an empty first segment. Nothing is synced here: the log
-    /// directory makes the partition durable, and the next checkpoint its files.
+    /// Makes a partition: its directory, `partition.metadata` and an empty first segment. Nothing is synced
+    /// here: the log directory makes the partition durable, and the next checkpoint its files.
     pub fn create(
         context: &LogContext,
         dir: &Path,
@@ -135,7 +136,8 @@ impl Log {
         Ok(Log::assemble(context, parts, listener))
     }
 
-    /// Opens a partition that needs no replay from a journal. `log_start` is what is known from the last checkpoint, 0 if nothing is.
+    /// Opens a partition that needs no replay from a journal. `log_start` is what is known from the last
+    /// checkpoint, 0 if nothing is.
     #[expect(clippy::too_many_arguments, reason = "each is a different fact that only the log directory has")]
     pub fn open(
         context: &LogContext,
@@ -236,13 +238,14 @@ impl Log {
         &self.producers
     }
 
-    /// Moves the high watermark up to `offset`, which is cut to the log end. It never goes back here. Returns the last
-    /// stable offset.
+    /// Moves the high watermark up to `offset`, which is cut to the log end. It never goes back here. Returns
+    /// the last stable offset.
     pub fn set_high_watermark(&mut self, offset: i64) -> i64 {
         let now = self.offsets();
         let offset = offset.min(now.log_end);
         if offset > now.high_watermark {
-            // In this order no reader sees the new high watermark with an old, larger, unstable bound missing.
+            // In this order no reader sees the new high watermark with an old, larger, unstable bound
+            // missing.
             self.producers.high_watermark_moved(offset);
             self.shared.offsets.set_high_watermark(offset);
             self.shared.offsets.set_first_unstable(self.producers.first_unstable_offset());

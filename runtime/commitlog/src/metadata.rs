@@ -14,8 +14,8 @@ use crate::storage::{File, OpenMode, Storage, read_exact_at};
 
 /// A text file of ours larger than this is damaged, in bytes: it is refused before it is read into memory.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
-/// A snapshot or transaction index larger than this is damaged, in bytes: five million producers, seven million
-/// aborted transactions in one segment.
+/// A snapshot or transaction index larger than this is damaged, in bytes: five million producers, seven
+/// million aborted transactions in one segment.
 const MAX_STATE_BYTES: u64 = 256 << 20;
 
 /// A uuid as Kafka prints it: 22 characters of URL-safe base64.

@@ -39,9 +39,9 @@ impl SharedOffsets {
     }
 
     pub(crate) fn load(&self) -> LogOffsets {
-        // The writer moves the end before the high watermark and that before the start, so loading in this order they
-        // cannot cross. It notes an open transaction before the high watermark passes it, so the bound is loaded
-        // after the high watermark, or a reader could see past the transaction.
+        // The writer moves the end before the high watermark and that before the start, so loading in this
+        // order they cannot cross. It notes an open transaction before the high watermark passes it, so the
+        // bound is loaded after the high watermark, or a reader could see past the transaction.
         let log_start = self.log_start.load(Ordering::Acquire);
         let high_watermark = self.high_watermark.load(Ordering::Acquire);
         let first_unstable = self.first_unstable.load(Ordering::Acquire);

@@ -1,8 +1,9 @@
-//! What a partition remembers of its idempotent and transactional producers: pure state, fed with batch headers.
+//! What a partition remembers of its idempotent and transactional producers: pure state, fed with batch
+//! headers.
 //!
-//! The rules and their order are Kafka's: a duplicate is recognised first, then epochs, then sequences. A producer
-//! that is not known may start at any sequence, because retention may have taken its past. Open transactions
-//! are here too, because batches and markers of the same producers open and end them.
+//! The rules and their order are Kafka's: a duplicate is recognised first, then epochs, then sequences. A
+//! producer that is not known may start at any sequence, because retention may have taken its past. Open
+//! transactions are here too, because batches and markers of the same producers open and end them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -1,7 +1,8 @@
-//! Reading a log while it is written. A [`LogReader`] takes what the writer has published and never waits for an append.
+//! Reading a log while it is written. A [`LogReader`] takes what the writer has published and never waits for
+//! an append.
 //!
-//! What comes from a file is given as a range of it, so that it can go to a socket without being copied. What is still in memory is
-//! given as bytes. Either way whole batches, as they are stored.
+//! What comes from a file is given as a range of it, so that it can go to a socket without being copied. What
+//! is still in memory is given as bytes. Either way whole batches, as they are stored.
 
 use std::io;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ mod timestamps;
 
 pub use timestamps::TimestampOffset;
 
-/// Ranges of a file that one read returns at most: with segments of a few batches a large read would otherwise
-/// open one file after the other.
+/// Ranges of a file that one read returns at most: with segments of a few batches a large read would
+/// otherwise open one file after the other.
 const MAX_SLICES_FROM_FILES: usize = 16;
 
 /// Reads one partition's log. A cheap clone.
@@ -67,9 +68,11 @@ impl Slice {
 pub struct ReadRange {
     /// The bytes, in order. Empty if nothing may be read now.
     pub slices: Vec<Slice>,
-    /// Base offset of the first batch, which may lie below the offset that was asked for; that offset itself if there is none.
+    /// Base offset of the first batch, which may lie below the offset that was asked for; that offset itself
+    /// if there is none.
     pub base_offset: i64,
-    /// The offset after the last batch: where the next read goes on. The offset that was asked for if there is none.
+    /// The offset after the last batch: where the next read goes on. The offset that was asked for if there
+    /// is none.
     pub next_offset: i64,
     /// Sum of all slices.
     pub bytes: u64,
@@ -125,8 +128,8 @@ impl LogReader {
         self.shared.offsets.load()
     }
 
-    /// True if a read from `from` on would be answered from memory now. For a caller that must not wait for a disk; the memory may be
-    /// given up before it reads.
+    /// True if a read from `from` on would be answered from memory now. For a caller that must not wait for a
+    /// disk; the memory may be given up before it reads.
     pub fn is_in_memory(&self, from: i64) -> bool {
         self.shared.tail.covers(from)
     }
@@ -147,11 +150,12 @@ impl LogReader {
         self.shared.epochs.read().latest()
     }
 
-    /// Whole batches from the one that holds `from` on, all of their offsets below `up_to` (the high watermark or the last stable
-    /// offset), in about `max_bytes`.
+    /// Whole batches from the one that holds `from` on, all of their offsets below `up_to` (the high
+    /// watermark or the last stable offset), in about `max_bytes`.
     ///
-    /// With `min_one_batch` the first batch comes even if it is larger than `max_bytes` (KIP-74); no other passes that bound.
-    /// `from` may be anything from the log start to the log end; at or above `up_to` the answer is empty.
+    /// With `min_one_batch` the first batch comes even if it is larger than `max_bytes` (KIP-74); no other
+    /// passes that bound. `from` may be anything from the log start to the log end; at or above `up_to` the
+    /// answer is empty.
     pub fn read(
         &self,
         from: i64,
@@ -200,8 +204,8 @@ impl LogReader {
         Ok(range)
     }
 
-    /// Aborted transactions that touch offsets in `from..upper`, for a `read_committed` fetch. `upper` is the end of what the fetch
-    /// returns, not the last stable offset.
+    /// Aborted transactions that touch offsets in `from..upper`, for a `read_committed` fetch. `upper` is the
+    /// end of what the fetch returns, not the last stable offset.
     pub fn aborted_transactions(&self, from: i64, upper: i64) -> Result<Vec<AbortedTxn>, ReadError> {
         let mut found = Vec::new();
         let segments = self.shared.segments();
@@ -225,7 +229,8 @@ impl LogReader {
         ReadError::OffsetOutOfRange { offset, log_start, log_end }
     }
 
-    /// A file may be missing, or shorter than it was, because retention or truncation took it while this read was under way.
+    /// A file may be missing, or shorter than it was, because retention or truncation took it while this read
+    /// was under way.
     fn explain(&self, from: i64, range: ReadRange, fault: Fault) -> Result<ReadRange, ReadError> {
         let offsets = self.offsets();
         if from < offsets.log_start || from > offsets.log_end {

@@ -1,9 +1,9 @@
 //! Opening a partition: finding out where its good bytes end, and making memory fit them.
 //!
-//! After a clean stop nothing is read but the directory and the newest snapshot. After a crash the journal says what was
-//! durable: [`PartitionRecovery::replay`] puts it back, [`PartitionRecovery::finish`] cuts what lies beyond and rebuilds
-//! indexes, producer state and leader epochs from the batches since the last checkpoint. Bytes that were
-//! durable and are damaged or gone are an error, and nothing is cut then.
+//! After a clean stop nothing is read but the directory and the newest snapshot. After a crash the journal
+//! says what was durable: [`PartitionRecovery::replay`] puts it back, [`PartitionRecovery::finish`] cuts what
+//! lies beyond and rebuilds indexes, producer state and leader epochs from the batches since the last
+//! checkpoint. Bytes that were durable and are damaged or gone are an error, and nothing is cut then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ pub(crate) mod rebuild;
 pub enum RecoverMode {
     /// The log directory was closed cleanly, and the log ended here.
     Clean(LogEnd),
-    /// It was not. The end at the last checkpoint, if one knew the partition; without it the last segment is scanned and cut at
-    /// its first bad batch, as Kafka does.
+    /// It was not. The end at the last checkpoint, if one knew the partition; without it the last segment is
+    /// scanned and cut at its first bad batch, as Kafka does.
     Unclean(Option<LogEnd>),
 }
 
@@ -99,7 +99,8 @@ struct Hole {
 }
 
 impl PartitionRecovery {
-    /// Looks at the partition in `dir`. `log_start` is the one of the last checkpoint, 0 if that is not known.
+    /// Looks at the partition in `dir`. `log_start` is the one of the last checkpoint, 0 if that is not
+    /// known.
     pub fn start(
         storage: Arc<dyn Storage>,
         dir: &Path,
@@ -151,8 +152,8 @@ impl PartitionRecovery {
         })
     }
 
-    /// Puts back what a frame of the journal says, in the order of the journal. `more`: the batch goes on in the next
-    /// frame of this partition. Repeating a replay changes nothing.
+    /// Puts back what a frame of the journal says, in the order of the journal. `more`: the batch goes on in
+    /// the next frame of this partition. Repeating a replay changes nothing.
     pub fn replay(&mut self, meta: &FrameMeta, more: bool, payload: &Bytes) -> Result<Replayed, OpenError> {
         match meta.kind {
             FrameKind::Data => self.replay_data(meta, more, payload),
@@ -204,9 +205,9 @@ impl PartitionRecovery {
         Ok(Replayed::Applied)
     }
 
-    /// Whether the bytes before the place of a frame are missing. Retention or a truncation further on in the journal may
-    /// explain that: an earlier start got that far, and was interrupted. Otherwise it is damage. Nothing is written behind a hole, so
-    /// that the next start finds it too.
+    /// Whether the bytes before the place of a frame are missing. Retention or a truncation further on in the
+    /// journal may explain that: an earlier start got that far, and was interrupted. Otherwise it is damage.
+    /// Nothing is written behind a hole, so that the next start finds it too.
     fn is_hole(&mut self, meta: &FrameMeta, first: i64, last: i64) -> Result<bool, OpenError> {
         if meta.position == 0 {
             return Ok(false);
@@ -238,8 +239,8 @@ impl PartitionRecovery {
         self.replayed.or(at_checkpoint)
     }
 
-    /// Frames of a partition follow each other without a hole. Where one begins a segment, the segment before it is cut at its
-    /// last batch: a write that failed may have left something behind it.
+    /// Frames of a partition follow each other without a hole. Where one begins a segment, the segment before
+    /// it is cut at its last batch: a write that failed may have left something behind it.
     fn go_on(&mut self, meta: &FrameMeta) -> Result<(), OpenError> {
         let Some(before) = self.known_end() else { return Ok(()) };
         let place =
@@ -272,7 +273,8 @@ impl PartitionRecovery {
         if file.len().at("ask the length of", &path)? > end.position {
             file.set_len(end.position).at("cut", &path)?;
         }
-        // Even if it was cut already: a process that was killed may have done that, and a power cut could still undo it.
+        // Even if it was cut already: a process that was killed may have done that, and a power cut could
+        // still undo it.
         self.modified.insert(end.segment_base);
         Ok(())
     }

@@ -23,8 +23,8 @@ pub enum DeleteReason {
     LogStart,
 }
 
-/// Reasons of the segments to delete, oldest first. They are a prefix of `finished`, the log's segments without
-/// the active one.
+/// Reasons of the segments to delete, oldest first. They are a prefix of `finished`, the log's segments
+/// without the active one.
 pub(crate) fn expired(
     finished: &[SegmentFacts],
     active_bytes: u64,

@@ -23,9 +23,9 @@ mod walk;
 pub(crate) use rebuild::IndexBuilder;
 pub(crate) use walk::HeaderReader;
 
-/// A look-up in an older segment that had to walk over more than this many bytes and batches, because its index is
-/// missing or damaged, has the index built anew. A good index has an entry every 4 KiB, or every second batch if
-/// batches are larger.
+/// A look-up in an older segment that had to walk over more than this many bytes and batches, because its
+/// index is missing or damaged, has the index built anew. A good index has an entry every 4 KiB, or every
+/// second batch if batches are larger.
 const REBUILD_AFTER_BYTES: u64 = 64 << 10;
 const REBUILD_AFTER_BATCHES: u32 = 16;
 
@@ -207,8 +207,8 @@ impl Segment {
         Ok(found)
     }
 
-    /// Position of the batch that the last index entry for which `holds` is true points to, if the batch there is the
-    /// one that the entry means.
+    /// Position of the batch that the last index entry for which `holds` is true points to, if the batch
+    /// there is the one that the entry means.
     fn checked_entry(
         &self,
         io: IndexIo<'_>,
@@ -234,7 +234,8 @@ impl Segment {
         }
     }
 
-    /// What a time entry says, if the batch that it means has that timestamp: a crash can leave half an entry.
+    /// What a time entry says, if the batch that it means has that timestamp: a crash can leave half an
+    /// entry.
     fn checked_time(
         &self,
         io: IndexIo<'_>,
@@ -256,8 +257,8 @@ impl Segment {
         Ok(is_true.then_some(LargestTimestamp { timestamp, offset }))
     }
 
-    /// Whole batches from the one that ends at or after `from`, below `up_to`, at most `budget` bytes. With `first_must`
-    /// the first batch comes whatever its size.
+    /// Whole batches from the one that ends at or after `from`, below `up_to`, at most `budget` bytes. With
+    /// `first_must` the first batch comes whatever its size.
     pub(crate) fn run(
         &self,
         io: IndexIo<'_>,
@@ -293,8 +294,9 @@ impl Segment {
         limit: u64,
         up_to: i64,
     ) -> Result<Found, Fault> {
-        // The index says how far the run reaches, but for less than one interval at its end. If the batch of the
-        // last entry does not fit, the one of the entry before it does, because it ends before the other starts.
+        // The index says how far the run reaches, but for less than one interval at its end. If the batch of
+        // the last entry does not fit, the one of the entry before it does, because it ends before the other
+        // starts.
         let relative = self.relative(up_to);
         let mut below = limit;
         for _ in 0..2 {
@@ -355,8 +357,8 @@ impl Segment {
         Ok(largest)
     }
 
-    /// The largest timestamp of batches in `from..up_to`, [`NO_TIMESTAMP`] if none has one. Only a segment that one of the bounds cuts
-    /// is walked.
+    /// The largest timestamp of batches in `from..up_to`, [`NO_TIMESTAMP`] if none has one. Only a segment
+    /// that one of the bounds cuts is walked.
     pub(crate) fn largest_below(&self, io: IndexIo<'_>, from: i64, up_to: i64) -> Result<i64, Fault> {
         let largest = self.largest_timestamp(io)?;
         if from <= self.base_offset && largest.offset < up_to {

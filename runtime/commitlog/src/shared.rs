@@ -1,5 +1,5 @@
-//! What the writer of a log and its readers share. The writer swaps the list of segments and moves the offsets;
-//! readers take what is there and never wait for an append.
+//! What the writer of a log and its readers share. The writer swaps the list of segments and moves the
+//! offsets; readers take what is there and never wait for an append.
 
 use std::path::Path;
 use std::sync::Arc;

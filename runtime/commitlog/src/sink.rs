@@ -28,7 +28,8 @@ pub enum FrameKind {
     LogStart = 3,
     /// The partition is gone; its directory may be. Written by the log directory, not by a `Log`.
     PartitionDelete = 4,
-    /// The partition exists from now on; `payload` is the topic's name. Written by the log directory, not by a `Log`.
+    /// The partition exists from now on; `payload` is the topic's name. Written by the log directory, not by
+    /// a `Log`.
     PartitionCreate = 5,
 }
 
@@ -80,7 +81,8 @@ pub struct Frame {
     pub meta: FrameMeta,
     /// The batch exactly as it was written to the segment, base offset and leader epoch included.
     pub payload: Bytes,
-    /// The segment file that this change dirtied. The checkpoint syncs it before the frame's journal space is reused.
+    /// The segment file that this change dirtied. The checkpoint syncs it before the frame's journal space is
+    /// reused.
     pub file: Option<Arc<dyn File>>,
     /// Who waits for this frame.
     pub listener: Arc<dyn DurableListener>,

@@ -62,7 +62,8 @@ pub trait File: Send + Sync {
     fn write_all_at(&self, buf: &[u8], position: u64) -> io::Result<()>;
     /// fdatasync.
     fn sync_data(&self) -> io::Result<()>;
-    /// Starts and waits for write-back of a range. Not a durability promise: it only spreads the work of a later `sync_data`.
+    /// Starts and waits for write-back of a range. Not a durability promise: it only spreads the work of a
+    /// later `sync_data`.
     fn write_back(&self, position: u64, len: u64) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;

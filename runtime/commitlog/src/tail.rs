@@ -1,7 +1,7 @@
 //! The newest batches of each log in memory, so that readers at the tail touch no file.
 //!
-//! One budget is shared by all logs: when it is used up, the logs that have kept something longest give up the
-//! older half of what they keep. Nothing is ever lost by that, the files have it all.
+//! One budget is shared by all logs: when it is used up, the logs that have kept something longest give up
+//! the older half of what they keep. Nothing is ever lost by that, the files have it all.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 /// Memory that a cached batch costs besides its bytes: its entry and the header of its allocation.
 const ENTRY_BYTES: usize = 96;
-/// Most batches that one read hands out: the lock is held while they are collected, and an append waits for it.
+/// Most batches that one read hands out: the lock is held while they are collected, and an append waits for
+/// it.
 const MAX_BATCHES_PER_READ: usize = 1024;
 
 /// Memory for recent batches, shared by all logs of a process.
@@ -116,8 +117,9 @@ impl Tail {
         self.budget.enforce();
     }
 
-    /// Whole batches from the one that holds `from` (or the next, if offsets are missing there), below `up_to`, at most
-    /// `budget` bytes; with `first_must` the first whatever its size. `None` if that is not in memory.
+    /// Whole batches from the one that holds `from` (or the next, if offsets are missing there), below
+    /// `up_to`, at most `budget` bytes; with `first_must` the first whatever its size. `None` if that is not
+    /// in memory.
     pub(crate) fn read(&self, from: i64, up_to: i64, budget: u64, first_must: bool) -> Option<TailRun> {
         let batches = self.batches.lock();
         let first = batches.queue.front()?;

@@ -1,7 +1,7 @@
 //! `.txnindex`: the aborted transactions whose marker lies in a segment, 34 bytes an entry.
 //!
-//! An entry is written once per aborted transaction, in the segment that holds the *marker*, so a reader searches
-//! this segment and later ones.
+//! An entry is written once per aborted transaction, in the segment that holds the *marker*, so a reader
+//! searches this segment and later ones.
 
 /// A transaction that was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::Entry;
 
-/// No record up to `relative_offset` (counted from the segment's base offset) has a larger timestamp, and the batch
-/// that ends with it has this one.
+/// No record up to `relative_offset` (counted from the segment's base offset) has a larger timestamp, and the
+/// batch that ends with it has this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimeEntry {
     /// Milliseconds.

@@ -32,8 +32,8 @@ pub struct Appended {
     pub last_offset: i64,
     /// Largest timestamp of the batch, ms.
     pub max_timestamp: i64,
-    /// The batch was there already: these are the offsets it got the first time. They may be acknowledged once
-    /// *they* are durable.
+    /// The batch was there already: these are the offsets it got the first time. They may be acknowledged
+    /// once *they* are durable.
     pub duplicate: bool,
 }
 
@@ -46,11 +46,11 @@ enum BatchKind {
 }
 
 impl Log {
-    /// Appends one record batch. The broker has validated it: checksum, inner offsets, timestamps, size. The log assigns
-    /// its base offset and leader epoch, in its own copy of the bytes.
+    /// Appends one record batch. The broker has validated it: checksum, inner offsets, timestamps, size. The
+    /// log assigns its base offset and leader epoch, in its own copy of the bytes.
     ///
-    /// Idempotent producers are checked in Kafka's order (see [`crate::producer_state`]). When this returns, the
-    /// batch is in the page cache and handed to the journal; nobody may see it before it is durable.
+    /// Idempotent producers are checked in Kafka's order (see [`crate::producer_state`]). When this returns,
+    /// the batch is in the page cache and handed to the journal; nobody may see it before it is durable.
     pub fn append(&mut self, batch: &Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.latched {
             return Err(AppendError::Latched(reason.clone()));
@@ -133,8 +133,8 @@ impl Log {
         }
     }
 
-    /// Kafka's rule: size, age by the first batch's timestamp (or by creation where it has none), a full index,
-    /// or a relative offset that does not fit.
+    /// Kafka's rule: size, age by the first batch's timestamp (or by creation where it has none), a full
+    /// index, or a relative offset that does not fit.
     fn must_roll(&self, header: &BatchHeader, last_offset: i64, now_ms: i64) -> bool {
         let active = &self.active;
         if active.position == 0 {
@@ -160,7 +160,8 @@ impl Log {
         let before = self.shared.epochs.read().clone();
         self.shared.epochs.write().assign(epoch, start_offset);
         self.write_epochs().map_err(|failure| {
-            // The next append tries again: an epoch that is in batches only may be found too late by recovery.
+            // The next append tries again: an epoch that is in batches only may be found too late by
+            // recovery.
             *self.shared.epochs.write() = before;
             Fault::from(failure).into()
         })
@@ -176,8 +177,8 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the batch behind the last one. What a failed write leaves is cut away, so that the log can go on when
-    /// there is room again; any other failure latches the log.
+    /// Writes the batch behind the last one. What a failed write leaves is cut away, so that the log can go
+    /// on when there is room again; any other failure latches the log.
     fn write(&mut self, stored: &Bytes) -> Result<u64, AppendError> {
         let position = self.active.position;
         let path = self.active.segment.path();
@@ -201,7 +202,8 @@ impl Log {
                 return Err(AppendError::Storage(failure));
             }
             self.active.must_cut = false;
-            // No frame speaks of this: should the segment be finished now, a crash could bring the bytes back for good.
+            // No frame speaks of this: should the segment be finished now, a crash could bring the bytes back
+            // for good.
             self.sink.sync_later(SyncLater::File(self.active.file.clone()));
         }
         Ok(())

@@ -12,8 +12,8 @@ use crate::sink::SyncLater;
 use crate::storage::OpenMode;
 
 impl Log {
-    /// Finishes the active segment and starts a new one at the log end. Does nothing if the active one is empty.
-    /// Nothing is synced: the journal covers the data, the next checkpoint the rest.
+    /// Finishes the active segment and starts a new one at the log end. Does nothing if the active one is
+    /// empty. Nothing is synced: the journal covers the data, the next checkpoint the rest.
     pub fn roll(&mut self, now_ms: i64) -> Result<(), ChangeError> {
         self.check_change()?;
         if self.active.position == 0 {
@@ -57,7 +57,8 @@ impl Log {
         })
     }
 
-    /// Writes the last entries of the active segment's indexes, and asks for them to be durable with the next checkpoint.
+    /// Writes the last entries of the active segment's indexes, and asks for them to be durable with the next
+    /// checkpoint.
     fn finish_indexes(&mut self) {
         let io = self.shared.io();
         let segment = &self.active.segment;
@@ -75,8 +76,8 @@ impl Log {
         }
     }
 
-    /// Writes what a clean start relies on, and returns where the log ends. Whoever closes the log directory makes a checkpoint
-    /// after this, which syncs it.
+    /// Writes what a clean start relies on, and returns where the log ends. Whoever closes the log directory
+    /// makes a checkpoint after this, which syncs it.
     pub fn close(mut self) -> Result<LogEnd, ChangeError> {
         self.check_change()?;
         self.delete_doomed();
@@ -91,8 +92,8 @@ impl Log {
         Ok(end)
     }
 
-    /// What is due from time to time: forgets expired producers, removes files of deleted segments, snapshots a log that has
-    /// become idle. Call it every minute or so.
+    /// What is due from time to time: forgets expired producers, removes files of deleted segments, snapshots
+    /// a log that has become idle. Call it every minute or so.
     pub fn housekeep(&mut self, now_ms: i64) {
         /// A log is idle after this time without an append, ms.
         const IDLE_MS: i64 = 60_000;

@@ -1,7 +1,7 @@
 //! Dropping the beginning of a log: retention and delete-records.
 //!
-//! The log start moves first, in memory and through the journal. Files go when the new start is durable, so that a
-//! crash never finds a start whose segment is missing.
+//! The log start moves first, in memory and through the journal. Files go when the new start is durable, so
+//! that a crash never finds a start whose segment is missing.
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ pub struct DeletedSegment {
 }
 
 impl Log {
-    /// Applies `retention.ms` and `retention.bytes`, as Kafka: by whole segments, oldest first, by the largest timestamp in each,
-    /// never above the high watermark, never the active segment. An active segment of which all is expired is
-    /// finished first, and then goes like any other.
+    /// Applies `retention.ms` and `retention.bytes`, as Kafka: by whole segments, oldest first, by the
+    /// largest timestamp in each, never above the high watermark, never the active segment. An active segment
+    /// of which all is expired is finished first, and then goes like any other.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<Vec<DeletedSegment>, ChangeError> {
         self.check_change()?;
         self.delete_doomed();
@@ -59,8 +59,8 @@ impl Log {
         Ok(deleted)
     }
 
-    /// Moves the log start to `offset`, at most the high watermark (`DeleteRecords`). Returns the new start; the listener's
-    /// [`DurableListener::log_start_durable`] says when it is durable.
+    /// Moves the log start to `offset`, at most the high watermark (`DeleteRecords`). Returns the new start;
+    /// the listener's [`DurableListener::log_start_durable`] says when it is durable.
     pub fn delete_records_before(&mut self, offset: i64) -> Result<i64, ChangeError> {
         self.check_change()?;
         let now = self.offsets();
@@ -141,7 +141,8 @@ impl Log {
         self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
     }
 
-    /// Removes the files of a segment that is not part of the log any more. What cannot be removed now is removed by the next start.
+    /// Removes the files of a segment that is not part of the log any more. What cannot be removed now is
+    /// removed by the next start.
     pub(super) fn remove_files(&self, segment: &Segment) {
         for kind in SEGMENT_FILES {
             let path = file_path(&self.shared.dir, segment.base_offset, kind);

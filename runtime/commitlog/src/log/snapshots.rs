@@ -1,5 +1,5 @@
-//! Producer snapshots: with every finished segment, every so many bytes, and at a clean stop. Recovery scans the log
-//! from one of them on, so they bound how much it has to read.
+//! Producer snapshots: with every finished segment, every so many bytes, and at a clean stop. Recovery scans
+//! the log from one of them on, so they bound how much it has to read.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,11 @@ use crate::recovery::rebuild::write_snapshot;
 use crate::sink::SyncLater;
 use crate::storage::OpenMode;
 
-/// A snapshot is due after this much log, in bytes: what recovery reads of a busy partition, about 50 ms of it.
+/// A snapshot is due after this much log, in bytes: what recovery reads of a busy partition, about 50 ms of
+/// it.
 const INTERVAL_BYTES: u64 = 64 << 20;
-/// Snapshots between two segments that are kept. Recovery uses one from before the last checkpoint, so the newest alone
-/// is not enough.
+/// Snapshots between two segments that are kept. Recovery uses one from before the last checkpoint, so the
+/// newest alone is not enough.
 const KEPT: usize = 3;
 
 impl Log {
@@ -23,7 +24,8 @@ impl Log {
         }
     }
 
-    /// Writes a snapshot of the state at the log end. A failure costs time at the next recovery and nothing else.
+    /// Writes a snapshot of the state at the log end. A failure costs time at the next recovery and nothing
+    /// else.
     pub(super) fn snapshot(&mut self) {
         let offset = self.offsets().log_end;
         match write_snapshot(self.shared.io(), &self.shared.dir, offset, &self.producers) {

@@ -14,11 +14,11 @@ use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, SyncLater};
 use crate::storage::OpenMode;
 
 impl Log {
-    /// Cuts the log so that it ends at `offset`, or before the batch that holds it. Returns the new end. The high
-    /// watermark is lowered if it lies above.
+    /// Cuts the log so that it ends at `offset`, or before the batch that holds it. Returns the new end. The
+    /// high watermark is lowered if it lies above.
     ///
-    /// Unlike an append this waits until the journal is durable: the place that is cut is written anew by the next
-    /// append, and a crash must not find new bytes where the journal still speaks of the old ones.
+    /// Unlike an append this waits until the journal is durable: the place that is cut is written anew by the
+    /// next append, and a crash must not find new bytes where the journal still speaks of the old ones.
     pub fn truncate_to(&mut self, offset: i64, now_ms: i64) -> Result<i64, ChangeError> {
         self.check_change()?;
         let offsets = self.offsets();

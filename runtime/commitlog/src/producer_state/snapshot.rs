@@ -11,7 +11,8 @@ const VERSION: i16 = 1;
 const CRC_COVERS_FROM: usize = 6;
 const HEADER_BYTES: usize = 10;
 const ENTRY_BYTES: usize = 46;
-/// `currentTxnFirstOffset` of a producer without an open transaction; also the last offset of one without batches.
+/// `currentTxnFirstOffset` of a producer without an open transaction; also the last offset of one without
+/// batches.
 const NONE: i64 = -1;
 
 /// Why bytes are not a snapshot.

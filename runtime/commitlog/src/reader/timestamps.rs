@@ -28,8 +28,8 @@ impl TimestampOffset {
 }
 
 impl LogReader {
-    /// The first record below `up_to` with a timestamp of at least `timestamp` ms. The answer is exact: indexes and headers
-    /// say where to look, the batch itself is unpacked, within bounds.
+    /// The first record below `up_to` with a timestamp of at least `timestamp` ms. The answer is exact:
+    /// indexes and headers say where to look, the batch itself is unpacked, within bounds.
     pub fn offset_for_timestamp(
         &self,
         timestamp: i64,
@@ -69,7 +69,8 @@ impl LogReader {
             if let Some(found) = found {
                 return Ok(Some(TimestampOffset::new(found, &batch.header)));
             }
-            // The batch's largest timestamp is one of a record that compaction removed, or that lies below the start.
+            // The batch's largest timestamp is one of a record that compaction removed, or that lies below
+            // the start.
             from = batch.header.next_offset();
         }
         Ok(None)

@@ -32,7 +32,8 @@ pub(super) fn finish(
     listener: Arc<dyn DurableListener>,
     now_ms: i64,
 ) -> Result<(Log, RecoveryReport), OpenError> {
-    // A hole beyond the end is where an earlier start cut the first parts of a batch whose last part was never durable.
+    // A hole beyond the end is where an earlier start cut the first parts of a batch whose last part was
+    // never durable.
     let end_offset = recovery.known_end().map_or(i64::MAX, |end| end.offset);
     if let Some(hole) =
         recovery.hole.take_if(|hole| hole.last >= recovery.log_start && hole.first < end_offset)
@@ -83,8 +84,8 @@ impl PartitionRecovery {
         }
     }
 
-    /// Retention may have taken everything, also the segment that the last frame was written to. The log then ends in
-    /// the empty one that was begun for that, at its start.
+    /// Retention may have taken everything, also the segment that the last frame was written to. The log then
+    /// ends in the empty one that was begun for that, at its start.
     fn without_deleted(&self, end: LogEnd) -> LogEnd {
         let all_deleted = self.log_start >= end.offset && !self.bases.contains(&end.segment_base);
         if all_deleted { LogEnd { segment_base: end.offset, position: 0, ..end } } else { end }

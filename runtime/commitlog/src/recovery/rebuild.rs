@@ -1,5 +1,5 @@
-//! Rebuilding what is never synced for an ack: indexes, producer state, transaction index and leader epochs, from the
-//! nearest snapshot that can be trusted and the batches after it.
+//! Rebuilding what is never synced for an ack: indexes, producer state, transaction index and leader epochs,
+//! from the nearest snapshot that can be trusted and the batches after it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -46,7 +46,8 @@ pub(crate) struct Rebuilt {
     pub(crate) snapshots: BTreeSet<i64>,
     /// Snapshots that turned out to be damaged or too new. Their files are to be removed.
     pub(crate) removed_snapshots: Vec<i64>,
-    /// Snapshots and indexes that were written: they must be durable before the journal lets go of what they came from.
+    /// Snapshots and indexes that were written: they must be durable before the journal lets go of what they
+    /// came from.
     pub(crate) dirty: Vec<Arc<dyn File>>,
 }
 
@@ -95,8 +96,8 @@ pub(crate) fn rebuild_tail(task: Rebuild<'_>) -> Result<Rebuilt, Fault> {
     })
 }
 
-/// Where to start: the newest good snapshot that may be trusted; or the one at the first segment that stays, which is made durable
-/// before the past is deleted; or the first segment with no producers.
+/// Where to start: the newest good snapshot that may be trusted; or the one at the first segment that stays,
+/// which is made durable before the past is deleted; or the first segment with no producers.
 fn nearest_snapshot(task: &Rebuild<'_>) -> Result<(i64, ProducerStates, Vec<i64>), StorageFailure> {
     let first_base = task.segments.first().map_or(0, |s| s.base_offset);
     let first_kept = task.segments[crate::shared::segment_of(task.segments, task.log_start)].base_offset;
@@ -215,7 +216,8 @@ fn rebuild_segment(
     Ok(builder)
 }
 
-/// The largest timestamp before position `from`: the one of the last time entry, or a larger one that came after it.
+/// The largest timestamp before position `from`: the one of the last time entry, or a larger one that came
+/// after it.
 fn largest_before(
     segment: &Segment,
     io: IndexIo<'_>,

@@ -206,7 +206,8 @@ fn replay_refuses_a_journal_that_does_not_follow() {
                 .unwrap();
         assert_eq!(recovery.replay(&frame, false, &batch(10, 300, 0)).is_ok(), good, "{name}");
     }
-    // A hole in a segment may be a part of a batch that the checkpoint has; if it is not there, it is missing.
+    // A hole in a segment may be a part of a batch that the checkpoint has; if it is not there, it is
+    // missing.
     for (frame, path, position) in
         [(meta(100, 863, 120), LAST, 2 * BATCH), (meta(120, 10, 120), "00000000000000000120.log", 0)]
     {

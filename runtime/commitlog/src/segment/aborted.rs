@@ -38,8 +38,9 @@ impl Segment {
         Ok(file)
     }
 
-    /// Makes these the entries, in memory and in the file. The first `kept` are there already and are not touched: a crash in
-    /// between must not cost what a checkpoint made durable. `None` if there is and was no file.
+    /// Makes these the entries, in memory and in the file. The first `kept` are there already and are not
+    /// touched: a crash in between must not cost what a checkpoint made durable. `None` if there is and was
+    /// no file.
     pub(crate) fn replace_aborted(
         &self,
         io: IndexIo<'_>,

@@ -6,7 +6,8 @@ use super::{HeaderReader, LargestTimestamp, Segment};
 use crate::error::Fault;
 use crate::index::{Entry, IndexIo, OffsetEntry, TimeEntry};
 
-/// Decides which batches get index entries, one batch after the other: the same for appends and for rebuilding.
+/// Decides which batches get index entries, one batch after the other: the same for appends and for
+/// rebuilding.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexBuilder {
     interval_bytes: u64,
@@ -32,8 +33,8 @@ impl IndexBuilder {
         self.interval_bytes = interval_bytes;
     }
 
-    /// The entries for the batch at `position`; `largest` includes it. As Kafka: an entry is due with the first
-    /// batch after more than the interval.
+    /// The entries for the batch at `position`; `largest` includes it. As Kafka: an entry is due with the
+    /// first batch after more than the interval.
     pub(crate) fn add(
         &mut self,
         base_offset: i64,

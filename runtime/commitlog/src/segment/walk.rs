@@ -77,7 +77,8 @@ impl<'a> HeaderReader<'a> {
         Ok(())
     }
 
-    /// The last batch from `first` on that ends at or before position `limit` and below offset `up_to`; `first` at least.
+    /// The last batch from `first` on that ends at or before position `limit` and below offset `up_to`;
+    /// `first` at least.
     pub(crate) fn last_before(&mut self, first: Found, limit: u64, up_to: i64) -> Result<Found, Fault> {
         let mut last = first;
         while last.end() < self.end.min(limit) {

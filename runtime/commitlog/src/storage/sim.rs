@@ -113,7 +113,8 @@ impl SimStorage {
         self.state.lock().direct_io_refused = true;
     }
 
-    /// Lets `skip` calls pass that match (`None`: any kind; paths that contain `path_contains`), and fails the next one.
+    /// Lets `skip` calls pass that match (`None`: any kind; paths that contain `path_contains`), and fails
+    /// the next one.
     pub fn fail_after(&self, call: Option<Call>, path_contains: &str, skip: u64, kind: io::ErrorKind) {
         let fault = Fault { call, path_contains: path_contains.to_owned(), countdown: skip, kind };
         self.state.lock().faults.push(fault);
@@ -134,8 +135,9 @@ impl SimStorage {
         self.state.lock().sync_points
     }
 
-    /// Cuts the power in the middle of sync point `n` (the first is 0, counted from the beginning): that call and all later ones
-    /// fail, and its effect is as uncertain as any unsynced write. Then call [`SimStorage::crash`].
+    /// Cuts the power in the middle of sync point `n` (the first is 0, counted from the beginning): that call
+    /// and all later ones fail, and its effect is as uncertain as any unsynced write. Then call
+    /// [`SimStorage::crash`].
     pub fn cut_power_at_sync_point(&self, n: u64) {
         self.state.lock().power_cut_at = Some(n);
     }
@@ -171,7 +173,8 @@ impl SimStorage {
         }
     }
 
-    /// Changes bytes of a file behind the log's back, on the medium and in the page cache: a latent disk error.
+    /// Changes bytes of a file behind the log's back, on the medium and in the page cache: a latent disk
+    /// error.
     pub fn corrupt(&self, path: &Path, position: u64, change: impl FnOnce(&mut [u8])) -> io::Result<()> {
         let mut state = self.state.lock();
         let id = state.names.file(path)?;

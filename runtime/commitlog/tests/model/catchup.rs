@@ -37,7 +37,8 @@ fn batch(count: usize, bytes: usize) -> bytes::Bytes {
     builder.finish().unwrap()
 }
 
-/// Reads everything from `from` to the high watermark and checks that each batch comes once, in order. Returns the bytes.
+/// Reads everything from `from` to the high watermark and checks that each batch comes once, in order.
+/// Returns the bytes.
 fn catch_up(reader: &LogReader, from: i64, fetch_bytes: u64) -> u64 {
     let (mut cursor, mut total) = (from, 0);
     let end = reader.offsets().high_watermark;
@@ -151,7 +152,8 @@ fn readers_beside_a_writer_and_retention_see_no_torn_log() {
     }
 }
 
-/// Reads until the writer is done; where retention was faster, goes on at the log start. Batches seen, and such jumps.
+/// Reads until the writer is done; where retention was faster, goes on at the log start. Batches seen, and
+/// such jumps.
 fn follow(reader: &LogReader, fetch_bytes: u64, done: &AtomicBool) -> (u64, u64) {
     let (mut cursor, mut seen, mut jumps) = (0, 0, 0);
     loop {

@@ -1,4 +1,5 @@
-//! The bytes of one small partition, file by file. `UPDATE_GOLDEN=1` writes them anew: only with a change of FORMAT.md.
+//! The bytes of one small partition, file by file. `UPDATE_GOLDEN=1` writes them anew: only with a change of
+//! FORMAT.md.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,8 @@ fn config() -> LogConfig {
     LogConfig { segment_bytes: 2_000, index_interval_bytes: 200, ..LogConfig::default() }
 }
 
-/// Two leader epochs, an idempotent and two transactional producers, one aborted and one open transaction, three segments.
+/// Two leader epochs, an idempotent and two transactional producers, one aborted and one open transaction,
+/// three segments.
 fn write(log: &mut Log) {
     let mut now_ms = 1_700_000_000_000;
     let mut sequences: BTreeMap<i64, i32> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Random operations on a log, compared with a vector of batches. A failing run prints its seed:
-//! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it. `MODEL_RUNS=<n>` sets how many seeds are tried, from
-//! `MODEL_FIRST` on.
+//! `MODEL_SEED=<seed> cargo test -p pelton-commitlog --test model` repeats it. `MODEL_RUNS=<n>` sets how many
+//! seeds are tried, from `MODEL_FIRST` on.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! A journal in memory that makes frames durable when it is told to, and does for the files what a checkpoint does.
+//! A journal in memory that makes frames durable when it is told to, and does for the files what a checkpoint
+//! does.
 
 use std::path::Path;
 use std::sync::Arc;

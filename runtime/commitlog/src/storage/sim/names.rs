@@ -1,5 +1,5 @@
-//! The names of the simulated disk: directories by number, so that one that is removed and made again is another one, and the
-//! changes made to each since its last sync.
+//! The names of the simulated disk: directories by number, so that one that is removed and made again is
+//! another one, and the changes made to each since its last sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -132,7 +132,8 @@ impl Names {
         Ok(())
     }
 
-    /// Keeps of the changes of each directory as many as `keep` says, and makes what is left durable. Answers the files that are left.
+    /// Keeps of the changes of each directory as many as `keep` says, and makes what is left durable. Answers
+    /// the files that are left.
     pub(super) fn crash(&mut self, mut keep: impl FnMut(usize) -> usize) -> BTreeSet<u64> {
         for (dir, changes) in std::mem::take(&mut self.pending) {
             for change in &changes[..keep(changes.len())] {
@@ -143,7 +144,8 @@ impl Names {
         self.forget_unreachable()
     }
 
-    /// Forgets directories that no name and no possible outcome of a crash leads to; answers the files that are left.
+    /// Forgets directories that no name and no possible outcome of a crash leads to; answers the files that
+    /// are left.
     pub(super) fn forget_unreachable(&mut self) -> BTreeSet<u64> {
         let (mut dirs, mut files) = (BTreeSet::from([ROOT]), BTreeSet::new());
         let mut queue = vec![ROOT];
