@@ -50,6 +50,11 @@ impl SharedOffsets {
         LogOffsets { log_start, last_stable, high_watermark, log_end }
     }
 
+    /// The last stable offset under a high watermark that the log may not have been told of yet.
+    pub(crate) fn last_stable_at(&self, high_watermark: i64) -> i64 {
+        self.first_unstable.load(Ordering::Acquire).min(high_watermark)
+    }
+
     pub(crate) fn set_log_start(&self, offset: i64) {
         self.log_start.store(offset, Ordering::Release);
     }

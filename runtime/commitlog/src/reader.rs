@@ -128,6 +128,13 @@ impl LogReader {
         self.shared.offsets.load()
     }
 
+    /// The last stable offset under this high watermark, for an owner whose high watermark runs ahead of [`Log::set_high_watermark`].
+    ///
+    /// [`Log::set_high_watermark`]: crate::Log::set_high_watermark
+    pub fn last_stable_at(&self, high_watermark: i64) -> i64 {
+        self.shared.offsets.last_stable_at(high_watermark)
+    }
+
     /// True if a read from `from` on would be answered from memory now. For a caller that must not wait for a
     /// disk; the memory may be given up before it reads.
     pub fn is_in_memory(&self, from: i64) -> bool {
