@@ -3,6 +3,7 @@
 //! `cargo run --release -p pelton-broker --example broker_only -- data.dir=/tmp/data listen=127.0.0.1:9092`
 
 use pelton_broker::{Broker, Config, Deps};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[expect(clippy::print_stdout, reason = "the ready line is what a caller waits for")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -14,12 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let handle = Broker::start(config, Deps::default()).await?;
         println!("ready on {}", handle.addr());
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            reason = handle.failed() => Err(reason.into()),
-            signal = tokio::signal::ctrl_c() => {
-                signal?;
-                Ok(handle.shutdown().await?)
-            }
+            reason = handle.failed() => return Err(reason.into()),
+            signal = tokio::signal::ctrl_c() => signal?,
+            _ = terminate.recv() => {}
         }
+        Ok(handle.shutdown().await?)
     })
 }

@@ -198,7 +198,7 @@ impl Partition {
         let high_watermark = self.progress.high_watermark();
         Offsets {
             log_start: log.log_start,
-            last_stable: log.last_stable.min(high_watermark),
+            last_stable: self.reader.last_stable_at(high_watermark),
             high_watermark,
             log_end: log.log_end.max(high_watermark),
         }

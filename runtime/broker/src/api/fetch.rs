@@ -39,13 +39,8 @@ pub(crate) fn handle(cx: &RequestContext, request: FetchRequest) -> Reply<FetchR
     };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let fetch = Arc::new(Fetch::resolve(cx, request, isolation));
-    if fetch.is_in_memory() {
-        let first = fetch.read();
-        if wait.is_zero() || fetch.is_satisfied(&first) {
-            cx.broker.counters.fetched(first.bytes);
-            return Reply::Ready(fetch.answer(first));
-        }
-    }
+    // Nothing is read before the response is the next to go out: a client that sends many fetches and takes no answers would
+    // hold memory and open files for each of them.
     let broker = Arc::clone(&cx.broker);
     let deadline = Instant::now() + wait;
     Reply::Later(Box::pin(async move { fetch.wait(&broker, deadline).await }))
@@ -120,6 +115,11 @@ impl Fetch {
 
     /// Waits until there is enough to answer, or the time is over, or the broker stops.
     async fn wait(self: Arc<Self>, broker: &Broker, deadline: Instant) -> Answer<FetchResponse> {
+        let first = self.look().await;
+        if self.is_satisfied(&first) || Instant::now() >= deadline {
+            broker.counters.fetched(first.bytes);
+            return self.answer(first);
+        }
         let wait = Watch(Arc::new(FetchWait::default()));
         let mut stopping = broker.stopping();
         // Watching before looking again: what arrives in between wakes the first wait.

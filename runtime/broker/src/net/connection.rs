@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pelton_wire::EncodeError;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::frame::{FrameReader, ReadError};
 use super::send::{Piece, send};
@@ -19,6 +19,10 @@ use crate::reply::{Later, RequestContext};
 
 /// Responses that are ready together leave in one system call up to this many bytes.
 const COALESCE_BYTES: u64 = 64 * 1024;
+
+/// Bytes of finished responses that may wait for one client to take them, before nothing more is read from it. Most responses
+/// have a few hundred; the metadata of 10,000 partitions has half a million.
+const RESPONSE_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
 /// How long responses may still be written after a client has closed its sending side.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(5);
@@ -45,8 +49,15 @@ pub(crate) enum Closed {
 /// The place of one response in the order of responses.
 struct Slot {
     response: Pending,
-    /// Kept until the response is out: a request's bytes may be in use until then.
-    _share: OwnedSemaphorePermit,
+    held: Held,
+}
+
+/// Kept until the response is out.
+struct Held {
+    /// A request's bytes may be in use until then.
+    _request: OwnedSemaphorePermit,
+    /// Of [`RESPONSE_BYTES_MAX`], for a response that is finished.
+    _response: Option<OwnedSemaphorePermit>,
 }
 
 enum Pending {
@@ -55,10 +66,10 @@ enum Pending {
 }
 
 impl Slot {
-    async fn wait(self) -> Result<(Vec<Piece>, OwnedSemaphorePermit), EncodeError> {
+    async fn wait(self) -> Result<(Vec<Piece>, Held), EncodeError> {
         match self.response {
-            Pending::Ready(pieces) => Ok((pieces, self._share)),
-            Pending::Later(future) => Ok((future.await?, self._share)),
+            Pending::Ready(pieces) => Ok((pieces, self.held)),
+            Pending::Later(future) => Ok((future.await?, self.held)),
         }
     }
 
@@ -127,6 +138,7 @@ impl Connection {
         let mut frames =
             FrameReader::new(&self.stream, vitals, Arc::clone(&self.broker.request_memory), max_frame);
         let mut stopping = self.broker.stopping();
+        let responses = Arc::new(Semaphore::new(RESPONSE_BYTES_MAX as usize));
         loop {
             let frame = tokio::select! {
                 biased;
@@ -154,7 +166,13 @@ impl Connection {
                 }
                 Err(error) => return error.into(),
             };
-            if slots.send(Slot { response, _share: frame.share }).await.is_err() {
+            let _response = match &response {
+                Pending::Ready(pieces) => room(&responses, pieces).await,
+                // Its bytes are not there before it is the next to go out.
+                Pending::Later(_) => None,
+            };
+            let held = Held { _request: frame.share, _response };
+            if slots.send(Slot { response, held }).await.is_err() {
                 // The writer is gone and says why itself.
                 return Closed::ByClient;
             }
@@ -171,20 +189,20 @@ impl Connection {
                     None => return Ok(()),
                 },
             };
-            let (mut pieces, share) = slot.wait().await?;
-            let mut shares = vec![share];
+            let (mut pieces, held) = slot.wait().await?;
+            let mut all_held = vec![held];
             while pieces.iter().map(Piece::len).sum::<u64>() < COALESCE_BYTES {
                 let Ok(mut next) = queue.try_recv() else { break };
                 if !next.poll().await? {
                     carried = Some(next);
                     break;
                 }
-                let (more, share) = next.wait().await?;
+                let (more, held) = next.wait().await?;
                 pieces.extend(more);
-                shares.push(share);
+                all_held.push(held);
             }
             send(&self.stream, pieces, vitals).await.map_err(Closed::Write)?;
-            shares.iter().for_each(|_| vitals.request_done());
+            all_held.iter().for_each(|_| vitals.request_done());
         }
     }
 
@@ -197,4 +215,12 @@ impl Connection {
             connection: self.id,
         }
     }
+}
+
+/// Waits until the client has taken enough of what is finished; a response larger than all of it waits for all.
+async fn room(responses: &Arc<Semaphore>, pieces: &[Piece]) -> Option<OwnedSemaphorePermit> {
+    let bytes: u64 = pieces.iter().map(Piece::len).sum();
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(RESPONSE_BYTES_MAX);
+    // Never closed.
+    Arc::clone(responses).acquire_many_owned(bytes).await.ok()
 }
