@@ -52,6 +52,7 @@ struct Rig {
     acks: Receiver<u64>,
     batch: Bytes,
     rng: SimRng,
+    sent: u64,
 }
 
 fn bench_dir() -> PathBuf {
@@ -95,7 +96,7 @@ impl Rig {
         };
         let logs = (0..partitions).map(make).collect();
         dir.flush().expect("the journal works");
-        Rig { temp, dir, logs, acks, batch: batch(), rng: SimRng::new(1) }
+        Rig { temp, dir, logs, acks, batch: batch(), rng: SimRng::new(1), sent: 0 }
     }
 
     /// Closed loop: `count` batches, at most [`PRODUCERS`] of them in flight.
@@ -112,6 +113,7 @@ impl Rig {
             acked += self.acks.recv().expect("the journal lives");
             acked += self.acks.try_iter().sum::<u64>();
         }
+        self.sent += count;
         start.elapsed()
     }
 
@@ -157,12 +159,13 @@ fn journal(c: &mut Criterion) {
     let (_temp, raw_path) = raw_file();
     for partitions in [1, 100, 1000] {
         let mut rig = Rig::new(partitions);
-        let before = rig.dir.journal_stats();
+        let (before, sent, cpu) = (rig.dir.journal_stats(), rig.sent, cpu_time());
         group.bench_function(BenchmarkId::new("journal", partitions), |b| b.iter_custom(|n| rig.produce(n)));
         let after = rig.dir.journal_stats();
         let group_bytes = rig.group_bytes();
         let batches_per_group = group_bytes.div_ceil(BATCH_BYTES + 72) as u64;
-        report(partitions, group_bytes, after.groups - before.groups, after.waits_for_room);
+        let cpu = (cpu_time() - cpu).as_nanos() / u128::from((rig.sent - sent).max(1));
+        report(partitions, group_bytes, after.groups - before.groups, after.waits_for_room, cpu);
         drop(rig);
         group.bench_function(BenchmarkId::new("raw", partitions), |b| {
             b.iter_custom(|n| raw(&raw_path, group_bytes, n.div_ceil(batches_per_group)));
@@ -172,10 +175,20 @@ fn journal(c: &mut Criterion) {
 }
 
 #[expect(clippy::print_stderr, reason = "a bench speaks to whoever runs it")]
-fn report(partitions: i32, group_bytes: usize, groups: u64, waits: u64) {
+fn report(partitions: i32, group_bytes: usize, groups: u64, waits: u64, cpu: u128) {
     eprintln!(
-        "{partitions} partitions: {groups} groups of {group_bytes} bytes on average, {waits} waits for the ring"
+        "{partitions} partitions: {groups} groups of {group_bytes} bytes on average, {waits} waits for the ring, {cpu} ns CPU per batch"
     );
+}
+
+/// User and system time of this process: unlike the clock, it hardly depends on what else the machine does.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name, the second field, may hold anything but a closing parenthesis.
+    let ticks: u64 = stat.rsplit(')').next().map_or(0, |rest| {
+        rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+    });
+    Duration::from_millis(10 * ticks)
 }
 
 /// How long a start takes: of a directory that is made now, and of one with 5,000 partitions that hold a record each, stopped in order or
