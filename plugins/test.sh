@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Tests every plugin natively and builds it for wasm32, with the plugins' own lock file.
+# The plugins' logic natively, then each plugin built and inspected with the built pelton. Called by ./run test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+: "${PELTON_BIN:?run it through ./run test plugins}"
 cargo test --locked
-cargo build --locked --release --target wasm32-unknown-unknown
+for plugin in */plugin.toml; do
+  "$PELTON_BIN" plugin inspect "$(dirname "$plugin")"
+done

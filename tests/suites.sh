@@ -1,7 +1,9 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust plugins e2e examples clients librdkafka kill powercut)
+NORMAL_SUITES=(rust plugins e2e examples clients kill powercut)
+# Only when it is named or with --long: its list has not been settled against pelton yet.
+LONG_SUITES=(librdkafka)
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
 
 lint() {
@@ -36,10 +38,13 @@ run_suites() {
     case $s in
       --long) export LONG=1 ;;
       -*) die "unknown option $s" ;;
-      *) declare -F "suite_$s" >/dev/null || die "unknown suite $s: one of ${NORMAL_SUITES[*]}"; wanted+=("$s") ;;
+      *) declare -F "suite_$s" >/dev/null || die "unknown suite $s: one of ${NORMAL_SUITES[*]} ${LONG_SUITES[*]}"; wanted+=("$s") ;;
     esac
   done
-  [ ${#wanted[@]} -eq 0 ] && wanted=("${NORMAL_SUITES[@]}")
+  if [ ${#wanted[@]} -eq 0 ]; then
+    wanted=("${NORMAL_SUITES[@]}")
+    [ "${LONG:-0}" = 1 ] && wanted+=("${LONG_SUITES[@]}")
+  fi
   PELTON_BIN=$(build | tail -n 1); export PELTON_BIN
   for s in "${wanted[@]}"; do
     say "==== $s"
