@@ -227,7 +227,9 @@ fn open(c: &mut Criterion) {
                     let logs =
                         recovered.into_iter().map(|r| r.into_log(LogConfig::default(), listener.clone()));
                     if clean {
-                        logs.for_each(|log| drop(log.close().expect("it closes")));
+                        for log in logs {
+                            log.close().expect("it closes");
+                        }
                         dir.close().expect("it closes");
                     }
                     took
