@@ -96,13 +96,15 @@ pub(crate) fn rebuild_tail(task: Rebuild<'_>) -> Result<Rebuilt, Fault> {
     })
 }
 
-/// Where to start: the newest good snapshot that may be trusted; or the one at the first segment that stays,
-/// which is made durable before the past is deleted; or the first segment with no producers.
+/// Where to start: the newest good snapshot that may be trusted; or one at or before the first segment that
+/// stays, since the one at the first segment of a log is made durable before the past is deleted; or the first
+/// segment with no producers. (Segments before that one may be here again: the journal made them.)
 fn nearest_snapshot(task: &Rebuild<'_>) -> Result<(i64, ProducerStates, Vec<i64>), StorageFailure> {
     let first_base = task.segments.first().map_or(0, |s| s.base_offset);
-    let first_kept = task.segments[crate::shared::segment_of(task.segments, task.log_start)].base_offset;
+    let first_kept = crate::shared::segment_of(task.segments, task.log_start);
     let newest = task.trusted.min(task.end.offset);
-    let fallback = [first_kept, first_base].into_iter().filter(|base| *base > newest);
+    let bases = task.segments[..=first_kept].iter().rev().map(|s| s.base_offset);
+    let fallback = bases.filter(|base| *base > newest);
     let trusted = task.snapshots.range(first_base..=newest.max(first_base)).rev().copied();
     let mut bad = Vec::new();
     for offset in trusted.filter(|offset| *offset <= newest).chain(fallback) {
