@@ -79,7 +79,7 @@ class Unit:
         states = {}
         for t in self.tests:
             states[t.name] = "timed out" if found is None else found.get(t.name, "not run").lower()
-            if self.subtest and states[t.name] == "passed" and f"[ {self.subtest}" not in text:
+            if self.subtest and states[t.name] == "passed" and not re.search(rf"\[ .*{re.escape(self.subtest)}", text):
                 states[t.name] = f"has no sub-test {self.subtest}"
         return states, time.monotonic() - start, text
 
