@@ -3,7 +3,6 @@
 //!
 //! The guest is `tests/guests/bench-ops`, built here: `cargo bench -p pelton-wasm`.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up has nothing to measure")]
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 use std::path::Path;
