@@ -107,7 +107,7 @@ pub(crate) fn batch(records: usize, size: usize, seed: u64) -> anyhow::Result<By
 
 /// A Produce of one batch, acks=all.
 pub(crate) fn produce(topic: &str, partition: i32, batch: Bytes) -> anyhow::Result<Vec<u8>> {
-    let data = PartitionProduceData { index: partition, records: Some(batch), ..Default::default() };
+    let data = PartitionProduceData { index: partition, records: Some(batch) };
     let topic = TopicProduceData { name: topic.to_owned(), partition_data: vec![data], ..Default::default() };
     frame(
         &ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() },

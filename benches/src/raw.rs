@@ -202,15 +202,15 @@ fn serve(mut stream: TcpStream, queue: &mpsc::SyncSender<Pending>, counter: &Ato
     let mut last = Duration::ZERO;
     let Ok(mut out) = stream.try_clone() else { return };
     let (answers, waiting) = mpsc::sync_channel::<(mpsc::Receiver<()>, [u8; 4])>(64);
-    let writer_counter = AtomicU64::new(0);
+    let writer_counter = &AtomicU64::new(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             let mut last = Duration::ZERO;
             while let Ok((done, correlation)) = waiting.recv() {
                 if done.recv().is_err() || out.write_all(&answer(correlation)).is_err() {
                     return;
                 }
-                count_cpu(&writer_counter, &mut last);
+                count_cpu(writer_counter, &mut last);
             }
         });
         let mut prefix = [0; 4];

@@ -104,7 +104,7 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
         /// What is wrong.
-        source: OpenDirError,
+        source: Box<OpenDirError>,
     },
     /// The metadata cannot be read.
     #[error("cannot read the metadata in `{}`: {source}", path.display())]
@@ -290,8 +290,10 @@ impl Broker {
         const BEHIND_BYTES: u64 = JOURNAL_PENDING_BYTES / 2;
         while self.log_dir.pending_bytes() >= BEHIND_BYTES {
             let (tell, told) = tokio::sync::oneshot::channel();
-            // Nobody listens any more only if the connection is gone.
-            self.log_dir.barrier(move |_| drop(tell.send(())));
+            self.log_dir.barrier(move |_| {
+                // Nobody listens any more only if the connection is gone.
+                let _ = tell.send(());
+            });
             // An error means that the journal has dropped the barrier with everything else.
             if told.await.is_err() {
                 return;

@@ -24,8 +24,6 @@ pub(crate) struct RequestContext {
     pub(crate) client_id: Option<String>,
     /// The address of the client.
     pub(crate) peer: SocketAddr,
-    /// Number of the connection, unique in this process.
-    pub(crate) connection: u64,
 }
 
 /// A response, and the records that it only refers to.

@@ -54,7 +54,8 @@ type Found = HashMap<(uuid::Uuid, i32), RecoveredPartition>;
 pub(crate) fn open(config: &Config, deps: &Deps, failure: &Failure) -> Result<Opened, StartError> {
     let path = &config.data_dir;
     let opened = LogDir::open(path, dir_config(config, deps, failure), Arc::clone(&deps.storage));
-    let (log_dir, recovered) = opened.map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+    let (log_dir, recovered) =
+        opened.map_err(|source| StartError::DataDir { path: path.clone(), source: Box::new(source) })?;
     let (cluster_id, log_dir) = (log_dir.meta().cluster_id.clone(), Arc::new(log_dir));
     let partitions =
         OpenPartitions::new(Arc::clone(&log_dir), failure.clone(), config.producer_id_expiration_ms);

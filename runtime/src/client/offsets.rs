@@ -32,16 +32,11 @@ pub(crate) fn offsets(
 ) -> anyhow::Result<BTreeMap<i32, i64>> {
     let wanted = partitions
         .iter()
-        .map(|&partition_index| ListOffsetsPartition {
-            partition_index,
-            current_leader_epoch: -1,
-            timestamp,
-            ..Default::default()
-        })
+        .map(|&partition_index| ListOffsetsPartition { partition_index, current_leader_epoch: -1, timestamp })
         .collect();
     let request = ListOffsetsRequest {
         replica_id: -1,
-        topics: vec![ListOffsetsTopic { name: topic.to_owned(), partitions: wanted, ..Default::default() }],
+        topics: vec![ListOffsetsTopic { name: topic.to_owned(), partitions: wanted }],
         ..Default::default()
     };
     let mut found = BTreeMap::new();

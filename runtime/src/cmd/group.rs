@@ -174,7 +174,7 @@ fn commit(
 
 fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {
     let mut coordinator = Client::connect(&kafka.bootstrap_server)?.coordinator(name)?;
-    let request = DeleteGroupsRequest { groups_names: vec![name.to_owned()], ..Default::default() };
+    let request = DeleteGroupsRequest { groups_names: vec![name.to_owned()] };
     for result in coordinator.send(&request)?.results {
         check_with(result.error_code, None, &format!("delete group `{name}`"))?;
     }

@@ -54,11 +54,7 @@ fn create(
     let mut configs = Vec::new();
     for setting in config {
         let (key, value) = super::key_value(setting)?;
-        configs.push(CreatableTopicConfig {
-            name: key.to_owned(),
-            value: Some(value.to_owned()),
-            ..Default::default()
-        });
+        configs.push(CreatableTopicConfig { name: key.to_owned(), value: Some(value.to_owned()) });
     }
     let topic = CreatableTopic {
         name: name.to_owned(),
@@ -130,7 +126,6 @@ fn settings(client: &mut Client, name: &str) -> anyhow::Result<Vec<(String, Stri
         resource_type: RESOURCE_TOPIC,
         resource_name: name.to_owned(),
         configuration_keys: None,
-        ..Default::default()
     };
     let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
     let mut found = Vec::new();
@@ -164,12 +159,8 @@ fn alter(
     let mut client = connect(kafka)?;
     let what = format!("alter topic `{name}`");
     if !configs.is_empty() {
-        let resource = AlterConfigsResource {
-            resource_type: RESOURCE_TOPIC,
-            resource_name: name.to_owned(),
-            configs,
-            ..Default::default()
-        };
+        let resource =
+            AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: name.to_owned(), configs };
         let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
         for result in client.send(&request)?.responses {
             check_with(result.error_code, result.error_message.as_deref(), &what)?;
@@ -187,12 +178,7 @@ fn alter(
 }
 
 fn operation(key: &str, config_operation: i8, value: Option<&str>) -> AlterableConfig {
-    AlterableConfig {
-        name: key.to_owned(),
-        config_operation,
-        value: value.map(str::to_owned),
-        ..Default::default()
-    }
+    AlterableConfig { name: key.to_owned(), config_operation, value: value.map(str::to_owned) }
 }
 
 fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {

@@ -9,7 +9,11 @@ use axum::response::IntoResponse;
 
 use super::HttpState;
 use crate::group::lag::lag;
-use crate::processor::PipelineState;
+use crate::partition::Offsets;
+use crate::processor::{PipelineState, Totals};
+
+/// Name, help, and where the value is.
+type Family<T, N> = (&'static str, &'static str, fn(&T) -> N);
 
 /// The text format's version.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -45,7 +49,7 @@ fn log(page: &mut Page, state: &HttpState) {
     page.sample("pelton_topics", &[], topics.len() as i64);
     page.family("pelton_partitions", "gauge", "Partitions, internal ones too.");
     page.sample("pelton_partitions", &[], topics.iter().map(|topic| topic.partitions.len() as i64).sum());
-    let families: [(&str, &str, fn(&crate::partition::Offsets) -> i64); 3] = [
+    let families: [Family<Offsets, i64>; 3] = [
         ("pelton_partition_log_start_offset", "First offset that can be read.", |offsets| offsets.log_start),
         ("pelton_partition_high_watermark", "Up to here consumers may read.", |offsets| {
             offsets.high_watermark
@@ -113,7 +117,7 @@ async fn pipelines(page: &mut Page, state: &HttpState) {
             page.sample("pelton_pipeline_state", &labels, i64::from(pipeline.status.state == known));
         }
     }
-    let families: [(&str, &str, fn(&crate::processor::Totals) -> u64); 6] = [
+    let families: [Family<Totals, u64>; 6] = [
         ("pelton_pipeline_records_in_total", "Input records done since the pipeline started.", |t| {
             t.records_in
         }),

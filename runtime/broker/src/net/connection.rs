@@ -92,7 +92,6 @@ pub(crate) struct Connection {
     pub(crate) broker: Arc<Broker>,
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) id: u64,
 }
 
 impl Connection {
@@ -207,13 +206,7 @@ impl Connection {
     }
 
     fn context(&self) -> RequestContext {
-        RequestContext {
-            broker: Arc::clone(&self.broker),
-            version: 0,
-            client_id: None,
-            peer: self.peer,
-            connection: self.id,
-        }
+        RequestContext { broker: Arc::clone(&self.broker), version: 0, client_id: None, peer: self.peer }
     }
 }
 

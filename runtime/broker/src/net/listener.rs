@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -46,16 +45,12 @@ pub(crate) async fn bind(listen: &HostPort) -> io::Result<Vec<TcpListener>> {
 
 /// Serves connections until the broker stops, then until the last of them has ended or the drain time is over.
 pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, limits: Arc<ConnectionLimits>) {
-    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let mut stopping = broker.stopping();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-                    admit(&broker, &limits, stream, peer, id, &mut connections);
-                }
+                Ok((stream, peer)) => admit(&broker, &limits, stream, peer, &mut connections),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -82,7 +77,6 @@ fn admit(
     limits: &Arc<ConnectionLimits>,
     stream: TcpStream,
     peer: SocketAddr,
-    id: u64,
     connections: &mut JoinSet<(SocketAddr, Closed)>,
 ) {
     let admitted = match limits.admit(peer.ip()) {
@@ -97,7 +91,7 @@ fn admit(
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
     }
-    let connection = Connection { broker: Arc::clone(broker), stream, peer, id };
+    let connection = Connection { broker: Arc::clone(broker), stream, peer };
     connections.spawn(async move {
         let closed = connection.serve().await;
         drop(admitted);

@@ -1,11 +1,10 @@
 //! `__pelton_deployments` as a partition of this broker.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use super::deployments::{DeploymentRecord, TOPIC};
-use super::supervisor::{DeploymentLog, DeploymentLogError};
+use super::supervisor::{DeploymentLog, DeploymentLogError, Done, EachRecord};
 use crate::clock::Clock;
 use crate::partition::{InternalRecord, Partition, ReplayError, Replayed};
 use crate::topic_config::Overrides;
@@ -72,14 +71,11 @@ impl BrokerDeploymentLog {
 }
 
 impl DeploymentLog for BrokerDeploymentLog {
-    fn append(
-        &self,
-        records: Vec<DeploymentRecord>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + '_>> {
+    fn append(&self, records: Vec<DeploymentRecord>) -> Done<'_> {
         Box::pin(self.append_all(records))
     }
 
-    fn replay(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), DeploymentLogError> {
+    fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError> {
         let Some(partition) = self.partition() else { return Ok(()) };
         // The newest record of a key wins, so only those are handed on: a compacted read, in the order of the last writes.
         let mut newest: HashMap<Vec<u8>, i64> = HashMap::new();
@@ -100,10 +96,7 @@ impl DeploymentLog for BrokerDeploymentLog {
         partition.replay(0, apply).map(drop).map_err(unreadable)
     }
 
-    fn ensure_topic<'a>(
-        &'a self,
-        topic: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>> {
+    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a> {
         Box::pin(self.create(topic, self.default_partitions, Overrides::new()))
     }
 }

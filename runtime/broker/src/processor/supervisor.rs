@@ -2,6 +2,7 @@
 //! appended, durable, and only then acted upon, so that a crash leaves what a replay gives.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,20 +24,20 @@ pub(crate) const COMPONENT_BYTES_MAX: usize = 32 << 20;
 /// Pipelines that may be deployed at once. Each has a thread and its plugins' memory.
 pub(crate) const PIPELINES_MAX: usize = 256;
 
+/// What a deployment log does in the end.
+pub(crate) type Done<'a> = Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
+
+/// Is handed a record's key and value.
+pub(crate) type EachRecord<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+
 /// Where deployments are kept: a partition of the broker.
 pub(crate) trait DeploymentLog: Send + Sync {
     /// Appends records and returns when they are durable.
-    fn append(
-        &self,
-        records: Vec<DeploymentRecord>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + '_>>;
+    fn append(&self, records: Vec<DeploymentRecord>) -> Done<'_>;
     /// Everything from the start, in order. Blocking: called once, before anything else.
-    fn replay(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), DeploymentLogError>;
+    fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError>;
     /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
-    fn ensure_topic<'a>(
-        &'a self,
-        topic: &'a str,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
+    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a>;
 }
 
 /// The deployments' partition does not answer.

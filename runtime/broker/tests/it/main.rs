@@ -1,5 +1,7 @@
 //! A broker in this process, on a port of its own and a directory of its own, asked through its socket.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod admin;
 mod client;
 mod fetch;

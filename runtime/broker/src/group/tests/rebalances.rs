@@ -93,7 +93,7 @@ fn metadata_reaches_the_leader_as_it_was_sent() {
     let joined = scene.joined(waiter).unwrap().unwrap();
     assert_eq!(joined.protocol_name.as_deref(), Some("cooperative-sticky"));
     assert_eq!(joined.members[0].metadata, raw.metadata);
-    scene.settle(&[first.clone()]);
+    scene.settle(std::slice::from_ref(&first));
     // The second round of a cooperative rebalance: the follower's changed metadata starts it.
     let changed = Protocol { metadata: Bytes::from_static(b"\0\x03\xff less"), ..raw };
     let waiter = scene.join(&Joiner { protocols: vec![changed.clone(), protocol("range", &["t"])], ..who });
