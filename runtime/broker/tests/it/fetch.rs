@@ -160,7 +160,8 @@ async fn limits_hold_over_partitions() {
 async fn offsets_by_time() {
     let server = Server::start().await;
     let mut client = server.client().await;
-    client.create_topic("t", 1, &[("segment.bytes", "2000")]).await;
+    // Records of 1970: without this the first round of retention may delete them while they are asked for.
+    client.create_topic("t", 1, &[("segment.bytes", "2000"), ("retention.ms", "-1")]).await;
     for i in 0..50 {
         let sent = batch_at(BatchOptions::default(), 1_000_000 + i * 1000, &["a", "b", "c"]);
         assert_eq!(client.produce("t", 0, -1, sent).await.base_offset, i * 3);
