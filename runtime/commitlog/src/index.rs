@@ -26,6 +26,10 @@ pub(crate) use time_index::TimeEntry;
 /// nothing sensible comes near this.
 const MAX_LOADED_BYTES: u64 = 256 << 20;
 
+/// Entries that wait in memory for a write, in bytes. After a crash those of them that a snapshot does not
+/// cover come from the batches, so this adds nothing to what recovery reads.
+const WRITE_BYTES: usize = 4096;
+
 /// An entry of a fixed size, in the order of its file.
 pub(crate) trait Entry: Copy + Send + Sync {
     /// Bytes on disk.
@@ -118,14 +122,18 @@ impl<E: Entry> Index<E> {
         }
     }
 
-    /// Adds an entry and writes what is not in the file yet. A failure leaves the entry in memory and is
-    /// tried again with the next one, so the caller may go on: only look-ups after a restart get slower.
+    /// Adds an entry, and writes what is not in the file yet once there is enough of it: a write for every
+    /// entry would cost as much as that of the batch. A failure leaves the entry in memory and is tried again
+    /// with the next one, so the caller may go on: only look-ups after a restart get slower.
     pub(crate) fn push(&self, io: IndexIo<'_>, entry: E) -> Result<(), StorageFailure> {
         let mut state = self.state.write();
         let State::Memory { entries, written, file } = &mut *state else {
             return Err(self.not_in_memory());
         };
         entries.push(entry);
+        if (entries.len() - *written) * E::BYTES < WRITE_BYTES {
+            return Ok(());
+        }
         self.write_out(io, entries, written, file)
     }
 
@@ -280,6 +288,12 @@ mod tests {
         }
 
         fn push(&self, n: u32) -> Result<(), StorageFailure> {
+            self.hold(n)?;
+            self.index.flush(self.io()).map(drop)
+        }
+
+        /// Adds an entry without a write of its own.
+        fn hold(&self, n: u32) -> Result<(), StorageFailure> {
             self.index.push(self.io(), OffsetEntry { relative_offset: n * 10 + 9, position: n * 100 })
         }
 
@@ -312,6 +326,24 @@ mod tests {
             rig.index.seal();
         }
         assert!(rig.push(20).is_err());
+    }
+
+    #[test]
+    fn entries_are_written_together() {
+        let rig = Rig::new();
+        let together = u32::try_from(WRITE_BYTES / OffsetEntry::BYTES).unwrap();
+        for n in 0..together - 1 {
+            rig.hold(n).unwrap();
+        }
+        rig.disk.content(Path::new("/d/i.index")).unwrap_err();
+        rig.check_floor(19, Some(100));
+        rig.hold(together - 1).unwrap();
+        rig.hold(together).unwrap();
+        assert_eq!(rig.content().len(), WRITE_BYTES);
+        rig.index.seal();
+        rig.check_floor(together * 10 + 9, Some(together * 100));
+        rig.index.flush(rig.io()).unwrap();
+        assert_eq!(rig.content().len(), WRITE_BYTES + OffsetEntry::BYTES);
     }
 
     #[test]

@@ -66,6 +66,13 @@ impl Log {
         if let Ok(largest) = segment.largest_timestamp(io) {
             segment.add_time(io, builder.time_entry(segment.base_offset, largest));
         }
+        self.write_indexes();
+    }
+
+    /// Writes what the active segment's indexes hold back, and asks for it to be durable with the next checkpoint.
+    pub(super) fn write_indexes(&self) {
+        let io = self.shared.io();
+        let segment = &self.active.segment;
         for file in [segment.offsets.flush(io), segment.times.flush(io)] {
             match file {
                 Ok(Some(file)) => self.sink.sync_later(SyncLater::File(file)),

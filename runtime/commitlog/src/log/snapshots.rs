@@ -27,6 +27,8 @@ impl Log {
     /// Writes a snapshot of the state at the log end. A failure costs time at the next recovery and nothing
     /// else.
     pub(super) fn snapshot(&mut self) {
+        // Recovery rebuilds indexes from a snapshot on: what comes before it should be in their files.
+        self.write_indexes();
         let offset = self.offsets().log_end;
         match write_snapshot(self.shared.io(), &self.shared.dir, offset, &self.producers) {
             Ok(file) => {
