@@ -20,11 +20,11 @@ const SENDFILE_BYTES: usize = 1 << 20;
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     println!("\nconsume: one partition, everything in the page cache, fetches of {} KiB", FETCH_BYTES >> 10);
-    for size in [100, 1024] {
+    for &size in &bench.sizes {
         let server = Server::start(bench, &format!("consume-{size}"))?;
         Conn::open(&server.address)?.create_topic("load", 1)?;
         let written = produce::load(bench, &server.address, 1, size, || server.cpu())?;
-        let raw = raw(&server)?;
+        let raw = raw(&server, written.records)?;
         let (records, bytes, time) = librdkafka(&server.address, written.records)?;
         let limit = sendfile(&server)?;
         println!(
@@ -38,24 +38,22 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the partition to its end.
-fn raw(server: &Server) -> anyhow::Result<f64> {
+/// Reads the partition of `expected` records to its end.
+fn raw(server: &Server, expected: u64) -> anyhow::Result<f64> {
     let mut conn = Conn::open(&server.address)?;
     let (mut offset, mut bytes) = (0, 0_u64);
     let started = Instant::now();
-    loop {
+    while offset < i64::try_from(expected)? {
         let mut frame = client::fetch("load", 0, offset, FETCH_BYTES)?;
         conn.send(&mut frame)?;
         let records = client::fetched(conn.receive()?)?;
-        if records.is_empty() {
-            // The last fetch waited for more.
-            return Ok(mb_per_s(bytes, started.elapsed().saturating_sub(Duration::from_millis(500))));
-        }
+        anyhow::ensure!(!records.is_empty(), "nothing at {offset} of {expected}");
         bytes += records.len() as u64;
         for batch in pelton_wire::record::batches(&records) {
             offset = batch?.header().next_offset();
         }
     }
+    Ok(mb_per_s(bytes, started.elapsed()))
 }
 
 fn librdkafka(address: &str, expected: u64) -> anyhow::Result<(u64, u64, Duration)> {

@@ -26,6 +26,12 @@ struct Args {
     /// Seconds per measurement
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Sizes of records in bytes
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1024])]
+    sizes: Vec<usize>,
+    /// Numbers of partitions to produce to
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
+    partitions: Vec<i32>,
     /// produce, consume, latency, footprint [default: all]
     suites: Vec<String>,
 }
@@ -35,6 +41,8 @@ struct Bench {
     binary: PathBuf,
     dir: tempfile::TempDir,
     time: Duration,
+    sizes: Vec<usize>,
+    partitions: Vec<i32>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,6 +54,8 @@ fn main() -> anyhow::Result<()> {
         binary: args.binary,
         dir: tempfile::Builder::new().prefix("bench.").tempdir_in(base)?,
         time: Duration::from_secs(args.seconds),
+        sizes: args.sizes,
+        partitions: args.partitions,
     };
     let wanted = |suite: &str| args.suites.is_empty() || args.suites.iter().any(|given| given == suite);
     println!("durability: group (an acknowledgement waits for the journal's sync); acks=all");

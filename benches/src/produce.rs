@@ -40,8 +40,8 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         "\nproduce: {CONNECTIONS} connections, {IN_FLIGHT} requests of {} KiB in flight each",
         BATCH_BYTES >> 10
     );
-    for size in [100, 1024] {
-        for partitions in [1, 100, 1000] {
+    for &size in &bench.sizes {
+        for &partitions in &bench.partitions {
             let server = Server::start(bench, &format!("produce-{size}-{partitions}"))?;
             Conn::open(&server.address)?.create_topic("load", partitions)?;
             let mut outcome = load(bench, &server.address, partitions, size, || server.cpu())?;

@@ -125,9 +125,12 @@ pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, Request
     let mut reader = Reader::new(frame.clone());
     match RequestHeader::decode(&mut reader) {
         Ok(header) => {
-            cx.broker.counters.request(header.api_key, frame.len());
-            let cx =
-                RequestContext { version: header.api_version, client_id: header.client_id.clone(), ..cx };
+            let request_bytes = frame.len();
+            // From here on what the request keeps of the frame is all that is left of it.
+            drop(frame);
+            cx.broker.counters.request(header.api_key, request_bytes);
+            let (version, client_id) = (header.api_version, header.client_id.clone());
+            let cx = RequestContext { version, client_id, request_bytes, ..cx };
             dispatch(header, &cx, reader)
         }
         Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, .. }) => {
@@ -153,6 +156,7 @@ where
     let (version, correlation_id) = (header.api_version, header.correlation_id);
     let finish = move |answer| encode(answer, Q::KEY, version, correlation_id);
     let request = Q::decode(&mut reader, version)?;
+    drop(reader);
     Ok(match handler(cx, request) {
         Reply::Ready(answer) => Started::Ready(finish(answer)?),
         Reply::Later(future) => Started::Later(Box::pin(async move { finish(future.await) })),

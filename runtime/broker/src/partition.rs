@@ -240,7 +240,7 @@ impl Partition {
     /// Appends a checked batch of a client. `acks` counts it off once it is durable; a duplicate once its original is.
     pub(crate) fn append_client(
         &self,
-        batch: &Bytes,
+        batch: Bytes,
         now_ms: i64,
         durability: Durability,
         acks: Option<&Arc<Acks>>,
@@ -264,14 +264,14 @@ impl Partition {
         for record in records {
             batch.append(now_ms, record.key.as_deref(), record.value.as_deref(), &[])?;
         }
-        self.append_internal(&batch.finish()?, now_ms)
+        self.append_internal(batch.finish()?, now_ms)
     }
 
     /// Appends a batch of the broker's own. It is always synced, whatever the topic's durability.
     ///
     /// # Errors
     /// Nothing was written, unless the storage has failed.
-    pub fn append_internal(&self, batch: &Bytes, now_ms: i64) -> Result<InternalAppend, InternalAppendError> {
+    pub fn append_internal(&self, batch: Bytes, now_ms: i64) -> Result<InternalAppend, InternalAppendError> {
         let acks = Acks::new();
         let appended =
             self.append(batch, AppendOrigin::Coordinator, now_ms, Durability::Group, Some(&acks))?;
@@ -280,7 +280,7 @@ impl Partition {
 
     fn append(
         &self,
-        batch: &Bytes,
+        batch: Bytes,
         origin: AppendOrigin,
         now_ms: i64,
         durability: Durability,

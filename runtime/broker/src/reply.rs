@@ -24,6 +24,8 @@ pub(crate) struct RequestContext {
     pub(crate) client_id: Option<String>,
     /// The address of the client.
     pub(crate) peer: SocketAddr,
+    /// Bytes of the request.
+    pub(crate) request_bytes: usize,
 }
 
 /// A response, and the records that it only refers to.

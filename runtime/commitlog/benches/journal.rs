@@ -78,7 +78,7 @@ impl Rig {
         let mut rig = Rig::empty(partitions);
         let meta = AppendMeta { leader_epoch: 0, origin: AppendOrigin::Client, now_ms: 1 };
         for log in &mut rig.logs {
-            log.append(&rig.batch, meta).expect("the disk has room");
+            log.append(rig.batch.clone(), meta).expect("the disk has room");
         }
         rig.dir.flush().expect("the journal works");
         rig
@@ -107,7 +107,7 @@ impl Rig {
         while acked < count {
             while sent < count && sent - acked < PRODUCERS {
                 let n = self.rng.up_to(self.logs.len() - 1);
-                black_box(self.logs[n].append(&self.batch, meta).expect("the disk has room"));
+                black_box(self.logs[n].append(self.batch.clone(), meta).expect("the disk has room"));
                 sent += 1;
             }
             acked += self.acks.recv().expect("the journal lives");

@@ -56,7 +56,7 @@ fn append(c: &mut Criterion) {
     let mut count = 0_u64;
     group.bench_function("1 KiB", |b| {
         b.iter(|| {
-            let appended = log.append(&batch, META).expect("room");
+            let appended = log.append(batch.clone(), META).expect("room");
             log.set_high_watermark(appended.last_offset + 1);
             count += 1;
             if count.is_multiple_of(50_000) {
@@ -74,7 +74,7 @@ fn read(c: &mut Criterion) {
     for (place, tail_bytes) in [("memory", 64 << 20), ("file", 0)] {
         let mut log = new_log(&temp.path().join(place), tail_bytes);
         for _ in 0..3_000 {
-            log.append(&batch, META).expect("room");
+            log.append(batch.clone(), META).expect("room");
         }
         log.set_high_watermark(i64::MAX);
         let (reader, end) = (log.reader(), log.offsets().log_end);
@@ -99,7 +99,7 @@ fn open(c: &mut Criterion) {
     let mut log = new_log(&dir, 0);
     let batch = batch();
     for _ in 0..1_000 {
-        log.append(&batch, META).expect("room");
+        log.append(batch.clone(), META).expect("room");
     }
     let end = log.close().expect("a good disk");
     let context = context(0);

@@ -35,6 +35,17 @@ pub(crate) const GROUP_MAX_BYTES: usize = 2 << 20;
 pub(crate) const GROUP_MIN_BYTES: usize = 2 * crate::storage::DIRECT_ALIGN;
 /// Files with unsynced bytes that make a checkpoint due: each is a descriptor that is kept open for it.
 const DIRTY_FILES_MAX: usize = 4096;
+/// Dirty files for each of which a checkpoint is allowed to come later, up to [`CHECKPOINT_SCALE_MAX`] times: a sync of a
+/// file costs the same however little it has to write, so many partitions want fewer checkpoints.
+const DIRTY_FILES_PER_SCALE: usize = 256;
+/// How many times `checkpoint_bytes` lie between two checkpoints at most: what a restart reads again grows with it.
+const CHECKPOINT_SCALE_MAX: usize = 4;
+
+/// How many times `checkpoint_bytes` may lie between two checkpoints.
+fn checkpoint_scale(dirty_files: usize) -> u64 {
+    dirty_files.div_ceil(DIRTY_FILES_PER_SCALE).clamp(1, CHECKPOINT_SCALE_MAX) as u64
+}
+
 /// The settings of a journal.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalSettings {
@@ -206,13 +217,14 @@ impl Journal {
         self.groups.fetch_add(1, Ordering::Relaxed);
         let since = lsn - self.checkpoint_lsn.load(Ordering::Acquire);
         let capacity = self.ring.lock().capacity();
-        let every = self.settings.checkpoint_bytes.min(capacity / 4);
+        let wanted = self.settings.checkpoint_bytes.saturating_mul(checkpoint_scale(dirty_files));
+        let every = wanted.min(capacity / 4);
         if since < every && dirty_files < DIRTY_FILES_MAX {
             return;
         }
         if let Some(helpers) = self.helpers() {
             helpers.checkpoint_due(false);
-            if capacity / 4 < self.settings.checkpoint_bytes {
+            if capacity / 4 < wanted {
                 helpers.grow();
             }
         }

@@ -120,7 +120,7 @@ pub(crate) fn append_marker(
 ) -> Result<Appended, AppendError> {
     let marker = EndTransactionMarker { committed, coordinator_epoch: 0 };
     let bytes = end_transaction_batch(&marker, producer_id, 0, 1000).unwrap();
-    log.append(&bytes, AppendMeta { origin: AppendOrigin::Coordinator, ..at(1000) })
+    log.append(bytes.clone(), AppendMeta { origin: AppendOrigin::Coordinator, ..at(1000) })
 }
 
 /// Base offsets of all batches from the log start to the log end.

@@ -177,10 +177,13 @@ fn append(
         return Err(Refused::new(ErrorCode::INVALID_TXN_STATE, why).into());
     }
     let waits = (acks != Required::None && topic.config.durability == Durability::Group).then_some(waiting);
+    let bytes = batch.len();
+    // The batch may be kept in memory for a while, and all of its request with it.
+    let batch = if bytes < cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
     let appended = partition
-        .append_client(&batch, now_ms, topic.config.durability, waits)
+        .append_client(batch, now_ms, topic.config.durability, waits)
         .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
-    cx.broker.counters.produced(header.records_count.unsigned_abs().into(), batch.len());
+    cx.broker.counters.produced(header.records_count.unsigned_abs().into(), bytes);
     Ok(PartitionProduceResponse {
         index: data.index,
         base_offset: appended.base_offset,

@@ -206,7 +206,13 @@ impl Connection {
     }
 
     fn context(&self) -> RequestContext {
-        RequestContext { broker: Arc::clone(&self.broker), version: 0, client_id: None, peer: self.peer }
+        RequestContext {
+            broker: Arc::clone(&self.broker),
+            version: 0,
+            client_id: None,
+            peer: self.peer,
+            request_bytes: 0,
+        }
     }
 }
 

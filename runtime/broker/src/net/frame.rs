@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,6 +12,8 @@ use super::vitals::Vitals;
 
 /// Room made for a read when nothing is known of what comes. Small requests share one allocation of this size.
 const READ_CHUNK: usize = 16 * 1024;
+/// Most room made for a request like the last one before its length is known, in bytes.
+const EXPECTED_MAX: usize = 64 * 1024;
 
 const LENGTH_BYTES: usize = 4;
 
@@ -44,6 +46,9 @@ pub(crate) struct FrameReader<'a> {
     budget: Arc<Semaphore>,
     max_frame: u32,
     buffer: BytesMut,
+    /// Room for the next read of a length. A client that sends large requests sends them in one size: exactly that much
+    /// room gives each an allocation of its own, filled by one read and copied by nobody.
+    expected: usize,
 }
 
 impl<'a> FrameReader<'a> {
@@ -53,7 +58,7 @@ impl<'a> FrameReader<'a> {
         budget: Arc<Semaphore>,
         max_frame: u32,
     ) -> Self {
-        FrameReader { stream, vitals, budget, max_frame, buffer: BytesMut::new() }
+        FrameReader { stream, vitals, budget, max_frame, buffer: BytesMut::new(), expected: READ_CHUNK }
     }
 
     /// The next request; `None` when the client has closed its side between two requests. Cancel-safe.
@@ -61,22 +66,36 @@ impl<'a> FrameReader<'a> {
         let Some(len) = self.length().await? else { return Ok(None) };
         let share = self.share(len).await?;
         let whole = LENGTH_BYTES + len as usize;
+        self.make_room(whole);
         while self.buffer.len() < whole {
-            self.buffer.reserve(whole - self.buffer.len());
-            if self.fill().await? == 0 {
+            if self.fill(whole - self.buffer.len()).await? == 0 {
                 return Err(ReadError::Truncated);
             }
         }
-        let mut bytes = self.buffer.split_to(whole).freeze();
+        self.expected = if whole > READ_CHUNK / 2 { whole.min(EXPECTED_MAX) } else { READ_CHUNK };
+        // A part that is split off shares its allocation; what is all of it need not.
+        let mut bytes = match self.buffer.len() == whole {
+            true => std::mem::take(&mut self.buffer).freeze(),
+            false => self.buffer.split_to(whole).freeze(),
+        };
         self.vitals.request_whole();
         Ok(Some(Frame { bytes: bytes.split_off(LENGTH_BYTES), share }))
+    }
+
+    /// Room for a request of `whole` bytes, and no more where that needs an allocation.
+    fn make_room(&mut self, whole: usize) {
+        if self.buffer.capacity() < whole {
+            let mut exact = BytesMut::with_capacity(whole);
+            exact.extend_from_slice(&self.buffer);
+            self.buffer = exact;
+        }
     }
 
     /// The length of the next request, which stays in the buffer.
     async fn length(&mut self) -> Result<Option<u32>, ReadError> {
         while self.buffer.len() < LENGTH_BYTES {
-            self.buffer.reserve(READ_CHUNK);
-            if self.fill().await? == 0 {
+            self.make_room(self.expected);
+            if self.fill(self.buffer.capacity() - self.buffer.len()).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(ReadError::Truncated) };
             }
         }
@@ -101,10 +120,10 @@ impl<'a> FrameReader<'a> {
         }
     }
 
-    /// Reads what is there, waiting for something; 0 at the end of the stream.
-    async fn fill(&mut self) -> Result<usize, ReadError> {
+    /// Reads what is there, at most `room` bytes, waiting for something; 0 at the end of the stream.
+    async fn fill(&mut self, room: usize) -> Result<usize, ReadError> {
         loop {
-            match self.stream.try_read_buf(&mut self.buffer) {
+            match self.stream.try_read_buf(&mut (&mut self.buffer).limit(room)) {
                 Ok(n) => {
                     if n > 0 {
                         self.vitals.request_begun();
@@ -162,6 +181,32 @@ mod tests {
             assert_eq!(error, None);
             assert_eq!(frames, [b"a".to_vec(), b"bcd".to_vec(), vec![7; 100]], "pieces of {piece}");
         }
+    }
+
+    /// The log writes its offset into the bytes that came, if nobody else holds them.
+    #[tokio::test]
+    async fn large_requests_have_allocations_of_their_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut sent = Vec::new();
+        for len in [20_000_u32, 20_000, 20_000, 9_000, 9_000, 70_000] {
+            sent.extend(len.to_be_bytes());
+            sent.extend(vec![7; len as usize]);
+        }
+        let writing = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client
+        });
+        let vitals = Vitals::new();
+        let mut reader = FrameReader::new(&stream, &vitals, Arc::new(Semaphore::new(1 << 20)), 1 << 20);
+        for (len, alone) in
+            [(20_000, true), (20_000, true), (20_000, true), (9_000, false), (9_000, false), (70_000, true)]
+        {
+            let frame = reader.next().await.unwrap().unwrap();
+            assert_eq!((frame.bytes.len(), frame.bytes.is_unique() || !alone), (len, true));
+        }
+        drop(writing.await.unwrap());
     }
 
     #[tokio::test]

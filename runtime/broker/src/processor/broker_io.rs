@@ -152,7 +152,12 @@ impl DriverIo for BrokerIo {
         let accepted = produce_check::check(Some(batch), &rules, &mut Vec::new()).map_err(|refusal| {
             IoError::Refused { topic: topic.to_owned(), partition, reason: refusal.to_string() }
         })?;
-        match target.append_client(&accepted.batch, now_ms, found.config.durability, None) {
+        Ok(accepted.batch)
+    }
+
+    fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError> {
+        let (found, target) = self.find(topic, partition)?;
+        match target.append_client(batch, self.clock.now_ms(), found.config.durability, None) {
             Ok(_) => Ok(()),
             Err(PartitionAppendError::Gone) => {
                 Err(IoError::NoPartition { topic: topic.to_owned(), partition })

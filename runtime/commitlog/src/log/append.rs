@@ -1,6 +1,6 @@
 //! Appending one batch.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pelton_wire::record::{BatchHeader, BatchMut, BatchView, DecompressLimit, EndTransactionMarker};
 
 use super::Log;
@@ -47,38 +47,39 @@ enum BatchKind {
 
 impl Log {
     /// Appends one record batch. The broker has validated it: checksum, inner offsets, timestamps, size. The
-    /// log assigns its base offset and leader epoch, in its own copy of the bytes.
+    /// log assigns its base offset and leader epoch, in a copy of the bytes if somebody else holds them too.
     ///
     /// Idempotent producers are checked in Kafka's order (see [`crate::producer_state`]). When this returns,
     /// the batch is in the page cache and handed to the journal; nobody may see it before it is durable.
-    pub fn append(&mut self, batch: &Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
+    pub fn append(&mut self, batch: Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.latched {
             return Err(AppendError::Latched(reason.clone()));
         }
         let invalid = |error: &dyn std::fmt::Display| AppendError::InvalidBatch(error.to_string());
-        let view = BatchView::new_unchecked_crc(batch).map_err(|e| invalid(&e))?;
+        let view = BatchView::new_unchecked_crc(&batch).map_err(|e| invalid(&e))?;
         let kind = batch_kind(&view, meta.origin)?;
-        if let Some(there) = self.check(view.header(), &kind, meta)? {
+        let header = *view.header();
+        if let Some(there) = self.check(&header, &kind, meta)? {
             return Ok(there);
         }
         self.cut_leftovers()?;
         let base_offset = self.offsets().log_end;
         let last_offset = base_offset
-            .checked_add(i64::from(view.header().last_offset_delta))
+            .checked_add(i64::from(header.last_offset_delta))
             .filter(|last| *last < i64::MAX)
             .ok_or_else(|| invalid(&"no offsets are left"))?;
         self.load_active()?;
-        if self.must_roll(view.header(), last_offset, meta.now_ms) {
+        if self.must_roll(&header, last_offset, meta.now_ms) {
             self.roll(meta.now_ms)?;
         }
         self.enter_epoch(meta.leader_epoch, base_offset)?;
 
-        let mut stored = batch.to_vec();
+        let mut stored = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
         let mut edit = BatchMut::new(&mut stored).map_err(|e| invalid(&e))?;
         edit.set_base_offset(base_offset);
         edit.set_partition_leader_epoch(meta.leader_epoch);
         let header = *edit.header();
-        let stored = Bytes::from(stored);
+        let stored = stored.freeze();
         let position = self.write(&stored)?;
         self.note(&header, &kind, position, meta.now_ms);
         self.shared.tail.push(base_offset, last_offset, stored.clone());

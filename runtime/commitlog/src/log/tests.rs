@@ -29,7 +29,7 @@ fn refusal(error: &AppendError) -> &'static str {
 
 /// Appends two records of a producer, and says where they are, with `+` for a duplicate, or why they are not.
 fn try_append(log: &mut Log, options: BatchOptions) -> String {
-    match log.append(&producer_batch(options, 2, 20, 1000), at(1000)) {
+    match log.append(producer_batch(options, 2, 20, 1000), at(1000)) {
         Ok(Appended { base_offset, duplicate, .. }) => {
             format!("{base_offset}{}", if duplicate { "+" } else { "" })
         }
@@ -79,8 +79,8 @@ fn the_log_assigns_offsets_and_epoch_and_nothing_else() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
     let sent = batch(3, 300, 1000);
-    log.append(&sent, at(0)).unwrap();
-    log.append(&sent, AppendMeta { leader_epoch: 7, ..at(0) }).unwrap();
+    log.append(sent.clone(), at(0)).unwrap();
+    log.append(sent.clone(), AppendMeta { leader_epoch: 7, ..at(0) }).unwrap();
     let mut expect = sent.to_vec();
     expect[..8].copy_from_slice(&3_i64.to_be_bytes());
     expect[12..16].copy_from_slice(&7_i32.to_be_bytes());
@@ -93,7 +93,7 @@ fn the_log_assigns_offsets_and_epoch_and_nothing_else() {
         (sent.len() as u64, 3, 5)
     );
     assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n2\n0 0\n7 3\n");
-    let fenced = log.append(&sent, AppendMeta { leader_epoch: 6, ..at(0) });
+    let fenced = log.append(sent.clone(), AppendMeta { leader_epoch: 6, ..at(0) });
     assert_eq!(refusal(&fenced.unwrap_err()), "leader epoch fenced");
 }
 
@@ -105,7 +105,7 @@ fn bytes_that_are_no_batch_are_refused() {
     let two = [&good[..], &good[..]].concat();
     let cases = [Bytes::new(), good.slice(..good.len() - 1), two.into(), Bytes::from(vec![0; 200])];
     for bad in cases {
-        assert_eq!(refusal(&log.append(&bad, at(0)).unwrap_err()), "invalid batch");
+        assert_eq!(refusal(&log.append(bad.clone(), at(0)).unwrap_err()), "invalid batch");
     }
     assert_eq!(log.end(), LogEnd::EMPTY);
 }
@@ -126,8 +126,8 @@ fn a_segment_is_finished_for_each_of_kafkas_reasons() {
         let rig = Rig::new(config);
         let mut log = rig.create();
         log.active.created_ms = 1000;
-        log.append(&batch(1, 200, 1000), at(1000)).unwrap();
-        log.append(&batch(1, bytes, timestamp), at(now_ms)).unwrap();
+        log.append(batch(1, 200, 1000), at(1000)).unwrap();
+        log.append(batch(1, bytes, timestamp), at(now_ms)).unwrap();
         assert_eq!(log.end().segment_base == 1, rolled, "{name}");
     }
 }
@@ -137,7 +137,7 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
     let rig = Rig::new(small());
     let mut log = rig.create();
     for bytes in [5_000, 5_000, 100, 5_000] {
-        log.append(&batch(1, bytes, 0), at(0)).unwrap();
+        log.append(batch(1, bytes, 0), at(0)).unwrap();
     }
     let bases: Vec<i64> = log.shared.segments().iter().map(|s| s.base_offset).collect();
     assert_eq!(bases, [0, 1, 2, 3]);
@@ -148,7 +148,7 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
 fn a_full_disk_is_not_final() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
-    log.append(&batch(1, 500, 0), at(0)).unwrap();
+    log.append(batch(1, 500, 0), at(0)).unwrap();
     let before = rig.content("00000000000000000000.log");
     let free = 100;
     let used = u64::MAX - {
@@ -157,12 +157,12 @@ fn a_full_disk_is_not_final() {
     };
     rig.disk.set_capacity(Some(used + free));
     for _ in 0..3 {
-        assert_eq!(refusal(&log.append(&batch(1, 500, 0), at(0)).unwrap_err()), "full");
+        assert_eq!(refusal(&log.append(batch(1, 500, 0), at(0)).unwrap_err()), "full");
         assert_eq!(rig.content("00000000000000000000.log"), before, "the write was cut back");
     }
-    assert!(log.append(&batch(1, 20, 0), at(0)).is_ok(), "a small batch fits");
+    assert!(log.append(batch(1, 20, 0), at(0)).is_ok(), "a small batch fits");
     rig.disk.set_capacity(None);
-    log.append(&batch(1, 500, 0), at(0)).unwrap();
+    log.append(batch(1, 500, 0), at(0)).unwrap();
     assert_eq!(read_all(&log.reader()), [0, 1, 2]);
 }
 
@@ -170,10 +170,10 @@ fn a_full_disk_is_not_final() {
 fn a_failed_write_is_final() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
-    log.append(&batch(1, 500, 0), at(0)).unwrap();
+    log.append(batch(1, 500, 0), at(0)).unwrap();
     rig.disk.fail_after(Some(Call::Write), ".log", 0, io::ErrorKind::Other);
     let answers: Vec<_> =
-        (0..2).map(|_| refusal(&log.append(&batch(1, 500, 0), at(0)).unwrap_err())).collect();
+        (0..2).map(|_| refusal(&log.append(batch(1, 500, 0), at(0)).unwrap_err())).collect();
     assert_eq!(answers, ["storage", "latched"]);
     assert!(matches!(log.roll(0), Err(ChangeError::Latched(_))));
     assert_eq!(read_all(&log.reader()), [0], "what was there can be read");
@@ -184,7 +184,7 @@ fn a_closed_journal_refuses_appends() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
     rig.sink.close("test");
-    assert_eq!(refusal(&log.append(&batch(1, 500, 0), at(0)).unwrap_err()), "closed");
+    assert_eq!(refusal(&log.append(batch(1, 500, 0), at(0)).unwrap_err()), "closed");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn index_files_may_fail_without_harm() {
         rig.disk.clear_faults();
         let call = [Call::Open, Call::Write][n as usize % 2];
         rig.disk.fail_after(Some(call), "index", n % 3, io::ErrorKind::Other);
-        log.append(&batch(1, 150, n as i64), at(0)).unwrap();
+        log.append(batch(1, 150, n as i64), at(0)).unwrap();
     }
     rig.disk.clear_faults();
     assert_eq!(read_all(&log.reader()), (0..30).collect::<Vec<i64>>());
@@ -219,7 +219,7 @@ fn clients_do_not_write_markers_and_old_coordinators_are_fenced() {
     assert_eq!((aborted[0].first_offset, aborted[0].last_offset, aborted[0].last_stable_offset), (0, 2, 3));
     assert_eq!(rig.content("00000000000000000000.txnindex").len(), 34);
     let marker = log.reader().read(2, 1, 3, true).unwrap().into_bytes().unwrap();
-    assert_eq!(refusal(&log.append(&marker, at(0)).unwrap_err()), "invalid batch");
+    assert_eq!(refusal(&log.append(marker.clone(), at(0)).unwrap_err()), "invalid batch");
     // An empty transaction writes a marker and no entry.
     append_marker(&mut log, 10, false).unwrap();
     assert_eq!(rig.content("00000000000000000000.txnindex").len(), 34);
@@ -230,7 +230,7 @@ fn clients_do_not_write_markers_and_old_coordinators_are_fenced() {
 fn the_high_watermark_only_rises_and_is_bounded_by_the_end() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
-    log.append(&batch(5, 100, 0), at(0)).unwrap();
+    log.append(batch(5, 100, 0), at(0)).unwrap();
     for (set, expect) in [(3, 3), (2, 3), (99, 5), (0, 5)] {
         log.set_high_watermark(set);
         assert_eq!(log.offsets().high_watermark, expect, "set to {set}");
@@ -240,7 +240,7 @@ fn the_high_watermark_only_rises_and_is_bounded_by_the_end() {
 fn filled(rig: &Rig) -> Log {
     let mut log = rig.create();
     for n in 0..12 {
-        log.append(&batch(10, 300, n * 100), at(n * 100)).unwrap();
+        log.append(batch(10, 300, n * 100), at(n * 100)).unwrap();
     }
     log
 }
@@ -272,7 +272,7 @@ fn retention_removes_finished_segments_and_their_files() {
     assert_eq!((log.offsets().log_start, log.offsets().log_end), (120, 120));
     assert_eq!(log_files(&rig), [120]);
     let mut log = rig.open_from(RecoverMode::Clean(log.close().unwrap()), 120).unwrap().0;
-    assert_eq!(log.append(&batch(1, 10, 0), at(0)).unwrap().base_offset, 120);
+    assert_eq!(log.append(batch(1, 10, 0), at(0)).unwrap().base_offset, 120);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_lost_index_is_rebuilt_when_it_is_missed() {
     let rig = Rig::new(LogConfig { index_interval_bytes: 4096, ..LogConfig::default() });
     let mut log = rig.create();
     for _ in 0..2_000 {
-        log.append(&batch(1, 100, 5), at(0)).unwrap();
+        log.append(batch(1, 100, 5), at(0)).unwrap();
     }
     log.roll(0).unwrap();
     let name = "00000000000000000000.index";
@@ -328,11 +328,11 @@ fn settings_change_a_live_log() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
     for _ in 0..5 {
-        log.append(&batch(1, 500, 0), at(0)).unwrap();
+        log.append(batch(1, 500, 0), at(0)).unwrap();
     }
     log.set_config(LogConfig { segment_bytes: 1_000, index_interval_bytes: 1, ..LogConfig::default() });
     for _ in 0..4 {
-        log.append(&batch(1, 400, 0), at(0)).unwrap();
+        log.append(batch(1, 400, 0), at(0)).unwrap();
     }
     assert_eq!(log_files(&rig), [0, 5, 7]);
 }
@@ -342,7 +342,7 @@ fn producers_expire_by_the_time_of_their_last_write() {
     let rig = Rig::new(LogConfig { producer_id_expiration_ms: 1000, ..LogConfig::default() });
     let mut log = rig.create();
     // Records of the past do not make their producer old.
-    log.append(&producer_batch(of(9, 0, 0, false), 1, 10, 5), at(10_000)).unwrap();
+    log.append(producer_batch(of(9, 0, 0, false), 1, 10, 5), at(10_000)).unwrap();
     for (now_ms, known) in [(10_999, 1), (11_000, 0)] {
         log.housekeep(now_ms);
         assert_eq!(log.producers().len(), known);
@@ -357,7 +357,7 @@ fn coordinators_write_batches_without_sequences() {
     let meta = AppendMeta { origin: AppendOrigin::Coordinator, ..at(0) };
     for expect in [0, 1] {
         let bytes = producer_batch(of(9, 0, -1, true), 1, 10, 5);
-        let appended = log.append(&bytes, meta).unwrap();
+        let appended = log.append(bytes.clone(), meta).unwrap();
         assert_eq!((appended.base_offset, appended.duplicate), (expect, false));
     }
 }
@@ -366,11 +366,11 @@ fn coordinators_write_batches_without_sequences() {
 fn a_leader_epoch_that_could_not_be_written_is_written_with_the_next_append() {
     let rig = Rig::new(LogConfig::default());
     let mut log = rig.create();
-    log.append(&batch(1, 10, 0), at(0)).unwrap();
+    log.append(batch(1, 10, 0), at(0)).unwrap();
     rig.disk.fail_after(Some(Call::Write), "leader-epoch", 0, io::ErrorKind::StorageFull);
     let next_epoch = AppendMeta { leader_epoch: 3, ..at(0) };
-    assert_eq!(refusal(&log.append(&batch(1, 10, 0), next_epoch).unwrap_err()), "full");
+    assert_eq!(refusal(&log.append(batch(1, 10, 0), next_epoch).unwrap_err()), "full");
     assert_eq!(log.reader().latest_epoch(), Some(0));
-    log.append(&batch(1, 10, 0), next_epoch).unwrap();
+    log.append(batch(1, 10, 0), next_epoch).unwrap();
     assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n2\n0 0\n3 1\n");
 }

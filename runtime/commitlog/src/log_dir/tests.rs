@@ -64,7 +64,7 @@ fn batch(value: &[u8]) -> Bytes {
 
 pub(crate) fn append(log: &mut Log, value: &[u8]) -> Result<i64, AppendError> {
     let meta = AppendMeta { leader_epoch: 0, origin: AppendOrigin::Client, now_ms: 1 };
-    log.append(&batch(value), meta).map(|appended| appended.last_offset + 1)
+    log.append(batch(value), meta).map(|appended| appended.last_offset + 1)
 }
 
 /// The values of all records below the log end.

@@ -15,7 +15,7 @@ fn filled() -> (Rig, LogEnd) {
     let mut log = rig.create();
     for n in 0..12 {
         let bytes = producer_batch(of(1 + n % 2, 0, (n / 2 * 10) as i32, false), 10, 300, n * 100);
-        log.append(&bytes, at(n * 100)).unwrap();
+        log.append(bytes.clone(), at(n * 100)).unwrap();
     }
     let end = log.close().unwrap();
     (rig, end)
@@ -144,7 +144,7 @@ fn producers_epochs_and_indexes_come_back_from_the_batches() {
     assert_eq!(log.reader().latest_epoch(), Some(0));
     assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n1\n0 0\n");
     assert_eq!(log.reader().offset_for_timestamp(650, 120).unwrap().unwrap().offset, 70);
-    let appended = log.append(&batch(1, 100, 0), at(0)).unwrap();
+    let appended = log.append(batch(1, 100, 0), at(0)).unwrap();
     assert_eq!(appended.base_offset, 120);
     for name in names.iter().filter(|name| name.ends_with("index")) {
         assert!(rig.files().contains(name), "{name} is there again");

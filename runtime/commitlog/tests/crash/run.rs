@@ -289,7 +289,7 @@ impl Run {
         self.history.push(Op::Append(id.clone(), value.clone()));
         let meta = AppendMeta { leader_epoch: 0, origin: AppendOrigin::Client, now_ms: 1_000_000 };
         let (log, _) = self.logs.get_mut(&id).expect("it was picked");
-        match log.append(&batch(&value), meta) {
+        match log.append(batch(&value), meta) {
             Ok(_) => Done::Yes,
             Err(AppendError::Full(_)) => self.refused(),
             Err(error) => Done::Failed(error.to_string()),

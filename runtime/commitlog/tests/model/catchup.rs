@@ -67,7 +67,7 @@ fn every_fetch_size_gets_every_record_once() {
     let mut rng = SimRng::new(1);
     while log.end().offset < 20_000 {
         let size = [80, 300, 3_000, 30_000, 300_000][rng.up_to(4)];
-        log.append(&batch(1 + rng.up_to(30), 30 + rng.up_to(size)), META).unwrap();
+        log.append(batch(1 + rng.up_to(30), 30 + rng.up_to(size)), META).unwrap();
     }
     log.set_high_watermark(i64::MAX);
     let reader = log.reader();
@@ -96,7 +96,7 @@ fn open_files_are_bounded_whatever_is_read() {
     let id = PartitionId { topic_id: Uuid::from_u128(1), topic: "t".to_owned(), partition: 0 };
     let mut log = Log::create(&context, Path::new("/t-0"), id, config, Arc::new(NoListener), 0).unwrap();
     for _ in 0..200 {
-        log.append(&batch(1, 500), META).unwrap();
+        log.append(batch(1, 500), META).unwrap();
     }
     log.set_high_watermark(i64::MAX);
     catch_up(&log.reader(), 0, 10_000);
@@ -110,7 +110,7 @@ fn the_tail_is_read_from_memory() {
     let log = new_log(Arc::new(disk.clone()), Path::new("/t-0"), LogConfig::default(), 4, 1 << 20);
     let mut log = log;
     for _ in 0..100 {
-        log.append(&batch(2, 1000), META).unwrap();
+        log.append(batch(2, 1000), META).unwrap();
     }
     log.set_high_watermark(i64::MAX);
     let before = disk.calls(pelton_commitlog::storage::sim::Call::Read);
@@ -139,7 +139,7 @@ fn readers_beside_a_writer_and_retention_see_no_torn_log() {
         .collect();
     let mut rng = SimRng::new(3);
     for n in 0..4_000 {
-        log.append(&batch(1 + rng.up_to(5), 30 + rng.up_to(2_000)), META).unwrap();
+        log.append(batch(1 + rng.up_to(5), 30 + rng.up_to(2_000)), META).unwrap();
         log.set_high_watermark(i64::MAX);
         if n % 50 == 0 {
             log.apply_retention(2000).unwrap();

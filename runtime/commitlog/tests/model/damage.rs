@@ -41,7 +41,7 @@ fn append(log: &mut Log, rng: &mut SimRng, n: i64) {
         _ => (AppendOrigin::Client, random(rng, 1000 + n, None).bytes),
     };
     // A damaged log may refuse.
-    let _ = log.append(&bytes, AppendMeta { leader_epoch: (n / 30) as i32, origin, now_ms: 1000 + n });
+    let _ = log.append(bytes.clone(), AppendMeta { leader_epoch: (n / 30) as i32, origin, now_ms: 1000 + n });
 }
 
 fn build(disk: &SimStorage) -> LogEnd {

@@ -55,7 +55,7 @@ fn write(log: &mut Log) {
         }
         sequences.insert(producer_id, base_sequence + 3);
         let meta = AppendMeta { leader_epoch, origin: AppendOrigin::Client, now_ms };
-        log.append(&builder.finish().unwrap(), meta).unwrap();
+        log.append(builder.finish().unwrap(), meta).unwrap();
     };
     for n in 0..20 {
         let leader_epoch = if n < 9 { 0 } else { 4 };
@@ -65,7 +65,7 @@ fn write(log: &mut Log) {
             let bytes = end_transaction_batch(&marker, 2000, 2, 1_700_000_013_500).unwrap();
             let meta =
                 AppendMeta { leader_epoch, origin: AppendOrigin::Coordinator, now_ms: 1_700_000_013_500 };
-            log.append(&bytes, meta).unwrap();
+            log.append(bytes.clone(), meta).unwrap();
         }
     }
 }

@@ -131,7 +131,7 @@ impl World {
         origin: AppendOrigin,
     ) -> Result<pelton_commitlog::Appended, AppendError> {
         let meta = AppendMeta { leader_epoch: self.epoch, origin, now_ms: self.now_ms };
-        self.log().append(bytes, meta)
+        self.log().append(bytes.clone(), meta)
     }
 
     fn append_new(&mut self, sent: Sent, origin: AppendOrigin, role: Role) -> i64 {
