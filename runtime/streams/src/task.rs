@@ -18,8 +18,8 @@ use crate::topology::{Target, Topology};
 
 mod output;
 
+pub use output::{Calls, Emitted, Notice, NoticeKind, StepCounts, StepOutput, dead_letter_headers};
 use output::{Cow, Piece};
-pub use output::{Emitted, Notice, NoticeKind, StepCounts, StepOutput, dead_letter_headers};
 
 /// Failed calls after which a step ends, if it has got anywhere: a pipeline that fails at every record must still
 /// answer a pause or a stop. Finding one bad record in a batch of 10,000 takes 14.
@@ -106,6 +106,7 @@ pub struct Task {
     /// By index in [`Topology::outputs`].
     partitioners: Vec<Partitioner>,
     retrying: Option<Retrying>,
+    calls: Calls,
     /// Found after progress was made: returned by the step that begins with its record.
     found: Option<TaskFailure>,
 }
@@ -174,12 +175,25 @@ impl Task {
             .map(|(output, &partitions)| Partitioner::new(output.partitioner, partitions, seed))
             .collect::<Vec<_>>();
         assert_eq!(partitioners.len(), topology.outputs.len(), "every output topic has its partition count");
-        Task { id, topology, plugins: slots, partitioners, retrying: None, found: None }
+        Task {
+            id,
+            topology,
+            plugins: slots,
+            partitioners,
+            retrying: None,
+            calls: Calls::default(),
+            found: None,
+        }
     }
 
     /// Which task this is.
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Calls of plugins since this was asked last, those of failed steps among them.
+    pub fn take_calls(&mut self) -> Calls {
+        std::mem::take(&mut self.calls)
     }
 
     /// An output topic has grown.
@@ -188,14 +202,20 @@ impl Task {
     }
 
     /// Passes a batch of the task's partition through the tree. `end_offset` is the offset after the batch: what is
-    /// committed when all of it is done, even if its last records are not there any more.
+    /// committed when all of it is done, even if its last records are not there any more. `interrupted` is asked after
+    /// each failed call: the search for a record that takes a plugin's whole deadline each time must not hold up a stop.
     ///
     /// The outputs must be stable before [`StepOutput::next_offset`] is committed. After an early end (`next_offset` is
-    /// below `end_offset`) the next step is given what is left.
+    /// below `end_offset`) the next step is given what is left; that may be all of it after an interruption.
     ///
     /// # Errors
     /// Nothing was emitted: try again later, or stop.
-    pub fn process<'a>(&mut self, batch: &BatchIn<'a>, end_offset: i64) -> Result<StepOutput<'a>, StepError> {
+    pub fn process<'a>(
+        &mut self,
+        batch: &BatchIn<'a>,
+        end_offset: i64,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<StepOutput<'a>, StepError> {
         let first = batch.offsets.first().copied();
         if let Some(found) = self.found.take_if(|found| Some(found.offset) == first) {
             return Err(StepError::Failed(found));
@@ -226,7 +246,7 @@ impl Task {
                     break;
                 }
             }
-            if step.spent >= MAX_FAILED_CALLS_PER_STEP && step.done > 0 {
+            if (step.spent >= MAX_FAILED_CALLS_PER_STEP && step.done > 0) || interrupted() {
                 break;
             }
         }
@@ -251,8 +271,8 @@ impl Task {
             ))
         };
         let pieces = step.pieces.len();
-        let (excluded, counts) = (&step.excluded, &mut step.counts);
-        let mut run = Run { nodes: &mut self.plugins, topology: &self.topology, excluded, counts };
+        let (excluded, calls) = (&step.excluded, &mut self.calls);
+        let mut run = Run { nodes: &mut self.plugins, topology: &self.topology, excluded, calls };
         let targets = &self.topology.sources[self.id.source].targets;
         let result = run.source(&batch, targets, &mut step.pieces);
         if result.is_err() {
@@ -361,7 +381,7 @@ struct Run<'t> {
     nodes: &'t mut [Option<Box<dyn Plugin>>],
     topology: &'t Topology,
     excluded: &'t BTreeSet<(usize, i64)>,
-    counts: &'t mut StepCounts,
+    calls: &'t mut Calls,
 }
 
 impl Run<'_> {
@@ -423,12 +443,12 @@ impl Run<'_> {
         let spec = &self.topology.nodes[node];
         let outputs = u32::try_from(spec.outputs.len()).unwrap_or(u32::MAX);
         let plugin = self.nodes[node].as_mut().expect("checked by Task::new");
-        self.counts.calls += 1;
+        self.calls.made += 1;
         let answer = plugin
             .process(&input)
             .and_then(|out| Answer::check(&input, out, spec.limits.output_bytes, outputs))
             .map_err(|error| failed(node, &input, error))
-            .inspect_err(|_| self.counts.failed_calls += 1)?;
+            .inspect_err(|_| self.calls.failed += 1)?;
         let answer = Arc::new(answer);
         for (output, targets) in (0..).zip(&spec.outputs) {
             self.hand_on(&batch, &answer, output, targets, pieces)?;

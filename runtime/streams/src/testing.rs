@@ -110,7 +110,7 @@ impl TopologyDriver {
         }
         let input = batch.as_batch();
         loop {
-            match self.task.process(&input, end) {
+            match self.task.process(&input, end, &|| false) {
                 Ok(out) => {
                     self.next_offset = out.next_offset;
                     self.notices.extend(out.notices.iter().cloned());

@@ -62,10 +62,15 @@ pub struct StepCounts {
     pub skipped: u64,
     /// Records that went to a dead-letter topic.
     pub dead_lettered: u64,
-    /// Calls of plugins.
-    pub calls: u64,
-    /// Calls that failed.
-    pub failed_calls: u64,
+}
+
+/// Calls of plugins. Counted apart from [`StepCounts`]: a step that fails has made calls, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// All of them.
+    pub made: u64,
+    /// Those that failed.
+    pub failed: u64,
 }
 
 /// A record and where it goes.
@@ -114,6 +119,19 @@ impl<'a> StepOutput<'a> {
         }
         partitioners.iter_mut().for_each(Partitioner::next_step);
         StepOutput { pieces, partitions, next_offset, counts, notices }
+    }
+
+    /// Only what comes from offsets below `offset` could be appended, `records_in` of the input: the rest counts when it
+    /// is done.
+    pub fn cut(&mut self, offset: i64, records_in: usize) {
+        self.next_offset = offset;
+        self.counts.records_in = records_in as u64;
+        let kept = self.records().filter(|emitted| emitted.record.offset < offset).count();
+        self.counts.records_out = kept as u64;
+        self.notices.retain(|notice| notice.failure.offset < offset);
+        let of = |kind: NoticeKind| self.notices.iter().filter(|notice| notice.kind == kind).count() as u64;
+        (self.counts.skipped, self.counts.dead_lettered) =
+            (of(NoticeKind::Skipped), of(NoticeKind::DeadLettered));
     }
 
     /// Every record to append. Those of one topic and partition come in input order, dead letters last.

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::answer::{BatchOut, SlicesOut};
+use crate::batch::Headers;
 use crate::digest::Digest;
 use crate::manifest::Manifest;
 use crate::plugin::PluginInfo;
@@ -88,11 +89,15 @@ fn harness_of(manifest: &str) -> Harness {
     Harness { driver: TopologyDriver::new(topology, plugins, 1), calls }
 }
 
-fn harness(on_error: &str) -> Harness {
-    harness_of(&format!(
+fn one_node(on_error: &str) -> String {
+    format!(
         "name='p'\nguarantee='at-least-once'\n[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\nplugin='p'\n\
          on_error={on_error}\n[[sink]]\nfrom='n'\ntopic='out'\n[[sink]]\nfrom='n:late'\ntopic='late'"
-    ))
+    )
+}
+
+fn harness(on_error: &str) -> Harness {
+    harness_of(&one_node(on_error))
 }
 
 fn records(values: &str) -> Vec<TestRecord> {
@@ -288,4 +293,38 @@ fn the_end_offset_is_committed_when_all_is_done() {
     assert_eq!(harness.driver.next_offset(), 9);
     harness.driver.step(&[], 12).expect("nothing to do");
     assert_eq!(harness.driver.next_offset(), 12);
+}
+
+#[test]
+fn an_interrupted_search_ends_after_the_call_and_emits_what_is_done() {
+    let (topic, values) = ("in", ["a", "b", "c", "late"]);
+    let mut batch = OwnedBatch::new(topic, 0);
+    for (offset, value) in (10..).zip(values) {
+        let record = RecordIn {
+            offset,
+            timestamp: 1,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: Headers::default(),
+        };
+        batch.push(record, std::iter::empty()).expect("is small");
+    }
+    // Interrupted after so many failed calls: the step's records are done up to here.
+    for (failed_calls, next) in [(1, 10), (2, 12), (3, 13)] {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let topology = Arc::new(topology(&one_node("{ policy = 'fail' }")));
+        let script: Box<dyn Plugin> = Box::new(Script { calls: Arc::clone(&calls), was_late: true });
+        let partitions = vec![1; topology.outputs.len()];
+        let mut task =
+            Task::new(TaskId { source: 0, partition: 0 }, topology, vec![(0, script)], &partitions);
+        let asked = std::cell::Cell::new(0);
+        let interrupted = || {
+            asked.set(asked.get() + 1);
+            asked.get() == failed_calls
+        };
+        let out = task.process(&batch.as_batch(), 14, &interrupted).expect("does not fail");
+        assert_eq!((out.next_offset, out.records().count()), (next, (next - 10) as usize), "{failed_calls}");
+        assert_eq!(task.take_calls().failed, failed_calls);
+        assert_eq!(task.take_calls(), Calls::default());
+    }
 }
