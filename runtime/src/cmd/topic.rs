@@ -167,7 +167,7 @@ fn alter(
         }
     }
     if let Some(count) = partitions {
-        let topic = CreatePartitionsTopic { name: name.to_owned(), count, ..Default::default() };
+        let topic = CreatePartitionsTopic { name: name.to_owned(), count, assignments: None };
         let request =
             CreatePartitionsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, ..Default::default() };
         for result in client.send(&request)?.results {

@@ -117,6 +117,10 @@ impl Engine {
         {
             return Ok(found);
         }
+        if wasmparser::Parser::is_core_wasm(bytes) {
+            let reason = "it is a core module, not a component; `pelton plugin build` makes components";
+            return Err(LoadError::Invalid { reason: reason.to_owned() });
+        }
         let compiled = Component::from_binary(engine, bytes)
             .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
         if let Some(cache) = &config.cache {

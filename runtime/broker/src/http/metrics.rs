@@ -23,7 +23,7 @@ pub(super) async fn render(State(state): State<Arc<HttpState>>) -> impl IntoResp
     broker(&mut page, &state);
     log(&mut page, &state);
     groups(&mut page, &state).await;
-    pipelines(&mut page, &state).await;
+    pipelines(&mut page, &state);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.text)
 }
 
@@ -107,9 +107,9 @@ async fn groups(page: &mut Page, state: &HttpState) {
     }
 }
 
-async fn pipelines(page: &mut Page, state: &HttpState) {
+fn pipelines(page: &mut Page, state: &HttpState) {
     let Ok(supervisor) = state.supervisor() else { return };
-    let pipelines = supervisor.pipelines().await;
+    let pipelines = supervisor.pipelines();
     page.family("pelton_pipeline_state", "gauge", "1 for the state that a pipeline is in.");
     for pipeline in &pipelines {
         for known in PipelineState::ALL {

@@ -9,6 +9,7 @@ mod views;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -26,6 +27,11 @@ use crate::processor::{COMPONENT_BYTES_MAX, Supervisor};
 
 /// The largest request that is not a component: a manifest has at most 256 KiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Where components go.
+const PLUGINS: &str = "/v1/plugins";
+/// How long a stop waits for requests that are under way.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// What all requests share.
 pub(crate) struct HttpState {
@@ -52,21 +58,39 @@ impl HttpState {
     }
 }
 
-/// Serves until `stopping` is done, then lets what is under way end.
+/// Serves until `stopping` is done, then lets what is under way end, but does not wait for clients that do not.
 pub(crate) async fn serve(
     listener: tokio::net::TcpListener,
     state: Arc<HttpState>,
     stopping: impl Future<Output = ()> + Send + 'static,
 ) {
-    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the HTTP port is closed");
+    let (stopped, told) = tokio::sync::oneshot::channel();
+    let stopping = async move {
+        stopping.await;
+        // Nobody listens any more if the port was closed before.
+        let _ = stopped.send(());
+    };
+    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping);
+    let too_long = async move {
+        // An error means that the server has ended, and that is what is waited for then.
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        ended = served => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the HTTP port is closed");
+            }
+        }
+        () = too_long => tracing::info!("HTTP clients that do not finish are cut off"),
     }
 }
 
 fn router(state: Arc<HttpState>) -> Router {
     let components = Router::new()
-        .route("/v1/plugins", get(pipelines::plugins).post(pipelines::push))
+        .route(PLUGINS, get(pipelines::plugins).post(pipelines::push))
         .layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -84,18 +108,29 @@ fn router(state: Arc<HttpState>) -> Router {
         .fallback(|| async {
             Refusal::not_found("there is nothing here; /v1/pipelines, /v1/topics, /metrics are")
         })
+        .method_not_allowed_fallback(|| async { Refusal::method() })
         .layer(middleware::from_fn_with_state(Arc::clone(&state), check))
         .with_state(state)
 }
 
 async fn check(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
-    match verdict(&state.access, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => Refusal::from(refused).into_response(),
+    if let Err(refused) = verdict(&state.access, &request) {
+        return Refusal::from(refused).into_response();
     }
+    // Said at once, not after so many bytes: a client that waits would wait for ever.
+    let limit = if request.uri().path() == PLUGINS { COMPONENT_BYTES_MAX } else { BODY_BYTES_MAX };
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+        return Refusal::too_large(limit).into_response();
+    }
+    next.run(request).await
 }
 
 fn verdict(access: &Access, request: &Request) -> Result<(), Refused> {
+    // Of two of them, something between a browser and us could have meant the other one.
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Refused::Host);
+    }
     let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     access.check(Claims {
         host: text(header::HOST),

@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use pelton_streams::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::HttpState;
 use super::reply::Refusal;
-use crate::processor::{Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
+use super::{BODY_BYTES_MAX, HttpState};
+use crate::processor::{COMPONENT_BYTES_MAX, Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
+/// The name in a path. What cannot be read is refused as everything else is.
+type Name = Result<Path<String>, PathRejection>;
+type Body = Result<Bytes, BytesRejection>;
 
 /// `POST /v1/pipelines`.
 #[derive(Debug, Deserialize)]
@@ -49,18 +53,20 @@ pub(super) struct LogAnswer {
 pub(super) struct Done {}
 
 pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<PluginSummary>> {
-    Ok(Json(state.supervisor()?.plugins().await))
+    Ok(Json(state.supervisor()?.plugins()))
 }
 
-pub(super) async fn push(State(state): State<Arc<HttpState>>, component: Bytes) -> Answer<Pushed> {
+pub(super) async fn push(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Pushed> {
+    let component = body.map_err(|error| Refusal::of_body(&error, COMPONENT_BYTES_MAX))?;
     Ok(Json(state.supervisor()?.push(component).await?))
 }
 
 pub(super) async fn pipelines(State(state): State<Arc<HttpState>>) -> Answer<Vec<PipelineDescription>> {
-    Ok(Json(state.supervisor()?.pipelines().await))
+    Ok(Json(state.supervisor()?.pipelines()))
 }
 
-pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Bytes) -> Answer<Deployed> {
+pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Deployed> {
+    let body = body.map_err(|error| Refusal::of_body(&error, BODY_BYTES_MAX))?;
     let request: DeployRequest = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
     let mut plugins: BTreeMap<String, Digest> = BTreeMap::new();
@@ -78,35 +84,34 @@ pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Bytes) -> 
     Ok(Json(deployed))
 }
 
-pub(super) async fn pipeline(
-    State(state): State<Arc<HttpState>>,
-    Path(name): Path<String>,
-) -> Answer<PipelineDescription> {
-    let found = state.supervisor()?.pipeline(&name).await;
+pub(super) async fn pipeline(State(state): State<Arc<HttpState>>, name: Name) -> Answer<PipelineDescription> {
+    let Path(name) = name?;
+    let found = state.supervisor()?.pipeline(&name);
     found.map(Json).ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))
 }
 
-pub(super) async fn delete(State(state): State<Arc<HttpState>>, Path(name): Path<String>) -> Answer<Done> {
-    state.supervisor()?.delete(&name).await?;
+pub(super) async fn delete(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Done> {
+    state.supervisor()?.delete(&name?.0).await?;
     Ok(Json(Done {}))
 }
 
-pub(super) async fn pause(State(state): State<Arc<HttpState>>, Path(name): Path<String>) -> Answer<Done> {
-    state.supervisor()?.set_paused(&name, true).await?;
+pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Done> {
+    state.supervisor()?.set_paused(&name?.0, true).await?;
     Ok(Json(Done {}))
 }
 
-pub(super) async fn resume(State(state): State<Arc<HttpState>>, Path(name): Path<String>) -> Answer<Done> {
-    state.supervisor()?.set_paused(&name, false).await?;
+pub(super) async fn resume(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Done> {
+    state.supervisor()?.set_paused(&name?.0, false).await?;
     Ok(Json(Done {}))
 }
 
 pub(super) async fn logs(
     State(state): State<Arc<HttpState>>,
-    Path(name): Path<String>,
-    Query(query): Query<LogQuery>,
+    name: Name,
+    query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Answer<LogAnswer> {
-    let found = state.supervisor()?.log_lines(&name, query.since).await;
+    let (Path(name), Query(query)) = (name?, query?);
+    let found = state.supervisor()?.log_lines(&name, query.since);
     let (lines, next) =
         found.ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))?;
     Ok(Json(LogAnswer { lines, next }))

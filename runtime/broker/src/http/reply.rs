@@ -1,6 +1,7 @@
 //! How an answer and a refusal look: JSON, with what went wrong and what to do about it.
 
 use axum::Json;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -32,6 +33,24 @@ impl Refusal {
         Refusal { status: StatusCode::BAD_REQUEST, error: error.into(), hint: None }
     }
 
+    pub(super) fn too_large(limit: usize) -> Refusal {
+        let error = format!("the request has more than {limit} bytes, which is the most that is taken here");
+        Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, error, hint: None }
+    }
+
+    pub(super) fn method() -> Refusal {
+        let error = "there is something here, but not for this method";
+        Refusal { status: StatusCode::METHOD_NOT_ALLOWED, error: error.to_owned(), hint: None }
+    }
+
+    /// A body that could not be read.
+    pub(super) fn of_body(error: &BytesRejection, limit: usize) -> Refusal {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Refusal::too_large(limit);
+        }
+        Refusal::bad_request(error.body_text())
+    }
+
     pub(super) fn unavailable(error: impl Into<String>) -> Refusal {
         Refusal { status: StatusCode::SERVICE_UNAVAILABLE, error: error.into(), hint: None }
     }
@@ -40,6 +59,18 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, Json(Body { error: &self.error, hint: self.hint })).into_response()
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(error: PathRejection) -> Refusal {
+        Refusal::bad_request(error.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(error: QueryRejection) -> Refusal {
+        Refusal::bad_request(error.body_text())
     }
 }
 
@@ -60,6 +91,10 @@ impl From<DeployError> for Refusal {
             DeployError::Component(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a component imports and exports"),
+            ),
+            DeployError::Start { .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("`pelton plugin inspect FILE` shows what a plugin can be configured with"),
             ),
             DeployError::UnknownPlugin { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,

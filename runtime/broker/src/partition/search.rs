@@ -113,12 +113,25 @@ impl Partition {
     ///
     /// # Errors
     /// The log cannot be read, or is damaged.
-    pub fn replay(&self, from: i64, mut each: impl FnMut(Replayed<'_>)) -> Result<i64, ReplayError> {
+    pub fn replay(&self, from: i64, each: impl FnMut(Replayed<'_>)) -> Result<i64, ReplayError> {
+        self.replay_until(from, self.log_end_offset(), each)
+    }
+
+    /// The same up to `end`, and a little further: whole batches are read. Blocking.
+    ///
+    /// # Errors
+    /// The log cannot be read, or is damaged.
+    pub(crate) fn replay_until(
+        &self,
+        from: i64,
+        end: i64,
+        mut each: impl FnMut(Replayed<'_>),
+    ) -> Result<i64, ReplayError> {
         let mut next = from.max(self.log_start_offset());
-        let end = self.log_end_offset();
         let mut scratch = Vec::new();
         while next < end {
-            let range = self.reader.read(next, REPLAY_CHUNK, end, true)?;
+            // Up to the end of the log: a batch that goes beyond `end` is not read otherwise.
+            let range = self.reader.read(next, REPLAY_CHUNK, self.log_end_offset(), true)?;
             if range.next_offset <= next {
                 break;
             }

@@ -140,13 +140,17 @@ impl DriverIo for BrokerIo {
         Ok(Chunk { batches, next_offset, end_offset })
     }
 
-    fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError> {
-        let (found, target) = self.find(topic, partition)?;
-        let now_ms = self.clock.now_ms();
+    fn max_batch_bytes(&self, topic: &str) -> usize {
+        let max = self.topics.get(topic).map_or(i32::MAX, |found| found.config.max_message_bytes);
+        usize::try_from(max).unwrap_or(0)
+    }
+
+    fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError> {
+        let (found, _) = self.find(topic, partition)?;
         let rules = produce_check::Rules {
             topic: &found.config,
             version: PRODUCE_VERSION,
-            now_ms,
+            now_ms: self.clock.now_ms(),
             limit: self.unpack,
         };
         let accepted = produce_check::check(Some(batch), &rules, &mut Vec::new()).map_err(|refusal| {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::deployments::{DeploymentRecord, TOPIC};
-use super::supervisor::{DeploymentLog, DeploymentLogError, Done, EachRecord};
+use super::deployments::{BadRecord, DeploymentRecord, StoredComponent, TOPIC};
+use super::supervisor::{Appending, DeploymentLog, DeploymentLogError, Done, EachRecord};
 use crate::clock::Clock;
 use crate::partition::{InternalRecord, Partition, ReplayError, Replayed};
 use crate::topic_config::Overrides;
@@ -50,28 +50,29 @@ impl BrokerDeploymentLog {
         }
     }
 
-    async fn append_all(&self, records: Vec<DeploymentRecord>) -> Result<(), DeploymentLogError> {
+    async fn append_all(&self, records: Vec<DeploymentRecord>) -> Result<Vec<i64>, DeploymentLogError> {
         let settings = [("cleanup.policy", "compact")];
         let overrides = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         self.create(TOPIC, 1, overrides).await?;
         let partition =
             self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
         let failed = |error: &dyn std::error::Error| DeploymentLogError(format!("write `{TOPIC}`: {error}"));
-        let mut last = None;
+        let mut appended = Vec::new();
         for batch in batches(records) {
-            let appended = partition.append_records(&batch, self.clock.now_ms());
-            last = Some(appended.map_err(|error| failed(&error))?);
+            let append = partition.append_records(&batch, self.clock.now_ms());
+            appended.push((append.map_err(|error| failed(&error))?, batch.len()));
         }
-        // A sync makes a prefix durable: the last one speaks for all.
-        match last {
-            Some(last) => last.durable().await.map(drop).map_err(|error| failed(&error)),
-            None => Ok(()),
+        let mut offsets = Vec::new();
+        for (append, records) in appended {
+            let base = append.durable().await.map_err(|error| failed(&error))?;
+            offsets.extend((base..).take(records));
         }
+        Ok(offsets)
     }
 }
 
 impl DeploymentLog for BrokerDeploymentLog {
-    fn append(&self, records: Vec<DeploymentRecord>) -> Done<'_> {
+    fn append(&self, records: Vec<DeploymentRecord>) -> Appending<'_> {
         Box::pin(self.append_all(records))
     }
 
@@ -90,14 +91,34 @@ impl DeploymentLog for BrokerDeploymentLog {
             if let Replayed::Record { offset, key: Some(key), value, .. } = met
                 && newest.get(key) == Some(&offset)
             {
-                each(key, value);
+                each(offset, key, value);
             }
         };
         partition.replay(0, apply).map(drop).map_err(unreadable)
     }
 
+    fn component(&self, stored: &StoredComponent) -> Result<Vec<u8>, DeploymentLogError> {
+        let partition =
+            self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
+        stored.assemble(|range, each| {
+            let each = |met: Replayed<'_>| {
+                if let Replayed::Record { offset, value: Some(value), .. } = met {
+                    each(offset, value);
+                }
+            };
+            let read = partition.replay_until(range.start, range.end, each);
+            read.map(drop).map_err(|error| DeploymentLogError(format!("read `{TOPIC}`: {error}")))
+        })
+    }
+
     fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a> {
         Box::pin(self.create(topic, self.default_partitions, Overrides::new()))
+    }
+}
+
+impl From<BadRecord> for DeploymentLogError {
+    fn from(error: BadRecord) -> DeploymentLogError {
+        DeploymentLogError(error.to_string())
     }
 }
 

@@ -8,9 +8,11 @@
 //! | `pipeline/<name>/<revision>` | JSON [`Revision`]; the last [`KEPT_REVISIONS`] are kept |
 //! | `pipeline/<name>` | JSON [`Live`]: which revision runs, and whether it is paused |
 //!
-//! A null value deletes. Unknown keys are kept out of the way: a newer version may have written them.
+//! A null value deletes. Unknown keys are kept out of the way: a newer version may have written them. Of chunks only the
+//! offsets are kept in memory: a component is read from the log when it is compiled, and never otherwise.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use pelton_streams::Digest;
@@ -61,11 +63,23 @@ pub(crate) struct PipelineHistory {
     pub(crate) live: Option<Live>,
 }
 
+/// Where a component that is whole is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredComponent {
+    /// Its digest, in hex.
+    pub(crate) digest: String,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// The offset of each chunk, in order.
+    pub(crate) chunks: Vec<i64>,
+}
+
 /// What a replay of the topic gives.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deployments {
     plugins: BTreeMap<String, PluginRecord>,
-    chunks: BTreeMap<(String, u32), Bytes>,
+    /// Offsets by digest and index.
+    chunks: BTreeMap<(String, u32), i64>,
     pipelines: BTreeMap<String, PipelineHistory>,
 }
 
@@ -79,7 +93,7 @@ pub(crate) struct BadRecord {
 
 impl Deployments {
     /// Takes one record, in the order of the log.
-    pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BadRecord> {
+    pub(crate) fn apply(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) -> Result<(), BadRecord> {
         let bad = |reason: String| BadRecord { key: String::from_utf8_lossy(key).into_owned(), reason };
         let text = std::str::from_utf8(key).map_err(|error| bad(error.to_string()))?;
         let json = |error: serde_json::Error| bad(error.to_string());
@@ -88,10 +102,10 @@ impl Deployments {
             (["plugin", digest, index], value) => {
                 let index = index.parse().map_err(|_| bad("the chunk's index is no number".to_owned()))?;
                 let slot = ((*digest).to_owned(), index);
-                match value {
-                    Some(value) => drop(self.chunks.insert(slot, Bytes::copy_from_slice(value))),
-                    None => drop(self.chunks.remove(&slot)),
-                }
+                let _ = match value {
+                    Some(_) => self.chunks.insert(slot, offset),
+                    None => self.chunks.remove(&slot),
+                };
             }
             (["plugin", digest], Some(value)) => {
                 self.plugins.insert((*digest).to_owned(), serde_json::from_slice(value).map_err(json)?);
@@ -151,14 +165,12 @@ impl Deployments {
         self.pipelines.get(name)
     }
 
-    /// The bytes of a plugin that is whole. The caller checks them against the digest.
-    pub(crate) fn component(&self, digest: &str) -> Option<Vec<u8>> {
+    /// Where the bytes of a plugin are, if all its chunks are there.
+    pub(crate) fn component(&self, digest: &str) -> Option<StoredComponent> {
         let record = self.plugins.get(digest)?;
-        let mut bytes = Vec::new();
-        for index in 0..record.chunks {
-            bytes.extend_from_slice(self.chunks.get(&(digest.to_owned(), index))?);
-        }
-        (bytes.len() as u64 == record.bytes).then_some(bytes)
+        let chunk = |index| self.chunks.get(&(digest.to_owned(), index)).copied();
+        let chunks = (0..record.chunks).map(chunk).collect::<Option<Vec<i64>>>()?;
+        Some(StoredComponent { digest: digest.to_owned(), bytes: record.bytes, chunks })
     }
 
     /// The newest plugin pushed under a name, for manifests that name one without a digest.
@@ -189,7 +201,7 @@ impl Deployments {
         records
     }
 
-    /// What takes a revision live, drops the oldest ones, and keeps a pause that was asked for.
+    /// What takes a revision live, even if the one before it was paused, and drops the oldest ones.
     pub(crate) fn deploy(&self, name: &str, revision: &Revision) -> (u64, Vec<DeploymentRecord>) {
         let history = self.pipelines.get(name);
         let newest = history.and_then(|history| history.revisions.keys().next_back().copied());
@@ -221,6 +233,39 @@ impl Deployments {
     }
 }
 
+impl StoredComponent {
+    /// Puts the component together. `read` is given a range of offsets and calls back with each record in it.
+    ///
+    /// # Errors
+    /// What `read` says, or that a chunk is missing.
+    pub(crate) fn assemble<E: From<BadRecord>>(
+        &self,
+        read: impl FnOnce(Range<i64>, &mut EachChunk<'_>) -> Result<(), E>,
+    ) -> Result<Vec<u8>, E> {
+        let from = self.chunks.iter().min().copied().unwrap_or(0);
+        let to = self.chunks.iter().max().map_or(0, |last| last + 1);
+        let mut found: Vec<Option<Bytes>> = vec![None; self.chunks.len()];
+        let index: BTreeMap<i64, usize> = self.chunks.iter().copied().zip(0..).collect();
+        read(from..to, &mut |offset, value| {
+            if let Some(slot) = index.get(&offset).and_then(|index| found.get_mut(*index)) {
+                *slot = Some(Bytes::copy_from_slice(value));
+            }
+        })?;
+        let whole = found.into_iter().collect::<Option<Vec<Bytes>>>().map(|chunks| chunks.concat());
+        whole.filter(|bytes| bytes.len() as u64 == self.bytes).ok_or_else(|| {
+            let key = format!("plugin/{}", self.digest);
+            BadRecord {
+                key,
+                reason: format!("its {} chunks do not make {} bytes", self.chunks.len(), self.bytes),
+            }
+            .into()
+        })
+    }
+}
+
+/// Is handed a record's offset and value.
+pub(crate) type EachChunk<'a> = dyn FnMut(i64, &[u8]) + 'a;
+
 /// How many chunks a component has.
 pub(crate) fn chunks(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
@@ -235,9 +280,19 @@ mod tests {
     use super::*;
 
     fn replay(state: &mut Deployments, records: &[DeploymentRecord]) {
-        for (key, value) in records {
-            state.apply(key.as_bytes(), value.as_deref()).unwrap();
+        for (offset, (key, value)) in (0..).zip(records) {
+            state.apply(offset, key.as_bytes(), value.as_deref()).unwrap();
         }
+    }
+
+    /// Reads a component out of records that are a log from offset 0 on.
+    fn assemble(stored: &StoredComponent, log: &[DeploymentRecord]) -> Result<Vec<u8>, BadRecord> {
+        stored.assemble(|range, each| {
+            for (offset, (_, value)) in (0..).zip(log).filter(|(offset, _)| range.contains(offset)) {
+                each(offset, value.as_deref().unwrap());
+            }
+            Ok(())
+        })
     }
 
     fn revision(manifest: &str) -> Revision {
@@ -262,11 +317,15 @@ mod tests {
             let digest = Digest::new([7; 32]);
             let mut state = Deployments::default();
             let records = state.push(&digest, plugin(&component), &component);
-            for (key, value) in &records {
+            for (offset, (key, value)) in (0..).zip(&records) {
                 assert_eq!(state.component(&digest.hex()), None, "not before the last record");
-                state.apply(key.as_bytes(), value.as_deref()).unwrap();
+                state.apply(offset, key.as_bytes(), value.as_deref()).unwrap();
             }
-            assert_eq!(state.component(&digest.hex()).as_deref(), Some(&component[..]));
+            let stored = state.component(&digest.hex()).unwrap();
+            assert_eq!(assemble(&stored, &records).as_deref(), Ok(&component[..]));
+            let mut damaged = records.clone();
+            damaged[0].1 = Some(Bytes::from_static(b"less"));
+            assert!(assemble(&stored, &damaged).unwrap_err().to_string().contains(&digest.hex()), "{bytes}");
             assert_eq!(state.newest("shout"), Some(digest.hex().as_str()));
             assert_eq!(state.push(&digest, plugin(&component), &component), [], "known already");
         }
@@ -321,13 +380,13 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_names_its_key() {
         let check = |key: &[u8], value: &[u8]| {
-            let error = Deployments::default().apply(key, Some(value)).unwrap_err().to_string();
+            let error = Deployments::default().apply(0, key, Some(value)).unwrap_err().to_string();
             assert!(error.contains(&*String::from_utf8_lossy(key)), "{error}");
         };
         check(b"pipeline/p", b"{");
         check(b"pipeline/p/x", b"{}");
         check(b"plugin/d", b"[]");
         check(b"plugin/d/-1", b"");
-        assert_eq!(Deployments::default().apply(b"future/thing", Some(b"?")), Ok(()));
+        assert_eq!(Deployments::default().apply(0, b"future/thing", Some(b"?")), Ok(()));
     }
 }

@@ -5,18 +5,15 @@
 //! between the two repeats outputs. While a commit is on its way to the disk the driver goes on with the next records;
 //! one commit is in flight at a time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::CommitSpec;
 use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
 use pelton_streams::{BatchIn, InstanceSpec, InstantiateError, PluginFactory, Task, TaskFailure, Topology};
-use pelton_wire::record::{
-    BatchBuilder, BatchOptions, BuildError, Columns, ColumnsError, DecompressLimit, Header, Select,
-};
+use pelton_wire::record::{Columns, ColumnsError, DecompressLimit, Select};
 
+use self::output::PackError;
 use super::io::{Chunk, DriverIo, IoError, StopSignal, Ticket};
 use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, TaskStatus, Totals};
 
@@ -24,8 +21,6 @@ use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, Task
 const READ_BYTES: usize = 1 << 20;
 /// Unpacked bytes that one step is given, unless a single batch has more.
 const STEP_BYTES: usize = 4 << 20;
-/// An output batch is closed when it has so many bytes: below every usual `max.message.bytes` (1 MiB by default).
-const OUTPUT_BATCH_BYTES: usize = 256 << 10;
 /// How long an idle driver sleeps at the most before it looks for new partitions.
 const IDLE_MS: u64 = 1_000;
 /// How often progress is published while there is always something to do.
@@ -57,11 +52,11 @@ pub(crate) enum DriverError {
         "topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}"
     )]
     Input { topic: String, partition: i32, offset: i64, reason: String },
-    /// A record that a plugin made is too large for any batch.
+    /// A topic does not take a record that a plugin made.
     #[error(
-        "a record made from topic {topic}, partition {partition}, offset {offset} cannot be stored: {error}"
+        "a record made from topic {topic}, partition {partition}, offset {offset} cannot be stored: {reason}"
     )]
-    Output { topic: String, partition: i32, offset: i64, error: BuildError },
+    Output { topic: String, partition: i32, offset: i64, reason: String },
     /// The broker refused.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -299,7 +294,11 @@ impl Driver {
         }
         let topic = entry.topic.clone();
         let batch = BatchIn::new(&topic, entry.partition.unsigned_abs(), columns);
-        let output = match entry.task.process(&batch, end_offset) {
+        let first = batch.offsets.first().copied().unwrap_or(end_offset);
+        let stop = &self.spec.stop;
+        let result = entry.task.process(&batch, end_offset, &|| stop.is_set());
+        self.totals.add_calls(entry.task.take_calls());
+        let mut output = match result {
             Ok(output) => output,
             Err(StepError::Failed(failure)) => return Err(DriverError::Task(failure)),
             Err(StepError::Retry { delay_ms, attempt, attempts, failure }) => {
@@ -309,7 +308,10 @@ impl Driver {
                 return Ok(Progress::Idle);
             }
         };
-        self.append(lane, &output)?;
+        let done = self.append(lane, &output, first)?;
+        if done < output.next_offset {
+            output.cut(done, batch.offsets.partition_point(|offset| *offset < done));
+        }
         for notice in &output.notices {
             let done = match notice.kind {
                 NoticeKind::Skipped => "skipped",
@@ -326,52 +328,34 @@ impl Driver {
         Ok(Progress::Some)
     }
 
-    /// Puts the emitted records into batches, one open batch for each topic and partition.
-    fn append(&self, lane: usize, output: &StepOutput<'_>) -> Result<(), DriverError> {
-        let mut open: BTreeMap<(usize, i32), BatchBuilder> = BTreeMap::new();
-        let mut headers: Vec<Header<'_>> = Vec::new();
-        for emitted in output.records() {
-            let record = &emitted.record;
-            headers.clear();
-            headers.extend(record.headers.map(|(key, value)| Header { key, value }));
-            let slot = (emitted.topic, emitted.partition);
-            let builder = open.entry(slot).or_insert_with(|| BatchBuilder::new(BatchOptions::default()));
-            // A record without a timestamp gets the time at which it is written.
-            let timestamp = if record.timestamp < 0 { self.io.now_ms() } else { record.timestamp };
-            builder.append(timestamp, record.key, record.value, &headers).map_err(|error| {
-                DriverError::Output {
-                    topic: self.lanes[lane].topic.clone(),
-                    partition: self.lanes[lane].partition,
-                    offset: record.offset,
-                    error,
+    /// Appends what a step emits, or as much of it as comes before the first record that a topic refuses. The offset up
+    /// to which it is done: the next step begins with the refused record, and fails there.
+    fn append(&self, lane: usize, output: &StepOutput<'_>, first: i64) -> Result<i64, DriverError> {
+        let (mut before, mut singly) = (output.next_offset, false);
+        let ready = loop {
+            match output::pack(self.io.as_ref(), &self.spec.topology, output, before, singly) {
+                Ok(ready) => break ready,
+                // Which of them it was is found out one by one.
+                Err(PackError::Refused { records, .. }) if records > 1 && !singly => singly = true,
+                Err(PackError::Refused { offset, .. }) if offset > first => {
+                    (before, singly) = (offset, false)
                 }
-            })?;
-            if builder.uncompressed_bytes() >= OUTPUT_BATCH_BYTES
-                && let Some(full) = open.remove(&slot)
-            {
-                self.append_batch(lane, slot, full)?;
+                Err(PackError::Refused { offset, reason, .. }) => {
+                    let Lane { topic, partition, .. } = &self.lanes[lane];
+                    return Err(DriverError::Output {
+                        topic: topic.clone(),
+                        partition: *partition,
+                        offset,
+                        reason,
+                    });
+                }
+                Err(PackError::Io(error)) => return Err(error.into()),
             }
+        };
+        for (topic, partition, batch) in ready {
+            self.io.append(&self.spec.topology.outputs[topic].topic, partition, batch)?;
         }
-        for (slot, builder) in open {
-            self.append_batch(lane, slot, builder)?;
-        }
-        Ok(())
-    }
-
-    fn append_batch(
-        &self,
-        lane: usize,
-        slot: (usize, i32),
-        builder: BatchBuilder,
-    ) -> Result<(), DriverError> {
-        let Lane { topic, partition, position, .. } = &self.lanes[lane];
-        let batch: Bytes = builder.finish().map_err(|error| DriverError::Output {
-            topic: topic.clone(),
-            partition: *partition,
-            offset: *position,
-            error,
-        })?;
-        Ok(self.io.append(&self.spec.topology.outputs[slot.0].topic, slot.1, batch)?)
+        Ok(before)
     }
 
     /// Starts a commit when something is uncommitted and none is in flight; waits for the one in flight when the
@@ -491,5 +475,6 @@ fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, Driver
     Ok(chunk.next_offset)
 }
 
+mod output;
 #[cfg(test)]
 mod tests;

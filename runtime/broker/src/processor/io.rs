@@ -28,8 +28,8 @@ pub(crate) enum IoError {
     /// The topic or partition is gone.
     #[error("topic {topic}, partition {partition} does not exist")]
     NoPartition { topic: String, partition: i32 },
-    /// The topic's settings refuse the record; trying again would not help.
-    #[error("topic {topic}, partition {partition} refuses the batch: {reason}")]
+    /// The topic's settings refuse a record of the batch; trying again would not help.
+    #[error("topic {topic}, partition {partition} refuses it: {reason}")]
     Refused { topic: String, partition: i32, reason: String },
     /// The disk is full, or the coordinator is not ready: later it may work.
     #[error("{0}")]
@@ -55,7 +55,11 @@ pub(crate) trait DriverIo: Send {
     /// Batches from `offset` on that a read-committed consumer may see, about `max_bytes` of them, at least one if
     /// there is one.
     fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
-    /// Appends a batch. Durable no later than what is committed after it.
+    /// The bytes that a batch of a topic may have.
+    fn max_batch_bytes(&self, topic: &str) -> usize;
+    /// Checks a batch against the topic's settings and brings it into the form in which it is stored. Appends nothing.
+    fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError>;
+    /// Appends a batch that was prepared. Durable no later than what is committed after it.
     fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError>;
     /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs.
     fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError>;

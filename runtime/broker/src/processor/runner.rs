@@ -82,13 +82,10 @@ impl Runner {
         self.stop.set();
     }
 
-    /// Waits for the thread. Call [`Runner::signal`] before.
-    pub(super) fn join(mut self) {
-        if let Some(thread) = self.thread.take()
-            && let Err(panic) = thread.join()
-        {
-            std::panic::resume_unwind(panic);
-        }
+    /// Tells the driver to stop, and gives its thread, to be waited for.
+    pub(super) fn halt(&mut self) -> Option<JoinHandle<()>> {
+        self.signal();
+        self.thread.take()
     }
 }
 

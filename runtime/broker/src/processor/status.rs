@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use pelton_streams::log::{LogLevel, LogRing, LogSink};
-use pelton_streams::task::StepCounts;
+use pelton_streams::task::{Calls, StepCounts};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -80,8 +80,11 @@ impl Totals {
         self.bytes_out += counts.bytes_out;
         self.skipped += counts.skipped;
         self.dead_lettered += counts.dead_lettered;
-        self.calls += counts.calls;
-        self.failed_calls += counts.failed_calls;
+    }
+
+    pub(super) fn add_calls(&mut self, calls: Calls) {
+        self.calls += calls.made;
+        self.failed_calls += calls.failed;
     }
 }
 

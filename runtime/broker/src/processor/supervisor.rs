@@ -1,19 +1,24 @@
 //! Starts and stops drivers so that what runs is what the deployments say. Every change is a record first: it is
 //! appended, durable, and only then acted upon, so that a crash leaves what a replay gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use pelton_streams::log::NoLog;
+use pelton_streams::manifest::{NodeSpec, PluginRef};
 use pelton_streams::{
-    Digest, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo, Topology, TopologyError,
+    Digest, InstanceSpec, InstantiateError, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo,
+    Topology, TopologyError,
 };
 use serde::Serialize;
-use tokio::sync::Mutex;
 
-use super::deployments::{BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, chunks};
+use super::deployments::{
+    BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, StoredComponent, chunks,
+};
 use super::io::IoFactory;
 use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
@@ -27,15 +32,21 @@ pub(crate) const PIPELINES_MAX: usize = 256;
 /// What a deployment log does in the end.
 pub(crate) type Done<'a> = Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
 
-/// Is handed a record's key and value.
-pub(crate) type EachRecord<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+/// The offsets of what was appended.
+pub(crate) type Appending<'a> =
+    Pin<Box<dyn Future<Output = Result<Vec<i64>, DeploymentLogError>> + Send + 'a>>;
+
+/// Is handed a record's offset, key and value.
+pub(crate) type EachRecord<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) + 'a;
 
 /// Where deployments are kept: a partition of the broker.
 pub(crate) trait DeploymentLog: Send + Sync {
-    /// Appends records and returns when they are durable.
-    fn append(&self, records: Vec<DeploymentRecord>) -> Done<'_>;
+    /// Appends records and returns their offsets when they are durable.
+    fn append(&self, records: Vec<DeploymentRecord>) -> Appending<'_>;
     /// Everything from the start, in order. Blocking: called once, before anything else.
     fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError>;
+    /// The bytes of a component. The caller checks them against the digest. Blocking.
+    fn component(&self, stored: &StoredComponent) -> Result<Vec<u8>, DeploymentLogError>;
     /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
     fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a>;
 }
@@ -54,6 +65,8 @@ pub(crate) enum DeployError {
     Topology(#[from] TopologyError),
     #[error("the component cannot be used: {0}")]
     Component(#[from] LoadError),
+    #[error("node `{node}` does not start: {error}")]
+    Start { node: String, error: InstantiateError },
     #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
     UnknownPlugin { node: String, plugin: String },
     #[error("topic `{0}` does not exist, so there is nothing to read; create it first")]
@@ -122,9 +135,13 @@ pub(crate) struct SupervisorSpec {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The one owner of deployments and drivers. Changes are made one at a time.
+/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline or
+/// a compilation; looking never waits for them.
 pub(crate) struct Supervisor {
     spec: SupervisorSpec,
+    /// Held for a whole change.
+    changes: tokio::sync::Mutex<()>,
+    /// Never held across an await. Only the holder of `changes` changes it.
     inner: Mutex<Inner>,
 }
 
@@ -132,6 +149,8 @@ pub(crate) struct Supervisor {
 struct Inner {
     deployments: Deployments,
     runners: BTreeMap<String, Runner>,
+    /// Nothing is started any more.
+    stopping: bool,
 }
 
 /// A manifest that was checked against everything it names.
@@ -147,8 +166,8 @@ impl Supervisor {
     pub(crate) async fn start(spec: SupervisorSpec) -> Result<Arc<Supervisor>, DeploymentLogError> {
         let mut deployments = Deployments::default();
         let mut bad: Vec<BadRecord> = Vec::new();
-        spec.log.replay(&mut |key, value| {
-            if let Err(error) = deployments.apply(key, value) {
+        spec.log.replay(&mut |offset, key, value| {
+            if let Err(error) = deployments.apply(offset, key, value) {
                 bad.push(error);
             }
         })?;
@@ -157,20 +176,22 @@ impl Supervisor {
         }
         let live: Vec<(String, bool)> =
             deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
-        let supervisor =
-            Arc::new(Supervisor { spec, inner: Mutex::new(Inner { deployments, runners: BTreeMap::new() }) });
-        let mut inner = supervisor.inner.lock().await;
+        let inner = Mutex::new(Inner { deployments, ..Inner::default() });
+        let supervisor = Arc::new(Supervisor { spec, changes: tokio::sync::Mutex::default(), inner });
+        let change = supervisor.changes.lock().await;
         for (name, paused) in live {
-            supervisor.run(&mut inner, &name, paused).await;
+            supervisor.run(&name, paused).await;
         }
-        drop(inner);
+        drop(change);
         Ok(supervisor)
     }
 
     /// Takes a component: checks it, and keeps it durably under its digest.
     pub(crate) async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
-        let mut inner = self.inner.lock().await;
+        let _change = self.changes.lock().await;
         let (digest, info) = self.load_new(component.clone()).await?;
+        // What was pushed last is what is deployed next.
+        self.unload_unused(Some(digest));
         let manifest = info.manifest.as_ref();
         let record = PluginRecord {
             bytes: component.len() as u64,
@@ -180,15 +201,16 @@ impl Supervisor {
             version: manifest.map(|manifest| manifest.version.clone()),
             world: info.world.clone(),
         };
-        let pushed = Pushed {
+        let mut pushed = Pushed {
             digest: digest.to_string(),
             name: record.name.clone(),
             version: record.version.clone(),
             world: record.world.clone(),
-            new: !inner.deployments.plugins().contains_key(&digest.hex()),
+            new: true,
         };
-        let records = inner.deployments.push(&digest, record, &component);
-        self.store(&mut inner, records).await?;
+        let records = self.inner.lock().deployments.push(&digest, record, &component);
+        pushed.new = !records.is_empty();
+        self.store(records).await?;
         Ok(pushed)
     }
 
@@ -198,8 +220,9 @@ impl Supervisor {
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
-        let inner = self.inner.lock().await;
-        let checked = self.checked(&inner, manifest, plugins).await?;
+        let _change = self.changes.lock().await;
+        let checked = self.checked(manifest, plugins).await?;
+        self.try_start(&checked).await?;
         let name = checked.manifest.name.clone();
         let group = super::io::group_of(&name);
         Ok(Deployed { name, revision: None, plugins: checked.plugins, group })
@@ -212,11 +235,15 @@ impl Supervisor {
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
-        let mut inner = self.inner.lock().await;
-        let checked = self.checked(&inner, manifest, plugins).await?;
+        let _change = self.changes.lock().await;
+        let checked = self.checked(manifest, plugins).await?;
+        self.try_start(&checked).await?;
         let name = checked.manifest.name.clone();
-        if inner.deployments.pipeline(&name).is_none() && inner.deployments.live().count() >= PIPELINES_MAX {
-            return Err(DeployError::TooMany);
+        {
+            let deployments = &self.inner.lock().deployments;
+            if deployments.pipeline(&name).is_none() && deployments.live().count() >= PIPELINES_MAX {
+                return Err(DeployError::TooMany);
+            }
         }
         for output in &checked.topology.outputs {
             self.spec.log.ensure_topic(&output.topic).await?;
@@ -226,54 +253,57 @@ impl Supervisor {
             plugins: checked.plugins.clone(),
             deployed_at_ms: self.spec.clock.now_ms(),
         };
-        let (number, records) = inner.deployments.deploy(&name, &revision);
-        self.store(&mut inner, records).await?;
-        self.halt(&mut inner, &name).await;
-        self.run(&mut inner, &name, false).await;
+        let (number, records) = self.inner.lock().deployments.deploy(&name, &revision);
+        self.store(records).await?;
+        self.halt(&name).await;
+        self.run(&name, false).await;
+        self.unload_unused(None);
         let group = super::io::group_of(&name);
         Ok(Deployed { name, revision: Some(number), plugins: checked.plugins, group })
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again.
     pub(crate) async fn set_paused(&self, name: &str, paused: bool) -> Result<(), DeployError> {
-        let mut inner = self.inner.lock().await;
-        let records = inner.deployments.set_paused(name, paused);
+        let _change = self.changes.lock().await;
+        let records = self.inner.lock().deployments.set_paused(name, paused);
         let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
-        self.store(&mut inner, records).await?;
-        self.halt(&mut inner, name).await;
-        self.run(&mut inner, name, paused).await;
+        self.store(records).await?;
+        self.halt(name).await;
+        self.run(name, paused).await;
         Ok(())
     }
 
     /// Takes a pipeline away. Its topics and its group's offsets stay.
     pub(crate) async fn delete(&self, name: &str) -> Result<(), DeployError> {
-        let mut inner = self.inner.lock().await;
-        let records = inner.deployments.delete(name);
+        let _change = self.changes.lock().await;
+        let records = self.inner.lock().deployments.delete(name);
         let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
-        self.store(&mut inner, records).await?;
-        self.halt(&mut inner, name).await;
+        self.store(records).await?;
+        self.halt(name).await;
+        self.inner.lock().runners.remove(name);
+        self.unload_unused(None);
         Ok(())
     }
 
     /// All pipelines, by name.
-    pub(crate) async fn pipelines(&self) -> Vec<PipelineDescription> {
-        let inner = self.inner.lock().await;
+    pub(crate) fn pipelines(&self) -> Vec<PipelineDescription> {
+        let inner = self.inner.lock();
         inner.deployments.live().filter_map(|(name, _, _)| describe(&inner, name)).collect()
     }
 
     /// One pipeline.
-    pub(crate) async fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
-        describe(&*self.inner.lock().await, name)
+    pub(crate) fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
+        describe(&self.inner.lock(), name)
     }
 
     /// Its log lines from a sequence on, and the sequence that the next line gets.
-    pub(crate) async fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
-        Some(self.inner.lock().await.runners.get(name)?.board().log_since(since))
+    pub(crate) fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
+        Some(self.inner.lock().runners.get(name)?.board().log_since(since))
     }
 
     /// All plugins.
-    pub(crate) async fn plugins(&self) -> Vec<PluginSummary> {
-        let inner = self.inner.lock().await;
+    pub(crate) fn plugins(&self) -> Vec<PluginSummary> {
+        let inner = self.inner.lock();
         let summary = |(digest, record): (&String, &PluginRecord)| PluginSummary {
             digest: format!("sha256:{digest}"),
             name: record.name.clone(),
@@ -287,46 +317,41 @@ impl Supervisor {
 
     /// Stops every driver at a commit: part of a graceful stop of the broker.
     pub(crate) async fn stop(&self) {
-        let mut inner = self.inner.lock().await;
-        for runner in inner.runners.values() {
-            runner.signal();
+        // All of them at once, and before a change that waits for one of them is over.
+        {
+            let mut inner = self.inner.lock();
+            inner.stopping = true;
+            inner.runners.values().for_each(Runner::signal);
         }
-        let names: Vec<String> = inner.runners.keys().cloned().collect();
+        let _change = self.changes.lock().await;
+        let names: Vec<String> = self.inner.lock().runners.keys().cloned().collect();
         for name in names {
-            self.halt(&mut inner, &name).await;
+            self.halt(&name).await;
         }
     }
 
     /// Appends, waits until durable, and only then believes.
-    async fn store(
-        &self,
-        inner: &mut Inner,
-        records: Vec<DeploymentRecord>,
-    ) -> Result<(), DeploymentLogError> {
+    async fn store(&self, records: Vec<DeploymentRecord>) -> Result<(), DeploymentLogError> {
         if records.is_empty() {
             return Ok(());
         }
-        self.spec.log.append(records.clone()).await?;
-        for (key, value) in records {
-            if let Err(error) = inner.deployments.apply(key.as_bytes(), value.as_deref()) {
+        let offsets = self.spec.log.append(records.clone()).await?;
+        let mut inner = self.inner.lock();
+        for (offset, (key, value)) in offsets.into_iter().zip(records) {
+            if let Err(error) = inner.deployments.apply(offset, key.as_bytes(), value.as_deref()) {
                 tracing::error!(%error, "a deployment that was just written cannot be read");
             }
         }
         Ok(())
     }
 
-    async fn checked(
-        &self,
-        inner: &Inner,
-        text: &str,
-        given: &BTreeMap<String, Digest>,
-    ) -> Result<Checked, DeployError> {
+    async fn checked(&self, text: &str, given: &BTreeMap<String, Digest>) -> Result<Checked, DeployError> {
         let manifest = Manifest::parse(text)?;
         let mut plugins = BTreeMap::new();
         let mut infos = BTreeMap::new();
         for node in &manifest.nodes {
-            let digest = resolve(inner, node, given)?;
-            infos.insert(node.id.clone(), self.load(inner, node, &digest).await?);
+            let digest = resolve(&self.inner.lock().deployments, node, given)?;
+            infos.insert(node.id.clone(), self.load(node, &digest).await?);
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
@@ -336,6 +361,19 @@ impl Supervisor {
             }
         }
         Ok(Checked { manifest, topology, plugins })
+    }
+
+    /// Starts every plugin once with its settings: one that refuses them refuses the deployment.
+    async fn try_start(&self, checked: &Checked) -> Result<(), DeployError> {
+        for node in &checked.topology.nodes {
+            let spec =
+                InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
+            let (factory, digest) = (Arc::clone(&self.spec.factory), node.plugin.digest);
+            let start = move || factory.instantiate(&digest, &spec).map(drop);
+            let started = tokio::task::spawn_blocking(start).await.map_err(|_| DeployError::Stopping)?;
+            started.map_err(|error| DeployError::Start { node: node.id.clone(), error })?;
+        }
+        Ok(())
     }
 
     /// Compiles, on a thread that may take seconds.
@@ -348,15 +386,13 @@ impl Supervisor {
         Ok(tokio::task::spawn_blocking(work).await.map_err(|_| DeployError::Stopping)??)
     }
 
-    async fn load(
-        &self,
-        inner: &Inner,
-        node: &pelton_streams::manifest::NodeSpec,
-        digest: &Digest,
-    ) -> Result<PluginInfo, DeployError> {
-        let component = inner.deployments.component(&digest.hex()).ok_or_else(|| {
+    async fn load(&self, node: &NodeSpec, digest: &Digest) -> Result<PluginInfo, DeployError> {
+        let stored = self.inner.lock().deployments.component(&digest.hex()).ok_or_else(|| {
             DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() }
         })?;
+        let log = Arc::clone(&self.spec.log);
+        let read = tokio::task::spawn_blocking(move || log.component(&stored)).await;
+        let component = read.map_err(|_| DeployError::Stopping)??;
         let (actual, info) = self.load_new(component.into()).await?;
         if actual != *digest {
             return Err(LoadError::DigestMismatch { expected: *digest, actual }.into());
@@ -364,17 +400,28 @@ impl Supervisor {
         Ok(info)
     }
 
+    /// Forgets compiled code that no pipeline runs. It is in the cache on disk if it is wanted again.
+    fn unload_unused(&self, but: Option<Digest>) {
+        let inner = self.inner.lock();
+        let used: BTreeSet<&String> =
+            inner.deployments.live().flat_map(|(_, _, revision)| revision.plugins.values()).collect();
+        for hex in inner.deployments.plugins().keys() {
+            let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else { continue };
+            if but != Some(digest) && !used.contains(&digest.to_string()) {
+                self.spec.factory.unload(&digest);
+            }
+        }
+    }
+
     /// Starts the live revision of a pipeline, or lists it as paused or failed.
-    async fn run(&self, inner: &mut Inner, name: &str, paused: bool) {
-        let live = inner.deployments.live().find(|(known, _, _)| *known == name);
-        let Some((_, _, revision)) = live else { return };
-        let given: BTreeMap<String, Digest> = revision
-            .plugins
-            .iter()
-            .filter_map(|(node, digest)| Some((node.clone(), digest.parse().ok()?)))
-            .collect();
-        let manifest = revision.manifest.clone();
-        let runner = match self.checked(inner, &manifest, &given).await {
+    async fn run(&self, name: &str, paused: bool) {
+        let found = {
+            let inner = self.inner.lock();
+            let live = inner.deployments.live().find(|(known, _, _)| *known == name);
+            live.map(|(_, _, revision)| (revision.manifest.clone(), given(revision)))
+        };
+        let Some((manifest, plugins)) = found else { return };
+        let runner = match self.checked(&manifest, &plugins).await {
             Ok(_) if paused => Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Paused, None),
             Ok(checked) => Runner::start(RunnerSpec {
                 name: name.to_owned(),
@@ -389,16 +436,20 @@ impl Supervisor {
                 Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Failed, Some(error.to_string()))
             }
         };
+        let mut inner = self.inner.lock();
+        if inner.stopping {
+            runner.signal();
+        }
         inner.runners.insert(name.to_owned(), runner);
     }
 
-    /// Stops a driver and waits for its last commit.
-    async fn halt(&self, inner: &mut Inner, name: &str) {
-        let Some(runner) = inner.runners.remove(name) else { return };
-        runner.signal();
-        let stopped = tokio::task::spawn_blocking(move || runner.join());
+    /// Stops a driver and waits for its last commit. Until something takes its place, what is known of it can be seen.
+    async fn halt(&self, name: &str) {
+        let thread = self.inner.lock().runners.get_mut(name).and_then(Runner::halt);
+        let Some(thread) = thread else { return };
+        let stopped = tokio::task::spawn_blocking(move || thread.join().is_ok());
         // A driver ends at the latest after one call of its plugin (bounded by its deadline) and one commit.
-        if stopped.await.is_err() {
+        if !stopped.await.unwrap_or(false) {
             tracing::error!(
                 pipeline = name,
                 "the driver's thread panicked; what it had not committed is read again"
@@ -407,18 +458,24 @@ impl Supervisor {
     }
 }
 
+/// The plugins of a revision.
+fn given(revision: &Revision) -> BTreeMap<String, Digest> {
+    let plugins = revision.plugins.iter();
+    plugins.filter_map(|(node, digest)| Some((node.clone(), digest.parse().ok()?))).collect()
+}
+
 fn resolve(
-    inner: &Inner,
-    node: &pelton_streams::manifest::NodeSpec,
+    deployments: &Deployments,
+    node: &NodeSpec,
     given: &BTreeMap<String, Digest>,
 ) -> Result<Digest, DeployError> {
     if let Some(digest) = given.get(&node.id) {
         return Ok(*digest);
     }
     match &node.plugin {
-        pelton_streams::manifest::PluginRef::Pinned { digest, .. } => Ok(*digest),
-        pelton_streams::manifest::PluginRef::Name(name) => {
-            let newest = inner.deployments.newest(name).and_then(|hex| format!("sha256:{hex}").parse().ok());
+        PluginRef::Pinned { digest, .. } => Ok(*digest),
+        PluginRef::Name(name) => {
+            let newest = deployments.newest(name).and_then(|hex| format!("sha256:{hex}").parse().ok());
             newest.ok_or_else(|| DeployError::UnknownPlugin { node: node.id.clone(), plugin: name.clone() })
         }
     }

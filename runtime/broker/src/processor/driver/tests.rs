@@ -5,11 +5,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology};
-use pelton_wire::record::{BatchMut, BatchView};
+use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock::ManualClock;
+
+/// What the fake broker takes at most.
+const MAX_BATCH_BYTES: usize = 1_000;
 
 /// What happened to the fake broker, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +89,23 @@ impl DriverIo for FakeIo {
         Ok(chunk)
     }
 
+    fn max_batch_bytes(&self, _topic: &str) -> usize {
+        MAX_BATCH_BYTES
+    }
+
+    fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError> {
+        let refused =
+            |reason: &str| IoError::Refused { topic: topic.to_owned(), partition, reason: reason.to_owned() };
+        if batch.len() > MAX_BATCH_BYTES {
+            return Err(refused("too large"));
+        }
+        let mut scratch = Vec::new();
+        let view = BatchView::check(&batch).unwrap();
+        let mut records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
+        let bad = records.any(|record| record.unwrap().value == Some(b"unwanted"));
+        if bad { Err(refused("unwanted")) } else { Ok(batch) }
+    }
+
     fn append(&self, topic: &str, _partition: i32, batch: Bytes) -> Result<(), IoError> {
         let mut world = self.world.lock();
         if let Some(left) = &mut world.appends_left {
@@ -127,7 +147,7 @@ impl DriverIo for FakeIo {
 }
 
 /// Passes everything on, but for values that say what should go wrong.
-struct Obedient;
+struct Obedient(Arc<StopSignal>);
 
 impl Plugin for Obedient {
     fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
@@ -138,6 +158,10 @@ impl Plugin for Obedient {
                     return Err(PluginError::Trapped { trap: "unreachable".to_owned(), said: None });
                 }
                 Some(b"drop") => {}
+                Some(b"late and stopped") => {
+                    self.0.set();
+                    return Err(PluginError::Deadline { deadline_ms: 1 });
+                }
                 _ => source.push(i as u32),
             }
         }
@@ -145,7 +169,7 @@ impl Plugin for Obedient {
     }
 }
 
-struct Factory;
+struct Factory(Arc<StopSignal>);
 
 impl PluginFactory for Factory {
     fn load(&self, _digest: &Digest, _component: &[u8]) -> Result<PluginInfo, LoadError> {
@@ -157,7 +181,7 @@ impl PluginFactory for Factory {
         _digest: &Digest,
         _spec: &InstanceSpec,
     ) -> Result<Box<dyn Plugin>, InstantiateError> {
-        Ok(Box::new(Obedient))
+        Ok(Box::new(Obedient(Arc::clone(&self.0))))
     }
 
     fn unload(&self, _digest: &Digest) {}
@@ -183,7 +207,7 @@ fn run(world: &Arc<Mutex<World>>, on_error: &str) -> (Result<(), DriverError>, A
     let spec = DriverSpec {
         topology,
         commit,
-        factory: Arc::new(Factory),
+        factory: Arc::new(Factory(Arc::clone(&stop))),
         board: Arc::clone(&board),
         stop: Arc::clone(&stop),
     };
@@ -298,4 +322,55 @@ fn a_restart_begins_inside_a_stored_batch() {
     world.lock().committed.insert(0, 1);
     run(&world, FAIL).0.unwrap();
     assert_eq!(world.lock().values(), ["b", "c"]);
+}
+
+#[test]
+fn a_refused_output_stops_the_pipeline_exactly_at_its_record() {
+    let large = "x".repeat(2 * MAX_BATCH_BYTES);
+    for bad in ["unwanted", &large] {
+        for before in [0, 1, 2, 30] {
+            let mut values = vec!["an output of some size, so that not all fit into one batch"; before];
+            values.extend([bad, "after"]);
+            let world = world(&[(0, &values)]);
+            let (result, board) = run(&world, FAIL);
+            let error = result.unwrap_err();
+            let status = error.status(9);
+            let place = (status.topic.as_deref(), status.partition, status.offset);
+            assert_eq!(place, (Some("in"), Some(0), Some(before as i64)), "{error}");
+            assert_eq!(status.kind, "output");
+            assert_eq!(world.lock().values(), values[..before], "what comes before it is there, once");
+            let committed = world.lock().committed.get(&0).copied().unwrap_or(0);
+            assert_eq!(committed, before as i64, "the next start begins at the bad record");
+            let totals = board.snapshot().totals;
+            assert_eq!((totals.records_in, totals.records_out), (before as u64, before as u64));
+        }
+    }
+}
+
+#[test]
+fn many_records_go_into_batches_that_the_topic_takes() {
+    let values: Vec<String> = (0..200).map(|n| format!("value {n} {}", "x".repeat(n % 90))).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let world = world(&[(0, &values)]);
+    run(&world, FAIL).0.unwrap();
+    assert_eq!(world.lock().values(), values);
+}
+
+#[test]
+fn calls_of_a_step_that_fails_are_counted() {
+    let world = world(&[(0, &["trap"])]);
+    let (_, board) = run(&world, FAIL);
+    let totals = board.snapshot().totals;
+    assert_eq!((totals.calls, totals.failed_calls), (1, 1));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_search_of_a_bad_record() {
+    let mut values = vec!["fine"; 100];
+    values[70] = "late and stopped";
+    let world = world(&[(0, &values)]);
+    let (result, board) = run(&world, FAIL);
+    result.unwrap();
+    assert_eq!(board.snapshot().totals.calls, 1, "no call is begun after the stop");
+    assert_eq!(world.lock().committed.get(&0), None);
 }
