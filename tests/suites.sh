@@ -1,7 +1,7 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust plugins e2e examples clients kill powercut)
+NORMAL_SUITES=(rust plugins e2e pipelines examples clients kill powercut)
 # Only when it is named or with --long: its list has not been settled against pelton yet.
 LONG_SUITES=(librdkafka)
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
@@ -20,6 +20,7 @@ suite_rust() {
 
 suite_plugins() { plugins/test.sh; }
 suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e; }
+suite_pipelines() { cargo test --locked --release -p pelton-tests --test pipelines; }
 suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d"; done; }
 suite_clients() { setup_test; tests/run_clients.sh; }
 suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }

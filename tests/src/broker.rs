@@ -22,6 +22,8 @@ pub struct Start {
     pub data_dir: PathBuf,
     /// Where it listens; port 0 for the first start.
     pub listen: String,
+    /// Where it listens for HTTP; `off` for nowhere.
+    pub http: String,
     /// Configuration keys and values.
     pub settings: Vec<(String, String)>,
     /// Its standard error is appended to this file.
@@ -33,6 +35,8 @@ pub struct Broker {
     child: Child,
     /// Where it takes Kafka connections.
     pub address: String,
+    /// Where it takes HTTP connections, if it does.
+    pub http: Option<String>,
     /// From exec to ready.
     pub ready_after: Duration,
 }
@@ -45,12 +49,20 @@ impl Start {
             binary: binary.to_owned(),
             data_dir: data_dir.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
+            http: "off".to_owned(),
             settings: Vec::new(),
             log: log.to_owned(),
         }
         .set("num.partitions", 4)
         .set("group.initial.rebalance.delay.ms", 0)
         .set("offsets.topic.num.partitions", 4)
+    }
+
+    /// With an HTTP port, which the kernel picks.
+    #[must_use]
+    pub fn with_http(mut self) -> Start {
+        "127.0.0.1:0".clone_into(&mut self.http);
+        self
     }
 
     /// Sets a configuration key.
@@ -69,7 +81,7 @@ impl Start {
             File::options().create(true).append(true).open(&self.log).context("open the broker's log")?;
         let mut command = Command::new(&self.binary);
         command.arg("serve").arg("--data-dir").arg(&self.data_dir);
-        command.args(["--listen", &self.listen, "--http", "off"]);
+        command.args(["--listen", &self.listen, "--http", &self.http]);
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -100,14 +112,14 @@ impl Start {
                 self.last_words()
             );
         };
-        let address = line.split_whitespace().find_map(socket_address);
-        let Some(address) = address else {
+        let mut addresses = line.split_whitespace().filter_map(socket_address);
+        let Some(address) = addresses.next() else {
             let _ = child.kill();
             child.wait()?;
             bail!("the broker's ready line names no address: {line}");
         };
         self.listen = address.clone();
-        Ok(Broker { child, address, ready_after: begin.elapsed() })
+        Ok(Broker { child, address, http: addresses.next(), ready_after: begin.elapsed() })
     }
 
     /// The end of the broker's log, for an error message.
@@ -125,6 +137,11 @@ fn socket_address(word: &str) -> Option<String> {
 }
 
 impl Broker {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
     ///
     /// # Errors

@@ -5,9 +5,12 @@
 
 pub mod broker;
 pub mod check;
+pub mod cli;
 pub mod disk;
+pub mod http;
 pub mod ledger;
 pub mod load;
+pub mod records;
 pub mod settings;
 
 use std::io::Write;

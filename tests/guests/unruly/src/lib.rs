@@ -1,0 +1,77 @@
+//! Does what a record tells it to do, as bad as it may be. Everything else comes out as
+//! `<partition>:<offset>:<value><tag>` with the input's partition as key, so that a test sees what became of each record.
+
+use pelton_sdk::bindings;
+use pelton_sdk::{Batch, Config, Failure, Out, Output, Record, Transform, log};
+
+/// More than any limit of a test allows.
+const TOO_MUCH: usize = 256 << 20;
+/// Larger than the answers that the test allows, and smaller than the guest's memory.
+const LARGE: usize = 1 << 20;
+
+#[derive(Default)]
+struct Unruly {
+    tag: String,
+}
+
+impl Transform for Unruly {
+    fn configure(&mut self, config: &Config) -> Result<(), String> {
+        self.tag = config.get("tag").unwrap_or_default().to_owned();
+        if self.tag == "refused" { Err("this tag is refused".to_owned()) } else { Ok(()) }
+    }
+
+    fn record(&mut self, record: Record<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
+        let value = record.value().unwrap_or_default();
+        match value {
+            b"trap" => panic!("told to trap"),
+            b"loop" => loop {
+                std::hint::black_box(());
+            },
+            b"memory" => {
+                // Page by page, so that the limit is met and not an allocator's own bound.
+                let mut pages: Vec<Vec<u8>> = Vec::new();
+                while pages.len() * (64 << 10) < TOO_MUCH {
+                    pages.push(std::hint::black_box(vec![1; 64 << 10]));
+                }
+            }
+            b"large" => {
+                out.value(record, vec![b'x'; LARGE]);
+            }
+            b"reject" => return Err(Failure::reject("told to reject")),
+            b"fatal" => return Err(Failure::Fatal("told to stop".to_owned())),
+            _ => {
+                let text = String::from_utf8_lossy(value);
+                if let Some(line) = text.strip_prefix("log ") {
+                    log::info(line);
+                }
+                let partition = record.partition().to_string();
+                let line = format!("{partition}:{}:{text}{}", record.offset(), self.tag);
+                out.key_value(record, partition, line);
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: &Batch) -> Result<Output, bindings::Failure> {
+        let mut out = Out::new(batch);
+        let mut ill_formed = false;
+        for record in Record::all(batch) {
+            ill_formed |= record.value() == Some(b"ill-formed");
+            self.record(record, &mut out).map_err(|failure| match failure {
+                Failure::Reject(reason) => {
+                    let index = record.index() as u32;
+                    bindings::Failure::Reject(vec![bindings::Rejection { index, reason }])
+                }
+                Failure::Retry(reason) => bindings::Failure::Retry(reason),
+                Failure::Fatal(reason) => bindings::Failure::Fatal(reason),
+            })?;
+        }
+        let mut output = out.finish();
+        if ill_formed {
+            output.source[0] = batch.offsets.len() as u32 + 7;
+        }
+        Ok(output)
+    }
+}
+
+pelton_sdk::export_transform!(Unruly);

@@ -1,0 +1,87 @@
+//! Pipelines and HTTP over a real broker: what a user does and sees, and what becomes of it when plugins misbehave, the
+//! broker is killed, or strangers ask. Each case prints one line; any failure fails the run.
+//!
+//! `PELTON_PIPELINE_KILLS` (12) kills; `PELTON_SEED` repeats the choice of their moments; arguments pick cases by name.
+
+mod commands;
+mod deployments;
+mod http;
+mod isolation;
+mod kills;
+mod lab;
+mod metrics;
+mod refusals;
+
+use anyhow::{Context, Result, ensure};
+use lab::Lab;
+use pelton_tests::{end, say, settings};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Returns what it can tell.
+type Case = fn(&Lab) -> Result<String>;
+
+const CASES: [(&str, Case); 14] = [
+    ("kills-lose-no-record-of-a-pipeline", kills::kills),
+    ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
+    ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
+    ("a-refused-output-names-its-record", isolation::refused_output),
+    ("a-stop-does-not-wait-for-an-endless-plugin", isolation::endless),
+    ("components-are-refused-for-what-they-are", refusals::components),
+    ("manifests-are-refused-for-what-they-say", refusals::manifests),
+    ("commands-without-a-broker-or-a-token", refusals::strangers),
+    ("pipelines-do-what-commands-say", commands::verbs),
+    ("a-new-revision-goes-on-where-the-old-one-stopped", commands::revisions),
+    ("topics-that-go-away", commands::topics_go_away),
+    ("components-are-not-kept-in-memory", deployments::memory),
+    ("http-answers-only-those-it-should", http::access),
+    ("metrics-and-views-show-everything", http::views),
+];
+
+fn main() -> ExitCode {
+    end(run())
+}
+
+fn run() -> Result<()> {
+    let binary = settings::binary()?;
+    let home = tempfile::tempdir()?;
+    // Apart from other builds, so that nobody waits for a lock.
+    let build_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let component = build_guest(&binary, &build_dir, home.path())?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let (mut ran, mut failed) = (0, 0);
+    for (name, case) in CASES {
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        ran += 1;
+        let begin = Instant::now();
+        let dir = home.path().join(name);
+        std::fs::create_dir(&dir)?;
+        let lab =
+            Lab { binary: binary.clone(), component: component.clone(), build_dir: build_dir.clone(), dir };
+        match case(&lab) {
+            Ok(detail) => say(format_args!("ok {name}: {detail} {:.1}s", begin.elapsed().as_secs_f64())),
+            Err(error) => {
+                failed += 1;
+                say(format_args!("FAIL {name}: {error:#}"));
+                say(format_args!("{}", std::fs::read_to_string(lab.log()).unwrap_or_default()));
+            }
+        }
+    }
+    say(format_args!("pipelines: {ran} cases, {failed} failed"));
+    ensure!(ran > 0, "no case is called like {wanted:?}");
+    ensure!(failed == 0, "{failed} cases failed");
+    Ok(())
+}
+
+/// The plugin that does what a record tells it to do.
+fn build_guest(binary: &Path, build_dir: &Path, home: &Path) -> Result<PathBuf> {
+    let (source, component) = (lab::guest("unruly"), home.join("unruly.wasm"));
+    let mut command = Command::new(binary);
+    command.args(["plugin", "build"]).arg(&source).arg("--output").arg(&component);
+    let built = command.env("CARGO_TARGET_DIR", build_dir).output().context("build the guest")?;
+    ensure!(built.status.success(), "build {}: {}", source.display(), String::from_utf8_lossy(&built.stderr));
+    Ok(component)
+}
