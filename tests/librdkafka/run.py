@@ -26,10 +26,10 @@ from run import Broker  # noqa: E402  (brokers under test are started in one way
 CACHE = pathlib.Path(os.environ.get("PELTON_CACHE") or
                      pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "pelton")
 SUITE = CACHE / "librdkafka-tests"
-KAFKA_VERSION = "4.1.0"  # the broker version that the suite is told to expect
+KAFKA_VERSION = "4.1.0"  # the broker version that the suite is told to expect, unless the option `version=` says another
 TIMEOUT = 300  # seconds for one number
-JOBS = 6  # most tests wait for time-outs, so they run side by side
-LONGEST = ["0113", "0076", "0045", "0094", "0089", "0091", "0026"]  # a minute or more each
+JOBS = 16  # nearly all wait for time-outs: all of them together take a fifth of two cores
+LONGEST = ["0089", "0091", "0076", "0045", "0094", "0102", "0026", "0113"]  # most of a minute or more each
 # Brokers for tests with the option `broker=NAME`: settings that differ from those of all other tests.
 BROKERS = {
     "default": {},
@@ -51,6 +51,10 @@ class Listed:
 
     def option(self, name, default=None):
         return next((o[len(name) + 1:] for o in self.options if o.startswith(name + "=")), default)
+
+    def list_option(self, name):
+        value = self.option(name)
+        return value.split(",") if value else []
 
 
 def allow_list():
@@ -79,15 +83,23 @@ class Unit:
         states = {}
         for t in self.tests:
             states[t.name] = "timed out" if found is None else found.get(t.name, "not run").lower()
-            if self.subtest and states[t.name] == "passed" and not re.search(rf"\[ .*{re.escape(self.subtest)}", text):
-                states[t.name] = f"has no sub-test {self.subtest}"
+            if states[t.name] == "passed":
+                states[t.name] = self.left_out(text) or "passed"
         return states, time.monotonic() - start, text
+
+    def left_out(self, text):
+        """What a pass does not tell: a sub-test that is not there, or that skipped itself and is not listed as one that does."""
+        if self.subtest and not re.search(rf"\[ .*{re.escape(self.subtest)}", text):
+            return f"has no sub-test {self.subtest}"
+        skipped = set(re.findall(r"\[ (\w+):\d+.*?: SKIP: ", text)) - set(self.first.list_option("skips"))
+        return f"skips its sub-test {' '.join(sorted(skipped))}" if skipped else None
 
     def execute(self):
         options = self.first.options
-        env = {**os.environ, "TESTS": self.first.number, "TEST_KAFKA_VERSION": KAFKA_VERSION, "RDKAFKA_TEST_CONF": self.conf,
+        env = {**os.environ, "TESTS": self.first.number, "RDKAFKA_TEST_CONF": self.conf,
                "TEST_CPU_CALIBRATION": "4", "LD_LIBRARY_PATH": f"{SUITE}/src:{SUITE}/src-cpp",
-               "KAFKA_PATH": str(HERE / "kafka-tools"), "BROKERS": self.address}
+               "KAFKA_PATH": str(HERE / "kafka-tools"), "BROKERS": self.address,
+               "TEST_KAFKA_VERSION": self.first.option("version", KAFKA_VERSION)}
         if self.subtest:
             env["SUBTESTS"] = self.subtest
         if "broker=noautocreate" in options:
@@ -113,6 +125,7 @@ def main():
     parser.add_argument("mode", choices=["normal", "long", "all"])
     parser.add_argument("numbers", nargs="*")
     parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--outputs", type=pathlib.Path, metavar="DIR", help="keep what every process of the suite prints in DIR")
     args = parser.parse_args()
     listed = allow_list()
     if odd := set(broker_tests()) ^ set(listed):
@@ -130,13 +143,18 @@ def main():
         name = tests[0].option("broker", "default")
         conf = logs / f"{name}.conf"
         conf.write_text(f"bootstrap.servers={brokers[name].address}\nbroker.address.family=v4\n")
-        subtests = (tests[0].option("normal-subtests") if args.mode == "normal" else None) or tests[0].option("subtests") or ""
-        units += [Unit(tests, subtest, str(conf), brokers[name].address) for subtest in subtests.split(",")]
-    units.sort(key=lambda unit: unit.first.number not in LONGEST)  # so that none is left to run alone at the end
+        more = [] if args.mode == "normal" else tests[0].list_option("long-subtests")
+        subtests = more + tests[0].list_option("subtests") or [None]
+        units += [Unit(tests, subtest, str(conf), brokers[name].address) for subtest in subtests]
+    # So that none is left to run alone at the end.
+    units.sort(key=lambda unit: LONGEST.index(unit.first.number) if unit.first.number in LONGEST else len(LONGEST))
     failed, again = {}, []
 
     def report(unit, outcome, last):
         states, seconds, text = outcome
+        if args.outputs:
+            args.outputs.mkdir(parents=True, exist_ok=True)
+            (args.outputs / f"{'-'.join(filter(None, [unit.first.name, unit.subtest]))}.txt".replace(":", "")).write_text(text)
         for name, state in states.items():
             name += f":{unit.subtest}" if unit.subtest else ""
             print(f"{'pass' if state == 'passed' else 'FAIL' if last else 'again'} {name} {state} {seconds:.1f}s", flush=True)
