@@ -1,9 +1,9 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust plugins e2e pipelines examples clients kill powercut)
-# Only when it is named or with --long: its list has not been settled against pelton yet.
-LONG_SUITES=(librdkafka)
+NORMAL_SUITES=(rust plugins e2e pipelines examples clients librdkafka kill powercut)
+# Run when named or with --long only.
+LONG_SUITES=()
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
 
 lint() {
