@@ -1,6 +1,7 @@
 //! The HTTP side: health, metrics, and pipelines. JSON; reads are open to who may reach the port, changes need a token.
 
 mod access;
+mod listener;
 mod metrics;
 mod pipelines;
 mod reply;
@@ -19,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use self::access::{Access, Claims, Refused};
+use self::listener::Limited;
 use self::reply::Refusal;
 pub use self::token::TokenError;
 pub(crate) use self::token::{TOKEN_FILE, load_or_create};
@@ -70,7 +72,7 @@ pub(crate) async fn serve(
         // Nobody listens any more if the port was closed before.
         let _ = stopped.send(());
     };
-    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping);
+    let served = axum::serve(Limited::new(listener), router(state)).with_graceful_shutdown(stopping);
     let too_long = async move {
         // An error means that the server has ended, and that is what is waited for then.
         if told.await.is_err() {
