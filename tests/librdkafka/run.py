@@ -34,7 +34,7 @@ LONGEST = ["0089", "0091", "0076", "0045", "0094", "0102", "0026", "0113"]  # mo
 BROKERS = {
     "default": {},
     "noautocreate": {"auto.create.topics.enable": "false"},
-    "delay": {"group.initial.rebalance.delay.ms": 3000},  # these count rebalances, and two members must join in one
+    "delay": {"group.initial.rebalance.delay.ms": 3000},  # for these two members must be in the first generation
 }
 
 
