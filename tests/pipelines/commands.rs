@@ -99,41 +99,50 @@ fn deleted(lab: &Lab, cli: &pelton_tests::cli::Cli, address: &str) -> Result<()>
 /// While records come in, every new revision goes on where the one before it stopped: no record twice, none left out.
 pub(crate) fn revisions(lab: &Lab) -> Result<String> {
     const REVISIONS: usize = 6;
+    /// A step takes 1 MiB, so a revision has several of them, and the next one finds it in the middle of one.
+    const BURST: usize = 500;
+    const PRELOADED: usize = 20 * BURST;
     const TAGS: [&str; REVISIONS] = ["-1", "-2", "-3", "-4", "-5", "-6"];
     let (_, broker, cli) = lab.start_with_plugin()?;
     let address = broker.address.clone();
     create_topic(&address, "in", 2, &[])?;
+    let value = format!("slow{}", "x".repeat(1_000));
+    for partition in 0..2 {
+        produce(&address, "in", partition, &[value.as_str(); PRELOADED])?;
+    }
     let stop = AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| -> Result<usize> {
-        let producer = scope.spawn(|| -> Result<usize> {
-            let mut sent = 0;
-            while !stop.load(Ordering::Acquire) {
-                for partition in 0..2 {
-                    produce(&address, "in", partition, &["r"; 20])?;
+    let sent = PRELOADED
+        + std::thread::scope(|scope| -> Result<usize> {
+            let producer = scope.spawn(|| -> Result<usize> {
+                let mut sent = 0;
+                while !stop.load(Ordering::Acquire) {
+                    for partition in 0..2 {
+                        produce(&address, "in", partition, &[value.as_str(); BURST])?;
+                    }
+                    sent += BURST;
                 }
-                sent += 20;
-            }
-            Ok(sent)
-        });
-        let deployed = (|| -> Result<()> {
-            for (n, tag) in TAGS.iter().enumerate() {
-                let said = lab.deploy(&cli, Pipe { tag, ..Pipe::new("p", "in", "out") })?;
-                ensure!(said.contains(&format!("revision {}", n + 1)), "{said}");
-                until("the revision has come further", LIMIT, || {
-                    let out = cli.pipeline("p")?["totals"]["records_out"].as_u64();
-                    Ok((out > Some(20)).then_some(()))
-                })?;
-            }
-            // The last one from the plugin's directory, which is built and is the same component.
-            let file = lab.dir.join("p.toml");
-            let text = std::fs::read_to_string(&file)?
-                .replace("\"unruly\"", &format!("\"{}\"", path(&guest("unruly"))));
-            cli.ok(&["deploy", &lab.write("p.toml", text)?]).map(drop)
-        })();
-        stop.store(true, Ordering::Release);
-        let sent = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
-        deployed.and(sent)
-    })?;
+                Ok(sent)
+            });
+            let deployed = (|| -> Result<()> {
+                for (n, tag) in TAGS.iter().enumerate() {
+                    let said =
+                        lab.deploy(&cli, Pipe { tag, deadline_ms: 5_000, ..Pipe::new("p", "in", "out") })?;
+                    ensure!(said.contains(&format!("revision {}", n + 1)), "{said}");
+                    until("the revision has come further", LIMIT, || {
+                        let out = cli.pipeline("p")?["totals"]["records_out"].as_u64();
+                        Ok((out > Some(2 * BURST as u64)).then_some(()))
+                    })?;
+                }
+                // The last one from the plugin's directory, which is built and is the same component.
+                let file = lab.dir.join("p.toml");
+                let text = std::fs::read_to_string(&file)?
+                    .replace("\"unruly\"", &format!("\"{}\"", path(&guest("unruly"))));
+                cli.ok(&["deploy", &lab.write("p.toml", text)?]).map(drop)
+            })();
+            stop.store(true, Ordering::Release);
+            let sent = producer.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+            deployed.and(sent)
+        })?;
     let described = until_committed(&cli, "p", &[sent as i64, sent as i64])?;
     ensure!(described["revision"] == REVISIONS as u64 + 1, "{described}");
     ensure!(
@@ -142,7 +151,8 @@ pub(crate) fn revisions(lab: &Lab) -> Result<String> {
     );
     let mut lanes: BTreeMap<String, Vec<(usize, String)>> = BTreeMap::new();
     for record in read_all(&address, "out")? {
-        let (place, tag) = record.value.split_once(":r-").context("an output without its tag")?;
+        let (place, tag) = record.value.rsplit_once('-').context("an output without its tag")?;
+        let place = place.strip_suffix(&format!(":{value}")).context("an output with another value")?;
         let (lane, offset) = place.split_once(':').context("an output without its place")?;
         lanes.entry(lane.to_owned()).or_default().push((offset.parse()?, tag.to_owned()));
     }

@@ -9,6 +9,9 @@ const TOO_MUCH: usize = 256 << 20;
 /// Larger than the answers that the test allows, and smaller than the guest's memory.
 const LARGE: usize = 1 << 20;
 
+/// Turns of a loop, for a record that takes some 100 µs.
+const SLOW: u32 = 200_000;
+
 #[derive(Default)]
 struct Unruly {
     tag: String,
@@ -41,6 +44,9 @@ impl Transform for Unruly {
             b"fatal" => return Err(Failure::Fatal("told to stop".to_owned())),
             _ => {
                 let text = String::from_utf8_lossy(value);
+                if text.starts_with("slow") {
+                    (0..SLOW).for_each(|n| drop(std::hint::black_box(n)));
+                }
                 if let Some(line) = text.strip_prefix("log ") {
                     log::info(line);
                 }
