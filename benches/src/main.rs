@@ -9,6 +9,7 @@ mod produce;
 mod raw;
 mod server;
 mod stats;
+mod transform;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ struct Args {
     /// Numbers of partitions to produce to
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
     partitions: Vec<i32>,
-    /// produce, consume, latency, footprint [default: all]
+    /// produce, consume, latency, transform, footprint [default: all]
     suites: Vec<String>,
 }
 
@@ -68,6 +69,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("latency") {
         latency::run(&bench)?;
+    }
+    if wanted("transform") {
+        transform::run(&bench)?;
     }
     if wanted("footprint") {
         footprint::run(&bench)?;
