@@ -241,7 +241,10 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
     };
     let text = |wat: &str| wat::parse_str(wat).expect("is valid");
     check(b"no wasm", "the component is not valid: ");
-    check(&text("(module)"), "the component is not valid: ");
+    check(
+        &text("(module)"),
+        "the component is not valid: it is a core module, not a component; `pelton plugin build` ",
+    );
     check(
         &text("(component)"),
         "the plugin does not export `configure` as the world `transform` of pelton:plugin@0.1.0 has it: there is no \
