@@ -9,7 +9,9 @@ rm -rf "dist/$name" && mkdir -p "dist/$name"
 install -m 755 "$binary" "dist/$name/pelton"
 strip "dist/$name/pelton"
 cp README.md LICENSE CHANGELOG.md "dist/$name/"
-cp packaging/pelton.service packaging/pelton.toml "dist/$name/"
+cp packaging/pelton.service "dist/$name/"
+# Every setting with its meaning, unit, range and default, as a comment.
+"$binary" config print > "dist/$name/pelton.toml"
 tar -C dist --sort=name --owner=0 --group=0 --numeric-owner -czf "dist/$name.tar.gz" "$name"
 (cd dist && sha256sum "$name.tar.gz" > "$name.tar.gz.sha256")
 rm -rf "dist/$name"

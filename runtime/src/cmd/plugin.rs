@@ -145,7 +145,7 @@ fn new(dir: &Path) -> anyhow::Result<()> {
     }
     print_line(&format!(
         "{0}: src/lib.rs is the transform, plugin.toml its description, pipeline.toml where it runs\n\
-         next: pelton plugin build {0}, pelton topic create numbers, pelton deploy {0}",
+         next: pelton plugin build {0}, pelton topic create words, pelton deploy {0}",
         dir.display()
     ))
 }

@@ -6,7 +6,7 @@ use crate::report::{Exit, Failure};
 use crate::settings;
 use anyhow::Context;
 use pelton_broker::{Broker, BrokerHandle, StartError};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) fn run(args: &cli::Serve) -> anyhow::Result<()> {
@@ -67,5 +67,10 @@ fn refused(error: StartError) -> anyhow::Error {
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
