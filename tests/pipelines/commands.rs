@@ -1,9 +1,11 @@
 //! list, describe, pause, resume, delete, logs and deploy do what they say, across restarts.
 
-use crate::lab::{Lab, Pipe, guest, offsets, path, until_committed, until_state};
+use crate::lab::{Lab, Pipe, check_failure, guest, offsets, path, until_committed, until_state};
 use anyhow::{Context, Result, ensure};
-use pelton_tests::load::create_topic;
+use pelton_tests::load::{client, create_topic};
 use pelton_tests::records::{LIMIT, committed, produce, read_all, until};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -202,6 +204,16 @@ pub(crate) fn topics_go_away(lab: &Lab) -> Result<String> {
     let left: Vec<String> = read_all(&address, "out")?.into_iter().map(|record| record.value).collect();
     ensure!(left == ["0:2:g"], "{left:?}");
     ensure!(offsets(&described) == [3], "{described}");
+
+    // Offsets that somebody sets behind the end: waiting for the log to come there would pass over records.
+    cli.ok(&["pipeline", "pause", "p"])?;
+    let consumer: BaseConsumer = client(&address).set("group.id", "pelton.p").create()?;
+    let mut ahead = TopicPartitionList::new();
+    ahead.add_partition_offset("in", 0, Offset::Offset(5))?;
+    consumer.commit(&ahead, CommitMode::Sync)?;
+    cli.ok(&["pipeline", "resume", "p"])?;
+    let failed = until_state(&cli, "p", "failed")?;
+    check_failure(&failed, "io", ("in", 0, 5), &["the log ends at 3", "reset-offsets"])?;
     broker.stop()?;
     Ok("the input, the output, and two more partitions".to_owned())
 }

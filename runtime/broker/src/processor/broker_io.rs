@@ -115,6 +115,10 @@ impl DriverIo for BrokerIo {
 
     fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
         let (_, found) = self.find(topic, partition)?;
+        let end = found.log_end_offset();
+        if offset > end {
+            return Err(IoError::BehindEnd { topic: topic.to_owned(), partition, offset, end });
+        }
         let end_offset = found.readable_end(Isolation::ReadCommitted);
         let range = match found.reader().read(offset, max_bytes as u64, end_offset, true) {
             Ok(range) => range,

@@ -85,7 +85,8 @@ impl DriverError {
             DriverError::Task(failure) => {
                 Some((failure.topic.clone(), failure.partition, Some(failure.offset)))
             }
-            DriverError::Input { topic, partition, offset, .. }
+            DriverError::Io(IoError::BehindEnd { topic, partition, offset, .. })
+            | DriverError::Input { topic, partition, offset, .. }
             | DriverError::Output { topic, partition, offset, .. } => {
                 Some((topic.clone(), *partition, Some(*offset)))
             }

@@ -28,6 +28,12 @@ pub(crate) enum IoError {
     /// The topic or partition is gone.
     #[error("topic {topic}, partition {partition} does not exist")]
     NoPartition { topic: String, partition: i32 },
+    /// The position lies behind the end of the log: reading on would wait, and then pass over new records.
+    #[error(
+        "offset {offset} of topic {topic}, partition {partition} was to be read next, but the log ends at {end}: records were \
+         lost or the offset was set by hand; `pelton group reset-offsets` moves it"
+    )]
+    BehindEnd { topic: String, partition: i32, offset: i64, end: i64 },
     /// The topic's settings refuse a record of the batch; trying again would not help.
     #[error("topic {topic}, partition {partition} refuses it: {reason}")]
     Refused { topic: String, partition: i32, reason: String },
@@ -40,7 +46,7 @@ impl IoError {
     /// Whether the same thing may succeed later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            IoError::NoPartition { .. } | IoError::Refused { .. } => false,
+            IoError::NoPartition { .. } | IoError::BehindEnd { .. } | IoError::Refused { .. } => false,
             IoError::Unavailable(_) => true,
         }
     }

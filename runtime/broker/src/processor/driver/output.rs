@@ -87,6 +87,6 @@ fn close(io: &dyn DriverIo, topology: &Topology, slot: (usize, i32), open: Open)
     match io.prepare(&topology.outputs[slot.0].topic, slot.1, batch) {
         Ok(batch) => Ok((slot.0, slot.1, batch)),
         Err(error @ IoError::Refused { .. }) => Err(refused(error.to_string())),
-        Err(error @ (IoError::NoPartition { .. } | IoError::Unavailable(_))) => Err(PackError::Io(error)),
+        Err(error) => Err(PackError::Io(error)),
     }
 }
