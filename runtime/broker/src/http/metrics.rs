@@ -22,6 +22,7 @@ pub(super) async fn render(State(state): State<Arc<HttpState>>) -> impl IntoResp
     let mut page = Page::default();
     broker(&mut page, &state);
     log(&mut page, &state);
+    journal(&mut page, &state);
     groups(&mut page, &state).await;
     pipelines(&mut page, &state);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.text)
@@ -48,7 +49,11 @@ fn log(page: &mut Page, state: &HttpState) {
     page.family("pelton_topics", "gauge", "Topics, internal ones too.");
     page.sample("pelton_topics", &[], topics.len() as i64);
     page.family("pelton_partitions", "gauge", "Partitions, internal ones too.");
-    page.sample("pelton_partitions", &[], topics.iter().map(|topic| topic.partitions.len() as i64).sum());
+    page.sample(
+        "pelton_partitions",
+        &[],
+        topics.iter().map(|topic| topic.partitions.len() as i64).sum::<i64>(),
+    );
     let families: [Family<Offsets, i64>; 3] = [
         ("pelton_partition_log_start_offset", "First offset that can be read.", |offsets| offsets.log_start),
         ("pelton_partition_high_watermark", "Up to here consumers may read.", |offsets| {
@@ -68,6 +73,49 @@ fn log(page: &mut Page, state: &HttpState) {
             }
         }
     }
+}
+
+fn journal(page: &mut Page, state: &HttpState) {
+    let stats = state.broker.log_dir.journal_stats();
+    let space = state.broker.log_dir.space();
+    page.family(
+        "pelton_journal_groups_total",
+        "counter",
+        "Syncs: groups of batches that became durable together.",
+    );
+    page.sample("pelton_journal_groups_total", &[], stats.groups);
+    page.family("pelton_journal_write_seconds_total", "counter", "Time that the writes of groups took.");
+    page.sample("pelton_journal_write_seconds_total", &[], stats.write_time.as_secs_f64());
+    page.family(
+        "pelton_journal_bytes_total",
+        "counter",
+        "Bytes of the journal that are durable, of all starts.",
+    );
+    page.sample("pelton_journal_bytes_total", &[], stats.durable_lsn);
+    let gauges = [
+        ("pelton_journal_pending_bytes", "Bytes that wait to become durable.", stats.pending_bytes),
+        ("pelton_journal_ring_bytes", "Size of the journal's files.", stats.ring_bytes),
+        (
+            "pelton_journal_ring_used_bytes",
+            "Bytes of them that a restart would read again.",
+            stats.ring_used_bytes,
+        ),
+        (
+            "pelton_disk_free_bytes",
+            "Free bytes on the file system of the data directory.",
+            space.free_bytes(),
+        ),
+    ];
+    for (family, help, value) in gauges {
+        page.family(family, "gauge", help);
+        page.sample(family, &[], value);
+    }
+    page.family(
+        "pelton_journal_waits_total",
+        "counter",
+        "Groups that had to wait for a checkpoint to make room.",
+    );
+    page.sample("pelton_journal_waits_total", &[], stats.waits_for_room);
 }
 
 async fn groups(page: &mut Page, state: &HttpState) {
@@ -140,7 +188,7 @@ fn pipelines(page: &mut Page, state: &HttpState) {
     }
     page.family("pelton_pipeline_lag", "gauge", "Records that a pipeline has not finished.");
     for pipeline in &pipelines {
-        let lag = pipeline.status.tasks.iter().map(|task| task.lag).sum();
+        let lag: i64 = pipeline.status.tasks.iter().map(|task| task.lag).sum();
         page.sample("pelton_pipeline_lag", &[("pipeline", &pipeline.name)], lag);
     }
 }
@@ -157,7 +205,7 @@ impl Page {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: i64) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         self.text.push_str(name);
         for (i, (label, text)) in labels.iter().enumerate() {
             self.text.push_str(if i == 0 { "{" } else { "," });
