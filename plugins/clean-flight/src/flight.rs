@@ -128,12 +128,14 @@ impl Columns {
         let line = std::str::from_utf8(line).map_err(|_| IllFormed::NotText)?;
         let line = line.trim_end_matches(['\r', '\n']);
         let mut found = [""; FIELDS];
-        let mut count = 0;
-        for column in line.split(',') {
+        let (mut count, mut start) = (0, 0);
+        // By hand: columns are a few bytes long, and `split` searches each as if it were a page.
+        let commas = line.bytes().enumerate().filter(|(_, byte)| *byte == b',').map(|(at, _)| at);
+        for end in commas.chain([line.len()]) {
             if let Some(slot) = self.fields.get(count).and_then(|&field| found.get_mut(field)) {
-                *slot = column;
+                *slot = &line[start..end];
             }
-            count += 1;
+            (count, start) = (count + 1, end + 1);
         }
         if count != self.count {
             return Err(IllFormed::Columns { found: count, expected: self.count });
@@ -195,17 +197,19 @@ impl Flight<'_> {
             Some(tailnum) => push_text(out, tailnum),
             None => out.extend_from_slice(b"null"),
         }
-        for (name, text) in [("origin", self.origin), ("dest", self.dest), ("time_hour", self.time_hour)] {
-            push_name(out, name);
+        for (name, text) in
+            [(",\"origin\":", self.origin), (",\"dest\":", self.dest), (",\"time_hour\":", self.time_hour)]
+        {
+            out.extend_from_slice(name.as_bytes());
             push_text(out, text);
         }
         for (name, value) in [
-            ("dep_delay", self.dep_delay),
-            ("arr_delay", self.arr_delay),
-            ("air_time", self.air_time),
-            ("distance", self.distance),
+            (",\"dep_delay\":", self.dep_delay),
+            (",\"arr_delay\":", self.arr_delay),
+            (",\"air_time\":", self.air_time),
+            (",\"distance\":", self.distance),
         ] {
-            push_name(out, name);
+            out.extend_from_slice(name.as_bytes());
             push_number(out, value);
         }
         out.extend_from_slice(b",\"delay_class\":\"");
@@ -222,12 +226,6 @@ fn known(text: &str) -> Option<&str> {
 fn number(name: &'static str, text: &str) -> Result<Option<i64>, IllFormed> {
     let Some(text) = known(text) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| IllFormed::NotANumber(name, text.chars().take(32).collect()))
-}
-
-fn push_name(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
 fn push_number(out: &mut Vec<u8>, number: Option<i64>) {
@@ -254,6 +252,12 @@ fn push_number(out: &mut Vec<u8>, number: Option<i64>) {
 
 fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     for &byte in text.as_bytes() {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
