@@ -9,6 +9,8 @@ use pelton_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, Reader, Writer};
 use crate::net::send::Piece;
 use crate::reply::{Answer, Later, Reply, RequestContext};
 
+pub(crate) mod add_offsets_to_txn;
+pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
 mod configs;
@@ -23,6 +25,8 @@ pub(crate) mod describe_groups;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_producers;
 pub(crate) mod describe_topic_partitions;
+pub(crate) mod describe_transactions;
+pub(crate) mod end_txn;
 pub(crate) mod error_map;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
@@ -32,6 +36,7 @@ pub(crate) mod join_group;
 pub(crate) mod leave_group;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
+pub(crate) mod list_transactions;
 pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
@@ -41,6 +46,8 @@ pub(crate) mod operations;
 pub(crate) mod produce;
 pub(crate) mod produce_check;
 pub(crate) mod sync_group;
+pub(crate) mod txn_offset_commit;
+pub(crate) mod write_txn_markers;
 
 /// A request that cannot be answered within the protocol. The connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +119,13 @@ serve! {
     DescribeCluster => describe_cluster::handle,
     DescribeProducers => describe_producers::handle,
     DescribeTopicPartitions => describe_topic_partitions::handle,
+    AddPartitionsToTxn => add_partitions_to_txn::handle,
+    AddOffsetsToTxn => add_offsets_to_txn::handle,
+    EndTxn => end_txn::handle,
+    WriteTxnMarkers => write_txn_markers::handle,
+    TxnOffsetCommit => txn_offset_commit::handle,
+    DescribeTransactions => describe_transactions::handle,
+    ListTransactions => list_transactions::handle,
 }
 
 /// Whether a frame is a request that appends, by the key at its front.

@@ -32,6 +32,7 @@ use crate::shutdown::{StopSignal, Stopping};
 use crate::startup::{self, JOURNAL_PENDING_BYTES, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
+use crate::txn::{Transactions, TxnSettings};
 use crate::{housekeeping, memory};
 
 /// What a broker gets from outside: time, randomness and disk.
@@ -70,11 +71,12 @@ pub struct Broker {
     /// The topic catalogue.
     pub topics: Arc<Topics>,
     pub(crate) log_dir: Arc<LogDir>,
-    pub(crate) producer_ids: ProducerIds,
+    pub(crate) producer_ids: Arc<ProducerIds>,
     /// Bytes of requests that may be held at once.
     pub(crate) request_memory: Arc<Semaphore>,
     pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
     pub(crate) counters: Counters,
     supervisor: OnceLock<Arc<Supervisor>>,
     advertised: OnceLock<HostPort>,
@@ -122,6 +124,11 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
+    /// Transactions cannot be read.
+    #[error(
+        "cannot read the transactions in `__transaction_state`: {0}; restore that topic's directories from a copy"
+    )]
+    Transactions(String),
     /// What is deployed cannot be read.
     #[error("cannot read what is deployed: {0}")]
     Deployments(String),
@@ -185,6 +192,8 @@ impl Broker {
             run_blocking(move || startup::open(&config, &deps, &failure)).await?
         };
         let broker = Arc::new(Broker::assemble(config, deps.clock, opened, failure));
+        let transactions = broker.transactions.clone();
+        run_blocking(move || transactions.load()).await.map_err(StartError::Transactions)?;
         let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
         let port = addr.port();
         let told = broker.config.advertise.clone();
@@ -196,6 +205,7 @@ impl Broker {
             tasks.spawn(listener::serve(Arc::clone(&broker), listener, Arc::clone(&broker.connections)));
         }
         tasks.spawn(housekeeping::run(Arc::clone(&broker)));
+        tasks.spawn(crate::txn::housekeeping::run(Arc::clone(&broker)));
         if let Some(plugins) = deps.plugins {
             let supervisor = Supervisor::start(broker.supervisor_spec(plugins)).await?;
             // Set once, here.
@@ -250,15 +260,29 @@ impl Broker {
             Arc::new(store),
             Arc::clone(&clock),
         );
+        let producer_ids = Arc::new(ProducerIds::default());
+        let transactions = Transactions::new(
+            TxnSettings {
+                partitions: config.transaction_state_log_num_partitions,
+                max_timeout_ms: config.transaction_max_timeout_ms,
+                max_ids: config.max_transactional_ids as usize,
+                expiration_ms: config.transactional_id_expiration_ms,
+            },
+            Arc::clone(&opened.topics),
+            groups.clone(),
+            Arc::clone(&producer_ids),
+            Arc::clone(&clock),
+        );
         Broker {
             clock,
             cluster_id: opened.cluster_id,
             topics: opened.topics,
             log_dir: opened.log_dir,
-            producer_ids: ProducerIds::default(),
+            producer_ids,
             request_memory: Arc::new(Semaphore::new(permits)),
             connections: ConnectionLimits::new(config.max_connections, config.max_connections_per_ip),
             groups,
+            transactions,
             counters: Counters::default(),
             supervisor: OnceLock::new(),
             advertised: OnceLock::new(),

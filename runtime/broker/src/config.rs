@@ -130,6 +130,16 @@ settings! {
         "How long a partition remembers a producer that has gone quiet, to recognise its duplicates.";
     producer_id_expiration_check_interval_ms: i64 = 10 * MINUTE_MS, "producer.id.expiration.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
         "How often quiet producers are looked for.";
+    transactional_id_expiration_ms: i64 = 7 * 24 * HOUR_MS, "transactional.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
+        "How long a transactional id without an open transaction is remembered after its last use.";
+    transaction_max_timeout_ms: i32 = 15 * MINUTE_MS as i32, "transaction.max.timeout.ms", "ms", Some((1, i32::MAX as i128)),
+        "Longest `transaction.timeout.ms` that a producer may ask for. An open transaction holds up those who read committed records for so long.";
+    transaction_abort_check_interval_ms: i64 = 10 * SECOND_MS, "transaction.abort.timed.out.transaction.cleanup.interval.ms", "ms", Some((1, i64::MAX as i128)),
+        "How often transactions that have had their time are looked for, to be aborted.";
+    transaction_state_log_num_partitions: i32 = 50, "transaction.state.log.num.partitions", "count", Some((1, 10_000)),
+        "Partitions of `__transaction_state`. Cannot change once the topic is there: transactional ids are placed by it.";
+    max_transactional_ids: u32 = 1_000_000, "pelton.max.transactional.ids", "count", Some((1, 100_000_000)),
+        "Transactional ids that are remembered at once. Bounded because each costs memory until it expires.";
     journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
         "Size that the journal may grow to. A smaller one stalls producers at full load while segments are made durable.";
     commit_gap_us: u32 = 0, "pelton.commit.gap.us", "us", Some((0, 1_000_000)),

@@ -25,6 +25,7 @@ mod shutdown;
 mod startup;
 pub mod topic_config;
 mod topics;
+mod txn;
 
 pub use broker::{Broker, BrokerHandle, Deps, StartError};
 pub use clock::{Clock, ManualClock, SystemClock};

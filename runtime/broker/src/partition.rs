@@ -21,7 +21,9 @@ use pelton_commitlog::{
     AppendError, AppendMeta, AppendOrigin, Appended, ChangeError, Log, LogDir, LogReader, PartitionId,
     ReadError,
 };
-use pelton_wire::record::{BatchBuilder, BatchOptions, BuildError};
+use pelton_wire::record::{
+    BatchBuilder, BatchOptions, BuildError, EndTransactionMarker, end_transaction_batch,
+};
 
 use self::acks::{Acks, NotDurable};
 pub use self::open::PartitionCreateError;
@@ -29,6 +31,7 @@ pub(crate) use self::open::{OpenPartitions, log_config};
 pub use self::search::{ReplayError, Replayed};
 use self::waiters::{FetchWait, Progress};
 use crate::net::send::Piece;
+use crate::producer_id::ProducerIdentity;
 use crate::topic_config::{Durability, TopicConfig};
 
 /// Which records a reader sees.
@@ -265,6 +268,40 @@ impl Partition {
             batch.append(now_ms, record.key.as_deref(), record.value.as_deref(), &[])?;
         }
         self.append_internal(batch.finish()?, now_ms)
+    }
+
+    /// Appends records of the broker's own that are part of a client's transaction.
+    ///
+    /// # Errors
+    /// As [`Partition::append_records`].
+    pub(crate) fn append_transactional(
+        &self,
+        producer: ProducerIdentity,
+        records: &[InternalRecord],
+        now_ms: i64,
+    ) -> Result<InternalAppend, InternalAppendError> {
+        let (producer_id, producer_epoch) = (producer.id, producer.epoch);
+        let options =
+            BatchOptions { producer_id, producer_epoch, transactional: true, ..BatchOptions::default() };
+        let mut batch = BatchBuilder::new(options);
+        for record in records {
+            batch.append(now_ms, record.key.as_deref(), record.value.as_deref(), &[])?;
+        }
+        self.append_internal(batch.finish()?, now_ms)
+    }
+
+    /// Appends the marker that ends a producer's transaction.
+    ///
+    /// # Errors
+    /// As [`Partition::append_records`].
+    pub(crate) fn append_marker(
+        &self,
+        producer: ProducerIdentity,
+        committed: bool,
+        now_ms: i64,
+    ) -> Result<InternalAppend, InternalAppendError> {
+        let marker = EndTransactionMarker { committed, coordinator_epoch: LEADER_EPOCH };
+        self.append_internal(end_transaction_batch(&marker, producer.id, producer.epoch, now_ms)?, now_ms)
     }
 
     /// Appends a batch of the broker's own. It is always synced, whatever the topic's durability.

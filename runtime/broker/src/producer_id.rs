@@ -7,6 +7,15 @@ use parking_lot::Mutex;
 
 use crate::topics::{TopicError, Topics};
 
+/// A producer as it names itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerIdentity {
+    /// Its id.
+    pub(crate) id: i64,
+    /// Its epoch: who has an older one is fenced.
+    pub(crate) epoch: i16,
+}
+
 /// Ids reserved at once. A crash loses what is left of a block, which costs nothing: there are 2^63.
 const BLOCK: i64 = 1000;
 

@@ -1,10 +1,16 @@
 //! ApiVersions: which APIs and versions this broker speaks.
 
 use pelton_wire::ErrorCode;
+use pelton_wire::message::api_versions::{FinalizedFeatureKey, SupportedFeatureKey};
 use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::SERVED;
 use crate::reply::{Reply, RequestContext};
+
+/// The feature that lets clients use the newer transaction protocol (KIP-890).
+const TRANSACTION_VERSION: &str = "transaction.version";
+/// An epoch per transaction, and partitions that writing adds.
+const TRANSACTION_VERSION_LEVEL: i16 = 2;
 
 /// First version in which clients say what they are.
 const SOFTWARE_SINCE: i16 = 3;
@@ -17,7 +23,22 @@ pub(crate) fn handle(cx: &RequestContext, request: ApiVersionsRequest) -> Reply<
             ..Default::default()
         });
     }
-    Reply::ready(ApiVersionsResponse { api_keys: pelton_wire::api::advertised(SERVED), ..Default::default() })
+    Reply::ready(ApiVersionsResponse {
+        api_keys: pelton_wire::api::advertised(SERVED),
+        supported_features: vec![SupportedFeatureKey {
+            name: TRANSACTION_VERSION.to_owned(),
+            min_version: 0,
+            max_version: TRANSACTION_VERSION_LEVEL,
+        }],
+        // Clients use a feature only if it is finalized, in an epoch that is known.
+        finalized_features_epoch: 0,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: TRANSACTION_VERSION.to_owned(),
+            max_version_level: TRANSACTION_VERSION_LEVEL,
+            min_version_level: TRANSACTION_VERSION_LEVEL,
+        }],
+        ..Default::default()
+    })
 }
 
 /// The answer to a version that is not known (KIP-511).

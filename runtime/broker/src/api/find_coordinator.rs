@@ -1,4 +1,4 @@
-//! FindCoordinator: which broker coordinates a group. There is one broker, so the question is whether it can.
+//! FindCoordinator: which broker coordinates a group or a transactional id. There is one broker, so the question is whether it can.
 
 use std::sync::Arc;
 
@@ -37,17 +37,17 @@ pub(crate) fn handle(cx: &RequestContext, request: FindCoordinatorRequest) -> Re
     })
 }
 
-/// A group's coordinator is there as soon as `__consumer_offsets` is, which the first question creates.
+/// A coordinator is there as soon as its topic is, which the first question creates.
 async fn available(broker: &Broker, key_type: i8) -> Result<(), (ErrorCode, String)> {
     match key_type {
         GROUP => broker.groups.ensure_topic().await.map_err(|error| {
             tracing::warn!(%error, "groups cannot be served");
             (ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
         }),
-        TRANSACTION => Err((
-            ErrorCode::COORDINATOR_NOT_AVAILABLE,
-            "this broker does not coordinate transactions".to_owned(),
-        )),
+        TRANSACTION => {
+            let ready = broker.transactions.ensure_topic().await;
+            ready.map_err(|error| (ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string()))
+        }
         other => Err((
             ErrorCode::INVALID_REQUEST,
             format!("{other} is no type of coordinator: 0 group, 1 transaction"),

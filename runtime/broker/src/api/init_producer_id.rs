@@ -1,4 +1,4 @@
-//! InitProducerId: a fresh id for an idempotent producer.
+//! InitProducerId: an id for an idempotent producer, and with a transactional id the right to be its only producer.
 
 use std::sync::Arc;
 
@@ -6,30 +6,52 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::error_map;
+use crate::producer_id::ProducerIdentity;
 use crate::reply::{Reply, RequestContext};
 
+/// First version whose clients know `PRODUCER_FENCED` (KIP-588).
+const FENCED_SINCE: i16 = 4;
+
 pub(crate) fn handle(cx: &RequestContext, request: InitProducerIdRequest) -> Reply<InitProducerIdResponse> {
-    match request.transactional_id.as_deref() {
-        None => {}
-        Some("") => return Reply::ready(refused(ErrorCode::INVALID_REQUEST)),
-        // There are no transactions yet: fatal for the producer, which is better than one that retries for ever.
-        Some(_) => return Reply::ready(refused(ErrorCode::TRANSACTIONAL_ID_NOT_FOUND)),
+    if let Some(id) = request.transactional_id.clone() {
+        return transactional(cx, id, &request);
     }
     if let Some(id) = cx.broker.producer_ids.next_cached() {
-        return Reply::ready(given(id));
+        return Reply::ready(given(ProducerIdentity { id, epoch: 0 }));
     }
     let broker = Arc::clone(&cx.broker);
     Reply::later(async move {
         match broker.producer_ids.next(&broker.topics).await {
-            Ok(id) => given(id),
+            // Epoch 0 always: without a transactional id nobody else can have had this id.
+            Ok(id) => given(ProducerIdentity { id, epoch: 0 }),
             Err(error) => refused(error_map::topic(&error)),
         }
     })
 }
 
-/// Epoch 0 always: without a transactional id nobody else can have had this id.
-fn given(producer_id: i64) -> InitProducerIdResponse {
-    InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
+fn transactional(
+    cx: &RequestContext,
+    transactional_id: String,
+    request: &InitProducerIdRequest,
+) -> Reply<InitProducerIdResponse> {
+    let (id, epoch) = (request.producer_id, request.producer_epoch);
+    // Both or neither (KIP-360).
+    if (id < 0) != (epoch < 0) {
+        return Reply::ready(refused(ErrorCode::INVALID_REQUEST));
+    }
+    let before = (id >= 0).then_some(ProducerIdentity { id, epoch });
+    let (broker, timeout_ms, version) = (Arc::clone(&cx.broker), request.transaction_timeout_ms, cx.version);
+    Reply::later(async move {
+        match broker.transactions.init(&transactional_id, before, timeout_ms).await {
+            Ok(producer) => given(producer),
+            Err(error) if version < FENCED_SINCE => refused(error.code_before_fenced()),
+            Err(error) => refused(error.code()),
+        }
+    })
+}
+
+fn given(producer: ProducerIdentity) -> InitProducerIdResponse {
+    InitProducerIdResponse { producer_id: producer.id, producer_epoch: producer.epoch, ..Default::default() }
 }
 
 fn refused(error_code: ErrorCode) -> InitProducerIdResponse {

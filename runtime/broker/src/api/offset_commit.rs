@@ -36,6 +36,7 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetCommitRequest) -> Reply
             who,
             retention_ms: Some(request.retention_time_ms).filter(|ms| *ms >= 0),
             knows_group_id_not_found: version >= GROUP_ID_NOT_FOUND_SINCE,
+            transaction: None,
             offsets,
         };
         settle(&mut response, broker.groups.commit(&group_id, commit).await);

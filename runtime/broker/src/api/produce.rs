@@ -12,19 +12,28 @@ use pelton_wire::message::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use pelton_wire::message::{ProduceRequest, ProduceResponse};
-use pelton_wire::record::DecompressLimit;
+use pelton_wire::record::{BatchHeader, DecompressLimit};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::error_map::{self, Refused};
 use super::produce_check::{Accepted, Refusal, Rules, check};
 use crate::broker::Broker;
+use crate::group::types::TopicPartition;
 use crate::partition::acks::Acks;
-use crate::reply::{Reply, RequestContext};
+use crate::producer_id::ProducerIdentity;
+use crate::reply::{Answer, Reply, RequestContext};
 use crate::topic_config::Durability;
 use crate::topics::{Topic, name};
+use crate::txn::coordinator::Held;
+use crate::txn::error::TxnError;
+use crate::txn::state::Protocol;
 
 /// First version in which topics have ids instead of names.
 const IDS_SINCE: i16 = 13;
+/// First version whose transactional batches add their partition to the transaction (KIP-890).
+const ADDS_PARTITIONS_SINCE: i16 = 12;
+/// First version whose clients know `TRANSACTION_ABORTABLE`.
+const ABORTABLE_SINCE: i16 = 11;
 
 /// A request with more bytes than this is worth telling the runtime that its thread is busy: checking and copying 256 KiB
 /// takes about 100 µs, longer than moving the other connections to another thread.
@@ -35,16 +44,46 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
         let why = "acks is 0, 1 or -1 (all)";
         return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
     };
-    if request.transactional_id.is_some() {
-        let why = "transactions are not supported by this broker";
-        return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_TXN_STATE, why)));
+    let Some(transactional_id) = request.transactional_id.as_deref() else {
+        return produce(cx, request, acks, None);
+    };
+    match cx.broker.transactions.try_hold(transactional_id) {
+        Ok(Some(held)) => produce(cx, request, acks, Some(held)),
+        // Somebody is ending its transaction, or aborting it: what comes on this connection waits for that.
+        Ok(None) => {
+            let (cx, id) = (cx.clone(), transactional_id.to_owned());
+            Reply::InOrder(Box::pin(async move {
+                match cx.broker.transactions.hold(&id).await {
+                    Ok(held) => finish(produce(&cx, request, acks, Some(held))).await,
+                    Err(error) => refuse_all(request, &transaction_refused(error, cx.version)).into(),
+                }
+            }))
+        }
+        Err(error) => Reply::ready(refuse_all(request, &transaction_refused(error, cx.version))),
     }
+}
+
+/// The answer of a reply that has one: a transactional producer asks for all acks.
+async fn finish(reply: Reply<ProduceResponse>) -> Answer<ProduceResponse> {
+    match reply {
+        Reply::Ready(answer) => answer,
+        Reply::Later(answer) | Reply::InOrder(answer) => answer.await,
+        Reply::Silent | Reply::Close(..) => ProduceResponse::default().into(),
+    }
+}
+
+fn produce(
+    cx: &RequestContext,
+    request: ProduceRequest,
+    acks: Required,
+    held: Option<Held>,
+) -> Reply<ProduceResponse> {
     let bytes: usize = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(size).sum();
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let appended = if bytes > BUSY_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        tokio::task::block_in_place(|| append_all(cx, request.topic_data, acks))
+        tokio::task::block_in_place(|| append_all(cx, request.topic_data, acks, held))
     } else {
-        append_all(cx, request.topic_data, acks)
+        append_all(cx, request.topic_data, acks, held)
     };
     let Appended { response, waiting } = appended;
     if acks == Required::None {
@@ -85,7 +124,13 @@ fn size(partition: &PartitionProduceData) -> usize {
     partition.records.as_ref().map_or(0, Bytes::len)
 }
 
-fn append_all(cx: &RequestContext, topics: Vec<TopicProduceData>, acks: Required) -> Appended {
+/// Appends what can be appended. A transaction is held until all of it has its place in the log: no marker comes between.
+fn append_all(
+    cx: &RequestContext,
+    topics: Vec<TopicProduceData>,
+    acks: Required,
+    mut held: Option<Held>,
+) -> Appended {
     let waiting = Acks::new();
     let mut scratch = Vec::new();
     let by_id = cx.version >= IDS_SINCE;
@@ -96,7 +141,7 @@ fn append_all(cx: &RequestContext, topics: Vec<TopicProduceData>, acks: Required
         for partition in data.partition_data {
             let index = partition.index;
             let outcome = match &topic {
-                Ok(topic) => append(cx, topic, partition, acks, &waiting, &mut scratch),
+                Ok(topic) => append(cx, topic, partition, acks, &waiting, held.as_mut(), &mut scratch),
                 Err(refused) => Err(refused.clone().into()),
             };
             partition_responses.push(outcome.unwrap_or_else(|failed| failed.response(index)));
@@ -159,6 +204,7 @@ fn append(
     data: PartitionProduceData,
     acks: Required,
     waiting: &Arc<Acks>,
+    held: Option<&mut Held>,
     scratch: &mut Vec<u8>,
 ) -> Result<PartitionProduceResponse, Failed> {
     let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
@@ -173,8 +219,7 @@ fn append(
     let rules = Rules { topic: &topic.config, version: cx.version, now_ms, limit };
     let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
     if header.is_transactional() {
-        let why = "transactions are not supported by this broker";
-        return Err(Refused::new(ErrorCode::INVALID_TXN_STATE, why).into());
+        allow(cx, topic, data.index, &header, held)?;
     }
     let waits = (acks != Required::None && topic.config.durability == Durability::Group).then_some(waiting);
     let bytes = batch.len();
@@ -191,6 +236,38 @@ fn append(
         log_start_offset: partition.log_start_offset(),
         ..Default::default()
     })
+}
+
+/// Whether a transactional batch may be appended now.
+fn allow(
+    cx: &RequestContext,
+    topic: &Topic,
+    partition: i32,
+    header: &BatchHeader,
+    held: Option<&mut Held>,
+) -> Result<(), Refused> {
+    let Some(held) = held else {
+        let why = "the batch is transactional and the request names no transactional id";
+        return Err(Refused::new(ErrorCode::INVALID_TXN_STATE, why));
+    };
+    let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
+    let at = TopicPartition { topic: topic.name.as_str().into(), partition };
+    let newer = cx.version >= ADDS_PARTITIONS_SINCE;
+    let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
+    let allowed = cx.broker.transactions.allow(held, producer, at, protocol);
+    allowed.map_err(|error| transaction_refused(error, cx.version))
+}
+
+/// What a producer is told, in words that its version knows.
+fn transaction_refused(error: TxnError, version: i16) -> Refused {
+    let code = match error {
+        TxnError::NotAdded if version >= ABORTABLE_SINCE => ErrorCode::TRANSACTION_ABORTABLE,
+        // Retriable for every client, which the coordinator's own codes are not here.
+        TxnError::Concurrent if version < ADDS_PARTITIONS_SINCE => ErrorCode::NOT_ENOUGH_REPLICAS,
+        TxnError::NotAvailable => ErrorCode::NOT_ENOUGH_REPLICAS,
+        other => other.code_before_fenced(),
+    };
+    Refused::new(code, error.to_string())
 }
 
 /// Waits for the sync that covers the appends, at most for the time that the client gave.

@@ -10,6 +10,7 @@ use super::types::{
     Append, CommitRequest, Effects, FetchRequest, FetchedOffset, FetchedTopics, GroupRecord, MemberIdentity,
     Now, Then, TopicPartition,
 };
+use crate::producer_id::ProducerIdentity;
 
 /// Longest text of an offset that a record of Kafka's format can hold, in bytes.
 const RECORD_STRING_BYTES_MAX: usize = i16::MAX as usize;
@@ -39,7 +40,10 @@ impl Group {
         now: Now,
         out: &mut Effects,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        self.check_commit(&request.who)?;
+        match request.transaction {
+            None => self.check_commit(&request.who)?,
+            Some(_) => self.check_transactional(&request.who)?,
+        }
         if let Some(id) = self.members.get(&request.who.member_id).map(|m| m.id.clone()) {
             self.arm_session(&id, now);
         }
@@ -64,9 +68,49 @@ impl Group {
             changes.push((commit.at, Some(value)));
         }
         if !changes.is_empty() {
-            out.appends.push(self.offsets_append(changes));
+            out.appends.push(match request.transaction {
+                None => self.offsets_append(changes),
+                Some(producer) => self.pending_append(producer, changes),
+            });
         }
         Ok(results)
+    }
+
+    /// Who may commit within a transaction: a member that says who it is must be one, whatever the group is doing
+    /// (KIP-447); clients from before that say nothing.
+    fn check_transactional(&self, who: &MemberIdentity) -> Result<(), GroupError> {
+        if self.state == State::Dead {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        let anonymous = who.member_id.is_empty() && who.group_instance_id.is_none();
+        if anonymous && who.generation_id < 0 { Ok(()) } else { self.check_member(who).map(drop) }
+    }
+
+    fn pending_append(
+        &mut self,
+        producer: ProducerIdentity,
+        changes: Vec<(TopicPartition, Option<CommittedOffset>)>,
+    ) -> Append {
+        let Append { group, records, .. } = self.offsets_append(changes.clone());
+        let changes = changes.into_iter().filter_map(|(at, value)| Some((at, value?))).collect();
+        let then = Then::Pending { producer_id: producer.id, changes };
+        Append { group, transaction: Some(producer), records, then }
+    }
+
+    /// The records of a transaction at `base_offset` and after are durable; with `None` they have failed.
+    pub(crate) fn pending_landed(
+        &mut self,
+        producer_id: i64,
+        changes: Vec<(TopicPartition, CommittedOffset)>,
+        base_offset: Option<i64>,
+    ) {
+        for (index, (at, value)) in (0_i64..).zip(changes) {
+            self.offsets.ended(&at);
+            if let Some(base) = base_offset {
+                let value = CommittedOffset { record_offset: base.saturating_add(index), ..value };
+                self.offsets.apply_pending(producer_id, at, value);
+            }
+        }
     }
 
     fn offsets_append(&mut self, changes: Vec<(TopicPartition, Option<CommittedOffset>)>) -> Append {
@@ -77,7 +121,7 @@ impl Group {
                 GroupRecord::Offset { group: self.id.clone(), at: at.clone(), value: value.clone() }
             })
             .collect();
-        Append { group: self.id.clone(), records, then: Then::Offsets(changes) }
+        Append { group: self.id.clone(), transaction: None, records, then: Then::Offsets(changes) }
     }
 
     /// The records at `base_offset` and after are durable; with `None` they have failed and change nothing.

@@ -9,7 +9,8 @@ use super::config::{LOAD_RECORDS_PER_PIECE, OFFSETS_BATCH_BYTES_MAX, OFFSETS_SEG
 use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture, Stored};
 use crate::broker::run_blocking;
 use crate::clock::Clock;
-use crate::partition::{InternalRecord, Partition, Replayed};
+use crate::partition::{InternalAppend, InternalRecord, Partition, Replayed};
+use crate::producer_id::ProducerIdentity;
 use crate::topic_config::Overrides;
 use crate::topics::{NewTopic, TopicError, Topics};
 
@@ -30,7 +31,13 @@ impl TopicStore {
         partition.cloned().ok_or_else(|| unavailable(&"there is no such partition"))
     }
 
-    fn place(&self, index: i32, records: Vec<KeyValue>, now_ms: i64) -> StoreFuture<i64> {
+    fn place(
+        &self,
+        index: i32,
+        producer: Option<ProducerIdentity>,
+        records: Vec<KeyValue>,
+        now_ms: i64,
+    ) -> StoreFuture<i64> {
         let placed = self.partition(index).and_then(|partition| {
             // What a record has besides its key and value is far below this.
             const RECORD_OVERHEAD_BYTES: usize = 64;
@@ -41,15 +48,21 @@ impl TopicStore {
             }
             let records: Vec<InternalRecord> =
                 records.into_iter().map(|r| InternalRecord { key: Some(r.key), value: r.value }).collect();
-            partition.append_records(&records, now_ms).map_err(|error| unavailable(&error))
+            let appended = match producer {
+                None => partition.append_records(&records, now_ms),
+                Some(producer) => partition.append_transactional(producer, &records, now_ms),
+            };
+            appended.map_err(|error| unavailable(&error))
         });
         match placed {
-            Ok(append) => {
-                Box::pin(async move { append.durable().await.map_err(|error| unavailable(&error)) })
-            }
+            Ok(append) => landing(append),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }
+}
+
+fn landing(append: InternalAppend) -> StoreFuture<i64> {
+    Box::pin(async move { append.durable().await.map_err(|error| unavailable(&error)) })
 }
 
 impl GroupStore for TopicStore {
@@ -69,8 +82,26 @@ impl GroupStore for TopicStore {
         })
     }
 
-    fn append(&self, partition: i32, records: Vec<KeyValue>, timestamp_ms: i64) -> StoreFuture<i64> {
-        self.place(partition, records, timestamp_ms)
+    fn append(
+        &self,
+        partition: i32,
+        producer: Option<ProducerIdentity>,
+        records: Vec<KeyValue>,
+        timestamp_ms: i64,
+    ) -> StoreFuture<i64> {
+        self.place(partition, producer, records, timestamp_ms)
+    }
+
+    fn append_marker(
+        &self,
+        partition: i32,
+        producer: ProducerIdentity,
+        commit: bool,
+        timestamp_ms: i64,
+    ) -> Result<StoreFuture<i64>, StoreError> {
+        let partition = self.partition(partition)?;
+        let appended = partition.append_marker(producer, commit, timestamp_ms);
+        appended.map(landing).map_err(|error| unavailable(&error))
     }
 
     fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()> {

@@ -19,6 +19,8 @@ pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod types;
 
+pub(crate) use self::service::{Groups, partition_of};
+
 mod commit;
 mod describe;
 mod join;

@@ -23,6 +23,7 @@ use super::types::{
     SyncRequest, SyncResult, Then, TopicPartition, Waiter,
 };
 use crate::clock::Clock;
+use crate::producer_id::ProducerIdentity;
 
 /// How long to wait before a partition that could not be read is tried again.
 const LOAD_RETRY: Duration = Duration::from_secs(5);
@@ -64,7 +65,16 @@ pub(crate) enum Message {
     Commit {
         group: GroupId,
         request: Box<CommitRequest>,
+        /// Dropped when the offsets have their place in the log.
+        placed: Option<Placed>,
         reply: ReplyTo<Vec<Result<(), GroupError>>>,
+    },
+    /// Answered when the marker has its place in the log.
+    EndTransaction {
+        producer: ProducerIdentity,
+        commit: bool,
+        applied: ReplyTo<()>,
+        reply: ReplyTo<()>,
     },
     Fetch {
         group: GroupId,
@@ -97,6 +107,9 @@ pub(crate) enum Message {
     /// The broker stops.
     Stop,
 }
+
+/// What somebody holds until an append has its place.
+pub(crate) type Placed = Box<dyn Send>;
 
 /// Both clocks of an owner.
 #[derive(Clone)]
@@ -294,9 +307,13 @@ impl Owner {
                 let (result, effects) = self.shard.leave(&group, leaving, now);
                 self.perform_then_answer(effects, reply, result);
             }
-            Message::Commit { group, request, reply } => {
+            Message::Commit { group, request, placed, reply } => {
                 let (result, effects) = self.shard.commit(&group, *request, now);
                 self.perform_then_answer(effects, reply, result);
+                drop(placed);
+            }
+            Message::EndTransaction { producer, commit, applied, reply } => {
+                answer(reply, self.end_transaction(producer, commit, applied));
             }
             Message::Fetch { group, request, reply } => {
                 answer(reply, Ok(self.shard.fetch(&group, &request, now)))
@@ -325,6 +342,25 @@ impl Owner {
             // Taken out by the loop.
             Message::Stop => {}
         }
+    }
+
+    fn end_transaction(
+        &mut self,
+        producer: ProducerIdentity,
+        commit: bool,
+        applied: ReplyTo<()>,
+    ) -> Result<(), GroupError> {
+        let now_ms = self.clock.wall.now_ms();
+        let landing =
+            self.store.append_marker(self.partition, producer, commit, now_ms).map_err(|error| {
+                tracing::warn!(partition = self.partition, %error, "a transaction's marker was not written");
+                GroupError::CoordinatorNotAvailable
+            })?;
+        let then = Then::EndTransaction { producer_id: producer.id, commit };
+        let after: Vec<After> = vec![Box::new(move |landed| answer(applied, landed))];
+        // Of no group: the transaction may have offsets of several.
+        self.in_flight.push_back(InFlight { landing, group: "".into(), then, after });
+        Ok(())
     }
 
     fn committed(&self) -> Vec<GroupOffsets> {
@@ -364,8 +400,8 @@ impl Owner {
         let failed: Arc<OnceLock<GroupError>> = Arc::default();
         let (mut rest, waits) = (effects.appends.len(), after.is_some());
         let mut after = after;
-        for Append { group, records, then } in effects.appends {
-            let landing = self.append(&records);
+        for Append { group, transaction, records, then } in effects.appends {
+            let landing = self.append(transaction, &records);
             let mut in_flight = InFlight { landing, group, then, after: Vec::new() };
             rest -= 1;
             let failed = Arc::clone(&failed);
@@ -385,11 +421,11 @@ impl Owner {
         }
     }
 
-    fn append(&self, records: &[GroupRecord]) -> StoreFuture<i64> {
+    fn append(&self, producer: Option<ProducerIdentity>, records: &[GroupRecord]) -> StoreFuture<i64> {
         let encoded: Result<Vec<KeyValue>, _> =
             records.iter().map(|r| records::encode(r).map(|(key, value)| KeyValue { key, value })).collect();
         match encoded {
-            Ok(encoded) => self.store.append(self.partition, encoded, self.clock.wall.now_ms()),
+            Ok(encoded) => self.store.append(self.partition, producer, encoded, self.clock.wall.now_ms()),
             Err(_) => Box::pin(std::future::ready(Err(StoreError::TooLarge))),
         }
     }
@@ -402,6 +438,9 @@ impl Owner {
             refusal(&error, &then)
         });
         let outcome = result.map(|_| ());
+        if let (Then::EndTransaction { producer_id, commit }, Ok(())) = (&then, outcome) {
+            self.shard.end_transaction(*producer_id, *commit);
+        }
         let effects = self.shard.landed(&group, then, result, self.clock.now());
         self.perform(effects, None);
         for answer in after {
@@ -436,7 +475,9 @@ async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<i64, StoreError> 
 /// What a failed append means to the client that waits for it.
 fn refusal(error: &StoreError, then: &Then) -> GroupError {
     match (error, then) {
-        (StoreError::TooLarge, Then::Offsets(_)) => GroupError::CommitTooLarge,
+        (StoreError::TooLarge, Then::Offsets(_) | Then::Pending { .. } | Then::EndTransaction { .. }) => {
+            GroupError::CommitTooLarge
+        }
         (
             StoreError::TooLarge,
             Then::Assign { .. } | Then::ReplaceStatic { .. } | Then::Emptied | Then::Delete { .. },
@@ -459,6 +500,7 @@ fn refuse(request: Message, error: GroupError) {
         Message::AbandonJoin { .. } | Message::Stop => {}
         Message::Sync { reply, .. } => answer(reply, Err(error)),
         Message::Heartbeat { reply, .. }
+        | Message::EndTransaction { reply, .. }
         | Message::Delete { reply, .. }
         | Message::TopicDeleted { reply, .. } => {
             answer(reply, Err(error));

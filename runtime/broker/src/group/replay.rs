@@ -33,11 +33,7 @@ impl Shard {
                 // Groups of the newer protocol, share groups: none of ours, and kept in the log as they are.
                 Key::Other(_) => {}
             },
-            Stored::Marker { producer_id, commit } => {
-                for group in self.groups_mut() {
-                    group.offsets.end_transaction(producer_id, commit);
-                }
-            }
+            Stored::Marker { producer_id, commit } => self.end_transaction(producer_id, commit),
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use tokio::sync::{OnceCell, mpsc, oneshot};
 
 use super::config::{GroupLimits, SHARD_QUEUE_REQUESTS};
 use super::error::GroupError;
-use super::owner::{Message, Owner, OwnerClock};
+use super::owner::{Message, Owner, OwnerClock, Placed};
 use super::shard::GroupCount;
 use super::store::{GroupStore, StoreError};
 use super::types::{
@@ -16,6 +16,7 @@ use super::types::{
     TopicPartition, Waiter,
 };
 use crate::clock::Clock;
+use crate::producer_id::ProducerIdentity;
 
 /// The group coordinator. A cheap clone.
 #[derive(Clone)]
@@ -132,7 +133,50 @@ impl Groups {
         request: CommitRequest,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         self.writable().await?;
-        self.ask(group, |group, reply| Message::Commit { group, request: Box::new(request), reply }).await
+        self.commit_placed(group, request, None).await
+    }
+
+    /// TxnOffsetCommit: as [`Groups::commit`], but the offsets count once the producer's transaction is committed. `placed`
+    /// is dropped when they have their place in the log, or will have none.
+    pub(crate) async fn commit_in_transaction(
+        &self,
+        group: &str,
+        request: CommitRequest,
+        producer: ProducerIdentity,
+        placed: Placed,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.commit_placed(group, CommitRequest { transaction: Some(producer), ..request }, Some(placed))
+            .await
+    }
+
+    async fn commit_placed(
+        &self,
+        group: &str,
+        request: CommitRequest,
+        placed: Option<Placed>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let request = Box::new(request);
+        self.ask(group, |group, reply| Message::Commit { group, request, placed, reply }).await
+    }
+
+    /// Ends a producer's transaction in a partition of `__consumer_offsets`. The marker has its place when this returns;
+    /// what it gives is heard of when the offsets count, or are dropped.
+    pub(crate) async fn end_transaction(
+        &self,
+        partition: i32,
+        producer: ProducerIdentity,
+        commit: bool,
+    ) -> Result<oneshot::Receiver<Result<(), GroupError>>, GroupError> {
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        let shard = self.inner.shards.get(index).ok_or(GroupError::CoordinatorNotAvailable)?;
+        let (applied, heard) = oneshot::channel();
+        ask(shard, |reply| Message::EndTransaction { producer, commit, applied, reply }).await?;
+        Ok(heard)
+    }
+
+    /// The partition of `__consumer_offsets` that has a group's offsets.
+    pub(crate) fn partition_of(&self, group: &str) -> i32 {
+        i32::try_from(partition_of(group, self.inner.shards.len())).unwrap_or(0)
     }
 
     /// OffsetFetch of one group.

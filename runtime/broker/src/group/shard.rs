@@ -242,6 +242,13 @@ impl Shard {
             .unwrap_or_else(|| (Err(GroupError::GroupIdNotFound), Effects::default()))
     }
 
+    /// The marker of a producer's transaction is durable: what it committed counts now, or never.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, commit: bool) {
+        for group in self.groups_mut() {
+            group.offsets.end_transaction(producer_id, commit);
+        }
+    }
+
     /// OffsetFetch. A group that is not there has committed nothing: that is no error.
     pub(crate) fn fetch(&self, id: &GroupId, request: &FetchRequest, now: Now) -> FetchedTopics {
         match self.groups.get(id) {
@@ -370,6 +377,11 @@ impl Group {
                 }
                 self.offsets_landed(changes, result.ok());
             }
+            (Then::Pending { producer_id, changes }, result) => {
+                self.pending_landed(producer_id, changes, result.ok());
+            }
+            // Of the shard, which does it.
+            (Then::EndTransaction { .. }, _) => {}
             // Of another attempt, which failed in part: the group lives, or is being deleted anew.
             (Then::Delete { attempt }, _) if self.state != State::Dead || self.deletions != attempt => {}
             (Then::Delete { .. }, Ok(_)) => return true,

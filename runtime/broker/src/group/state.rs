@@ -238,7 +238,7 @@ impl Group {
     }
 
     pub(crate) fn append(&self, record: GroupRecord, then: Then) -> Append {
-        Append { group: self.id.clone(), records: vec![record], then }
+        Append { group: self.id.clone(), transaction: None, records: vec![record], then }
     }
 
     /// The topics that the members of this generation are subscribed to. `None` when the protocol is not the

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::producer_id::ProducerIdentity;
+
 /// The name of the topic.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
@@ -50,7 +52,24 @@ pub(crate) trait GroupStore: Send + Sync + 'static {
     /// Appends one batch. It has its place in the partition when the call returns, so that calls in order are records in
     /// order; the future ends with the batch's base offset once it is durable. Futures of a partition end in order. A
     /// future that is dropped changes nothing.
-    fn append(&self, partition: i32, records: Vec<KeyValue>, timestamp_ms: i64) -> StoreFuture<i64>;
+    /// With a producer the batch is part of its transaction.
+    fn append(
+        &self,
+        partition: i32,
+        producer: Option<ProducerIdentity>,
+        records: Vec<KeyValue>,
+        timestamp_ms: i64,
+    ) -> StoreFuture<i64>;
+
+    /// Appends the end of a producer's transaction. It has its place when this returns; the future is as that of
+    /// [`GroupStore::append`].
+    fn append_marker(
+        &self,
+        partition: i32,
+        producer: ProducerIdentity,
+        commit: bool,
+        timestamp_ms: i64,
+    ) -> Result<StoreFuture<i64>, StoreError>;
 
     /// Reads a partition from its start to its end and sends what it holds, in order and in pieces. Reading starts with
     /// the call; the future ends after the last piece, and must be asked, since an error comes through it alone.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::error::GroupError;
 use super::offsets::CommittedOffset;
 use super::records::GroupMetadata;
+use crate::producer_id::ProducerIdentity;
 
 /// Name of a consumer group.
 pub(crate) type GroupId = Arc<str>;
@@ -165,6 +166,8 @@ pub(crate) struct CommitRequest {
     pub(crate) retention_ms: Option<i64>,
     /// Version 9 and up: a missing group is told as such, not as a wrong generation.
     pub(crate) knows_group_id_not_found: bool,
+    /// Part of this producer's open transaction: the offsets count once it is committed.
+    pub(crate) transaction: Option<ProducerIdentity>,
     pub(crate) offsets: Vec<OffsetToCommit>,
 }
 
@@ -235,6 +238,8 @@ pub(crate) enum Reply {
 #[derive(Debug)]
 pub(crate) struct Append {
     pub(crate) group: GroupId,
+    /// Whose transaction the records are part of.
+    pub(crate) transaction: Option<ProducerIdentity>,
     pub(crate) records: Vec<GroupRecord>,
     pub(crate) then: Then,
 }
@@ -257,6 +262,10 @@ pub(crate) enum Then {
     ReplaceStatic { waiter: Waiter, joined: Joined },
     /// The group has no members any more; nothing waits for the record.
     Emptied,
+    /// Keep the offsets until the producer's transaction ends.
+    Pending { producer_id: i64, changes: Vec<(TopicPartition, CommittedOffset)> },
+    /// The producer's transaction has ended, in all groups of the shard.
+    EndTransaction { producer_id: i64, commit: bool },
     /// Let reads see the offsets, or forget those without a value.
     Offsets(Vec<(TopicPartition, Option<CommittedOffset>)>),
     /// The group is gone, unless this attempt has failed in part.

@@ -189,6 +189,7 @@ impl DriverIo for BrokerIo {
             },
             retention_ms: None,
             knows_group_id_not_found: true,
+            transaction: None,
             offsets: offsets.iter().map(commit).collect(),
         };
         let (sender, ticket) = oneshot::channel();

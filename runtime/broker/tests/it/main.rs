@@ -11,3 +11,4 @@ mod order;
 mod produce;
 mod restart;
 mod storage;
+mod transactions;

@@ -68,7 +68,7 @@ async fn refusals() {
     let internal = produce("__cluster_metadata", 0, -1, plain());
     refused(&mut client, &internal, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
     let transactional = ProduceRequest { transactional_id: Some("x".into()), ..produce("t", 0, -1, plain()) };
-    refused(&mut client, &transactional, ErrorCode::INVALID_TXN_STATE).await;
+    refused(&mut client, &transactional, ErrorCode::INVALID_PRODUCER_ID_MAPPING).await;
     let mut flipped = plain().to_vec();
     *flipped.last_mut().unwrap() ^= 1;
     refused(&mut client, &produce("t", 0, -1, flipped.into()), ErrorCode::CORRUPT_MESSAGE).await;

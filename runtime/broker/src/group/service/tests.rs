@@ -57,6 +57,7 @@ fn commit(offset: i64) -> CommitRequest {
         who: who("", NO_GENERATION),
         retention_ms: None,
         knows_group_id_not_found: true,
+        transaction: None,
         offsets: vec![OffsetToCommit { at, offset, leader_epoch: -1, metadata: String::new() }],
     }
 }

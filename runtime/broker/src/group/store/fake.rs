@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::producer_id::ProducerIdentity;
+
 use super::{GroupStore, KeyValue, StoreError, StoreFuture, Stored};
 
 #[derive(Default)]
@@ -63,6 +65,30 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    fn place(
+        &self,
+        partition: i32,
+        records: impl IntoIterator<Item = impl FnOnce(i64) -> Stored>,
+    ) -> Result<StoreFuture<i64>, StoreError> {
+        let mut inner = self.inner.lock();
+        if let Some(error) = inner.fail.clone() {
+            return Err(error);
+        }
+        let hold = inner.hold;
+        let log = &mut inner.logs[usize::try_from(partition).unwrap()];
+        let base = i64::try_from(log.records.len()).unwrap();
+        log.records.extend((base..).zip(records).map(|(offset, record)| record(offset)));
+        let (reply, durable) = oneshot::channel();
+        if hold {
+            log.held.push_back((reply, base));
+        } else {
+            reply.send(Ok(base)).unwrap();
+        }
+        Ok(Box::pin(async move { durable.await.unwrap() }))
+    }
+}
+
 impl GroupStore for MemoryStore {
     fn partition_count(&self) -> Option<i32> {
         let count = self.inner.lock().logs.len();
@@ -77,29 +103,31 @@ impl GroupStore for MemoryStore {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn append(&self, partition: i32, records: Vec<KeyValue>, _timestamp_ms: i64) -> StoreFuture<i64> {
-        let mut inner = self.inner.lock();
-        if let Some(error) = inner.fail.clone() {
-            return Box::pin(std::future::ready(Err(error)));
+    fn append(
+        &self,
+        partition: i32,
+        producer: Option<ProducerIdentity>,
+        records: Vec<KeyValue>,
+        _timestamp_ms: i64,
+    ) -> StoreFuture<i64> {
+        let producer_id = producer.map(|producer| producer.id);
+        let records = records.into_iter().map(|record| {
+            move |offset| Stored::Record { offset, producer_id, key: record.key, value: record.value }
+        });
+        match self.place(partition, records) {
+            Ok(landing) => landing,
+            Err(error) => Box::pin(std::future::ready(Err(error))),
         }
-        let hold = inner.hold;
-        let log = &mut inner.logs[usize::try_from(partition).unwrap()];
-        let base = i64::try_from(log.records.len()).unwrap();
-        for (offset, record) in (base..).zip(records) {
-            log.records.push(Stored::Record {
-                offset,
-                producer_id: None,
-                key: record.key,
-                value: record.value,
-            });
-        }
-        let (reply, durable) = oneshot::channel();
-        if hold {
-            log.held.push_back((reply, base));
-        } else {
-            reply.send(Ok(base)).unwrap();
-        }
-        Box::pin(async move { durable.await.unwrap() })
+    }
+
+    fn append_marker(
+        &self,
+        partition: i32,
+        producer: ProducerIdentity,
+        commit: bool,
+        _timestamp_ms: i64,
+    ) -> Result<StoreFuture<i64>, StoreError> {
+        self.place(partition, [|_| Stored::Marker { producer_id: producer.id, commit }])
     }
 
     fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()> {

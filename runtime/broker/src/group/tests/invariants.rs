@@ -49,7 +49,12 @@ impl Scene {
         let mut parked: Vec<_> = members.flat_map(|m| [m.awaiting_join, m.awaiting_sync]).flatten().collect();
         parked.extend(self.in_flight.iter().filter_map(|(append, _)| match &append.then {
             Then::ReplaceStatic { waiter, .. } => Some(*waiter),
-            Then::Assign { .. } | Then::Emptied | Then::Offsets(_) | Then::Delete { .. } => None,
+            Then::Assign { .. }
+            | Then::Emptied
+            | Then::Offsets(_)
+            | Then::Pending { .. }
+            | Then::EndTransaction { .. }
+            | Then::Delete { .. } => None,
         }));
         parked.sort();
         parked

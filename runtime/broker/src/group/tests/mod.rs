@@ -186,7 +186,13 @@ impl Scene {
     pub(super) fn commit(&mut self, who: MemberIdentity, topic: &str, offset: i64) -> Result<(), GroupError> {
         let offsets =
             vec![OffsetToCommit { at: at(topic, 0), offset, leader_epoch: -1, metadata: "text".to_owned() }];
-        let request = CommitRequest { who, retention_ms: None, knows_group_id_not_found: true, offsets };
+        let request = CommitRequest {
+            who,
+            retention_ms: None,
+            knows_group_id_not_found: true,
+            offsets,
+            transaction: None,
+        };
         let (results, effects) = self.shard.commit(&GroupId::from("g"), request, self.now);
         self.take(effects);
         results?.remove(0)

@@ -19,7 +19,13 @@ impl Scene {
         offsets: Vec<OffsetToCommit>,
         retention_ms: Option<i64>,
     ) -> Vec<Result<(), GroupError>> {
-        let request = CommitRequest { who: outside(), retention_ms, knows_group_id_not_found: true, offsets };
+        let request = CommitRequest {
+            who: outside(),
+            retention_ms,
+            knows_group_id_not_found: true,
+            offsets,
+            transaction: None,
+        };
         let (results, effects) = self.shard.commit(&GroupId::from("g"), request, self.now);
         self.take(effects);
         results.unwrap()

@@ -154,8 +154,13 @@ fn a_commit_to_a_missing_group_is_told_by_what_the_client_knows() {
         vec![OffsetToCommit { at: at("t", 0), offset: 1, leader_epoch: -1, metadata: String::new() }];
     for (knows_group_id_not_found, expect) in [(true, GroupIdNotFound), (false, IllegalGeneration)] {
         let who = identity("m", 3);
-        let request =
-            CommitRequest { who, retention_ms: None, knows_group_id_not_found, offsets: offsets.clone() };
+        let request = CommitRequest {
+            who,
+            retention_ms: None,
+            knows_group_id_not_found,
+            offsets: offsets.clone(),
+            transaction: None,
+        };
         let (result, _) = scene.shard.commit(&GroupId::from("g"), request, scene.now);
         assert_eq!(result, Err(expect));
     }

@@ -1,0 +1,46 @@
+//! DescribeTransactions: what transactional ids are doing.
+
+use std::sync::Arc;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::describe_transactions::{TopicData, TransactionState};
+use pelton_wire::message::{DescribeTransactionsRequest, DescribeTransactionsResponse};
+
+use crate::reply::{Reply, RequestContext};
+use crate::txn::by_topic;
+use crate::txn::state::Transaction;
+
+pub(crate) fn handle(
+    cx: &RequestContext,
+    request: DescribeTransactionsRequest,
+) -> Reply<DescribeTransactionsResponse> {
+    let broker = Arc::clone(&cx.broker);
+    Reply::later(async move {
+        let mut states = Vec::with_capacity(request.transactional_ids.len());
+        for id in request.transactional_ids {
+            states.push(match broker.transactions.describe(&id).await {
+                Some(txn) => described(&txn),
+                None => TransactionState {
+                    error_code: ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,
+                    transactional_id: id,
+                    ..Default::default()
+                },
+            });
+        }
+        DescribeTransactionsResponse { transaction_states: states, ..Default::default() }
+    })
+}
+
+fn described(txn: &Transaction) -> TransactionState {
+    let topics = by_topic(&txn.partitions).into_iter();
+    TransactionState {
+        error_code: ErrorCode::NONE,
+        transactional_id: txn.id.to_string(),
+        transaction_state: txn.state.name().to_owned(),
+        transaction_timeout_ms: txn.timeout_ms,
+        transaction_start_time_ms: txn.start_ms,
+        producer_id: txn.producer.id,
+        producer_epoch: txn.producer.epoch,
+        topics: topics.map(|(topic, partitions)| TopicData { topic: topic.to_owned(), partitions }).collect(),
+    }
+}

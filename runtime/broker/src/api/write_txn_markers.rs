@@ -1,0 +1,77 @@
+//! WriteTxnMarkers: markers from elsewhere. On one broker nobody but an administrator sends them, to end a transaction
+//! whose coordinator has forgotten it.
+
+use std::sync::Arc;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerPartitionResult, WritableTxnMarkerResult,
+    WritableTxnMarkerTopicResult,
+};
+use pelton_wire::message::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
+
+use super::error_map;
+use crate::broker::Broker;
+use crate::group::store::OFFSETS_TOPIC;
+use crate::partition::InternalAppendError;
+use crate::producer_id::ProducerIdentity;
+use crate::reply::{Reply, RequestContext};
+
+pub(crate) fn handle(cx: &RequestContext, request: WriteTxnMarkersRequest) -> Reply<WriteTxnMarkersResponse> {
+    let broker = Arc::clone(&cx.broker);
+    Reply::later(async move {
+        let mut markers = Vec::with_capacity(request.markers.len());
+        for marker in request.markers {
+            markers.push(write(&broker, marker).await);
+        }
+        WriteTxnMarkersResponse { markers }
+    })
+}
+
+async fn write(broker: &Broker, marker: WritableTxnMarker) -> WritableTxnMarkerResult {
+    let producer = ProducerIdentity { id: marker.producer_id, epoch: marker.producer_epoch };
+    let commit = marker.transaction_result;
+    let mut topics = Vec::with_capacity(marker.topics.len());
+    for topic in marker.topics {
+        let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
+        for partition_index in topic.partition_indexes {
+            let error_code = if topic.name == OFFSETS_TOPIC {
+                in_group(broker, partition_index, producer, commit).await
+            } else {
+                in_partition(broker, &topic.name, partition_index, producer, commit).await
+            };
+            partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code });
+        }
+        topics.push(WritableTxnMarkerTopicResult { name: topic.name, partitions });
+    }
+    WritableTxnMarkerResult { producer_id: marker.producer_id, topics }
+}
+
+async fn in_group(broker: &Broker, partition: i32, producer: ProducerIdentity, commit: bool) -> ErrorCode {
+    match broker.groups.end_transaction(partition, producer, commit).await {
+        Ok(applied) => match applied.await {
+            Ok(Ok(())) => ErrorCode::NONE,
+            Ok(Err(error)) => error.code(),
+            Err(_) => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        },
+        Err(error) => error.code(),
+    }
+}
+
+async fn in_partition(
+    broker: &Broker,
+    topic: &str,
+    partition: i32,
+    producer: ProducerIdentity,
+    commit: bool,
+) -> ErrorCode {
+    let found = broker.topics.get(topic).and_then(|topic| topic.partition(partition).cloned());
+    let Some(found) = found else { return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+    match found.append_marker(producer, commit, broker.clock.now_ms()) {
+        Ok(append) => append.durable().await.map_or(ErrorCode::KAFKA_STORAGE_ERROR, |_| ErrorCode::NONE),
+        Err(InternalAppendError::Append(error)) => error_map::partition_append(&error),
+        Err(InternalAppendError::Build(_) | InternalAppendError::UnknownPartition) => {
+            ErrorCode::INVALID_REQUEST
+        }
+    }
+}

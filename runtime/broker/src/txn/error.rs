@@ -1,0 +1,52 @@
+//! Why the transaction coordinator refuses, and Kafka's numbers for it.
+
+use pelton_wire::ErrorCode;
+
+/// A refusal of the transaction coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TxnError {
+    /// Empty where a name is needed, or longer than a record can hold.
+    #[error("the transactional id is empty or too long")]
+    InvalidId,
+    #[error("the transaction time-out is not above 0 and at most `transaction.max.timeout.ms`")]
+    InvalidTimeout,
+    #[error("the producer id does not belong to this transactional id")]
+    UnknownProducer,
+    #[error("another producer has taken this transactional id")]
+    Fenced,
+    #[error("the transaction before is still being ended")]
+    Concurrent,
+    #[error("the transaction cannot be ended like this")]
+    InvalidState,
+    #[error("the partition is not part of the transaction")]
+    NotAdded,
+    #[error("the broker has `pelton.max.transactional.ids` transactional ids")]
+    TooMany,
+    /// Definite: nothing was done. The client tries again.
+    #[error("the coordinator cannot serve this transactional id at the moment")]
+    NotAvailable,
+}
+
+impl TxnError {
+    /// Kafka's number for it, for clients that know `PRODUCER_FENCED`; see [`TxnError::code_before_fenced`].
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            TxnError::InvalidId => ErrorCode::INVALID_REQUEST,
+            TxnError::InvalidTimeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
+            TxnError::UnknownProducer => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
+            TxnError::Fenced => ErrorCode::PRODUCER_FENCED,
+            TxnError::Concurrent => ErrorCode::CONCURRENT_TRANSACTIONS,
+            TxnError::InvalidState | TxnError::NotAdded => ErrorCode::INVALID_TXN_STATE,
+            TxnError::TooMany => ErrorCode::POLICY_VIOLATION,
+            TxnError::NotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        }
+    }
+
+    /// The number for clients from before `PRODUCER_FENCED` (KIP-588).
+    pub(crate) fn code_before_fenced(self) -> ErrorCode {
+        match self {
+            TxnError::Fenced => ErrorCode::INVALID_PRODUCER_EPOCH,
+            other => other.code(),
+        }
+    }
+}

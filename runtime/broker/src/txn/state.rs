@@ -1,0 +1,335 @@
+//! One transactional id: what its producer may do, and what each request makes of it. Pure; Kafka's rules, of both
+//! protocols (KIP-98 with KIP-360, and KIP-890's `transaction.version=2`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::error::TxnError;
+use crate::group::types::TopicPartition;
+use crate::producer_id::ProducerIdentity;
+
+/// No producer id, no epoch.
+pub(crate) const NO_PRODUCER_ID: i64 = -1;
+pub(crate) const NO_EPOCH: i16 = -1;
+/// The last epoch that a producer gets; the one after it is kept for fencing.
+const LAST_EPOCH: i16 = i16::MAX - 1;
+
+/// Where a transaction is. The numbers are those of the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TxnState {
+    Empty = 0,
+    Ongoing = 1,
+    PrepareCommit = 2,
+    PrepareAbort = 3,
+    CompleteCommit = 4,
+    CompleteAbort = 5,
+    Dead = 6,
+    PrepareEpochFence = 7,
+}
+
+impl TxnState {
+    pub(crate) const ALL: [TxnState; 8] = [
+        TxnState::Empty,
+        TxnState::Ongoing,
+        TxnState::PrepareCommit,
+        TxnState::PrepareAbort,
+        TxnState::CompleteCommit,
+        TxnState::CompleteAbort,
+        TxnState::Dead,
+        TxnState::PrepareEpochFence,
+    ];
+
+    /// Kafka's name, as DescribeTransactions has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            TxnState::Empty => "Empty",
+            TxnState::Ongoing => "Ongoing",
+            TxnState::PrepareCommit => "PrepareCommit",
+            TxnState::PrepareAbort => "PrepareAbort",
+            TxnState::CompleteCommit => "CompleteCommit",
+            TxnState::CompleteAbort => "CompleteAbort",
+            TxnState::Dead => "Dead",
+            TxnState::PrepareEpochFence => "PrepareEpochFence",
+        }
+    }
+
+    fn is_ending(self) -> bool {
+        matches!(self, TxnState::PrepareCommit | TxnState::PrepareAbort | TxnState::PrepareEpochFence)
+    }
+}
+
+/// Which protocol a client speaks, by the versions of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Partitions are added before they are written to; the epoch stays.
+    Classic,
+    /// `transaction.version=2`: writing adds, and every end raises the epoch.
+    EpochPerTransaction,
+}
+
+/// A transactional id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    pub(crate) id: Arc<str>,
+    pub(crate) producer: ProducerIdentity,
+    /// The producer id before an exhausted epoch gave it a new one.
+    pub(crate) previous_producer_id: i64,
+    /// The producer id that takes over when the transaction that is ending has ended.
+    pub(crate) next_producer_id: i64,
+    /// The epoch before the last InitProducerId: a repeated one is recognised by it. Not in the log.
+    pub(crate) last_epoch: i16,
+    pub(crate) timeout_ms: i32,
+    pub(crate) state: TxnState,
+    pub(crate) partitions: BTreeSet<TopicPartition>,
+    /// When the open transaction began, ms; -1 while none is.
+    pub(crate) start_ms: i64,
+    pub(crate) updated_ms: i64,
+    /// `transaction.version` of the client that wrote last.
+    pub(crate) client_version: i16,
+}
+
+/// What InitProducerId asks for, when it is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// A repeated request: it gets what the first one got.
+    Again,
+    /// The epoch after the current one.
+    Bump,
+    /// No epoch is left: a new producer id.
+    Rotate,
+}
+
+/// What EndTxn asks for, when it is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A repeated request: it has been done.
+    Done,
+    /// There is something to end.
+    Go,
+}
+
+impl Transaction {
+    pub(crate) fn new(id: Arc<str>, producer_id: i64, timeout_ms: i32, now_ms: i64) -> Transaction {
+        Transaction {
+            id,
+            producer: ProducerIdentity { id: producer_id, epoch: 0 },
+            previous_producer_id: NO_PRODUCER_ID,
+            next_producer_id: NO_PRODUCER_ID,
+            last_epoch: NO_EPOCH,
+            timeout_ms,
+            state: TxnState::Empty,
+            partitions: BTreeSet::new(),
+            start_ms: -1,
+            updated_ms: now_ms,
+            client_version: 0,
+        }
+    }
+
+    /// Whether InitProducerId of a client that says it was `before` may go on. (KIP-360: a client that has lost its
+    /// place says who it was, and is fenced if somebody else is there now.)
+    pub(crate) fn check_init(&self, before: Option<ProducerIdentity>) -> Result<Init, TxnError> {
+        if self.state.is_ending() {
+            return Err(TxnError::Concurrent);
+        }
+        let fresh = if self.producer.epoch >= LAST_EPOCH { Init::Rotate } else { Init::Bump };
+        let Some(before) = before else { return Ok(fresh) };
+        if before.id == self.producer.id && before.epoch == self.producer.epoch {
+            return Ok(fresh);
+        }
+        let was_last = before.id == self.producer.id && before.epoch == self.last_epoch;
+        let was_rotated = before.id == self.previous_producer_id && before.epoch >= LAST_EPOCH;
+        if (was_last || was_rotated) && self.state != TxnState::Ongoing {
+            return Ok(Init::Again);
+        }
+        Err(TxnError::Fenced)
+    }
+
+    /// The state after InitProducerId. With `rotated` it has that producer id and starts at epoch 0.
+    pub(crate) fn init(
+        &self,
+        before: Option<ProducerIdentity>,
+        rotated: Option<i64>,
+        timeout_ms: i32,
+        now_ms: i64,
+    ) -> Transaction {
+        let mut next = Transaction { timeout_ms, updated_ms: now_ms, ..self.clone() };
+        next.last_epoch = if before.is_some() { self.producer.epoch } else { NO_EPOCH };
+        match rotated {
+            Some(id) => {
+                next.previous_producer_id = self.producer.id;
+                next.producer = ProducerIdentity { id, epoch: 0 };
+            }
+            None => next.producer.epoch += 1,
+        }
+        next.state = TxnState::Empty;
+        next.partitions.clear();
+        next.start_ms = -1;
+        next
+    }
+
+    /// The producer is the current one.
+    pub(crate) fn check_producer(&self, producer: ProducerIdentity) -> Result<(), TxnError> {
+        if producer.id != self.producer.id {
+            return Err(TxnError::UnknownProducer);
+        }
+        if producer.epoch != self.producer.epoch {
+            return Err(TxnError::Fenced);
+        }
+        Ok(())
+    }
+
+    /// The producer may add partitions, or write.
+    pub(crate) fn check_open(&self, producer: ProducerIdentity) -> Result<(), TxnError> {
+        self.check_producer(producer)?;
+        if self.state.is_ending() { Err(TxnError::Concurrent) } else { Ok(()) }
+    }
+
+    /// The producer has added the partition to its open transaction.
+    pub(crate) fn check_added(
+        &self,
+        producer: ProducerIdentity,
+        at: &TopicPartition,
+    ) -> Result<(), TxnError> {
+        self.check_open(producer)?;
+        if self.state == TxnState::Ongoing && self.partitions.contains(at) {
+            Ok(())
+        } else {
+            Err(TxnError::NotAdded)
+        }
+    }
+
+    /// The state with these partitions in the open transaction; `None` if they are in it already.
+    pub(crate) fn add(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        protocol: Protocol,
+        now_ms: i64,
+    ) -> Option<Transaction> {
+        let mut next = self.clone();
+        let opens = self.state != TxnState::Ongoing;
+        if opens {
+            next.state = TxnState::Ongoing;
+            next.partitions.clear();
+            next.start_ms = now_ms;
+        }
+        let before = next.partitions.len();
+        next.partitions.extend(partitions);
+        next.updated_ms = now_ms;
+        next.client_version = match protocol {
+            Protocol::Classic => 0,
+            Protocol::EpochPerTransaction => 2,
+        };
+        (opens || next.partitions.len() != before).then_some(next)
+    }
+
+    /// Whether EndTxn may go on.
+    pub(crate) fn check_end(
+        &self,
+        producer: ProducerIdentity,
+        commit: bool,
+        protocol: Protocol,
+    ) -> Result<End, TxnError> {
+        let complete = match self.state {
+            TxnState::CompleteCommit => Some(true),
+            TxnState::CompleteAbort => Some(false),
+            _ => None,
+        };
+        if protocol == Protocol::EpochPerTransaction && self.ended_as(producer) {
+            return match complete {
+                Some(committed) if committed == commit => Ok(End::Done),
+                // The coordinator has aborted it in between, after its time-out.
+                Some(false) => Err(TxnError::Fenced),
+                Some(true) => Err(TxnError::InvalidState),
+                None if self.state.is_ending() => Err(TxnError::Concurrent),
+                None => Err(TxnError::Fenced),
+            };
+        }
+        self.check_producer(producer)?;
+        if self.state.is_ending() {
+            return Err(TxnError::Concurrent);
+        }
+        match (self.state, protocol) {
+            (TxnState::Ongoing, _) => Ok(End::Go),
+            // Nothing was written; the epoch rises all the same, since the client counts on it.
+            (_, Protocol::EpochPerTransaction) if !commit => Ok(End::Go),
+            (_, Protocol::Classic) if complete == Some(commit) => Ok(End::Done),
+            _ => Err(TxnError::InvalidState),
+        }
+    }
+
+    /// Whether this is who the producer was before its last transaction ended and raised its epoch.
+    fn ended_as(&self, producer: ProducerIdentity) -> bool {
+        let bumped =
+            producer.id == self.producer.id && producer.epoch.checked_add(1) == Some(self.producer.epoch);
+        let rotated = producer.id == self.previous_producer_id
+            && self.producer.epoch == 0
+            && producer.epoch >= LAST_EPOCH;
+        bumped || rotated
+    }
+
+    /// Whether the end of this transaction needs a new producer id, since no epoch is left to raise to.
+    pub(crate) fn must_rotate(&self) -> bool {
+        self.producer.epoch >= LAST_EPOCH
+    }
+
+    /// The state in which the end is decided and markers go out. With `raise` the markers, and what comes after them, have
+    /// the next epoch, which fences everything of this one; `rotated` is the producer id that comes then, if none is left.
+    pub(crate) fn prepare(
+        &self,
+        commit: bool,
+        raise: bool,
+        rotated: Option<i64>,
+        now_ms: i64,
+    ) -> Transaction {
+        let mut next = self.clone();
+        if self.state != TxnState::Ongoing {
+            next.partitions.clear();
+            next.start_ms = now_ms;
+        }
+        if raise {
+            next.producer.epoch = self.producer.epoch.saturating_add(1);
+        }
+        next.next_producer_id = rotated.unwrap_or(NO_PRODUCER_ID);
+        next.state = if commit { TxnState::PrepareCommit } else { TxnState::PrepareAbort };
+        next.updated_ms = now_ms;
+        next
+    }
+
+    /// The state after all markers are written.
+    pub(crate) fn complete(&self, now_ms: i64) -> Transaction {
+        let mut next = self.clone();
+        next.state = if self.state == TxnState::PrepareCommit {
+            TxnState::CompleteCommit
+        } else {
+            TxnState::CompleteAbort
+        };
+        if self.next_producer_id != NO_PRODUCER_ID {
+            next.previous_producer_id = self.producer.id;
+            next.producer = ProducerIdentity { id: self.next_producer_id, epoch: 0 };
+            next.next_producer_id = NO_PRODUCER_ID;
+        }
+        next.last_epoch = NO_EPOCH;
+        next.partitions.clear();
+        next.updated_ms = now_ms;
+        next
+    }
+
+    /// Whether an open transaction has had its time.
+    pub(crate) fn is_timed_out(&self, now_ms: i64) -> bool {
+        self.state == TxnState::Ongoing && now_ms.saturating_sub(self.start_ms) >= i64::from(self.timeout_ms)
+    }
+
+    /// Whether nothing is open and nobody has used it for so long.
+    pub(crate) fn is_expired(&self, now_ms: i64, after_ms: i64) -> bool {
+        let idle = matches!(self.state, TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort);
+        idle && now_ms.saturating_sub(self.updated_ms) >= after_ms
+    }
+
+    /// Whether markers are on their way.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state.is_ending()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use super::*;
+
+fn at(topic: &str) -> TopicPartition {
+    TopicPartition { topic: topic.into(), partition: 0 }
+}
+
+fn who(id: i64, epoch: i16) -> ProducerIdentity {
+    ProducerIdentity { id, epoch }
+}
+
+const CLASSIC: Protocol = Protocol::Classic;
+const NEWER: Protocol = Protocol::EpochPerTransaction;
+
+fn empty() -> Transaction {
+    Transaction::new("tx".into(), 7, 60_000, 1000)
+}
+
+fn open(protocol: Protocol) -> Transaction {
+    empty().add([at("t")], protocol, 2000).unwrap()
+}
+
+fn ended(from: &Transaction, commit: bool, raise: bool) -> Transaction {
+    from.prepare(commit, raise, None, 3000).complete(3000)
+}
+
+#[test]
+fn who_may_init() {
+    let bumped = empty().init(Some(who(7, 0)), None, 60_000, 2000);
+    let check = |txn: &Transaction, before: Option<ProducerIdentity>, expect: Result<Init, TxnError>| {
+        assert_eq!(txn.check_init(before), expect, "{:?} of {:?}", before, txn.producer);
+    };
+    assert_eq!(bumped.producer, who(7, 1));
+    check(&empty(), None, Ok(Init::Bump));
+    check(&empty(), Some(who(7, 0)), Ok(Init::Bump));
+    check(&bumped, Some(who(7, 1)), Ok(Init::Bump));
+    check(&bumped, Some(who(7, 0)), Ok(Init::Again));
+    check(&bumped, Some(who(8, 1)), Err(TxnError::Fenced));
+    check(&open(CLASSIC), None, Ok(Init::Bump));
+    check(&open(CLASSIC), Some(who(7, 5)), Err(TxnError::Fenced));
+    check(&open(CLASSIC).prepare(true, false, None, 0), None, Err(TxnError::Concurrent));
+    // Taken over by another: who was there before is fenced.
+    let taken = bumped.init(None, None, 60_000, 2000);
+    check(&taken, Some(who(7, 1)), Err(TxnError::Fenced));
+    let last = Transaction { producer: who(7, i16::MAX - 1), ..empty() };
+    check(&last, None, Ok(Init::Rotate));
+    let rotated = last.init(Some(who(7, i16::MAX - 1)), Some(9), 60_000, 2000);
+    assert_eq!((rotated.producer, rotated.previous_producer_id), (who(9, 0), 7));
+    check(&rotated, Some(who(7, i16::MAX - 1)), Ok(Init::Again));
+}
+
+#[test]
+fn partitions_are_added_by_the_current_producer() {
+    let txn = open(CLASSIC);
+    assert_eq!((txn.state, txn.start_ms, txn.partitions.len()), (TxnState::Ongoing, 2000, 1));
+    assert_eq!(txn.add([at("t")], CLASSIC, 9000), None, "it is there");
+    let more = txn.add([at("u")], CLASSIC, 9000).unwrap();
+    assert_eq!((more.start_ms, more.partitions.len()), (2000, 2), "the clock of the transaction goes on");
+    assert_eq!(txn.check_open(who(8, 0)), Err(TxnError::UnknownProducer));
+    assert_eq!(txn.check_open(who(7, 1)), Err(TxnError::Fenced));
+    assert_eq!(txn.prepare(true, false, None, 0).check_open(who(7, 0)), Err(TxnError::Concurrent));
+    assert_eq!(txn.check_added(who(7, 0), &at("t")), Ok(()));
+    assert_eq!(txn.check_added(who(7, 0), &at("u")), Err(TxnError::NotAdded));
+    assert_eq!(ended(&txn, true, false).check_added(who(7, 0), &at("t")), Err(TxnError::NotAdded));
+    let next = ended(&txn, true, false).add([at("u")], CLASSIC, 9000).unwrap();
+    assert_eq!((next.start_ms, next.partitions.len()), (9000, 1), "a new transaction");
+}
+
+#[test]
+fn ends_of_the_older_protocol() {
+    let check = |txn: &Transaction, epoch, commit, expect: Result<End, TxnError>| {
+        assert_eq!(txn.check_end(who(7, epoch), commit, CLASSIC), expect, "{:?} {epoch} {commit}", txn.state);
+    };
+    let (committed, aborted) = (ended(&open(CLASSIC), true, false), ended(&open(CLASSIC), false, false));
+    assert_eq!((committed.producer, committed.state), (who(7, 0), TxnState::CompleteCommit));
+    check(&open(CLASSIC), 0, true, Ok(End::Go));
+    check(&open(CLASSIC), 1, true, Err(TxnError::Fenced));
+    check(&open(CLASSIC).prepare(true, false, None, 0), 0, true, Err(TxnError::Concurrent));
+    check(&empty(), 0, false, Err(TxnError::InvalidState));
+    check(&committed, 0, true, Ok(End::Done));
+    check(&committed, 0, false, Err(TxnError::InvalidState));
+    check(&aborted, 0, false, Ok(End::Done));
+    check(&aborted, 0, true, Err(TxnError::InvalidState));
+    assert_eq!(
+        open(CLASSIC).check_end(who(8, 0), true, CLASSIC),
+        Err(TxnError::UnknownProducer),
+        "another producer id"
+    );
+}
+
+#[test]
+fn every_end_of_the_newer_protocol_raises_the_epoch() {
+    let check = |txn: &Transaction, epoch, commit, expect: Result<End, TxnError>| {
+        assert_eq!(txn.check_end(who(7, epoch), commit, NEWER), expect, "{:?} {epoch} {commit}", txn.state);
+    };
+    let (committed, aborted) = (ended(&open(NEWER), true, true), ended(&open(NEWER), false, true));
+    assert_eq!(committed.producer, who(7, 1));
+    check(&open(NEWER), 0, true, Ok(End::Go));
+    check(&committed, 0, true, Ok(End::Done));
+    check(&committed, 0, false, Err(TxnError::InvalidState));
+    // The coordinator has aborted it after its time-out: fatal for nobody but this producer.
+    check(&aborted, 0, true, Err(TxnError::Fenced));
+    check(&aborted, 0, false, Ok(End::Done));
+    // A delayed copy when the next transaction is open, or ended.
+    let next = committed.add([at("t")], NEWER, 4000).unwrap();
+    check(&next, 0, true, Err(TxnError::Fenced));
+    check(&ended(&next, true, true), 0, true, Err(TxnError::Fenced));
+    // Nothing was written: an abort is an end, a commit is a mistake.
+    check(&committed, 1, false, Ok(End::Go));
+    check(&committed, 1, true, Err(TxnError::InvalidState));
+    check(&empty(), 0, false, Ok(End::Go));
+    assert_eq!(ended(&committed, false, true).producer, who(7, 2));
+}
+
+#[test]
+fn an_exhausted_epoch_gives_a_new_producer_id() {
+    let last = Transaction { producer: who(7, i16::MAX - 1), ..open(NEWER) };
+    assert!(last.must_rotate());
+    let prepared = last.prepare(true, true, Some(9), 3000);
+    assert_eq!(prepared.producer, who(7, i16::MAX), "the markers have an epoch that nobody was given");
+    let done = prepared.complete(3000);
+    assert_eq!((done.producer, done.previous_producer_id, done.next_producer_id), (who(9, 0), 7, -1));
+    assert_eq!(done.check_end(who(7, i16::MAX - 1), true, NEWER), Ok(End::Done));
+}
+
+#[test]
+fn time_outs_and_expiry() {
+    let txn = open(CLASSIC);
+    assert!(!txn.is_timed_out(61_999) && txn.is_timed_out(62_000));
+    assert!(!ended(&txn, true, false).is_timed_out(i64::MAX));
+    assert!(!txn.is_expired(i64::MAX, 1), "an open transaction is in use");
+    assert!(!empty().is_expired(1009, 10) && empty().is_expired(1010, 10));
+}
