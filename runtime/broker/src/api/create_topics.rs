@@ -23,11 +23,12 @@ pub(crate) fn handle(cx: &RequestContext, request: CreateTopicsRequest) -> Reply
     let broker = Arc::clone(&cx.broker);
     Reply::in_order(async move {
         let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
+        let mut told = HashSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let name = topic.name.clone();
             if twice.contains(&name) {
-                if !topics.iter().any(|done: &CreatableTopicResult| done.name == name) {
+                if told.insert(name.clone()) {
                     let why = "the topic is named more than once in the request";
                     topics.push(result(name, Err(Refused::new(ErrorCode::INVALID_REQUEST, why))));
                 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use pelton_wire::codec::Reader;
-use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse, Message};
+use pelton_wire::message::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+use pelton_wire::message::*;
 use pelton_wire::{ApiKey, ErrorCode};
 
 use crate::client::{Server, frame};
@@ -105,4 +106,17 @@ async fn idle_and_slow_connections_are_closed() {
     let mut slow = server.client().await;
     slow.send_bytes(&[0, 0, 1, 0, 0, 18]).await;
     assert!(slow.receive_frame().await.is_none());
+}
+
+/// The work of a request grows with its length, not with the square of it, which would take minutes here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_many_changes_is_soon_refused() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let change = |i: usize| AlterableConfig { name: format!("setting-{i}"), ..Default::default() };
+    let configs = (0..100_000).map(change).collect();
+    let resource = AlterConfigsResource { resource_type: 2, resource_name: "t".into(), configs };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    assert_eq!(client.call(1, &request).await.responses[0].error_code, ErrorCode::INVALID_CONFIG);
 }
