@@ -61,6 +61,10 @@ async fn creating_topics() {
 
     let again = CreateTopicsRequest { topics: vec![topic("plain")], ..Default::default() };
     assert_eq!(client.call(7, &again).await.topics[0].error_code, ErrorCode::TOPIC_ALREADY_EXISTS);
+    let topics = (0..21).map(|i| topic(&format!("dry-{i}"))).collect();
+    let check = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    let refused = client.call(7, &check).await.topics;
+    assert!(refused.iter().all(|topic| topic.error_code == ErrorCode::POLICY_VIOLATION), "{refused:?}");
     let check = CreateTopicsRequest { topics: vec![topic("dry")], validate_only: true, ..Default::default() };
     assert_eq!(client.call(7, &check).await.topics[0].error_code, ErrorCode::NONE);
     assert_eq!(client.call(7, &check).await.topics[0].error_code, ErrorCode::NONE, "it was not created");
