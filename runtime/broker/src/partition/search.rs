@@ -190,7 +190,7 @@ fn replay_batch(
     let header = *view.header();
     let bad = |source| ReplayError::Records { offset: header.base_offset, source };
     let producer_id = header.is_transactional().then_some(header.producer_id);
-    for record in view.records(scratch, DecompressLimit::default()).map_err(bad)? {
+    for record in view.records(scratch, DecompressLimit::STORED).map_err(bad)? {
         let record = record.map_err(bad)?;
         if header.is_control() {
             // Control records of other kinds say nothing to a coordinator.

@@ -191,3 +191,16 @@ async fn offsets_by_time() {
     let codes: Vec<_> = response.topics[0].partitions.iter().map(|found| found.error_code).collect();
     assert_eq!(codes, [ErrorCode::INVALID_REQUEST, ErrorCode::INVALID_REQUEST]);
 }
+
+/// The limit holds for what is taken: what was taken under a higher one stays readable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_unpacks_to_much_is_found_by_time() {
+    let server = Server::with(&[("pelton.decompression.max.bytes", "134217728")]).await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[("retention.ms", "-1")]).await;
+    let value = "much ".repeat(14 << 20);
+    let sent = batch_at(BatchOptions { codec: Codec::Lz4, ..BatchOptions::default() }, 1_000_000, &[&value]);
+    assert_eq!(client.produce("t", 0, -1, sent).await.error_code, ErrorCode::NONE);
+    let server = server.restart(&[]).await;
+    assert_eq!(server.client().await.offset_at("t", 0, 999_999).await, (ErrorCode::NONE, 0));
+}
