@@ -13,7 +13,7 @@ use pelton_tests::check::{Count, Report, check};
 use pelton_tests::disk::{self, Disk};
 use pelton_tests::ledger::Ledger;
 use pelton_tests::load::{DRAIN_LIMIT, Running};
-use pelton_tests::{end, say, settings};
+use pelton_tests::{end, say, settings, skip};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::path::PathBuf;
@@ -56,8 +56,7 @@ fn run() -> Result<()> {
     let seed = settings::seed()?;
     let binary = settings::binary()?;
     if let Some(why) = disk::missing() {
-        say(format_args!("skip powercut: {why}; 0 of {cuts} cuts, 1 suite skipped"));
-        return Ok(());
+        return skip(format_args!("powercut: {why}; 0 of {cuts} cuts"));
     }
     let begin = Instant::now();
     let expect_loss = std::env::var("PELTON_EXPECT").is_ok_and(|e| e == "loss");

@@ -10,7 +10,11 @@ use std::sync::Arc;
 pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
     let cache =
         CodeCache::open(config.data_dir.join("plugins")).context("open the cache of compiled plugins")?;
-    let engine = EngineConfig { cache: Some(cache), ..EngineConfig::default() };
+    let engine = EngineConfig {
+        max_component_bytes: config.plugin_max_bytes.into(),
+        max_instances: config.plugin_max_instances as usize,
+        cache: Some(cache),
+    };
     let engine = Engine::new(engine).map_err(|error| failed(error.to_string()))?;
     Ok(Deps { plugins: Some(Arc::new(engine)), ..Deps::default() })
 }

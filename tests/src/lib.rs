@@ -21,6 +21,19 @@ pub fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
+/// Says that a program could not do its work here. `./run test` counts it as skipped: it names a file for that.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn skip(why: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    say(format_args!("skip {why}"));
+    if let Some(path) = std::env::var_os("PELTON_SKIPS") {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+        writeln!(file, "{why}")?;
+    }
+    Ok(())
+}
+
 /// Says why a program failed, in one piece, and gives its exit code.
 pub fn end(result: anyhow::Result<()>) -> ExitCode {
     match result {

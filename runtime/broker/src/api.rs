@@ -42,6 +42,7 @@ pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
+mod once;
 pub(crate) mod operations;
 pub(crate) mod produce;
 pub(crate) mod produce_check;

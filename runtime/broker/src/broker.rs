@@ -29,7 +29,7 @@ use crate::processor::{
 };
 use crate::producer_id::ProducerIds;
 use crate::shutdown::{StopSignal, Stopping};
-use crate::startup::{self, JOURNAL_PENDING_BYTES, Opened};
+use crate::startup::{self, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
 use crate::txn::{Transactions, TxnSettings};
@@ -237,7 +237,13 @@ impl Broker {
         };
         let (topics, clock) = (Arc::clone(&self.topics), Arc::clone(&self.clock));
         let log = BrokerDeploymentLog::new(topics, clock, self.config.num_partitions);
-        SupervisorSpec { factory, log: Arc::new(log), io: Arc::new(io), clock: Arc::clone(&self.clock) }
+        SupervisorSpec {
+            factory,
+            log: Arc::new(log),
+            io: Arc::new(io),
+            clock: Arc::clone(&self.clock),
+            max_pipelines: self.config.max_pipelines,
+        }
     }
 
     /// Pipelines; `None` while the broker starts, or where nothing runs plugins.
@@ -310,9 +316,9 @@ impl Broker {
     /// Waits while the journal is so far behind that an append would have to wait for it, which it would do on a thread
     /// that other connections need.
     pub(crate) async fn room_to_append(&self) {
-        /// Half of what the journal takes before submitters wait: a few requests that pass here together still fit.
-        const BEHIND_BYTES: u64 = JOURNAL_PENDING_BYTES / 2;
-        while self.log_dir.pending_bytes() >= BEHIND_BYTES {
+        // Half of what the journal takes before submitters wait: a few requests that pass here together still fit.
+        let behind_bytes = self.config.journal_pending_max_bytes / 2;
+        while self.log_dir.pending_bytes() >= behind_bytes {
             let (tell, told) = tokio::sync::oneshot::channel();
             self.log_dir.barrier(move |_| {
                 // Nobody listens any more only if the connection is gone.

@@ -142,6 +142,12 @@ settings! {
         "Transactional ids that are remembered at once. Bounded because each costs memory until it expires.";
     journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
         "Size that the journal may grow to. A smaller one stalls producers at full load while segments are made durable.";
+    journal_pending_max_bytes: u64 = 64 * MIB, "pelton.journal.pending.max.bytes", "bytes", Some((MIB as i128, 1 << 40)),
+        "Bytes that may wait for the journal before producers wait with them. A sync moves hundreds of MB a second, so the default is a fifth of a second of full load.";
+    checkpoint_bytes: u64 = 64 * MIB, "pelton.checkpoint.bytes", "bytes", Some((MIB as i128, 1 << 40)),
+        "Bytes of journal between two checkpoints, at most a quarter of the journal. A checkpoint syncs every segment that was written; a start after a crash reads again what came after the last one.";
+    checkpoint_interval_ms: i64 = 5 * SECOND_MS, "pelton.checkpoint.interval.ms", "ms", Some((1, i64::MAX as i128)),
+        "Longest time between two checkpoints while there is something to make durable.";
     commit_gap_us: u32 = 0, "pelton.commit.gap.us", "us", Some((0, 1_000_000)),
         "Least time between two starts of a group sync. 250 to 500 halves the CPU of many small acks and adds as much latency.";
     disk_free_min: u64 = 512 * MIB, "pelton.disk.free.min", "bytes", Some((0, i64::MAX as i128)),
@@ -166,6 +172,14 @@ settings! {
         "How long an empty group waits for more members before its first assignment.";
     group_max_size: i32 = 10_000, "group.max.size", "count", Some((1, i32::MAX as i128)),
         "Members of one group; one more is refused.";
+    max_pipelines: u32 = 256, "pelton.max.pipelines", "count", Some((0, 100_000)),
+        "Pipelines that may be deployed. Each has a thread and the memory of its plugins.";
+    plugin_max_bytes: u32 = 32 * MIB as u32, "pelton.plugin.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
+        "Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB; a larger one would take minutes to compile.";
+    plugin_max_instances: u32 = 1_000, "pelton.plugin.max.instances", "count", Some((1, 4_000)),
+        "Instances of all plugins at once: one for each node and input partition. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
+    http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
+        "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
     max_groups: u32 = 100_000, "pelton.max.groups", "count", Some((1, 100_000_000)),
         "Groups kept in memory; joining one more is refused.";
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pelton_commitlog::{LogDir, LogDirConfig, RecoveredPartition, SharedLimits};
 
@@ -14,10 +15,6 @@ use crate::topic_config::{Overrides, TopicConfig};
 use crate::topics::metadata_log::{METADATA_TOPIC_ID, MetadataLog};
 use crate::topics::record::TopicFacts;
 use crate::topics::{METADATA_TOPIC, Topics};
-
-/// Bytes that may wait for the journal before an append waits with them. A sync moves hundreds of MB a second, so this is
-/// a fifth of a second of full load.
-pub(crate) const JOURNAL_PENDING_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What opening gives.
 pub(crate) struct Opened {
@@ -134,8 +131,10 @@ fn dir_config(config: &Config, deps: &Deps, failure: &Failure) -> LogDirConfig {
         directory_id: (deps.new_id)(),
         node_id: config.node_id,
         journal_max_bytes: config.journal_max_bytes,
-        pending_max_bytes: JOURNAL_PENDING_BYTES,
-        commit_gap: std::time::Duration::from_micros(config.commit_gap_us.into()),
+        pending_max_bytes: config.journal_pending_max_bytes,
+        checkpoint_bytes: config.checkpoint_bytes,
+        checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms.unsigned_abs()),
+        commit_gap: Duration::from_micros(config.commit_gap_us.into()),
         disk_free_min: config.disk_free_min,
         on_failure: Arc::new(move |reason| raise.raise(reason)),
         clock: Arc::new(move || clock.now_ms()),

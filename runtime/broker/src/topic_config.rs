@@ -97,6 +97,8 @@ pub struct TopicConfig {
     pub retention_ms: Option<i64>,
     /// `segment.bytes`.
     pub segment_bytes: u32,
+    /// `segment.index.bytes`: size of an index at which a new segment is begun.
+    pub segment_index_bytes: i32,
     /// `segment.ms`.
     pub segment_ms: i64,
 }
@@ -308,7 +310,7 @@ const SETTINGS: &[Setting] = &[
         "log.index.size.max.bytes",
         "10485760",
         Kind::Int(4, i32::MAX as i64),
-        "Kept for tools. Indexes grow as they are written.",
+        "Size of an index at which a new segment is begun.",
     ),
     setting(
         "segment.jitter.ms",
@@ -440,6 +442,7 @@ impl TopicConfig {
             retention_bytes: u64::try_from(long("retention.bytes")).ok(),
             retention_ms: Some(long("retention.ms")).filter(|ms| *ms >= 0),
             segment_bytes: u32::try_from(long("segment.bytes")).unwrap_or(u32::MAX),
+            segment_index_bytes: int("segment.index.bytes"),
             segment_ms: long("segment.ms"),
         }
     }

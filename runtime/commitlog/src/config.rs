@@ -18,8 +18,8 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// `producer.id.expiration.ms`: a producer without an open transaction is forgotten after this. 1 day.
     pub producer_id_expiration_ms: i64,
-    /// `pelton.tail.cache.bytes`: at most this much of the end of this log is kept in memory. 4 MiB: a few
-    /// fetches' worth, so that readers at the tail touch no file.
+    /// At most this much of the end of this log is kept in memory. 4 MiB: a few fetches' worth, so that readers
+    /// at the tail touch no file. No setting: all logs together are bounded by one.
     pub tail_cache_bytes: usize,
 }
 

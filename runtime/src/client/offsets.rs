@@ -1,6 +1,8 @@
 //! Where partitions begin and end, for `topic describe` and for lag.
 
 use super::{Client, check};
+use crate::report::{Exit, Failure};
+use pelton_wire::error_code::ErrorCode;
 use pelton_wire::message::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use pelton_wire::message::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponseTopic};
 use std::collections::BTreeMap;
@@ -18,7 +20,12 @@ pub(crate) fn topic(client: &mut Client, name: &str) -> anyhow::Result<MetadataR
     };
     let response = client.send(&request)?;
     let found = response.topics.into_iter().find(|topic| topic.name.as_deref() == Some(name));
-    let topic = found.ok_or_else(|| crate::report::failed(format!("topic `{name}` does not exist")))?;
+    let missing = |topic: &MetadataResponseTopic| topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let topic = found.filter(|topic| !missing(topic));
+    let topic = topic.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("topic `{name}` does not exist"))
+            .hint("`pelton topic list` shows which there are")
+    })?;
     check(topic.error_code, &format!("describe topic `{name}`"))?;
     Ok(topic)
 }

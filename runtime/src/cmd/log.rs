@@ -64,7 +64,7 @@ fn dump(file: &Path, records: bool) -> anyhow::Result<()> {
         });
         print_line(&line.to_string())?;
         if records {
-            for record in view.records(&mut scratch, DecompressLimit::default())? {
+            for record in view.records(&mut scratch, DecompressLimit::STORED)? {
                 let record = record?;
                 let line = json!({
                     "offset": record.offset,

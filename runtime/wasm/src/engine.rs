@@ -121,6 +121,9 @@ impl Engine {
             let reason = "it is a core module, not a component; `pelton plugin build` makes components";
             return Err(LoadError::Invalid { reason: reason.to_owned() });
         }
+        if !wasmparser::Parser::is_component(bytes) {
+            return Err(LoadError::Invalid { reason: package::NOT_WASM.to_owned() });
+        }
         let compiled = Component::from_binary(engine, bytes)
             .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
         if let Some(cache) = &config.cache {

@@ -10,6 +10,9 @@ use crate::limits::MAX_PLUGIN_TOML_BYTES;
 /// The custom section of a component that holds its `plugin.toml`.
 pub(crate) const MANIFEST_SECTION: &str = "pelton:plugin.toml";
 
+/// What is said of bytes that do not begin as WebAssembly does.
+pub(crate) const NOT_WASM: &str = "it is no WebAssembly at all; `pelton plugin build` makes components";
+
 /// What a component is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
@@ -53,6 +56,9 @@ pub fn digest(component: &[u8]) -> Digest {
 pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
     if Parser::is_core_wasm(component) {
         return Err(InspectError::CoreModule);
+    }
+    if !Parser::is_component(component) {
+        return Err(InspectError::NotAComponent(NOT_WASM.to_owned()));
     }
     let decoded = wit_parser::decoding::decode(component)
         .map_err(|error| InspectError::NotAComponent(format!("{error:#}")))?;

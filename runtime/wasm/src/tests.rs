@@ -240,7 +240,7 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
         assert!(error.starts_with(expect), "{error}");
     };
     let text = |wat: &str| wat::parse_str(wat).expect("is valid");
-    check(b"no wasm", "the component is not valid: ");
+    check(b"no wasm", "the component is not valid: it is no WebAssembly at all; `pelton plugin build` ");
     check(
         &text("(module)"),
         "the component is not valid: it is a core module, not a component; `pelton plugin build` ",

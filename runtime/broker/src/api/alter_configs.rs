@@ -6,6 +6,7 @@ use pelton_wire::message::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, alter_configs, incremental_alter_configs,
 };
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::configs::{self, Operation, Resource};
@@ -66,9 +67,10 @@ async fn incremental(
     resource: &incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refused> {
+    let mut names = HashSet::with_capacity(resource.configs.len());
     let mut changes = Vec::with_capacity(resource.configs.len());
     for config in &resource.configs {
-        if changes.iter().any(|(name, _, _)| *name == config.name) {
+        if !names.insert(config.name.as_str()) {
             let why = format!("`{}` is changed twice in one request", config.name);
             return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         }

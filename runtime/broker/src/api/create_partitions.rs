@@ -1,5 +1,6 @@
 //! CreatePartitions: adds partitions to topics.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
@@ -20,11 +21,12 @@ pub(crate) fn handle(
     let broker = Arc::clone(&cx.broker);
     Reply::in_order(async move {
         let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
+        let mut told = HashSet::new();
         let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let outcome = if !twice.contains(&topic.name) {
                 grow(&broker, &topic, request.validate_only).await
-            } else if results.iter().any(|done| done.name == topic.name) {
+            } else if !told.insert(topic.name.clone()) {
                 continue;
             } else {
                 let why = "the topic is named more than once in the request";

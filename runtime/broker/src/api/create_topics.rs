@@ -23,17 +23,26 @@ pub(crate) fn handle(cx: &RequestContext, request: CreateTopicsRequest) -> Reply
     let broker = Arc::clone(&cx.broker);
     Reply::in_order(async move {
         let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
+        let room = broker.config.max_partitions;
+        // Each would be checked, and answered with all its settings, only to be one too many in the end.
+        let too_many = request.topics.len() > room as usize;
+        let mut told = HashSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let name = topic.name.clone();
             if twice.contains(&name) {
-                if !topics.iter().any(|done: &CreatableTopicResult| done.name == name) {
+                if told.insert(name.clone()) {
                     let why = "the topic is named more than once in the request";
                     topics.push(result(name, Err(Refused::new(ErrorCode::INVALID_REQUEST, why))));
                 }
                 continue;
             }
-            let made = create(&broker, topic, request.validate_only).await;
+            let made = if too_many {
+                let why = format!("the request has more topics than `pelton.max.partitions` ({room})");
+                Err(Refused::new(ErrorCode::POLICY_VIOLATION, why))
+            } else {
+                create(&broker, topic, request.validate_only).await
+            };
             topics.push(result(name, made));
         }
         CreateTopicsResponse { topics, ..Default::default() }

@@ -8,6 +8,7 @@ use pelton_wire::message::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::configs::Resource;
 use super::error_map::Refused;
+use super::once::each_once;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::reply::{Reply, RequestContext};
@@ -26,7 +27,12 @@ struct Wanted {
 
 pub(crate) fn handle(cx: &RequestContext, request: DescribeConfigsRequest) -> Reply<DescribeConfigsResponse> {
     let wanted = Wanted { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.into_iter().map(|resource| describe(&cx.broker, resource, wanted));
+    let asked = |resource: &DescribeConfigsResource| {
+        let keys = resource.configuration_keys.clone().filter(|keys| !keys.is_empty());
+        (resource.resource_type, resource.resource_name.clone(), keys)
+    };
+    let resources = each_once(request.resources, asked).into_iter();
+    let results = resources.map(|resource| describe(&cx.broker, resource, wanted));
     Reply::ready(DescribeConfigsResponse { results: results.collect(), ..Default::default() })
 }
 

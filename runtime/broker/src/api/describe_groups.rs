@@ -6,6 +6,7 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_groups::{DescribedGroup, DescribedGroupMember};
 use pelton_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
 
+use super::once::each_once;
 use super::operations;
 use crate::group::error::GroupError;
 use crate::group::types::{GroupDescription, MemberDescription};
@@ -18,8 +19,9 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeGroupsRequest) -> Rep
     let (broker, version) = (Arc::clone(&cx.broker), cx.version);
     Reply::later(async move {
         let allowed = operations::if_asked(request.include_authorized_operations, operations::GROUP);
-        let mut groups = Vec::with_capacity(request.groups.len());
-        for group_id in request.groups {
+        let asked = each_once(request.groups, String::clone);
+        let mut groups = Vec::with_capacity(asked.len());
+        for group_id in asked {
             let described = broker.groups.describe(&group_id).await;
             groups.push(DescribedGroup {
                 authorized_operations: allowed,

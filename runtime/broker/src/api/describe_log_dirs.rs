@@ -1,5 +1,7 @@
 //! DescribeLogDirs: the one directory, and how much each partition takes in it.
 
+use std::collections::{HashMap, HashSet};
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -9,10 +11,16 @@ use pelton_wire::message::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use crate::reply::{Reply, RequestContext};
 
 pub(crate) fn handle(cx: &RequestContext, request: DescribeLogDirsRequest) -> Reply<DescribeLogDirsResponse> {
+    let asked = request.topics.as_ref().map(|topics| {
+        let mut asked: HashMap<&str, HashSet<i32>> = HashMap::new();
+        for topic in topics {
+            asked.entry(&topic.topic).or_default().extend(&topic.partitions);
+        }
+        asked
+    });
     let wanted = |topic: &str, partition: i32| {
-        request.topics.as_ref().is_none_or(|topics| {
-            topics.iter().any(|asked| asked.topic == topic && asked.partitions.contains(&partition))
-        })
+        let asked = asked.as_ref();
+        asked.is_none_or(|asked| asked.get(topic).is_some_and(|asked| asked.contains(&partition)))
     };
     let mut topics = Vec::new();
     for topic in cx.broker.topics.list() {

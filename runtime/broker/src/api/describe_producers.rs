@@ -1,5 +1,7 @@
 //! DescribeProducers: the producers that partitions remember.
 
+use std::collections::HashSet;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_producers::{PartitionResponse, ProducerState, TopicResponse};
 use pelton_wire::message::{DescribeProducersRequest, DescribeProducersResponse};
@@ -10,9 +12,13 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: DescribeProducersRequest,
 ) -> Reply<DescribeProducersResponse> {
+    // A partition can remember thousands of producers: it is asked once, however often it is named.
+    let mut seen = HashSet::new();
     let topics = request.topics.into_iter().map(|asked| {
         let topic = cx.broker.topics.get(&asked.name);
-        let partitions = asked.partition_indexes.into_iter().map(|partition_index| {
+        let id = topic.as_ref().map(|topic| topic.id);
+        let new = |index: &i32| id.is_none_or(|id| seen.insert((id, *index)));
+        let partitions = asked.partition_indexes.into_iter().filter(new).map(|partition_index| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(partition_index));
             match partition.and_then(|partition| partition.producers()) {
                 Some(active_producers) => {

@@ -1,5 +1,6 @@
 //! ListOffsets: the ends of a log, or the first record from a time on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pelton_commitlog::{ReadError, TimestampOffset};
@@ -61,9 +62,15 @@ fn answer(
     version: i16,
     find: impl Fn(&str, &ListOffsetsPartition) -> Result<Found, ErrorCode>,
 ) -> ListOffsetsResponse {
+    let twice = named_twice(request);
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
-            let (error_code, found) = match find(&topic.name, partition) {
+            let found = if twice.contains(&(topic.name.as_str(), partition.partition_index)) {
+                Err(ErrorCode::INVALID_REQUEST)
+            } else {
+                find(&topic.name, partition)
+            };
+            let (error_code, found) = match found {
                 Ok(found) => (ErrorCode::NONE, found),
                 Err(code) => (code, NOTHING),
             };
@@ -78,6 +85,16 @@ fn answer(
         ListOffsetsTopicResponse { name: topic.name.clone(), partitions: partitions.collect() }
     });
     ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+/// The partitions that a request names more than once, which Kafka refuses: each look-up by time may unpack a batch, so that
+/// a short request could keep a thread busy for hours.
+fn named_twice(request: &ListOffsetsRequest) -> HashSet<(&str, i32)> {
+    let mut seen = HashSet::new();
+    let all = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name.as_str(), partition.partition_index))
+    });
+    all.filter(|named| !seen.insert(*named)).collect()
 }
 
 fn find(

@@ -8,6 +8,7 @@ use pelton_wire::message::metadata::{
 };
 use pelton_wire::message::{MetadataRequest, MetadataResponse};
 
+use super::once::each_once;
 use super::{error_map, operations};
 use crate::broker::Broker;
 use crate::reply::{Reply, RequestContext};
@@ -20,7 +21,9 @@ pub(crate) fn handle(cx: &RequestContext, request: MetadataRequest) -> Reply<Met
     let cluster_operations = request.include_cluster_authorized_operations;
     let wanted = match request.topics {
         // Version 0 has no null: an empty list asks for all.
-        Some(topics) if !(cx.version == 0 && topics.is_empty()) => topics,
+        Some(topics) if !(cx.version == 0 && topics.is_empty()) => {
+            each_once(topics, |topic| (topic.topic_id, topic.name.clone()))
+        }
         _ => {
             let all = broker.topics.list();
             let topics = all.iter().map(|topic| found(&broker, topic, with_operations)).collect();

@@ -1,5 +1,6 @@
 //! OffsetFetch: how far groups have read. Nothing committed, or no such group, is −1 and no error.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
@@ -31,6 +32,12 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetFetchRequest) -> Reply<
     Reply::later(async move {
         let OffsetFetchRequest { group_id, topics, groups, require_stable } = request;
         if version >= BATCHED_SINCE {
+            // All that a group has committed is told once, however often it is asked for.
+            let mut whole = HashSet::new();
+            let groups: Vec<_> = groups
+                .into_iter()
+                .filter(|group| group.topics.is_some() || whole.insert(group.group_id.clone()))
+                .collect();
             let mut answers = Vec::with_capacity(groups.len());
             for group in groups {
                 answers.push(fetch(&broker, group, version, require_stable).await);

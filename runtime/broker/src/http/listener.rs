@@ -13,8 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// Connections at once. Scrapers, probes and commands need a handful.
-const CONNECTIONS_MAX: usize = 256;
 /// A connection on which no byte moves for so long is closed. A request may take a compilation or a plugin's deadline: the
 /// command line waits as long as this.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -27,8 +25,8 @@ pub(super) struct Limited {
 }
 
 impl Limited {
-    pub(super) fn new(listener: TcpListener) -> Limited {
-        Limited::with(listener, CONNECTIONS_MAX, SILENCE_MAX)
+    pub(super) fn new(listener: TcpListener, connections: usize) -> Limited {
+        Limited::with(listener, connections, SILENCE_MAX)
     }
 
     fn with(listener: TcpListener, connections: usize, silence: Duration) -> Limited {

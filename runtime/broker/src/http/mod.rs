@@ -25,7 +25,7 @@ use self::reply::Refusal;
 pub use self::token::TokenError;
 pub(crate) use self::token::{TOKEN_FILE, load_or_create};
 use crate::broker::Broker;
-use crate::processor::{COMPONENT_BYTES_MAX, Supervisor};
+use crate::processor::Supervisor;
 
 /// The largest request that is not a component: a manifest has at most 256 KiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -51,6 +51,11 @@ impl HttpState {
         Arc::new(HttpState { broker, access: Access::new(listen, names, token) })
     }
 
+    /// The largest component that is taken.
+    fn component_bytes_max(&self) -> usize {
+        self.broker.config.plugin_max_bytes as usize
+    }
+
     /// Pipelines, if this broker runs any.
     fn supervisor(&self) -> Result<&Arc<Supervisor>, Refusal> {
         let supervisor = self.broker.supervisor();
@@ -72,7 +77,8 @@ pub(crate) async fn serve(
         // Nobody listens any more if the port was closed before.
         let _ = stopped.send(());
     };
-    let served = axum::serve(Limited::new(listener), router(state)).with_graceful_shutdown(stopping);
+    let listener = Limited::new(listener, state.broker.config.http_max_connections as usize);
+    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping);
     let too_long = async move {
         // An error means that the server has ended, and that is what is waited for then.
         if told.await.is_err() {
@@ -91,9 +97,10 @@ pub(crate) async fn serve(
 }
 
 fn router(state: Arc<HttpState>) -> Router {
+    let component_bytes_max = state.component_bytes_max();
     let components = Router::new()
         .route(PLUGINS, get(pipelines::plugins).post(pipelines::push))
-        .layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX));
+        .layer(DefaultBodyLimit::max(component_bytes_max));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(views::ready))
@@ -120,7 +127,7 @@ async fn check(State(state): State<Arc<HttpState>>, request: Request, next: Next
         return Refusal::from(refused).into_response();
     }
     // Said at once, not after so many bytes: a client that waits would wait for ever.
-    let limit = if request.uri().path() == PLUGINS { COMPONENT_BYTES_MAX } else { BODY_BYTES_MAX };
+    let limit = if request.uri().path() == PLUGINS { state.component_bytes_max() } else { BODY_BYTES_MAX };
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
         return Refusal::too_large(limit).into_response();

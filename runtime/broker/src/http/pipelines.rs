@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reply::Refusal;
 use super::{BODY_BYTES_MAX, HttpState};
-use crate::processor::{COMPONENT_BYTES_MAX, Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
+use crate::processor::{Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 /// The name in a path. What cannot be read is refused as everything else is.
@@ -57,7 +57,7 @@ pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<P
 }
 
 pub(super) async fn push(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Pushed> {
-    let component = body.map_err(|error| Refusal::of_body(&error, COMPONENT_BYTES_MAX))?;
+    let component = body.map_err(|error| Refusal::of_body(&error, state.component_bytes_max()))?;
     Ok(Json(state.supervisor()?.push(component).await?))
 }
 

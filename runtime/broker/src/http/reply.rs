@@ -103,7 +103,7 @@ impl From<DeployError> for Refusal {
             DeployError::NoSourceTopic(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton topic create NAME` creates it"))
             }
-            DeployError::TooMany => (StatusCode::CONFLICT, None),
+            DeployError::TooMany(_) => (StatusCode::CONFLICT, None),
             DeployError::UnknownPipeline(_) => {
                 (StatusCode::NOT_FOUND, Some("`pelton pipeline list` shows what is deployed"))
             }

@@ -120,11 +120,39 @@ pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -
     LogConfig {
         segment_bytes: config.segment_bytes.into(),
         segment_ms: config.segment_ms,
+        segment_index_bytes: u64::try_from(config.segment_index_bytes).unwrap_or(0),
         index_interval_bytes: u64::try_from(config.index_interval_bytes).unwrap_or(0),
         // A topic that is only compacted loses nothing to time or size.
         retention_ms: config.retention_ms.filter(|_| config.delete),
         retention_bytes: config.retention_bytes.filter(|_| config.delete),
         producer_id_expiration_ms,
         ..LogConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_config;
+    use crate::topic_config::{Overrides, TopicConfig};
+
+    #[test]
+    fn a_topics_settings_reach_its_logs() {
+        let settings = [
+            ("segment.bytes", "1001"),
+            ("segment.ms", "1002"),
+            ("segment.index.bytes", "1003"),
+            ("index.interval.bytes", "1004"),
+            ("retention.ms", "1005"),
+            ("retention.bytes", "1006"),
+        ];
+        let own: Overrides = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let log = log_config(&TopicConfig::resolve(&Overrides::new(), &own), 1007);
+        let segment = (log.segment_bytes, log.segment_ms, log.segment_index_bytes, log.index_interval_bytes);
+        assert_eq!(segment, (1001, 1002, 1003, 1004));
+        let kept = (log.retention_ms, log.retention_bytes, log.producer_id_expiration_ms);
+        assert_eq!(kept, (Some(1005), Some(1006), 1007));
+        let compacted = Overrides::from([("cleanup.policy".into(), "compact".into())]);
+        let log = log_config(&TopicConfig::resolve(&own, &compacted), 1007);
+        assert_eq!((log.retention_ms, log.retention_bytes), (None, None), "time and size take nothing");
     }
 }

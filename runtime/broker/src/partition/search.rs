@@ -104,8 +104,13 @@ impl Partition {
     /// The largest leader epoch up to `epoch`, and where it ended: for the last one, where consumers may read to. `None` if
     /// the log knows none.
     pub(crate) fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
-        let end = self.reader.end_offset_for_epoch(epoch)?;
-        Some((end.epoch, end.end_offset.min(self.high_watermark())))
+        match self.reader.end_offset_for_epoch(epoch) {
+            Some(end) => Some((end.epoch, end.end_offset.min(self.high_watermark()))),
+            // The log learns of an epoch with its first record. The leader is in it before: "none" would tell a reader
+            // that what it has read is gone.
+            None if epoch == self.leader_epoch() => Some((epoch, self.high_watermark())),
+            None => None,
+        }
     }
 
     /// Calls `each` with every record and marker from `from` (or the start of the log) to its end, in order; where the next
@@ -185,7 +190,7 @@ fn replay_batch(
     let header = *view.header();
     let bad = |source| ReplayError::Records { offset: header.base_offset, source };
     let producer_id = header.is_transactional().then_some(header.producer_id);
-    for record in view.records(scratch, DecompressLimit::default()).map_err(bad)? {
+    for record in view.records(scratch, DecompressLimit::STORED).map_err(bad)? {
         let record = record.map_err(bad)?;
         if header.is_control() {
             // Control records of other kinds say nothing to a coordinator.

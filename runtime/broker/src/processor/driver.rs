@@ -463,7 +463,7 @@ fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, Driver
         if header.is_control() {
             continue;
         }
-        match columns.append(&view, select, DecompressLimit::default()) {
+        match columns.append(&view, select, DecompressLimit::STORED) {
             Ok(_) => {}
             // The next step takes it.
             Err(ColumnsError::Full { .. }) if !columns.is_empty() => return Ok(header.base_offset),

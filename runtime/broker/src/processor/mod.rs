@@ -16,8 +16,8 @@ pub(crate) use self::broker_io::BrokerIoFactory;
 pub(crate) use self::deployment_log::BrokerDeploymentLog;
 pub(crate) use self::status::{LogLine, PipelineState, Totals};
 pub(crate) use self::supervisor::{
-    COMPONENT_BYTES_MAX, DeployError, Deployed, DeploymentLogError, PipelineDescription, PluginSummary,
-    Pushed, Supervisor, SupervisorSpec,
+    DeployError, Deployed, DeploymentLogError, PipelineDescription, PluginSummary, Pushed, Supervisor,
+    SupervisorSpec,
 };
 
 use pelton_streams::Digest;

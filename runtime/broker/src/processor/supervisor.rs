@@ -24,11 +24,6 @@ use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
 use crate::clock::Clock;
 
-/// The largest component that is taken. A Python component has 18 MB; a larger one would take minutes to compile.
-pub(crate) const COMPONENT_BYTES_MAX: usize = 32 << 20;
-/// Pipelines that may be deployed at once. Each has a thread and its plugins' memory.
-pub(crate) const PIPELINES_MAX: usize = 256;
-
 /// What a deployment log does in the end.
 pub(crate) type Done<'a> = Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
 
@@ -71,8 +66,8 @@ pub(crate) enum DeployError {
     UnknownPlugin { node: String, plugin: String },
     #[error("topic `{0}` does not exist, so there is nothing to read; create it first")]
     NoSourceTopic(String),
-    #[error("{PIPELINES_MAX} pipelines are deployed, and no more are allowed; delete one first")]
-    TooMany,
+    #[error("{0} pipelines are deployed, which is `pelton.max.pipelines`; delete one first, or raise it")]
+    TooMany(u32),
     #[error("no pipeline `{0}` is deployed")]
     UnknownPipeline(String),
     #[error("the deployment could not be stored: {0}")]
@@ -133,6 +128,8 @@ pub(crate) struct SupervisorSpec {
     pub(crate) log: Arc<dyn DeploymentLog>,
     pub(crate) io: Arc<dyn IoFactory>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Pipelines that may be deployed at once.
+    pub(crate) max_pipelines: u32,
 }
 
 /// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline or
@@ -241,8 +238,9 @@ impl Supervisor {
         let name = checked.manifest.name.clone();
         {
             let deployments = &self.inner.lock().deployments;
-            if deployments.pipeline(&name).is_none() && deployments.live().count() >= PIPELINES_MAX {
-                return Err(DeployError::TooMany);
+            let max = self.spec.max_pipelines;
+            if deployments.pipeline(&name).is_none() && deployments.live().count() >= max as usize {
+                return Err(DeployError::TooMany(max));
             }
         }
         for output in &checked.topology.outputs {

@@ -61,6 +61,10 @@ async fn creating_topics() {
 
     let again = CreateTopicsRequest { topics: vec![topic("plain")], ..Default::default() };
     assert_eq!(client.call(7, &again).await.topics[0].error_code, ErrorCode::TOPIC_ALREADY_EXISTS);
+    let topics = (0..21).map(|i| topic(&format!("dry-{i}"))).collect();
+    let check = CreateTopicsRequest { topics, validate_only: true, ..Default::default() };
+    let refused = client.call(7, &check).await.topics;
+    assert!(refused.iter().all(|topic| topic.error_code == ErrorCode::POLICY_VIOLATION), "{refused:?}");
     let check = CreateTopicsRequest { topics: vec![topic("dry")], validate_only: true, ..Default::default() };
     assert_eq!(client.call(7, &check).await.topics[0].error_code, ErrorCode::NONE);
     assert_eq!(client.call(7, &check).await.topics[0].error_code, ErrorCode::NONE, "it was not created");
@@ -186,10 +190,15 @@ async fn describing() {
     assert_eq!(client.call(0, &unknown).await.topics[0].error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
 
     client.append("a", 0, &["x", "y"]).await;
-    let partition = OffsetForLeaderPartition { partition: 0, current_leader_epoch: -1, leader_epoch: 0 };
-    let topic = OffsetForLeaderTopic { topic: "a".into(), partitions: vec![partition] };
-    let request = OffsetForLeaderEpochRequest { replica_id: -1, topics: vec![topic] };
-    let response = client.call(4, &request).await;
-    let end = &response.topics[0].partitions[0];
-    assert_eq!((end.error_code, end.leader_epoch, end.end_offset), (ErrorCode::NONE, 0, 2));
+    // Partition 1 is empty, and led all the same.
+    for (partition, epoch, expect) in
+        [(0, 0, (ErrorCode::NONE, 0, 2)), (1, 0, (ErrorCode::NONE, 0, 0)), (1, 1, (ErrorCode::NONE, -1, -1))]
+    {
+        let asked = OffsetForLeaderPartition { partition, current_leader_epoch: -1, leader_epoch: epoch };
+        let topic = OffsetForLeaderTopic { topic: "a".into(), partitions: vec![asked] };
+        let request = OffsetForLeaderEpochRequest { replica_id: -1, topics: vec![topic] };
+        let response = client.call(4, &request).await;
+        let end = &response.topics[0].partitions[0];
+        assert_eq!((end.error_code, end.leader_epoch, end.end_offset), expect, "{partition} {epoch}");
+    }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use pelton_wire::ErrorCode;
-use pelton_wire::message::FetchRequest;
-use pelton_wire::message::MetadataRequest;
 use pelton_wire::message::fetch::FetchTopic;
+use pelton_wire::message::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use pelton_wire::message::metadata::MetadataRequestTopic;
+use pelton_wire::message::{FetchRequest, ListOffsetsRequest, MetadataRequest};
 use pelton_wire::record::{BatchOptions, Codec};
 
 use crate::client::{Server, batch, batch_at, fetch, records, values};
@@ -182,4 +182,25 @@ async fn offsets_by_time() {
     check(&mut client, 1_049_003, -1).await;
     assert_eq!(client.offset_at("t", 1, 0).await.0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(client.offset_at("t", 0, -9).await.0, ErrorCode::INVALID_REQUEST);
+
+    // Each look-up by time may unpack a batch: a partition is looked up once a request, as in Kafka.
+    let asked = ListOffsetsPartition { timestamp: 1_000_001, ..Default::default() };
+    let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![asked.clone(), asked] };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    let response = client.call(7, &request).await;
+    let codes: Vec<_> = response.topics[0].partitions.iter().map(|found| found.error_code).collect();
+    assert_eq!(codes, [ErrorCode::INVALID_REQUEST, ErrorCode::INVALID_REQUEST]);
+}
+
+/// The limit holds for what is taken: what was taken under a higher one stays readable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_unpacks_to_much_is_found_by_time() {
+    let server = Server::with(&[("pelton.decompression.max.bytes", "134217728")]).await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[("retention.ms", "-1")]).await;
+    let value = "much ".repeat(14 << 20);
+    let sent = batch_at(BatchOptions { codec: Codec::Lz4, ..BatchOptions::default() }, 1_000_000, &[&value]);
+    assert_eq!(client.produce("t", 0, -1, sent).await.error_code, ErrorCode::NONE);
+    let server = server.restart(&[]).await;
+    assert_eq!(server.client().await.offset_at("t", 0, 999_999).await, (ErrorCode::NONE, 0));
 }

@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 use pelton_wire::codec::Reader;
-use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse, Message};
+use pelton_wire::message::describe_configs::DescribeConfigsResource;
+use pelton_wire::message::describe_log_dirs::DescribableLogDirTopic;
+use pelton_wire::message::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+use pelton_wire::message::metadata::MetadataRequestTopic;
+use pelton_wire::message::offset_fetch::OffsetFetchRequestGroup;
+use pelton_wire::message::{describe_producers, *};
 use pelton_wire::{ApiKey, ErrorCode};
 
 use crate::client::{Server, frame};
@@ -105,4 +110,56 @@ async fn idle_and_slow_connections_are_closed() {
     let mut slow = server.client().await;
     slow.send_bytes(&[0, 0, 1, 0, 0, 18]).await;
     assert!(slow.receive_frame().await.is_none());
+}
+
+/// A name is a few bytes of a request, and its answer kilobytes of memory: no short request may cost gigabytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_named_often_is_told_once() {
+    const TIMES: usize = 1000;
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 3, &[]).await;
+
+    let topic = MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic; TIMES]), ..Default::default() };
+    assert_eq!(client.call(12, &request).await.topics.len(), 1);
+
+    let resource = |configuration_keys| DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: "t".into(),
+        configuration_keys,
+    };
+    let mut resources = vec![resource(None); TIMES];
+    resources.extend([resource(Some(Vec::new())), resource(Some(vec!["retention.ms".into()]))]);
+    let response = client.call(4, &DescribeConfigsRequest { resources, ..Default::default() }).await;
+    let settings: Vec<usize> = response.results.iter().map(|result| result.configs.len()).collect();
+    assert!(matches!(settings[..], [all, 1] if all > 1), "{settings:?}");
+
+    let request = DescribeGroupsRequest { groups: vec!["g".into(); TIMES], ..Default::default() };
+    assert_eq!(client.call(6, &request).await.groups.len(), 1);
+
+    let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: None, ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group; TIMES], ..Default::default() };
+    assert_eq!(client.call(9, &request).await.groups.len(), 1);
+
+    let topic = describe_producers::TopicRequest { name: "t".into(), partition_indexes: vec![1; TIMES] };
+    let response = client.call(0, &DescribeProducersRequest { topics: vec![topic.clone(), topic] }).await;
+    assert_eq!(response.topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>(), [1, 0]);
+
+    let topic = DescribableLogDirTopic { topic: "t".into(), partitions: vec![1; TIMES] };
+    let request = DescribeLogDirsRequest { topics: Some(vec![topic; 3]) };
+    assert_eq!(client.call(4, &request).await.results[0].topics[0].partitions.len(), 1);
+}
+
+/// The work of a request grows with its length, not with the square of it, which would take minutes here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_many_changes_is_soon_refused() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let change = |i: usize| AlterableConfig { name: format!("setting-{i}"), ..Default::default() };
+    let configs = (0..100_000).map(change).collect();
+    let resource = AlterConfigsResource { resource_type: 2, resource_name: "t".into(), configs };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    assert_eq!(client.call(1, &request).await.responses[0].error_code, ErrorCode::INVALID_CONFIG);
 }

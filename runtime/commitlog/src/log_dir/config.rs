@@ -24,8 +24,8 @@ pub struct LogDirConfig {
     pub journal_max_bytes: u64,
     /// The first file of the journal, in bytes. 4 MiB: zeroing it takes milliseconds, and two groups fit.
     pub journal_first_file_bytes: u64,
-    /// `pelton.journal.group.max.bytes`: bytes that one write of the journal holds, at most and by default 2 MiB: a disk
-    /// writes that at full speed.
+    /// Bytes that one write of the journal holds, at most and by default 2 MiB: a disk writes that at full speed. No setting:
+    /// tests make it small.
     pub journal_group_max_bytes: usize,
     /// `pelton.journal.pending.max.bytes`: bytes that may wait for the journal; more, and appends wait. 64 MiB: the
     /// broker's own limits hold producers back long before.

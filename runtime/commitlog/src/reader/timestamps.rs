@@ -63,7 +63,7 @@ impl LogReader {
         while let Some(batch) = segment.find_timestamp(io, timestamp, from)? {
             let bytes = segment.read_batch(io, &batch)?;
             let view = view(segment, &batch, &bytes)?;
-            let limit = DecompressLimit::default();
+            let limit = DecompressLimit::STORED;
             let found = first_at_or_after(&view, timestamp, log_start, &mut scratch, limit)
                 .map_err(|e| segment.corrupt(batch.position, e.to_string()))?;
             if let Some(found) = found {
@@ -93,7 +93,7 @@ impl LogReader {
         let bytes = segment.read_batch(io, &batch)?;
         let view = view(segment, &batch, &bytes)?;
         let mut scratch = Vec::new();
-        let found = offset_of_max_timestamp(&view, &mut scratch, DecompressLimit::default())
+        let found = offset_of_max_timestamp(&view, &mut scratch, DecompressLimit::STORED)
             .map_err(|e| segment.corrupt(batch.position, e.to_string()))?;
         Ok(found.map(|found| TimestampOffset::new(found, &batch.header)))
     }
