@@ -98,7 +98,8 @@ class Unit:
         options = self.first.options
         env = {**os.environ, "TESTS": self.first.number, "RDKAFKA_TEST_CONF": self.conf,
                "TEST_CPU_CALIBRATION": "4", "LD_LIBRARY_PATH": f"{SUITE}/src:{SUITE}/src-cpp",
-               "KAFKA_PATH": str(HERE / "kafka-tools"), "BROKERS": self.address,
+               "KAFKA_PATH": str(HERE / "kafka-tools"), "KAFKA_JARS": str(CACHE / "clients/java/libs"),
+               "BROKERS": self.address,
                "TEST_KAFKA_VERSION": self.first.option("version", KAFKA_VERSION)}
         if self.subtest:
             env["SUBTESTS"] = self.subtest

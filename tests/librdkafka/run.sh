@@ -3,5 +3,5 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/setup.sh"
-"$here/../clients/setup.sh" python
+"$here/../clients/setup.sh" python java
 exec "$here/run.py" "$@"
