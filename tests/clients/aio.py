@@ -18,6 +18,7 @@ suite = Suite("aiokafka", aiokafka.__version__)
 BASE = {"bootstrap_servers": suite.bootstrap, "request_timeout_ms": 10000}
 PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE = map(suite.name, ["produce", "order", "time", "group", "compact", "gone"])
 COMMITTED = suite.name("committed")
+TXN, SOURCE, SINK, FENCED = map(suite.name, ["transactions", "source", "sink", "fenced"])
 RECORDS = [r for r in common.RECORDS if r.key is not None or r.value is not None]  # it refuses to send the others
 
 
@@ -37,6 +38,14 @@ async def until(what, attempt):
         equal(time.monotonic() < end, True, f"{what()} within {common.WAIT} s")
         await asyncio.sleep(0.02)
     return result
+
+
+async def eventually(attempt, expected, what):
+    """Like `equal`, but `attempt` may need time: Kafka answers a commit before it has written all markers."""
+    end = time.monotonic() + common.WAIT
+    while (actual := await attempt()) != expected and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    equal(actual, expected, what)
 
 
 def consumer(**more):
@@ -127,6 +136,85 @@ async def seek_timestamp():
         equal(((await c.beginning_offsets([tp]))[tp], (await c.end_offsets([tp]))[tp]), (0, len(RECORDS)), "beginning, end")
     start = wanted[RECORDS[-1].timestamp]
     return check_records(await read(TIME, 0, start), RECORDS[start:], start)
+
+
+def transactional(name):
+    return AIOKafkaProducer(**BASE, transactional_id=suite.name(name), linger_ms=5)
+
+
+async def values(topic, partition, isolation):
+    return [r.value for _, r in await read(topic, partition, isolation_level=isolation)]
+
+
+async def transactions(admin):
+    equal(await create(admin, TXN, 2), 0, "error code")
+    async with transactional("transactions") as producer:
+        for number, commit in enumerate(common.COMMITS):
+            await producer.begin_transaction()
+            sent = [await producer.send(TXN, value, partition=p) for p in (0, 1) for value in common.in_transaction(number, p)]
+            await asyncio.gather(*sent)
+            visible = await values(TXN, 0, "read_committed")
+            equal(visible, common.transacted(0, "read_committed", number), "before the transaction ends")
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
+    for isolation in ("read_committed", "read_uncommitted"):
+        for p in (0, 1):
+            await eventually(lambda: values(TXN, p, isolation), common.transacted(p, isolation), f"{isolation} of partition {p}")
+    return f"{len(common.COMMITS)} transactions"
+
+
+async def transaction_offsets(admin):
+    equal([await create(admin, name, 2) for name in (SOURCE, SINK)], [0, 0], "error codes")
+    for p in (0, 1):
+        await produce_all(SOURCE, p, [Record(None, None, v, []) for v in common.to_transform(p)])
+    group_id, wanted = suite.name("transform"), sum(len(common.to_transform(p)) for p in (0, 1))
+    done, aborted, give_up = 0, 0, time.monotonic() + common.WAIT
+
+    async def committed():
+        return sum(o.offset for o in (await admin.list_consumer_group_offsets(group_id)).values())
+
+    async def records():
+        return sum([len(await values(SINK, p, "read_committed")) for p in (0, 1)])
+    async with consumer(group_id=group_id, isolation_level="read_committed") as c, transactional("transform") as producer:
+        c.subscribe([SOURCE])
+        while done < wanted:
+            equal(time.monotonic() < give_up, True, f"all transformed in time, {done} records")
+            polled = await c.getmany(timeout_ms=1000, max_records=7)
+            if not polled:
+                continue
+            await producer.begin_transaction()
+            sent = [await producer.send(SINK, m.value.upper(), partition=m.partition) for batch in polled.values() for m in batch]
+            await producer.send_offsets_to_transaction({tp: await c.position(tp) for tp in polled}, group_id)
+            await asyncio.gather(*sent)
+            if done and not aborted:
+                await producer.abort_transaction()
+                aborted = len(sent)
+                for tp, batch in polled.items():
+                    c.seek(tp, batch[0].offset)
+            else:
+                await producer.commit_transaction()
+                done += len(sent)
+            await eventually(committed, done, "sum of the committed offsets")
+    await eventually(records, wanted, "records read committed")
+    twice = 0
+    for p in (0, 1):
+        twice += common.check_transformed(p, await values(SINK, p, "read_committed"), await values(SINK, p, "read_uncommitted"))
+    equal(twice, aborted, "records written twice")
+    return f"{done} records once, {aborted} of them aborted before"
+
+
+async def transaction_fenced(admin):
+    equal(await create(admin, FENCED, 2), 0, "error code")
+    first = transactional("fenced")
+    await first.start()
+    await first.begin_transaction()
+    await first.send_and_wait(FENCED, b"first", partition=0)
+    async with transactional("fenced") as second:
+        await raised("ProducerFenced", first.commit_transaction())
+        async with second.transaction():
+            await second.send(FENCED, b"second", partition=0)
+    await first.stop()
+    await eventually(lambda: values(FENCED, 0, "read_committed"), [b"second"], "read_committed")
+    equal(await values(FENCED, 0, "read_uncommitted"), [b"first", b"second"], "read_uncommitted")
 
 
 class Member(ConsumerRebalanceListener):
@@ -282,6 +370,9 @@ async def main():
     await run("idempotent", idempotent())
     await run("small-fetches", small_fetches())
     await run("seek-timestamp", seek_timestamp())
+    await run("transactions", transactions(admin))
+    await run("transactions-offsets", transaction_offsets(admin))
+    await run("transactions-fenced", transaction_fenced(admin))
     await run("group-range", group(admin, "group-range", RangePartitionAssignor))
     await run("group-roundrobin", group(admin, "group-roundrobin", RoundRobinPartitionAssignor))
     await run("group-sticky", group(admin, "group-sticky", StickyPartitionAssignor))

@@ -18,6 +18,7 @@ CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 ACKS = [("0", 0), ("1", 1), ("all", -1)]
 ORDERED = 500  # records of the idempotent scenario
 WAIT = 30.0  # seconds that a scenario may wait for something that must come
+COMMITS = [True, False, True, True, False, True]  # the transactions of a producer: committed or aborted
 NO_RETENTION = {"retention.ms": "-1"}  # the records' timestamps lie years back
 
 Record = namedtuple("Record", "timestamp key value headers")
@@ -72,6 +73,32 @@ def check_ordered(got, first=0):
     return f"{len(got)} records in order"
 
 
+def in_transaction(number, partition):
+    """Values that transaction `number` writes to `partition`."""
+    return [b"transaction %d partition %d record %d" % (number, partition, i) for i in range(5)]
+
+
+def transacted(partition, isolation, transactions=len(COMMITS)):
+    """Values of `partition` that a consumer with this isolation level sees after so many transactions."""
+    return [value for number, commit in enumerate(COMMITS[:transactions]) if commit or isolation == "read_uncommitted"
+            for value in in_transaction(number, partition)]
+
+
+def to_transform(partition):
+    """Values of `partition` that consume-transform-produce reads; it writes them in capitals, seven in a transaction."""
+    return [b"input %d %d" % (partition, i) for i in range(10)]
+
+
+def check_transformed(partition, committed, every):
+    """`committed`, `every`: values of the output for each isolation level. One transaction was aborted and repeated."""
+    equal(committed, [v.upper() for v in to_transform(partition)], f"read committed of partition {partition}")
+    again = [v for v in every if every.count(v) > 1]
+    once = [v for v in committed if v not in again]
+    equal([v for v in every if v not in again], once, f"written once to partition {partition}")
+    equal(sorted(again), sorted(2 * [v for v in committed if v in again]), f"written twice to partition {partition}")
+    return len(again) // 2
+
+
 def until(what, attempt, wait=WAIT):
     """Calls `attempt` until it returns something true."""
     end = time.monotonic() + wait
@@ -82,6 +109,14 @@ def until(what, attempt, wait=WAIT):
         if time.monotonic() > end:
             raise AssertionError(f"no {what() if callable(what) else what} within {wait} s")
         time.sleep(0.02)
+
+
+def eventually(attempt, expected, what, wait=WAIT):
+    """Like `equal`, but `attempt` may need time: Kafka answers a commit before it has written all markers."""
+    end = time.monotonic() + wait
+    while (actual := attempt()) != expected and time.monotonic() < end:
+        time.sleep(0.02)
+    equal(actual, expected, what)
 
 
 class Suite:

@@ -7,13 +7,14 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka import admin as ka
 
 import common
-from common import RECORDS, Record, Suite, check_ordered, check_records, equal, until
+from common import RECORDS, Record, Suite, check_ordered, check_records, equal, eventually, until
 
 suite = Suite("confluent-kafka", f"{ck.__version__} librdkafka {ck.libversion()[0]}")
 BASE = {"bootstrap.servers": suite.bootstrap, "socket.timeout.ms": 10000}
 admin = ka.AdminClient(BASE)
 PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE = map(suite.name, ["produce", "order", "time", "group", "compact", "gone"])
 COMMITTED = suite.name("committed")
+TXN, SOURCE, SINK, FENCED = map(suite.name, ["transactions", "source", "sink", "fenced"])
 unacknowledged = []  # producers with acks=0: closing one could reset the connection before the broker read it all
 
 
@@ -132,6 +133,95 @@ def seek_timestamp():
     equal((newest.offset, newest.timestamp), (len(RECORDS) - 1, RECORDS[-1].timestamp), "largest timestamp")
     start = common.timestamps(RECORDS)[RECORDS[-1].timestamp]
     return check_records(read(TIME, 0, start), RECORDS[start:], start)
+
+
+def transactional(name):
+    producer = Producer({**BASE, "transactional.id": suite.name(name), "linger.ms": 5})
+    producer.init_transactions(20)
+    return producer
+
+
+def create_two(*names):
+    for future in admin.create_topics([ka.NewTopic(name, 2, 1) for name in names]).values():
+        future.result(10)
+
+
+def values(topic, partition, isolation):
+    return [r.value for _, r in read(topic, partition, conf={"isolation.level": isolation})]
+
+
+def transactions():
+    create_two(TXN)
+    producer = transactional("transactions")
+    for number, commit in enumerate(common.COMMITS):
+        producer.begin_transaction()
+        for p in (0, 1):
+            for value in common.in_transaction(number, p):
+                producer.produce(TXN, value, partition=p)
+        equal(producer.flush(20), 0, "messages left")
+        visible = values(TXN, 0, "read_committed")
+        equal(visible, common.transacted(0, "read_committed", number), "before the transaction ends")
+        (producer.commit_transaction if commit else producer.abort_transaction)(20)
+    for isolation in ("read_committed", "read_uncommitted"):
+        for p in (0, 1):
+            eventually(lambda: values(TXN, p, isolation), common.transacted(p, isolation), f"{isolation} of partition {p}")
+    return f"{len(common.COMMITS)} transactions"
+
+
+def transaction_offsets():
+    create_two(SOURCE, SINK)
+    for p in (0, 1):
+        produce_all(SOURCE, p, [Record(0, None, v, []) for v in common.to_transform(p)], {})
+    partitions = [TopicPartition(SOURCE, p) for p in (0, 1)]
+    wanted = sum(len(common.to_transform(p)) for p in (0, 1))
+    c = consumer(**{"group.id": suite.name("transform"), "isolation.level": "read_committed"})
+    c.subscribe([SOURCE])
+    producer, done, aborted, give_up = transactional("transform"), 0, 0, time.monotonic() + common.WAIT
+    committed = lambda: sum(max(0, tp.offset) for tp in c.committed(partitions, timeout=10))
+    while done < wanted:
+        equal(time.monotonic() < give_up, True, f"all transformed in time, {done} records")
+        batch = c.consume(7, timeout=1)
+        for m in batch:
+            if m.error():
+                raise KafkaException(m.error())
+        if not batch:
+            continue
+        producer.begin_transaction()
+        for m in batch:
+            producer.produce(SINK, m.value().upper(), partition=m.partition())
+        producer.send_offsets_to_transaction([tp for tp in c.position(partitions) if tp.offset >= 0],
+                                             c.consumer_group_metadata(), 20)
+        equal(producer.flush(20), 0, "messages left")
+        if done and not aborted:
+            producer.abort_transaction(20)
+            aborted = len(batch)
+            for p in {m.partition() for m in batch}:
+                c.seek(TopicPartition(SOURCE, p, min(m.offset() for m in batch if m.partition() == p)))
+        else:
+            producer.commit_transaction(20)
+            done += len(batch)
+        eventually(committed, done, "sum of the committed offsets")
+    c.close()
+    eventually(lambda: sum(len(values(SINK, p, "read_committed")) for p in (0, 1)), wanted, "records read committed")
+    twice = sum(common.check_transformed(p, values(SINK, p, "read_committed"), values(SINK, p, "read_uncommitted"))
+                for p in (0, 1))
+    equal(twice, aborted, "records written twice")
+    return f"{done} records once, {aborted} of them aborted before"
+
+
+def transaction_fenced():
+    create_two(FENCED)
+    first = transactional("fenced")
+    first.begin_transaction()
+    first.produce(FENCED, b"first", partition=0)
+    equal(first.flush(20), 0, "messages left")
+    second = transactional("fenced")
+    raised("_FENCED", lambda: first.commit_transaction(20))
+    second.begin_transaction()
+    second.produce(FENCED, b"second", partition=0)
+    second.commit_transaction(20)
+    eventually(lambda: values(FENCED, 0, "read_committed"), [b"second"], "read_committed")
+    equal(values(FENCED, 0, "read_uncommitted"), [b"first", b"second"], "read_uncommitted")
 
 
 class Member(threading.Thread):
@@ -301,6 +391,9 @@ for name, *case in common.produce_cases():
 suite.run("idempotent", idempotent)
 suite.run("small-fetches", small_fetches)
 suite.run("seek-timestamp", seek_timestamp)
+suite.run("transactions", transactions)
+suite.run("transactions-offsets", transaction_offsets)
+suite.run("transactions-fenced", transaction_fenced)
 suite.run("group-eager", group, "group-eager", {"partition.assignment.strategy": "range"})
 suite.run("group-cooperative", group, "group-cooperative", {"partition.assignment.strategy": "cooperative-sticky"})
 suite.run("group-roundrobin", group, "group-roundrobin", {"partition.assignment.strategy": "roundrobin"})

@@ -11,13 +11,14 @@ from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAs
 from kafka.structs import OffsetAndMetadata
 
 import common
-from common import Record, Suite, check_ordered, check_records, equal, until
+from common import Record, Suite, check_ordered, check_records, equal, eventually, until
 
 suite = Suite("kafka-python", kafka.__version__)
 BASE = {"bootstrap_servers": suite.bootstrap, "request_timeout_ms": 10000}
 admin = KafkaAdminClient(**BASE)
 PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE = map(suite.name, ["produce", "order", "time", "group", "compact", "gone"])
 COMMITTED = suite.name("committed")
+TXN, SOURCE, SINK, FENCED = map(suite.name, ["transactions", "source", "sink", "fenced"])
 # It refuses to send the others.
 RECORDS = [r for r in common.RECORDS
            if (r.key is not None or r.value is not None) and all(v is not None for _, v in r.headers)]
@@ -124,6 +125,94 @@ def seek_timestamp():
     c.close()
     start = common.timestamps(RECORDS)[RECORDS[-1].timestamp]
     return check_records(read(TIME, 0, start), RECORDS[start:], start)
+
+
+def transactional(name):
+    producer = KafkaProducer(**BASE, transactional_id=suite.name(name), linger_ms=5)
+    producer.init_transactions()
+    return producer
+
+
+def values(topic, partition, isolation):
+    return [r.value for _, r in read(topic, partition, isolation_level=isolation)]
+
+
+def transactions():
+    create(TXN, 2)
+    name = suite.name("transactions")
+    described = lambda: admin.describe_transactions([name])[name]
+    producer = transactional("transactions")
+    for number, commit in enumerate(common.COMMITS):
+        producer.begin_transaction()
+        sent = [producer.send(TXN, value, partition=p) for p in (0, 1) for value in common.in_transaction(number, p)]
+        for f in sent:
+            f.get(20)
+        visible = values(TXN, 0, "read_committed")
+        equal(visible, common.transacted(0, "read_committed", number), "before the transaction ends")
+        found = described()
+        equal((found.state.value, len(found.topic_partitions)), ("Ongoing", 2), "state, partitions")
+        (producer.commit_transaction if commit else producer.abort_transaction)()
+    producer.close()
+    for isolation in ("read_committed", "read_uncommitted"):
+        for p in (0, 1):
+            eventually(lambda: values(TXN, p, isolation), common.transacted(p, isolation), f"{isolation} of partition {p}")
+    eventually(lambda: described().state.value, "CompleteCommit", "state")
+    equal(described().producer_epoch, 0, "epoch, which only the newer protocol raises")
+    return f"{len(common.COMMITS)} transactions"
+
+
+def transaction_offsets():
+    create(SOURCE, 2)
+    create(SINK, 2)
+    for p in (0, 1):
+        produce_all(SOURCE, p, [Record(None, None, v, []) for v in common.to_transform(p)], {})
+    partitions = [TopicPartition(SOURCE, p) for p in (0, 1)]
+    wanted = sum(len(common.to_transform(p)) for p in (0, 1))
+    c = consumer(group_id=suite.name("transform"), isolation_level="read_committed")
+    c.subscribe([SOURCE])
+    producer, done, aborted, give_up = transactional("transform"), 0, 0, time.monotonic() + common.WAIT
+    while done < wanted:
+        equal(time.monotonic() < give_up, True, f"all transformed in time, {done} records")
+        polled = c.poll(1000, max_records=7)
+        if not polled:
+            continue
+        producer.begin_transaction()
+        sent = [producer.send(SINK, m.value.upper(), partition=m.partition) for batch in polled.values() for m in batch]
+        producer.send_offsets_to_transaction({tp: OffsetAndMetadata(c.position(tp), "", -1) for tp in polled}, c.group_metadata())
+        for f in sent:
+            f.get(20)
+        if done and not aborted:
+            producer.abort_transaction()
+            aborted = len(sent)
+            for tp, batch in polled.items():
+                c.seek(tp, batch[0].offset)
+        else:
+            producer.commit_transaction()
+            done += len(sent)
+        eventually(lambda: sum(c.committed(tp) or 0 for tp in partitions), done, "sum of the committed offsets")
+    producer.close()
+    c.close()
+    eventually(lambda: sum(len(values(SINK, p, "read_committed")) for p in (0, 1)), wanted, "records read committed")
+    twice = sum(common.check_transformed(p, values(SINK, p, "read_committed"), values(SINK, p, "read_uncommitted"))
+                for p in (0, 1))
+    equal(twice, aborted, "records written twice")
+    return f"{done} records once, {aborted} of them aborted before"
+
+
+def transaction_fenced():
+    create(FENCED, 2)
+    first = transactional("fenced")
+    first.begin_transaction()
+    first.send(FENCED, b"first", partition=0).get(20)
+    second = transactional("fenced")
+    raised("ProducerFencedError", first.commit_transaction)
+    first.close()
+    second.begin_transaction()
+    second.send(FENCED, b"second", partition=0)
+    second.commit_transaction()
+    second.close()
+    eventually(lambda: values(FENCED, 0, "read_committed"), [b"second"], "read_committed")
+    equal(values(FENCED, 0, "read_uncommitted"), [b"first", b"second"], "read_uncommitted")
 
 
 class Member(threading.Thread):
@@ -292,6 +381,9 @@ suite.skip("null-header", "the client refuses to send it")
 suite.run("idempotent", idempotent)
 suite.run("small-fetches", small_fetches)
 suite.run("seek-timestamp", seek_timestamp)
+suite.run("transactions", transactions)
+suite.run("transactions-offsets", transaction_offsets)
+suite.run("transactions-fenced", transaction_fenced)
 suite.run("group-range", group, "group-range", RangePartitionAssignor)
 suite.run("group-roundrobin", group, "group-roundrobin", RoundRobinPartitionAssignor)
 suite.run("group-sticky", group, "group-sticky", StickyPartitionAssignor)

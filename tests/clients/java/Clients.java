@@ -23,7 +23,7 @@ public class Clients {
     static String bootstrap, prefix;
     static int failed = 0;
     static Admin admin;
-    static String PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE, COMMITTED;
+    static String PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE, COMMITTED, TXN, SOURCE, SINK, FENCED;
     static List<Rec> RECORDS;
 
     record Rec(long timestamp, String key, String value, List<String> headers) {}
@@ -39,7 +39,7 @@ public class Clients {
             System.out.printf("ok %s %s %.2fs%n", name, detail == null ? "" : detail, (System.nanoTime() - start) / 1e9);
         } catch (Throwable e) {
             failed++;
-            String at = Arrays.stream(e.getStackTrace()).filter(f -> f.getClassName().startsWith("Clients"))
+            String at = Arrays.stream(e.getStackTrace()).filter(f -> f.getClassName().matches("(Clients|Transactions).*"))
                 .map(f -> f.getMethodName() + ":" + f.getLineNumber()).limit(2).collect(Collectors.joining(" "));
             System.out.println(("FAIL " + name + " " + e + " (at " + at + ")").replace('\n', ' '));
         }
@@ -434,6 +434,7 @@ public class Clients {
         prefix = "java-" + UUID.randomUUID().toString().substring(0, 8) + "-";
         PRODUCE = prefix + "produce"; ORDER = prefix + "order"; TIME = prefix + "time"; GROUP = prefix + "group";
         COMPACT = prefix + "compact"; GONE = prefix + "gone"; COMMITTED = prefix + "committed";
+        TXN = prefix + "transactions"; SOURCE = prefix + "source"; SINK = prefix + "sink"; FENCED = prefix + "fenced";
         RECORDS = Files.readAllLines(Path.of(args[1])).stream().filter(l -> !l.startsWith("#")).map(Clients::parse).toList();
         System.out.println("# java kafka-clients " + AppInfoParser.getVersion() + " on " + bootstrap + ", names start with " + prefix);
         admin = Admin.create(props());
@@ -449,6 +450,9 @@ public class Clients {
         run("small-fetches", Clients::smallFetches);
         run("seek-timestamp", Clients::seekTimestamp);
         String assignors = "org.apache.kafka.clients.consumer.";
+        run("transactions", Transactions::transactions);
+        run("transactions-offsets", Transactions::transactionOffsets);
+        run("transactions-fenced", Transactions::transactionFenced);
         run("group-range", () -> group("group-range", assignors + "RangeAssignor", false));
         run("group-roundrobin", () -> group("group-roundrobin", assignors + "RoundRobinAssignor", false));
         run("group-sticky", () -> group("group-sticky", assignors + "StickyAssignor", false));

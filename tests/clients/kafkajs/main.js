@@ -14,8 +14,8 @@ const ORDERED = 500
 const WAIT = 30000
 const [bootstrap, recordsFile] = process.argv.slice(2)
 const prefix = `kafkajs-${crypto.randomBytes(4).toString('hex')}-`
-const [PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE, COMMITTED] =
-  ['produce', 'order', 'time', 'group', 'compact', 'gone', 'committed'].map(n => prefix + n)
+const [PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE, COMMITTED, TXN, SOURCE, SINK, FENCED] =
+  ['produce', 'order', 'time', 'group', 'compact', 'gone', 'committed', 'transactions', 'source', 'sink', 'fenced'].map(n => prefix + n)
 let failed = false
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
@@ -224,6 +224,116 @@ async function seekTimestamp() {
   return checkRecords(await read(TIME, 0, start, start, 1), RECORDS.slice(start))
 }
 
+const COMMITS = [true, false, true, true, false, true] // the transactions of a producer: committed or aborted
+const transactional = name => kafka.producer({ transactionalId: prefix + name, idempotent: true, maxInFlightRequests: 1, retry: RETRY })
+const inTransaction = (number, partition) => [0, 1, 2, 3, 4].map(i => `transaction ${number} partition ${partition} record ${i}`)
+const toTransform = partition => Array.from({ length: 10 }, (_, i) => `input ${partition} ${i}`)
+const plain = value => ({ timestamp: '1', key: null, value, headers: {} })
+
+// Marks the end of both partitions, for a reader that cannot know where the records that it may see end.
+async function finish(topic) {
+  for (const p of [0, 1]) await produceAll(topic, p, [[plain('end')]])
+}
+
+// The values of both partitions before their end.
+async function values(topic, readUncommitted) {
+  const consumer = kafka.consumer({ groupId: `${prefix}reader-${readers++}`, maxWaitTimeInMs: 50, readUncommitted })
+  const got = [[], []]
+  await consumer.connect()
+  try {
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await consumer.run({ autoCommit: false, eachMessage: async ({ partition, message }) => got[partition].push(text(message.value)) })
+    await until(() => `end of ${topic}, read ${got.map(g => g.length)}`, () => got.every(g => g.includes('end')))
+  } finally {
+    await consumer.disconnect()
+  }
+  return got.map(g => g.slice(0, g.indexOf('end')))
+}
+
+async function transactions() {
+  await create(TXN, 2)
+  const producer = transactional('transactions')
+  await producer.connect()
+  for (const [number, commit] of COMMITS.entries()) {
+    const transaction = await producer.transaction()
+    for (const partition of [0, 1])
+      await transaction.send({ topic: TXN, messages: inTransaction(number, partition).map(value => ({ partition, value })) })
+    await (commit ? transaction.commit() : transaction.abort())
+  }
+  await producer.disconnect()
+  await finish(TXN)
+  for (const uncommitted of [false, true]) {
+    const visible = [0, 1].map(p => COMMITS.flatMap((commit, number) => (commit || uncommitted ? inTransaction(number, p) : [])))
+    equal(await values(TXN, uncommitted), visible, uncommitted ? 'read uncommitted' : 'read committed')
+  }
+  return `${COMMITS.length} transactions`
+}
+
+// Consume, transform, produce: four records a transaction, of which the second is aborted and repeated.
+async function transactionOffsets() {
+  for (const topic of [SOURCE, SINK]) await create(topic, 2)
+  for (const p of [0, 1]) await produceAll(SOURCE, p, [toTransform(p).map(plain)])
+  const groupId = prefix + 'transform', wanted = [0, 1].map(p => toTransform(p).map(v => v.toUpperCase()))
+  const producer = transactional('transform'), consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 50 })
+  let done = 0, aborted = [], problem = null
+  const committed = async () => (await admin.fetchOffsets({ groupId, topics: [SOURCE] }))[0].partitions
+    .reduce((sum, p) => sum + Math.max(0, Number(p.offset)), 0)
+  const round = async (partition, messages) => {
+    const transaction = await producer.transaction(), output = messages.map(m => text(m.value).toUpperCase())
+    const offset = String(Number(messages[messages.length - 1].offset) + 1), abort = done > 0 && aborted.length === 0
+    await transaction.send({ topic: SINK, messages: output.map(value => ({ partition, value })) })
+    await transaction.sendOffsets({ consumerGroupId: groupId, topics: [{ topic: SOURCE, partitions: [{ partition, offset }] }] })
+    await (abort ? transaction.abort() : transaction.commit())
+    if (abort) aborted = output
+    else done += messages.length
+    await until(() => `committed offsets of ${done} records`, async () => (await committed()) === done)
+    return abort ? 0 : messages.length
+  }
+  await producer.connect()
+  await consumer.connect()
+  try {
+    await consumer.subscribe({ topic: SOURCE, fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      eachBatch: async ({ batch }) => {
+        try {
+          for (let at = 0; at < batch.messages.length && !problem;) at += await round(batch.partition, batch.messages.slice(at, at + 4))
+        } catch (error) {
+          problem = error
+        }
+      },
+    })
+    await until(() => `all transformed, ${done} records`, () => problem || done >= 20)
+    if (problem) throw problem
+  } finally {
+    await consumer.disconnect()
+    await producer.disconnect()
+  }
+  await finish(SINK)
+  equal(await values(SINK, false), wanted, 'read committed')
+  const twice = wanted.map(w => w.flatMap(v => (v === aborted[0] ? [...aborted, v] : [v])))
+  equal(await values(SINK, true), twice, 'read uncommitted')
+  return `${done} records once, ${aborted.length} of them aborted before`
+}
+
+async function transactionFenced() {
+  await create(FENCED, 2)
+  const first = transactional('fenced'), second = transactional('fenced')
+  await first.connect()
+  await second.connect()
+  const old = await first.transaction()
+  await old.send({ topic: FENCED, messages: [{ partition: 0, value: 'first' }] })
+  const transaction = await second.transaction()
+  await raised('INVALID_PRODUCER_EPOCH', () => old.commit()) // PRODUCER_FENCED is newer than the client
+  await transaction.send({ topic: FENCED, messages: [{ partition: 0, value: 'second' }] })
+  await transaction.commit()
+  await first.disconnect()
+  await second.disconnect()
+  await finish(FENCED)
+  equal(await values(FENCED, false), [['second'], []], 'read committed')
+  equal(await values(FENCED, true), [['first', 'second'], []], 'read uncommitted')
+}
+
 // A group member that commits what it read and keeps what it owns up to date.
 async function join(groupId) {
   const consumer = kafka.consumer({ groupId, sessionTimeout: 10000, heartbeatInterval: 200, maxWaitTimeInMs: 50, rebalanceTimeout: 5000 })
@@ -378,6 +488,9 @@ async function main() {
   await run('idempotent', idempotent)
   await run('small-fetches', smallFetches)
   await run('seek-timestamp', seekTimestamp)
+  await run('transactions', transactions)
+  await run('transactions-offsets', transactionOffsets)
+  await run('transactions-fenced', transactionFenced)
   await run('group-roundrobin', group)
   await run('commit-metadata', commitMetadata)
   await run('lag', lag)
