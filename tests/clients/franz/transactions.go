@@ -107,7 +107,8 @@ func transactions() string {
 		}
 	}
 	eventually(func() any { return must(admin.DescribeTransactions(ctx, id))[id].State }, "CompleteCommit", "state")
-	// The newer protocol (transaction.version 2, EndTxn v5) gives every transaction an epoch of its own.
+	// The newer protocol (transaction.version 2, EndTxn v5) gives every transaction an epoch of its own. This client ends its
+	// first transaction with the older one, sees then what the broker can, and gets the next epoch with InitProducerId.
 	equal(must(admin.DescribeTransactions(ctx, id))[id].ProducerEpoch, int16(len(commits)), "producer epoch")
 	return fmt.Sprint(len(commits), " transactions")
 }
