@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::{DELETE_RECORDS_PER_APPEND, GroupLimits};
+use super::config::{DELETE_RECORDS_PER_APPEND, GroupLimits, PIPELINE_GROUP_PREFIX};
 use super::error::GroupError;
 use super::offsets::{CommittedOffset, ExpiryStart};
 use super::state::{CONSUMER_PROTOCOL_TYPE, Group, State};
@@ -233,6 +233,11 @@ impl Group {
 
     /// Lets go what has not been used for `offsets.retention.minutes`, and the group itself when nothing is left of it.
     pub(crate) fn expire(&mut self, limits: &GroupLimits, now: Now, out: &mut Effects) {
+        // A pipeline commits when it has something to do. One that is paused, or whose input is quiet, must go on where it
+        // stopped all the same.
+        if self.id.starts_with(PIPELINE_GROUP_PREFIX) {
+            return;
+        }
         let consumer = self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE);
         let start = match (self.state, &self.protocol_type) {
             (State::Dead, _) => return,

@@ -2,6 +2,9 @@
 
 use crate::config::Config;
 
+/// Groups whose ids begin so hold the positions of pipelines.
+pub(crate) const PIPELINE_GROUP_PREFIX: &str = "pelton.";
+
 /// Longest group id, in bytes. Kafka has no bound below the 32,767 of its strings; the id is kept with every group,
 /// every offset record and every timer.
 pub(crate) const GROUP_ID_BYTES_MAX: usize = 4096;

@@ -10,7 +10,7 @@ use pelton_wire::record::DecompressLimit;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::io::{Chunk, DriverIo, IoError, IoFactory, StopSignal, Ticket, group_of};
+use super::io::{Chunk, DriverIo, IoError, IoFactory, Position, StopSignal, Ticket, group_of};
 use crate::api::produce_check;
 use crate::clock::Clock;
 use crate::group::error::GroupError;
@@ -93,24 +93,25 @@ impl DriverIo for BrokerIo {
         u32::try_from(self.topics.get(topic)?.partitions.len()).ok()
     }
 
-    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<i64, IoError> {
-        if let Some(committed) = self.committed(topic, partition)? {
-            return Ok(committed);
+    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<Position, IoError> {
+        if let Some(offset) = self.committed(topic, partition)? {
+            return Ok(Position { offset, committed: true });
         }
         let (_, found) = self.find(topic, partition)?;
         let offsets = found.offsets();
-        match start {
-            Start::Earliest => Ok(offsets.log_start),
-            Start::Latest => Ok(offsets.last_stable),
-            Start::Offset(offset) => Ok(offset.clamp(offsets.log_start, offsets.last_stable)),
+        let offset = match start {
+            Start::Earliest => offsets.log_start,
+            Start::Latest => offsets.last_stable,
+            Start::Offset(offset) => offset.clamp(offsets.log_start, offsets.last_stable),
             Start::Timestamp(ms) => {
                 let at = found.reader().offset_for_timestamp(ms, offsets.last_stable);
                 let at = at.map_err(|error| {
                     IoError::Unavailable(format!("look up {topic} [{partition}]: {error}"))
                 })?;
-                Ok(at.map_or(offsets.last_stable, |at| at.offset))
+                at.map_or(offsets.last_stable, |at| at.offset)
             }
-        }
+        };
+        Ok(Position { offset, committed: false })
     }
 
     fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::CommitSpec;
+use pelton_streams::manifest::values::Start;
 use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
 use pelton_streams::{BatchIn, InstanceSpec, InstantiateError, PluginFactory, Task, TaskFailure, Topology};
 use pelton_wire::record::{Columns, ColumnsError, DecompressLimit, Select};
 
 use self::output::PackError;
-use super::io::{Chunk, DriverIo, IoError, StopSignal, Ticket};
+use super::io::{Chunk, DriverIo, IoError, Position, StopSignal, Ticket};
 use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, TaskStatus, Totals};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
@@ -135,6 +136,8 @@ struct Lane {
     /// The next offset to read.
     position: i64,
     committed: i64,
+    /// False: where this began is not committed, and the end of the topic that it stands for would move.
+    anchored: bool,
     end: i64,
     /// Not before this time: a retry waits.
     not_before_ms: i64,
@@ -228,14 +231,20 @@ impl Driver {
                 let plugins = self.plugins(source, partition)?;
                 let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &outputs);
                 let topic = spec.topic.clone();
-                let (committed, end) = (position, position);
+                let Position { offset: position, committed } = position;
+                let anchored = committed || spec.start == Start::Earliest;
+                if !anchored {
+                    // A pause before the first record must not lose what is written meanwhile.
+                    self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+                }
                 self.lanes.push(Lane {
                     task,
                     topic,
                     partition,
                     position,
-                    committed,
-                    end,
+                    committed: position,
+                    anchored,
+                    end: position,
                     not_before_ms: i64::MIN,
                 });
             }
@@ -384,7 +393,7 @@ impl Driver {
     }
 
     fn start_commit(&mut self) -> Result<(), DriverError> {
-        let moved = self.lanes.iter().filter(|lane| lane.position > lane.committed);
+        let moved = self.lanes.iter().filter(|lane| lane.position > lane.committed || !lane.anchored);
         let offsets: Vec<_> = moved.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
         self.uncommitted = Uncommitted::default();
         if !offsets.is_empty() {
@@ -415,7 +424,7 @@ impl Driver {
         for (topic, partition, offset) in flight.offsets {
             let mut lanes = self.lanes.iter_mut();
             if let Some(lane) = lanes.find(|lane| lane.partition == partition && lane.topic == topic) {
-                lane.committed = offset;
+                (lane.committed, lane.anchored) = (offset, true);
             }
         }
         Ok(true)

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use pelton_streams::manifest::values::Start;
 use tokio::sync::{Notify, oneshot};
 
+use crate::group::config::PIPELINE_GROUP_PREFIX;
+
 /// Stored batches of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
@@ -17,6 +19,15 @@ pub(crate) struct Chunk {
     pub(crate) next_offset: i64,
     /// One past the last record that can be read now.
     pub(crate) end_offset: i64,
+}
+
+/// Where to begin to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The first offset to read.
+    pub(crate) offset: i64,
+    /// Whether the group coordinator has it, or it was found out just now.
+    pub(crate) committed: bool,
 }
 
 /// An append or commit that is not durable yet.
@@ -57,7 +68,7 @@ pub(crate) trait DriverIo: Send {
     /// How many partitions a topic has; `None`: there is no such topic.
     fn partitions(&self, topic: &str) -> Option<u32>;
     /// Where to begin: the committed offset of this pipeline, else `start`.
-    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<i64, IoError>;
+    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<Position, IoError>;
     /// Batches from `offset` on that a read-committed consumer may see, about `max_bytes` of them, at least one if
     /// there is one.
     fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
@@ -85,7 +96,7 @@ pub(crate) trait IoFactory: Send + Sync {
 
 /// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
 pub(crate) fn group_of(pipeline: &str) -> String {
-    format!("pelton.{pipeline}")
+    format!("{PIPELINE_GROUP_PREFIX}{pipeline}")
 }
 
 /// Tells a driver to stop at its next commit.

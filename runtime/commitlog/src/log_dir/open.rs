@@ -92,6 +92,8 @@ fn create(root: &Path, config: &LogDirConfig, storage: &Arc<dyn Storage>) -> Res
 /// Makes the name of the directory durable, and those above it that may be new too.
 fn sync_ancestors(storage: &dyn Storage, root: &Path) -> Result<(), StorageFailure> {
     for dir in root.ancestors().skip(1) {
+        // Above the first part of a relative path is where the process is.
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         match storage.sync_dir(dir) {
             // Not ours to open, so not made by us either.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
@@ -275,4 +277,17 @@ fn crew(
     let helpers: Arc<dyn Helpers> = crew.clone();
     journal.set_helpers(Arc::downgrade(&helpers));
     (crew, space)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::DiskStorage;
+
+    #[test]
+    fn a_relative_directory_has_ancestors_too() {
+        for root in ["pelton-data", "./pelton-data", "src/pelton-data"] {
+            sync_ancestors(&DiskStorage, Path::new(root)).unwrap();
+        }
+    }
 }

@@ -129,6 +129,28 @@ fn offsets_of_a_standalone_consumer_expire_one_by_one() {
     scene.check_invariants();
 }
 
+/// A partition without new records for a week would otherwise be processed again from its beginning.
+#[test]
+fn the_position_of_a_pipeline_never_expires() {
+    let mut scene = Scene::new();
+    let group = GroupId::from("pelton.flights");
+    let offset = OffsetToCommit { at: at("t", 0), offset: 7, leader_epoch: -1, metadata: String::new() };
+    let request = CommitRequest {
+        who: outside(),
+        retention_ms: None,
+        knows_group_id_not_found: true,
+        offsets: vec![offset],
+    };
+    let (results, effects) = scene.shard.commit(&group, request, scene.now);
+    scene.take(effects);
+    assert_eq!(results, Ok(vec![Ok(())]));
+    scene.advance(1000 * DAY_MS);
+    scene.expire();
+    let everything = FetchRequest { topics: None, require_stable: true };
+    let fetched = scene.shard.fetch(&group, &everything, scene.now);
+    assert_eq!(fetched[0].1[0].result.clone().unwrap().unwrap().offset, 7);
+}
+
 #[test]
 fn offsets_of_a_group_expire_once_it_has_been_empty_for_long() {
     let mut scene = Scene::eager();

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pelton_streams::manifest::values::Start;
 use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology};
 use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView};
 use tokio::sync::oneshot;
@@ -69,8 +68,13 @@ impl DriverIo for FakeIo {
         }
     }
 
-    fn position(&self, _topic: &str, partition: i32, _start: Start) -> Result<i64, IoError> {
-        Ok(self.world.lock().committed.get(&partition).copied().unwrap_or(0))
+    fn position(&self, _topic: &str, partition: i32, start: Start) -> Result<Position, IoError> {
+        let world = self.world.lock();
+        if let Some(&offset) = world.committed.get(&partition) {
+            return Ok(Position { offset, committed: true });
+        }
+        let offset = if start == Start::Latest { world.ends[&partition] } else { 0 };
+        Ok(Position { offset, committed: false })
     }
 
     fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
@@ -187,9 +191,9 @@ impl PluginFactory for Factory {
     fn unload(&self, _digest: &Digest) {}
 }
 
-fn topology(on_error: &str) -> (Arc<Topology>, CommitSpec) {
+fn topology(start: &str, on_error: &str) -> (Arc<Topology>, CommitSpec) {
     let text = format!(
-        "name = \"p\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+        "name = \"p\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\nstart = \"{start}\"\n\
          [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"obedient\"\non_error = {on_error}\n\
          [[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
     );
@@ -201,7 +205,15 @@ fn topology(on_error: &str) -> (Arc<Topology>, CommitSpec) {
 }
 
 fn run(world: &Arc<Mutex<World>>, on_error: &str) -> (Result<(), DriverError>, Arc<StatusBoard>) {
-    let (topology, commit) = topology(on_error);
+    run_from("earliest", world, on_error)
+}
+
+fn run_from(
+    start: &str,
+    world: &Arc<Mutex<World>>,
+    on_error: &str,
+) -> (Result<(), DriverError>, Arc<StatusBoard>) {
+    let (topology, commit) = topology(start, on_error);
     let board = StatusBoard::new(Arc::new(ManualClock::new(7)));
     let stop = Arc::new(StopSignal::default());
     let spec = DriverSpec {
@@ -237,6 +249,18 @@ fn everything_goes_through_once_and_is_committed() {
     let status = board.snapshot();
     assert_eq!((status.totals.records_in, status.totals.records_out), (5, 4));
     assert!(status.tasks.iter().all(|task| task.lag == 0), "{status:?}");
+}
+
+/// What is written while the pipeline is paused is not passed over, even if it had not read anything before.
+#[test]
+fn latest_is_where_the_end_was_at_first() {
+    let world = world(&[(0, &["before"])]);
+    run_from("latest", &world, FAIL).0.unwrap();
+    assert_eq!(world.lock().events, [Event::Commit(0, 1)]);
+    world.lock().produce(0, &["paused"]);
+    run_from("latest", &world, FAIL).0.unwrap();
+    let paused = Event::Append(vec!["paused".to_owned()]);
+    assert_eq!(world.lock().events, [Event::Commit(0, 1), paused, Event::Commit(0, 2)]);
 }
 
 #[test]
