@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use pelton_wire::ErrorCode;
 use pelton_wire::message::list_transactions::TransactionState;
 use pelton_wire::message::{ListTransactionsRequest, ListTransactionsResponse};
+
+use regex::Regex;
 
 use crate::reply::{Reply, RequestContext};
 use crate::txn::state::{Transaction, TxnState};
@@ -13,6 +16,11 @@ pub(crate) fn handle(
     request: ListTransactionsRequest,
 ) -> Reply<ListTransactionsResponse> {
     let broker = Arc::clone(&cx.broker);
+    let pattern = request.transactional_id_pattern.as_deref().filter(|text| !text.is_empty());
+    let Ok(pattern) = pattern.map(|text| Regex::new(&format!("^(?:{text})$"))).transpose() else {
+        let error_code = ErrorCode::INVALID_REGULAR_EXPRESSION;
+        return Reply::ready(ListTransactionsResponse { error_code, ..Default::default() });
+    };
     Reply::later(async move {
         let known = |name: &String| TxnState::ALL.iter().any(|state| state.name() == name);
         let (states, unknown): (Vec<_>, Vec<_>) = request.state_filters.iter().cloned().partition(known);
@@ -23,6 +31,7 @@ pub(crate) fn handle(
             let open_ms = now_ms.saturating_sub(txn.start_ms);
             (any_state || states.iter().any(|name| name == txn.state.name()))
                 && (any_producer || request.producer_id_filters.contains(&txn.producer.id))
+                && pattern.as_ref().is_none_or(|pattern| pattern.is_match(&txn.id))
                 && (request.duration_filter < 0 || (txn.start_ms >= 0 && open_ms > request.duration_filter))
         };
         let all = broker.transactions.list().await;

@@ -47,6 +47,15 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
     let Some(transactional_id) = request.transactional_id.as_deref() else {
         return produce(cx, request, acks, None);
     };
+    match acks {
+        Required::All => {}
+        // What is not known to be durable cannot be promised to be committed.
+        Required::None => return Reply::Close("a transaction with acks=0", ErrorCode::INVALID_REQUIRED_ACKS),
+        Required::Leader => {
+            let why = "a transaction needs acks=all";
+            return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
+        }
+    }
     match cx.broker.transactions.try_hold(transactional_id) {
         Ok(Some(held)) => produce(cx, request, acks, Some(held)),
         // Somebody is ending its transaction, or aborting it: what comes on this connection waits for that.
@@ -63,7 +72,7 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
     }
 }
 
-/// The answer of a reply that has one: a transactional producer asks for all acks.
+/// The answer of a reply that has one, as every one with acks=all has.
 async fn finish(reply: Reply<ProduceResponse>) -> Answer<ProduceResponse> {
     match reply {
         Reply::Ready(answer) => answer,

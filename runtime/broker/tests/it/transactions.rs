@@ -301,6 +301,18 @@ async fn transactions_are_listed_and_described_and_outlive_a_restart() {
             states.iter().copied().filter(|s| *s == "Odd").collect::<Vec<_>>()
         );
     }
+    for (pattern, expect) in [("t.", Ok(1)), ("t", Ok(0)), ("(", Err(ErrorCode::INVALID_REGULAR_EXPRESSION))]
+    {
+        let transactional_id_pattern = Some(pattern.to_owned());
+        let request = ListTransactionsRequest { transactional_id_pattern, ..Default::default() };
+        let listed = client.call(2, &request).await;
+        let found = if listed.error_code.is_ok() {
+            Ok(listed.transaction_states.len())
+        } else {
+            Err(listed.error_code)
+        };
+        assert_eq!(found, expect, "{pattern}");
+    }
     assert_eq!(write(&mut client, NEWER_PRODUCE, producer, 1, "still open").await, ErrorCode::NONE);
     assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::NONE);
     assert_eq!(seen(&mut client, true).await, ["open", "still open"]);

@@ -139,6 +139,7 @@ fn the_position_of_a_pipeline_never_expires() {
         who: outside(),
         retention_ms: None,
         knows_group_id_not_found: true,
+        transaction: None,
         offsets: vec![offset],
     };
     let (results, effects) = scene.shard.commit(&group, request, scene.now);
