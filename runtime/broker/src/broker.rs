@@ -259,7 +259,8 @@ impl Broker {
             bytes => bytes,
         };
         let permits = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock));
+        let segment_bytes = config.offsets_topic_segment_bytes;
+        let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock), segment_bytes);
         let groups = Groups::start(
             &GroupLimits::from(&config),
             config.offsets_topic_num_partitions,
@@ -270,6 +271,7 @@ impl Broker {
         let transactions = Transactions::new(
             TxnSettings {
                 partitions: config.transaction_state_log_num_partitions,
+                segment_bytes: config.transaction_state_log_segment_bytes,
                 max_timeout_ms: config.transaction_max_timeout_ms,
                 max_ids: config.max_transactional_ids as usize,
                 expiration_ms: config.transactional_id_expiration_ms,

@@ -110,6 +110,10 @@ settings! {
         "Longest time without any byte of a waiting response accepted by the client. A client that has stopped reading is closed.";
     max_pipelined_requests: u32 = 100, "pelton.max.pipelined.requests", "count", Some((1, 10_000)),
         "Requests of one connection that may wait for their response; after that nothing is read from it. Clients pipeline 1 to 5 by default.";
+    max_response_bytes: u32 = 4 * MIB as u32, "pelton.connection.response.max.bytes", "bytes", Some((64 * KIB as i128, 1 << 30)),
+        "Bytes of finished responses of one connection that wait for the client to take them; after that nothing is read from it.";
+    max_request_partition_size_limit: i32 = 2000, "max.request.partition.size.limit", "count", Some((1, 1_000_000)),
+        "Most partitions in one answer of DescribeTopicPartitions; the client asks for the next ones.";
     shutdown_timeout_ms: i64 = 10 * SECOND_MS, "pelton.shutdown.timeout.ms", "ms", Some((0, i64::MAX as i128)),
         "How long a stopping broker waits for requests that are under way. After that their connections are closed.";
     max_partitions: u32 = 20_000, "pelton.max.partitions", "count", Some((1, 10_000_000)),
@@ -138,6 +142,8 @@ settings! {
         "How often transactions that have had their time are looked for, to be aborted.";
     transaction_state_log_num_partitions: i32 = 50, "transaction.state.log.num.partitions", "count", Some((1, 10_000)),
         "Partitions of `__transaction_state`. Cannot change once the topic is there: transactional ids are placed by it.";
+    transaction_state_log_segment_bytes: u32 = 100 * MIB as u32, "transaction.state.log.segment.bytes", "bytes", Some((MIB as i128, 1 << 30)),
+        "`segment.bytes` of `__transaction_state`, when it is created.";
     max_transactional_ids: u32 = 1_000_000, "pelton.max.transactional.ids", "count", Some((1, 100_000_000)),
         "Transactional ids that are remembered at once. Bounded because each costs memory until it expires.";
     journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
@@ -158,6 +164,12 @@ settings! {
         "Memory for the newest batches of all partitions, from which consumers at the end of a log are served.";
     offsets_topic_num_partitions: i32 = 50, "offsets.topic.num.partitions", "count", Some((1, 10_000)),
         "Partitions of `__consumer_offsets`. Cannot change once the topic is there: groups are placed by it.";
+    offsets_topic_segment_bytes: u32 = 100 * MIB as u32, "offsets.topic.segment.bytes", "bytes", Some((MIB as i128, 1 << 30)),
+        "`segment.bytes` of `__consumer_offsets`, when it is created. Smaller than other topics', so that compaction has something to do.";
+    group_member_metadata_max_bytes: u32 = MIB as u32, "pelton.group.member.metadata.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
+        "Metadata of one member of a group over all its protocols. A subscription to 5,000 topics with long names has about 500 KiB; the leader is sent that of every member.";
+    group_metadata_max_bytes: u32 = 64 * MIB as u32, "pelton.group.metadata.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
+        "Metadata of all members of one group over all their protocols.";
     offsets_retention_minutes: i32 = 7 * 24 * 60, "offsets.retention.minutes", "minutes", Some((1, i32::MAX as i128)),
         "How long the offsets of a group without members are kept.";
     offsets_retention_check_interval_ms: i64 = 10 * MINUTE_MS, "offsets.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
@@ -180,6 +192,10 @@ settings! {
         "Instances of all plugins at once: one for each node and input partition. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
     http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
         "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
+    http_max_idle_ms: i64 = 2 * MINUTE_MS, "pelton.http.max.idle.ms", "ms", Some((1, i64::MAX as i128)),
+        "An HTTP connection on which no byte moves for so long is closed. A request may take a compilation or a plugin's deadline; the command line waits two minutes.";
+    http_body_max_bytes: u32 = MIB as u32, "pelton.http.body.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
+        "Largest body of an HTTP request that is no plugin (`pelton.plugin.max.bytes` bounds those).";
     max_groups: u32 = 100_000, "pelton.max.groups", "count", Some((1, 100_000_000)),
         "Groups kept in memory; joining one more is refused.";
 }

@@ -13,14 +13,12 @@ use crate::broker::Broker;
 use crate::reply::{Reply, RequestContext};
 use crate::topics::Topic;
 
-/// Most partitions of one page, whatever is asked for; Kafka's `max.request.partition.size.limit`.
-const PAGE_MAX: usize = 2000;
-
 pub(crate) fn handle(
     cx: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> Reply<DescribeTopicPartitionsResponse> {
-    let limit = usize::try_from(request.response_partition_limit).unwrap_or(1).clamp(1, PAGE_MAX);
+    let max = cx.broker.config.max_request_partition_size_limit;
+    let limit = usize::try_from(request.response_partition_limit.min(max)).unwrap_or(1).max(1);
     let names: BTreeSet<String> = if request.topics.is_empty() {
         cx.broker.topics.list().iter().map(|topic| topic.name.clone()).collect()
     } else {

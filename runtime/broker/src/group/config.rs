@@ -12,14 +12,6 @@ pub(crate) const GROUP_ID_BYTES_MAX: usize = 4096;
 /// Protocols that one member may list. Clients list one to four.
 pub(crate) const MEMBER_PROTOCOLS_MAX: usize = 64;
 
-/// Bytes of metadata of one member over all its protocols. A subscription to 5,000 topics with long names has about
-/// 500 KiB; the leader is sent the metadata of every member.
-pub(crate) const MEMBER_METADATA_BYTES_MAX: usize = 1024 * 1024;
-
-/// Bytes of metadata of all members of one group, over all their protocols. The leader is sent one protocol's share of it in
-/// one response, and the group's record holds that share too.
-pub(crate) const GROUP_METADATA_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// Longest client id, host or instance id that is kept of a member, in bytes.
 pub(crate) const MEMBER_NAME_BYTES_MAX: usize = 4096;
 
@@ -38,9 +30,6 @@ pub(crate) const DELETE_RECORDS_PER_APPEND: usize = 1000;
 /// few hundred members with long subscriptions.
 pub(crate) const OFFSETS_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// `segment.bytes` of `__consumer_offsets`: Kafka's 100 MiB, smaller than other topics' so that compaction has something to do.
-pub(crate) const OFFSETS_SEGMENT_BYTES: u64 = 100 * 1024 * 1024;
-
 /// Records handed over at once when a partition is read at the start.
 pub(crate) const LOAD_RECORDS_PER_PIECE: usize = 1000;
 
@@ -57,6 +46,10 @@ pub(crate) struct GroupLimits {
     pub(crate) max_size: usize,
     /// `pelton.max.groups`
     pub(crate) max_groups: usize,
+    /// `pelton.group.member.metadata.max.bytes`
+    pub(crate) member_metadata_max_bytes: usize,
+    /// `pelton.group.metadata.max.bytes`
+    pub(crate) group_metadata_max_bytes: usize,
     /// `offset.metadata.max.bytes`
     pub(crate) offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`
@@ -74,6 +67,8 @@ impl From<&Config> for GroupLimits {
             initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
             max_size: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
             max_groups: config.max_groups as usize,
+            member_metadata_max_bytes: config.group_member_metadata_max_bytes as usize,
+            group_metadata_max_bytes: config.group_metadata_max_bytes as usize,
             offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
             offsets_retention_ms: i64::from(config.offsets_retention_minutes) * MINUTE_MS,
             offsets_retention_check_interval_ms: u64::try_from(config.offsets_retention_check_interval_ms)

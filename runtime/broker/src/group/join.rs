@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::{GROUP_METADATA_BYTES_MAX, GroupLimits};
+use super::config::GroupLimits;
 use super::error::GroupError;
 use super::member::Member;
 use super::state::{Group, GroupTimer, State};
@@ -50,7 +50,7 @@ impl Group {
         }
         let holder = request.group_instance_id.as_deref().and_then(|i| self.members.instance(i));
         let own = holder.map_or(&*request.member_id, |id| id);
-        if self.members.metadata_bytes_with(own, &request.protocols) > GROUP_METADATA_BYTES_MAX {
+        if self.members.metadata_bytes_with(own, &request.protocols) > limits.group_metadata_max_bytes {
             return false;
         }
         let member = self.members.get(&request.member_id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::config::{LOAD_RECORDS_PER_PIECE, OFFSETS_BATCH_BYTES_MAX, OFFSETS_SEGMENT_BYTES};
+use super::config::{LOAD_RECORDS_PER_PIECE, OFFSETS_BATCH_BYTES_MAX};
 use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture, Stored};
 use crate::broker::run_blocking;
 use crate::clock::Clock;
@@ -18,11 +18,13 @@ use crate::topics::{NewTopic, TopicError, Topics};
 pub(crate) struct TopicStore {
     topics: Arc<Topics>,
     clock: Arc<dyn Clock>,
+    /// `offsets.topic.segment.bytes`
+    segment_bytes: u32,
 }
 
 impl TopicStore {
-    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>) -> TopicStore {
-        TopicStore { topics, clock }
+    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>, segment_bytes: u32) -> TopicStore {
+        TopicStore { topics, clock, segment_bytes }
     }
 
     fn partition(&self, index: i32) -> Result<Arc<Partition>, StoreError> {
@@ -73,8 +75,9 @@ impl GroupStore for TopicStore {
 
     fn create(&self, partitions: i32) -> StoreFuture<()> {
         let (topics, now_ms) = (Arc::clone(&self.topics), self.clock.now_ms());
+        let overrides = settings(self.segment_bytes);
         Box::pin(async move {
-            let new = NewTopic { name: OFFSETS_TOPIC.to_owned(), partitions, overrides: settings() };
+            let new = NewTopic { name: OFFSETS_TOPIC.to_owned(), partitions, overrides };
             match topics.create(new, now_ms).await {
                 Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
                 Err(error) => Err(unavailable(&error)),
@@ -115,9 +118,8 @@ impl GroupStore for TopicStore {
 }
 
 /// Kafka's settings for this topic.
-fn settings() -> Overrides {
-    let settings =
-        [("cleanup.policy", "compact".to_owned()), ("segment.bytes", OFFSETS_SEGMENT_BYTES.to_string())];
+fn settings(segment_bytes: u32) -> Overrides {
+    let settings = [("cleanup.policy", "compact".to_owned()), ("segment.bytes", segment_bytes.to_string())];
     settings.map(|(name, value)| (name.to_owned(), value)).into()
 }
 

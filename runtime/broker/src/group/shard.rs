@@ -5,9 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::config::{
-    GROUP_ID_BYTES_MAX, GroupLimits, MEMBER_METADATA_BYTES_MAX, MEMBER_NAME_BYTES_MAX, MEMBER_PROTOCOLS_MAX,
-};
+use super::config::{GROUP_ID_BYTES_MAX, GroupLimits, MEMBER_NAME_BYTES_MAX, MEMBER_PROTOCOLS_MAX};
 use super::error::GroupError;
 use super::state::{Group, State};
 use super::timer::TimerQueue;
@@ -163,7 +161,9 @@ impl Shard {
         let named = names.into_iter().chain(protocols.clone().map(|p| &*p.name));
         let too_long = named.into_iter().any(|name| name.len() > MEMBER_NAME_BYTES_MAX);
         let metadata: usize = protocols.map(|p| p.metadata.len()).sum();
-        if too_long || request.protocols.len() > MEMBER_PROTOCOLS_MAX || metadata > MEMBER_METADATA_BYTES_MAX
+        if too_long
+            || request.protocols.len() > MEMBER_PROTOCOLS_MAX
+            || metadata > self.limits.member_metadata_max_bytes
         {
             return Err(GroupError::InvalidRequest);
         }

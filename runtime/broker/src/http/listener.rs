@@ -13,10 +13,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// A connection on which no byte moves for so long is closed. A request may take a compilation or a plugin's deadline: the
-/// command line waits as long as this.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
-
 /// A listener with limits.
 pub(super) struct Limited {
     listener: TcpListener,
@@ -25,11 +21,8 @@ pub(super) struct Limited {
 }
 
 impl Limited {
-    pub(super) fn new(listener: TcpListener, connections: usize) -> Limited {
-        Limited::with(listener, connections, SILENCE_MAX)
-    }
-
-    fn with(listener: TcpListener, connections: usize, silence: Duration) -> Limited {
+    /// At most `connections` at once; one on which no byte moves for `silence` is closed.
+    pub(super) fn new(listener: TcpListener, connections: usize, silence: Duration) -> Limited {
         Limited { listener, free: Arc::new(Semaphore::new(connections)), silence }
     }
 }
@@ -111,7 +104,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = axum::Router::new().route("/", axum::routing::get(|| async { "here" }));
         let server = tokio::spawn(async move {
-            axum::serve(Limited::with(listener, 1, SILENCE), router).await.unwrap();
+            axum::serve(Limited::new(listener, 1, SILENCE), router).await.unwrap();
         });
         let mut silent = TcpStream::connect(address).await.unwrap();
         silent.write_all(b"GET / HTT").await.unwrap();

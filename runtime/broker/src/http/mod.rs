@@ -27,9 +27,6 @@ pub(crate) use self::token::{TOKEN_FILE, load_or_create};
 use crate::broker::Broker;
 use crate::processor::Supervisor;
 
-/// The largest request that is not a component: a manifest has at most 256 KiB.
-const BODY_BYTES_MAX: usize = 1 << 20;
-
 /// Where components go.
 const PLUGINS: &str = "/v1/plugins";
 /// How long a stop waits for requests that are under way.
@@ -52,6 +49,10 @@ impl HttpState {
     }
 
     /// The largest component that is taken.
+    fn body_bytes_max(&self) -> usize {
+        self.broker.config.http_body_max_bytes as usize
+    }
+
     fn component_bytes_max(&self) -> usize {
         self.broker.config.plugin_max_bytes as usize
     }
@@ -77,7 +78,9 @@ pub(crate) async fn serve(
         // Nobody listens any more if the port was closed before.
         let _ = stopped.send(());
     };
-    let listener = Limited::new(listener, state.broker.config.http_max_connections as usize);
+    let config = &state.broker.config;
+    let silence = Duration::from_millis(u64::try_from(config.http_max_idle_ms).unwrap_or(u64::MAX));
+    let listener = Limited::new(listener, config.http_max_connections as usize, silence);
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping);
     let too_long = async move {
         // An error means that the server has ended, and that is what is waited for then.
@@ -112,7 +115,7 @@ fn router(state: Arc<HttpState>) -> Router {
         .route("/v1/pipelines/{name}/pause", post(pipelines::pause))
         .route("/v1/pipelines/{name}/resume", post(pipelines::resume))
         .route("/v1/pipelines/{name}/logs", get(pipelines::logs))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(state.body_bytes_max()))
         .merge(components)
         .fallback(|| async {
             Refusal::not_found("there is nothing here; /v1/pipelines, /v1/topics, /metrics are")
@@ -127,7 +130,8 @@ async fn check(State(state): State<Arc<HttpState>>, request: Request, next: Next
         return Refusal::from(refused).into_response();
     }
     // Said at once, not after so many bytes: a client that waits would wait for ever.
-    let limit = if request.uri().path() == PLUGINS { state.component_bytes_max() } else { BODY_BYTES_MAX };
+    let limit =
+        if request.uri().path() == PLUGINS { state.component_bytes_max() } else { state.body_bytes_max() };
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
         return Refusal::too_large(limit).into_response();

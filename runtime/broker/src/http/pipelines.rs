@@ -10,8 +10,8 @@ use axum::extract::{Path, Query, State};
 use pelton_streams::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::HttpState;
 use super::reply::Refusal;
-use super::{BODY_BYTES_MAX, HttpState};
 use crate::processor::{Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -66,7 +66,7 @@ pub(super) async fn pipelines(State(state): State<Arc<HttpState>>) -> Answer<Vec
 }
 
 pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Deployed> {
-    let body = body.map_err(|error| Refusal::of_body(&error, BODY_BYTES_MAX))?;
+    let body = body.map_err(|error| Refusal::of_body(&error, state.body_bytes_max()))?;
     let request: DeployRequest = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
     let mut plugins: BTreeMap<String, Digest> = BTreeMap::new();

@@ -20,10 +20,6 @@ use crate::reply::{Later, RequestContext};
 /// Responses that are ready together leave in one system call up to this many bytes.
 const COALESCE_BYTES: u64 = 64 * 1024;
 
-/// Bytes of finished responses that may wait for one client to take them, before nothing more is read from it. Most responses
-/// have a few hundred; the metadata of 10,000 partitions has half a million.
-const RESPONSE_BYTES_MAX: u32 = 4 * 1024 * 1024;
-
 /// How long responses may still be written after a client has closed its sending side.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(5);
 
@@ -56,7 +52,7 @@ struct Slot {
 struct Held {
     /// A request's bytes may be in use until then.
     _request: OwnedSemaphorePermit,
-    /// Of [`RESPONSE_BYTES_MAX`], for a response that is finished.
+    /// Of `pelton.connection.response.max.bytes`, for a response that is finished.
     _response: Option<OwnedSemaphorePermit>,
 }
 
@@ -137,7 +133,8 @@ impl Connection {
         let mut frames =
             FrameReader::new(&self.stream, vitals, Arc::clone(&self.broker.request_memory), max_frame);
         let mut stopping = self.broker.stopping();
-        let responses = Arc::new(Semaphore::new(RESPONSE_BYTES_MAX as usize));
+        let max_responses = self.broker.config.max_response_bytes;
+        let responses = Arc::new(Semaphore::new(max_responses as usize));
         loop {
             let frame = tokio::select! {
                 biased;
@@ -166,7 +163,7 @@ impl Connection {
                 Err(error) => return error.into(),
             };
             let _response = match &response {
-                Pending::Ready(pieces) => room(&responses, pieces).await,
+                Pending::Ready(pieces) => room(&responses, max_responses, pieces).await,
                 // Its bytes are not there before it is the next to go out.
                 Pending::Later(_) => None,
             };
@@ -217,9 +214,9 @@ impl Connection {
 }
 
 /// Waits until the client has taken enough of what is finished; a response larger than all of it waits for all.
-async fn room(responses: &Arc<Semaphore>, pieces: &[Piece]) -> Option<OwnedSemaphorePermit> {
+async fn room(responses: &Arc<Semaphore>, max: u32, pieces: &[Piece]) -> Option<OwnedSemaphorePermit> {
     let bytes: u64 = pieces.iter().map(Piece::len).sum();
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(RESPONSE_BYTES_MAX);
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
     // Never closed.
     Arc::clone(responses).acquire_many_owned(bytes).await.ok()
 }

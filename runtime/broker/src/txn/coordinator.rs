@@ -23,6 +23,7 @@ use crate::topics::Topics;
 #[derive(Clone, Debug)]
 pub(crate) struct TxnSettings {
     pub(crate) partitions: i32,
+    pub(crate) segment_bytes: u32,
     pub(crate) max_timeout_ms: i32,
     pub(crate) max_ids: usize,
     pub(crate) expiration_ms: i64,
@@ -83,7 +84,7 @@ impl Transactions {
         producer_ids: Arc<ProducerIds>,
         clock: Arc<dyn Clock>,
     ) -> Transactions {
-        let log = TransactionLog::new(Arc::clone(&topics), Arc::clone(&clock));
+        let log = TransactionLog::new(Arc::clone(&topics), Arc::clone(&clock), settings.segment_bytes);
         let inner = Inner {
             settings,
             log,

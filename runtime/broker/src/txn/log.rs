@@ -13,23 +13,23 @@ use crate::topics::{NewTopic, TopicError, Topics};
 
 /// The name of the topic.
 pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
-/// Kafka's: compaction of small segments is quick.
-const SEGMENT_BYTES: u64 = 100 << 20;
 
 /// Where transactions are kept.
 pub(super) struct TransactionLog {
     topics: Arc<Topics>,
     clock: Arc<dyn Clock>,
+    /// `transaction.state.log.segment.bytes`
+    segment_bytes: u32,
 }
 
 impl TransactionLog {
-    pub(super) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>) -> TransactionLog {
-        TransactionLog { topics, clock }
+    pub(super) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>, segment_bytes: u32) -> TransactionLog {
+        TransactionLog { topics, clock, segment_bytes }
     }
 
     pub(super) async fn create(&self, partitions: i32) -> Result<(), TxnError> {
         let settings =
-            [("cleanup.policy", "compact".to_owned()), ("segment.bytes", SEGMENT_BYTES.to_string())];
+            [("cleanup.policy", "compact".to_owned()), ("segment.bytes", self.segment_bytes.to_string())];
         let overrides = settings.map(|(name, value)| (name.to_owned(), value)).into();
         let new = NewTopic { name: TRANSACTIONS_TOPIC.to_owned(), partitions, overrides };
         match self.topics.create(new, self.clock.now_ms()).await {
