@@ -3,6 +3,7 @@
 //! Fetch sessions (KIP-227) are not offered: the session id of a response is 0, and clients then name all partitions in
 //! each request.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,20 @@ struct Wanted {
     found: Result<Arc<Partition>, ErrorCode>,
 }
 
+/// Each partition once, as Kafka answers: every one that is named is looked at whenever one of them has something new.
+/// Requests of the size that clients send are not worth the search.
+fn once(request: &mut FetchRequest) {
+    const SUSPICIOUS: usize = 1000;
+    if request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() <= SUSPICIOUS {
+        return;
+    }
+    let mut seen = HashMap::new();
+    for topic in &mut request.topics {
+        let of_topic: &mut HashSet<i32> = seen.entry((topic.topic_id, topic.topic.clone())).or_default();
+        topic.partitions.retain(|wanted| of_topic.insert(wanted.partition));
+    }
+}
+
 /// What one look at all partitions gave.
 struct Round {
     topics: Vec<FetchableTopicResponse>,
@@ -74,7 +89,8 @@ struct Round {
 }
 
 impl Fetch {
-    fn resolve(cx: &RequestContext, request: FetchRequest, isolation: Isolation) -> Fetch {
+    fn resolve(cx: &RequestContext, mut request: FetchRequest, isolation: Isolation) -> Fetch {
+        once(&mut request);
         let by_id = cx.version >= IDS_SINCE;
         let limit = u64::from(cx.broker.config.fetch_max_bytes);
         let topics = request.topics.into_iter().map(|topic| look_up(&cx.broker, topic, by_id));

@@ -71,6 +71,21 @@ async fn errors_are_answered_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_named_often_is_answered_once() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 2, &[]).await;
+    client.append("t", 0, &["a"]).await;
+    let mut request = fetch("t", 0, 0, 1 << 20, 0);
+    let named = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions = vec![named.clone(); 5000];
+    request.topics.push(FetchTopic { partitions: vec![named], ..request.topics[0].clone() });
+    let response = client.call(11, &request).await;
+    assert_eq!(response.responses.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(values(&response.responses[0].partitions[0]), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn topics_by_id() {
     let server = Server::start().await;
     let mut client = server.client().await;
