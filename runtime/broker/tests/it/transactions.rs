@@ -238,9 +238,17 @@ async fn committed(client: &mut Client, require_stable: bool) -> (ErrorCode, i64
     let group =
         OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
     let request = OffsetFetchRequest { groups: vec![group], require_stable, ..Default::default() };
-    let response = client.call(8, &request).await;
-    let found = &response.groups[0].topics[0].partitions[0];
-    (found.error_code, found.committed_offset)
+    let started = Instant::now();
+    loop {
+        let response = client.call(8, &request).await;
+        // After a start the groups are read beside the first requests, which are told so.
+        if response.groups[0].error_code != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
+            let found = &response.groups[0].topics[0].partitions[0];
+            return (found.error_code, found.committed_offset);
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "the groups are never there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
