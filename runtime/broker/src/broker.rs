@@ -8,7 +8,6 @@ use std::time::Duration;
 use pelton_commitlog::storage::{DiskStorage, Storage};
 use pelton_commitlog::{CloseError, LogDir, OpenDirError};
 use pelton_streams::PluginFactory;
-use pelton_wire::record::DecompressLimit;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -224,10 +223,7 @@ impl Broker {
     }
 
     fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {
-        let unpack = DecompressLimit {
-            max_bytes: self.config.decompression_max_bytes as usize,
-            ..DecompressLimit::default()
-        };
+        let unpack = self.config.decompress_limit();
         let io = BrokerIoFactory {
             topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
@@ -259,8 +255,7 @@ impl Broker {
             bytes => bytes,
         };
         let permits = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let segment_bytes = config.offsets_topic_segment_bytes;
-        let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock), segment_bytes);
+        let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock), &config);
         let groups = Groups::start(
             &GroupLimits::from(&config),
             config.offsets_topic_num_partitions,

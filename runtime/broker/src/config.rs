@@ -6,6 +6,8 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pelton_wire::record::DecompressLimit;
+
 pub use value::{ConfigError, HostPort};
 pub(crate) use value::{Value, nearest};
 
@@ -128,6 +130,8 @@ settings! {
         "Most bytes of records in one fetch response, whatever the client asks for. One batch larger than that still goes out whole.";
     decompression_max_bytes: u32 = 64 * MIB as u32, "pelton.decompression.max.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "What one compressed batch may unpack to when it is checked. Guards against batches of a few KiB that unpack to all memory.";
+    decompression_max_ratio: u32 = 1000, "pelton.decompression.max.ratio", "count", Some((1, 1_000_000)),
+        "How many times its own size a compressed batch may unpack to when it is checked; a few KiB are always allowed.";
     log_retention_check_interval_ms: i64 = 5 * MINUTE_MS, "log.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
         "How often old segments are looked for.";
     producer_id_expiration_ms: i64 = 24 * HOUR_MS, "producer.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
@@ -166,6 +170,16 @@ settings! {
         "Partitions of `__consumer_offsets`. Cannot change once the topic is there: groups are placed by it.";
     offsets_topic_segment_bytes: u32 = 100 * MIB as u32, "offsets.topic.segment.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "`segment.bytes` of `__consumer_offsets`, when it is created. Smaller than other topics', so that compaction has something to do.";
+    offsets_batch_max_bytes: u32 = 16 * MIB as u32, "pelton.offsets.batch.max.bytes", "bytes", Some((MIB as i128, 64 * MIB as i128)),
+        "Largest batch of `__consumer_offsets`. A group is one record with the subscription and assignment of every member: 10,000 members of 1.6 KiB each fit.";
+    group_queue_max_requests: u32 = 1024, "pelton.group.queue.max.requests", "count", Some((1, 1_000_000)),
+        "Requests that wait for one partition of `__consumer_offsets`; one more waits in its connection.";
+    group_appends_max: u32 = 1024, "pelton.group.appends.max", "count", Some((1, 1_000_000)),
+        "Appends of one partition of `__consumer_offsets` on their way to the disk; above it the partition takes no requests.";
+    group_name_max_bytes: u32 = 4096, "pelton.group.name.max.bytes", "bytes", Some((1, 32_767)),
+        "Longest group id, client id, host or instance id that is kept of a group. Kafka has no bound below the 32,767 of its strings.";
+    group_member_protocols_max: u32 = 64, "pelton.group.member.protocols.max", "count", Some((1, 10_000)),
+        "Protocols that one member of a group may list. Clients list one to four.";
     group_member_metadata_max_bytes: u32 = MIB as u32, "pelton.group.member.metadata.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
         "Metadata of one member of a group over all its protocols. A subscription to 5,000 topics with long names has about 500 KiB; the leader is sent that of every member.";
     group_metadata_max_bytes: u32 = 64 * MIB as u32, "pelton.group.metadata.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
@@ -210,6 +224,14 @@ fn check_range(number: Option<i128>, range: Option<(i128, i128)>) -> Result<(), 
 }
 
 impl Config {
+    /// What one batch may unpack to when it is checked.
+    pub(crate) fn decompress_limit(&self) -> DecompressLimit {
+        DecompressLimit {
+            max_bytes: self.decompression_max_bytes as usize,
+            max_ratio: self.decompression_max_ratio as usize,
+        }
+    }
+
     /// Every documented setting of the broker itself, in the order of the documentation. The settings that topics
     /// take from the broker are in [`topic_config::settings`], under their `broker_key`.
     pub fn keys() -> impl Iterator<Item = &'static Key> {

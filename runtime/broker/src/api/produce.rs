@@ -12,7 +12,7 @@ use pelton_wire::message::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use pelton_wire::message::{ProduceRequest, ProduceResponse};
-use pelton_wire::record::{BatchHeader, DecompressLimit};
+use pelton_wire::record::BatchHeader;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::error_map::{self, Refused};
@@ -223,8 +223,7 @@ fn append(
         return Err(Refused::new(ErrorCode::NOT_ENOUGH_REPLICAS, why).into());
     }
     let now_ms = cx.broker.clock.now_ms();
-    let max_bytes = cx.broker.config.decompression_max_bytes as usize;
-    let limit = DecompressLimit { max_bytes, ..DecompressLimit::default() };
+    let limit = cx.broker.config.decompress_limit();
     let rules = Rules { topic: &topic.config, version: cx.version, now_ms, limit };
     let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
     if header.is_transactional() {

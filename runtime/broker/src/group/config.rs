@@ -5,30 +5,8 @@ use crate::config::Config;
 /// Groups whose ids begin so hold the positions of pipelines.
 pub(crate) const PIPELINE_GROUP_PREFIX: &str = "pelton.";
 
-/// Longest group id, in bytes. Kafka has no bound below the 32,767 of its strings; the id is kept with every group,
-/// every offset record and every timer.
-pub(crate) const GROUP_ID_BYTES_MAX: usize = 4096;
-
-/// Protocols that one member may list. Clients list one to four.
-pub(crate) const MEMBER_PROTOCOLS_MAX: usize = 64;
-
-/// Longest client id, host or instance id that is kept of a member, in bytes.
-pub(crate) const MEMBER_NAME_BYTES_MAX: usize = 4096;
-
-/// Requests that wait for one coordinator shard; one more waits in its connection.
-pub(crate) const SHARD_QUEUE_REQUESTS: usize = 1024;
-
-/// Appends of one shard on their way to the disk. Enough to fill a group sync; above it the shard takes no requests,
-/// so that memory stays bounded when the disk is slow.
-pub(crate) const SHARD_IN_FLIGHT_APPENDS: usize = 1024;
-
 /// Records of one append when offsets are deleted or expire: about 100 KiB, well within a batch.
 pub(crate) const DELETE_RECORDS_PER_APPEND: usize = 1000;
-
-/// Largest batch of `__consumer_offsets`, in bytes. A group is one record with the subscription and assignment of every
-/// member: 10,000 members of 1.6 KiB each fit. Kafka's bound, `message.max.bytes`, is 1 MiB by default and stops groups of a
-/// few hundred members with long subscriptions.
-pub(crate) const OFFSETS_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Records handed over at once when a partition is read at the start.
 pub(crate) const LOAD_RECORDS_PER_PIECE: usize = 1000;
@@ -46,6 +24,14 @@ pub(crate) struct GroupLimits {
     pub(crate) max_size: usize,
     /// `pelton.max.groups`
     pub(crate) max_groups: usize,
+    /// `pelton.group.name.max.bytes`
+    pub(crate) name_max_bytes: usize,
+    /// `pelton.group.member.protocols.max`
+    pub(crate) member_protocols_max: usize,
+    /// `pelton.group.queue.max.requests`
+    pub(crate) queue_max_requests: usize,
+    /// `pelton.group.appends.max`
+    pub(crate) appends_max: usize,
     /// `pelton.group.member.metadata.max.bytes`
     pub(crate) member_metadata_max_bytes: usize,
     /// `pelton.group.metadata.max.bytes`
@@ -67,6 +53,10 @@ impl From<&Config> for GroupLimits {
             initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
             max_size: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
             max_groups: config.max_groups as usize,
+            name_max_bytes: config.group_name_max_bytes as usize,
+            member_protocols_max: config.group_member_protocols_max as usize,
+            queue_max_requests: config.group_queue_max_requests as usize,
+            appends_max: config.group_appends_max as usize,
             member_metadata_max_bytes: config.group_member_metadata_max_bytes as usize,
             group_metadata_max_bytes: config.group_metadata_max_bytes as usize,
             offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),

@@ -6,7 +6,7 @@ use pelton_wire::ErrorCode;
 /// are checked alike in each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GroupError {
-    /// Empty where a name is needed, or longer than [`super::GROUP_ID_BYTES_MAX`].
+    /// Empty where a name is needed, or longer than `pelton.group.name.max.bytes`.
     #[error("the group id is empty or too long")]
     InvalidGroupId,
     #[error("no group has this id")]

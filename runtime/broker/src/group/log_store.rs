@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::config::{LOAD_RECORDS_PER_PIECE, OFFSETS_BATCH_BYTES_MAX};
+use super::config::LOAD_RECORDS_PER_PIECE;
 use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture, Stored};
 use crate::broker::run_blocking;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::partition::{InternalAppend, InternalRecord, Partition, Replayed};
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::Overrides;
@@ -20,11 +21,14 @@ pub(crate) struct TopicStore {
     clock: Arc<dyn Clock>,
     /// `offsets.topic.segment.bytes`
     segment_bytes: u32,
+    /// `pelton.offsets.batch.max.bytes`
+    batch_max_bytes: usize,
 }
 
 impl TopicStore {
-    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>, segment_bytes: u32) -> TopicStore {
-        TopicStore { topics, clock, segment_bytes }
+    pub(crate) fn new(topics: Arc<Topics>, clock: Arc<dyn Clock>, config: &Config) -> TopicStore {
+        let segment_bytes = config.offsets_topic_segment_bytes;
+        TopicStore { topics, clock, segment_bytes, batch_max_bytes: config.offsets_batch_max_bytes as usize }
     }
 
     fn partition(&self, index: i32) -> Result<Arc<Partition>, StoreError> {
@@ -45,7 +49,7 @@ impl TopicStore {
             const RECORD_OVERHEAD_BYTES: usize = 64;
             let size =
                 |r: &KeyValue| r.key.len() + r.value.as_ref().map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES;
-            if records.iter().map(size).sum::<usize>() > OFFSETS_BATCH_BYTES_MAX {
+            if records.iter().map(size).sum::<usize>() > self.batch_max_bytes {
                 return Err(StoreError::TooLarge);
             }
             let records: Vec<InternalRecord> =

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::config::{GroupLimits, SHARD_IN_FLIGHT_APPENDS};
+use super::config::GroupLimits;
 use super::error::GroupError;
 use super::records;
 use super::service::GroupOffsets;
@@ -193,7 +193,7 @@ impl Owner {
             return;
         }
         loop {
-            let room = self.in_flight.len() < SHARD_IN_FLIGHT_APPENDS;
+            let room = self.in_flight.len() < self.limits.appends_max;
             let deadline = self.clock.instant(self.next_deadline_ms());
             tokio::select! {
                 biased;
@@ -275,7 +275,7 @@ impl Owner {
             let effects = self.shard.expire(now);
             self.perform(effects, None);
         }
-        while self.in_flight.len() < SHARD_IN_FLIGHT_APPENDS
+        while self.in_flight.len() < self.limits.appends_max
             && let Some(effects) = self.shard.fire(now)
         {
             self.perform(effects, None);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OnceCell, mpsc, oneshot};
 
-use super::config::{GroupLimits, SHARD_QUEUE_REQUESTS};
+use super::config::GroupLimits;
 use super::error::GroupError;
 use super::owner::{Message, Owner, OwnerClock, Placed};
 use super::shard::GroupCount;
@@ -56,7 +56,7 @@ impl Groups {
         let count = GroupCount::default();
         let shards = (0..partitions)
             .map(|partition| {
-                let (sender, receiver) = mpsc::channel(SHARD_QUEUE_REQUESTS);
+                let (sender, receiver) = mpsc::channel(limits.queue_max_requests);
                 let store = Arc::clone(&store);
                 let owner =
                     Owner::new(partition, partitions, limits.clone(), count.clone(), store, clock.clone());

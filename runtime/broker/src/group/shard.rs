@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::config::{GROUP_ID_BYTES_MAX, GroupLimits, MEMBER_NAME_BYTES_MAX, MEMBER_PROTOCOLS_MAX};
+use super::config::GroupLimits;
 use super::error::GroupError;
 use super::state::{Group, State};
 use super::timer::TimerQueue;
@@ -111,7 +111,7 @@ impl Shard {
         if self.groups.contains_key(id) {
             return Ok(());
         }
-        if id.len() > GROUP_ID_BYTES_MAX {
+        if id.len() > self.limits.name_max_bytes {
             return Err(GroupError::InvalidGroupId);
         }
         // Shards count at the same time, so the limit may be passed by as many groups as there are shards.
@@ -159,10 +159,10 @@ impl Shard {
         let names = [&*request.client_id, &*request.client_host, &*request.protocol_type, instance];
         let protocols = request.protocols.iter();
         let named = names.into_iter().chain(protocols.clone().map(|p| &*p.name));
-        let too_long = named.into_iter().any(|name| name.len() > MEMBER_NAME_BYTES_MAX);
+        let too_long = named.into_iter().any(|name| name.len() > self.limits.name_max_bytes);
         let metadata: usize = protocols.map(|p| p.metadata.len()).sum();
         if too_long
-            || request.protocols.len() > MEMBER_PROTOCOLS_MAX
+            || request.protocols.len() > self.limits.member_protocols_max
             || metadata > self.limits.member_metadata_max_bytes
         {
             return Err(GroupError::InvalidRequest);

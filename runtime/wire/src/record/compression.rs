@@ -142,7 +142,7 @@ impl Default for DecompressLimit {
 impl DecompressLimit {
     /// For batches that were checked before they were stored, under the limit of that day: the most that a limit is ever
     /// set to. What was acknowledged stays readable when the limit changes.
-    pub const STORED: DecompressLimit = DecompressLimit { max_bytes: 1 << 30, max_ratio: DEFAULT_MAX_RATIO };
+    pub const STORED: DecompressLimit = DecompressLimit { max_bytes: 1 << 30, max_ratio: 1_000_000 };
 
     /// Most bytes that `input` bytes may unpack to.
     pub fn for_input(&self, input: usize) -> usize {
