@@ -205,21 +205,25 @@ impl Transaction {
         protocol: Protocol,
         now_ms: i64,
     ) -> Option<Transaction> {
-        let mut next = self.clone();
         let opens = self.state != TxnState::Ongoing;
+        // Every transactional append comes here, and nearly every one finds its partition: nothing is copied for that.
+        let new: Vec<_> =
+            partitions.into_iter().filter(|at| opens || !self.partitions.contains(at)).collect();
+        if !opens && new.is_empty() {
+            return None;
+        }
+        let mut next = Transaction { updated_ms: now_ms, ..self.clone() };
         if opens {
             next.state = TxnState::Ongoing;
             next.partitions.clear();
             next.start_ms = now_ms;
         }
-        let before = next.partitions.len();
-        next.partitions.extend(partitions);
-        next.updated_ms = now_ms;
+        next.partitions.extend(new);
         next.client_version = match protocol {
             Protocol::Classic => 0,
             Protocol::EpochPerTransaction => 2,
         };
-        (opens || next.partitions.len() != before).then_some(next)
+        Some(next)
     }
 
     /// Whether EndTxn may go on.
