@@ -110,6 +110,14 @@ impl Client {
         tokio::time::timeout(PATIENCE, read).await.expect("no answer in time")
     }
 
+    /// Insists that no answer comes: what was sent is parked. (Were it answered later all the same, the test that goes on
+    /// finds out.)
+    pub(crate) async fn still_waits(&mut self) {
+        const A_WHILE: Duration = Duration::from_millis(100);
+        let answered = tokio::time::timeout(A_WHILE, self.stream.peek(&mut [0])).await;
+        assert!(answered.is_err(), "an answer came, or the connection was closed: {answered:?}");
+    }
+
     pub(crate) async fn call<Q: Request>(&mut self, version: i16, request: &Q) -> Q::Response {
         let correlation_id = self.send(version, request).await;
         self.receive::<Q>(version, correlation_id).await

@@ -17,7 +17,7 @@ async fn a_waiting_fetch_is_woken_by_data() {
     let (mut reader, mut writer) = (server.client().await, server.client().await);
     writer.create_topic("t", 2, &[]).await;
     let waiting = reader.send(11, &fetch("t", 0, 0, 1 << 20, 15_000)).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    reader.still_waits().await;
     let started = Instant::now();
     writer.append("t", 0, &["news"]).await;
     let response = reader.receive::<FetchRequest>(11, waiting).await;

@@ -439,7 +439,7 @@ async fn a_stop_does_not_wait_for_parked_members() {
     let mut client = server.client().await;
     let told = client.call(9, &join("g", "")).await;
     let waiting = client.send(9, &join("g", &told.member_id)).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.still_waits().await;
     let started = std::time::Instant::now();
     let stopping = tokio::spawn(async move { server.handle.shutdown().await });
     let refused = client.receive::<JoinGroupRequest>(9, waiting).await;

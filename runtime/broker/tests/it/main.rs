@@ -1,6 +1,6 @@
 //! A broker in this process, on a port of its own and a directory of its own, asked through its socket.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod admin;
 mod client;

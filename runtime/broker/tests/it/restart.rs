@@ -39,7 +39,7 @@ async fn a_stop_answers_what_is_under_way() {
     client.create_topic("t", 1, &[]).await;
     let waiting = client.send(11, &fetch("t", 0, 0, 1000, 60_000)).await;
     client.send(12, &MetadataRequest::default()).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.still_waits().await;
     let started = Instant::now();
     let stopping = tokio::spawn(async move { server.handle.shutdown().await });
     let response = client.receive::<FetchRequest>(11, waiting).await;
