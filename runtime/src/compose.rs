@@ -1,6 +1,6 @@
 //! The only place that knows the broker and what runs plugins at once.
 
-use crate::report::failed;
+use crate::report::{Exit, Failure, failed};
 use anyhow::Context;
 use pelton_broker::{Config, Deps};
 use pelton_wasm::{CodeCache, Engine, EngineConfig};
@@ -8,6 +8,11 @@ use std::sync::Arc;
 
 /// What the broker gets from outside.
 pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|error| {
+        Failure::new(Exit::Usage, format!("`data.dir` is `{}`, which cannot be used: {error}", dir.display()))
+            .hint("give a directory that can be written to, with --data-dir or PELTON_DATA_DIR")
+    })?;
     let cache =
         CodeCache::open(config.data_dir.join("plugins")).context("open the cache of compiled plugins")?;
     let engine = EngineConfig {
@@ -17,4 +22,19 @@ pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
     };
     let engine = Engine::new(engine).map_err(|error| failed(error.to_string()))?;
     Ok(Deps { plugins: Some(Arc::new(engine)), ..Deps::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_that_cannot_be_used_is_refused_by_its_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let dir = file.path().join("data");
+        let dir = dir.to_str().unwrap();
+        let config = Config::from_pairs([("data.dir", dir)]).unwrap();
+        let told = deps(&config).err().unwrap().to_string();
+        assert!(told.contains("`data.dir`") && told.contains(dir), "{told}");
+    }
 }
