@@ -7,6 +7,7 @@ pub mod broker;
 pub mod check;
 pub mod cli;
 pub mod disk;
+pub mod exactly_once;
 pub mod http;
 pub mod ledger;
 pub mod load;

@@ -1,0 +1,116 @@
+//! What happens to the broker: a kill, or a cut of its disk's power.
+
+use anyhow::{Context, Result, bail};
+use pelton_tests::broker::{Broker, Start};
+use pelton_tests::disk::Disk;
+use rand::Rng;
+use rand::rngs::StdRng;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes of the file that is not synced.
+const CANARY_BYTES: usize = 64 << 10;
+/// Exit code of a broker whose disk failed.
+const DISK_FAILED: i32 = 4;
+/// Longest time that a broker under load may go on without its disk.
+const NOTICE_LIMIT: Duration = Duration::from_secs(10);
+/// Size of a file system; its image is sparse.
+const DISK_BYTES: u64 = 4 << 30;
+
+/// Which faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Kills,
+    Cuts,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Kills => "kills",
+            Kind::Cuts => "cuts",
+        })
+    }
+}
+
+/// What a fault showed by itself.
+#[derive(Default)]
+pub(crate) struct Felt {
+    /// What was not synced is gone.
+    pub(crate) bitten: bool,
+    /// The broker noticed by itself that its disk was gone.
+    pub(crate) noticed: bool,
+}
+
+/// Where the broker's data lie.
+pub(crate) struct Place {
+    disk: Option<Disk>,
+    pub(crate) data: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new(kind: Kind, home: &Path) -> Result<Place> {
+        Ok(match kind {
+            Kind::Kills => Place { disk: None, data: home.join("data") },
+            Kind::Cuts => {
+                let disk = Disk::create(home, DISK_BYTES)?;
+                Place { data: disk.mount.join("data"), disk: Some(disk) }
+            }
+        })
+    }
+
+    /// Leaves everything where it is, for somebody to look at.
+    pub(crate) fn keep(self) {
+        if let Some(disk) = self.disk {
+            disk.keep();
+        }
+    }
+
+    /// Prepares a fault, waits for `moment` and lets it happen.
+    pub(crate) fn strike(&self, broker: Broker, rng: &mut StdRng, moment: impl FnOnce()) -> Result<Felt> {
+        let Some(disk) = &self.disk else {
+            moment();
+            broker.kill()?;
+            return Ok(Felt::default());
+        };
+        let canary = disk.mount.join("canary");
+        let bytes: Vec<u8> = vec![rng.random(); CANARY_BYTES];
+        std::fs::write(&canary, &bytes).context("write the canary")?;
+        moment();
+        disk.cut()?;
+        let noticed = rng.random_ratio(1, 5);
+        if noticed {
+            notices(broker)?;
+        } else {
+            broker.wait_or_kill(Duration::ZERO)?;
+        }
+        disk.restore()?;
+        let bitten = std::fs::read(&canary).ok() != Some(bytes);
+        let _ = std::fs::remove_file(&canary);
+        Ok(Felt { bitten, noticed })
+    }
+}
+
+/// A failed sync is final: a broker whose disk has gone must end by itself, and say why with its exit code.
+fn notices(broker: Broker) -> Result<()> {
+    match broker.wait_or_kill(NOTICE_LIMIT)? {
+        Some(status) if status.code() == Some(DISK_FAILED) => Ok(()),
+        Some(status) => {
+            bail!("the broker ended with {status} when its disk was gone, {DISK_FAILED} would say so")
+        }
+        None => bail!("the broker went on for {NOTICE_LIMIT:?} without a disk"),
+    }
+}
+
+/// Starts the broker and kills it before it is ready.
+pub(crate) fn kill_in_recovery(start: &Start, after: Duration) -> Result<()> {
+    let mut child = start.spawn()?;
+    std::thread::sleep(after);
+    if let Some(status) = child.try_wait()? {
+        bail!("the broker ended by itself while it recovered: {status}\n{}", start.last_words());
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Exactly once through crashes: a transactional load, a consume-transform-produce loop and pipelines, while the broker is
+//! killed (`kills`, the default) or the power of its disk is cut (`cuts`). Our own judge compares what a read-committed
+//! consumer finds at the end with what clients asked for and were told.
+//!
+//! `PELTON_KILLS` (30) kills or `PELTON_CUTS` (30) cuts, in rounds on a fresh data directory each; `PELTON_SEED` repeats the
+//! choice of moments; `PELTON_CUT_DIR` says where disk images lie. A run in which too few faults met open transactions with
+//! records in flight is INVALID, which fails as well, and so is a cut that left a file that was not synced.
+//!
+//! `PELTON_SET` (key=value) sets one thing otherwise: with `pelton.durability=os` and `PELTON_EXPECT=loss` cuts must find losses,
+//! which shows that they can.
+
+mod fault;
+mod round;
+
+use anyhow::{Result, bail, ensure};
+use fault::Kind;
+use pelton_tests::exactly_once::judge::Count;
+use pelton_tests::{disk, end, say, settings, skip};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use round::{Plan, Tally};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Faults on one data directory.
+const ROUND: u32 = 15;
+/// So many of a hundred faults must meet open transactions, and so many must meet records in flight.
+const VALID_PERCENT: u32 = 80;
+/// So many of a hundred cuts must take what was not synced.
+const BITTEN_PERCENT: u32 = 90;
+
+fn main() -> ExitCode {
+    end(run())
+}
+
+fn run() -> Result<()> {
+    let kind = match std::env::args().skip(1).find(|word| !word.starts_with('-')).as_deref() {
+        None | Some("kills") => Kind::Kills,
+        Some("cuts") => Kind::Cuts,
+        Some(other) => bail!("`{other}` is neither `kills` nor `cuts`"),
+    };
+    let faults: u32 =
+        settings::from_env(if kind == Kind::Kills { "PELTON_KILLS" } else { "PELTON_CUTS" }, 30)?;
+    if let (Kind::Cuts, Some(why)) = (kind, disk::missing()) {
+        return skip(format_args!("exactly-once: {why}; 0 of {faults} cuts"));
+    }
+    let plan = Plan {
+        kind,
+        binary: settings::binary()?,
+        images: settings::from_env("PELTON_CUT_DIR", std::env::temp_dir())?,
+        seed: settings::seed()?,
+        set: std::env::var("PELTON_SET").ok(),
+        expect_loss: std::env::var("PELTON_EXPECT").is_ok_and(|expect| expect == "loss"),
+    };
+    let begin = Instant::now();
+    say(format_args!("exactly-once: {faults} {kind}, seed {}", plan.seed));
+    let mut rng = StdRng::seed_from_u64(plan.seed);
+    let mut tally = Tally::default();
+    while tally.faults < faults && (plan.expect_loss || tally.verdict.findings.is_empty()) {
+        // What was taken back may never come right again, so a round that is to lose something ends with its first cut.
+        let wanted = if plan.expect_loss { 1 } else { ROUND.min(faults - tally.faults) };
+        plan.round(wanted, &mut rng, &mut tally)?;
+    }
+    summary(&plan, &mut tally, begin.elapsed())
+}
+
+fn summary(plan: &Plan, tally: &mut Tally, took: Duration) -> Result<()> {
+    tally.in_flight.sort_unstable();
+    tally.ready_ms.sort_unstable();
+    let last = tally.ready_ms.len().saturating_sub(1);
+    let ready = |percent: usize| tally.ready_ms.get(last * percent / 100).copied().unwrap_or(0);
+    let Tally { faults, open, met, bitten, in_recovery, noticed, producers, verdict, .. } = &tally;
+    say(format_args!(
+        "exactly-once: {faults} {} ({open} inside open transactions, {met} with at least {} records in flight, median {}), \
+         {in_recovery} more during recovery; ready again after p50 {} ms, p99 {} ms; {producers} producers; {verdict}; seed {}; {:.1} min",
+        plan.kind,
+        round::IN_FLIGHT,
+        tally.in_flight.get(tally.in_flight.len() / 2).copied().unwrap_or(0),
+        ready(50),
+        ready(99),
+        plan.seed,
+        took.as_secs_f64() / 60.0,
+    ));
+    if plan.kind == Kind::Cuts {
+        say(format_args!(
+            "exactly-once: {bitten} cuts took what was not synced, {noticed} were left for the broker to notice"
+        ));
+    }
+    for (error, n) in &tally.fatal {
+        say(format_args!("exactly-once: {n} producers ended with {error}"));
+    }
+    if plan.expect_loss {
+        let lost = verdict.count(Count::Lost) + verdict.count(Count::Torn);
+        ensure!(
+            lost > 0,
+            "INVALID: nothing committed was lost, though it was to be: these cuts prove nothing"
+        );
+        say(format_args!("exactly-once: as it was to be, {lost} committed records were lost; the cuts bite"));
+        return Ok(());
+    }
+    ensure!(
+        verdict.findings.is_empty(),
+        "what clients were told did not hold:\n  {}",
+        verdict.findings.join("\n  ")
+    );
+    let mut wanted =
+        vec![("met open transactions", *open, VALID_PERCENT), ("met records in flight", *met, VALID_PERCENT)];
+    if plan.kind == Kind::Cuts {
+        wanted.push(("took what was not synced", *bitten, BITTEN_PERCENT));
+    }
+    for (what, n, percent) in wanted {
+        ensure!(
+            n * 100 >= faults * percent,
+            "INVALID: only {n} of {faults} {} {what}, {percent} % must",
+            plan.kind
+        );
+    }
+    for what in [Count::Committed, Count::Aborted, Count::Sights, Count::Found] {
+        ensure!(verdict.count(what) > 0, "INVALID: the run has no {what:?} at all: {verdict}");
+    }
+    Ok(())
+}

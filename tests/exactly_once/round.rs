@@ -1,0 +1,160 @@
+//! One round: a broker on a fresh data directory, the load, some faults, and the judgement.
+
+use crate::fault::{Kind, Place, kill_in_recovery};
+use anyhow::{Context, Result, ensure};
+use pelton_tests::broker::{Broker, Start};
+use pelton_tests::exactly_once::judge::{Topic, Verdict, judge};
+use pelton_tests::exactly_once::ledger::Ledger;
+use pelton_tests::exactly_once::rig::{self, History, Running};
+use pelton_tests::say;
+use rand::Rng;
+use rand::rngs::StdRng;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A fault counts when it meets at least so many records of open transactions.
+pub(crate) const IN_FLIGHT: u64 = 50;
+/// Longest wait after a restart until every producer has committed something.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for a burst before a fault.
+const BURST_LIMIT: Duration = Duration::from_millis(100);
+
+/// What is to be done.
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    pub(crate) binary: PathBuf,
+    pub(crate) images: PathBuf,
+    pub(crate) seed: u64,
+    pub(crate) set: Option<String>,
+    pub(crate) expect_loss: bool,
+}
+
+/// What was done.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) faults: u32,
+    pub(crate) open: u32,
+    pub(crate) met: u32,
+    pub(crate) bitten: u32,
+    pub(crate) noticed: u32,
+    pub(crate) in_recovery: u32,
+    pub(crate) in_flight: Vec<u64>,
+    pub(crate) ready_ms: Vec<u128>,
+    pub(crate) producers: u32,
+    pub(crate) fatal: BTreeMap<String, u32>,
+    pub(crate) verdict: Verdict,
+}
+
+impl Plan {
+    /// Adds a round to the tally. The data of one with findings stay where they are.
+    pub(crate) fn round(&self, faults: u32, rng: &mut StdRng, tally: &mut Tally) -> Result<()> {
+        let home = tempfile::Builder::new().prefix("pelton-exactly-once-").tempdir_in(&self.images)?;
+        let place = Place::new(self.kind, home.path())?;
+        let log = home.path().join("broker.log");
+        // A small journal, so that faults meet its end and its beginning.
+        let mut start = Start::new(&self.binary, &place.data, &log).set("pelton.journal.max.bytes", 64 << 20);
+        if let Some((key, value)) = self.set.as_deref().and_then(|set| set.split_once('=')) {
+            start = start.set(key, value);
+        }
+        let verdict = self.faults(&place, &mut start, home.path(), faults, rng, tally);
+        let good = verdict.as_ref().is_ok_and(|verdict| self.expect_loss || verdict.findings.is_empty());
+        if !good {
+            place.keep();
+            let home = home.keep();
+            say(format_args!(
+                "data, ledger and broker.log are kept in {}; the broker's last words:\n{}",
+                home.display(),
+                start.last_words()
+            ));
+        }
+        let verdict =
+            verdict.with_context(|| format!("after {} {}, seed {}", tally.faults, self.kind, self.seed))?;
+        tally.verdict.add(verdict);
+        Ok(())
+    }
+
+    fn faults(
+        &self,
+        place: &Place,
+        start: &mut Start,
+        home: &Path,
+        faults: u32,
+        rng: &mut StdRng,
+        tally: &mut Tally,
+    ) -> Result<Verdict> {
+        let topics = rig::topics(&[]);
+        let mut broker = start.start()?;
+        rig::create_topics(&broker.address, &topics)?;
+        let load = Running::start(&broker.address, Ledger::create(&self.kind.to_string())?, rng.random());
+        load.progress(PROGRESS_LIMIT)?;
+        for fault in 0..faults {
+            // Mostly everybody has committed something since the last time; sometimes they have only just begun.
+            if fault == 0 || rng.random_ratio(4, 5) {
+                load.progress(PROGRESS_LIMIT)?;
+            }
+            std::thread::sleep(Duration::from_millis(rng.random_range(20..250)));
+            let felt = place.strike(broker, rng, || meet(&load, tally))?;
+            tally.faults += 1;
+            tally.bitten += u32::from(felt.bitten);
+            tally.noticed += u32::from(felt.noticed);
+            while self.kind == Kind::Kills && rng.random_ratio(1, 4) {
+                kill_in_recovery(start, Duration::from_millis(rng.random_range(0..60)))?;
+                tally.in_recovery += 1;
+            }
+            broker = start.start().with_context(|| format!("start after fault {fault}"))?;
+            tally.ready_ms.push(broker.ready_after.as_millis());
+        }
+        let mut history = load.finish(&broker.address)?;
+        tally.producers += history.producers;
+        for (error, n) in std::mem::take(&mut history.fatal) {
+            *tally.fatal.entry(error).or_default() += n;
+        }
+        let verdict = self.judge(broker, start, &topics, &history);
+        if !verdict.as_ref().is_ok_and(|verdict| verdict.findings.is_empty()) && !self.expect_loss {
+            history.keep(&home.join("ledger"))?;
+        }
+        verdict
+    }
+
+    /// The same must hold after a graceful stop, which writes more down than a crash.
+    fn judge(
+        &self,
+        broker: Broker,
+        start: &mut Start,
+        topics: &[(Topic, u32)],
+        history: &History,
+    ) -> Result<Verdict> {
+        let names: Vec<Topic> = topics.iter().map(|(topic, _)| topic.clone()).collect();
+        let judged = |broker: &Broker| -> Result<Verdict> {
+            let view = rig::view(&broker.address, topics)?;
+            Ok(judge(&names, &history.events, &view, history.problems.clone()))
+        };
+        let verdict = judged(&broker)?;
+        if !verdict.findings.is_empty() {
+            return Ok(verdict);
+        }
+        broker.stop()?;
+        let broker = start.start().context("start after a graceful stop")?;
+        let again = judged(&broker)?;
+        ensure!(
+            again.findings.is_empty(),
+            "after a graceful stop: {again}\n  {}",
+            again.findings.join("\n  ")
+        );
+        broker.stop()?;
+        Ok(verdict)
+    }
+}
+
+/// Waits for a burst, but not long, and notes what there is.
+fn meet(load: &Running, tally: &mut Tally) {
+    let end = Instant::now() + BURST_LIMIT;
+    while (load.in_flight() < IN_FLIGHT || load.open() == 0) && Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    let in_flight = load.in_flight();
+    tally.open += u32::from(load.open() > 0);
+    tally.met += u32::from(in_flight >= IN_FLIGHT);
+    tally.in_flight.push(in_flight);
+}
