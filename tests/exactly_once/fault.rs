@@ -1,12 +1,14 @@
 //! What happens to the broker: a kill, or a cut of its disk's power.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::disk::Disk;
 use rand::Rng;
 use rand::rngs::StdRng;
+use rustix::process::Signal;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Bytes of the file that is not synced.
@@ -23,6 +25,8 @@ const DISK_BYTES: u64 = 4 << 30;
 pub(crate) enum Kind {
     Kills,
     Cuts,
+    /// Kills, after which the disk holds what it held some commits before: a test of the test, which must find losses.
+    Forgets,
 }
 
 impl fmt::Display for Kind {
@@ -30,6 +34,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::Kills => "kills",
             Kind::Cuts => "cuts",
+            Kind::Forgets => "kills with a disk that forgets",
         })
     }
 }
@@ -52,7 +57,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(kind: Kind, home: &Path) -> Result<Place> {
         Ok(match kind {
-            Kind::Kills => Place { disk: None, data: home.join("data") },
+            Kind::Kills | Kind::Forgets => Place { disk: None, data: home.join("data") },
             Kind::Cuts => {
                 let disk = Disk::create(home, DISK_BYTES)?;
                 Place { data: disk.mount.join("data"), disk: Some(disk) }
@@ -101,6 +106,21 @@ fn notices(broker: Broker) -> Result<()> {
         }
         None => bail!("the broker went on for {NOTICE_LIMIT:?} without a disk"),
     }
+}
+
+/// Kills the broker and leaves its disk as it was before `meanwhile`.
+pub(crate) fn forget(broker: Broker, data: &Path, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+    let copy = data.with_extension("copy");
+    // While it is stopped nothing changes: the copy is what a kill at this moment would have left.
+    broker.signal(Signal::STOP)?;
+    let copied = Command::new("cp").arg("-r").arg(data).arg(&copy).status();
+    broker.signal(Signal::CONT)?;
+    ensure!(copied.context("run cp")?.success(), "cannot copy {}", data.display());
+    meanwhile()?;
+    broker.kill()?;
+    std::fs::remove_dir_all(data)?;
+    std::fs::rename(&copy, data)?;
+    Ok(())
 }
 
 /// Starts the broker and kills it before it is ready.

@@ -6,8 +6,9 @@
 //! choice of moments; `PELTON_CUT_DIR` says where disk images lie. A run in which too few faults met open transactions with
 //! records in flight is INVALID, which fails as well, and so is a cut that left a file that was not synced.
 //!
-//! `PELTON_SET` (key=value) sets one thing otherwise: with `pelton.durability=os` and `PELTON_EXPECT=loss` cuts must find losses,
-//! which shows that they can.
+//! `forgets` is a test of this test: after each kill the disk holds what it held some commits before, and the judge must find
+//! what was lost. (Cuts without syncs would not do: a marker is synced whatever its topic's durability, and one sync makes
+//! everything before it durable.)
 
 mod fault;
 mod round;
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Faults on one data directory.
 const ROUND: u32 = 15;
+/// Kills after which the disk forgets something.
+const FORGETS: u32 = 2;
 /// So many of a hundred faults must meet open transactions, and so many must meet records in flight.
 const VALID_PERCENT: u32 = 80;
 /// So many of a hundred cuts must take what was not synced.
@@ -37,10 +40,14 @@ fn run() -> Result<()> {
     let kind = match std::env::args().skip(1).find(|word| !word.starts_with('-')).as_deref() {
         None | Some("kills") => Kind::Kills,
         Some("cuts") => Kind::Cuts,
-        Some(other) => bail!("`{other}` is neither `kills` nor `cuts`"),
+        Some("forgets") => Kind::Forgets,
+        Some(other) => bail!("`{other}` is none of `kills`, `cuts` and `forgets`"),
     };
-    let faults: u32 =
-        settings::from_env(if kind == Kind::Kills { "PELTON_KILLS" } else { "PELTON_CUTS" }, 30)?;
+    let faults: u32 = match kind {
+        Kind::Kills => settings::from_env("PELTON_KILLS", 30)?,
+        Kind::Cuts => settings::from_env("PELTON_CUTS", 30)?,
+        Kind::Forgets => FORGETS,
+    };
     if let (Kind::Cuts, Some(why)) = (kind, disk::missing()) {
         return skip(format_args!("exactly-once: {why}; 0 of {faults} cuts"));
     }
@@ -49,16 +56,14 @@ fn run() -> Result<()> {
         binary: settings::binary()?,
         images: settings::from_env("PELTON_CUT_DIR", std::env::temp_dir())?,
         seed: settings::seed()?,
-        set: std::env::var("PELTON_SET").ok(),
-        expect_loss: std::env::var("PELTON_EXPECT").is_ok_and(|expect| expect == "loss"),
     };
     let begin = Instant::now();
     say(format_args!("exactly-once: {faults} {kind}, seed {}", plan.seed));
     let mut rng = StdRng::seed_from_u64(plan.seed);
     let mut tally = Tally::default();
-    while tally.faults < faults && (plan.expect_loss || tally.verdict.findings.is_empty()) {
+    while tally.faults < faults && (plan.expects_loss() || tally.verdict.findings.is_empty()) {
         // What was taken back may never come right again, so a round that is to lose something ends with its first cut.
-        let wanted = if plan.expect_loss { 1 } else { ROUND.min(faults - tally.faults) };
+        let wanted = if plan.expects_loss() { 1 } else { ROUND.min(faults - tally.faults) };
         plan.round(wanted, &mut rng, &mut tally)?;
     }
     summary(&plan, &mut tally, begin.elapsed())
@@ -89,13 +94,15 @@ fn summary(plan: &Plan, tally: &mut Tally, took: Duration) -> Result<()> {
     for (error, n) in &tally.fatal {
         say(format_args!("exactly-once: {n} producers ended with {error}"));
     }
-    if plan.expect_loss {
+    if plan.expects_loss() {
         let lost = verdict.count(Count::Lost) + verdict.count(Count::Torn);
         ensure!(
             lost > 0,
-            "INVALID: nothing committed was lost, though it was to be: these cuts prove nothing"
+            "INVALID: nothing committed was lost, though it was to be: this test proves nothing"
         );
-        say(format_args!("exactly-once: as it was to be, {lost} committed records were lost; the cuts bite"));
+        say(format_args!(
+            "exactly-once: as it was to be, {lost} committed records were lost, and the judge has found them"
+        ));
         return Ok(());
     }
     ensure!(

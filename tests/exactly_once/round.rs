@@ -1,6 +1,6 @@
 //! One round: a broker on a fresh data directory, the load, some faults, and the judgement.
 
-use crate::fault::{Kind, Place, kill_in_recovery};
+use crate::fault::{Felt, Kind, Place, forget, kill_in_recovery};
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::exactly_once::judge::{Topic, Verdict, judge};
@@ -26,8 +26,6 @@ pub(crate) struct Plan {
     pub(crate) binary: PathBuf,
     pub(crate) images: PathBuf,
     pub(crate) seed: u64,
-    pub(crate) set: Option<String>,
-    pub(crate) expect_loss: bool,
 }
 
 /// What was done.
@@ -47,6 +45,10 @@ pub(crate) struct Tally {
 }
 
 impl Plan {
+    pub(crate) fn expects_loss(&self) -> bool {
+        self.kind == Kind::Forgets
+    }
+
     /// Adds a round to the tally. The data of one with findings stay where they are.
     pub(crate) fn round(&self, faults: u32, rng: &mut StdRng, tally: &mut Tally) -> Result<()> {
         let home = tempfile::Builder::new().prefix("pelton-exactly-once-").tempdir_in(&self.images)?;
@@ -54,11 +56,8 @@ impl Plan {
         let log = home.path().join("broker.log");
         // A small journal, so that faults meet its end and its beginning.
         let mut start = Start::new(&self.binary, &place.data, &log).set("pelton.journal.max.bytes", 64 << 20);
-        if let Some((key, value)) = self.set.as_deref().and_then(|set| set.split_once('=')) {
-            start = start.set(key, value);
-        }
         let verdict = self.faults(&place, &mut start, home.path(), faults, rng, tally);
-        let good = verdict.as_ref().is_ok_and(|verdict| self.expect_loss || verdict.findings.is_empty());
+        let good = verdict.as_ref().is_ok_and(|verdict| self.expects_loss() || verdict.findings.is_empty());
         if !good {
             place.keep();
             let home = home.keep();
@@ -94,7 +93,12 @@ impl Plan {
                 load.progress(PROGRESS_LIMIT)?;
             }
             std::thread::sleep(Duration::from_millis(rng.random_range(20..250)));
-            let felt = place.strike(broker, rng, || meet(&load, tally))?;
+            let felt = if self.kind == Kind::Forgets {
+                forget(broker, &place.data, || load.progress(PROGRESS_LIMIT))?;
+                Felt::default()
+            } else {
+                place.strike(broker, rng, || meet(&load, tally))?
+            };
             tally.faults += 1;
             tally.bitten += u32::from(felt.bitten);
             tally.noticed += u32::from(felt.noticed);
@@ -111,7 +115,7 @@ impl Plan {
             *tally.fatal.entry(error).or_default() += n;
         }
         let verdict = self.judge(broker, start, &topics, &history);
-        if !verdict.as_ref().is_ok_and(|verdict| verdict.findings.is_empty()) && !self.expect_loss {
+        if !verdict.as_ref().is_ok_and(|verdict| verdict.findings.is_empty()) && !self.expects_loss() {
             history.keep(&home.join("ledger"))?;
         }
         verdict
