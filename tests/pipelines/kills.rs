@@ -1,5 +1,5 @@
-//! At least once, through kills: every acknowledged input record has its output, outputs of one input partition come in
-//! order apart from replays, and what is committed never runs ahead of what was written.
+//! Both guarantees, through kills: every acknowledged input record has its output, outputs of one input partition come in
+//! order, and what is committed never runs ahead of what was written. At least once, some come again; exactly once, none.
 
 use crate::lab::{Lab, Pipe, offsets};
 use anyhow::{Context, Result, bail, ensure};
@@ -64,8 +64,9 @@ impl ProducerContext for Ledger {
     }
 }
 
-/// What the output topic has shown so far, by input partition.
+/// What the output topic has shown so far to a read-committed reader, by input partition.
 struct Shown {
+    exactly_once: bool,
     /// Where the next read of the output begins.
     from: Vec<i64>,
     /// One past the last input offset whose output was seen without a gap.
@@ -78,10 +79,10 @@ struct Shown {
 }
 
 impl Shown {
-    fn new() -> Shown {
+    fn new(exactly_once: bool) -> Shown {
         let none = || vec![0; PARTITIONS as usize];
         let last = vec![-1; PARTITIONS as usize];
-        Shown { from: Vec::new(), ends: none(), last, values: HashMap::new(), replayed: 0 }
+        Shown { exactly_once, from: Vec::new(), ends: none(), last, values: HashMap::new(), replayed: 0 }
     }
 
     /// Reads what came since the last time. Each output goes one input record on, or back to one that was shown before.
@@ -98,6 +99,7 @@ impl Shown {
                 "input [{partition}] {offset} came out behind {last}: records between them are skipped"
             );
             if offset < self.ends[lane] {
+                ensure!(!self.exactly_once, "input [{partition}] {offset} came out again");
                 self.replayed += 1;
             }
             self.last[lane] = offset;
@@ -128,20 +130,29 @@ impl Shown {
     }
 }
 
-pub(crate) fn kills(lab: &Lab) -> Result<String> {
+pub(crate) fn kills_exactly_once(lab: &Lab) -> Result<String> {
+    kills(lab, "exactly-once")
+}
+
+pub(crate) fn kills_at_least_once(lab: &Lab) -> Result<String> {
+    kills(lab, "at-least-once")
+}
+
+fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
     let kills: u32 = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
     let seed = settings::seed()?;
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut start, mut broker, mut cli) = lab.start_with_plugin()?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[("segment.bytes", "1048576")])?;
     create_topic(&broker.address, OUTPUT, 3, &[("segment.bytes", "1048576")])?;
-    lab.deploy(&cli, Pipe { deadline_ms: 5_000, ..Pipe::new(PIPELINE, INPUT, OUTPUT) })?;
+    lab.deploy(&cli, Pipe { deadline_ms: 5_000, guarantee, ..Pipe::new(PIPELINE, INPUT, OUTPUT) })?;
     let (ledger, stop) = (Ledger::default(), Arc::new(AtomicBool::new(false)));
     let load = {
         let (address, ledger, stop) = (broker.address.clone(), ledger.clone(), Arc::clone(&stop));
         std::thread::spawn(move || produce(&address, ledger, &stop))
     };
-    let (mut shown, mut before, mut working) = (Shown::new(), vec![-1; PARTITIONS as usize], 0);
+    let (mut shown, mut before, mut working) =
+        (Shown::new(guarantee == "exactly-once"), vec![-1; PARTITIONS as usize], 0);
     for kill in 0..kills {
         // Mostly it has come further than when it was killed last; sometimes it has only just begun.
         let patient = rng.random_ratio(3, 4);

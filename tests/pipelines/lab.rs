@@ -30,17 +30,26 @@ pub(crate) struct Pipe<'a> {
     pub(crate) tag: &'a str,
     pub(crate) on_error: &'a str,
     pub(crate) deadline_ms: u32,
+    pub(crate) guarantee: &'a str,
 }
 
 impl<'a> Pipe<'a> {
     pub(crate) fn new(name: &'a str, source: &'a str, sink: &'a str) -> Pipe<'a> {
-        Pipe { name, source, sink, tag: "", on_error: "{ policy = \"fail\" }", deadline_ms: 200 }
+        Pipe {
+            name,
+            source,
+            sink,
+            tag: "",
+            on_error: "{ policy = \"fail\" }",
+            deadline_ms: 200,
+            guarantee: "exactly-once",
+        }
     }
 
     fn manifest(&self) -> String {
-        let Pipe { name, source, sink, tag, on_error, deadline_ms } = self;
+        let Pipe { name, source, sink, tag, on_error, deadline_ms, guarantee } = self;
         format!(
-            "name = \"{name}\"\nguarantee = \"at-least-once\"\n\n\
+            "name = \"{name}\"\nguarantee = \"{guarantee}\"\n\n\
              [[source]]\nid = \"in\"\ntopic = \"{source}\"\n\n\
              [[node]]\nid = \"work\"\nfrom = \"in\"\nplugin = \"unruly\"\nconfig = {{ tag = \"{tag}\" }}\n\
              on_error = {on_error}\n\

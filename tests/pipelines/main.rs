@@ -22,8 +22,9 @@ use std::time::Instant;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 14] = [
-    ("kills-lose-no-record-of-a-pipeline", kills::kills),
+const CASES: [(&str, Case); 15] = [
+    ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
+    ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
     ("a-refused-output-names-its-record", isolation::refused_output),

@@ -78,7 +78,7 @@ pub(crate) fn components(lab: &Lab) -> Result<String> {
 pub(crate) fn manifests(lab: &Lab) -> Result<String> {
     let (_, broker, cli) = lab.start()?;
     create_topic(&broker.address, "in", 1, &[])?;
-    let good = "name = \"p\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n[[node]]\nid = \"n\"\nfrom = \"s\"\n\
+    let good = "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n[[node]]\nid = \"n\"\nfrom = \"s\"\n\
                 plugin = \"unruly\"\n[[sink]]\nfrom = \"n\"\ntopic = \"made\"\n";
     // Before the plugin is there.
     let file = lab.write("p.toml", good)?;
@@ -86,14 +86,14 @@ pub(crate) fn manifests(lab: &Lab) -> Result<String> {
     cli.ok(&["plugin", "push", path(&lab.component)])?;
     let zeros = "0".repeat(64);
     let cases: [(&str, &str, i32, &[&str]); 13] = [
-        ("topic = \"in\"", "topc = \"in\"", USAGE, &["p.toml", "topc", "`topic`", "line 5"]),
+        ("topic = \"in\"", "topc = \"in\"", USAGE, &["p.toml", "topc", "`topic`", "line 4"]),
         ("name = \"p\"", "name = \"P!\"", USAGE, &["p.toml", "name", "P!"]),
         ("name = \"p\"", "name = ", USAGE, &["p.toml", "line 1"]),
         (
             "name = \"p\"",
-            "name = \"p\"\nguarantee = \"exactly-once\"",
+            "name = \"p\"\nguarantee = \"twice\"",
             USAGE,
-            &["guarantee", "at-least-once"],
+            &["guarantee", "twice", "exactly-once"],
         ),
         (
             "topic = \"in\"",

@@ -227,6 +227,7 @@ impl Broker {
         let io = BrokerIoFactory {
             topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
+            transactions: self.transactions.clone(),
             clock: Arc::clone(&self.clock),
             runtime: tokio::runtime::Handle::current(),
             unpack,

@@ -62,10 +62,14 @@ pub enum ManifestError {
 }
 
 /// What a pipeline promises about its outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Guarantee {
     /// After a crash, records that were read since the last commit are processed again: outputs may repeat.
     AtLeastOnce,
+    /// Outputs and input offsets are one transaction: a read-committed reader sees the outputs of each record once, through
+    /// any crash.
+    #[default]
+    ExactlyOnce,
 }
 
 /// A parsed `pipeline.toml`.

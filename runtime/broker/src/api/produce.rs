@@ -24,7 +24,7 @@ use crate::producer_id::ProducerIdentity;
 use crate::reply::{Answer, Reply, RequestContext};
 use crate::topic_config::Durability;
 use crate::topics::{Topic, name};
-use crate::txn::coordinator::Held;
+use crate::txn::coordinator::{Held, open_to_clients};
 use crate::txn::error::TxnError;
 use crate::txn::state::Protocol;
 
@@ -55,6 +55,9 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
             let why = "a transaction needs acks=all";
             return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
         }
+    }
+    if let Err(error) = open_to_clients(transactional_id) {
+        return Reply::ready(refuse_all(request, &transaction_refused(error, cx.version)));
     }
     match cx.broker.transactions.try_hold(transactional_id) {
         Ok(Some(held)) => produce(cx, request, acks, Some(held)),

@@ -43,27 +43,22 @@ impl TopicStore {
         producer: Option<ProducerIdentity>,
         records: Vec<KeyValue>,
         now_ms: i64,
-    ) -> StoreFuture<i64> {
-        let placed = self.partition(index).and_then(|partition| {
-            // What a record has besides its key and value is far below this.
-            const RECORD_OVERHEAD_BYTES: usize = 64;
-            let size =
-                |r: &KeyValue| r.key.len() + r.value.as_ref().map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES;
-            if records.iter().map(size).sum::<usize>() > self.batch_max_bytes {
-                return Err(StoreError::TooLarge);
-            }
-            let records: Vec<InternalRecord> =
-                records.into_iter().map(|r| InternalRecord { key: Some(r.key), value: r.value }).collect();
-            let appended = match producer {
-                None => partition.append_records(&records, now_ms),
-                Some(producer) => partition.append_transactional(producer, &records, now_ms),
-            };
-            appended.map_err(|error| unavailable(&error))
-        });
-        match placed {
-            Ok(append) => landing(append),
-            Err(error) => Box::pin(std::future::ready(Err(error))),
+    ) -> Result<InternalAppend, StoreError> {
+        // What a record has besides its key and value is far below this.
+        const RECORD_OVERHEAD_BYTES: usize = 64;
+        let partition = self.partition(index)?;
+        let size =
+            |r: &KeyValue| r.key.len() + r.value.as_ref().map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES;
+        if records.iter().map(size).sum::<usize>() > self.batch_max_bytes {
+            return Err(StoreError::TooLarge);
         }
+        let records: Vec<InternalRecord> =
+            records.into_iter().map(|r| InternalRecord { key: Some(r.key), value: r.value }).collect();
+        let appended = match producer {
+            None => partition.append_records(&records, now_ms),
+            Some(producer) => partition.append_transactional(producer, &records, now_ms),
+        };
+        appended.map_err(|error| unavailable(&error))
     }
 }
 
@@ -95,8 +90,8 @@ impl GroupStore for TopicStore {
         producer: Option<ProducerIdentity>,
         records: Vec<KeyValue>,
         timestamp_ms: i64,
-    ) -> StoreFuture<i64> {
-        self.place(partition, producer, records, timestamp_ms)
+    ) -> Result<StoreFuture<i64>, StoreError> {
+        self.place(partition, producer, records, timestamp_ms).map(landing)
     }
 
     fn append_marker(

@@ -65,7 +65,6 @@ pub(crate) enum Message {
     Commit {
         group: GroupId,
         request: Box<CommitRequest>,
-        /// Dropped when the offsets have their place in the log.
         placed: Option<Placed>,
         reply: ReplyTo<Vec<Result<(), GroupError>>>,
     },
@@ -108,8 +107,8 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// What somebody holds until an append has its place.
-pub(crate) type Placed = Box<dyn Send>;
+/// Told when all that was asked for has its place in the log, or that it has not: then some of it may have.
+pub(crate) type Placed = Box<dyn FnOnce(Result<(), GroupError>) + Send>;
 
 /// Both clocks of an owner.
 #[derive(Clone)]
@@ -309,8 +308,15 @@ impl Owner {
             }
             Message::Commit { group, request, placed, reply } => {
                 let (result, effects) = self.shard.commit(&group, *request, now);
-                self.perform_then_answer(effects, reply, result);
-                drop(placed);
+                let refused = match &result {
+                    Ok(results) => results.iter().find_map(|result| result.err()),
+                    Err(error) => Some(*error),
+                };
+                let after: After = Box::new(move |landed| answer(reply, landed.and(result)));
+                let appended = self.place(effects, Some(after));
+                if let Some(placed) = placed {
+                    placed(refused.map_or(appended, Err));
+                }
             }
             Message::EndTransaction { producer, commit, applied, reply } => {
                 answer(reply, self.end_transaction(producer, commit, applied));
@@ -393,6 +399,13 @@ impl Owner {
     }
 
     fn perform(&mut self, effects: Effects, after: Option<After>) {
+        // What has no place comes to an end like the rest, in its turn, and is said there.
+        let _ = self.place(effects, after);
+    }
+
+    /// Appends and replies. Whether everything has its place in the log.
+    fn place(&mut self, effects: Effects, after: Option<After>) -> Result<(), GroupError> {
+        let mut placed = Ok(());
         for reply in effects.replies {
             self.reply(reply);
         }
@@ -401,7 +414,13 @@ impl Owner {
         let (mut rest, waits) = (effects.appends.len(), after.is_some());
         let mut after = after;
         for Append { group, transaction, records, then } in effects.appends {
-            let landing = self.append(transaction, &records);
+            let landing = match self.append(transaction, &records) {
+                Ok(landing) => landing,
+                Err(error) => {
+                    placed = placed.and(Err(refusal(&error, &then)));
+                    Box::pin(std::future::ready(Err(error)))
+                }
+            };
             let mut in_flight = InFlight { landing, group, then, after: Vec::new() };
             rest -= 1;
             let failed = Arc::clone(&failed);
@@ -419,15 +438,18 @@ impl Owner {
         if let Some(after) = after {
             after(Ok(()));
         }
+        placed
     }
 
-    fn append(&self, producer: Option<ProducerIdentity>, records: &[GroupRecord]) -> StoreFuture<i64> {
+    fn append(
+        &self,
+        producer: Option<ProducerIdentity>,
+        records: &[GroupRecord],
+    ) -> Result<StoreFuture<i64>, StoreError> {
         let encoded: Result<Vec<KeyValue>, _> =
             records.iter().map(|r| records::encode(r).map(|(key, value)| KeyValue { key, value })).collect();
-        match encoded {
-            Ok(encoded) => self.store.append(self.partition, producer, encoded, self.clock.wall.now_ms()),
-            Err(_) => Box::pin(std::future::ready(Err(StoreError::TooLarge))),
-        }
+        let encoded = encoded.map_err(|_| StoreError::TooLarge)?;
+        self.store.append(self.partition, producer, encoded, self.clock.wall.now_ms())
     }
 
     /// The oldest append has come to an end.

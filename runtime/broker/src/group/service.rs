@@ -136,8 +136,7 @@ impl Groups {
         self.commit_placed(group, request, None).await
     }
 
-    /// TxnOffsetCommit: as [`Groups::commit`], but the offsets count once the producer's transaction is committed. `placed`
-    /// is dropped when they have their place in the log, or will have none.
+    /// TxnOffsetCommit: as [`Groups::commit`], but the offsets count once the producer's transaction is committed.
     pub(crate) async fn commit_in_transaction(
         &self,
         group: &str,
@@ -147,6 +146,29 @@ impl Groups {
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         self.commit_placed(group, CommitRequest { transaction: Some(producer), ..request }, Some(placed))
             .await
+    }
+
+    /// As [`Groups::commit_in_transaction`], but returns once the offsets have their place in the log. On an error some of
+    /// them may have one: the transaction must be aborted.
+    pub(crate) async fn place_in_transaction(
+        &self,
+        group: &str,
+        request: CommitRequest,
+        producer: ProducerIdentity,
+    ) -> Result<(), GroupError> {
+        let (group, request) =
+            (GroupId::from(group), Box::new(CommitRequest { transaction: Some(producer), ..request }));
+        let (sender, placed) = oneshot::channel();
+        // Who commits waits for the end of the transaction, which is durable after the offsets.
+        let (reply, _) = oneshot::channel();
+        // A receiver that is gone has been cancelled, and needs no telling.
+        let tell: Placed = Box::new(move |result| {
+            let _ = sender.send(result);
+        });
+        let shard = self.shard(&group);
+        let commit = Message::Commit { group, request, placed: Some(tell), reply };
+        shard.send(commit).await.map_err(|_| GroupError::CoordinatorNotAvailable)?;
+        placed.await.map_err(|_| GroupError::CoordinatorNotAvailable)?
     }
 
     async fn commit_placed(

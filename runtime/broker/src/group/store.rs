@@ -51,7 +51,7 @@ pub(crate) trait GroupStore: Send + Sync + 'static {
 
     /// Appends one batch. It has its place in the partition when the call returns, so that calls in order are records in
     /// order; the future ends with the batch's base offset once it is durable. Futures of a partition end in order. A
-    /// future that is dropped changes nothing.
+    /// future that is dropped changes nothing. An error means that it has no place.
     /// With a producer the batch is part of its transaction.
     fn append(
         &self,
@@ -59,7 +59,7 @@ pub(crate) trait GroupStore: Send + Sync + 'static {
         producer: Option<ProducerIdentity>,
         records: Vec<KeyValue>,
         timestamp_ms: i64,
-    ) -> StoreFuture<i64>;
+    ) -> Result<StoreFuture<i64>, StoreError>;
 
     /// Appends the end of a producer's transaction. It has its place when this returns; the future is as that of
     /// [`GroupStore::append`].

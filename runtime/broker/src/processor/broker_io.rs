@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelton_commitlog::ReadError;
+use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::DecompressLimit;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::io::{Chunk, DriverIo, IoError, IoFactory, Position, StopSignal, Ticket, group_of};
+use super::io::{Chunk, DriverIo, IoError, IoFactory, OutputBatch, Position, StopSignal, Ticket, group_of};
 use crate::api::produce_check;
 use crate::clock::Clock;
 use crate::group::error::GroupError;
@@ -20,7 +21,10 @@ use crate::group::types::{
 };
 use crate::partition::waiters::FetchWait;
 use crate::partition::{Isolation, Partition, PartitionAppendError};
+use crate::producer_id::ProducerIdentity;
 use crate::topics::{Topic, Topics};
+use crate::txn::Transactions;
+use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
 
 /// The newest version of Produce that the append checks know: a pipeline may use everything.
 const PRODUCE_VERSION: i16 = 13;
@@ -29,15 +33,20 @@ const PRODUCE_VERSION: i16 = 13;
 pub(crate) struct BrokerIoFactory {
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
     pub(crate) unpack: DecompressLimit,
 }
 
 impl IoFactory for BrokerIoFactory {
-    fn open(&self, pipeline: &str, stop: Arc<StopSignal>) -> Box<dyn DriverIo> {
+    fn open(&self, pipeline: &str, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo> {
         Box::new(BrokerIo {
             group: group_of(pipeline),
+            guarantee,
+            producer: None,
+            open: false,
+            transactions: self.transactions.clone(),
             topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
             clock: Arc::clone(&self.clock),
@@ -47,6 +56,12 @@ impl IoFactory for BrokerIoFactory {
         })
     }
 
+    fn abandon(&self, pipeline: &str) -> Result<(), IoError> {
+        let id = transactional_id_of(&group_of(pipeline)).to_owned();
+        let abandoned = self.runtime.block_on(self.transactions.abandon(&id));
+        abandoned.map_err(|error| IoError::Unavailable(format!("abort the open transaction: {error}")))
+    }
+
     fn topic_exists(&self, topic: &str) -> bool {
         self.topics.get(topic).is_some()
     }
@@ -54,6 +69,12 @@ impl IoFactory for BrokerIoFactory {
 
 struct BrokerIo {
     group: String,
+    guarantee: Guarantee,
+    /// Who it is under exactly-once, once it has begun.
+    producer: Option<ProducerIdentity>,
+    /// Whether there is a transaction with outputs in it.
+    open: bool,
+    transactions: Transactions,
     topics: Arc<Topics>,
     groups: Groups,
     clock: Arc<dyn Clock>,
@@ -63,6 +84,14 @@ struct BrokerIo {
 }
 
 impl BrokerIo {
+    fn append_plain(&self, batches: Vec<TransactionalBatch>) -> Result<(), IoError> {
+        for TransactionalBatch { at, partition, batch, durability } in batches {
+            let appended = partition.append_client(batch, self.clock.now_ms(), durability, None);
+            appended.map_err(|error| embedded(EmbeddedError::Append { at, error }))?;
+        }
+        Ok(())
+    }
+
     fn find(&self, topic: &str, partition: i32) -> Result<(Arc<Topic>, Arc<Partition>), IoError> {
         let missing = || IoError::NoPartition { topic: topic.to_owned(), partition };
         let found = self.topics.get(topic).ok_or_else(missing)?;
@@ -89,6 +118,29 @@ impl BrokerIo {
 }
 
 impl DriverIo for BrokerIo {
+    fn begin(&mut self) -> Result<Option<ProducerIdentity>, IoError> {
+        self.producer = match self.guarantee {
+            Guarantee::AtLeastOnce => {
+                // Of an earlier revision, perhaps.
+                let abandoned =
+                    self.runtime.block_on(self.transactions.abandon(transactional_id_of(&self.group)));
+                abandoned.map_err(|error| embedded(error.into()))?;
+                None
+            }
+            Guarantee::ExactlyOnce => {
+                let taken = async {
+                    self.groups
+                        .ensure_topic()
+                        .await
+                        .map_err(|error| IoError::Unavailable(error.to_string()))?;
+                    self.transactions.take_over(transactional_id_of(&self.group)).await.map_err(embedded)
+                };
+                Some(self.runtime.block_on(taken)?)
+            }
+        };
+        Ok(self.producer)
+    }
+
     fn partitions(&self, topic: &str) -> Option<u32> {
         u32::try_from(self.topics.get(topic)?.partitions.len()).ok()
     }
@@ -126,14 +178,7 @@ impl DriverIo for BrokerIo {
             // Retention was faster than the pipeline: go on where the log starts now.
             Err(ReadError::OffsetOutOfRange { .. }) if offset < found.log_start_offset() => {
                 let next_offset = found.log_start_offset();
-                tracing::warn!(
-                    topic,
-                    partition,
-                    from = offset,
-                    to = next_offset,
-                    "records were deleted unread"
-                );
-                return Ok(Chunk { batches: Vec::new(), next_offset, end_offset });
+                return Ok(Chunk { batches: Vec::new(), next_offset, end_offset, deleted_unread: true });
             }
             Err(error) => return Err(IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))),
         };
@@ -142,7 +187,7 @@ impl DriverIo for BrokerIo {
         let bytes =
             bytes.map_err(|error| IoError::Unavailable(format!("read {topic} [{partition}]: {error}")))?;
         let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
-        Ok(Chunk { batches, next_offset, end_offset })
+        Ok(Chunk { batches, next_offset, end_offset, deleted_unread: false })
     }
 
     fn max_batch_bytes(&self, topic: &str) -> usize {
@@ -164,18 +209,27 @@ impl DriverIo for BrokerIo {
         Ok(accepted.batch)
     }
 
-    fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError> {
-        let (found, target) = self.find(topic, partition)?;
-        match target.append_client(batch, self.clock.now_ms(), found.config.durability, None) {
-            Ok(_) => Ok(()),
-            Err(PartitionAppendError::Gone) => {
-                Err(IoError::NoPartition { topic: topic.to_owned(), partition })
-            }
-            Err(error) => Err(IoError::Unavailable(format!("write {topic} [{partition}]: {error}"))),
-        }
+    fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError> {
+        let find = |OutputBatch { topic, partition, batch }| {
+            let (found, target) = self.find(topic, partition)?;
+            let at = TopicPartition { topic: topic.into(), partition };
+            Ok(TransactionalBatch { at, partition: target, batch, durability: found.config.durability })
+        };
+        let batches = batches.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
+        let Some(producer) = self.producer else { return self.append_plain(batches) };
+        let id = transactional_id_of(&self.group);
+        let held = match self.transactions.try_hold(id) {
+            // Somebody looks at it, or it has had its time.
+            Ok(None) => self.runtime.block_on(self.transactions.hold(id)),
+            Ok(Some(held)) => Ok(held),
+            Err(error) => Err(error),
+        };
+        let mut held = held.map_err(|error| embedded(error.into()))?;
+        self.open = true;
+        self.transactions.write(&mut held, producer, &self.group, batches).map_err(embedded)
     }
 
-    fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
+    fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
         let commit = |(topic, partition, offset): &(String, i32, i64)| OffsetToCommit {
             at: TopicPartition { topic: topic.as_str().into(), partition: *partition },
             offset: *offset,
@@ -194,6 +248,17 @@ impl DriverIo for BrokerIo {
             offsets: offsets.iter().map(commit).collect(),
         };
         let (sender, ticket) = oneshot::channel();
+        // Offsets alone need no transaction: there is nothing that they must be seen together with.
+        if let Some(producer) = self.producer.filter(|_| std::mem::take(&mut self.open)) {
+            let id = transactional_id_of(&self.group);
+            let ended = self.transactions.commit_with_offsets(id, producer, &self.group, request);
+            let ending = self.runtime.block_on(ended).map_err(embedded)?;
+            self.runtime.spawn(async move {
+                // The driver may have ended: then nobody needs to know.
+                let _ = sender.send(ending.settled().await.map_err(|error| embedded(error.into())));
+            });
+            return Ok(ticket);
+        }
         let (groups, group) = (self.groups.clone(), self.group.clone());
         self.runtime.spawn(async move {
             let outcome = match groups.commit(&group, request).await {
@@ -232,6 +297,21 @@ impl DriverIo for BrokerIo {
 
     fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+}
+
+/// A pipeline's transactional id is the name of its group.
+fn transactional_id_of(group: &str) -> &str {
+    group
+}
+
+/// A fenced driver, a full disk or a coordinator that is not ready: a new driver begins at what is committed.
+fn embedded(error: EmbeddedError) -> IoError {
+    match error {
+        EmbeddedError::Append { at, error: PartitionAppendError::Gone } => {
+            IoError::NoPartition { topic: at.topic.as_ref().to_owned(), partition: at.partition }
+        }
+        error => IoError::Unavailable(error.to_string()),
     }
 }
 

@@ -1,9 +1,15 @@
 //! One driver runs the tasks of one pipeline, on a thread of its own.
 //!
-//! At least once, and in this order: read input, run the task, append its outputs, and only then append the input
-//! offsets. The journal makes a prefix durable, so offsets that survive a crash have their outputs before them; a crash
-//! between the two repeats outputs. While a commit is on its way to the disk the driver goes on with the next records;
-//! one commit is in flight at a time.
+//! The order is: read input, run the task, append its outputs, and only then append the input offsets. The journal makes a
+//! prefix durable, so offsets that survive a crash have their outputs before them.
+//!
+//! Exactly once, outputs and offsets are one transaction of the pipeline's own producer: all of its tasks since the last
+//! commit. It is opened by the first output and ended with the offsets; all of it, markers included, has its place in the
+//! log before the next one is opened. A driver that ends without a commit leaves a transaction that is aborted, and the
+//! next one begins at what is committed. At least once, there is no transaction, and a crash between outputs and offsets
+//! repeats the outputs.
+//!
+//! While a commit is on its way to the disk the driver goes on with the next records; one commit is in flight at a time.
 
 use std::sync::Arc;
 
@@ -14,8 +20,9 @@ use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
 use pelton_streams::{BatchIn, InstanceSpec, InstantiateError, PluginFactory, Task, TaskFailure, Topology};
 use pelton_wire::record::{Columns, ColumnsError, DecompressLimit, Select};
 
-use self::output::PackError;
-use super::io::{Chunk, DriverIo, IoError, Position, StopSignal, Ticket};
+use self::commit::{InFlight, Uncommitted};
+use self::output::{PackError, Producer};
+use super::io::{Chunk, DriverIo, IoError, OutputBatch, Position, StopSignal};
 use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, TaskStatus, Totals};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
@@ -123,6 +130,9 @@ pub(crate) struct Driver {
     lanes: Vec<Lane>,
     uncommitted: Uncommitted,
     in_flight: Option<InFlight>,
+    producer: Producer,
+    /// The partitions of each source, when tasks were last looked for.
+    partitions: Vec<u32>,
     totals: Totals,
     published_ms: i64,
     columns: Columns,
@@ -143,19 +153,6 @@ struct Lane {
     not_before_ms: i64,
 }
 
-/// What was appended since the last commit was started.
-#[derive(Default)]
-struct Uncommitted {
-    records: u64,
-    bytes: u64,
-    since_ms: Option<i64>,
-}
-
-struct InFlight {
-    ticket: Ticket,
-    offsets: Vec<(String, i32, i64)>,
-}
-
 /// What a step left behind.
 enum Progress {
     /// There was nothing to read.
@@ -172,22 +169,28 @@ impl Driver {
             lanes: Vec::new(),
             uncommitted: Uncommitted::default(),
             in_flight: None,
+            producer: Producer::default(),
+            partitions: Vec::new(),
             totals: Totals::default(),
             published_ms: i64::MIN,
             columns: Columns::new(),
         }
     }
 
-    /// Runs until it is told to stop, at a commit, or cannot go on. What was done is committed in both cases.
+    /// Runs until it is told to stop, at a commit, or cannot go on. What was done is committed in both cases, unless it
+    /// would be committed half.
     pub(crate) fn run(mut self) -> Result<(), DriverError> {
         let result = self.run_until_stopped();
-        // What was appended before a failure counts; a commit that fails now only repeats outputs later.
-        let committed = self.commit_all();
+        // A step that fails has appended nothing, and all before it count. Only the broker can fail in the midst of one:
+        // then the transaction is aborted. Without one, what was appended twice is better than what is not committed.
+        let whole = !matches!(result, Err(DriverError::Io(_)));
+        let committed = if whole || !self.producer.is_transactional() { self.commit_all() } else { Ok(()) };
         self.publish();
         result.and(committed)
     }
 
     fn run_until_stopped(&mut self) -> Result<(), DriverError> {
+        self.producer = Producer::new(self.io.begin()?);
         self.add_lanes()?;
         self.spec.board.set_state(PipelineState::Running, None);
         self.publish();
@@ -221,12 +224,11 @@ impl Driver {
             |topic: &str| self.io.partitions(topic).ok_or_else(|| DriverError::NoTopic(topic.to_owned()));
         let outputs =
             topology.outputs.iter().map(|output| count(&output.topic)).collect::<Result<Vec<u32>, _>>()?;
+        let inputs =
+            topology.sources.iter().map(|source| count(&source.topic)).collect::<Result<Vec<u32>, _>>()?;
         for (source, spec) in topology.sources.iter().enumerate() {
-            for partition in 0..count(&spec.topic)? {
+            for partition in self.partitions.get(source).copied().unwrap_or(0)..inputs[source] {
                 let partition = i32::try_from(partition).unwrap_or(i32::MAX);
-                if self.lanes.iter().any(|lane| lane.task.id() == TaskId { source, partition }) {
-                    continue;
-                }
                 let position = self.io.position(&spec.topic, partition, spec.start)?;
                 let plugins = self.plugins(source, partition)?;
                 let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &outputs);
@@ -249,6 +251,7 @@ impl Driver {
                 });
             }
         }
+        self.partitions = inputs;
         for lane in &mut self.lanes {
             for (output, &partitions) in outputs.iter().enumerate() {
                 lane.task.set_output_partitions(output, partitions);
@@ -280,6 +283,9 @@ impl Driver {
         let Lane { topic, partition, position, .. } = &self.lanes[lane];
         let chunk = self.io.read(topic, *partition, *position, READ_BYTES)?;
         self.lanes[lane].end = chunk.end_offset;
+        if chunk.deleted_unread {
+            self.say_deleted(lane, chunk.next_offset);
+        }
         let mut columns = std::mem::take(&mut self.columns);
         columns.clear();
         let filled = fill(&mut columns, &chunk, &self.lanes[lane]);
@@ -289,6 +295,17 @@ impl Driver {
         };
         self.columns = columns;
         progress
+    }
+
+    fn say_deleted(&self, lane: usize, next_offset: i64) {
+        let Lane { topic, partition, position, .. } = &self.lanes[lane];
+        let text = format!(
+            "topic {topic}, partition {partition}: offsets {position} to {} were deleted before they were read; raise the \
+             topic's retention, or give the pipeline more time",
+            next_offset - 1
+        );
+        tracing::warn!(pipeline = self.spec.topology.name, "{text}");
+        self.spec.board.say("source", *partition, LogLevel::Warn, &text);
     }
 
     fn process(&mut self, lane: usize, columns: &Columns, end_offset: i64) -> Result<Progress, DriverError> {
@@ -340,10 +357,11 @@ impl Driver {
 
     /// Appends what a step emits, or as much of it as comes before the first record that a topic refuses. The offset up
     /// to which it is done: the next step begins with the refused record, and fails there.
-    fn append(&self, lane: usize, output: &StepOutput<'_>, first: i64) -> Result<i64, DriverError> {
+    fn append(&mut self, lane: usize, output: &StepOutput<'_>, first: i64) -> Result<i64, DriverError> {
         let (mut before, mut singly) = (output.next_offset, false);
         let ready = loop {
-            match output::pack(self.io.as_ref(), &self.spec.topology, output, before, singly) {
+            match output::pack(self.io.as_ref(), &self.spec.topology, output, before, &self.producer, singly)
+            {
                 Ok(ready) => break ready,
                 // Which of them it was is found out one by one.
                 Err(PackError::Refused { records, .. }) if records > 1 && !singly => singly = true,
@@ -362,72 +380,17 @@ impl Driver {
                 Err(PackError::Io(error)) => return Err(error.into()),
             }
         };
-        for (topic, partition, batch) in ready {
-            self.io.append(&self.spec.topology.outputs[topic].topic, partition, batch)?;
+        let outputs = &self.spec.topology.outputs;
+        let batch = |output::Ready { slot: (output, partition), batch, .. }: &output::Ready| OutputBatch {
+            topic: &outputs[*output].topic,
+            partition: *partition,
+            batch: batch.clone(),
+        };
+        if !ready.is_empty() {
+            self.io.append(ready.iter().map(batch).collect())?;
+            self.producer.appended(&ready);
         }
         Ok(before)
-    }
-
-    /// Starts a commit when something is uncommitted and none is in flight; waits for the one in flight when the
-    /// limits of the manifest are reached.
-    fn commit_when_due(&mut self) -> Result<(), DriverError> {
-        let Some(since_ms) = self.uncommitted.since_ms else { return Ok(()) };
-        let limits = &self.spec.commit;
-        let over = self.uncommitted.records >= u64::from(limits.records)
-            || self.uncommitted.bytes >= limits.bytes.bytes()
-            || self.io.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms);
-        if !self.settle(over)? {
-            return Ok(());
-        }
-        self.start_commit()
-    }
-
-    /// Commits everything and waits until it is durable.
-    fn commit_all(&mut self) -> Result<(), DriverError> {
-        self.settle(true)?;
-        if self.uncommitted.since_ms.is_some() {
-            self.start_commit()?;
-            self.settle(true)?;
-        }
-        Ok(())
-    }
-
-    fn start_commit(&mut self) -> Result<(), DriverError> {
-        let moved = self.lanes.iter().filter(|lane| lane.position > lane.committed || !lane.anchored);
-        let offsets: Vec<_> = moved.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
-        self.uncommitted = Uncommitted::default();
-        if !offsets.is_empty() {
-            let ticket = self.io.commit(&offsets)?;
-            self.in_flight = Some(InFlight { ticket, offsets });
-        }
-        Ok(())
-    }
-
-    /// Takes the outcome of the commit in flight, if it is there or must be waited for. True: none is in flight now.
-    fn settle(&mut self, wait: bool) -> Result<bool, DriverError> {
-        let Some(mut flight) = self.in_flight.take() else { return Ok(true) };
-        let gone = || IoError::Unavailable("the group coordinator went away".to_owned());
-        let outcome = if wait {
-            flight.ticket.blocking_recv().unwrap_or_else(|_| Err(gone()))
-        } else {
-            match flight.ticket.try_recv() {
-                Ok(outcome) => outcome,
-                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => Err(gone()),
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                    self.in_flight = Some(flight);
-                    return Ok(false);
-                }
-            }
-        };
-        outcome?;
-        self.totals.commits += 1;
-        for (topic, partition, offset) in flight.offsets {
-            let mut lanes = self.lanes.iter_mut();
-            if let Some(lane) = lanes.find(|lane| lane.partition == partition && lane.topic == topic) {
-                (lane.committed, lane.anchored) = (offset, true);
-            }
-        }
-        Ok(true)
     }
 
     /// Waits for records, a stop, or the earliest retry.
@@ -485,6 +448,7 @@ fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, Driver
     Ok(chunk.next_offset)
 }
 
+mod commit;
 mod output;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use tokio::sync::{Notify, oneshot};
 
 use crate::group::config::PIPELINE_GROUP_PREFIX;
+use crate::producer_id::ProducerIdentity;
 
 /// Stored batches of one partition.
 #[derive(Debug, Default)]
@@ -19,6 +21,16 @@ pub(crate) struct Chunk {
     pub(crate) next_offset: i64,
     /// One past the last record that can be read now.
     pub(crate) end_offset: i64,
+    /// Retention took records before they were read: `next_offset` is where the log starts now.
+    pub(crate) deleted_unread: bool,
+}
+
+/// A batch that was prepared, for a partition.
+#[derive(Debug)]
+pub(crate) struct OutputBatch<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) batch: Bytes,
 }
 
 /// Where to begin to read.
@@ -65,6 +77,9 @@ impl IoError {
 
 /// What a driver needs of the broker. Every call may block the driver's thread, none is made while a plugin runs.
 pub(crate) trait DriverIo: Send {
+    /// Called first. Under exactly-once this becomes the pipeline's only producer, after what an earlier one left open has
+    /// been aborted; batches carry who it is. `None` under at-least-once.
+    fn begin(&mut self) -> Result<Option<ProducerIdentity>, IoError>;
     /// How many partitions a topic has; `None`: there is no such topic.
     fn partitions(&self, topic: &str) -> Option<u32>;
     /// Where to begin: the committed offset of this pipeline, else `start`.
@@ -76,10 +91,12 @@ pub(crate) trait DriverIo: Send {
     fn max_batch_bytes(&self, topic: &str) -> usize;
     /// Checks a batch against the topic's settings and brings it into the form in which it is stored. Appends nothing.
     fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError>;
-    /// Appends a batch that was prepared. Durable no later than what is committed after it.
-    fn append(&self, topic: &str, partition: i32, batch: Bytes) -> Result<(), IoError>;
-    /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs.
-    fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError>;
+    /// Appends batches that were prepared. Durable no later than what is committed after them; under exactly-once seen no
+    /// earlier either. After an error some of them may be there.
+    fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError>;
+    /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs, and
+    /// under exactly-once the other way round too. What is appended after this is of the next commit.
+    fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError>;
     /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.
     fn wait(&self, positions: &[(String, i32, i64)], timeout_ms: u64);
     /// Milliseconds since 1970-01-01 UTC.
@@ -89,7 +106,9 @@ pub(crate) trait DriverIo: Send {
 /// Makes the I/O of one pipeline's driver. Its offsets are those of the consumer group [`group_of`].
 pub(crate) trait IoFactory: Send + Sync {
     /// For a pipeline; `stop` ends a wait early.
-    fn open(&self, pipeline: &str, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
+    fn open(&self, pipeline: &str, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
+    /// A driver ended without committing: what it appended since its last commit is never seen. Blocking.
+    fn abandon(&self, pipeline: &str) -> Result<(), IoError>;
     /// Whether a topic exists.
     fn topic_exists(&self, topic: &str) -> bool;
 }

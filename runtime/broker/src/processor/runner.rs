@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pelton_streams::manifest::CommitSpec;
+use pelton_streams::manifest::{CommitSpec, Guarantee};
 use pelton_streams::{PluginFactory, Topology};
 
 use super::driver::{Driver, DriverError, DriverSpec};
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 pub(super) struct RunnerSpec {
     pub(super) name: String,
     pub(super) topology: Arc<Topology>,
+    pub(super) guarantee: Guarantee,
     pub(super) commit: CommitSpec,
     pub(super) factory: Arc<dyn PluginFactory>,
     pub(super) io: Arc<dyn IoFactory>,
@@ -99,11 +100,15 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             board: Arc::clone(board),
             stop: Arc::clone(stop),
         };
-        let io = spec.io.open(&spec.name, Arc::clone(stop));
+        let io = spec.io.open(&spec.name, spec.guarantee, Arc::clone(stop));
         let error = match run_guarded(driver, io) {
             Ok(()) => return,
             Err(error) => error,
         };
+        // Readers of its outputs must not wait for what will never be committed.
+        if let Err(error) = spec.io.abandon(&spec.name) {
+            tracing::warn!(pipeline = spec.name, %error, "what was not committed is aborted when the pipeline starts again");
+        }
         let status = error.status(spec.clock.now_ms());
         if !error.is_transient() {
             tracing::error!(pipeline = spec.name, %error, "the pipeline stopped");

@@ -424,6 +424,7 @@ impl Supervisor {
             Ok(checked) => Runner::start(RunnerSpec {
                 name: name.to_owned(),
                 topology: Arc::new(checked.topology),
+                guarantee: checked.manifest.guarantee,
                 commit: checked.manifest.commit,
                 factory: Arc::clone(&self.spec.factory),
                 io: Arc::clone(&self.spec.io),

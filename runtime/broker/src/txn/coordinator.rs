@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedMutexGuard, oneshot};
 
+use super::embedded::EMBEDDED_ID_PREFIX;
 use super::error::TxnError;
 use super::log::TransactionLog;
 use super::records::ID_BYTES_MAX;
@@ -37,14 +38,14 @@ pub(crate) type Held = OwnedMutexGuard<Option<Transaction>>;
 /// The coordinator. A cheap clone.
 #[derive(Clone)]
 pub(crate) struct Transactions {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    settings: TxnSettings,
+pub(super) struct Inner {
+    pub(super) settings: TxnSettings,
     log: TransactionLog,
     topics: Arc<Topics>,
-    groups: Groups,
+    pub(super) groups: Groups,
     producer_ids: Arc<ProducerIds>,
     clock: Arc<dyn Clock>,
     slots: Mutex<HashMap<Arc<str>, Slot>>,
@@ -55,14 +56,14 @@ struct Inner {
 }
 
 /// What ending a transaction has written, and what has yet to hear of it.
-struct Ending {
+pub(crate) struct Ending {
     append: InternalAppend,
     applied: Vec<oneshot::Receiver<Result<(), GroupError>>>,
 }
 
 impl Ending {
     /// Waits until a crash cannot undo it and everybody sees it.
-    async fn settled(self) -> Result<(), TxnError> {
+    pub(crate) async fn settled(self) -> Result<(), TxnError> {
         durable(self.append).await?;
         for applied in self.applied {
             // An error means that the broker stops: whoever asks again finds it done.
@@ -70,6 +71,11 @@ impl Ending {
         }
         Ok(())
     }
+}
+
+/// Whether clients may use a transactional id.
+pub(crate) fn open_to_clients(id: &str) -> Result<(), TxnError> {
+    if id.starts_with(EMBEDDED_ID_PREFIX) { Err(TxnError::Reserved) } else { Ok(()) }
 }
 
 async fn durable(append: InternalAppend) -> Result<(), TxnError> {
@@ -104,7 +110,11 @@ impl Transactions {
         let found = self.inner.log.replay()?;
         let mut unfinished = self.inner.unfinished.lock();
         let mut slots = self.inner.slots.lock();
-        for (id, txn) in found {
+        for (id, mut txn) in found {
+            if open_to_clients(&id).is_err() {
+                // Its producer was a part of the process that is gone: it has had its time.
+                txn.timeout_ms = 0;
+            }
             if txn.is_ending() {
                 unfinished.insert(Arc::clone(&id));
             }
@@ -129,6 +139,7 @@ impl Transactions {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return Err(TxnError::InvalidId);
         }
+        open_to_clients(id)?;
         if timeout_ms <= 0 || timeout_ms > self.inner.settings.max_timeout_ms {
             return Err(TxnError::InvalidTimeout);
         }
@@ -142,7 +153,7 @@ impl Transactions {
         .await
     }
 
-    async fn init_held(
+    pub(super) async fn init_held(
         &self,
         held: &mut Held,
         id: Arc<str>,
@@ -159,7 +170,8 @@ impl Transactions {
         }
         let mut current = current;
         if current.state == TxnState::Ongoing {
-            self.end_held(held, false, true, None).await?;
+            // Whoever goes on from here looks at what its group has committed: that must be decided by then.
+            self.end_held(held, false, true, None).await?.settled().await?;
             current = held.clone().ok_or(TxnError::NotAvailable)?;
         }
         let rotated = if init == Init::Rotate || current.must_rotate() {
@@ -189,6 +201,7 @@ impl Transactions {
         producer: ProducerIdentity,
         partitions: Vec<TopicPartition>,
     ) -> Result<(), TxnError> {
+        open_to_clients(id)?;
         let mut held = self.hold(id).await?;
         let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
         txn.check_open(producer)?;
@@ -250,10 +263,13 @@ impl Transactions {
         producer: ProducerIdentity,
         protocol: Protocol,
     ) -> Result<Result<Vec<Result<(), GroupError>>, GroupError>, TxnError> {
+        open_to_clients(id)?;
         self.inner.groups.ensure_topic().await.map_err(|_| TxnError::NotAvailable)?;
         let mut held = self.hold(id).await?;
         self.allow(&mut held, producer, self.offsets_partition(group), protocol)?;
-        Ok(self.inner.groups.commit_in_transaction(group, request, producer, Box::new(held)).await)
+        // Held until the offsets have their place, or will have none.
+        let release = Box::new(move |_| drop(held));
+        Ok(self.inner.groups.commit_in_transaction(group, request, producer, release).await)
     }
 
     /// The partition that has a group's offsets.
@@ -269,6 +285,7 @@ impl Transactions {
         commit: bool,
         protocol: Protocol,
     ) -> Result<ProducerIdentity, TxnError> {
+        open_to_clients(id)?;
         let (this, slot) = (self.clone(), self.slot(id)?);
         self.uncancelled(async move {
             let mut held = slot.lock_owned().await;
@@ -290,7 +307,7 @@ impl Transactions {
     }
 
     /// Decides the end and carries it out: decision, markers, completion.
-    async fn end_held(
+    pub(super) async fn end_held(
         &self,
         held: &mut Held,
         commit: bool,
@@ -310,7 +327,7 @@ impl Transactions {
 
     /// Writes the markers of a decided transaction and its completion. Doing it again is harmless: a marker ends what is
     /// open, and nothing is.
-    async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
+    pub(super) async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
         let txn = held.clone().ok_or(TxnError::NotAvailable)?;
         let commit = txn.state == TxnState::PrepareCommit;
         let mut applied = Vec::new();
@@ -412,7 +429,7 @@ impl Transactions {
     }
 
     /// Writes the next state of an id, and takes it over if that worked.
-    fn replace(&self, held: &mut Held, next: Transaction) -> Result<InternalAppend, TxnError> {
+    pub(super) fn replace(&self, held: &mut Held, next: Transaction) -> Result<InternalAppend, TxnError> {
         let append = self.inner.log.write(&next)?;
         **held = Some(next);
         Ok(append)
@@ -430,7 +447,7 @@ impl Transactions {
         self.inner.slots.lock().get(id).cloned().ok_or(TxnError::UnknownProducer)
     }
 
-    fn slot_or_new(&self, id: &str) -> Result<Slot, TxnError> {
+    pub(super) fn slot_or_new(&self, id: &str) -> Result<Slot, TxnError> {
         let mut slots = self.inner.slots.lock();
         if let Some(slot) = slots.get(id) {
             return Ok(Arc::clone(slot));
@@ -449,7 +466,7 @@ impl Transactions {
         tokio::spawn(work).await.unwrap_or(Err(TxnError::NotAvailable))
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.inner.clock.now_ms()
     }
 }

@@ -8,6 +8,8 @@ pub(crate) enum TxnError {
     /// Empty where a name is needed, or longer than a record can hold.
     #[error("the transactional id is empty or too long")]
     InvalidId,
+    #[error("transactional ids that begin with `pelton.` are those of pipelines; choose another one")]
+    Reserved,
     #[error("the transaction time-out is not above 0 and at most `transaction.max.timeout.ms`")]
     InvalidTimeout,
     #[error("the producer id does not belong to this transactional id")]
@@ -32,6 +34,7 @@ impl TxnError {
     pub(crate) fn code(self) -> ErrorCode {
         match self {
             TxnError::InvalidId => ErrorCode::INVALID_REQUEST,
+            TxnError::Reserved => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             TxnError::InvalidTimeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
             TxnError::UnknownProducer => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
             TxnError::Fenced => ErrorCode::PRODUCER_FENCED,

@@ -9,6 +9,7 @@
 //! acted upon at once; only answers wait, and each for the last thing that was written for it.
 
 pub(crate) mod coordinator;
+pub(crate) mod embedded;
 pub(crate) mod error;
 pub(crate) mod housekeeping;
 mod log;

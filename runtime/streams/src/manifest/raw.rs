@@ -247,13 +247,12 @@ fn simple_policy(at: &str, key: &str, policy: &str, dead: Option<String>) -> Res
 fn guarantee(given: Option<&str>) -> Result<Guarantee, ManifestError> {
     match given {
         Some("at-least-once") => Ok(Guarantee::AtLeastOnce),
-        Some("exactly-once") => Err(unsupported(
-            "guarantee",
-            "this version runs \"at-least-once\" alone, where a crash repeats the outputs since the last commit; write \
-             guarantee = \"at-least-once\" until \"exactly-once\" arrives",
-        )),
-        Some(other) => Err(invalid("guarantee", format!("is `{other}`; write \"at-least-once\""))),
-        None => Err(invalid("guarantee", "is missing: write guarantee = \"at-least-once\"".to_owned())),
+        Some("exactly-once") => Ok(Guarantee::ExactlyOnce),
+        Some(other) => {
+            let hint = crate::nearest::hint(other, ["exactly-once", "at-least-once"].into_iter());
+            Err(invalid("guarantee", format!("is `{other}`; {hint}")))
+        }
+        None => Ok(Guarantee::default()),
     }
 }
 

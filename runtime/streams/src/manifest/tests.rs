@@ -43,6 +43,17 @@ fn reads_all_that_is_there() {
 }
 
 #[test]
+fn exactly_once_unless_said_otherwise() {
+    let check = |line: &str, expect| {
+        let text = FULL.replace("guarantee = \"at-least-once\"\n", line);
+        assert_eq!(Manifest::parse(&text).expect("is valid").guarantee, expect);
+    };
+    check("", Guarantee::ExactlyOnce);
+    check("guarantee = \"exactly-once\"\n", Guarantee::ExactlyOnce);
+    check("guarantee = \"at-least-once\"\n", Guarantee::AtLeastOnce);
+}
+
+#[test]
 fn every_policy() {
     let check = |on_error: &str, expect: Result<OnError, &str>| {
         let text = FULL.replace(r#"{ policy = "dead-letter", topic = "flights.dead" }"#, on_error);
@@ -100,12 +111,10 @@ fn what_is_refused_is_named() {
          (line 19)",
     );
     check(
-        "at-least-once",
-        "exactly-once",
-        "`guarantee` is not supported yet: this version runs \"at-least-once\" alone, where a crash repeats the \
-         outputs since the last commit; write guarantee = \"at-least-once\" until \"exactly-once\" arrives",
+        "\"at-least-once\"",
+        "\"exactly-onec\"",
+        "`guarantee` is `exactly-onec`; did you mean `exactly-once`?",
     );
-    check("guarantee = \"at-least-once\"", "", "`guarantee` is missing: write guarantee = \"at-least-once\"");
     check(
         "limits =",
         "window = { tumbling = \"1h\" }\nlimits =",

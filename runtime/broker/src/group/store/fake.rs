@@ -109,15 +109,12 @@ impl GroupStore for MemoryStore {
         producer: Option<ProducerIdentity>,
         records: Vec<KeyValue>,
         _timestamp_ms: i64,
-    ) -> StoreFuture<i64> {
+    ) -> Result<StoreFuture<i64>, StoreError> {
         let producer_id = producer.map(|producer| producer.id);
         let records = records.into_iter().map(|record| {
             move |offset| Stored::Record { offset, producer_id, key: record.key, value: record.value }
         });
-        match self.place(partition, records) {
-            Ok(landing) => landing,
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-        }
+        self.place(partition, records)
     }
 
     fn append_marker(

@@ -7,8 +7,12 @@ use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError,
 use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView};
 use tokio::sync::oneshot;
 
+use pelton_streams::manifest::Guarantee;
+
 use super::*;
 use crate::clock::ManualClock;
+use crate::processor::io::Ticket;
+use crate::producer_id::ProducerIdentity;
 
 /// What the fake broker takes at most.
 const MAX_BATCH_BYTES: usize = 1_000;
@@ -27,9 +31,14 @@ struct World {
     ends: BTreeMap<i32, i64>,
     committed: BTreeMap<i32, i64>,
     events: Vec<Event>,
-    /// Appends that succeed before one fails.
+    /// Batches that are appended before one fails.
     appends_left: Option<usize>,
     refuse_commits: bool,
+    /// The driver that began last, under exactly-once, and the next sequence of each topic.
+    producer: Option<ProducerIdentity>,
+    sequences: BTreeMap<String, i32>,
+    /// What is in its open transaction.
+    open: Vec<Event>,
 }
 
 impl World {
@@ -56,10 +65,36 @@ impl World {
 
 struct FakeIo {
     world: Arc<Mutex<World>>,
+    guarantee: Guarantee,
     stop: Arc<StopSignal>,
 }
 
+impl World {
+    /// The broker's checks of a transactional batch, and of one that is none.
+    fn check_producer(&mut self, topic: &str, batch: &[u8]) {
+        let header = pelton_wire::record::BatchHeader::parse(batch).unwrap();
+        assert_eq!(header.is_transactional(), self.producer.is_some());
+        if let Some(producer) = self.producer {
+            let next = self.sequences.entry(topic.to_owned()).or_insert(0);
+            assert_eq!((header.producer_id, header.producer_epoch), (producer.id, producer.epoch));
+            assert_eq!(header.base_sequence, *next, "sequences go on without a gap");
+            *next += header.records_count;
+        }
+    }
+}
+
 impl DriverIo for FakeIo {
+    fn begin(&mut self) -> Result<Option<ProducerIdentity>, IoError> {
+        let mut world = self.world.lock();
+        world.open.clear();
+        world.sequences.clear();
+        world.producer = (self.guarantee == Guarantee::ExactlyOnce).then(|| {
+            let epoch = world.producer.map_or(0, |before| before.epoch + 1);
+            ProducerIdentity { id: 77, epoch }
+        });
+        Ok(world.producer)
+    }
+
     fn partitions(&self, topic: &str) -> Option<u32> {
         match topic {
             "in" => Some(self.world.lock().input.len() as u32),
@@ -79,8 +114,7 @@ impl DriverIo for FakeIo {
 
     fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
         let world = self.world.lock();
-        let mut chunk =
-            Chunk { batches: Vec::new(), next_offset: offset, end_offset: world.ends[&partition] };
+        let mut chunk = Chunk { next_offset: offset, end_offset: world.ends[&partition], ..Chunk::default() };
         let mut bytes = 0;
         for batch in &world.input[&partition] {
             let header = pelton_wire::record::BatchHeader::parse(batch).unwrap();
@@ -110,28 +144,34 @@ impl DriverIo for FakeIo {
         if bad { Err(refused("unwanted")) } else { Ok(batch) }
     }
 
-    fn append(&self, topic: &str, _partition: i32, batch: Bytes) -> Result<(), IoError> {
+    fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError> {
         let mut world = self.world.lock();
-        if let Some(left) = &mut world.appends_left {
-            *left = left.checked_sub(1).ok_or_else(|| IoError::Unavailable("disk full".to_owned()))?;
+        for OutputBatch { topic, batch, .. } in batches {
+            if let Some(left) = &mut world.appends_left {
+                *left = left.checked_sub(1).ok_or_else(|| IoError::Unavailable("disk full".to_owned()))?;
+            }
+            world.check_producer(topic, &batch);
+            let mut scratch = Vec::new();
+            let view = BatchView::check(&batch).unwrap();
+            let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
+            let text = |record: pelton_wire::record::Record<'_>| {
+                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                if topic == "dead" { format!("dead {value}") } else { value }
+            };
+            let appended = Event::Append(records.map(|record| text(record.unwrap())).collect());
+            if world.producer.is_some() { world.open.push(appended) } else { world.events.push(appended) }
         }
-        let mut scratch = Vec::new();
-        let view = BatchView::check(&batch).unwrap();
-        let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
-        let text = |record: pelton_wire::record::Record<'_>| {
-            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-            if topic == "dead" { format!("dead {value}") } else { value }
-        };
-        world.events.push(Event::Append(records.map(|record| text(record.unwrap())).collect()));
         Ok(())
     }
 
-    fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
+    fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
         let mut world = self.world.lock();
         let (sender, ticket) = oneshot::channel();
         if world.refuse_commits {
             return Err(IoError::Unavailable("no coordinator".to_owned()));
         }
+        let open = std::mem::take(&mut world.open);
+        world.events.extend(open);
         for (_, partition, offset) in offsets {
             world.committed.insert(*partition, *offset);
             world.events.push(Event::Commit(*partition, *offset));
@@ -205,11 +245,16 @@ fn topology(start: &str, on_error: &str) -> (Arc<Topology>, CommitSpec) {
 }
 
 fn run(world: &Arc<Mutex<World>>, on_error: &str) -> (Result<(), DriverError>, Arc<StatusBoard>) {
-    run_from("earliest", world, on_error)
+    run_from("earliest", Guarantee::AtLeastOnce, world, on_error)
+}
+
+fn run_exactly_once(world: &Arc<Mutex<World>>, on_error: &str) -> Result<(), DriverError> {
+    run_from("earliest", Guarantee::ExactlyOnce, world, on_error).0
 }
 
 fn run_from(
     start: &str,
+    guarantee: Guarantee,
     world: &Arc<Mutex<World>>,
     on_error: &str,
 ) -> (Result<(), DriverError>, Arc<StatusBoard>) {
@@ -223,7 +268,7 @@ fn run_from(
         board: Arc::clone(&board),
         stop: Arc::clone(&stop),
     };
-    let io = FakeIo { world: Arc::clone(world), stop };
+    let io = FakeIo { world: Arc::clone(world), guarantee, stop };
     (Driver::new(spec, Box::new(io)).run(), board)
 }
 
@@ -255,10 +300,10 @@ fn everything_goes_through_once_and_is_committed() {
 #[test]
 fn latest_is_where_the_end_was_at_first() {
     let world = world(&[(0, &["before"])]);
-    run_from("latest", &world, FAIL).0.unwrap();
+    run_from("latest", Guarantee::AtLeastOnce, &world, FAIL).0.unwrap();
     assert_eq!(world.lock().events, [Event::Commit(0, 1)]);
     world.lock().produce(0, &["paused"]);
-    run_from("latest", &world, FAIL).0.unwrap();
+    run_from("latest", Guarantee::AtLeastOnce, &world, FAIL).0.unwrap();
     let paused = Event::Append(vec!["paused".to_owned()]);
     assert_eq!(world.lock().events, [Event::Commit(0, 1), paused, Event::Commit(0, 2)]);
 }
@@ -397,4 +442,63 @@ fn a_stop_does_not_wait_for_the_search_of_a_bad_record() {
     result.unwrap();
     assert_eq!(board.snapshot().totals.calls, 1, "no call is begun after the stop");
     assert_eq!(world.lock().committed.get(&0), None);
+}
+
+#[test]
+fn exactly_once_outputs_and_offsets_are_one_transaction() {
+    let world = world(&[(0, &["a", "drop", "b"]), (1, &["c"]), (0, &["d"])]);
+    run_exactly_once(&world, FAIL).unwrap();
+    let world = world.lock();
+    let mut values = world.values();
+    values.sort();
+    assert_eq!(values, ["a", "b", "c", "d"]);
+    assert_eq!(world.committed, BTreeMap::from([(0, 4), (1, 1)]));
+    assert!(world.open.is_empty(), "nothing is left in an open transaction");
+}
+
+/// Whatever call fails, a new driver gives the rest, and no reader sees anything twice.
+#[test]
+fn exactly_once_a_broker_that_fails_at_any_append_doubles_nothing() {
+    let values: Vec<String> = (0..60).map(|n| format!("value {n:02} {}", "x".repeat(200))).collect();
+    for fails_at in 0..40 {
+        let world = world(&[]);
+        for (i, value) in values.iter().enumerate() {
+            world.lock().produce((i % 3) as i32, &[value]);
+        }
+        world.lock().appends_left = Some(fails_at);
+        let failed = run_exactly_once(&world, FAIL);
+        if let Err(error) = failed {
+            assert!(error.is_transient(), "{error}");
+        }
+        world.lock().appends_left = None;
+        run_exactly_once(&world, FAIL).unwrap();
+        let mut seen = world.lock().values();
+        seen.sort();
+        assert_eq!(seen, values, "after a failure at append {fails_at}");
+    }
+}
+
+#[test]
+fn exactly_once_a_commit_that_fails_shows_nothing() {
+    let world = world(&[(0, &["a", "b"])]);
+    world.lock().refuse_commits = true;
+    assert!(run_exactly_once(&world, FAIL).unwrap_err().is_transient());
+    assert!(world.lock().values().is_empty());
+    world.lock().refuse_commits = false;
+    run_exactly_once(&world, FAIL).unwrap();
+    assert_eq!(world.lock().values(), ["a", "b"]);
+}
+
+#[test]
+fn exactly_once_a_failing_record_neither_loses_nor_doubles_its_neighbours() {
+    let world = world(&[(0, &["a", "b"]), (1, &["x", "y"]), (0, &["c", "trap", "d"])]);
+    let error = run_exactly_once(&world, FAIL).unwrap_err();
+    assert_eq!(error.status(9).offset, Some(3), "{error}");
+    let mut values = world.lock().values();
+    values.sort();
+    assert_eq!(values, ["a", "b", "c", "x", "y"]);
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 3), (1, 2)]));
+    // Started again, it stops at the same record, and nothing comes twice.
+    run_exactly_once(&world, FAIL).unwrap_err();
+    assert_eq!(world.lock().values().len(), 5);
 }

@@ -1,0 +1,85 @@
+//! When a driver commits, and what it then knows to be committed.
+
+use super::super::io::{IoError, Ticket};
+use super::{Driver, DriverError, Lane};
+
+/// What was appended since the last commit was started.
+#[derive(Default)]
+pub(super) struct Uncommitted {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) since_ms: Option<i64>,
+}
+
+pub(super) struct InFlight {
+    ticket: Ticket,
+    /// Which lanes, by index, and up to which offset.
+    lanes: Vec<(usize, i64)>,
+}
+
+impl Driver {
+    /// Starts a commit when something is uncommitted and none is in flight; waits for the one in flight when the
+    /// limits of the manifest are reached.
+    pub(super) fn commit_when_due(&mut self) -> Result<(), DriverError> {
+        let Some(since_ms) = self.uncommitted.since_ms else { return Ok(()) };
+        let limits = &self.spec.commit;
+        let over = self.uncommitted.records >= u64::from(limits.records)
+            || self.uncommitted.bytes >= limits.bytes.bytes()
+            || self.io.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms);
+        if !self.settle(over)? {
+            return Ok(());
+        }
+        self.start_commit()
+    }
+
+    /// Commits everything and waits until it is durable.
+    pub(super) fn commit_all(&mut self) -> Result<(), DriverError> {
+        self.settle(true)?;
+        if self.uncommitted.since_ms.is_some() {
+            self.start_commit()?;
+            self.settle(true)?;
+        }
+        Ok(())
+    }
+
+    fn start_commit(&mut self) -> Result<(), DriverError> {
+        let lanes = self.lanes.iter().enumerate();
+        let moved = lanes.filter(|(_, lane)| lane.position > lane.committed || !lane.anchored);
+        let moved: Vec<(usize, i64)> = moved.map(|(index, lane)| (index, lane.position)).collect();
+        self.uncommitted = Uncommitted::default();
+        if !moved.is_empty() {
+            let offset = |&(lane, offset): &(usize, i64)| {
+                let Lane { topic, partition, .. } = &self.lanes[lane];
+                (topic.clone(), *partition, offset)
+            };
+            let offsets: Vec<_> = moved.iter().map(offset).collect();
+            let ticket = self.io.commit(&offsets)?;
+            self.in_flight = Some(InFlight { ticket, lanes: moved });
+        }
+        Ok(())
+    }
+
+    /// Takes the outcome of the commit in flight, if it is there or must be waited for. True: none is in flight now.
+    fn settle(&mut self, wait: bool) -> Result<bool, DriverError> {
+        let Some(mut flight) = self.in_flight.take() else { return Ok(true) };
+        let gone = || IoError::Unavailable("the group coordinator went away".to_owned());
+        let outcome = if wait {
+            flight.ticket.blocking_recv().unwrap_or_else(|_| Err(gone()))
+        } else {
+            match flight.ticket.try_recv() {
+                Ok(outcome) => outcome,
+                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => Err(gone()),
+                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                    self.in_flight = Some(flight);
+                    return Ok(false);
+                }
+            }
+        };
+        outcome?;
+        self.totals.commits += 1;
+        for (lane, offset) in flight.lanes {
+            (self.lanes[lane].committed, self.lanes[lane].anchored) = (offset, true);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,106 @@
+//! Transactions of producers inside of the broker: the drivers of pipelines. The states, records and markers are those of a
+//! client's transaction; there are no requests in between, and a commit has its place in the log before it is durable, so
+//! that the next transaction may begin at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::coordinator::{Ending, Held, Transactions};
+use super::error::TxnError;
+use super::state::{Protocol, TxnState};
+use crate::group::error::GroupError;
+use crate::group::types::{CommitRequest, TopicPartition};
+use crate::partition::{Partition, PartitionAppendError};
+use crate::producer_id::ProducerIdentity;
+use crate::topic_config::Durability;
+
+/// Transactional ids that begin so are the broker's own.
+pub(crate) const EMBEDDED_ID_PREFIX: &str = "pelton.";
+
+/// A transactional batch for a partition.
+pub(crate) struct TransactionalBatch {
+    pub(crate) at: TopicPartition,
+    pub(crate) partition: Arc<Partition>,
+    /// Checked, with the producer's id and epoch in it.
+    pub(crate) batch: Bytes,
+    pub(crate) durability: Durability,
+}
+
+/// Why nothing, or not everything, was written or decided. The transaction can only be aborted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EmbeddedError {
+    #[error("the transaction coordinator refused it: {0}")]
+    Coordinator(#[from] TxnError),
+    #[error("the group coordinator refused the offsets: {0}")]
+    Offsets(#[from] GroupError),
+    /// Of one partition.
+    #[error("write {} [{}]: {error}", at.topic, at.partition)]
+    Append { at: TopicPartition, error: PartitionAppendError },
+}
+
+impl Transactions {
+    /// Becomes the only producer of `id`. What was open is aborted, and what was being ended has ended: what the group of
+    /// the producer has committed is decided when this returns.
+    pub(crate) async fn take_over(&self, id: &str) -> Result<ProducerIdentity, EmbeddedError> {
+        self.ensure_topic().await?;
+        let mut held = self.slot_or_new(id)?.lock_owned().await;
+        if held.as_ref().is_some_and(|txn| txn.is_ending()) {
+            self.finish_held(&mut held).await?.settled().await?;
+        }
+        let timeout_ms = self.inner.settings.max_timeout_ms;
+        Ok(self.init_held(&mut held, id.into(), None, timeout_ms).await?)
+    }
+
+    /// Appends to the open transaction of a producer, and opens it if none is open. The partition with the offsets of
+    /// `group` becomes part of it too. Not durable before the transaction has ended.
+    pub(crate) fn write(
+        &self,
+        held: &mut Held,
+        producer: ProducerIdentity,
+        group: &str,
+        batches: Vec<TransactionalBatch>,
+    ) -> Result<(), EmbeddedError> {
+        let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+        txn.check_open(producer)?;
+        let partitions = batches.iter().map(|batch| batch.at.clone()).chain([self.offsets_partition(group)]);
+        if let Some(next) = txn.add(partitions, Protocol::Classic, self.now_ms()) {
+            // The journal makes it durable before what is written next.
+            self.replace(held, next)?;
+        }
+        for TransactionalBatch { at, partition, batch, durability } in batches {
+            let appended = partition.append_client(batch, self.now_ms(), durability, None);
+            appended.map_err(|error| EmbeddedError::Append { at, error })?;
+        }
+        Ok(())
+    }
+
+    /// Commits the open transaction of a producer with its group's offsets in it. All of it has its place in the log when
+    /// this returns; [`Ending::settled`] waits until a crash cannot undo it.
+    pub(crate) async fn commit_with_offsets(
+        &self,
+        id: &str,
+        producer: ProducerIdentity,
+        group: &str,
+        offsets: CommitRequest,
+    ) -> Result<Ending, EmbeddedError> {
+        let mut held = self.hold(id).await?;
+        let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+        txn.check_added(producer, &self.offsets_partition(group))?;
+        self.inner.groups.place_in_transaction(group, offsets, producer).await?;
+        Ok(self.end_held(&mut held, true, false, None).await?)
+    }
+
+    /// Aborts what is open, or ends what was decided: the producer has gone. Whoever thinks to be it is fenced.
+    pub(crate) async fn abandon(&self, id: &str) -> Result<(), TxnError> {
+        let Ok(mut held) = self.hold(id).await else { return Ok(()) };
+        let ending = match held.as_ref() {
+            Some(txn) if txn.state == TxnState::Ongoing => {
+                self.end_held(&mut held, false, true, None).await?
+            }
+            Some(txn) if txn.is_ending() => self.finish_held(&mut held).await?,
+            _ => return Ok(()),
+        };
+        ending.settled().await
+    }
+}
