@@ -1,7 +1,7 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust plugins e2e pipelines examples clients librdkafka kill powercut)
+NORMAL_SUITES=(rust plugins e2e pipelines examples clients librdkafka kill powercut exactly_once streams)
 # Run when named or with --long only.
 LONG_SUITES=()
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
@@ -30,6 +30,19 @@ suite_powercut() {
   PELTON_CUTS=3 PELTON_SET=pelton.durability=os PELTON_EXPECT=loss cargo test --locked --release -p pelton-tests --test powercut -- --nocapture
   local cuts=100; [ "${LONG:-0}" = 1 ] && cuts=5000
   PELTON_CUTS=${PELTON_CUTS:-$cuts} cargo test --locked --release -p pelton-tests --test powercut -- --nocapture
+}
+suite_exactly_once() {
+  local program=(cargo test --locked --release -p pelton-tests --test exactly_once -- --nocapture)
+  local kills=30 cuts=30; [ "${LONG:-0}" = 1 ] && { kills=300; cuts=500; }
+  # The judge first: what a disk forgets must be found.
+  "${program[@]}" forgets
+  PELTON_KILLS=${PELTON_KILLS:-$kills} "${program[@]}" kills
+  PELTON_CUTS=${PELTON_CUTS:-$cuts} "${program[@]}" cuts
+}
+suite_streams() {
+  setup_test; tests/clients/setup.sh python java franz
+  local faults=8; [ "${LONG:-0}" = 1 ] && faults=60
+  PELTON_FAULTS=${PELTON_FAULTS:-$faults} cargo test --locked --release -p pelton-tests --test outsiders -- --nocapture
 }
 
 run_suites() {

@@ -1,4 +1,5 @@
-// franz-go against a broker: the scenarios of the client matrix. Usage: franz BOOTSTRAP RECORDS-FILE
+// franz-go against a broker: the scenarios of the client matrix (franz BOOTSTRAP RECORDS-FILE), and a consume-transform-produce
+// loop (franz loop …, see runLoop).
 package main
 
 import (
@@ -600,6 +601,7 @@ func version() string {
 }
 
 func main() {
+	runLoop()
 	bootstrap = os.Args[1]
 	prefix = fmt.Sprintf("franz-%08x-", rand.Uint32())
 	produceTopic, orderTopic, timeTopic, groupTopic = prefix+"produce", prefix+"order", prefix+"time", prefix+"group"

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,27 @@ pub fn until_stable(bootstrap: &str, topic: &str, partitions: usize) -> Result<(
 /// # Errors
 /// A transaction hangs, or the read does not come to its end.
 pub fn read_on(bootstrap: &str, topic: &str, derived: bool, from: &mut [i64]) -> Result<Vec<Vec<Record>>> {
+    let mut read: Vec<Vec<Record>> = vec![Vec::new(); from.len()];
+    read_each(bootstrap, topic, from, |message| {
+        let record = Record { offset: message.offset(), stamp: stamp(message.payload(), derived) };
+        read.get_mut(message.partition() as usize)
+            .context("a partition that was not asked for")?
+            .push(record);
+        Ok(())
+    })?;
+    Ok(read)
+}
+
+/// Like [`read_on`], and gives each record away.
+///
+/// # Errors
+/// A transaction hangs, the read does not come to its end, or `each` does not want a record.
+pub fn read_each(
+    bootstrap: &str,
+    topic: &str,
+    from: &mut [i64],
+    mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
+) -> Result<()> {
     until_stable(bootstrap, topic, from.len())?;
     let consumer: BaseConsumer =
         read_committed(bootstrap, "reader").set("enable.partition.eof", "true").create()?;
@@ -90,17 +111,14 @@ pub fn read_on(bootstrap: &str, topic: &str, derived: bool, from: &mut [i64]) ->
         wanted.add_partition_offset(topic, partition as i32, Offset::Offset(*at))?;
     }
     consumer.assign(&wanted)?;
-    let mut read: Vec<Vec<Record>> = vec![Vec::new(); from.len()];
     let (mut open, mut last) = (vec![true; from.len()], Instant::now());
     while open.contains(&true) {
         ensure!(last.elapsed() < READ_LIMIT, "{topic}: nothing more behind {from:?} for {READ_LIMIT:?}");
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 last = Instant::now();
-                let partition = message.partition() as usize;
-                from[partition] = message.offset() + 1;
-                let record = Record { offset: message.offset(), stamp: stamp(message.payload(), derived) };
-                read.get_mut(partition).context("a partition that was not asked for")?.push(record);
+                from[message.partition() as usize] = message.offset() + 1;
+                each(&message)?;
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => open[partition as usize] = false,
             Some(Err(KafkaError::MessageConsumption(
@@ -109,5 +127,5 @@ pub fn read_on(bootstrap: &str, topic: &str, derived: bool, from: &mut [i64]) ->
             Some(Err(_)) | None => {}
         }
     }
-    Ok(read)
+    Ok(())
 }
