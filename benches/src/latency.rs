@@ -17,11 +17,20 @@ const RECORD_BYTES: usize = 100;
 /// Not measured: connections and caches warm up.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// Where records go in, where they come out, and how many a second.
+pub(crate) struct Path<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) input: &'a str,
+    pub(crate) output: &'a str,
+    pub(crate) records_per_s: u32,
+}
+
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let server = Server::start(bench, "latency")?;
     Conn::open(&server.address)?.create_topic("pace", 1)?;
     let mut limit = raw::journal(bench, 4 << 10)?;
-    let mut measured = measure(bench, &server.address)?;
+    let path = Path { address: &server.address, input: "pace", output: "pace", records_per_s: RECORDS_PER_S };
+    let mut measured = measure(bench, &path)?;
     let target = 2.0 * limit.latencies.ms(0.99) + 2.0;
     println!(
         "\nend to end: {RECORDS_PER_S} records/s of {RECORD_BYTES} B, linger.ms=0, acks=all, librdkafka both ends: {}  ({} records)\n\
@@ -33,8 +42,11 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(bench: &Bench, address: &str) -> anyhow::Result<Latencies> {
-    let total = RECORDS_PER_S * u32::try_from((bench.time + WARM_UP).as_secs())?;
+/// From `send` of each record to `poll` of what became of it. A record carries the time at which it was sent in its first
+/// eight bytes, and keeps them. One partition each.
+pub(crate) fn measure(bench: &Bench, path: &Path<'_>) -> anyhow::Result<Latencies> {
+    let &Path { address, input, output, records_per_s } = path;
+    let total = records_per_s * u32::try_from((bench.time + WARM_UP).as_secs())?;
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("group.id", "bench")
@@ -42,7 +54,7 @@ fn measure(bench: &Bench, address: &str) -> anyhow::Result<Latencies> {
         .set("fetch.wait.max.ms", "500")
         .create()?;
     let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset("pace", 0, Offset::Beginning)?;
+    assignment.add_partition_offset(output, 0, Offset::Beginning)?;
     consumer.assign(&assignment)?;
     let origin = Instant::now();
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
@@ -50,11 +62,12 @@ fn measure(bench: &Bench, address: &str) -> anyhow::Result<Latencies> {
         .set("linger.ms", "0")
         .set("acks", "all")
         .create()?;
+    let topic = input.to_owned();
     let sender = std::thread::spawn(move || -> anyhow::Result<()> {
         let start = Instant::now();
         let mut value = [0; RECORD_BYTES];
         for i in 0..total {
-            let due = start + Duration::from_secs(1) * i / RECORDS_PER_S;
+            let due = start + Duration::from_secs(1) * i / records_per_s;
             // A sleep may be late: the clock of a record starts when it is sent, and those that are due follow at once.
             // Spinning until then would take half a core from what is measured.
             if let Some(left) = due.checked_duration_since(Instant::now()) {
@@ -62,13 +75,13 @@ fn measure(bench: &Bench, address: &str) -> anyhow::Result<Latencies> {
             }
             let now = u64::try_from(origin.elapsed().as_nanos())?;
             value[..8].copy_from_slice(&now.to_be_bytes());
-            let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("pace").partition(0).payload(&value);
+            let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&topic).partition(0).payload(&value);
             producer.send(record).map_err(|(error, _)| error)?;
         }
         Ok(producer.flush(Duration::from_secs(30))?)
     });
     let mut latencies = Latencies::default();
-    let skip = RECORDS_PER_S * u32::try_from(WARM_UP.as_secs())?;
+    let skip = records_per_s * u32::try_from(WARM_UP.as_secs())?;
     for i in 0..total {
         let message =
             consumer.poll(Duration::from_secs(10)).context("the consumer got nothing for 10 s")??;

@@ -3,6 +3,7 @@
 
 mod client;
 mod consume;
+mod exactly_once;
 mod footprint;
 mod latency;
 mod produce;
@@ -33,7 +34,7 @@ struct Args {
     /// Numbers of partitions to produce to
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
     partitions: Vec<i32>,
-    /// produce, consume, latency, transform, footprint [default: all]
+    /// produce, consume, latency, transform, exactly-once, footprint [default: all]
     suites: Vec<String>,
 }
 
@@ -72,6 +73,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("transform") {
         transform::run(&bench)?;
+    }
+    if wanted("exactly-once") {
+        exactly_once::run(&bench)?;
     }
     if wanted("footprint") {
         footprint::run(&bench)?;

@@ -14,6 +14,9 @@ const TICKS_PER_S: u64 = 100;
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
+    /// Where commands go, if it was started with HTTP.
+    http: Option<String>,
+    binary: PathBuf,
     /// From exec to the ready line.
     pub(crate) ready_after: Duration,
     pub(crate) data_dir: PathBuf,
@@ -24,11 +27,20 @@ impl Server {
         Server::open(&bench.binary, &bench.dir.path().join(name))
     }
 
+    /// One that takes pipelines.
+    pub(crate) fn with_http(bench: &Bench, name: &str) -> anyhow::Result<Server> {
+        Server::launch(&bench.binary, &bench.dir.path().join(name), "127.0.0.1:0")
+    }
+
     pub(crate) fn open(binary: &Path, data_dir: &Path) -> anyhow::Result<Server> {
+        Server::launch(binary, data_dir, "off")
+    }
+
+    fn launch(binary: &Path, data_dir: &Path, http: &str) -> anyhow::Result<Server> {
         let log = std::fs::File::options().create(true).append(true).open(data_dir.with_extension("log"))?;
         let started = Instant::now();
         let mut child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--http", "off", "--data-dir"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", http, "--data-dir"])
             .arg(data_dir)
             .stdout(Stdio::piped())
             .stderr(log)
@@ -38,15 +50,36 @@ impl Server {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let ready_after = started.elapsed();
-        let address = line.split_whitespace().find_map(|word| {
+        let mut addresses = line.split_whitespace().filter_map(|word| {
             let word = word.trim_matches(|c: char| !c.is_ascii_digit());
             word.parse::<std::net::SocketAddr>().ok()
         });
-        let Some(address) = address else {
+        let Some(address) = addresses.next() else {
             child.kill()?;
             bail!("the broker did not start; see {}", data_dir.with_extension("log").display());
         };
-        Ok(Server { child, address: address.to_string(), ready_after, data_dir: data_dir.to_owned() })
+        Ok(Server {
+            child,
+            address: address.to_string(),
+            http: addresses.next().map(|address| address.to_string()),
+            binary: binary.to_owned(),
+            ready_after,
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
+    /// Runs a command of the binary against this server; what it printed.
+    pub(crate) fn command(&self, args: &[&str]) -> anyhow::Result<String> {
+        let http = self.http.as_deref().context("started without HTTP")?;
+        let output = Command::new(&self.binary)
+            .args(args)
+            .env("PELTON_HTTP_SERVER", http)
+            .env("PELTON_BOOTSTRAP_SERVER", &self.address)
+            .env("PELTON_DATA_DIR", &self.data_dir)
+            .output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "pelton {}: {stderr}", args.join(" "));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Processor time so far, user and system, all threads.
