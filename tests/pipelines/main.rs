@@ -12,11 +12,11 @@ mod lab;
 mod metrics;
 mod refusals;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::Lab;
-use pelton_tests::{end, say, settings};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use pelton_tests::{end, guest, say, settings};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Returns what it can tell.
@@ -49,7 +49,8 @@ fn run() -> Result<()> {
     let home = tempfile::tempdir()?;
     // Apart from other builds, so that nobody waits for a lock.
     let build_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-    let component = build_guest(&binary, &build_dir, home.path())?;
+    // The plugin that does what a record tells it to do.
+    let component = guest::build(&binary, "unruly", &build_dir, home.path())?;
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let (mut ran, mut failed) = (0, 0);
     for (name, case) in CASES {
@@ -75,14 +76,4 @@ fn run() -> Result<()> {
     ensure!(ran > 0, "no case is called like {wanted:?}");
     ensure!(failed == 0, "{failed} cases failed");
     Ok(())
-}
-
-/// The plugin that does what a record tells it to do.
-fn build_guest(binary: &Path, build_dir: &Path, home: &Path) -> Result<PathBuf> {
-    let (source, component) = (lab::guest("unruly"), home.join("unruly.wasm"));
-    let mut command = Command::new(binary);
-    command.args(["plugin", "build"]).arg(&source).arg("--output").arg(&component);
-    let built = command.env("CARGO_TARGET_DIR", build_dir).output().context("build the guest")?;
-    ensure!(built.status.success(), "build {}: {}", source.display(), String::from_utf8_lossy(&built.stderr));
-    Ok(component)
 }

@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod disk;
 pub mod exactly_once;
+pub mod guest;
 pub mod http;
 pub mod ledger;
 pub mod load;

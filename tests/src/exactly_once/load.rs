@@ -211,8 +211,11 @@ impl Client {
             let mut config = client(&self.bootstrap);
             config
                 .set("transactional.id", &self.name)
-                .set("linger.ms", if self.number % 2 == 0 { "0" } else { "5" });
+                .set("linger.ms", if self.number.is_multiple_of(2) { "0" } else { "5" });
             config.set("compression.type", if self.number == 1 { "lz4" } else { "none" });
+            // One that forgets its brokers when all are gone may wait for ever for a group's coordinator that it forgot,
+            // in send_offsets_to_transaction (confluentinc/librdkafka#5511).
+            config.set("metadata.recovery.strategy", "none");
             let context = Acks { shared: Arc::clone(&self.shared), name: self.name.clone() };
             let producer: TransactionalProducer = config.create_with_context(context)?;
             let refused = loop {

@@ -27,10 +27,10 @@ pub fn read_committed(bootstrap: &str, group: &str) -> ClientConfig {
     config
 }
 
-/// The stamp of a record: its value is the stamp's, or has the partition and offset of its original in front of it.
+/// The stamp of a record: its value is the stamp's; what was made of another record may have more in front of it.
 pub fn stamp(value: Option<&[u8]>, derived: bool) -> Option<Stamp> {
     let text = std::str::from_utf8(value?).ok()?;
-    let own = if derived { text.splitn(3, ':').nth(2)? } else { text };
+    let own = if derived { text.rsplit(':').next()? } else { text };
     Stamp::parse(own)
 }
 

@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+type Work = Box<dyn FnOnce(&Arc<Shared>) -> Result<()> + Send>;
+
 /// The running load.
 pub struct Running {
     shared: Arc<Shared>,
@@ -84,7 +86,7 @@ impl Running {
     /// Starts all clients.
     pub fn start(bootstrap: &str, ledger: Ledger, seed: u64) -> Running {
         let shared = Arc::new(Shared::new(ledger));
-        let spawn = |work: Box<dyn FnOnce(&Arc<Shared>) -> Result<()> + Send>| {
+        let spawn = |work: Work| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || work(&shared))
         };
