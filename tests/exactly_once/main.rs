@@ -11,15 +11,17 @@
 //! everything before it durable.)
 
 mod fault;
+mod pipeline;
 mod round;
 
 use anyhow::{Result, bail, ensure};
 use fault::Kind;
 use pelton_tests::exactly_once::judge::Count;
-use pelton_tests::{disk, end, say, settings, skip};
+use pelton_tests::{disk, end, guest, say, settings, skip};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use round::{Plan, Tally};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -51,9 +53,13 @@ fn run() -> Result<()> {
     if let (Kind::Cuts, Some(why)) = (kind, disk::missing()) {
         return skip(format_args!("exactly-once: {why}; 0 of {faults} cuts"));
     }
+    let (binary, home) = (settings::binary()?, tempfile::tempdir()?);
+    let build_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let component = guest::build(&binary, "unruly", &build_dir, home.path())?;
     let plan = Plan {
         kind,
-        binary: settings::binary()?,
+        binary,
+        component,
         images: settings::from_env("PELTON_CUT_DIR", std::env::temp_dir())?,
         seed: settings::seed()?,
     };

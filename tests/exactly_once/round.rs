@@ -1,6 +1,7 @@
 //! One round: a broker on a fresh data directory, the load, some faults, and the judgement.
 
 use crate::fault::{Felt, Kind, Place, forget, kill_in_recovery};
+use crate::pipeline::{self, Pipe};
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::exactly_once::judge::{Topic, Verdict, judge};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 pub(crate) const IN_FLIGHT: u64 = 50;
 /// Longest wait after a restart until every producer has committed something.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait until a pipeline has come to the end of its input.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a burst before a fault.
 const BURST_LIMIT: Duration = Duration::from_millis(100);
 
@@ -24,6 +27,8 @@ const BURST_LIMIT: Duration = Duration::from_millis(100);
 pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) binary: PathBuf,
+    /// The plugin `unruly`, built.
+    pub(crate) component: PathBuf,
     pub(crate) images: PathBuf,
     pub(crate) seed: u64,
 }
@@ -55,7 +60,8 @@ impl Plan {
         let place = Place::new(self.kind, home.path())?;
         let log = home.path().join("broker.log");
         // A small journal, so that faults meet its end and its beginning.
-        let mut start = Start::new(&self.binary, &place.data, &log).set("pelton.journal.max.bytes", 64 << 20);
+        let mut start =
+            Start::new(&self.binary, &place.data, &log).with_http().set("pelton.journal.max.bytes", 64 << 20);
         let verdict = self.faults(&place, &mut start, home.path(), faults, rng, tally);
         let good = verdict.as_ref().is_ok_and(|verdict| self.expects_loss() || verdict.findings.is_empty());
         if !good {
@@ -82,15 +88,17 @@ impl Plan {
         rng: &mut StdRng,
         tally: &mut Tally,
     ) -> Result<Verdict> {
-        let topics = rig::topics(&[]);
+        let topics = rig::topics(&pipeline::OUTPUTS);
         let mut broker = start.start()?;
         rig::create_topics(&broker.address, &topics)?;
+        let mut pipe = Pipe::deploy(&self.binary, &self.component, &broker, &place.data, home)?;
         let load = Running::start(&broker.address, Ledger::create(&self.kind.to_string())?, rng.random());
         load.progress(PROGRESS_LIMIT)?;
         for fault in 0..faults {
             // Mostly everybody has committed something since the last time; sometimes they have only just begun.
             if fault == 0 || rng.random_ratio(4, 5) {
                 load.progress(PROGRESS_LIMIT)?;
+                pipe.progress(&broker.address, PROGRESS_LIMIT)?;
             }
             std::thread::sleep(Duration::from_millis(rng.random_range(20..250)));
             let felt = if self.kind == Kind::Forgets {
@@ -110,6 +118,12 @@ impl Plan {
             tally.ready_ms.push(broker.ready_after.as_millis());
         }
         let mut history = load.finish(&broker.address)?;
+        // One whose input went back stays where it was.
+        if !self.expects_loss()
+            && let Err(error) = pipe.settle(&broker.address, SETTLE_LIMIT)
+        {
+            history.problems.push(format!("{error:#}"));
+        }
         tally.producers += history.producers;
         for (error, n) in std::mem::take(&mut history.fatal) {
             *tally.fatal.entry(error).or_default() += n;
