@@ -92,7 +92,7 @@ impl Plan {
         let mut broker = start.start()?;
         rig::create_topics(&broker.address, &topics)?;
         let mut pipe = Pipe::deploy(&self.binary, &self.component, &broker, &place.data, home)?;
-        let load = Running::start(&broker.address, Ledger::create(&self.kind.to_string())?, rng.random());
+        let load = Running::start(&broker.address, Ledger::create("exactly-once")?, rng.random());
         load.progress(PROGRESS_LIMIT)?;
         for fault in 0..faults {
             // Mostly everybody has committed something since the last time; sometimes they have only just begun.
