@@ -178,16 +178,21 @@ impl DriverIo for BrokerIo {
             // Retention was faster than the pipeline: go on where the log starts now.
             Err(ReadError::OffsetOutOfRange { .. }) if offset < found.log_start_offset() => {
                 let next_offset = found.log_start_offset();
-                return Ok(Chunk { batches: Vec::new(), next_offset, end_offset, deleted_unread: true });
+                return Ok(Chunk { next_offset, end_offset, deleted_unread: true, ..Chunk::default() });
             }
             Err(error) => return Err(IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))),
         };
+        let failed = |error: &dyn std::fmt::Display| {
+            IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))
+        };
         let next_offset = range.next_offset;
-        let bytes = range.into_bytes();
-        let bytes =
-            bytes.map_err(|error| IoError::Unavailable(format!("read {topic} [{partition}]: {error}")))?;
+        let aborted = found
+            .reader()
+            .aborted_transactions(range.base_offset, next_offset)
+            .map_err(|error| failed(&error))?;
+        let bytes = range.into_bytes().map_err(|error| failed(&error))?;
         let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
-        Ok(Chunk { batches, next_offset, end_offset, deleted_unread: false })
+        Ok(Chunk { batches, aborted, next_offset, end_offset, deleted_unread: false })
     }
 
     fn max_batch_bytes(&self, topic: &str) -> usize {

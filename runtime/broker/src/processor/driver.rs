@@ -13,12 +13,13 @@
 
 use std::sync::Arc;
 
+use pelton_commitlog::AbortedTxn;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::CommitSpec;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
 use pelton_streams::{BatchIn, InstanceSpec, InstantiateError, PluginFactory, Task, TaskFailure, Topology};
-use pelton_wire::record::{Columns, ColumnsError, DecompressLimit, Select};
+use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, Select};
 
 use self::commit::{InFlight, Uncommitted};
 use self::output::{PackError, Producer};
@@ -429,10 +430,11 @@ fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, Driver
         reason,
     };
     let select = Select { from_offset: lane.position, headers: true };
+    let aborted = Aborted::new(&chunk.aborted);
     for stored in chunk.batches.iter().flat_map(|bytes| pelton_wire::record::batches(bytes)) {
         let view = stored.map_err(|error| bad(lane.position, error.to_string()))?;
         let header = view.header();
-        if header.is_control() {
+        if header.is_control() || aborted.has(header) {
             continue;
         }
         match columns.append(&view, select, DecompressLimit::STORED) {
@@ -446,6 +448,30 @@ fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, Driver
         }
     }
     Ok(chunk.next_offset)
+}
+
+/// Aborted transactions, to be asked batch by batch.
+struct Aborted<'a> {
+    /// By producer and first offset; those of one producer do not overlap.
+    sorted: Vec<&'a AbortedTxn>,
+}
+
+impl Aborted<'_> {
+    fn new(aborted: &[AbortedTxn]) -> Aborted<'_> {
+        let mut sorted: Vec<&AbortedTxn> = aborted.iter().collect();
+        sorted.sort_unstable_by_key(|txn| (txn.producer_id, txn.first_offset));
+        Aborted { sorted }
+    }
+
+    /// Whether a batch is of one of them. The last offset of each is its marker's.
+    fn has(&self, header: &BatchHeader) -> bool {
+        let (producer_id, offset) = (header.producer_id, header.base_offset);
+        let behind =
+            self.sorted.partition_point(|txn| (txn.producer_id, txn.first_offset) <= (producer_id, offset));
+        let begun_before = behind.checked_sub(1).map(|index| self.sorted[index]);
+        let is_in = |txn: &AbortedTxn| txn.producer_id == producer_id && offset <= txn.last_offset;
+        header.is_transactional() && begun_before.is_some_and(is_in)
+    }
 }
 
 mod commit;

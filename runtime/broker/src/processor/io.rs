@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use pelton_commitlog::AbortedTxn;
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +18,8 @@ use crate::producer_id::ProducerIdentity;
 pub(crate) struct Chunk {
     /// Whole batches as stored; the first may begin before the offset that was asked for.
     pub(crate) batches: Vec<Bytes>,
+    /// Transactions among them that were aborted: their batches are not for readers.
+    pub(crate) aborted: Vec<AbortedTxn>,
     /// Where to read next: behind the last batch, or where the asked offset moved because retention took it.
     pub(crate) next_offset: i64,
     /// One past the last record that can be read now.

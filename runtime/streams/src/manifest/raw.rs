@@ -249,7 +249,7 @@ fn guarantee(given: Option<&str>) -> Result<Guarantee, ManifestError> {
         Some("at-least-once") => Ok(Guarantee::AtLeastOnce),
         Some("exactly-once") => Ok(Guarantee::ExactlyOnce),
         Some(other) => {
-            let hint = crate::nearest::hint(other, ["exactly-once", "at-least-once"].into_iter());
+            let hint = crate::nearest::hint(other, ["exactly-once", "at-least-once"]);
             Err(invalid("guarantee", format!("is `{other}`; {hint}")))
         }
         None => Ok(Guarantee::default()),

@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use pelton_commitlog::AbortedTxn;
+use pelton_streams::manifest::Guarantee;
 use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology};
 use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView};
 use tokio::sync::oneshot;
-
-use pelton_streams::manifest::Guarantee;
 
 use super::*;
 use crate::clock::ManualClock;
@@ -30,6 +30,7 @@ struct World {
     input: BTreeMap<i32, Vec<Bytes>>,
     ends: BTreeMap<i32, i64>,
     committed: BTreeMap<i32, i64>,
+    aborted: Vec<AbortedTxn>,
     events: Vec<Event>,
     /// Batches that are appended before one fails.
     appends_left: Option<usize>,
@@ -43,8 +44,12 @@ struct World {
 
 impl World {
     fn produce(&mut self, partition: i32, values: &[&str]) {
+        self.produce_as(BatchOptions::default(), partition, values);
+    }
+
+    fn produce_as(&mut self, options: BatchOptions, partition: i32, values: &[&str]) {
         let end = self.ends.entry(partition).or_insert(0);
-        let mut builder = BatchBuilder::new(BatchOptions::default());
+        let mut builder = BatchBuilder::new(options);
         for value in values {
             builder.append(1_000, None, Some(value.as_bytes()), &[]).unwrap();
         }
@@ -115,6 +120,7 @@ impl DriverIo for FakeIo {
     fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
         let world = self.world.lock();
         let mut chunk = Chunk { next_offset: offset, end_offset: world.ends[&partition], ..Chunk::default() };
+        chunk.aborted.clone_from(&world.aborted);
         let mut bytes = 0;
         for batch in &world.input[&partition] {
             let header = pelton_wire::record::BatchHeader::parse(batch).unwrap();
@@ -501,4 +507,36 @@ fn exactly_once_a_failing_record_neither_loses_nor_doubles_its_neighbours() {
     // Started again, it stops at the same record, and nothing comes twice.
     run_exactly_once(&world, FAIL).unwrap_err();
     assert_eq!(world.lock().values().len(), 5);
+}
+
+#[test]
+fn what_was_aborted_is_not_read() {
+    let world = world(&[]);
+    let of = |producer_id| BatchOptions {
+        producer_id,
+        producer_epoch: 0,
+        base_sequence: 0,
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    {
+        let mut world = world.lock();
+        world.produce_as(of(1), 0, &["committed before"]);
+        world.produce_as(of(1), 0, &["aborted", "aborted too"]);
+        world.produce_as(of(2), 0, &["of another producer"]);
+        world.produce(0, &["of no transaction"]);
+        world.produce_as(of(1), 0, &["aborted at last"]);
+        world.produce_as(of(1), 0, &["committed after"]);
+        let txn = |producer_id, first_offset, last_offset| AbortedTxn {
+            producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset: last_offset,
+        };
+        world.aborted = vec![txn(1, 1, 5), txn(3, 0, 7)];
+    }
+    run(&world, FAIL).0.unwrap();
+    let expect = ["committed before", "of another producer", "of no transaction", "committed after"];
+    assert_eq!(world.lock().values(), expect);
+    assert_eq!(world.lock().committed, BTreeMap::from([(0, 7)]));
 }
