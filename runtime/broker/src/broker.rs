@@ -24,7 +24,7 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
 use crate::processor::{
-    BrokerDeploymentLog, BrokerIoFactory, DeploymentLogError, Supervisor, SupervisorSpec,
+    BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
 };
 use crate::producer_id::ProducerIds;
 use crate::shutdown::{StopSignal, Stopping};
@@ -240,6 +240,11 @@ impl Broker {
             io: Arc::new(io),
             clock: Arc::clone(&self.clock),
             max_pipelines: self.config.max_pipelines,
+            compile: CompileLimits {
+                at_once: self.config.plugin_compile_max as usize,
+                wait: Duration::from_millis(self.config.plugin_compile_wait_ms.unsigned_abs()),
+                timeout: Duration::from_millis(self.config.plugin_compile_timeout_ms.unsigned_abs()),
+            },
         }
     }
 

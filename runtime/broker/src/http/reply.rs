@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::access::Refused;
-use crate::processor::DeployError;
+use crate::processor::{CompileError, DeployError};
 
 /// A refusal.
 #[derive(Debug)]
@@ -88,10 +88,17 @@ impl From<DeployError> for Refusal {
     fn from(error: DeployError) -> Refusal {
         let (status, hint) = match &error {
             DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-            DeployError::Component(_) => (
+            DeployError::Compile(CompileError::Refused(_)) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a component imports and exports"),
             ),
+            DeployError::Compile(CompileError::Panicked) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            DeployError::Compile(
+                CompileError::Busy { .. }
+                | CompileError::TimedOut { .. }
+                | CompileError::NoThread(_)
+                | CompileError::Stopping,
+            ) => (StatusCode::SERVICE_UNAVAILABLE, None),
             DeployError::Start { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a plugin can be configured with"),

@@ -16,6 +16,7 @@ use pelton_streams::{
 };
 use serde::Serialize;
 
+use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
 use super::deployments::{
     BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, StoredComponent, chunks,
 };
@@ -58,8 +59,8 @@ pub(crate) enum DeployError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    #[error("the component cannot be used: {0}")]
-    Component(#[from] LoadError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     #[error("node `{node}` does not start: {error}")]
     Start { node: String, error: InstantiateError },
     #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
@@ -72,7 +73,7 @@ pub(crate) enum DeployError {
     UnknownPipeline(String),
     #[error("the deployment could not be stored: {0}")]
     Log(#[from] DeploymentLogError),
-    #[error("compiling the component was interrupted: the server is stopping")]
+    #[error("the server is stopping")]
     Stopping,
 }
 
@@ -130,12 +131,14 @@ pub(crate) struct SupervisorSpec {
     pub(crate) clock: Arc<dyn Clock>,
     /// Pipelines that may be deployed at once.
     pub(crate) max_pipelines: u32,
+    pub(crate) compile: CompileLimits,
 }
 
-/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline or
-/// a compilation; looking never waits for them.
+/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline;
+/// compiling comes before a change, and holds up none. Looking waits for neither.
 pub(crate) struct Supervisor {
     spec: SupervisorSpec,
+    compiler: Compiler,
     /// Held for a whole change.
     changes: tokio::sync::Mutex<()>,
     /// Never held across an await. Only the holder of `changes` changes it.
@@ -146,15 +149,34 @@ pub(crate) struct Supervisor {
 struct Inner {
     deployments: Deployments,
     runners: BTreeMap<String, Runner>,
+    /// Components that a change under way wants loaded, and how many do.
+    wanted: BTreeMap<Digest, usize>,
     /// Nothing is started any more.
     stopping: bool,
 }
 
-/// A manifest that was checked against everything it names.
-struct Checked {
+/// A manifest that was checked against everything it names. Its plugins stay loaded as long as this exists.
+struct Checked<'a> {
     manifest: Manifest,
     topology: Topology,
     plugins: BTreeMap<String, String>,
+    _wanted: Vec<Wanted<'a>>,
+}
+
+/// Keeps a component loaded between its compilation and the record that says who uses it.
+struct Wanted<'a> {
+    inner: &'a Mutex<Inner>,
+    digest: Digest,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        let wanted = &mut self.inner.lock().wanted;
+        match wanted.get_mut(&self.digest) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(wanted.remove(&self.digest)),
+        }
+    }
 }
 
 impl Supervisor {
@@ -174,10 +196,12 @@ impl Supervisor {
         let live: Vec<(String, bool)> =
             deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
         let inner = Mutex::new(Inner { deployments, ..Inner::default() });
-        let supervisor = Arc::new(Supervisor { spec, changes: tokio::sync::Mutex::default(), inner });
+        let compiler = Compiler::new(Arc::clone(&spec.factory), spec.compile);
+        let supervisor =
+            Arc::new(Supervisor { spec, compiler, changes: tokio::sync::Mutex::default(), inner });
         let change = supervisor.changes.lock().await;
         for (name, paused) in live {
-            supervisor.run(&name, paused).await;
+            supervisor.run(&name, paused, Patience::Endless).await;
         }
         drop(change);
         Ok(supervisor)
@@ -185,10 +209,16 @@ impl Supervisor {
 
     /// Takes a component: checks it, and keeps it durably under its digest.
     pub(crate) async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
+        let bytes = component.clone();
+        let digest = tokio::task::spawn_blocking(move || super::digest_of(&bytes)).await;
+        let digest = digest.map_err(|_| DeployError::Stopping)?;
+        let _wanted = self.want(digest);
+        // Before anything is changed: nobody else's change waits for it.
+        let loaded = self.compiler.load(digest, component.clone(), Patience::Bounded).await;
+        // Whatever came of it: what was pushed before and is not used gives way, and so does what nobody waited for.
+        self.unload_unused();
+        let info = loaded?;
         let _change = self.changes.lock().await;
-        let (digest, info) = self.load_new(component.clone()).await?;
-        // What was pushed last is what is deployed next.
-        self.unload_unused(Some(digest));
         let manifest = info.manifest.as_ref();
         let record = PluginRecord {
             bytes: component.len() as u64,
@@ -217,8 +247,7 @@ impl Supervisor {
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
-        let _change = self.changes.lock().await;
-        let checked = self.checked(manifest, plugins).await?;
+        let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.try_start(&checked).await?;
         let name = checked.manifest.name.clone();
         let group = super::io::group_of(&name);
@@ -232,9 +261,9 @@ impl Supervisor {
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
-        let _change = self.changes.lock().await;
-        let checked = self.checked(manifest, plugins).await?;
+        let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.try_start(&checked).await?;
+        let _change = self.changes.lock().await;
         let name = checked.manifest.name.clone();
         {
             let deployments = &self.inner.lock().deployments;
@@ -254,20 +283,22 @@ impl Supervisor {
         let (number, records) = self.inner.lock().deployments.deploy(&name, &revision);
         self.store(records).await?;
         self.halt(&name).await;
-        self.run(&name, false).await;
-        self.unload_unused(None);
+        self.run(&name, false, Patience::Bounded).await;
+        self.unload_unused();
         let group = super::io::group_of(&name);
-        Ok(Deployed { name, revision: Some(number), plugins: checked.plugins, group })
+        Ok(Deployed { name, revision: Some(number), plugins: checked.plugins.clone(), group })
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again.
     pub(crate) async fn set_paused(&self, name: &str, paused: bool) -> Result<(), DeployError> {
+        // Only a pipeline whose plugins could not be compiled before has something to compile now.
+        let _ready = if paused { None } else { self.compiled(name).await? };
         let _change = self.changes.lock().await;
         let records = self.inner.lock().deployments.set_paused(name, paused);
         let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
         self.store(records).await?;
         self.halt(name).await;
-        self.run(name, paused).await;
+        self.run(name, paused, Patience::Bounded).await;
         Ok(())
     }
 
@@ -279,7 +310,7 @@ impl Supervisor {
         self.store(records).await?;
         self.halt(name).await;
         self.inner.lock().runners.remove(name);
-        self.unload_unused(None);
+        self.unload_unused();
         Ok(())
     }
 
@@ -343,13 +374,20 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn checked(&self, text: &str, given: &BTreeMap<String, Digest>) -> Result<Checked, DeployError> {
+    async fn checked(
+        &self,
+        text: &str,
+        given: &BTreeMap<String, Digest>,
+        patience: Patience,
+    ) -> Result<Checked<'_>, DeployError> {
         let manifest = Manifest::parse(text)?;
+        let mut wanted = Vec::new();
         let mut plugins = BTreeMap::new();
         let mut infos = BTreeMap::new();
         for node in &manifest.nodes {
             let digest = resolve(&self.inner.lock().deployments, node, given)?;
-            infos.insert(node.id.clone(), self.load(node, &digest).await?);
+            wanted.push(self.want(digest));
+            infos.insert(node.id.clone(), self.load(node, &digest, patience).await?);
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
@@ -358,11 +396,35 @@ impl Supervisor {
                 return Err(DeployError::NoSourceTopic(source.topic.clone()));
             }
         }
-        Ok(Checked { manifest, topology, plugins })
+        Ok(Checked { manifest, topology, plugins, _wanted: wanted })
+    }
+
+    /// Has the plugins of what is deployed under a name compiled. Only a compilation that did not end is an error here:
+    /// whatever else is wrong with them is the pipeline's failure when it starts.
+    async fn compiled(&self, name: &str) -> Result<Option<Checked<'_>>, DeployError> {
+        let Some((manifest, plugins)) = self.live(name) else { return Ok(None) };
+        match self.checked(&manifest, &plugins, Patience::Bounded).await {
+            Err(DeployError::Compile(error)) if !matches!(error, CompileError::Refused(_)) => {
+                Err(error.into())
+            }
+            checked => Ok(checked.ok()),
+        }
+    }
+
+    /// The manifest that is deployed under a name, and its plugins.
+    fn live(&self, name: &str) -> Option<(String, BTreeMap<String, Digest>)> {
+        let inner = self.inner.lock();
+        let (_, _, revision) = inner.deployments.live().find(|(known, _, _)| *known == name)?;
+        Some((revision.manifest.clone(), given(revision)))
+    }
+
+    fn want(&self, digest: Digest) -> Wanted<'_> {
+        *self.inner.lock().wanted.entry(digest).or_insert(0) += 1;
+        Wanted { inner: &self.inner, digest }
     }
 
     /// Starts every plugin once with its settings: one that refuses them refuses the deployment.
-    async fn try_start(&self, checked: &Checked) -> Result<(), DeployError> {
+    async fn try_start(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
         for node in &checked.topology.nodes {
             let spec =
                 InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
@@ -374,52 +436,41 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Compiles, on a thread that may take seconds.
-    async fn load_new(&self, component: Bytes) -> Result<(Digest, PluginInfo), DeployError> {
-        let factory = Arc::clone(&self.spec.factory);
-        let work = move || {
-            let digest = super::digest_of(&component);
-            factory.load(&digest, &component).map(|info| (digest, info))
-        };
-        Ok(tokio::task::spawn_blocking(work).await.map_err(|_| DeployError::Stopping)??)
-    }
-
-    async fn load(&self, node: &NodeSpec, digest: &Digest) -> Result<PluginInfo, DeployError> {
+    async fn load(
+        &self,
+        node: &NodeSpec,
+        digest: &Digest,
+        patience: Patience,
+    ) -> Result<PluginInfo, DeployError> {
         let stored = self.inner.lock().deployments.component(&digest.hex()).ok_or_else(|| {
             DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() }
         })?;
         let log = Arc::clone(&self.spec.log);
-        let read = tokio::task::spawn_blocking(move || log.component(&stored)).await;
-        let component = read.map_err(|_| DeployError::Stopping)??;
-        let (actual, info) = self.load_new(component.into()).await?;
+        let read = move || log.component(&stored).map(|component| (super::digest_of(&component), component));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (actual, component) = read.map_err(|_| DeployError::Stopping)??;
         if actual != *digest {
-            return Err(LoadError::DigestMismatch { expected: *digest, actual }.into());
+            return Err(CompileError::from(LoadError::DigestMismatch { expected: *digest, actual }).into());
         }
-        Ok(info)
+        Ok(self.compiler.load(actual, component.into(), patience).await?)
     }
 
     /// Forgets compiled code that no pipeline runs. It is in the cache on disk if it is wanted again.
-    fn unload_unused(&self, but: Option<Digest>) {
+    fn unload_unused(&self) {
         let inner = self.inner.lock();
         let used: BTreeSet<&String> =
             inner.deployments.live().flat_map(|(_, _, revision)| revision.plugins.values()).collect();
-        for hex in inner.deployments.plugins().keys() {
-            let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else { continue };
-            if but != Some(digest) && !used.contains(&digest.to_string()) {
+        for digest in self.spec.factory.loaded() {
+            if !inner.wanted.contains_key(&digest) && !used.contains(&digest.to_string()) {
                 self.spec.factory.unload(&digest);
             }
         }
     }
 
     /// Starts the live revision of a pipeline, or lists it as paused or failed.
-    async fn run(&self, name: &str, paused: bool) {
-        let found = {
-            let inner = self.inner.lock();
-            let live = inner.deployments.live().find(|(known, _, _)| *known == name);
-            live.map(|(_, _, revision)| (revision.manifest.clone(), given(revision)))
-        };
-        let Some((manifest, plugins)) = found else { return };
-        let runner = match self.checked(&manifest, &plugins).await {
+    async fn run(&self, name: &str, paused: bool, patience: Patience) {
+        let Some((manifest, plugins)) = self.live(name) else { return };
+        let runner = match self.checked(&manifest, &plugins, patience).await {
             Ok(_) if paused => Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Paused, None),
             Ok(checked) => Runner::start(RunnerSpec {
                 name: name.to_owned(),
@@ -496,3 +547,6 @@ fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
 pub(super) const RESTART_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest such wait.
 pub(super) const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

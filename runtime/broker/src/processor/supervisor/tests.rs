@@ -1,0 +1,119 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pelton_streams::Digest;
+
+use super::*;
+use crate::broker::{Broker, BrokerHandle, Deps};
+use crate::config::Config;
+use crate::processor::digest_of;
+use crate::processor::slow::SlowFactory;
+use crate::topic_config::Overrides;
+use crate::topics::NewTopic;
+
+/// A broker with a topic `in` and a factory of the test's.
+struct Lab {
+    factory: Arc<SlowFactory>,
+    handle: BrokerHandle,
+    _dir: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn start(settings: &[(&str, &str)]) -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let own = [("data.dir", path), ("listen", "127.0.0.1:0"), ("http.listen", "off")];
+        let config = Config::from_pairs(own.iter().chain(settings).copied()).unwrap();
+        let factory = SlowFactory::new();
+        let plugins: Option<Arc<dyn PluginFactory>> = Some(Arc::clone(&factory) as Arc<dyn PluginFactory>);
+        let handle = Broker::start(config, Deps { plugins, ..Deps::default() }).await.unwrap();
+        let lab = Lab { factory, handle, _dir: dir };
+        lab.create_topic("in").await;
+        lab
+    }
+
+    async fn create_topic(&self, name: &str) {
+        let new = NewTopic { name: name.to_owned(), partitions: 1, overrides: Overrides::new() };
+        self.handle.broker().topics.create(new, 1).await.unwrap();
+    }
+
+    fn supervisor(&self) -> &Arc<Supervisor> {
+        self.handle.broker().supervisor().unwrap()
+    }
+
+    async fn push(&self, component: &'static str) -> Result<Pushed, DeployError> {
+        self.supervisor().push(Bytes::from_static(component.as_bytes())).await
+    }
+
+    async fn deploy(&self, name: &str, component: &str, sink: &str) -> Result<Deployed, DeployError> {
+        let (text, plugins) = manifest(name, component, sink);
+        self.supervisor().deploy(&text, &plugins).await
+    }
+
+    fn state(&self, name: &str) -> PipelineState {
+        self.supervisor().pipeline(name).unwrap().status.state
+    }
+}
+
+fn manifest(name: &str, component: &str, sink: &str) -> (String, BTreeMap<String, Digest>) {
+    let text = format!(
+        "name = \"{name}\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+         [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"any\"\n[[sink]]\nfrom = \"n\"\ntopic = \"{sink}\"\n"
+    );
+    (text, BTreeMap::from([("n".to_owned(), digest_of(component.as_bytes()))]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_compilation_holds_up_nobody_else() {
+    let lab = Lab::start(&[("pelton.plugin.compile.wait.ms", "1")]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let pushing = tokio::spawn({
+        let supervisor = Arc::clone(lab.supervisor());
+        async move { supervisor.push(Bytes::from_static(b"slow")).await }
+    });
+    let factory = Arc::clone(&lab.factory);
+    tokio::task::spawn_blocking(move || factory.until_compiling(1)).await.unwrap();
+    // None of these would come back while the gate is closed, if it waited for the compilation.
+    lab.supervisor().set_paused("p", true).await.unwrap();
+    assert_eq!(lab.state("p"), PipelineState::Paused);
+    lab.supervisor().set_paused("p", false).await.unwrap();
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    lab.deploy("q", "quick", "out").await.unwrap();
+    lab.supervisor().delete("q").await.unwrap();
+    let busy = lab.push("slow as well").await.unwrap_err();
+    assert!(matches!(busy, DeployError::Compile(CompileError::Busy { .. })), "{busy}");
+    assert_eq!(lab.supervisor().plugins().len(), 1);
+    lab.factory.let_go();
+    assert!(pushing.await.unwrap().unwrap().new);
+    // What other changes did meanwhile has not unloaded it.
+    lab.deploy("r", "slow", "out").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waited_for_is_unloaded() {
+    let lab = Lab::start(&[("pelton.plugin.compile.timeout.ms", "1")]).await;
+    let late = lab.push("slow").await.unwrap_err();
+    assert!(matches!(late, DeployError::Compile(CompileError::TimedOut { timeout_ms: 1 })), "{late}");
+    let factory = Arc::clone(&lab.factory);
+    let end = move || {
+        factory.until_compiling(1);
+        factory.let_go();
+        factory.until_compiling(0);
+    };
+    tokio::task::spawn_blocking(end).await.unwrap();
+    assert_eq!(lab.factory.loaded(), [digest_of(b"slow")]);
+    let unknown = lab.deploy("p", "slow", "out").await.unwrap_err();
+    assert!(
+        matches!(unknown, DeployError::UnknownPlugin { .. }),
+        "a push that was refused stored it: {unknown}"
+    );
+    // Asked for again, it is there; the next push takes its place.
+    lab.push("slow").await.unwrap();
+    drop(lab.push("slow other").await);
+    assert!(!lab.factory.loaded().contains(&digest_of(b"slow")));
+    lab.handle.shutdown().await.unwrap();
+}
