@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::access::Refused;
-use crate::processor::{CompileError, DeployError};
+use crate::processor::{CompileError, DeployError, EnsureTopicError};
 
 /// A refusal.
 #[derive(Debug)]
@@ -109,6 +109,13 @@ impl From<DeployError> for Refusal {
             ),
             DeployError::NoSourceTopic(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton topic create NAME` creates it"))
+            }
+            DeployError::OutputTopic { error: EnsureTopicError::Refused(_), .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("name another topic in the sink, or create this one yourself"),
+            ),
+            DeployError::OutputTopic { error: EnsureTopicError::Failed(_), .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, None)
             }
             DeployError::TooMany(_) => (StatusCode::CONFLICT, None),
             DeployError::UnknownPipeline(_) => {

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::log::NoLog;
 use pelton_streams::manifest::{NodeSpec, PluginRef};
-use pelton_streams::{
-    Digest, InstanceSpec, InstantiateError, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo,
-    Topology, TopologyError,
-};
+use pelton_streams::{Digest, InstanceSpec, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
 use serde::Serialize;
 
 use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
@@ -21,12 +18,13 @@ use super::deployments::{
     BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, StoredComponent, chunks,
 };
 use super::io::IoFactory;
+use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
 use crate::clock::Clock;
 
-/// What a deployment log does in the end.
-pub(crate) type Done<'a> = Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
+/// Whether the topic is there in the end.
+pub(crate) type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), EnsureTopicError>> + Send + 'a>>;
 
 /// The offsets of what was appended.
 pub(crate) type Appending<'a> =
@@ -43,38 +41,10 @@ pub(crate) trait DeploymentLog: Send + Sync {
     fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError>;
     /// The bytes of a component. The caller checks them against the digest. Blocking.
     fn component(&self, stored: &StoredComponent) -> Result<Vec<u8>, DeploymentLogError>;
+    /// Whether a topic is there, or could be created with the broker's defaults.
+    fn check_topic(&self, topic: &str) -> Result<(), EnsureTopicError>;
     /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
-    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a>;
-}
-
-/// The deployments' partition does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct DeploymentLogError(pub(crate) String);
-
-/// Why a change was refused. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DeployError {
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    #[error("node `{node}` does not start: {error}")]
-    Start { node: String, error: InstantiateError },
-    #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
-    UnknownPlugin { node: String, plugin: String },
-    #[error("topic `{0}` does not exist, so there is nothing to read; create it first")]
-    NoSourceTopic(String),
-    #[error("{0} pipelines are deployed, which is `pelton.max.pipelines`; delete one first, or raise it")]
-    TooMany(u32),
-    #[error("no pipeline `{0}` is deployed")]
-    UnknownPipeline(String),
-    #[error("the deployment could not be stored: {0}")]
-    Log(#[from] DeploymentLogError),
-    #[error("the server is stopping")]
-    Stopping,
+    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Ensuring<'a>;
 }
 
 /// What `push` says.
@@ -249,6 +219,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.try_start(&checked).await?;
+        self.check_outputs(&checked)?;
         let name = checked.manifest.name.clone();
         let group = super::io::group_of(&name);
         Ok(Deployed { name, revision: None, plugins: checked.plugins, group })
@@ -272,8 +243,11 @@ impl Supervisor {
                 return Err(DeployError::TooMany(max));
             }
         }
+        // All of them first, so that one that cannot be made leaves none behind.
+        self.check_outputs(&checked)?;
         for output in &checked.topology.outputs {
-            self.spec.log.ensure_topic(&output.topic).await?;
+            let made = self.spec.log.ensure_topic(&output.topic).await;
+            made.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
         }
         let revision = Revision {
             manifest: manifest.to_owned(),
@@ -421,6 +395,14 @@ impl Supervisor {
     fn want(&self, digest: Digest) -> Wanted<'_> {
         *self.inner.lock().wanted.entry(digest).or_insert(0) += 1;
         Wanted { inner: &self.inner, digest }
+    }
+
+    fn check_outputs(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
+        for output in &checked.topology.outputs {
+            let fits = self.spec.log.check_topic(&output.topic);
+            fits.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
+        }
+        Ok(())
     }
 
     /// Starts every plugin once with its settings: one that refuses them refuses the deployment.

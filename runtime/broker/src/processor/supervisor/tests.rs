@@ -94,6 +94,32 @@ async fn a_slow_compilation_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_cannot_be_created_is_refused_with_the_reason() {
+    let lab = Lab::start(&[("pelton.max.partitions", "60")]).await;
+    lab.create_topic("a.b").await;
+    lab.push("quick").await.unwrap();
+    let refused = async |sink: &str, reason: &str| {
+        let (text, plugins) = manifest("p", "quick", sink);
+        let dry = lab.supervisor().check(&text, &plugins).await.unwrap_err();
+        for error in [dry, lab.deploy("p", "quick", sink).await.unwrap_err()] {
+            let DeployError::OutputTopic { topic, error: EnsureTopicError::Refused(why) } = &error else {
+                panic!("{error}")
+            };
+            assert!(topic == sink && why.contains(reason), "{error}");
+        }
+    };
+    refused("a_b", "`a.b`").await;
+    let topics = &lab.handle.broker().topics;
+    let partitions = i32::try_from(60 - topics.partition_count()).unwrap();
+    let rest = NewTopic { name: "rest".to_owned(), partitions, overrides: Overrides::new() };
+    topics.create(rest, 1).await.unwrap();
+    refused("one.too.many", "pelton.max.partitions").await;
+    assert!(lab.supervisor().pipelines().is_empty());
+    lab.deploy("p", "quick", "a.b").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waited_for_is_unloaded() {
     let lab = Lab::start(&[("pelton.plugin.compile.timeout.ms", "1")]).await;
     let late = lab.push("slow").await.unwrap_err();
