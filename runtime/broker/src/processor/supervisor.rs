@@ -299,6 +299,15 @@ impl Supervisor {
         describe(&self.inner.lock(), name)
     }
 
+    /// Whether its driver may still commit to its group. True until the driver has ended, whatever was asked for.
+    pub(crate) fn runs(&self, name: &str) -> bool {
+        let state = self.inner.lock().runners.get(name).map(|runner| runner.board().state());
+        match state {
+            Some(PipelineState::Starting | PipelineState::Running | PipelineState::Retrying) => true,
+            Some(PipelineState::Paused | PipelineState::Failed) | None => false,
+        }
+    }
+
     /// Its log lines from a sequence on, and the sequence that the next line gets.
     pub(crate) fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
         Some(self.inner.lock().runners.get(name)?.board().log_since(since))

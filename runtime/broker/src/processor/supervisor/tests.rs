@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pelton_streams::Digest;
 
+use self::wire::Wire;
 use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps};
 use crate::config::Config;
@@ -11,6 +12,8 @@ use crate::processor::digest_of;
 use crate::processor::slow::SlowFactory;
 use crate::topic_config::Overrides;
 use crate::topics::NewTopic;
+
+mod wire;
 
 /// A broker with a topic `in` and a factory of the test's.
 struct Lab {
@@ -116,6 +119,40 @@ async fn an_output_that_cannot_be_created_is_refused_with_the_reason() {
     refused("one.too.many", "pelton.max.partitions").await;
     assert!(lab.supervisor().pipelines().is_empty());
     lab.deploy("p", "quick", "a.b").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_group_of_a_pipeline_is_in_use_while_it_runs() {
+    use pelton_wire::ErrorCode;
+    let lab = Lab::start(&[("offsets.topic.num.partitions", "2")]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let mut client = Wire::connect(&lab).await;
+    let none = ErrorCode::NONE;
+    let in_use = [
+        ErrorCode::UNKNOWN_MEMBER_ID,
+        ErrorCode::UNKNOWN_MEMBER_ID,
+        ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+        ErrorCode::NON_EMPTY_GROUP,
+    ];
+    // What the transaction's coordinator says of a producer that nobody knows.
+    let free = [none, ErrorCode::INVALID_PRODUCER_ID_MAPPING, none, none];
+    assert_eq!(client.changes("pelton.p").await, in_use);
+    assert_eq!(client.changes("pelton.other").await, free);
+    lab.supervisor().set_paused("p", true).await.unwrap();
+    assert_eq!(client.changes("pelton.p").await, free);
+    lab.supervisor().set_paused("p", false).await.unwrap();
+    assert_eq!(client.changes("pelton.p").await, in_use);
+    lab.supervisor().delete("p").await.unwrap();
+    assert_eq!(client.changes("pelton.p").await, free);
+    let groups = ["pelton.p", "pelton.other", "pelton.", "pelton", "peltonx"];
+    let mut joined = Vec::new();
+    for group in groups {
+        joined.push(client.join(group).await);
+    }
+    let (refused, taken) = (ErrorCode::INVALID_GROUP_ID, ErrorCode::MEMBER_ID_REQUIRED);
+    assert_eq!(joined, [refused, refused, refused, taken, taken]);
     lab.handle.shutdown().await.unwrap();
 }
 
