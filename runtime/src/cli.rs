@@ -225,7 +225,7 @@ pub(crate) enum Group {
         #[command(flatten)]
         kafka: Kafka,
     },
-    /// Move the committed offsets of a group without members
+    /// Move the committed offsets of a group without members, or of a pipeline that does not run (`pelton.NAME`)
     ResetOffsets {
         name: String,
         #[arg(long)]
@@ -239,7 +239,7 @@ pub(crate) enum Group {
         #[command(flatten)]
         kafka: Kafka,
     },
-    /// Delete a group without members
+    /// Delete a group without members, or that of a pipeline that does not run (`pelton.NAME`)
     Delete {
         name: String,
         #[command(flatten)]

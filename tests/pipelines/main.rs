@@ -5,6 +5,7 @@
 
 mod commands;
 mod deployments;
+mod groups;
 mod http;
 mod isolation;
 mod kills;
@@ -22,7 +23,7 @@ use std::time::Instant;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 16] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
@@ -35,6 +36,7 @@ const CASES: [(&str, Case); 15] = [
     ("pipelines-do-what-commands-say", commands::verbs),
     ("a-new-revision-goes-on-where-the-old-one-stopped", commands::revisions),
     ("topics-that-go-away", commands::topics_go_away),
+    ("a-pipelines-group-is-its-own-while-it-runs", groups::owned),
     ("components-are-not-kept-in-memory", deployments::memory),
     ("http-answers-only-those-it-should", http::access),
     ("metrics-and-views-show-everything", http::views),

@@ -128,8 +128,14 @@ pub(crate) fn manifests(lab: &Lab) -> Result<String> {
     ensure!(said.contains("nothing was changed"), "{said}");
     ensure!(!cli.ok(&["topic", "list"])?.contains("made"), "a dry run made a topic");
     cli.ok(&["deploy", &file])?;
+    // Two topics whose metrics would have one name.
+    create_topic(&broker.address, "dotted.name", 1, &[])?;
+    let file = lab.write("q.toml", good.replace("\"p\"", "\"q\"").replace("\"made\"", "\"dotted_name\""))?;
+    for args in [&["deploy", &file][..], &["deploy", "--dry-run", &file]] {
+        cli.refused(args, FAILED, &["`dotted_name`", "`dotted.name`", "hint"])?;
+    }
     broker.stop()?;
-    Ok(format!("{} manifests", cases.len() + 1))
+    Ok(format!("{} manifests", cases.len() + 2))
 }
 
 /// Without a broker, without its token, about a pipeline that is not there.
@@ -159,6 +165,14 @@ pub(crate) fn strangers(lab: &Lab) -> Result<String> {
     }
     ensure!(elsewhere.pipeline("p")?["state"] == "running", "looking needs no token");
     broker.stop()?;
+    // A port that others can reach, and no token that somebody made on purpose.
+    let serve =
+        ["serve", "--listen", "127.0.0.1:0", "--data-dir", path(&elsewhere.data_dir), "--http", "0.0.0.0:0"];
+    cli.refused(
+        &serve,
+        USAGE,
+        &["`http.listen`", "`0.0.0.0:0`", "`http.token`", "16 characters", "127.0.0.1"],
+    )?;
     for args in changes.into_iter().chain([&["pipeline", "list"][..], &["plugin", "list"]]) {
         cli.refused(args, UNREACHABLE, &["no broker answers", &cli.http, "pelton serve"])?;
     }

@@ -44,6 +44,7 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 mod once;
 pub(crate) mod operations;
+mod pipeline_group;
 pub(crate) mod produce;
 pub(crate) mod produce_check;
 pub(crate) mod sync_group;

@@ -24,7 +24,7 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
 use crate::processor::{
-    BrokerDeploymentLog, BrokerIoFactory, DeploymentLogError, Supervisor, SupervisorSpec,
+    BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
 };
 use crate::producer_id::ProducerIds;
 use crate::shutdown::{StopSignal, Stopping};
@@ -78,6 +78,8 @@ pub struct Broker {
     pub(crate) transactions: Transactions,
     pub(crate) counters: Counters,
     supervisor: OnceLock<Arc<Supervisor>>,
+    /// Something runs plugins here.
+    has_pipelines: bool,
     advertised: OnceLock<HostPort>,
     stop: StopSignal,
     failure: Failure,
@@ -190,7 +192,7 @@ impl Broker {
             let (config, deps, failure) = (config.clone(), deps.clone(), failure.clone());
             run_blocking(move || startup::open(&config, &deps, &failure)).await?
         };
-        let broker = Arc::new(Broker::assemble(config, deps.clock, opened, failure));
+        let broker = Arc::new(Broker::assemble(config, &deps, opened, failure));
         let transactions = broker.transactions.clone();
         run_blocking(move || transactions.load()).await.map_err(StartError::Transactions)?;
         let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
@@ -240,6 +242,11 @@ impl Broker {
             io: Arc::new(io),
             clock: Arc::clone(&self.clock),
             max_pipelines: self.config.max_pipelines,
+            compile: CompileLimits {
+                at_once: self.config.plugin_compile_max as usize,
+                wait: Duration::from_millis(self.config.plugin_compile_wait_ms.unsigned_abs()),
+                timeout: Duration::from_millis(self.config.plugin_compile_timeout_ms.unsigned_abs()),
+            },
         }
     }
 
@@ -248,13 +255,19 @@ impl Broker {
         self.supervisor.get()
     }
 
-    fn assemble(config: Config, clock: Arc<dyn Clock>, opened: Opened, failure: Failure) -> Broker {
+    /// Whether the broker still starts and has yet to find out which pipelines run.
+    pub(crate) fn pipelines_to_come(&self) -> bool {
+        self.has_pipelines && self.supervisor.get().is_none()
+    }
+
+    fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
         /// Part of the memory that requests may take.
         const REQUEST_MEMORY_PART: u64 = 4;
         let bytes = match config.queued_max_request_bytes {
             0 => (memory::available() / REQUEST_MEMORY_PART).max(config.socket_request_max_bytes.into()),
             bytes => bytes,
         };
+        let clock = Arc::clone(&deps.clock);
         let permits = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock), &config);
         let groups = Groups::start(
@@ -289,6 +302,7 @@ impl Broker {
             transactions,
             counters: Counters::default(),
             supervisor: OnceLock::new(),
+            has_pipelines: deps.plugins.is_some(),
             advertised: OnceLock::new(),
             stop: StopSignal::new(),
             failure,

@@ -204,6 +204,12 @@ settings! {
         "Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB; a larger one would take minutes to compile.";
     plugin_max_instances: u32 = 1_000, "pelton.plugin.max.instances", "count", Some((1, 4_000)),
         "Instances of all plugins at once: one for each node and input partition. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
+    plugin_compile_max: u32 = 1, "pelton.plugin.compile.max", "count", Some((1, 1_000)),
+        "Components compiled at once. One compilation takes every core it finds, so more at once make each of them slower.";
+    plugin_compile_wait_ms: i64 = 30 * SECOND_MS, "pelton.plugin.compile.wait.ms", "ms", Some((0, i64::MAX as i128)),
+        "How long a component waits for others to be compiled before it is refused; it may be sent again. With the time-out below it stays under the two minutes that the command line waits.";
+    plugin_compile_timeout_ms: i64 = MINUTE_MS, "pelton.plugin.compile.timeout.ms", "ms", Some((1, i64::MAX as i128)),
+        "How long a compilation may take before who asked for it is told to come back; it goes on, and its result is kept. A Python component takes 15 s on a busy machine.";
     http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
         "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
     http_max_idle_ms: i64 = 2 * MINUTE_MS, "pelton.http.max.idle.ms", "ms", Some((1, i64::MAX as i128)),

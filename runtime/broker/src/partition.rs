@@ -154,6 +154,8 @@ pub struct Partition {
     id: PartitionId,
     /// `None` once it is closed or deleted.
     log: Mutex<Option<Log>>,
+    /// Held while files are removed, which needs no `log`. Taken before it.
+    removing: Mutex<()>,
     reader: LogReader,
     progress: Arc<Progress>,
     log_dir: Arc<LogDir>,
@@ -175,7 +177,8 @@ impl Partition {
         let (id, reader) = (log.id().clone(), log.reader());
         let log = Mutex::new(Some(log));
         let (gone, offline) = (AtomicBool::new(false), AtomicBool::new(false));
-        let partition = Arc::new(Partition { id, log, reader, progress, log_dir, gone, offline });
+        let removing = Mutex::default();
+        let partition = Arc::new(Partition { id, log, removing, reader, progress, log_dir, gone, offline });
         partition.progress.belongs_to(&partition);
         partition
     }
@@ -396,26 +399,44 @@ impl Partition {
             log.delete_records_before(before)?
         };
         self.log_dir.flush()?;
+        self.remove_files();
         Ok(start)
     }
 
     /// Removes segments that are older or more than the topic keeps. Blocking.
     pub(crate) fn apply_retention(&self, now_ms: i64) {
-        let Ok(mut log) = self.lock() else { return };
-        log.set_high_watermark(self.progress.high_watermark());
-        match log.apply_retention(now_ms) {
+        let applied = {
+            let Ok(mut log) = self.lock() else { return };
+            log.set_high_watermark(self.progress.high_watermark());
+            log.apply_retention(now_ms)
+        };
+        match applied {
             Ok(deleted) if deleted.is_empty() => {}
             Ok(deleted) => {
                 tracing::info!(partition = %self.id, segments = deleted.len(), "old segments were removed");
             }
             Err(error) => tracing::warn!(partition = %self.id, %error, "old segments could not be removed"),
         }
+        self.remove_files();
     }
 
     /// What is due in the log from time to time: forgets quiet producers, removes files. Blocking.
     pub(crate) fn housekeep(&self, now_ms: i64) {
         if let Ok(mut log) = self.lock() {
             log.housekeep(now_ms);
+        }
+        self.remove_files();
+    }
+
+    /// Removes the files of segments that have left the log for good. Appends go on meanwhile: only what goes is decided
+    /// under the lock. Blocking.
+    fn remove_files(&self) {
+        let _removing = self.removing.lock();
+        let removal = self.lock().ok().and_then(|mut log| log.removable());
+        let Some(removal) = removal else { return };
+        let removed = removal.run();
+        if let Ok(mut log) = self.lock() {
+            log.settle(removed);
         }
     }
 
@@ -428,6 +449,7 @@ impl Partition {
 
     /// Closes the log in order. Blocking.
     pub(crate) fn close(&self) {
+        let _removing = self.removing.lock();
         if let Some(mut log) = self.log.lock().take() {
             log.set_high_watermark(self.progress.high_watermark());
             if let Err(error) = log.close() {
@@ -436,9 +458,11 @@ impl Partition {
         }
     }
 
-    /// Takes the log away for good: the topic has been deleted. Who waits to read is told.
+    /// Takes the log away for good: the topic has been deleted. Who waits to read is told. Blocking.
     fn retire(&self) {
         self.gone.store(true, Ordering::Release);
+        // A removal that came to its end later would find the files of the next topic of this name.
+        let _removing = self.removing.lock();
         drop(self.log.lock().take());
         self.progress.wake();
     }

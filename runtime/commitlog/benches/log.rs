@@ -61,6 +61,7 @@ fn append(c: &mut Criterion) {
             count += 1;
             if count.is_multiple_of(50_000) {
                 log.apply_retention(META.now_ms).expect("a good disk");
+                log.remove_files();
             }
         });
     });

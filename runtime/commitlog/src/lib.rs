@@ -38,7 +38,7 @@ pub use error::{AppendError, ChangeError, Corruption, CreateError, OpenError, Re
 pub use files::FileCache;
 pub use id::{LogEnd, PartitionId};
 pub use leader_epoch::{EpochEnd, EpochStart};
-pub use log::{AppendMeta, Appended, DeletedSegment, Log};
+pub use log::{AppendMeta, Appended, DeletedSegment, Log, Removal, Removed};
 pub use log_dir::{
     Clock, CloseError, DeleteError, FORMAT_VERSION, FailureHook, JournalStats, LogDir, LogDirConfig,
     METADATA_TOPIC, Meta, OPEN_FILES_WANTED, OpenDirError, OpenFilesLimit, RecoveredPartition, Recovery,

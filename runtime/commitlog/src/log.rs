@@ -28,12 +28,14 @@ use crate::storage::{File, OpenMode};
 
 mod append;
 mod change;
+mod removal;
 mod retain;
 mod snapshots;
 mod truncate;
 
 pub(crate) use append::parse_marker;
 pub use append::{AppendMeta, Appended};
+pub use removal::{Removal, Removed};
 pub use retain::DeletedSegment;
 
 /// One partition's log.
@@ -49,6 +51,8 @@ pub struct Log {
     latched: Option<StorageFailure>,
     /// Segments out of the log whose files wait for the log start to be durable beyond them.
     doomed: Vec<Doomed>,
+    /// A removal is under way.
+    removing: bool,
     /// Offsets of the producer snapshots on disk.
     snapshots: BTreeSet<i64>,
     bytes_since_snapshot: u64,
@@ -185,6 +189,7 @@ impl Log {
             producers,
             latched: None,
             doomed: Vec::new(),
+            removing: false,
             snapshots: parts.snapshots,
             bytes_since_snapshot: 0,
         }

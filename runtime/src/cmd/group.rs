@@ -163,6 +163,9 @@ fn commit(
         coordinator.send_at_most(&request, 9)?.topics.into_iter().flat_map(|topic| topic.partitions)
     {
         if partition.error_code == ErrorCode::UNKNOWN_MEMBER_ID {
+            if let Some(refused) = pipeline_runs(name) {
+                return Err(refused);
+            }
             return Err(Failure::new(Exit::Failed, format!("group `{name}` has members"))
                 .hint("stop its consumers first: they would commit over the new offsets")
                 .into());
@@ -176,9 +179,24 @@ fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {
     let mut coordinator = Client::connect(&kafka.bootstrap_server)?.coordinator(name)?;
     let request = DeleteGroupsRequest { groups_names: vec![name.to_owned()] };
     for result in coordinator.send(&request)?.results {
+        if result.error_code == ErrorCode::NON_EMPTY_GROUP
+            && let Some(refused) = pipeline_runs(name)
+        {
+            return Err(refused);
+        }
         check_with(result.error_code, None, &format!("delete group `{name}`"))?;
     }
     Ok(())
+}
+
+/// Why a group is in use that never has members.
+fn pipeline_runs(group: &str) -> Option<anyhow::Error> {
+    let pipeline = group.strip_prefix("pelton.")?;
+    let failure = Failure::new(
+        Exit::Failed,
+        format!("group `{group}` is that of the pipeline `{pipeline}`, which runs"),
+    );
+    Some(failure.hint(format!("`pelton pipeline pause {pipeline}` first, and resume it afterwards")).into())
 }
 
 /// Where `--to` points.

@@ -57,8 +57,17 @@ async fn until_told(handle: BrokerHandle) -> anyhow::Result<()> {
 
 fn refused(error: StartError) -> anyhow::Error {
     let exit = match &error {
-        StartError::Config(_) => Exit::Usage,
-        _ => Exit::Failed,
+        // What the operator set, or should have: nothing but another configuration helps.
+        StartError::Config(_) | StartError::NoToken(_) | StartError::Token(_) => Exit::Usage,
+        StartError::Listen { .. }
+        | StartError::ListenHttp { .. }
+        | StartError::DataDir { .. }
+        | StartError::Metadata { .. }
+        | StartError::CreateMetadata { .. }
+        | StartError::Transactions(_)
+        | StartError::Deployments(_)
+        | StartError::MetadataMissing(_)
+        | StartError::PartitionMissing { .. } => Exit::Failed,
     };
     Failure::new(exit, error.to_string()).into()
 }

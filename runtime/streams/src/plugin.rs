@@ -222,6 +222,21 @@ pub trait PluginFactory: Send + Sync {
     /// Why the component cannot be used.
     fn load(&self, digest: &Digest, component: &[u8]) -> Result<PluginInfo, LoadError>;
 
+    /// As [`PluginFactory::load`], but only if that takes no compilation, because this process or an earlier one has done
+    /// it. `None`: it would have to be compiled, or nothing is kept.
+    ///
+    /// # Errors
+    /// Why the component cannot be used.
+    fn load_compiled(&self, digest: &Digest, component: &[u8]) -> Result<Option<PluginInfo>, LoadError> {
+        let _ = (digest, component);
+        Ok(None)
+    }
+
+    /// The components that are loaded now.
+    fn loaded(&self) -> Vec<Digest> {
+        Vec::new()
+    }
+
     /// A configured instance of a loaded component.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pelton_streams::Digest;
 use sha2::{Digest as _, Sha256};
@@ -119,7 +120,10 @@ impl CodeCache {
 fn write_whole(path: &Path, code: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("no directory"))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    // Several threads may write the same component at once, too.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let partial = path.with_extension(format!("{}-{write}.partial", std::process::id()));
     let write = || {
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;

@@ -109,14 +109,14 @@ impl Engine {
         self.shared.config.cache.as_ref()
     }
 
-    /// Compiled before, in this process or an earlier one; else compiled now.
+    /// What was compiled before, by this process or an earlier one.
+    fn cached(&self, digest: &Digest) -> Option<Component> {
+        let Shared { engine, config, compatibility, .. } = &*self.shared;
+        config.cache.as_ref().and_then(|cache| cache.load(engine, digest, *compatibility))
+    }
+
     fn compile(&self, digest: &Digest, bytes: &[u8]) -> Result<Component, LoadError> {
         let Shared { engine, config, compatibility, .. } = &*self.shared;
-        if let Some(found) =
-            config.cache.as_ref().and_then(|cache| cache.load(engine, digest, *compatibility))
-        {
-            return Ok(found);
-        }
         if wasmparser::Parser::is_core_wasm(bytes) {
             let reason = "it is a core module, not a component; `pelton plugin build` makes components";
             return Err(LoadError::Invalid { reason: reason.to_owned() });
@@ -132,8 +132,36 @@ impl Engine {
         Ok(compiled)
     }
 
-    fn loaded(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Loaded>>> {
+    fn components(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Loaded>>> {
         self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is loaded, or else what `find` gives, checked against what a plugin may import and export. The lock is not held
+    /// while it is made: two callers may make the same, and the later one's stays.
+    fn load_with(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        find: impl FnOnce() -> Result<Option<Component>, LoadError>,
+    ) -> Result<Option<PluginInfo>, LoadError> {
+        if let Some(loaded) = self.components().get(digest) {
+            return Ok(Some(loaded.info.clone()));
+        }
+        let (size, max_bytes) = (bytes.len() as u64, self.shared.config.max_component_bytes);
+        if size > max_bytes {
+            return Err(LoadError::TooLarge { bytes: size, max_bytes });
+        }
+        let actual = package::digest(bytes);
+        if actual != *digest {
+            return Err(LoadError::DigestMismatch { expected: *digest, actual });
+        }
+        let Some(component) = find()? else { return Ok(None) };
+        let manifest = package::manifest(bytes).map_err(|reason| LoadError::BadManifest { reason })?;
+        let _ticking = self.shared.ticker.tick();
+        let loaded = check(&self.shared.engine, &self.shared.linker, &component, *digest, size, manifest)?;
+        let info = loaded.info.clone();
+        self.components().insert(*digest, Arc::new(loaded));
+        Ok(Some(info))
     }
 
     fn slot(&self) -> Result<Slot, InstantiateError> {
@@ -152,33 +180,28 @@ impl Engine {
 
 impl PluginFactory for Engine {
     fn load(&self, digest: &Digest, bytes: &[u8]) -> Result<PluginInfo, LoadError> {
-        if let Some(loaded) = self.loaded().get(digest) {
-            return Ok(loaded.info.clone());
-        }
-        let (size, max_bytes) = (bytes.len() as u64, self.shared.config.max_component_bytes);
-        if size > max_bytes {
-            return Err(LoadError::TooLarge { bytes: size, max_bytes });
-        }
-        let actual = package::digest(bytes);
-        if actual != *digest {
-            return Err(LoadError::DigestMismatch { expected: *digest, actual });
-        }
-        let component = self.compile(digest, bytes)?;
-        let manifest = package::manifest(bytes).map_err(|reason| LoadError::BadManifest { reason })?;
-        let _ticking = self.shared.ticker.tick();
-        let loaded = check(&self.shared.engine, &self.shared.linker, &component, *digest, size, manifest)?;
-        let info = loaded.info.clone();
-        self.loaded().insert(*digest, Arc::new(loaded));
-        Ok(info)
+        let compiled = || match self.cached(digest) {
+            Some(found) => Ok(Some(found)),
+            None => self.compile(digest, bytes).map(Some),
+        };
+        Ok(self.load_with(digest, bytes, compiled)?.expect("what is compiled was found"))
+    }
+
+    fn load_compiled(&self, digest: &Digest, bytes: &[u8]) -> Result<Option<PluginInfo>, LoadError> {
+        self.load_with(digest, bytes, || Ok(self.cached(digest)))
+    }
+
+    fn loaded(&self) -> Vec<Digest> {
+        self.components().keys().copied().collect()
     }
 
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
-        let loaded = self.loaded().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
+        let loaded = self.components().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
         Ok(Box::new(WasmPlugin::start(&self.shared.engine, loaded, spec, self.slot()?)?))
     }
 
     fn unload(&self, digest: &Digest) {
-        self.loaded().remove(digest);
+        self.components().remove(digest);
     }
 }
 

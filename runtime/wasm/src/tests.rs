@@ -303,7 +303,9 @@ fn instances_are_counted() {
     drop(one);
     assert_eq!(engine.instances(), 1);
     assert!(start(&engine, &component, &spec()).is_ok());
+    assert_eq!(engine.loaded(), [digest(&component)]);
     engine.unload(&digest(&component));
+    assert!(engine.loaded().is_empty());
     let gone = engine.instantiate(&digest(&component), &spec()).map(|_| ());
     assert_eq!(gone, Err(InstantiateError::NotLoaded(digest(&component))));
 }
@@ -347,15 +349,21 @@ fn compiled_code_is_kept_and_checked() {
     let dir = tempfile::tempdir().expect("makes a directory");
     let path = dir.path().join("code");
     let component = guest(CONFIGURED);
-    let run = || {
+    let open = || {
         let cache = CodeCache::open(&path).expect("can be used");
-        let engine =
-            Engine::new(EngineConfig { cache: Some(cache), ..EngineConfig::default() }).expect("runs here");
+        Engine::new(EngineConfig { cache: Some(cache), ..EngineConfig::default() }).expect("runs here")
+    };
+    // Without a compilation there is nothing before the first one, and everything after it.
+    let ready = || open().load_compiled(&digest(&component), &component).map(|info| info.is_some());
+    assert_eq!(ready(), Ok(false));
+    let run = || {
+        let engine = open();
         let mut plugin = start(&engine, &component, &spec()).expect("starts");
         assert_eq!(call(&mut *plugin, 0), Ok(BatchOut::identity(3)));
         engine
     };
     run();
+    assert_eq!(ready(), Ok(true));
     let files = || -> Vec<std::path::PathBuf> {
         let dir = std::fs::read_dir(path.join(digest(&component).hex())).expect("is there");
         dir.map(|entry| entry.expect("is readable").path()).collect()

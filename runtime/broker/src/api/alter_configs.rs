@@ -6,7 +6,6 @@ use pelton_wire::message::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, alter_configs, incremental_alter_configs,
 };
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::configs::{self, Operation, Resource};
@@ -21,14 +20,7 @@ pub(crate) fn handle(cx: &RequestContext, request: AlterConfigsRequest) -> Reply
     Reply::in_order(async move {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in request.resources {
-            let all: Overrides = resource
-                .configs
-                .into_iter()
-                .filter_map(|config| Some((config.name, config.value?)))
-                .collect();
-            let change = move |_: &Overrides| Ok(all);
-            let target = (resource.resource_type, resource.resource_name.as_str());
-            let outcome = alter(&broker, target, request.validate_only, change).await;
+            let outcome = replace(&broker, &resource, request.validate_only).await;
             let (error_code, error_message) = told(outcome);
             responses.push(alter_configs::AlterConfigsResourceResponse {
                 error_code,
@@ -62,18 +54,31 @@ pub(crate) fn handle_incremental(
     })
 }
 
+async fn replace(
+    broker: &Arc<Broker>,
+    resource: &alter_configs::AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refused> {
+    let given = resource.configs.iter().map(|config| (config.name.as_str(), config.value.is_some()));
+    configs::check_given(given)?;
+    let own = resource.configs.iter();
+    let all: Overrides = own.filter_map(|c| Some((c.name.clone(), c.value.clone()?))).collect();
+    let change = move |_: &Overrides| Ok(all);
+    alter(broker, (resource.resource_type, &resource.resource_name), validate_only, change).await
+}
+
 async fn incremental(
     broker: &Arc<Broker>,
     resource: &incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refused> {
-    let mut names = HashSet::with_capacity(resource.configs.len());
+    let given = resource.configs.iter().map(|config| {
+        let deleted = Operation::from_wire(config.config_operation) == Some(Operation::Delete);
+        (config.name.as_str(), deleted || config.value.is_some())
+    });
+    configs::check_given(given)?;
     let mut changes = Vec::with_capacity(resource.configs.len());
     for config in &resource.configs {
-        if !names.insert(config.name.as_str()) {
-            let why = format!("`{}` is changed twice in one request", config.name);
-            return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
-        }
         let operation = Operation::from_wire(config.config_operation).ok_or_else(|| {
             let why = format!("`{}` has the unknown operation {}", config.name, config.config_operation);
             Refused::new(ErrorCode::INVALID_REQUEST, why)

@@ -1,6 +1,8 @@
 //! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: which resource is meant, and the change of a
 //! topic's own settings as a pure function.
 
+use std::collections::HashSet;
+
 use pelton_wire::ErrorCode;
 
 use super::error_map::Refused;
@@ -62,6 +64,26 @@ impl Operation {
             _ => None,
         }
     }
+}
+
+/// Checks what a request gives: each name once, and each that needs a value with one. Null stands for no default in either
+/// API: Kafka refuses it, and so the client hears of it.
+pub(super) fn check_given<'a>(given: impl Iterator<Item = (&'a str, bool)>) -> Result<(), Refused> {
+    let (mut names, mut nulls) = (HashSet::new(), Vec::new());
+    for (name, has_value) in given {
+        if !names.insert(name) {
+            let why = format!("`{name}` is changed twice in one request");
+            return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
+        }
+        if !has_value {
+            nulls.push(name);
+        }
+    }
+    if nulls.is_empty() {
+        return Ok(());
+    }
+    let why = format!("Null value not supported for : {}", nulls.join(", "));
+    Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
 }
 
 /// Applies changes to a topic's own settings. `resolved` gives what a setting comes to without them: appending to a list
@@ -166,6 +188,21 @@ mod tests {
         check(&[], &[("retention.ms", 0, None)], Err("give a value"));
         check(&[], &[("retention.ms", 2, Some("5"))], Err("only lists"));
         assert_eq!(Operation::from_wire(4), None);
+    }
+
+    #[test]
+    fn names_come_once_and_with_a_value() {
+        let check = |given: &[(&str, bool)], expect: Option<&str>| {
+            let refused = check_given(given.iter().copied()).err();
+            assert_eq!(
+                refused.as_ref().map(|r| (r.code, &*r.message)),
+                expect.map(|m| (ErrorCode::INVALID_REQUEST, m))
+            );
+        };
+        check(&[], None);
+        check(&[("a", true), ("b", true)], None);
+        check(&[("a", false), ("b", true), ("c", false)], Some("Null value not supported for : a, c"));
+        check(&[("a", false), ("a", true)], Some("`a` is changed twice in one request"));
     }
 
     #[test]

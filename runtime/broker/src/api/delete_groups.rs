@@ -5,7 +5,8 @@ use std::sync::Arc;
 use pelton_wire::message::delete_groups::DeletableGroupResult;
 use pelton_wire::message::{DeleteGroupsRequest, DeleteGroupsResponse};
 
-use crate::group::error::code_of;
+use super::pipeline_group::unless_running;
+use crate::group::error::{GroupError, code_of};
 use crate::reply::{Reply, RequestContext};
 
 pub(crate) fn handle(cx: &RequestContext, request: DeleteGroupsRequest) -> Reply<DeleteGroupsResponse> {
@@ -13,7 +14,11 @@ pub(crate) fn handle(cx: &RequestContext, request: DeleteGroupsRequest) -> Reply
     Reply::later(async move {
         let mut results = Vec::with_capacity(request.groups_names.len());
         for group_id in request.groups_names {
-            let error_code = code_of(&broker.groups.delete(&group_id).await);
+            let outcome = match unless_running(&broker, &group_id, GroupError::NonEmptyGroup) {
+                Ok(()) => broker.groups.delete(&group_id).await,
+                in_use => in_use,
+            };
+            let error_code = code_of(&outcome);
             results.push(DeletableGroupResult { group_id, error_code });
         }
         DeleteGroupsResponse { results, ..Default::default() }

@@ -6,6 +6,7 @@ use pelton_wire::message::join_group::JoinGroupResponseMember;
 use pelton_wire::message::{JoinGroupRequest, JoinGroupResponse};
 use uuid::Uuid;
 
+use super::pipeline_group;
 use crate::group::types::{
     JoinRefused, JoinRequest, JoinResult, Joined, JoinedMember, NO_GENERATION, Protocol,
 };
@@ -23,6 +24,9 @@ const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 pub(crate) fn handle(cx: &RequestContext, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
     let (groups, version) = (cx.broker.groups.clone(), cx.version);
     let (group, join) = convert(cx, request);
+    if let Err(error) = pipeline_group::no_members(&group, &join.client_id) {
+        return Reply::ready(respond(version, Err(JoinRefused { error, member_id: join.member_id })));
+    }
     Reply::later(async move { respond(version, groups.join(&group, join).await) })
 }
 

@@ -9,6 +9,7 @@ use pelton_wire::message::offset_commit::{
 };
 use pelton_wire::message::{OffsetCommitRequest, OffsetCommitResponse};
 
+use super::pipeline_group::unless_running;
 use crate::broker::Broker;
 use crate::group::error::GroupError;
 use crate::group::types::{CommitRequest, MemberIdentity, OffsetToCommit, TopicPartition};
@@ -39,7 +40,11 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetCommitRequest) -> Reply
             transaction: None,
             offsets,
         };
-        settle(&mut response, broker.groups.commit(&group_id, commit).await);
+        let outcome = match unless_running(&broker, &group_id, GroupError::UnknownMemberId) {
+            Ok(()) => broker.groups.commit(&group_id, commit).await,
+            Err(in_use) => Err(in_use),
+        };
+        settle(&mut response, outcome);
         OffsetCommitResponse { topics: response, ..Default::default() }
     })
 }

@@ -6,7 +6,8 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::offset_delete::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use pelton_wire::message::{OffsetDeleteRequest, OffsetDeleteResponse};
 
-use crate::group::error::code_of;
+use super::pipeline_group::unless_running;
+use crate::group::error::{GroupError, code_of};
 use crate::group::types::TopicPartition;
 use crate::reply::{Reply, RequestContext};
 
@@ -30,7 +31,14 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetDeleteRequest) -> Reply
             let partitions = partitions.collect();
             topics.push(OffsetDeleteResponseTopic { name: topic.name, partitions });
         }
-        match broker.groups.delete_offsets(&request.group_id, wanted).await {
+        // A pipeline reads every topic that it has offsets of.
+        let in_use = GroupError::GroupSubscribedToTopic;
+        let outcome = match unless_running(&broker, &request.group_id, in_use) {
+            Ok(()) => broker.groups.delete_offsets(&request.group_id, wanted).await,
+            Err(error) if error == in_use => Ok(vec![Err(in_use); wanted.len()]),
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(results) => {
                 let open = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
                 for (slot, result) in open.filter(|slot| slot.error_code.is_ok()).zip(results) {

@@ -8,8 +8,9 @@ use pelton_wire::message::txn_offset_commit::{
 };
 use pelton_wire::message::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
+use super::pipeline_group::unless_running;
 use crate::broker::Broker;
-use crate::group::error::code_of;
+use crate::group::error::{GroupError, code_of};
 use crate::group::types::{CommitRequest, MemberIdentity, OffsetToCommit, TopicPartition};
 use crate::producer_id::ProducerIdentity;
 use crate::reply::{Reply, RequestContext};
@@ -42,12 +43,15 @@ pub(crate) fn handle(cx: &RequestContext, request: TxnOffsetCommitRequest) -> Re
         let newer = version >= EPOCH_PER_TRANSACTION_SINCE;
         let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
         let (id, group) = (&request.transactional_id, &request.group_id);
-        let codes: Box<dyn Iterator<Item = ErrorCode>> =
-            match broker.transactions.commit_offsets(id, group, commit, producer, protocol).await {
-                Ok(Ok(results)) => Box::new(results.into_iter().map(|result| code_of(&result))),
-                Ok(Err(error)) => Box::new(std::iter::repeat(error.code())),
-                Err(error) => Box::new(std::iter::repeat(refusal(error, newer))),
-            };
+        let outcome = match unless_running(&broker, group, GroupError::UnknownMemberId) {
+            Ok(()) => broker.transactions.commit_offsets(id, group, commit, producer, protocol).await,
+            Err(in_use) => Ok(Err(in_use)),
+        };
+        let codes: Box<dyn Iterator<Item = ErrorCode>> = match outcome {
+            Ok(Ok(results)) => Box::new(results.into_iter().map(|result| code_of(&result))),
+            Ok(Err(error)) => Box::new(std::iter::repeat(error.code())),
+            Err(error) => Box::new(std::iter::repeat(refusal(error, newer))),
+        };
         let open = response.iter_mut().flat_map(|topic| &mut topic.partitions);
         for (slot, code) in open.filter(|slot| slot.error_code.is_ok()).zip(codes) {
             slot.error_code = code;

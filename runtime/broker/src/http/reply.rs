@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::access::Refused;
-use crate::processor::DeployError;
+use crate::processor::{CompileError, DeployError, EnsureTopicError};
 
 /// A refusal.
 #[derive(Debug)]
@@ -88,10 +88,17 @@ impl From<DeployError> for Refusal {
     fn from(error: DeployError) -> Refusal {
         let (status, hint) = match &error {
             DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-            DeployError::Component(_) => (
+            DeployError::Compile(CompileError::Refused(_)) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a component imports and exports"),
             ),
+            DeployError::Compile(CompileError::Panicked) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            DeployError::Compile(
+                CompileError::Busy { .. }
+                | CompileError::TimedOut { .. }
+                | CompileError::NoThread(_)
+                | CompileError::Stopping,
+            ) => (StatusCode::SERVICE_UNAVAILABLE, None),
             DeployError::Start { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a plugin can be configured with"),
@@ -102,6 +109,13 @@ impl From<DeployError> for Refusal {
             ),
             DeployError::NoSourceTopic(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton topic create NAME` creates it"))
+            }
+            DeployError::OutputTopic { error: EnsureTopicError::Refused(_), .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("name another topic in the sink, or create this one yourself"),
+            ),
+            DeployError::OutputTopic { error: EnsureTopicError::Failed(_), .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, None)
             }
             DeployError::TooMany(_) => (StatusCode::CONFLICT, None),
             DeployError::UnknownPipeline(_) => {

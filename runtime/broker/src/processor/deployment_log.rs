@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::deployments::{BadRecord, DeploymentRecord, StoredComponent, TOPIC};
-use super::supervisor::{Appending, DeploymentLog, DeploymentLogError, Done, EachRecord};
+use super::refusal::{DeploymentLogError, EnsureTopicError};
+use super::supervisor::{Appending, DeploymentLog, EachRecord, Ensuring};
 use crate::clock::Clock;
 use crate::partition::{InternalRecord, Partition, ReplayError, Replayed};
 use crate::topic_config::Overrides;
@@ -34,26 +35,24 @@ impl BrokerDeploymentLog {
         Some(Arc::clone(self.topics.get(TOPIC)?.partition(0)?))
     }
 
-    async fn create(
-        &self,
-        name: &str,
-        partitions: i32,
-        overrides: Overrides,
-    ) -> Result<(), DeploymentLogError> {
-        if self.topics.get(name).is_some() {
+    async fn create(&self, new: NewTopic) -> Result<(), EnsureTopicError> {
+        if self.topics.get(&new.name).is_some() {
             return Ok(());
         }
-        let new = NewTopic { name: name.to_owned(), partitions, overrides };
-        match self.topics.create(new, self.clock.now_ms()).await {
-            Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
-            Err(error) => Err(DeploymentLogError(format!("create topic `{name}`: {error}"))),
-        }
+        is_there(self.topics.create(new, self.clock.now_ms()).await.map(drop))
+    }
+
+    /// A topic with the broker's defaults.
+    fn plain(&self, name: &str) -> NewTopic {
+        NewTopic { name: name.to_owned(), partitions: self.default_partitions, overrides: Overrides::new() }
     }
 
     async fn append_all(&self, records: Vec<DeploymentRecord>) -> Result<Vec<i64>, DeploymentLogError> {
         let settings = [("cleanup.policy", "compact")];
         let overrides = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        self.create(TOPIC, 1, overrides).await?;
+        let own = NewTopic { name: TOPIC.to_owned(), partitions: 1, overrides };
+        let created = self.create(own).await;
+        created.map_err(|error| DeploymentLogError(format!("create topic `{TOPIC}`: {error}")))?;
         let partition =
             self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
         let failed = |error: &dyn std::error::Error| DeploymentLogError(format!("write `{TOPIC}`: {error}"));
@@ -111,8 +110,28 @@ impl DeploymentLog for BrokerDeploymentLog {
         })
     }
 
-    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a> {
-        Box::pin(self.create(topic, self.default_partitions, Overrides::new()))
+    fn check_topic(&self, topic: &str) -> Result<(), EnsureTopicError> {
+        is_there(self.topics.check_new(&self.plain(topic)))
+    }
+
+    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Ensuring<'a> {
+        Box::pin(self.create(self.plain(topic)))
+    }
+}
+
+/// What creating a topic that may be there comes to.
+fn is_there(created: Result<(), TopicError>) -> Result<(), EnsureTopicError> {
+    let Err(error) = created else { return Ok(()) };
+    let text = error.to_string();
+    match error {
+        TopicError::Exists(_) => Ok(()),
+        TopicError::Name(_)
+        | TopicError::Config(_)
+        | TopicError::PartitionCount { .. }
+        | TopicError::TooManyPartitions { .. } => Err(EnsureTopicError::Refused(text)),
+        TopicError::Unknown(_) | TopicError::Create(_) | TopicError::Write(_) | TopicError::Stopping => {
+            Err(EnsureTopicError::Failed(text))
+        }
     }
 }
 

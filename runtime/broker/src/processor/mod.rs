@@ -1,23 +1,29 @@
 //! Pipelines: what is deployed, the threads that run it, and what can be known of them.
 //!
 //! [`deployments`] says what should run (a replay of a topic), [`supervisor`] makes it so, [`runner`] is a pipeline's
-//! thread, [`driver`] the loop on it, [`io`] the seam to partitions and the group coordinator.
+//! thread, [`driver`] the loop on it, [`compiler`] the threads that compile plugins, [`io`] the seam to partitions and the
+//! group coordinator.
 
 mod broker_io;
+mod compiler;
 mod deployment_log;
 mod deployments;
 mod driver;
 mod io;
+mod refusal;
 mod runner;
+#[cfg(test)]
+mod slow;
 mod status;
 mod supervisor;
 
 pub(crate) use self::broker_io::BrokerIoFactory;
+pub(crate) use self::compiler::{CompileError, CompileLimits};
 pub(crate) use self::deployment_log::BrokerDeploymentLog;
+pub(crate) use self::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 pub(crate) use self::status::{LogLine, PipelineState, Totals};
 pub(crate) use self::supervisor::{
-    DeployError, Deployed, DeploymentLogError, PipelineDescription, PluginSummary, Pushed, Supervisor,
-    SupervisorSpec,
+    Deployed, PipelineDescription, PluginSummary, Pushed, Supervisor, SupervisorSpec,
 };
 
 use pelton_streams::Digest;

@@ -146,6 +146,10 @@ impl StatusBoard {
         }
     }
 
+    pub(crate) fn state(&self) -> PipelineState {
+        self.inner.lock().state
+    }
+
     /// The state alone, and why if it is a bad one. A running pipeline has no failure.
     pub(crate) fn set_state(&self, state: PipelineState, failure: Option<FailureStatus>) {
         let mut inner = self.inner.lock();

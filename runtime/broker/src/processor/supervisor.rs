@@ -10,22 +10,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::log::NoLog;
 use pelton_streams::manifest::{NodeSpec, PluginRef};
-use pelton_streams::{
-    Digest, InstanceSpec, InstantiateError, LoadError, Manifest, ManifestError, PluginFactory, PluginInfo,
-    Topology, TopologyError,
-};
+use pelton_streams::{Digest, InstanceSpec, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
 use serde::Serialize;
 
+use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
 use super::deployments::{
     BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, StoredComponent, chunks,
 };
 use super::io::IoFactory;
+use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
 use crate::clock::Clock;
 
-/// What a deployment log does in the end.
-pub(crate) type Done<'a> = Pin<Box<dyn Future<Output = Result<(), DeploymentLogError>> + Send + 'a>>;
+/// Whether the topic is there in the end.
+pub(crate) type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), EnsureTopicError>> + Send + 'a>>;
 
 /// The offsets of what was appended.
 pub(crate) type Appending<'a> =
@@ -42,38 +41,10 @@ pub(crate) trait DeploymentLog: Send + Sync {
     fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError>;
     /// The bytes of a component. The caller checks them against the digest. Blocking.
     fn component(&self, stored: &StoredComponent) -> Result<Vec<u8>, DeploymentLogError>;
+    /// Whether a topic is there, or could be created with the broker's defaults.
+    fn check_topic(&self, topic: &str) -> Result<(), EnsureTopicError>;
     /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
-    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Done<'a>;
-}
-
-/// The deployments' partition does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct DeploymentLogError(pub(crate) String);
-
-/// Why a change was refused. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DeployError {
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error(transparent)]
-    Topology(#[from] TopologyError),
-    #[error("the component cannot be used: {0}")]
-    Component(#[from] LoadError),
-    #[error("node `{node}` does not start: {error}")]
-    Start { node: String, error: InstantiateError },
-    #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
-    UnknownPlugin { node: String, plugin: String },
-    #[error("topic `{0}` does not exist, so there is nothing to read; create it first")]
-    NoSourceTopic(String),
-    #[error("{0} pipelines are deployed, which is `pelton.max.pipelines`; delete one first, or raise it")]
-    TooMany(u32),
-    #[error("no pipeline `{0}` is deployed")]
-    UnknownPipeline(String),
-    #[error("the deployment could not be stored: {0}")]
-    Log(#[from] DeploymentLogError),
-    #[error("compiling the component was interrupted: the server is stopping")]
-    Stopping,
+    fn ensure_topic<'a>(&'a self, topic: &'a str) -> Ensuring<'a>;
 }
 
 /// What `push` says.
@@ -130,12 +101,14 @@ pub(crate) struct SupervisorSpec {
     pub(crate) clock: Arc<dyn Clock>,
     /// Pipelines that may be deployed at once.
     pub(crate) max_pipelines: u32,
+    pub(crate) compile: CompileLimits,
 }
 
-/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline or
-/// a compilation; looking never waits for them.
+/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline;
+/// compiling comes before a change, and holds up none. Looking waits for neither.
 pub(crate) struct Supervisor {
     spec: SupervisorSpec,
+    compiler: Compiler,
     /// Held for a whole change.
     changes: tokio::sync::Mutex<()>,
     /// Never held across an await. Only the holder of `changes` changes it.
@@ -146,15 +119,34 @@ pub(crate) struct Supervisor {
 struct Inner {
     deployments: Deployments,
     runners: BTreeMap<String, Runner>,
+    /// Components that a change under way wants loaded, and how many do.
+    wanted: BTreeMap<Digest, usize>,
     /// Nothing is started any more.
     stopping: bool,
 }
 
-/// A manifest that was checked against everything it names.
-struct Checked {
+/// A manifest that was checked against everything it names. Its plugins stay loaded as long as this exists.
+struct Checked<'a> {
     manifest: Manifest,
     topology: Topology,
     plugins: BTreeMap<String, String>,
+    _wanted: Vec<Wanted<'a>>,
+}
+
+/// Keeps a component loaded between its compilation and the record that says who uses it.
+struct Wanted<'a> {
+    inner: &'a Mutex<Inner>,
+    digest: Digest,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        let wanted = &mut self.inner.lock().wanted;
+        match wanted.get_mut(&self.digest) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(wanted.remove(&self.digest)),
+        }
+    }
 }
 
 impl Supervisor {
@@ -174,10 +166,12 @@ impl Supervisor {
         let live: Vec<(String, bool)> =
             deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
         let inner = Mutex::new(Inner { deployments, ..Inner::default() });
-        let supervisor = Arc::new(Supervisor { spec, changes: tokio::sync::Mutex::default(), inner });
+        let compiler = Compiler::new(Arc::clone(&spec.factory), spec.compile);
+        let supervisor =
+            Arc::new(Supervisor { spec, compiler, changes: tokio::sync::Mutex::default(), inner });
         let change = supervisor.changes.lock().await;
         for (name, paused) in live {
-            supervisor.run(&name, paused).await;
+            supervisor.run(&name, paused, Patience::Endless).await;
         }
         drop(change);
         Ok(supervisor)
@@ -185,10 +179,16 @@ impl Supervisor {
 
     /// Takes a component: checks it, and keeps it durably under its digest.
     pub(crate) async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
+        let bytes = component.clone();
+        let digest = tokio::task::spawn_blocking(move || super::digest_of(&bytes)).await;
+        let digest = digest.map_err(|_| DeployError::Stopping)?;
+        let _wanted = self.want(digest);
+        // Before anything is changed: nobody else's change waits for it.
+        let loaded = self.compiler.load(digest, component.clone(), Patience::Bounded).await;
+        // Whatever came of it: what was pushed before and is not used gives way, and so does what nobody waited for.
+        self.unload_unused();
+        let info = loaded?;
         let _change = self.changes.lock().await;
-        let (digest, info) = self.load_new(component.clone()).await?;
-        // What was pushed last is what is deployed next.
-        self.unload_unused(Some(digest));
         let manifest = info.manifest.as_ref();
         let record = PluginRecord {
             bytes: component.len() as u64,
@@ -217,9 +217,9 @@ impl Supervisor {
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
-        let _change = self.changes.lock().await;
-        let checked = self.checked(manifest, plugins).await?;
+        let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.try_start(&checked).await?;
+        self.check_outputs(&checked)?;
         let name = checked.manifest.name.clone();
         let group = super::io::group_of(&name);
         Ok(Deployed { name, revision: None, plugins: checked.plugins, group })
@@ -232,9 +232,9 @@ impl Supervisor {
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
-        let _change = self.changes.lock().await;
-        let checked = self.checked(manifest, plugins).await?;
+        let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.try_start(&checked).await?;
+        let _change = self.changes.lock().await;
         let name = checked.manifest.name.clone();
         {
             let deployments = &self.inner.lock().deployments;
@@ -243,8 +243,11 @@ impl Supervisor {
                 return Err(DeployError::TooMany(max));
             }
         }
+        // All of them first, so that one that cannot be made leaves none behind.
+        self.check_outputs(&checked)?;
         for output in &checked.topology.outputs {
-            self.spec.log.ensure_topic(&output.topic).await?;
+            let made = self.spec.log.ensure_topic(&output.topic).await;
+            made.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
         }
         let revision = Revision {
             manifest: manifest.to_owned(),
@@ -254,20 +257,22 @@ impl Supervisor {
         let (number, records) = self.inner.lock().deployments.deploy(&name, &revision);
         self.store(records).await?;
         self.halt(&name).await;
-        self.run(&name, false).await;
-        self.unload_unused(None);
+        self.run(&name, false, Patience::Bounded).await;
+        self.unload_unused();
         let group = super::io::group_of(&name);
-        Ok(Deployed { name, revision: Some(number), plugins: checked.plugins, group })
+        Ok(Deployed { name, revision: Some(number), plugins: checked.plugins.clone(), group })
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again.
     pub(crate) async fn set_paused(&self, name: &str, paused: bool) -> Result<(), DeployError> {
+        // Only a pipeline whose plugins could not be compiled before has something to compile now.
+        let _ready = if paused { None } else { self.compiled(name).await? };
         let _change = self.changes.lock().await;
         let records = self.inner.lock().deployments.set_paused(name, paused);
         let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
         self.store(records).await?;
         self.halt(name).await;
-        self.run(name, paused).await;
+        self.run(name, paused, Patience::Bounded).await;
         Ok(())
     }
 
@@ -279,7 +284,7 @@ impl Supervisor {
         self.store(records).await?;
         self.halt(name).await;
         self.inner.lock().runners.remove(name);
-        self.unload_unused(None);
+        self.unload_unused();
         Ok(())
     }
 
@@ -292,6 +297,15 @@ impl Supervisor {
     /// One pipeline.
     pub(crate) fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
         describe(&self.inner.lock(), name)
+    }
+
+    /// Whether its driver may still commit to its group. True until the driver has ended, whatever was asked for.
+    pub(crate) fn runs(&self, name: &str) -> bool {
+        let state = self.inner.lock().runners.get(name).map(|runner| runner.board().state());
+        match state {
+            Some(PipelineState::Starting | PipelineState::Running | PipelineState::Retrying) => true,
+            Some(PipelineState::Paused | PipelineState::Failed) | None => false,
+        }
     }
 
     /// Its log lines from a sequence on, and the sequence that the next line gets.
@@ -343,13 +357,20 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn checked(&self, text: &str, given: &BTreeMap<String, Digest>) -> Result<Checked, DeployError> {
+    async fn checked(
+        &self,
+        text: &str,
+        given: &BTreeMap<String, Digest>,
+        patience: Patience,
+    ) -> Result<Checked<'_>, DeployError> {
         let manifest = Manifest::parse(text)?;
+        let mut wanted = Vec::new();
         let mut plugins = BTreeMap::new();
         let mut infos = BTreeMap::new();
         for node in &manifest.nodes {
             let digest = resolve(&self.inner.lock().deployments, node, given)?;
-            infos.insert(node.id.clone(), self.load(node, &digest).await?);
+            wanted.push(self.want(digest));
+            infos.insert(node.id.clone(), self.load(node, &digest, patience).await?);
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
@@ -358,11 +379,43 @@ impl Supervisor {
                 return Err(DeployError::NoSourceTopic(source.topic.clone()));
             }
         }
-        Ok(Checked { manifest, topology, plugins })
+        Ok(Checked { manifest, topology, plugins, _wanted: wanted })
+    }
+
+    /// Has the plugins of what is deployed under a name compiled. Only a compilation that did not end is an error here:
+    /// whatever else is wrong with them is the pipeline's failure when it starts.
+    async fn compiled(&self, name: &str) -> Result<Option<Checked<'_>>, DeployError> {
+        let Some((manifest, plugins)) = self.live(name) else { return Ok(None) };
+        match self.checked(&manifest, &plugins, Patience::Bounded).await {
+            Err(DeployError::Compile(error)) if !matches!(error, CompileError::Refused(_)) => {
+                Err(error.into())
+            }
+            checked => Ok(checked.ok()),
+        }
+    }
+
+    /// The manifest that is deployed under a name, and its plugins.
+    fn live(&self, name: &str) -> Option<(String, BTreeMap<String, Digest>)> {
+        let inner = self.inner.lock();
+        let (_, _, revision) = inner.deployments.live().find(|(known, _, _)| *known == name)?;
+        Some((revision.manifest.clone(), given(revision)))
+    }
+
+    fn want(&self, digest: Digest) -> Wanted<'_> {
+        *self.inner.lock().wanted.entry(digest).or_insert(0) += 1;
+        Wanted { inner: &self.inner, digest }
+    }
+
+    fn check_outputs(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
+        for output in &checked.topology.outputs {
+            let fits = self.spec.log.check_topic(&output.topic);
+            fits.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
+        }
+        Ok(())
     }
 
     /// Starts every plugin once with its settings: one that refuses them refuses the deployment.
-    async fn try_start(&self, checked: &Checked) -> Result<(), DeployError> {
+    async fn try_start(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
         for node in &checked.topology.nodes {
             let spec =
                 InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
@@ -374,52 +427,41 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Compiles, on a thread that may take seconds.
-    async fn load_new(&self, component: Bytes) -> Result<(Digest, PluginInfo), DeployError> {
-        let factory = Arc::clone(&self.spec.factory);
-        let work = move || {
-            let digest = super::digest_of(&component);
-            factory.load(&digest, &component).map(|info| (digest, info))
-        };
-        Ok(tokio::task::spawn_blocking(work).await.map_err(|_| DeployError::Stopping)??)
-    }
-
-    async fn load(&self, node: &NodeSpec, digest: &Digest) -> Result<PluginInfo, DeployError> {
+    async fn load(
+        &self,
+        node: &NodeSpec,
+        digest: &Digest,
+        patience: Patience,
+    ) -> Result<PluginInfo, DeployError> {
         let stored = self.inner.lock().deployments.component(&digest.hex()).ok_or_else(|| {
             DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() }
         })?;
         let log = Arc::clone(&self.spec.log);
-        let read = tokio::task::spawn_blocking(move || log.component(&stored)).await;
-        let component = read.map_err(|_| DeployError::Stopping)??;
-        let (actual, info) = self.load_new(component.into()).await?;
+        let read = move || log.component(&stored).map(|component| (super::digest_of(&component), component));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (actual, component) = read.map_err(|_| DeployError::Stopping)??;
         if actual != *digest {
-            return Err(LoadError::DigestMismatch { expected: *digest, actual }.into());
+            return Err(CompileError::from(LoadError::DigestMismatch { expected: *digest, actual }).into());
         }
-        Ok(info)
+        Ok(self.compiler.load(actual, component.into(), patience).await?)
     }
 
     /// Forgets compiled code that no pipeline runs. It is in the cache on disk if it is wanted again.
-    fn unload_unused(&self, but: Option<Digest>) {
+    fn unload_unused(&self) {
         let inner = self.inner.lock();
         let used: BTreeSet<&String> =
             inner.deployments.live().flat_map(|(_, _, revision)| revision.plugins.values()).collect();
-        for hex in inner.deployments.plugins().keys() {
-            let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else { continue };
-            if but != Some(digest) && !used.contains(&digest.to_string()) {
+        for digest in self.spec.factory.loaded() {
+            if !inner.wanted.contains_key(&digest) && !used.contains(&digest.to_string()) {
                 self.spec.factory.unload(&digest);
             }
         }
     }
 
     /// Starts the live revision of a pipeline, or lists it as paused or failed.
-    async fn run(&self, name: &str, paused: bool) {
-        let found = {
-            let inner = self.inner.lock();
-            let live = inner.deployments.live().find(|(known, _, _)| *known == name);
-            live.map(|(_, _, revision)| (revision.manifest.clone(), given(revision)))
-        };
-        let Some((manifest, plugins)) = found else { return };
-        let runner = match self.checked(&manifest, &plugins).await {
+    async fn run(&self, name: &str, paused: bool, patience: Patience) {
+        let Some((manifest, plugins)) = self.live(name) else { return };
+        let runner = match self.checked(&manifest, &plugins, patience).await {
             Ok(_) if paused => Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Paused, None),
             Ok(checked) => Runner::start(RunnerSpec {
                 name: name.to_owned(),
@@ -496,3 +538,6 @@ fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
 pub(super) const RESTART_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest such wait.
 pub(super) const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -202,3 +202,50 @@ async fn describing() {
         assert_eq!((end.error_code, end.leader_epoch, end.end_offset), expect, "{partition} {epoch}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_without_a_value_are_refused() {
+    use pelton_wire::message::{alter_configs, describe_configs, incremental_alter_configs};
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[("retention.ms", "5000")]).await;
+    let null = "Null value not supported for : segment.bytes";
+    // Operations: 0 sets, 1 deletes, 2 appends, 3 subtracts.
+    for (operation, expect) in [(0, Some(null)), (1, None), (2, Some(null)), (3, Some(null))] {
+        let changes = [("segment.bytes", operation, None), ("max.message.bytes", 0, Some("1000"))];
+        let configs = changes.map(|(name, config_operation, value): (_, _, Option<&str>)| {
+            let value = value.map(Into::into);
+            incremental_alter_configs::AlterableConfig { name: name.into(), config_operation, value }
+        });
+        let resource = incremental_alter_configs::AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configs: configs.into(),
+        };
+        for validate_only in [true, false] {
+            let request = IncrementalAlterConfigsRequest { resources: vec![resource.clone()], validate_only };
+            let got = &client.call(1, &request).await.responses[0];
+            let code = if expect.is_some() { ErrorCode::INVALID_REQUEST } else { ErrorCode::NONE };
+            assert_eq!((got.error_code, got.error_message.as_deref()), (code, expect), "{operation}");
+        }
+    }
+    let configs = [("retention.ms", Some("1")), ("segment.bytes", None)].map(|(name, value)| {
+        alter_configs::AlterableConfig { name: name.into(), value: value.map(Into::into) }
+    });
+    let resource = alter_configs::AlterConfigsResource {
+        resource_type: 2,
+        resource_name: "t".into(),
+        configs: configs.into(),
+    };
+    let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let got = &client.call(2, &request).await.responses[0];
+    assert_eq!((got.error_code, got.error_message.as_deref()), (ErrorCode::INVALID_REQUEST, Some(null)));
+    let resource = describe_configs::DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: "t".into(),
+        configuration_keys: Some(vec!["retention.ms".into()]),
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    let described = client.call(4, &request).await;
+    assert_eq!(described.results[0].configs[0].value.as_deref(), Some("5000"), "half of it was done");
+}

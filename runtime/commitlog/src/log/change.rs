@@ -87,7 +87,7 @@ impl Log {
     /// makes a checkpoint after this, which syncs it.
     pub fn close(mut self) -> Result<LogEnd, ChangeError> {
         self.check_change()?;
-        self.delete_doomed();
+        self.remove_files();
         // Absent: nothing was appended since a start that found it all in order.
         if self.active.indexes.is_some() {
             self.finish_indexes();
@@ -99,13 +99,12 @@ impl Log {
         Ok(end)
     }
 
-    /// What is due from time to time: forgets expired producers, removes files of deleted segments, snapshots
-    /// a log that has become idle. Call it every minute or so.
+    /// What is due from time to time: forgets expired producers, snapshots a log that has become idle. Call it
+    /// every minute or so, and remove what is [`Log::removable`] then.
     pub fn housekeep(&mut self, now_ms: i64) {
         /// A log is idle after this time without an append, ms.
         const IDLE_MS: i64 = 60_000;
         self.producers.expire(now_ms, self.config.producer_id_expiration_ms);
-        self.delete_doomed();
         let idle_ms = now_ms.saturating_sub(self.active.segment.written_ms());
         if self.bytes_since_snapshot > 0 && idle_ms >= IDLE_MS && self.latched.is_none() {
             self.snapshot();

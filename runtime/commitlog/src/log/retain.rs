@@ -1,19 +1,17 @@
 //! Dropping the beginning of a log: retention and delete-records.
 //!
 //! The log start moves first, in memory and through the journal. Files go when the new start is durable, so
-//! that a crash never finds a start whose segment is missing.
+//! that a crash never finds a start whose segment is missing: [`Log::removable`] says which may go.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Doomed, Log};
-use crate::error::{ChangeError, IoContext, StorageFailure};
-use crate::names::{DELETED, file_path, with_suffix};
-use crate::recovery::SEGMENT_FILES;
+use crate::error::ChangeError;
 use crate::retention::{DeleteReason, SegmentFacts, expired, finish_active};
 use crate::segment::Segment;
-use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, SyncLater};
+use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta};
 
 /// A segment that has left the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +30,6 @@ impl Log {
     /// of which all is expired is finished first, and then goes like any other.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<Vec<DeletedSegment>, ChangeError> {
         self.check_change()?;
-        self.delete_doomed();
         let offsets = self.offsets();
         let active = self.facts(&self.active.segment.clone(), offsets.log_end)?;
         let all_final = offsets.high_watermark == offsets.log_end;
@@ -70,7 +67,6 @@ impl Log {
         if offset > now.log_start {
             self.move_log_start(offset)?;
         }
-        self.delete_doomed();
         Ok(self.offsets().log_start)
     }
 
@@ -95,9 +91,7 @@ impl Log {
             // The file is a help for recovery, which also cuts it at the log start.
             tracing::warn!(partition = %self.shared.id, %failure, "leader epochs not written");
         }
-        self.submit_log_start(log_start)?;
-        self.delete_doomed();
-        Ok(())
+        self.submit_log_start(log_start)
     }
 
     fn submit_log_start(&self, log_start: i64) -> Result<(), ChangeError> {
@@ -114,53 +108,5 @@ impl Log {
         let listener: Arc<dyn DurableListener> = self.starts.clone();
         self.sink.submit(Frame { meta, payload: Bytes::new(), file: None, listener })?;
         Ok(())
-    }
-
-    /// Removes the files of segments below the durable log start. Readers that hold one go on reading it.
-    pub(super) fn delete_doomed(&mut self) {
-        let durable = self.starts.durable_start();
-        let (gone, kept) = std::mem::take(&mut self.doomed).into_iter().partition(|d| d.log_start <= durable);
-        self.doomed = kept;
-        let gone: Vec<Doomed> = gone;
-        if gone.is_empty() {
-            return;
-        }
-        // Later ones may wait for another move of the start: the first that is left on disk counts.
-        let waiting = self.doomed.first().map(|d| d.segment.base_offset);
-        let first_base = waiting.unwrap_or_else(|| self.shared.segments()[0].base_offset);
-        if let Err(failure) = self.sync_snapshot(first_base) {
-            // What is not synced says nothing of the past after a crash, so the past stays for now.
-            tracing::warn!(partition = %self.shared.id, %failure, "producer snapshot not synced");
-            self.doomed.splice(..0, gone);
-            return;
-        }
-        for doomed in &gone {
-            self.remove_files(&doomed.segment);
-        }
-        self.remove_snapshots(|offset| offset < first_base);
-        self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
-    }
-
-    /// Removes the files of a segment that is not part of the log any more. What cannot be removed now is
-    /// removed by the next start.
-    pub(super) fn remove_files(&self, segment: &Segment) {
-        for kind in SEGMENT_FILES {
-            let path = file_path(&self.shared.dir, segment.base_offset, kind);
-            if let Err(failure) = self.remove_by_rename(&path) {
-                tracing::warn!(partition = %self.shared.id, %failure, "file of a deleted segment not removed");
-            }
-        }
-        self.shared.files.forget(segment.number());
-    }
-
-    fn remove_by_rename(&self, path: &std::path::Path) -> Result<(), StorageFailure> {
-        let storage = &*self.shared.storage;
-        let deleted = with_suffix(path, DELETED);
-        match storage.rename(path, &deleted) {
-            // An index that never had an entry has no file.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            result => result.at("rename", path)?,
-        }
-        storage.remove_file(&deleted).at("remove", &deleted)
     }
 }

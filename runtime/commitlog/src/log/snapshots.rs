@@ -3,12 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Log;
-use crate::error::{IoContext, StorageFailure};
-use crate::names::{FileKind, file_path};
+use super::{Log, removal};
 use crate::recovery::rebuild::write_snapshot;
 use crate::sink::SyncLater;
-use crate::storage::OpenMode;
 
 /// A snapshot is due after this much log, in bytes: what recovery reads of a busy partition, about 50 ms of
 /// it.
@@ -44,17 +41,6 @@ impl Log {
         self.bytes_since_snapshot = 0;
     }
 
-    /// Makes the snapshot at `offset` durable: it is about to be all that is left of the producers before it.
-    pub(super) fn sync_snapshot(&self, offset: i64) -> Result<(), StorageFailure> {
-        if self.snapshots.contains(&offset) {
-            let path = file_path(&self.shared.dir, offset, FileKind::Snapshot);
-            let file = self.shared.storage.open(&path, OpenMode::Write).at("open", &path)?;
-            file.sync_data().at("sync", &path)?;
-            self.shared.storage.sync_dir(&self.shared.dir).at("sync", &self.shared.dir)?;
-        }
-        Ok(())
-    }
-
     fn drop_old_snapshots(&mut self) {
         let segments = self.shared.segments();
         let waiting = self.doomed.iter().map(|doomed| &doomed.segment);
@@ -76,10 +62,7 @@ impl Log {
     }
 
     fn remove_snapshot(&mut self, offset: i64) {
-        let path = file_path(&self.shared.dir, offset, FileKind::Snapshot);
         self.snapshots.remove(&offset);
-        if let Err(error) = self.shared.storage.remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "old producer snapshot not removed");
-        }
+        removal::remove_snapshot(&self.shared, offset);
     }
 }

@@ -263,12 +263,14 @@ fn retention_removes_finished_segments_and_their_files() {
         log.apply_retention(1_000).unwrap().iter().map(|d| (d.base_offset, d.reason)).collect();
     assert_eq!(deleted, [(0, DeleteReason::Time), (20, DeleteReason::Time)]);
     assert_eq!(log.offsets().log_start, 40);
+    log.remove_files();
     assert_eq!(log_files(&rig), [40, 60, 80, 100]);
     assert!(!rig.files().iter().any(|f| f.ends_with(".deleted") || f.starts_with("00000000000000000020")));
     assert_eq!(held.into_bytes().unwrap().len(), 431, "a reader that holds a file goes on reading it");
     assert!(reader.read(0, 10, 120, true).is_err());
     // Later all of it is too old: the active segment is finished, then it is no different from the others.
     log.apply_retention(9_000).unwrap();
+    log.remove_files();
     assert_eq!((log.offsets().log_start, log.offsets().log_end), (120, 120));
     assert_eq!(log_files(&rig), [120]);
     let mut log = rig.open_from(RecoverMode::Clean(log.close().unwrap()), 120).unwrap().0;
@@ -284,10 +286,51 @@ fn deleting_records_moves_the_start_and_keeps_what_is_above() {
     assert!(log.delete_records_before(-1).is_err());
     for (before, start, first_file) in [(0, 0, 0), (5, 5, 0), (3, 5, 0), (45, 45, 40), (95, 95, 80)] {
         assert_eq!(log.delete_records_before(before).unwrap(), start);
+        log.remove_files();
         assert_eq!(log_files(&rig)[0], first_file, "before {before}");
     }
     assert_eq!(read_all(&log.reader()), [90, 100, 110], "the batch that holds the start comes first");
     assert!(log.reader().read(94, 10, 120, true).is_err());
+}
+
+#[test]
+fn files_are_removed_while_the_log_goes_on() {
+    let rig = Rig::new(small());
+    let mut log = filled(&rig);
+    log.set_high_watermark(120);
+    log.delete_records_before(45).unwrap();
+    let removal = log.removable().unwrap();
+    assert!(log.removable().is_none(), "one at a time");
+    // Whoever owns the log goes on: appends, finishes segments, snapshots, and drops more of the beginning.
+    for n in 12..16 {
+        log.append(batch(10, 300, n * 100), at(n * 100)).unwrap();
+    }
+    log.delete_records_before(85).unwrap();
+    assert!(log.removable().is_none());
+    assert_eq!(log_files(&rig), [0, 20, 40, 60, 80, 100, 120, 140]);
+    let removed = removal.run();
+    assert_eq!(log_files(&rig), [40, 60, 80, 100, 120, 140]);
+    log.settle(removed);
+    log.remove_files();
+    assert_eq!(log_files(&rig), [80, 100, 120, 140]);
+    let names = |end: &str| rig.files().iter().filter(|name| name.ends_with(end)).count();
+    assert_eq!((names(".snapshot"), names(".deleted")), (4, 0), "one for each segment");
+}
+
+#[test]
+fn what_cannot_be_synced_first_is_removed_later() {
+    let rig = Rig::new(small());
+    let mut log = filled(&rig);
+    log.set_high_watermark(120);
+    let before = rig.files();
+    rig.disk.fail_after(Some(Call::Sync), "00000000000000000040.snapshot", 0, io::ErrorKind::Other);
+    log.delete_records_before(45).unwrap();
+    log.remove_files();
+    assert_eq!(rig.files(), before, "the snapshot at 40 would have been all that is known of the past");
+    rig.disk.clear_faults();
+    log.remove_files();
+    assert_eq!(log_files(&rig)[0], 40);
+    assert!(!rig.files().iter().any(|name| name.starts_with("00000000000000000020")));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::Log;
+use super::removal::remove_segment;
 use crate::error::{ChangeError, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::recovery::rebuild::{Rebuild, rebuild_tail};
@@ -85,7 +86,7 @@ impl Log {
         self.shared.set_segments(segments[..kept].to_vec());
         for segment in &segments[kept..] {
             segment.hold_file(None);
-            self.remove_files(segment);
+            remove_segment(&self.shared, segment);
         }
         self.remove_snapshots(|offset| offset > end.offset);
         let file = self.shared.storage.open(active.path(), OpenMode::Write).at("open", active.path())?;

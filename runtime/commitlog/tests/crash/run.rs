@@ -226,6 +226,19 @@ impl Run {
             log.set_high_watermark(ear.0.load(Ordering::Acquire));
             log.housekeep(1_000_000);
         }
+        let removal = |(id, (log, _)): (&PartitionId, &mut (Log, _))| Some((id.clone(), log.removable()?));
+        let removals: Vec<_> = self.logs.iter_mut().filter_map(removal).collect();
+        // Often something else happens between the decision and the removal.
+        if self.rng.chance(50)
+            && let failed @ Done::Failed(_) = self.append()
+        {
+            return failed;
+        }
+        for (id, removal) in removals {
+            let removed = removal.run();
+            let (log, _) = self.logs.get_mut(&id).expect("nothing was deleted since");
+            log.settle(removed);
+        }
         Done::Yes
     }
 

@@ -143,6 +143,7 @@ fn readers_beside_a_writer_and_retention_see_no_torn_log() {
         log.set_high_watermark(i64::MAX);
         if n % 50 == 0 {
             log.apply_retention(2000).unwrap();
+            log.remove_files();
         }
     }
     done.store(true, Ordering::Release);

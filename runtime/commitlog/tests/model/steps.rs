@@ -208,6 +208,16 @@ impl World {
         assert!(start >= self.model.log_start && start <= self.model.high_watermark);
         self.model.log_start = start;
         self.log().housekeep(now_ms);
+        // Often something else happens between the decision and the removal.
+        let removal = self.log().removable();
+        if self.rng.chance(50) {
+            self.append_plain();
+            self.roll();
+        }
+        if let Some(removal) = removal {
+            let removed = removal.run();
+            self.log().settle(removed);
+        }
     }
 
     /// A full disk refuses appends and breaks nothing.

@@ -1,0 +1,48 @@
+//! Why a change of what is deployed was refused.
+
+use pelton_streams::{InstantiateError, ManifestError, TopologyError};
+
+use super::compiler::CompileError;
+
+/// The deployments' partition does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DeploymentLogError(pub(crate) String);
+
+/// A topic is not there and was not created.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EnsureTopicError {
+    /// There can be no such topic as things are: its name, or how many partitions there are.
+    #[error("{0}")]
+    Refused(String),
+    /// The broker could not do it now.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why a change was refused. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeployError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("node `{node}` does not start: {error}")]
+    Start { node: String, error: InstantiateError },
+    #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
+    UnknownPlugin { node: String, plugin: String },
+    #[error("topic `{0}` does not exist, so there is nothing to read; create it first")]
+    NoSourceTopic(String),
+    #[error("topic `{topic}` is written to, does not exist, and cannot be created: {error}")]
+    OutputTopic { topic: String, error: EnsureTopicError },
+    #[error("{0} pipelines are deployed, which is `pelton.max.pipelines`; delete one first, or raise it")]
+    TooMany(u32),
+    #[error("no pipeline `{0}` is deployed")]
+    UnknownPipeline(String),
+    #[error("the deployment could not be stored: {0}")]
+    Log(#[from] DeploymentLogError),
+    #[error("the server is stopping")]
+    Stopping,
+}

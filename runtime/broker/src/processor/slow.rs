@@ -1,0 +1,92 @@
+//! A factory for tests whose compilations take as long as the test wants.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use pelton_streams::{
+    BatchIn, BatchOut, Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginError, PluginFactory,
+    PluginInfo,
+};
+
+/// Compiles what begins with `slow` once it is let go, and panics over what begins with `panic`.
+#[derive(Default)]
+pub(super) struct SlowFactory {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    let_go: bool,
+    compiling: usize,
+    loaded: BTreeSet<Digest>,
+}
+
+impl SlowFactory {
+    pub(super) fn new() -> Arc<SlowFactory> {
+        Arc::default()
+    }
+
+    /// Slow compilations end, from now on at once.
+    pub(super) fn let_go(&self) {
+        self.state.lock().let_go = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many slow compilations are under way. Blocking.
+    pub(super) fn until_compiling(&self, count: usize) {
+        self.changed.wait_while(&mut self.state.lock(), |state| state.compiling != count);
+    }
+}
+
+fn info(digest: &Digest, component: &[u8]) -> PluginInfo {
+    PluginInfo {
+        digest: *digest,
+        world: "transform".to_owned(),
+        manifest: None,
+        bytes: component.len() as u64,
+    }
+}
+
+impl PluginFactory for SlowFactory {
+    fn load(&self, digest: &Digest, component: &[u8]) -> Result<PluginInfo, LoadError> {
+        assert!(!component.starts_with(b"panic"), "this component makes the compiler panic");
+        let mut state = self.state.lock();
+        if component.starts_with(b"slow") {
+            state.compiling += 1;
+            self.changed.notify_all();
+            self.changed.wait_while(&mut state, |state| !state.let_go);
+            state.compiling -= 1;
+            self.changed.notify_all();
+        }
+        state.loaded.insert(*digest);
+        Ok(info(digest, component))
+    }
+
+    fn load_compiled(&self, digest: &Digest, component: &[u8]) -> Result<Option<PluginInfo>, LoadError> {
+        Ok(self.state.lock().loaded.contains(digest).then(|| info(digest, component)))
+    }
+
+    fn loaded(&self) -> Vec<Digest> {
+        self.state.lock().loaded.iter().copied().collect()
+    }
+
+    fn instantiate(&self, digest: &Digest, _: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
+        let loaded = self.state.lock().loaded.contains(digest);
+        if loaded { Ok(Box::new(Silent)) } else { Err(InstantiateError::NotLoaded(*digest)) }
+    }
+
+    fn unload(&self, digest: &Digest) {
+        self.state.lock().loaded.remove(digest);
+    }
+}
+
+/// Answers nothing to everything.
+struct Silent;
+
+impl Plugin for Silent {
+    fn process(&mut self, _: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
+        Ok(BatchOut::default())
+    }
+}

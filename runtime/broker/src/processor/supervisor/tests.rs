@@ -1,0 +1,182 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pelton_streams::Digest;
+
+use self::wire::Wire;
+use super::*;
+use crate::broker::{Broker, BrokerHandle, Deps};
+use crate::config::Config;
+use crate::processor::digest_of;
+use crate::processor::slow::SlowFactory;
+use crate::topic_config::Overrides;
+use crate::topics::NewTopic;
+
+mod wire;
+
+/// A broker with a topic `in` and a factory of the test's.
+struct Lab {
+    factory: Arc<SlowFactory>,
+    handle: BrokerHandle,
+    _dir: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn start(settings: &[(&str, &str)]) -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let own = [("data.dir", path), ("listen", "127.0.0.1:0"), ("http.listen", "off")];
+        let config = Config::from_pairs(own.iter().chain(settings).copied()).unwrap();
+        let factory = SlowFactory::new();
+        let plugins: Option<Arc<dyn PluginFactory>> = Some(Arc::clone(&factory) as Arc<dyn PluginFactory>);
+        let handle = Broker::start(config, Deps { plugins, ..Deps::default() }).await.unwrap();
+        let lab = Lab { factory, handle, _dir: dir };
+        lab.create_topic("in").await;
+        lab
+    }
+
+    async fn create_topic(&self, name: &str) {
+        let new = NewTopic { name: name.to_owned(), partitions: 1, overrides: Overrides::new() };
+        self.handle.broker().topics.create(new, 1).await.unwrap();
+    }
+
+    fn supervisor(&self) -> &Arc<Supervisor> {
+        self.handle.broker().supervisor().unwrap()
+    }
+
+    async fn push(&self, component: &'static str) -> Result<Pushed, DeployError> {
+        self.supervisor().push(Bytes::from_static(component.as_bytes())).await
+    }
+
+    async fn deploy(&self, name: &str, component: &str, sink: &str) -> Result<Deployed, DeployError> {
+        let (text, plugins) = manifest(name, component, sink);
+        self.supervisor().deploy(&text, &plugins).await
+    }
+
+    fn state(&self, name: &str) -> PipelineState {
+        self.supervisor().pipeline(name).unwrap().status.state
+    }
+}
+
+fn manifest(name: &str, component: &str, sink: &str) -> (String, BTreeMap<String, Digest>) {
+    let text = format!(
+        "name = \"{name}\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+         [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"any\"\n[[sink]]\nfrom = \"n\"\ntopic = \"{sink}\"\n"
+    );
+    (text, BTreeMap::from([("n".to_owned(), digest_of(component.as_bytes()))]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_compilation_holds_up_nobody_else() {
+    let lab = Lab::start(&[("pelton.plugin.compile.wait.ms", "1")]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let pushing = tokio::spawn({
+        let supervisor = Arc::clone(lab.supervisor());
+        async move { supervisor.push(Bytes::from_static(b"slow")).await }
+    });
+    let factory = Arc::clone(&lab.factory);
+    tokio::task::spawn_blocking(move || factory.until_compiling(1)).await.unwrap();
+    // None of these would come back while the gate is closed, if it waited for the compilation.
+    lab.supervisor().set_paused("p", true).await.unwrap();
+    assert_eq!(lab.state("p"), PipelineState::Paused);
+    lab.supervisor().set_paused("p", false).await.unwrap();
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    lab.deploy("q", "quick", "out").await.unwrap();
+    lab.supervisor().delete("q").await.unwrap();
+    let busy = lab.push("slow as well").await.unwrap_err();
+    assert!(matches!(busy, DeployError::Compile(CompileError::Busy { .. })), "{busy}");
+    assert_eq!(lab.supervisor().plugins().len(), 1);
+    lab.factory.let_go();
+    assert!(pushing.await.unwrap().unwrap().new);
+    // What other changes did meanwhile has not unloaded it.
+    lab.deploy("r", "slow", "out").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_cannot_be_created_is_refused_with_the_reason() {
+    let lab = Lab::start(&[("pelton.max.partitions", "60")]).await;
+    lab.create_topic("a.b").await;
+    lab.push("quick").await.unwrap();
+    let refused = async |sink: &str, reason: &str| {
+        let (text, plugins) = manifest("p", "quick", sink);
+        let dry = lab.supervisor().check(&text, &plugins).await.unwrap_err();
+        for error in [dry, lab.deploy("p", "quick", sink).await.unwrap_err()] {
+            let DeployError::OutputTopic { topic, error: EnsureTopicError::Refused(why) } = &error else {
+                panic!("{error}")
+            };
+            assert!(topic == sink && why.contains(reason), "{error}");
+        }
+    };
+    refused("a_b", "`a.b`").await;
+    let topics = &lab.handle.broker().topics;
+    let partitions = i32::try_from(60 - topics.partition_count()).unwrap();
+    let rest = NewTopic { name: "rest".to_owned(), partitions, overrides: Overrides::new() };
+    topics.create(rest, 1).await.unwrap();
+    refused("one.too.many", "pelton.max.partitions").await;
+    assert!(lab.supervisor().pipelines().is_empty());
+    lab.deploy("p", "quick", "a.b").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_group_of_a_pipeline_is_in_use_while_it_runs() {
+    use pelton_wire::ErrorCode;
+    let lab = Lab::start(&[("offsets.topic.num.partitions", "2")]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let mut client = Wire::connect(&lab).await;
+    let none = ErrorCode::NONE;
+    let in_use = [
+        ErrorCode::UNKNOWN_MEMBER_ID,
+        ErrorCode::UNKNOWN_MEMBER_ID,
+        ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+        ErrorCode::NON_EMPTY_GROUP,
+    ];
+    // What the transaction's coordinator says of a producer that nobody knows.
+    let free = [none, ErrorCode::INVALID_PRODUCER_ID_MAPPING, none, none];
+    assert_eq!(client.changes("pelton.p").await, in_use);
+    assert_eq!(client.changes("pelton.other").await, free);
+    lab.supervisor().set_paused("p", true).await.unwrap();
+    assert_eq!(client.changes("pelton.p").await, free);
+    lab.supervisor().set_paused("p", false).await.unwrap();
+    assert_eq!(client.changes("pelton.p").await, in_use);
+    lab.supervisor().delete("p").await.unwrap();
+    assert_eq!(client.changes("pelton.p").await, free);
+    let groups = ["pelton.p", "pelton.other", "pelton.", "pelton", "peltonx"];
+    let mut joined = Vec::new();
+    for group in groups {
+        joined.push(client.join(group).await);
+    }
+    let (refused, taken) = (ErrorCode::INVALID_GROUP_ID, ErrorCode::MEMBER_ID_REQUIRED);
+    assert_eq!(joined, [refused, refused, refused, taken, taken]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waited_for_is_unloaded() {
+    let lab = Lab::start(&[("pelton.plugin.compile.timeout.ms", "1")]).await;
+    let late = lab.push("slow").await.unwrap_err();
+    assert!(matches!(late, DeployError::Compile(CompileError::TimedOut { timeout_ms: 1 })), "{late}");
+    let factory = Arc::clone(&lab.factory);
+    let end = move || {
+        factory.until_compiling(1);
+        factory.let_go();
+        factory.until_compiling(0);
+    };
+    tokio::task::spawn_blocking(end).await.unwrap();
+    assert_eq!(lab.factory.loaded(), [digest_of(b"slow")]);
+    let unknown = lab.deploy("p", "slow", "out").await.unwrap_err();
+    assert!(
+        matches!(unknown, DeployError::UnknownPlugin { .. }),
+        "a push that was refused stored it: {unknown}"
+    );
+    // Asked for again, it is there; the next push takes its place.
+    lab.push("slow").await.unwrap();
+    drop(lab.push("slow other").await);
+    assert!(!lab.factory.loaded().contains(&digest_of(b"slow")));
+    lab.handle.shutdown().await.unwrap();
+}
