@@ -137,6 +137,11 @@ impl Offsets {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> &BTreeMap<i64, BTreeMap<TopicPartition, CommittedOffset>> {
+        &self.pending
+    }
+
     /// What may go. Partitions with something on its way or in an open transaction stay.
     pub(crate) fn expired(
         &self,

@@ -51,10 +51,12 @@ impl Shard {
         if value.is_none() && self.get(group).is_none() {
             return Ok(());
         }
-        let offsets = &mut self.replayed(group, now).offsets;
         match (producer_id, value) {
-            (Some(producer_id), Some(value)) => offsets.apply_pending(producer_id, at, value),
-            (_, value) => offsets.apply(at, value),
+            (Some(producer_id), Some(value)) => {
+                self.replayed(group, now).offsets.apply_pending(producer_id, at, value);
+                self.joined_transaction(producer_id, group);
+            }
+            (_, value) => self.replayed(group, now).offsets.apply(at, value),
         }
         Ok(())
     }

@@ -29,6 +29,10 @@ impl GroupCount {
 #[derive(Debug)]
 pub(crate) struct Shard {
     groups: HashMap<GroupId, Group>,
+    /// By producer id: the groups that its open transaction has offsets of. A group is named until the transaction ends, even
+    /// if it has let its offsets go.
+    // Invariant: every group with pending offsets is named.
+    in_transaction: HashMap<i64, HashSet<GroupId>>,
     // Invariant: for each group with a deadline, its earliest.
     timers: TimerQueue<GroupId>,
     limits: GroupLimits,
@@ -44,7 +48,8 @@ impl Drop for Shard {
 
 impl Shard {
     pub(crate) fn new(limits: GroupLimits, count: GroupCount) -> Shard {
-        Shard { groups: HashMap::new(), timers: TimerQueue::default(), limits, count }
+        let (groups, in_transaction) = (HashMap::new(), HashMap::new());
+        Shard { groups, in_transaction, timers: TimerQueue::default(), limits, count }
     }
 
     pub(crate) fn get(&self, group: &str) -> Option<&Group> {
@@ -57,10 +62,6 @@ impl Shard {
 
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
-    }
-
-    pub(crate) fn groups_mut(&mut self) -> impl Iterator<Item = &mut Group> {
-        self.groups.values_mut()
     }
 
     /// The group that a record names, made if need be: the log is right, whatever the limits say.
@@ -242,10 +243,26 @@ impl Shard {
             .unwrap_or_else(|| (Err(GroupError::GroupIdNotFound), Effects::default()))
     }
 
+    /// A group has durable offsets of a producer's open transaction.
+    pub(crate) fn joined_transaction(&mut self, producer_id: i64, id: &GroupId) {
+        self.in_transaction.entry(producer_id).or_default().insert(id.clone());
+    }
+
     /// The marker of a producer's transaction is durable: what it committed counts now, or never.
     pub(crate) fn end_transaction(&mut self, producer_id: i64, commit: bool) {
-        for group in self.groups_mut() {
-            group.offsets.end_transaction(producer_id, commit);
+        for id in self.in_transaction.remove(&producer_id).unwrap_or_default() {
+            // A group that had nothing but these offsets goes with them.
+            self.visit(&id, |group, _, _| group.offsets.end_transaction(producer_id, commit));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check_transactions(&self) {
+        for group in self.groups() {
+            for producer_id in group.offsets.pending().keys() {
+                let named = self.in_transaction.get(producer_id);
+                assert!(named.is_some_and(|groups| groups.contains(&group.id)), "{producer_id} {}", group.id);
+            }
         }
     }
 
@@ -329,6 +346,9 @@ impl Shard {
         result: Result<i64, GroupError>,
         now: Now,
     ) -> Effects {
+        if let (Then::Pending { producer_id, .. }, Ok(_)) = (&then, &result) {
+            self.joined_transaction(*producer_id, id);
+        }
         let landed = self.visit(id, |group, limits, out| group.landed(then, result, limits, now, out));
         match landed {
             Some((true, effects)) => {

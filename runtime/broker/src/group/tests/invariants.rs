@@ -8,6 +8,7 @@ impl Scene {
         for group in self.shard.groups() {
             check_group(group);
         }
+        self.shard.check_transactions();
         self.check_replay();
         for (_, result) in self.answers.values().filter_map(|reply| match reply {
             Reply::Join(waiter, Ok(joined)) => Some((waiter, joined)),
@@ -26,6 +27,8 @@ impl Scene {
             let live_offsets: Vec<_> = live.offsets.iter().collect();
             let again_offsets: Vec<_> = again.map(|g| g.offsets.iter().collect()).unwrap_or_default();
             assert_eq!(live_offsets, again_offsets, "offsets of {}", live.id);
+            let open = |g: &Group| g.offsets.pending().clone();
+            assert_eq!(open(live), again.map(open).unwrap_or_default(), "open transactions of {}", live.id);
             if live.state == State::Stable && self.in_flight.is_empty() {
                 let assigned = |g: &Group| g.metadata(|id| g.assignment_of(id)).members;
                 let again = again.expect("a stable group is in the log");

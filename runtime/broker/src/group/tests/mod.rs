@@ -20,6 +20,7 @@ use super::state::{Group, State};
 use super::store::Stored;
 use super::subscription;
 use super::types::*;
+use crate::producer_id::ProducerIdentity;
 
 pub(super) const SESSION_MS: i32 = 10_000;
 pub(super) const REBALANCE_MS: i32 = 60_000;
@@ -198,6 +199,35 @@ impl Scene {
         results?.remove(0)
     }
 
+    /// As [`Scene::commit`], in a transaction of this producer.
+    pub(super) fn commit_in_transaction(
+        &mut self,
+        producer_id: i64,
+        group: &str,
+        topic: &str,
+        offset: i64,
+    ) -> Result<(), GroupError> {
+        let offsets =
+            vec![OffsetToCommit { at: at(topic, 0), offset, leader_epoch: -1, metadata: String::new() }];
+        let request = CommitRequest {
+            who: identity("", NO_GENERATION),
+            retention_ms: None,
+            knows_group_id_not_found: true,
+            offsets,
+            transaction: Some(ProducerIdentity { id: producer_id, epoch: 0 }),
+        };
+        let (results, effects) = self.shard.commit(&GroupId::from(group), request, self.now);
+        self.take(effects);
+        results?.remove(0)
+    }
+
+    /// The marker of a producer's transaction goes to the log.
+    pub(super) fn end_transaction(&mut self, producer_id: i64, commit: bool) {
+        let then = Then::EndTransaction { producer_id, commit };
+        let append = Append { group: "".into(), transaction: None, records: Vec::new(), then };
+        self.take(Effects { replies: Vec::new(), appends: vec![append] });
+    }
+
     pub(super) fn committed(&self, topic: &str) -> Option<i64> {
         let request = FetchRequest { topics: Some(vec![(Arc::from(topic), vec![0])]), require_stable: false };
         let fetched = self.shard.fetch(&GroupId::from("g"), &request, self.now);
@@ -230,9 +260,13 @@ impl Scene {
         }
         for append in effects.appends {
             let base = i64::try_from(self.log.len()).unwrap();
+            let producer_id = append.transaction.map(|producer| producer.id);
             for (offset, record) in (base..).zip(&append.records) {
                 let (key, value) = records::encode(record).unwrap();
-                self.log.push(Stored::Record { offset, producer_id: None, key, value });
+                self.log.push(Stored::Record { offset, producer_id, key, value });
+            }
+            if let Then::EndTransaction { producer_id, commit } = append.then {
+                self.log.push(Stored::Marker { producer_id, commit });
             }
             self.in_flight.push_back((append, base));
         }
@@ -241,10 +275,15 @@ impl Scene {
         }
     }
 
-    /// The oldest append becomes durable, or fails and leaves nothing in the log.
+    /// The oldest append becomes durable, or fails and leaves nothing in the log. (A marker has no place until it is sure of
+    /// one: it does not fail.)
     pub(super) fn land(&mut self, well: bool) -> bool {
         let Some((append, base)) = self.in_flight.pop_front() else { return false };
-        let result = if well {
+        let result = if let Then::EndTransaction { producer_id, commit } = append.then {
+            self.durable += 1;
+            self.shard.end_transaction(producer_id, commit);
+            Ok(base)
+        } else if well {
             self.durable += append.records.len();
             Ok(base)
         } else {

@@ -112,6 +112,30 @@ fn an_open_transaction_makes_an_offset_unstable() {
 }
 
 #[test]
+fn the_end_of_a_transaction_reaches_the_groups_that_are_in_it() {
+    for commit in [true, false] {
+        let mut scene = Scene::new();
+        for (producer, group) in [(7, "g"), (7, "only-pending"), (8, "g"), (8, "other")] {
+            scene.commit_in_transaction(producer, group, "t", producer).unwrap();
+        }
+        // As it is now, and as a start finds it.
+        for mut shard in [scene.replayed(), scene.shard] {
+            shard.end_transaction(7, commit);
+            shard.check_transactions();
+            let open = |shard: &Shard, id: &str| {
+                shard.get(id).map(|g| g.offsets.pending().keys().copied().collect::<Vec<_>>())
+            };
+            assert_eq!(open(&shard, "g"), Some(vec![8]));
+            assert_eq!(open(&shard, "other"), Some(vec![8]));
+            // A group that had nothing else is gone again.
+            assert_eq!(open(&shard, "only-pending"), commit.then(Vec::new));
+            shard.end_transaction(8, false);
+            assert_eq!(open(&shard, "other"), None);
+        }
+    }
+}
+
+#[test]
 fn offsets_of_a_standalone_consumer_expire_one_by_one() {
     let mut scene = Scene::new();
     scene.commit(outside(), "old", 1).unwrap();

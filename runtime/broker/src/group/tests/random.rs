@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const GROUPS: [&str; 1] = ["g"];
+const GROUPS: [&str; 2] = ["g", "h"];
+const PRODUCERS: [i64; 3] = [70, 71, 72];
 const TOPICS: [&str; 3] = ["t", "u", "v"];
 
 /// What a client knows of itself.
@@ -45,7 +46,7 @@ impl World {
     fn step(&mut self, (what, who, extra): (u8, u8, u16)) {
         let index = usize::from(who) % self.clients.len();
         let client = self.clients[index].clone();
-        match what % 16 {
+        match what % 20 {
             0..=2 => self.join(index, &client, extra),
             3..=5 => self.sync(index, &client),
             6 => {
@@ -77,6 +78,14 @@ impl World {
                 5 => self.act(|scene| scene.shard.delete_offsets("g", &[at("u", 0)]).1),
                 _ => self.scene.now.wall_ms += 24 * 3_600_000,
             },
+            // Transactions are of producers, whoever the members are.
+            15..=17 => {
+                let (group, topic) =
+                    (GROUPS[usize::from(who) % 2], TOPICS[usize::from(extra) % TOPICS.len()]);
+                let producer = PRODUCERS[usize::from(extra / 4) % PRODUCERS.len()];
+                let _ = self.scene.commit_in_transaction(producer, group, topic, i64::from(extra));
+            }
+            18 => self.scene.end_transaction(PRODUCERS[usize::from(who) % PRODUCERS.len()], extra % 3 > 0),
             14 => {
                 if let Some(waiter) = client.join {
                     let now = self.scene.now;
@@ -180,6 +189,9 @@ impl World {
     fn wind_down(&mut self) {
         self.scene.quick = true;
         while self.scene.land(true) {}
+        for producer in PRODUCERS {
+            self.scene.end_transaction(producer, false);
+        }
         self.scene.advance(3_600_000);
         self.check();
         assert!(self.scene.shard.groups().all(|g| g.members.is_empty() && g.pending_members.is_empty()));
