@@ -7,7 +7,8 @@ use pelton_wire::message::{Message, Request};
 use pelton_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, Reader, Writer};
 
 use crate::net::send::Piece;
-use crate::reply::{Answer, Later, Reply, RequestContext};
+use crate::reply::{Answer, Close, Later, Reply, RequestContext};
+use crate::txn::order::Place;
 
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
@@ -64,14 +65,20 @@ pub(crate) enum RequestError {
     Refused(&'static str, ErrorCode),
 }
 
+impl From<Close> for RequestError {
+    fn from(Close(why, code): Close) -> RequestError {
+        RequestError::Refused(why, code)
+    }
+}
+
 /// What became of a request after its first phase.
 pub(crate) enum Started {
     /// The response, whole.
     Ready(Vec<Piece>),
     /// The response will come; the next request may start.
-    Later(Later<Result<Vec<Piece>, EncodeError>>),
+    Later(Later<Result<Vec<Piece>, RequestError>>),
     /// The response will come; the next request may not start before.
-    InOrder(Later<Result<Vec<Piece>, EncodeError>>),
+    InOrder(Later<Result<Vec<Piece>, RequestError>>),
     /// There is no response.
     Silent,
 }
@@ -146,7 +153,8 @@ pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, Request
             drop(frame);
             cx.broker.counters.request(header.api_key, request_bytes);
             let (version, client_id) = (header.api_version, header.client_id.clone());
-            let cx = RequestContext { version, client_id, request_bytes, ..cx };
+            let place = Place { correlation_id: header.correlation_id, ..cx.place };
+            let cx = RequestContext { version, client_id, request_bytes, place, ..cx };
             dispatch(header, &cx, reader)
         }
         Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, .. }) => {
@@ -175,10 +183,11 @@ where
     drop(reader);
     Ok(match handler(cx, request) {
         Reply::Ready(answer) => Started::Ready(finish(answer)?),
-        Reply::Later(future) => Started::Later(Box::pin(async move { finish(future.await) })),
-        Reply::InOrder(future) => Started::InOrder(Box::pin(async move { finish(future.await) })),
+        Reply::Later(future) => Started::Later(Box::pin(async move { Ok(finish(future.await)?) })),
+        Reply::LaterOrClose(future) => Started::Later(Box::pin(async move { Ok(finish(future.await?)?) })),
+        Reply::InOrder(future) => Started::InOrder(Box::pin(async move { Ok(finish(future.await)?) })),
         Reply::Silent => Started::Silent,
-        Reply::Close(why, code) => return Err(RequestError::Refused(why, code)),
+        Reply::Close(close) => return Err(close.into()),
     })
 }
 

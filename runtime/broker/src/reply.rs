@@ -9,6 +9,7 @@ use pelton_wire::{ErrorCode, Records};
 
 use crate::broker::Broker;
 use crate::net::send::Piece;
+use crate::txn::order::Place;
 
 /// A boxed future, as handlers return it.
 pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -26,6 +27,8 @@ pub(crate) struct RequestContext {
     pub(crate) peer: SocketAddr,
     /// Bytes of the request.
     pub(crate) request_bytes: usize,
+    /// Which connection it came on, and its number there.
+    pub(crate) place: Place,
 }
 
 /// A response, and the records that it only refers to.
@@ -48,13 +51,19 @@ pub(crate) enum Reply<R> {
     Ready(Answer<R>),
     /// What must happen in order has happened; the rest may overlap with later requests of the connection.
     Later(Later<Answer<R>>),
+    /// As `Later`, or by closing the connection.
+    LaterOrClose(Later<Result<Answer<R>, Close>>),
     /// The connection's next request starts when this is done.
     InOrder(Later<Answer<R>>),
     /// Not at all (acks=0).
     Silent,
     /// By closing the connection: the protocol has no other way to say this.
-    Close(&'static str, ErrorCode),
+    Close(Close),
 }
+
+/// Why a connection is closed instead of an answer, and the nearest that Kafka has a number for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Close(pub(crate) &'static str, pub(crate) ErrorCode);
 
 impl<R> Reply<R> {
     /// An answer at once.
@@ -68,6 +77,14 @@ impl<R> Reply<R> {
         R: Send + 'static,
     {
         Reply::Later(Box::pin(async move { future.await.into() }))
+    }
+
+    /// An answer that may overlap with later requests, unless the connection is closed instead.
+    pub(crate) fn later_or_close(future: impl Future<Output = Result<R, Close>> + Send + 'static) -> Self
+    where
+        R: Send + 'static,
+    {
+        Reply::LaterOrClose(Box::pin(async move { future.await.map(Into::into) }))
     }
 
     /// An answer that the connection's next request waits for.

@@ -12,8 +12,8 @@ use crate::reply::{Reply, RequestContext};
 const FENCED_SINCE: i16 = 2;
 
 pub(crate) fn handle(cx: &RequestContext, request: AddOffsetsToTxnRequest) -> Reply<AddOffsetsToTxnResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
+    let (broker, version, from) = (Arc::clone(&cx.broker), cx.version, Some(cx.place));
+    Reply::later_or_close(async move {
         let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
         let error_code = if request.group_id.is_empty() {
             ErrorCode::INVALID_GROUP_ID
@@ -21,12 +21,12 @@ pub(crate) fn handle(cx: &RequestContext, request: AddOffsetsToTxnRequest) -> Re
             ErrorCode::COORDINATOR_NOT_AVAILABLE
         } else {
             let at = broker.transactions.offsets_partition(&request.group_id);
-            match broker.transactions.add(&request.transactional_id, producer, vec![at]).await {
+            match broker.transactions.add(&request.transactional_id, producer, vec![at], from).await {
                 Ok(()) => ErrorCode::NONE,
-                Err(error) if version < FENCED_SINCE => error.code_before_fenced(),
-                Err(error) => error.code(),
+                Err(error) if version < FENCED_SINCE => error.or_close()?.code_before_fenced(),
+                Err(error) => error.or_close()?.code(),
             }
         };
-        AddOffsetsToTxnResponse { error_code, ..Default::default() }
+        Ok(AddOffsetsToTxnResponse { error_code, ..Default::default() })
     })
 }

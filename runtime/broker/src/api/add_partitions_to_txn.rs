@@ -13,7 +13,9 @@ use pelton_wire::message::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 use crate::broker::Broker;
 use crate::group::types::TopicPartition;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Reply, RequestContext};
+use crate::reply::{Close, Reply, RequestContext};
+use crate::txn::error::TxnError;
+use crate::txn::order::Place;
 
 /// First version with many transactions.
 const BATCHED_SINCE: i16 = 4;
@@ -24,16 +26,17 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: AddPartitionsToTxnRequest,
 ) -> Reply<AddPartitionsToTxnResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
+    let (broker, version, place) = (Arc::clone(&cx.broker), cx.version, cx.place);
+    Reply::later_or_close(async move {
         if version >= BATCHED_SINCE {
             let mut results = Vec::with_capacity(request.transactions.len());
             for one in request.transactions {
                 let transactional_id = one.transactional_id.clone();
-                let topic_results = add(&broker, one, version).await;
+                // Other brokers have connections of their own, and many.
+                let topic_results = add(&broker, one, version, None).await?;
                 results.push(AddPartitionsToTxnResult { transactional_id, topic_results });
             }
-            return AddPartitionsToTxnResponse { results_by_transaction: results, ..Default::default() };
+            return Ok(AddPartitionsToTxnResponse { results_by_transaction: results, ..Default::default() });
         }
         let one = AddPartitionsToTxnTransaction {
             transactional_id: request.v3_and_below_transactional_id,
@@ -42,8 +45,8 @@ pub(crate) fn handle(
             verify_only: false,
             topics: request.v3_and_below_topics,
         };
-        let results = add(&broker, one, version).await;
-        AddPartitionsToTxnResponse { results_by_topic_v3_and_below: results, ..Default::default() }
+        let results = add(&broker, one, version, Some(place)).await?;
+        Ok(AddPartitionsToTxnResponse { results_by_topic_v3_and_below: results, ..Default::default() })
     })
 }
 
@@ -51,7 +54,8 @@ async fn add(
     broker: &Broker,
     request: AddPartitionsToTxnTransaction,
     version: i16,
-) -> Vec<AddPartitionsToTxnTopicResult> {
+    from: Option<Place>,
+) -> Result<Vec<AddPartitionsToTxnTopicResult>, Close> {
     let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
     let id = &request.transactional_id;
     if request.verify_only {
@@ -65,7 +69,7 @@ async fn add(
             }
             results.push(result(topic, codes));
         }
-        return results;
+        return Ok(results);
     }
     let exists = |topic: &AddPartitionsToTxnTopic, partition: i32| {
         broker.topics.get(&topic.name).is_some_and(|found| found.partition(partition).is_some())
@@ -79,7 +83,8 @@ async fn add(
     }
     let wanted: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
     let outcome = if partitions.len() == wanted {
-        Some(broker.transactions.add(id, producer, partitions).await)
+        let added = broker.transactions.add(id, producer, partitions, from).await;
+        Some(added.map_or_else(|error| error.or_close().map(Err), |()| Ok(Ok::<(), TxnError>(())))?)
     } else {
         None
     };
@@ -91,7 +96,7 @@ async fn add(
         None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
     };
     let codes = |topic: &AddPartitionsToTxnTopic| topic.partitions.iter().map(|p| code(topic, *p)).collect();
-    request.topics.iter().map(|topic| result(topic.clone(), codes(topic))).collect()
+    Ok(request.topics.iter().map(|topic| result(topic.clone(), codes(topic))).collect())
 }
 
 fn result(topic: AddPartitionsToTxnTopic, codes: Vec<ErrorCode>) -> AddPartitionsToTxnTopicResult {

@@ -14,25 +14,22 @@ const FENCED_SINCE: i16 = 2;
 const EPOCH_PER_TRANSACTION_SINCE: i16 = 5;
 
 pub(crate) fn handle(cx: &RequestContext, request: EndTxnRequest) -> Reply<EndTxnResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
+    let (broker, version, from) = (Arc::clone(&cx.broker), cx.version, Some(cx.place));
+    Reply::later_or_close(async move {
         let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
         let protocol = if version >= EPOCH_PER_TRANSACTION_SINCE {
             Protocol::EpochPerTransaction
         } else {
             Protocol::Classic
         };
-        let ended = broker.transactions.end(&request.transactional_id, producer, request.committed, protocol);
-        match ended.await {
-            Ok(producer) => EndTxnResponse {
-                producer_id: producer.id,
-                producer_epoch: producer.epoch,
-                ..Default::default()
-            },
-            Err(error) => EndTxnResponse {
-                error_code: if version < FENCED_SINCE { error.code_before_fenced() } else { error.code() },
-                ..Default::default()
-            },
-        }
+        let (id, commit) = (&request.transactional_id, request.committed);
+        let error_code = match broker.transactions.end(id, producer, commit, protocol, from).await {
+            Ok(ProducerIdentity { id: producer_id, epoch: producer_epoch }) => {
+                return Ok(EndTxnResponse { producer_id, producer_epoch, ..Default::default() });
+            }
+            Err(error) if version < FENCED_SINCE => error.or_close()?.code_before_fenced(),
+            Err(error) => error.or_close()?.code(),
+        };
+        Ok(EndTxnResponse { error_code, ..Default::default() })
     })
 }

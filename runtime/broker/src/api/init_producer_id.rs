@@ -40,13 +40,14 @@ fn transactional(
         return Reply::ready(refused(ErrorCode::INVALID_REQUEST));
     }
     let before = (id >= 0).then_some(ProducerIdentity { id, epoch });
-    let (broker, timeout_ms, version) = (Arc::clone(&cx.broker), request.transaction_timeout_ms, cx.version);
-    Reply::later(async move {
-        match broker.transactions.init(&transactional_id, before, timeout_ms).await {
+    let (broker, timeout_ms) = (Arc::clone(&cx.broker), request.transaction_timeout_ms);
+    let (version, from) = (cx.version, Some(cx.place));
+    Reply::later_or_close(async move {
+        Ok(match broker.transactions.init(&transactional_id, before, timeout_ms, from).await {
             Ok(producer) => given(producer),
-            Err(error) if version < FENCED_SINCE => refused(error.code_before_fenced()),
-            Err(error) => refused(error.code()),
-        }
+            Err(error) if version < FENCED_SINCE => refused(error.or_close()?.code_before_fenced()),
+            Err(error) => refused(error.or_close()?.code()),
+        })
     })
 }
 

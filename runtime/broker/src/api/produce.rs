@@ -21,7 +21,7 @@ use crate::broker::Broker;
 use crate::group::types::TopicPartition;
 use crate::partition::acks::Acks;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Answer, Reply, RequestContext};
+use crate::reply::{Answer, Close, Reply, RequestContext};
 use crate::topic_config::Durability;
 use crate::topics::{Topic, name};
 use crate::txn::coordinator::{Held, open_to_clients};
@@ -50,7 +50,9 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
     match acks {
         Required::All => {}
         // What is not known to be durable cannot be promised to be committed.
-        Required::None => return Reply::Close("a transaction with acks=0", ErrorCode::INVALID_REQUIRED_ACKS),
+        Required::None => {
+            return Reply::Close(Close("a transaction with acks=0", ErrorCode::INVALID_REQUIRED_ACKS));
+        }
         Required::Leader => {
             let why = "a transaction needs acks=all";
             return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
@@ -80,7 +82,7 @@ async fn finish(reply: Reply<ProduceResponse>) -> Answer<ProduceResponse> {
     match reply {
         Reply::Ready(answer) => answer,
         Reply::Later(answer) | Reply::InOrder(answer) => answer.await,
-        Reply::Silent | Reply::Close(..) => ProduceResponse::default().into(),
+        Reply::Silent | Reply::Close(_) | Reply::LaterOrClose(_) => ProduceResponse::default().into(),
     }
 }
 
@@ -102,7 +104,7 @@ fn produce(
         // The protocol has no answer here, so an error can only be said by hanging up.
         return match first_error(&response) {
             None => Reply::Silent,
-            Some(code) => Reply::Close("an append with acks=0 was refused", code),
+            Some(code) => Reply::Close(Close("an append with acks=0 was refused", code)),
         };
     }
     Reply::later(async move { durable(response, &waiting, timeout).await })

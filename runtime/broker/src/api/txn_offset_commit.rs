@@ -21,8 +21,8 @@ use crate::txn::state::Protocol;
 const EPOCH_PER_TRANSACTION_SINCE: i16 = 5;
 
 pub(crate) fn handle(cx: &RequestContext, request: TxnOffsetCommitRequest) -> Reply<TxnOffsetCommitResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
+    let (broker, version, from) = (Arc::clone(&cx.broker), cx.version, Some(cx.place));
+    Reply::later_or_close(async move {
         let TxnOffsetCommitRequest { topics, .. } = request;
         let mut offsets = Vec::new();
         let mut response: Vec<_> =
@@ -44,19 +44,19 @@ pub(crate) fn handle(cx: &RequestContext, request: TxnOffsetCommitRequest) -> Re
         let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
         let (id, group) = (&request.transactional_id, &request.group_id);
         let outcome = match unless_running(&broker, group, GroupError::UnknownMemberId) {
-            Ok(()) => broker.transactions.commit_offsets(id, group, commit, producer, protocol).await,
+            Ok(()) => broker.transactions.commit_offsets(id, group, commit, producer, protocol, from).await,
             Err(in_use) => Ok(Err(in_use)),
         };
         let codes: Box<dyn Iterator<Item = ErrorCode>> = match outcome {
             Ok(Ok(results)) => Box::new(results.into_iter().map(|result| code_of(&result))),
             Ok(Err(error)) => Box::new(std::iter::repeat(error.code())),
-            Err(error) => Box::new(std::iter::repeat(refusal(error, newer))),
+            Err(error) => Box::new(std::iter::repeat(refusal(error.or_close()?, newer))),
         };
         let open = response.iter_mut().flat_map(|topic| &mut topic.partitions);
         for (slot, code) in open.filter(|slot| slot.error_code.is_ok()).zip(codes) {
             slot.error_code = code;
         }
-        TxnOffsetCommitResponse { topics: response, ..Default::default() }
+        Ok(TxnOffsetCommitResponse { topics: response, ..Default::default() })
     })
 }
 

@@ -16,6 +16,7 @@ use super::vitals::{Expired, Patience, Vitals};
 use crate::api::{self, RequestError, Started};
 use crate::broker::Broker;
 use crate::reply::{Later, RequestContext};
+use crate::txn::order::Place;
 
 /// Responses that are ready together leave in one system call up to this many bytes.
 const COALESCE_BYTES: u64 = 64 * 1024;
@@ -31,7 +32,7 @@ pub(crate) enum Closed {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("{0}")]
-    Request(#[from] RequestError),
+    Request(RequestError),
     #[error("the response cannot be written: {0}")]
     Encode(#[from] EncodeError),
     #[error("the connection broke: {0}")]
@@ -40,6 +41,17 @@ pub(crate) enum Closed {
     Expired(#[from] Expired),
     #[error("the broker is stopping")]
     Stopping,
+}
+
+impl From<RequestError> for Closed {
+    fn from(error: RequestError) -> Closed {
+        match error {
+            RequestError::Encode(error) => Closed::Encode(error),
+            error @ (RequestError::Decode(_) | RequestError::NotServed(_) | RequestError::Refused(..)) => {
+                Closed::Request(error)
+            }
+        }
+    }
 }
 
 /// The place of one response in the order of responses.
@@ -58,11 +70,11 @@ struct Held {
 
 enum Pending {
     Ready(Vec<Piece>),
-    Later(Later<Result<Vec<Piece>, EncodeError>>),
+    Later(Later<Result<Vec<Piece>, RequestError>>),
 }
 
 impl Slot {
-    async fn wait(self) -> Result<(Vec<Piece>, Held), EncodeError> {
+    async fn wait(self) -> Result<(Vec<Piece>, Held), RequestError> {
         match self.response {
             Pending::Ready(pieces) => Ok((pieces, self.held)),
             Pending::Later(future) => Ok((future.await?, self.held)),
@@ -70,7 +82,7 @@ impl Slot {
     }
 
     /// Makes progress without waiting.
-    async fn poll(&mut self) -> Result<bool, EncodeError> {
+    async fn poll(&mut self) -> Result<bool, RequestError> {
         if let Pending::Later(future) = &mut self.response {
             let polled =
                 std::future::poll_fn(|cx| std::task::Poll::Ready(Pin::new(&mut *future).poll(cx))).await;
@@ -88,6 +100,8 @@ pub(crate) struct Connection {
     pub(crate) broker: Arc<Broker>,
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
+    /// Higher than that of every connection taken before.
+    pub(crate) number: u64,
 }
 
 impl Connection {
@@ -209,6 +223,7 @@ impl Connection {
             client_id: None,
             peer: self.peer,
             request_bytes: 0,
+            place: Place { connection: self.number, correlation_id: 0 },
         }
     }
 }

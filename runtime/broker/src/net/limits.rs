@@ -26,6 +26,8 @@ pub(crate) struct ConnectionLimits {
 #[derive(Debug, Default)]
 struct Open {
     total: u32,
+    /// Connections taken in this life of the broker.
+    taken: u64,
     // Only addresses with an open connection have an entry, so the map is bounded by `total_max`.
     by_address: HashMap<IpAddr, u32>,
 }
@@ -50,7 +52,8 @@ impl ConnectionLimits {
             *from_here += 1;
         }
         open.total += 1;
-        Ok(Admitted { limits: Arc::clone(self), counted })
+        open.taken += 1;
+        Ok(Admitted { limits: Arc::clone(self), counted, number: open.taken })
     }
 
     /// Connections open now.
@@ -71,6 +74,14 @@ fn is_loopback(address: IpAddr) -> bool {
 pub(crate) struct Admitted {
     limits: Arc<ConnectionLimits>,
     counted: Option<IpAddr>,
+    number: u64,
+}
+
+impl Admitted {
+    /// Higher than that of every connection taken before.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl Drop for Admitted {
@@ -97,9 +108,10 @@ mod tests {
         let far: IpAddr = "192.0.2.1".parse().unwrap();
         let near: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
         let first = limits.admit(far).unwrap();
-        let _second = limits.admit(far).unwrap();
+        let second = limits.admit(far).unwrap();
         assert_eq!(limits.admit(far).unwrap_err(), Refused::PerAddress(2));
         drop(first);
+        assert!(limits.admit(far).unwrap().number() > second.number());
         let _again = limits.admit(far).unwrap();
         let _local = (limits.admit(near).unwrap(), limits.admit(near).unwrap());
         assert_eq!(limits.admit("192.0.2.2".parse().unwrap()).unwrap_err(), Refused::Total(4));

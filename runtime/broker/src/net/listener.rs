@@ -91,7 +91,8 @@ fn admit(
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
     }
-    let connection = Connection { broker: Arc::clone(broker), stream, peer };
+    let number = admitted.number();
+    let connection = Connection { broker: Arc::clone(broker), stream, peer, number };
     connections.spawn(async move {
         let closed = connection.serve().await;
         drop(admitted);

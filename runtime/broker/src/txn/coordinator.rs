@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, OwnedMutexGuard, oneshot};
 use super::embedded::EMBEDDED_ID_PREFIX;
 use super::error::TxnError;
 use super::log::TransactionLog;
+use super::order::{Concern, Heard, Place};
 use super::records::ID_BYTES_MAX;
 use super::state::{End, Init, Protocol, Transaction, TxnState};
 use crate::clock::Clock;
@@ -30,10 +31,27 @@ pub(crate) struct TxnSettings {
     pub(crate) expiration_ms: i64,
 }
 
-/// A transactional id; `None` until it is first used.
-type Slot = Arc<tokio::sync::Mutex<Option<Transaction>>>;
+/// What is known of a transactional id.
+#[derive(Default)]
+pub(crate) struct Seat {
+    /// `None` until it is first used.
+    txn: Option<Transaction>,
+    heard: Heard,
+}
+
+impl Seat {
+    fn taken(txn: Transaction) -> Seat {
+        Seat { txn: Some(txn), heard: Heard::default() }
+    }
+
+    fn txn(&self) -> Result<&Transaction, TxnError> {
+        self.txn.as_ref().ok_or(TxnError::UnknownProducer)
+    }
+}
+
+type Slot = Arc<tokio::sync::Mutex<Seat>>;
 /// Alone with a transactional id.
-pub(crate) type Held = OwnedMutexGuard<Option<Transaction>>;
+pub(crate) type Held = OwnedMutexGuard<Seat>;
 
 /// The coordinator. A cheap clone.
 #[derive(Clone)]
@@ -118,7 +136,7 @@ impl Transactions {
             if txn.is_ending() {
                 unfinished.insert(Arc::clone(&id));
             }
-            slots.insert(id, Arc::new(tokio::sync::Mutex::new(Some(txn))));
+            slots.insert(id, Arc::new(tokio::sync::Mutex::new(Seat::taken(txn))));
         }
         Ok(())
     }
@@ -135,6 +153,7 @@ impl Transactions {
         id: &str,
         before: Option<ProducerIdentity>,
         timeout_ms: i32,
+        from: Option<Place>,
     ) -> Result<ProducerIdentity, TxnError> {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return Err(TxnError::InvalidId);
@@ -148,6 +167,7 @@ impl Transactions {
         let id: Arc<str> = id.into();
         self.uncancelled(async move {
             let mut held = slot.lock_owned().await;
+            held.heard.hear(Concern::Producer, from)?;
             this.init_held(&mut held, id, before, timeout_ms).await
         })
         .await
@@ -160,7 +180,7 @@ impl Transactions {
         before: Option<ProducerIdentity>,
         timeout_ms: i32,
     ) -> Result<ProducerIdentity, TxnError> {
-        let Some(current) = held.clone() else {
+        let Some(current) = held.txn.clone() else {
             let fresh = Transaction::new(id, self.next_producer_id().await?, timeout_ms, self.now_ms());
             return self.replace_and_wait(held, fresh).await;
         };
@@ -172,7 +192,7 @@ impl Transactions {
         if current.state == TxnState::Ongoing {
             // Whoever goes on from here looks at what its group has committed: that must be decided by then.
             self.end_held(held, false, true, None).await?.settled().await?;
-            current = held.clone().ok_or(TxnError::NotAvailable)?;
+            current = held.txn()?.clone();
         }
         let rotated = if init == Init::Rotate || current.must_rotate() {
             Some(self.next_producer_id().await?)
@@ -180,6 +200,7 @@ impl Transactions {
             None
         };
         let next = current.init(before, rotated, timeout_ms, self.now_ms());
+        held.heard.start_anew();
         self.replace_and_wait(held, next).await
     }
 
@@ -188,8 +209,8 @@ impl Transactions {
         held: &mut Held,
         next: Transaction,
     ) -> Result<ProducerIdentity, TxnError> {
+        let producer = next.producer;
         let append = self.replace(held, next)?;
-        let producer = held.as_ref().map(|txn| txn.producer).ok_or(TxnError::NotAvailable)?;
         durable(append).await?;
         Ok(producer)
     }
@@ -200,10 +221,13 @@ impl Transactions {
         id: &str,
         producer: ProducerIdentity,
         partitions: Vec<TopicPartition>,
+        from: Option<Place>,
     ) -> Result<(), TxnError> {
         open_to_clients(id)?;
         let mut held = self.hold(id).await?;
-        let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+        held.txn()?.check_producer(producer)?;
+        held.heard.hear(Concern::Transaction, from)?;
+        let txn = held.txn()?;
         txn.check_open(producer)?;
         let next = txn.add(partitions, Protocol::Classic, self.now_ms());
         // The repeated request of a client that got no answer waits for the first one's record: it is written again.
@@ -221,7 +245,7 @@ impl Transactions {
         at: &TopicPartition,
     ) -> Result<(), TxnError> {
         let held = self.hold(id).await?;
-        held.as_ref().ok_or(TxnError::UnknownProducer)?.check_added(producer, at)
+        held.txn()?.check_added(producer, at)
     }
 
     /// Alone with an id, at once or not at all.
@@ -242,7 +266,7 @@ impl Transactions {
         at: TopicPartition,
         protocol: Protocol,
     ) -> Result<(), TxnError> {
-        let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+        let txn = held.txn()?;
         if protocol == Protocol::Classic {
             return txn.check_added(producer, &at);
         }
@@ -262,10 +286,13 @@ impl Transactions {
         request: CommitRequest,
         producer: ProducerIdentity,
         protocol: Protocol,
+        from: Option<Place>,
     ) -> Result<Result<Vec<Result<(), GroupError>>, GroupError>, TxnError> {
         open_to_clients(id)?;
         self.inner.groups.ensure_topic().await.map_err(|_| TxnError::NotAvailable)?;
         let mut held = self.hold(id).await?;
+        held.txn()?.check_producer(producer)?;
+        held.heard.hear(Concern::Offsets, from)?;
         self.allow(&mut held, producer, self.offsets_partition(group), protocol)?;
         // Held until the offsets have their place, or will have none.
         let release = Box::new(move |_| drop(held));
@@ -284,12 +311,18 @@ impl Transactions {
         producer: ProducerIdentity,
         commit: bool,
         protocol: Protocol,
+        from: Option<Place>,
     ) -> Result<ProducerIdentity, TxnError> {
         open_to_clients(id)?;
         let (this, slot) = (self.clone(), self.slot(id)?);
         self.uncancelled(async move {
             let mut held = slot.lock_owned().await;
-            let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+            // The newer protocol tells copies by their epoch, as Kafka does, and answers them.
+            if protocol == Protocol::Classic {
+                held.txn()?.check_producer(producer)?;
+                held.heard.hear(Concern::Transaction, from)?;
+            }
+            let txn = held.txn()?;
             if txn.check_end(producer, commit, protocol)? == End::Done {
                 let same = txn.clone();
                 return this.replace_and_wait(&mut held, same).await;
@@ -298,7 +331,7 @@ impl Transactions {
             let rotated =
                 if raise && txn.must_rotate() { Some(this.next_producer_id().await?) } else { None };
             let ending = this.end_held(&mut held, commit, raise, rotated).await?;
-            let producer = held.as_ref().map(|txn| txn.producer).ok_or(TxnError::NotAvailable)?;
+            let producer = held.txn()?.producer;
             drop(held);
             ending.settled().await?;
             Ok(producer)
@@ -314,7 +347,7 @@ impl Transactions {
         raise: bool,
         rotated: Option<i64>,
     ) -> Result<Ending, TxnError> {
-        let txn = held.as_ref().ok_or(TxnError::NotAvailable)?;
+        let txn = held.txn()?;
         let prepared = txn.prepare(commit, raise, rotated, self.now_ms());
         let id = Arc::clone(&prepared.id);
         self.replace(held, prepared)?;
@@ -328,7 +361,7 @@ impl Transactions {
     /// Writes the markers of a decided transaction and its completion. Doing it again is harmless: a marker ends what is
     /// open, and nothing is.
     pub(super) async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
-        let txn = held.clone().ok_or(TxnError::NotAvailable)?;
+        let txn = held.txn()?.clone();
         let commit = txn.state == TxnState::PrepareCommit;
         let mut applied = Vec::new();
         for at in &txn.partitions {
@@ -368,7 +401,7 @@ impl Transactions {
         let ids: Vec<Arc<str>> = self.inner.unfinished.lock().iter().cloned().collect();
         for id in ids {
             let Ok(mut held) = self.hold(&id).await else { continue };
-            let ending = held.as_ref().is_some_and(Transaction::is_ending);
+            let ending = held.txn.as_ref().is_some_and(Transaction::is_ending);
             if !ending || self.finish_held(&mut held).await.is_ok() {
                 self.inner.unfinished.lock().remove(&id);
             }
@@ -380,7 +413,7 @@ impl Transactions {
     pub(crate) async fn abort_timed_out(&self) {
         for (id, slot) in self.all() {
             let mut held = slot.lock_owned().await;
-            if held.as_ref().is_some_and(|txn| txn.is_timed_out(self.now_ms())) {
+            if held.txn.as_ref().is_some_and(|txn| txn.is_timed_out(self.now_ms())) {
                 tracing::info!(transactional_id = &*id, "a transaction has had its time and is aborted");
                 // What fails is tried again with the unfinished ones; before it was decided, in the next round.
                 if let Err(error) = self.end_held(&mut held, false, true, None).await {
@@ -396,15 +429,15 @@ impl Transactions {
             let mut held = slot.lock_owned().await;
             let now_ms = self.now_ms();
             let unused =
-                held.as_ref().is_none_or(|txn| txn.is_expired(now_ms, self.inner.settings.expiration_ms));
+                held.txn.as_ref().is_none_or(|txn| txn.is_expired(now_ms, self.inner.settings.expiration_ms));
             if !unused {
                 continue;
             }
             let mut slots = self.inner.slots.lock();
             // The map has the slot, and this has: whoever else had it would go on with one that nobody finds.
             let alone = Arc::strong_count(OwnedMutexGuard::mutex(&held)) == 2;
-            if alone && (held.is_none() || self.inner.log.forget(&id).is_ok()) {
-                *held = None;
+            if alone && (held.txn.is_none() || self.inner.log.forget(&id).is_ok()) {
+                held.txn = None;
                 slots.remove(&id);
             }
         }
@@ -412,14 +445,14 @@ impl Transactions {
 
     /// A transactional id as it is now.
     pub(crate) async fn describe(&self, id: &str) -> Option<Transaction> {
-        self.hold(id).await.ok()?.clone()
+        self.hold(id).await.ok()?.txn.clone()
     }
 
     /// All transactional ids as they are now.
     pub(crate) async fn list(&self) -> Vec<Transaction> {
         let mut all = Vec::new();
         for (_, slot) in self.all() {
-            all.extend(slot.lock().await.clone());
+            all.extend(slot.lock().await.txn.clone());
         }
         all
     }
@@ -431,7 +464,7 @@ impl Transactions {
     /// Writes the next state of an id, and takes it over if that worked.
     pub(super) fn replace(&self, held: &mut Held, next: Transaction) -> Result<InternalAppend, TxnError> {
         let append = self.inner.log.write(&next)?;
-        **held = Some(next);
+        held.txn = Some(next);
         Ok(append)
     }
 

@@ -2,6 +2,8 @@
 
 use pelton_wire::ErrorCode;
 
+use crate::reply::Close;
+
 /// A refusal of the transaction coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TxnError {
@@ -24,6 +26,9 @@ pub(crate) enum TxnError {
     NotAdded,
     #[error("the broker has `pelton.max.transactional.ids` transactional ids")]
     TooMany,
+    /// The network's copy of a request that its client has sent again and gone on from.
+    #[error("a later request of this producer has passed this one")]
+    Passed,
     /// Definite: nothing was done. The client tries again.
     #[error("the coordinator cannot serve this transactional id at the moment")]
     NotAvailable,
@@ -41,7 +46,19 @@ impl TxnError {
             TxnError::Concurrent => ErrorCode::CONCURRENT_TRANSACTIONS,
             TxnError::InvalidState | TxnError::NotAdded => ErrorCode::INVALID_TXN_STATE,
             TxnError::TooMany => ErrorCode::POLICY_VIOLATION,
+            TxnError::Passed => ErrorCode::NETWORK_EXCEPTION,
             TxnError::NotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        }
+    }
+
+    /// The error, unless the connection is closed instead of an answer: nobody waits for one there, or somebody does whom
+    /// this broker takes for gone, who then connects anew and is heard.
+    pub(crate) fn or_close(self) -> Result<TxnError, Close> {
+        match self {
+            TxnError::Passed => {
+                Err(Close("a copy of a request that its producer has gone on from", self.code()))
+            }
+            other => Ok(other),
         }
     }
 
@@ -51,5 +68,11 @@ impl TxnError {
             TxnError::Fenced => ErrorCode::INVALID_PRODUCER_EPOCH,
             other => other.code(),
         }
+    }
+}
+
+impl From<super::order::Passed> for TxnError {
+    fn from(_: super::order::Passed) -> TxnError {
+        TxnError::Passed
     }
 }

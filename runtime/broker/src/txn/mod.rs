@@ -13,6 +13,7 @@ pub(crate) mod embedded;
 pub(crate) mod error;
 pub(crate) mod housekeeping;
 mod log;
+pub(crate) mod order;
 mod records;
 pub(crate) mod state;
 
