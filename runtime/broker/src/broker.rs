@@ -34,6 +34,10 @@ use crate::topics::{Topic, TopicError, Topics};
 use crate::txn::{Transactions, TxnSettings};
 use crate::{housekeeping, memory};
 
+/// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
+/// groups are read; longer than that, something is wrong that more waiting does not mend.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a broker gets from outside: time, randomness and disk.
 #[derive(Clone)]
 pub struct Deps {
@@ -195,6 +199,7 @@ impl Broker {
         let broker = Arc::new(Broker::assemble(config, &deps, opened, failure));
         let transactions = broker.transactions.clone();
         run_blocking(move || transactions.load()).await.map_err(StartError::Transactions)?;
+        broker.transactions.recover(RECOVERY_PATIENCE).await;
         let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
         let port = addr.port();
         let told = broker.config.advertise.clone();

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::config::GroupLimits;
@@ -186,10 +186,18 @@ impl Owner {
         }
     }
 
-    /// Reads the partition if there is one, then serves until every handle is gone.
-    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Message>, load: bool) {
-        if load && !self.load(&mut requests).await {
-            return;
+    /// Reads the partition if there is one, and counts it off in `loading`; then serves until every handle is gone.
+    pub(crate) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Message>,
+        loading: Option<watch::Sender<i32>>,
+    ) {
+        if let Some(loading) = loading {
+            let loaded = self.load(&mut requests).await;
+            loading.send_modify(|left| *left -= 1);
+            if !loaded {
+                return;
+            }
         }
         loop {
             let room = self.in_flight.len() < self.limits.appends_max;

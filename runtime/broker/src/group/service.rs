@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 
 use super::config::GroupLimits;
 use super::error::GroupError;
@@ -31,6 +31,8 @@ struct Inner {
     created: OnceCell<()>,
     next_waiter: AtomicU64,
     count: GroupCount,
+    /// How many owners are still reading their partition.
+    loading: watch::Sender<i32>,
 }
 
 /// What a group has committed: for the metrics and for `/v1/groups`.
@@ -54,19 +56,26 @@ impl Groups {
         let partitions = existing.unwrap_or(partitions).max(1);
         let clock = OwnerClock::new(clock);
         let count = GroupCount::default();
+        let loading = watch::Sender::new(existing.unwrap_or(0));
         let shards = (0..partitions)
             .map(|partition| {
                 let (sender, receiver) = mpsc::channel(limits.queue_max_requests);
                 let store = Arc::clone(&store);
                 let owner =
                     Owner::new(partition, partitions, limits.clone(), count.clone(), store, clock.clone());
-                tokio::spawn(owner.run(receiver, existing.is_some()));
+                tokio::spawn(owner.run(receiver, existing.map(|_| loading.clone())));
                 sender
             })
             .collect();
         let created = OnceCell::new_with(existing.map(|_| ()));
         let next_waiter = AtomicU64::new(0);
-        Groups { inner: Arc::new(Inner { shards, store, created, next_waiter, count }) }
+        Groups { inner: Arc::new(Inner { shards, store, created, next_waiter, count, loading }) }
+    }
+
+    /// Waits until every owner has read its partition.
+    pub(crate) async fn loaded(&self) {
+        // This has an end that sends itself, so there is no error.
+        let _ = self.inner.loading.subscribe().wait_for(|left| *left <= 0).await;
     }
 
     /// How many groups there are.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedMutexGuard, oneshot};
@@ -396,17 +397,40 @@ impl Transactions {
         }
     }
 
-    /// Tries again to end what could not be ended. True if nothing is left.
-    pub(crate) async fn finish_all(&self) -> bool {
+    /// Ends what a crash left between decision and end, before anybody can ask. What cannot be ended in this time (a full
+    /// disk, groups that cannot be read) is left to [`Transactions::finish_all`], and the broker starts all the same.
+    pub(crate) async fn recover(&self, patience: Duration) {
+        if self.inner.unfinished.lock().is_empty() {
+            return;
+        }
+        let work = async {
+            self.inner.groups.loaded().await;
+            for ending in self.finish_all().await {
+                // An error stops the broker, and comes up there.
+                let _ = ending.settled().await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, work).await;
+        let left = self.inner.unfinished.lock().len();
+        if left > 0 {
+            tracing::warn!(left, "transactions from before the start are not ended yet; trying again");
+        }
+    }
+
+    /// Tries again to end what could not be ended.
+    pub(crate) async fn finish_all(&self) -> Vec<Ending> {
         let ids: Vec<Arc<str>> = self.inner.unfinished.lock().iter().cloned().collect();
+        let mut endings = Vec::new();
         for id in ids {
             let Ok(mut held) = self.hold(&id).await else { continue };
             let ending = held.txn.as_ref().is_some_and(Transaction::is_ending);
-            if !ending || self.finish_held(&mut held).await.is_ok() {
+            let finished = if ending { self.finish_held(&mut held).await.map(Some) } else { Ok(None) };
+            if let Ok(ending) = finished {
                 self.inner.unfinished.lock().remove(&id);
+                endings.extend(ending);
             }
         }
-        self.inner.unfinished.lock().is_empty()
+        endings
     }
 
     /// Aborts transactions that have had their time. Their producers are fenced by it.
@@ -457,8 +481,12 @@ impl Transactions {
         all
     }
 
+    /// Every id, in order.
     fn all(&self) -> Vec<(Arc<str>, Slot)> {
-        self.inner.slots.lock().iter().map(|(id, slot)| (Arc::clone(id), Arc::clone(slot))).collect()
+        let mut all: Vec<_> =
+            self.inner.slots.lock().iter().map(|(id, slot)| (Arc::clone(id), Arc::clone(slot))).collect();
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all
     }
 
     /// Writes the next state of an id, and takes it over if that worked.

@@ -11,4 +11,5 @@ mod order;
 mod produce;
 mod restart;
 mod storage;
+mod transaction_copies;
 mod transactions;

@@ -14,17 +14,21 @@ use pelton_wire::record::{BatchOptions, BatchView, DecompressLimit, EndTransacti
 
 use crate::client::{Client, Server, batch, fetch, produce};
 
-const ID: &str = "tx";
+pub(crate) const ID: &str = "tx";
 /// The last versions of the older protocol.
-const OLDER_PRODUCE: i16 = 11;
-const OLDER_END: i16 = 4;
+pub(crate) const OLDER_PRODUCE: i16 = 11;
+pub(crate) const OLDER_END: i16 = 4;
 /// The versions of the newer one.
-const NEWER_PRODUCE: i16 = 12;
-const NEWER_END: i16 = 5;
+pub(crate) const NEWER_PRODUCE: i16 = 12;
+pub(crate) const NEWER_END: i16 = 5;
 
-type Producer = (i64, i16);
+pub(crate) type Producer = (i64, i16);
 
-async fn try_init(client: &mut Client, timeout_ms: i32, before: Producer) -> InitProducerIdResponse {
+pub(crate) async fn try_init(
+    client: &mut Client,
+    timeout_ms: i32,
+    before: Producer,
+) -> InitProducerIdResponse {
     let request = InitProducerIdRequest {
         transactional_id: Some(ID.into()),
         transaction_timeout_ms: timeout_ms,
@@ -34,26 +38,55 @@ async fn try_init(client: &mut Client, timeout_ms: i32, before: Producer) -> Ini
     client.call(4, &request).await
 }
 
-async fn init(client: &mut Client) -> Producer {
+pub(crate) async fn init(client: &mut Client) -> Producer {
     let given = try_init(client, 60_000, (-1, -1)).await;
     assert_eq!(given.error_code, ErrorCode::NONE);
     (given.producer_id, given.producer_epoch)
 }
 
-async fn add(client: &mut Client, producer: Producer, topic: &str) -> ErrorCode {
-    let request = AddPartitionsToTxnRequest {
+pub(crate) fn adding(producer: Producer, topic: &str) -> AddPartitionsToTxnRequest {
+    AddPartitionsToTxnRequest {
         v3_and_below_transactional_id: ID.into(),
         v3_and_below_producer_id: producer.0,
         v3_and_below_producer_epoch: producer.1,
         v3_and_below_topics: vec![AddPartitionsToTxnTopic { name: topic.into(), partitions: vec![0] }],
         ..Default::default()
+    }
+}
+
+pub(crate) fn ending(producer: Producer, committed: bool) -> EndTxnRequest {
+    let (producer_id, producer_epoch) = producer;
+    EndTxnRequest { transactional_id: ID.into(), producer_id, producer_epoch, committed }
+}
+
+pub(crate) fn adding_offsets(producer: Producer) -> AddOffsetsToTxnRequest {
+    let (producer_id, producer_epoch) = producer;
+    AddOffsetsToTxnRequest { transactional_id: ID.into(), producer_id, producer_epoch, group_id: "g".into() }
+}
+
+pub(crate) fn committing(producer: Producer, offset: i64) -> TxnOffsetCommitRequest {
+    let partition = TxnOffsetCommitRequestPartition {
+        partition_index: 0,
+        committed_offset: offset,
+        ..Default::default()
     };
-    let response = client.call(3, &request).await;
+    TxnOffsetCommitRequest {
+        transactional_id: ID.into(),
+        group_id: "g".into(),
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        topics: vec![TxnOffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition] }],
+        ..Default::default()
+    }
+}
+
+pub(crate) async fn add(client: &mut Client, producer: Producer, topic: &str) -> ErrorCode {
+    let response = client.call(3, &adding(producer, topic)).await;
     response.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
 }
 
 /// One record in a transactional batch.
-async fn write(
+pub(crate) async fn write(
     client: &mut Client,
     version: i16,
     producer: Producer,
@@ -73,19 +106,18 @@ async fn write(
     response.responses[0].partition_responses[0].error_code
 }
 
-async fn end(client: &mut Client, version: i16, producer: Producer, commit: bool) -> (ErrorCode, Producer) {
-    let request = EndTxnRequest {
-        transactional_id: ID.into(),
-        producer_id: producer.0,
-        producer_epoch: producer.1,
-        committed: commit,
-    };
-    let response = client.call(version, &request).await;
+pub(crate) async fn end(
+    client: &mut Client,
+    version: i16,
+    producer: Producer,
+    commit: bool,
+) -> (ErrorCode, Producer) {
+    let response = client.call(version, &ending(producer, commit)).await;
     (response.error_code, (response.producer_id, response.producer_epoch))
 }
 
 /// What a client shows its user of partition 0 of `t`.
-async fn seen(client: &mut Client, committed_only: bool) -> Vec<String> {
+pub(crate) async fn seen(client: &mut Client, committed_only: bool) -> Vec<String> {
     let request = FetchRequest { isolation_level: i8::from(committed_only), ..fetch("t", 0, 0, 1 << 20, 0) };
     let mut response = client.call(11, &request).await;
     let data = response.responses.remove(0).partitions.remove(0);
@@ -113,7 +145,7 @@ async fn seen(client: &mut Client, committed_only: bool) -> Vec<String> {
     values
 }
 
-async fn end_offset(client: &mut Client, isolation_level: i8) -> i64 {
+pub(crate) async fn end_offset(client: &mut Client, isolation_level: i8) -> i64 {
     let partition = ListOffsetsPartition { partition_index: 0, timestamp: -1, ..Default::default() };
     let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![partition] };
     let request =
@@ -215,24 +247,16 @@ async fn a_transaction_has_its_time() {
     assert_eq!(seen(&mut client, true).await, [""; 0]);
 }
 
-async fn commit_offset(client: &mut Client, version: i16, producer: Producer, offset: i64) -> ErrorCode {
-    let partition = TxnOffsetCommitRequestPartition {
-        partition_index: 0,
-        committed_offset: offset,
-        ..Default::default()
-    };
-    let request = TxnOffsetCommitRequest {
-        transactional_id: ID.into(),
-        group_id: "g".into(),
-        producer_id: producer.0,
-        producer_epoch: producer.1,
-        topics: vec![TxnOffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition] }],
-        ..Default::default()
-    };
-    client.call(version, &request).await.topics[0].partitions[0].error_code
+pub(crate) async fn commit_offset(
+    client: &mut Client,
+    version: i16,
+    producer: Producer,
+    offset: i64,
+) -> ErrorCode {
+    client.call(version, &committing(producer, offset)).await.topics[0].partitions[0].error_code
 }
 
-async fn committed(client: &mut Client, require_stable: bool) -> (ErrorCode, i64) {
+pub(crate) async fn committed(client: &mut Client, require_stable: bool) -> (ErrorCode, i64) {
     let topic =
         OffsetFetchRequestTopics { name: "t".into(), partition_indexes: vec![0], ..Default::default() };
     let group =
@@ -258,12 +282,7 @@ async fn offsets_count_once_their_transaction_is_committed() {
     client.create_topic("t", 1, &[]).await;
     let producer = init(&mut client).await;
     assert_eq!(commit_offset(&mut client, 3, producer, 1).await, ErrorCode::INVALID_TXN_STATE);
-    let add = AddOffsetsToTxnRequest {
-        transactional_id: ID.into(),
-        producer_id: producer.0,
-        producer_epoch: producer.1,
-        group_id: "g".into(),
-    };
+    let add = adding_offsets(producer);
     for (offset, commit, expect) in [(10, true, 10), (20, false, 10), (30, true, 30)] {
         assert_eq!(client.call(3, &add).await.error_code, ErrorCode::NONE);
         let before = committed(&mut client, false).await;
