@@ -265,7 +265,8 @@ impl Broker {
         self.has_pipelines && self.supervisor.get().is_none()
     }
 
-    fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
+    /// All parts in place, and none of them asked yet. Needs a tokio runtime around it.
+    pub(crate) fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
         /// Part of the memory that requests may take.
         const REQUEST_MEMORY_PART: u64 = 4;
         let bytes = match config.queued_max_request_bytes {

@@ -49,8 +49,18 @@ type Found = HashMap<(uuid::Uuid, i32), RecoveredPartition>;
 
 /// Opens everything. Blocking.
 pub(crate) fn open(config: &Config, deps: &Deps, failure: &Failure) -> Result<Opened, StartError> {
+    open_as(config, deps, failure, dir_config(config, deps, failure))
+}
+
+/// The same with settings of the log directory that are not the operator's. Blocking.
+pub(crate) fn open_as(
+    config: &Config,
+    deps: &Deps,
+    failure: &Failure,
+    dir: LogDirConfig,
+) -> Result<Opened, StartError> {
     let path = &config.data_dir;
-    let opened = LogDir::open(path, dir_config(config, deps, failure), Arc::clone(&deps.storage));
+    let opened = LogDir::open(path, dir, Arc::clone(&deps.storage));
     let (log_dir, recovered) =
         opened.map_err(|source| StartError::DataDir { path: path.clone(), source: Box::new(source) })?;
     let (cluster_id, log_dir) = (log_dir.meta().cluster_id.clone(), Arc::new(log_dir));
@@ -125,7 +135,7 @@ fn adopt(
     (0..facts.partitions).map(one).collect()
 }
 
-fn dir_config(config: &Config, deps: &Deps, failure: &Failure) -> LogDirConfig {
+pub(crate) fn dir_config(config: &Config, deps: &Deps, failure: &Failure) -> LogDirConfig {
     let (raise, clock) = (failure.clone(), Arc::clone(&deps.clock));
     let mut dir = LogDirConfig {
         directory_id: (deps.new_id)(),

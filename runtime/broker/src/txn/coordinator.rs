@@ -481,6 +481,12 @@ impl Transactions {
         all
     }
 
+    /// What a start would find. Blocking.
+    #[cfg(test)]
+    pub(crate) fn replayed(&self) -> Result<HashMap<Arc<str>, Transaction>, String> {
+        self.inner.log.replay()
+    }
+
     /// Every id, in order.
     fn all(&self) -> Vec<(Arc<str>, Slot)> {
         let mut all: Vec<_> =

@@ -19,3 +19,6 @@ pub(crate) mod state;
 
 pub(crate) use self::coordinator::{Transactions, TxnSettings};
 pub(crate) use self::records::by_topic;
+
+#[cfg(test)]
+mod sim;
