@@ -15,6 +15,7 @@ lint() {
 
 suite_rust() {
   cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk
+  [ "${LONG:-0}" != 1 ] || PELTON_SIM_RUNS=${PELTON_SIM_RUNS:-20000} cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk --lib -- txn::sim --nocapture
   cargo test --locked --release -p pelton
 }
 

@@ -6,7 +6,7 @@
 //! again. Then every transaction must be there whole or not at all, as its client was told.
 //!
 //! A failing run prints its seed: `PELTON_SIM_SEED=<seed> cargo test -p pelton-broker --lib txn::sim` repeats it.
-//! `PELTON_SIM_RUNS=<n>` sets how many seeds a test takes.
+//! `PELTON_SIM_RUNS=<n>` sets how many seeds are taken; a hundredth of them is cut at every sync point.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -28,11 +28,15 @@ use crate::clock::ManualClock;
 const STEPS: usize = 400;
 const START_MS: i64 = 1_700_000_000_000;
 
-fn seeds(default: u64) -> Vec<u64> {
+/// Seeds of a run that takes some seconds.
+const RUNS: u64 = 400;
+
+/// One seed of so many.
+fn seeds(every: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     match number("PELTON_SIM_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("PELTON_SIM_RUNS").unwrap_or(default)).collect(),
+        None => (0..number("PELTON_SIM_RUNS").unwrap_or(RUNS).div_ceil(every)).collect(),
     }
 }
 
@@ -131,7 +135,7 @@ fn run_and_recover(seed: u64, when: When) -> World {
 #[test]
 fn transactions_are_whole_or_not_there_after_a_cut_at_any_sync_point() {
     let mut cuts = 0;
-    for seed in seeds(4) {
+    for seed in seeds(100) {
         let (disk, clock) = (SimStorage::new(), Arc::new(ManualClock::new(START_MS)));
         let points = run(&disk, &clock, seed, When::Never).sync_points;
         for point in 0..points {
@@ -146,10 +150,10 @@ fn transactions_are_whole_or_not_there_after_a_cut_at_any_sync_point() {
 #[test]
 fn transactions_are_whole_or_not_there_after_a_cut_at_any_moment() {
     let mut sum = world::Count::default();
-    for seed in seeds(400) {
+    for seed in seeds(1) {
         let mut rng = SimRng::new(seed ^ 0xc07);
         let when = When::BeforeStep(STEPS / 3 + rng.up_to(STEPS * 2 / 3));
-        sum.add(&run_and_recover(1_000_000 + seed, when).count());
+        sum.add(&run_and_recover(seed, when).count());
     }
     println!("{sum:?}");
     // A run with too little in it shows nothing.
@@ -158,7 +162,7 @@ fn transactions_are_whole_or_not_there_after_a_cut_at_any_moment() {
 
 #[test]
 fn a_run_repeats_by_its_seed() {
-    for seed in seeds(3) {
+    for seed in seeds(130) {
         let trace = || {
             let (disk, clock) = (SimStorage::new(), Arc::new(ManualClock::new(START_MS)));
             run(&disk, &clock, seed, When::Never).world.trace
