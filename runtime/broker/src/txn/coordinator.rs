@@ -36,7 +36,7 @@ pub(crate) struct TxnSettings {
 #[derive(Default)]
 pub(crate) struct Seat {
     /// `None` until it is first used.
-    txn: Option<Transaction>,
+    pub(super) txn: Option<Transaction>,
     heard: Heard,
 }
 
@@ -45,7 +45,7 @@ impl Seat {
         Seat { txn: Some(txn), heard: Heard::default() }
     }
 
-    fn txn(&self) -> Result<&Transaction, TxnError> {
+    pub(super) fn txn(&self) -> Result<&Transaction, TxnError> {
         self.txn.as_ref().ok_or(TxnError::UnknownProducer)
     }
 }

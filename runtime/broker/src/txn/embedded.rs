@@ -45,7 +45,7 @@ impl Transactions {
     pub(crate) async fn take_over(&self, id: &str) -> Result<ProducerIdentity, EmbeddedError> {
         self.ensure_topic().await?;
         let mut held = self.slot_or_new(id)?.lock_owned().await;
-        if held.as_ref().is_some_and(|txn| txn.is_ending()) {
+        if held.txn.as_ref().is_some_and(|txn| txn.is_ending()) {
             self.finish_held(&mut held).await?.settled().await?;
         }
         let timeout_ms = self.inner.settings.max_timeout_ms;
@@ -61,7 +61,7 @@ impl Transactions {
         group: &str,
         batches: Vec<TransactionalBatch>,
     ) -> Result<(), EmbeddedError> {
-        let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+        let txn = held.txn()?;
         txn.check_open(producer)?;
         let partitions = batches.iter().map(|batch| batch.at.clone()).chain([self.offsets_partition(group)]);
         if let Some(next) = txn.add(partitions, Protocol::Classic, self.now_ms()) {
@@ -85,7 +85,7 @@ impl Transactions {
         offsets: CommitRequest,
     ) -> Result<Ending, EmbeddedError> {
         let mut held = self.hold(id).await?;
-        let txn = held.as_ref().ok_or(TxnError::UnknownProducer)?;
+        let txn = held.txn()?;
         txn.check_added(producer, &self.offsets_partition(group))?;
         self.inner.groups.place_in_transaction(group, offsets, producer).await?;
         Ok(self.end_held(&mut held, true, false, None).await?)
@@ -94,7 +94,7 @@ impl Transactions {
     /// Aborts what is open, or ends what was decided: the producer has gone. Whoever thinks to be it is fenced.
     pub(crate) async fn abandon(&self, id: &str) -> Result<(), TxnError> {
         let Ok(mut held) = self.hold(id).await else { return Ok(()) };
-        let ending = match held.as_ref() {
+        let ending = match held.txn.as_ref() {
             Some(txn) if txn.state == TxnState::Ongoing => {
                 self.end_held(&mut held, false, true, None).await?
             }
