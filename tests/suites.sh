@@ -26,6 +26,12 @@ suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d
 suite_clients() { setup_test; tests/run_clients.sh; }
 suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }
 suite_kill() { PELTON_KILLS=${PELTON_KILLS:-50} cargo test --locked --release -p pelton-tests --test kill -- --nocapture; }
+suite_transactions() {
+  # franz-go speaks the newer protocol; librdkafka, which speaks the older, is built with the tests.
+  setup_test; tests/clients/setup.sh franz || true
+  local count=100; [ "${LONG:-0}" = 1 ] && count=3000
+  PELTON_TRANSACTIONS=${PELTON_TRANSACTIONS:-$count} cargo test --locked --release -p pelton-tests --test transactions -- --nocapture
+}
 suite_powercut() {
   # The rig first: without syncs these cuts must find losses.
   PELTON_CUTS=3 PELTON_SET=pelton.durability=os PELTON_EXPECT=loss cargo test --locked --release -p pelton-tests --test powercut -- --nocapture

@@ -1,5 +1,5 @@
 // franz-go against a broker: the scenarios of the client matrix (franz BOOTSTRAP RECORDS-FILE), and a consume-transform-produce
-// loop (franz loop …, see runLoop).
+// loop (franz loop …, see runLoop). A producer for tests/transactions is in rig.go (franz rig …).
 package main
 
 import (
@@ -402,6 +402,10 @@ func version() string {
 
 func main() {
 	runLoop()
+	if os.Args[1] == "rig" {
+		rig(os.Args[2:])
+		return
+	}
 	bootstrap = os.Args[1]
 	prefix = fmt.Sprintf("franz-%08x-", rand.Uint32())
 	produceTopic, orderTopic, timeTopic, groupTopic = prefix+"produce", prefix+"order", prefix+"time", prefix+"group"

@@ -153,7 +153,8 @@ impl Transaction {
         now_ms: i64,
     ) -> Transaction {
         let mut next = Transaction { timeout_ms, updated_ms: now_ms, ..self.clone() };
-        next.last_epoch = if before.is_some() { self.producer.epoch } else { NO_EPOCH };
+        // What the client says it was, and not what fencing an open transaction has made of it since: so it asks again.
+        next.last_epoch = before.map_or(NO_EPOCH, |before| before.epoch);
         match rotated {
             Some(id) => {
                 next.previous_producer_id = self.producer.id;

@@ -12,4 +12,5 @@ mod produce;
 mod restart;
 mod storage;
 mod transaction_copies;
+mod transaction_ends;
 mod transactions;

@@ -49,6 +49,34 @@ fn who_may_init() {
 }
 
 #[test]
+fn a_repeated_init_that_had_to_abort_gets_what_the_first_one_got() {
+    let before = Some(who(7, 0));
+    let aborted = ended(&open(CLASSIC), false, true);
+    assert_eq!(open(CLASSIC).check_init(before), Ok(Init::Bump));
+    let next = aborted.init(before, None, 60_000, 3000);
+    assert_eq!((next.producer, next.check_init(before)), (who(7, 2), Ok(Init::Again)));
+    assert_eq!(next.check_init(Some(who(7, 1))), Err(TxnError::Fenced), "an epoch that nobody was given");
+    // The same when no epoch is left.
+    let last = i16::MAX - 1;
+    let open = Transaction { producer: who(7, last), ..open(CLASSIC) };
+    assert_eq!(open.check_init(Some(who(7, last))), Ok(Init::Rotate));
+    let next = ended(&open, false, true).init(Some(who(7, last)), Some(9), 60_000, 3000);
+    assert_eq!((next.producer, next.check_init(Some(who(7, last)))), (who(9, 0), Ok(Init::Again)));
+}
+
+#[test]
+fn a_time_out_in_the_last_epoch_leaves_a_place_for_a_new_producer_id() {
+    let last = i16::MAX - 1;
+    let open = Transaction { producer: who(7, last), ..open(NEWER) };
+    let aborted = ended(&open, false, true);
+    assert_eq!(aborted.producer, who(7, i16::MAX));
+    assert_eq!(aborted.check_init(None), Ok(Init::Rotate));
+    assert_eq!(aborted.check_end(who(7, last), true, NEWER), Err(TxnError::Fenced));
+    assert_eq!(aborted.check_end(who(7, last), true, CLASSIC), Err(TxnError::Fenced));
+    assert_eq!(aborted.check_open(who(7, last)), Err(TxnError::Fenced));
+}
+
+#[test]
 fn partitions_are_added_by_the_current_producer() {
     let txn = open(CLASSIC);
     assert_eq!((txn.state, txn.start_ms, txn.partitions.len()), (TxnState::Ongoing, 2000, 1));
