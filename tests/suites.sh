@@ -1,7 +1,7 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust plugins e2e pipelines examples clients librdkafka kill powercut exactly_once streams)
+NORMAL_SUITES=(rust plugins e2e pipelines examples clients librdkafka transactions kill powercut exactly_once streams)
 # Run when named or with --long only.
 LONG_SUITES=()
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)

@@ -75,8 +75,15 @@ pub(crate) struct Counts {
 /// A connection to the broker, as the late requests share it with the client's.
 struct Upstream {
     stream: TcpStream,
-    /// Late requests and copies that were written to it.
-    copies: AtomicU64,
+    /// Late requests and copies that were written to it, and not answered yet.
+    copies: Mutex<Vec<Copied>>,
+}
+
+/// A request that no client waits for the answer of.
+struct Copied {
+    correlation_id: Vec<u8>,
+    /// The client has sent it too, and its answer comes first.
+    after_original: bool,
 }
 
 struct Late {
@@ -172,6 +179,33 @@ fn read_frame(from: &mut impl Read) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
+impl Upstream {
+    /// Writes a request that is late, or that has been answered before.
+    fn copy(&self, frame: &[u8]) -> Result<()> {
+        self.expect_copy(frame, false);
+        Ok((&self.stream).write_all(frame)?)
+    }
+
+    fn expect_copy(&self, frame: &[u8], after_original: bool) {
+        // Length, key, version, correlation id.
+        let correlation_id = frame.get(8..12).unwrap_or_default().to_vec();
+        lock(&self.copies).push(Copied { correlation_id, after_original });
+    }
+
+    /// Whether an answer is to a copy.
+    fn answers_copy(&self, answer: &[u8]) -> bool {
+        let mut copies = lock(&self.copies);
+        let id = answer.get(4..8);
+        let Some(at) = copies.iter().position(|copy| id == Some(&copy.correlation_id)) else { return false };
+        if copies[at].after_original {
+            copies[at].after_original = false;
+            return false;
+        }
+        copies.remove(at);
+        true
+    }
+}
+
 fn api_key(frame: &[u8]) -> i16 {
     frame.get(4..6).map_or(-1, |bytes| i16::from_be_bytes([bytes[0], bytes[1]]))
 }
@@ -179,7 +213,7 @@ fn api_key(frame: &[u8]) -> i16 {
 fn connect(shared: &Shared) -> Result<Arc<Upstream>> {
     let stream = TcpStream::connect(lock(&shared.broker).as_str())?;
     stream.set_nodelay(true)?;
-    Ok(Arc::new(Upstream { stream, copies: AtomicU64::new(0) }))
+    Ok(Arc::new(Upstream { stream, copies: Mutex::default() }))
 }
 
 fn serve(client: &TcpStream, shared: &Arc<Shared>) -> Result<()> {
@@ -225,7 +259,12 @@ fn pass(frame: Vec<u8>, client: &TcpStream, upstream: &Arc<Upstream>, shared: &S
         }
         Some(Fault::CutAfter | Fault::CopyLater | Fault::CopyNow | Fault::CopyElsewhere) | None => {}
     }
-    (&upstream.stream).write_all(&frame)?;
+    if fault == Some(Fault::CopyNow) {
+        upstream.expect_copy(&frame, true);
+        (&upstream.stream).write_all(&[&frame[..], &frame[..]].concat())?;
+    } else {
+        (&upstream.stream).write_all(&frame)?;
+    }
     match key {
         END_TXN => drop(shared.ends.fetch_add(1, Ordering::AcqRel)),
         PRODUCE => drop(shared.writes.fetch_add(1, Ordering::AcqRel)),
@@ -241,12 +280,8 @@ fn pass(frame: Vec<u8>, client: &TcpStream, upstream: &Arc<Upstream>, shared: &S
             hold(frame, Some(upstream), shared);
             return Ok(false);
         }
-        Some(Fault::CopyNow) => {
-            upstream.copies.fetch_add(1, Ordering::AcqRel);
-            (&upstream.stream).write_all(&frame)?;
-        }
         Some(Fault::CopyElsewhere) => hold(frame, None, shared),
-        Some(Fault::Delay | Fault::CutBefore | Fault::Hold) | None => {}
+        Some(Fault::Delay | Fault::CopyNow | Fault::CutBefore | Fault::Hold) | None => {}
     }
     Ok(true)
 }
@@ -302,8 +337,7 @@ fn deliver(frame: &[u8], on: Option<Arc<Upstream>>, shared: &Arc<Shared>) -> Res
             upstream
         }
     };
-    upstream.copies.fetch_add(1, Ordering::AcqRel);
-    (&upstream.stream).write_all(frame)?;
+    upstream.copy(frame)?;
     lock(&shared.counts).late += 1;
     // Nothing else will come on it; what the broker says is still heard.
     upstream.stream.shutdown(Shutdown::Write)?;
@@ -312,25 +346,19 @@ fn deliver(frame: &[u8], on: Option<Arc<Upstream>>, shared: &Arc<Shared>) -> Res
 
 /// Brings answers to the client, each once, and counts those to requests that no client waits for.
 fn bring_back(upstream: &Upstream, client: Option<&TcpStream>, shared: &Shared) {
-    let (mut from, mut last) = (&upstream.stream, None);
-    let mut client = client;
-    let mut copies_answered = 0;
+    let mut from = &upstream.stream;
+    let mut to = client;
     while let Ok(frame) = read_frame(&mut from) {
-        let correlation_id = frame.get(4..8).map(<[u8]>::to_vec);
-        let is_copy = client.is_none() || correlation_id == last;
-        if is_copy && upstream.copies.load(Ordering::Acquire) > copies_answered {
-            copies_answered += 1;
+        if upstream.answers_copy(&frame) {
             lock(&shared.counts).answered += 1;
-            continue;
-        }
-        last = correlation_id;
-        if let Some(mut to) = client
-            && to.write_all(&frame).is_err()
+        } else if let Some(mut stream) = to
+            && stream.write_all(&frame).is_err()
         {
-            client = None;
+            // It is gone, and what is late may still be answered.
+            to = None;
         }
     }
-    let unanswered = upstream.copies.load(Ordering::Acquire) - copies_answered;
+    let unanswered = lock(&upstream.copies).len() as u64;
     lock(&shared.counts).hung_up += unanswered;
     if let Some(client) = client {
         // It may be gone already.

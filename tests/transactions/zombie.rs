@@ -5,6 +5,7 @@ use super::Lab;
 use anyhow::{Context, Result, ensure};
 use pelton_tests::load::{client, create_topic};
 use pelton_tests::records::{LIMIT, read_all, until};
+use pelton_tests::say;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Write};
@@ -173,7 +174,7 @@ pub(crate) fn be(arguments: &[String]) -> Result<()> {
     producer.commit_transaction(LIMIT)?;
     producer.begin_transaction()?;
     write(&producer, "open")?;
-    println!("open");
+    say(format_args!("open"));
     let (told, listen) = mpsc::channel();
     std::thread::spawn(move || {
         let read = std::io::stdin().lock().read_line(&mut String::new());
@@ -185,15 +186,15 @@ pub(crate) fn be(arguments: &[String]) -> Result<()> {
         let _ = producer.send(record);
         producer.poll(Duration::ZERO);
     }
-    let say = |what: &str, result: Result<(), String>| {
-        println!("{what}: {}", result.err().unwrap_or_else(|| "ok".to_owned()));
+    let tell = |what: &str, result: Result<(), String>| {
+        say(format_args!("{what}: {}", result.err().unwrap_or_else(|| "ok".to_owned())));
     };
     let wrote = write(&producer, "thawed").map_err(|error| format!("{error:#}"));
     let fatal = producer.client().fatal_error().map(|(code, text)| format!("{code}: {text}"));
     let committed = producer.commit_transaction(LIMIT).map_err(|error| error.to_string());
     let fatal =
         fatal.or_else(|| producer.client().fatal_error().map(|(code, text)| format!("{code}: {text}")));
-    say("write", fatal.map_or(wrote, Err));
-    say("commit", committed);
+    tell("write", fatal.map_or(wrote, Err));
+    tell("commit", committed);
     Ok(())
 }

@@ -7,6 +7,24 @@
 //!
 //! Everything that is written goes through the one journal, whose syncs make a prefix durable. So what is decided may be
 //! acted upon at once; only answers wait, and each for the last thing that was written for it.
+//!
+//! # Copies
+//!
+//! A network may deliver a request after its client has given up the connection, asked again on another, and gone on
+//! (KAFKA-17754). With the newer protocol each transaction has an epoch of its own, and a copy is refused by that. With the
+//! older one it looks like a request for the next transaction, and [`order`] tells it by where it comes from: on an older
+//! connection than the newest that this producer was heard on, or with a correlation id that it has passed there. Its
+//! connection is closed without an answer. No client waits there; should one do so all the same, it connects anew, as after
+//! any broken connection, and is heard. TxnOffsetCommit is told so with both protocols, since several of them may be in
+//! one transaction.
+//!
+//! What remains with the older protocol, as with every broker that speaks it:
+//!
+//! - A copy on a connection that is younger than the client's: from something in between that repeats requests, or connects
+//!   to the broker long after the client has connected to it. It may commit or abort what is open then. The client is told:
+//!   what it sends next is refused with INVALID_TXN_STATE.
+//! - A restart of the broker forgets places, but no connection outlives it: a copy comes on a younger connection, or not.
+//! - Batches are told by their epoch and sequence alone, as they come over connections of their own.
 
 pub(crate) mod coordinator;
 pub(crate) mod embedded;

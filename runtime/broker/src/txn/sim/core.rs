@@ -22,7 +22,7 @@ pub(super) const TOPICS: [(&str, i32); 2] = [("a", 2), ("b", 1)];
 /// How long a start may try to end what was decided, as long as it takes: every wait of it is answered.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// After so many rounds without news nobody in the runtime has anything to do but wait for the disk.
-const SETTLED: usize = 40;
+const SETTLED: usize = 24;
 /// A start that takes more rounds than this hangs.
 const ROUNDS_MAX: usize = 5_000_000;
 

@@ -10,9 +10,12 @@ use super::requests::group_of;
 use crate::group::types::FetchRequest;
 use crate::partition::{Partition, Replayed};
 
+/// Values by partition.
+pub(super) type Found = BTreeMap<String, Vec<String>>;
+
 /// Every record that is committed, per partition and in order, as far as the last stable offset goes: by the index of
 /// aborted transactions, as clients do it, and by the markers, which must come to the same.
-pub(super) fn committed(core: &Core) -> BTreeMap<String, Vec<String>> {
+pub(super) fn committed(core: &Core) -> Found {
     let mut all = BTreeMap::new();
     for (name, _) in TOPICS {
         let topic = core.broker.topics.get(name).expect("the topic is there");

@@ -49,12 +49,7 @@ pub(super) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Tol
     let told = move |code: Option<ErrorCode>| (code.unwrap_or(ErrorCode::NETWORK_EXCEPTION), producer);
     let reply: std::pin::Pin<Box<dyn Future<Output = Told> + Send>> = match ask {
         Ask::Init => {
-            let request = InitProducerIdRequest {
-                transactional_id: Some(transactional_id),
-                transaction_timeout_ms: TIMEOUT_MS,
-                producer_id: -1,
-                producer_epoch: -1,
-            };
+            let request = init(transactional_id);
             let reply = api::init_producer_id::handle(&cx(4, 4), request);
             Box::pin(async move {
                 answer(reply).await.map_or(told(None), |r| {
@@ -63,22 +58,12 @@ pub(super) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Tol
             })
         }
         Ask::AddPartition { topic, partition } => {
-            let request = AddPartitionsToTxnRequest {
-                v3_and_below_transactional_id: transactional_id,
-                v3_and_below_producer_id: producer_id,
-                v3_and_below_producer_epoch: producer_epoch,
-                v3_and_below_topics: vec![AddPartitionsToTxnTopic {
-                    name: topic.into(),
-                    partitions: vec![partition],
-                }],
-                ..Default::default()
-            };
+            let request = add_partition(&who, topic, partition);
             let reply = api::add_partitions_to_txn::handle(&cx(3, 3), request);
-            let code =
-                |topics: &[pelton_wire::message::add_partitions_to_txn::AddPartitionsToTxnTopicResult]| {
-                    topics[0].results_by_partition[0].partition_error_code
-                };
-            Box::pin(async move { told(answer(reply).await.map(|r| code(&r.results_by_topic_v3_and_below))) })
+            Box::pin(async move {
+                let result = answer(reply).await.map(|r| r.results_by_topic_v3_and_below);
+                told(result.map(|topics| topics[0].results_by_partition[0].partition_error_code))
+            })
         }
         Ask::AddOffsets => {
             let request = AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group_id };
@@ -115,6 +100,28 @@ pub(super) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Tol
 /// The group whose offsets a producer commits: one of its own.
 pub(super) fn group_of(id: &str) -> String {
     format!("group-of-{id}")
+}
+
+fn init(transactional_id: String) -> InitProducerIdRequest {
+    InitProducerIdRequest {
+        transactional_id: Some(transactional_id),
+        transaction_timeout_ms: TIMEOUT_MS,
+        producer_id: -1,
+        producer_epoch: -1,
+    }
+}
+
+fn add_partition(who: &Who, topic: &str, partition: i32) -> AddPartitionsToTxnRequest {
+    AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: who.id.clone(),
+        v3_and_below_producer_id: who.producer.id,
+        v3_and_below_producer_epoch: who.producer.epoch,
+        v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+            name: topic.into(),
+            partitions: vec![partition],
+        }],
+        ..Default::default()
+    }
 }
 
 fn write(who: &Who, topic: &str, partition: i32, sequence: i32, value: &str) -> ProduceRequest {

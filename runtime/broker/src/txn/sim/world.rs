@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Client, Fate, Txn};
 use super::core::{Core, Cut};
-use super::reader::{committed, committed_offset};
+use super::reader::{Found, committed, committed_offset};
 use super::requests::{Ask, TIMEOUT_MS, begin};
 use crate::txn::state::{NO_EPOCH, Transaction};
 
@@ -27,7 +27,7 @@ pub(super) struct World {
     /// What was asked and answered.
     pub(super) trace: Vec<String>,
     /// What the first start came to: later ones come to the same.
-    judged: Option<(BTreeMap<String, Vec<String>>, Vec<Option<i64>>)>,
+    judged: Option<(Found, Vec<Option<i64>>)>,
 }
 
 /// What runs had in them.
@@ -182,7 +182,7 @@ impl World {
         self.judged = Some(now);
     }
 
-    fn check_records(&self, found: &BTreeMap<String, Vec<String>>) {
+    fn check_records(&self, found: &Found) {
         let mut there = BTreeSet::new();
         for (partition, values) in found {
             for value in values {
@@ -207,7 +207,7 @@ impl World {
     }
 
     /// The offsets of a transaction count if and only if its records do.
-    fn check_offset(&self, client: &Client, found: &BTreeMap<String, Vec<String>>, offset: Option<i64>) {
+    fn check_offset(&self, client: &Client, found: &Found, offset: Option<i64>) {
         let id = &client.who.id;
         let there = |txn: &Txn| txn.values.iter().any(|value| found.values().flatten().any(|v| v == value));
         let mut expect: Vec<Option<i64>> = vec![None];
