@@ -139,9 +139,10 @@ impl Transaction {
         if before.id == self.producer.id && before.epoch == self.producer.epoch {
             return Ok(fresh);
         }
-        let was_last = before.id == self.producer.id && before.epoch == self.last_epoch;
         let was_rotated = before.id == self.previous_producer_id && before.epoch >= LAST_EPOCH;
-        if (was_last || was_rotated) && self.state != TxnState::Ongoing {
+        let was_here = before.id == self.producer.id || was_rotated;
+        // Who had this epoch before somebody else took over has it too, but did not ask for the next one.
+        if was_here && before.epoch == self.last_epoch && self.state != TxnState::Ongoing {
             return Ok(Init::Again);
         }
         Err(TxnError::Fenced)

@@ -46,6 +46,8 @@ fn who_may_init() {
     let rotated = last.init(Some(who(7, i16::MAX - 1)), Some(9), 60_000, 2000);
     assert_eq!((rotated.producer, rotated.previous_producer_id), (who(9, 0), 7));
     check(&rotated, Some(who(7, i16::MAX - 1)), Ok(Init::Again));
+    // Another has taken over, and got the new producer id.
+    check(&last.init(None, Some(9), 60_000, 2000), Some(who(7, i16::MAX - 1)), Err(TxnError::Fenced));
 }
 
 #[test]
