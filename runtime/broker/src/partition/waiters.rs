@@ -111,10 +111,18 @@ impl Progress {
     /// Everything before `end_offset` is as durable as its topic asks: moves the high watermark and answers who waited.
     /// Readers are woken by [`Partition::publish`].
     pub(crate) fn acknowledge(&self, end_offset: i64) {
+        self.advance(end_offset);
+        self.answer(end_offset);
+    }
+
+    fn advance(&self, end_offset: i64) {
+        // Under the lock: who comes to wait either sees this, or is in the queue before it is looked through.
+        let _waiting = self.waiting.lock();
+        self.high_watermark.fetch_max(end_offset, Ordering::AcqRel);
+    }
+
+    fn answer(&self, end_offset: i64) {
         let mut waiting = self.waiting.lock();
-        if self.high_watermark.fetch_max(end_offset, Ordering::AcqRel) >= end_offset {
-            return;
-        }
         while let Some((_, acks)) = waiting.acks.pop_front_if(|(end, _)| *end <= end_offset) {
             acks.complete();
         }
@@ -162,11 +170,13 @@ impl Waiting {
 
 impl DurableListener for Progress {
     fn durable(&self, end_offset: i64) {
-        self.acknowledge(end_offset);
-        // Absent while a log is being recovered: nobody reads it then.
+        self.advance(end_offset);
+        // Before who waits is answered, so that a transaction's end is seen by who was told of it. Absent while a log is
+        // being recovered: nobody reads it then.
         if let Some(partition) = self.partition.get().and_then(Weak::upgrade) {
             partition.publish();
         }
+        self.answer(end_offset);
     }
 
     fn failed(&self, reason: &StorageFailure) {

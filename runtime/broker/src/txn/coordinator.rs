@@ -80,13 +80,16 @@ pub(super) struct Inner {
 /// What ending a transaction has written, and what has yet to hear of it.
 pub(crate) struct Ending {
     append: InternalAppend,
+    markers: Vec<InternalAppend>,
     applied: Vec<oneshot::Receiver<Result<(), GroupError>>>,
 }
 
 impl Ending {
     /// Waits until a crash cannot undo it and everybody sees it.
     pub(crate) async fn settled(self) -> Result<(), TxnError> {
-        durable(self.append).await?;
+        for append in self.markers.into_iter().chain([self.append]) {
+            durable(append).await?;
+        }
         for applied in self.applied {
             // An error means that the broker stops: whoever asks again finds it done.
             let _ = applied.await;
@@ -368,17 +371,17 @@ impl Transactions {
     pub(super) async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
         let txn = held.txn()?.clone();
         let commit = txn.state == TxnState::PrepareCommit;
-        let mut applied = Vec::new();
+        let (mut markers, mut applied) = (Vec::new(), Vec::new());
         for at in &txn.partitions {
             if &*at.topic == OFFSETS_TOPIC {
                 let end = self.inner.groups.end_transaction(at.partition, txn.producer, commit);
                 applied.push(end.await.map_err(|_| TxnError::NotAvailable)?);
             } else {
-                self.write_marker(at, txn.producer, commit)?;
+                markers.extend(self.write_marker(at, txn.producer, commit)?);
             }
         }
         let append = self.replace(held, txn.complete(self.now_ms()))?;
-        Ok(Ending { append, applied })
+        Ok(Ending { append, markers, applied })
     }
 
     fn write_marker(
@@ -386,14 +389,15 @@ impl Transactions {
         at: &TopicPartition,
         producer: ProducerIdentity,
         commit: bool,
-    ) -> Result<(), TxnError> {
+    ) -> Result<Option<InternalAppend>, TxnError> {
         let topic = self.inner.topics.get(&at.topic);
         // With the topic went what the marker is about.
         let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(at.partition)) else {
-            return Ok(());
+            return Ok(None);
         };
         match partition.append_marker(producer, commit, self.now_ms()) {
-            Ok(_) | Err(InternalAppendError::Append(PartitionAppendError::Gone)) => Ok(()),
+            Ok(append) => Ok(Some(append)),
+            Err(InternalAppendError::Append(PartitionAppendError::Gone)) => Ok(None),
             Err(error) => {
                 tracing::warn!(topic = &*at.topic, partition = at.partition, %error, "a transaction's marker was not written; trying again");
                 Err(TxnError::NotAvailable)
