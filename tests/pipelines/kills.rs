@@ -4,6 +4,7 @@
 use crate::lab::{Lab, Pipe, offsets};
 use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::Broker;
+use pelton_tests::cli::Cli;
 use pelton_tests::load::{client, create_topic};
 use pelton_tests::records::{LIMIT, Read, committed, read_all, read_from, until};
 use pelton_tests::settings;
@@ -145,7 +146,8 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
     let (mut start, mut broker, mut cli) = lab.start_with_plugin()?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[("segment.bytes", "1048576")])?;
     create_topic(&broker.address, OUTPUT, 3, &[("segment.bytes", "1048576")])?;
-    lab.deploy(&cli, Pipe { deadline_ms: 5_000, guarantee, ..Pipe::new(PIPELINE, INPUT, OUTPUT) })?;
+    let pipe = Pipe { deadline_ms: 5_000, guarantee, ..Pipe::new(PIPELINE, INPUT, OUTPUT) };
+    lab.deploy(&cli, pipe)?;
     let (ledger, stop) = (Ledger::default(), Arc::new(AtomicBool::new(false)));
     let load = {
         let (address, ledger, stop) = (broker.address.clone(), ledger.clone(), Arc::clone(&stop));
@@ -162,6 +164,7 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
             Ok((further || !patient).then_some(()))
         })
         .with_context(|| format!("after kill {kill}, seed {seed}; {}", start.last_words()))?;
+        change(lab, &cli, pipe, &mut rng)?;
         std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
         working += u32::from(ledger.in_flight() > 0);
         broker.kill()?;
@@ -191,6 +194,23 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
     );
     broker.stop()?;
     Ok(format!("{kills} kills, {sent} records acknowledged, {} replayed, seed {seed}", shown.replayed))
+}
+
+/// A change that happens between two commits, or none: nothing is lost or doubled by it either.
+fn change(lab: &Lab, cli: &Cli, pipe: Pipe<'_>, rng: &mut StdRng) -> Result<()> {
+    match rng.random_range(0..4) {
+        0 => {
+            cli.ok(&["pipeline", "pause", PIPELINE])?;
+            cli.ok(&["pipeline", "resume", PIPELINE])?;
+        }
+        1 => drop(lab.deploy(cli, pipe)?),
+        2 => {
+            cli.ok(&["pipeline", "delete", PIPELINE])?;
+            lab.deploy(cli, pipe)?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Waits until everything is processed, and compares with the input as it is stored.
