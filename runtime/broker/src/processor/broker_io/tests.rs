@@ -15,6 +15,7 @@ use pelton_wire::record::{BatchBuilder, BatchOptions};
 
 use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps};
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::partition::{InternalRecord, Replayed};
 use crate::processor::digest_of;
@@ -110,7 +111,7 @@ impl Lab {
 
     /// A record in `in`, durable.
     async fn feed(&self, index: i32, value: &str) {
-        let appended = self.partition("in", index).append_records(&[record(value)], 1).unwrap();
+        let appended = self.partition("in", index).append_records(&[record(value)], now_ms()).unwrap();
         appended.durable().await.unwrap();
     }
 
@@ -141,6 +142,11 @@ impl Lab {
     }
 }
 
+/// What is older than a week goes while a test runs.
+fn now_ms() -> i64 {
+    SystemClock.now_ms()
+}
+
 fn record(value: &str) -> InternalRecord {
     InternalRecord { key: None, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
 }
@@ -155,7 +161,7 @@ fn output(producer: ProducerIdentity, base_sequence: i32, value: &str) -> Output
         ..BatchOptions::default()
     };
     let mut batch = BatchBuilder::new(options);
-    batch.append(1, None, Some(value.as_bytes()), &[]).unwrap();
+    batch.append(now_ms(), None, Some(value.as_bytes()), &[]).unwrap();
     OutputBatch { topic: "out", partition: 0, batch: batch.finish().unwrap() }
 }
 
@@ -227,11 +233,11 @@ async fn input_counts_once_it_is_committed() {
     let producer = ProducerIdentity { id: 9, epoch: 0 };
     let read = || io.read("in", 0, 0, 1 << 20).unwrap();
     for (round, commit) in [(0, true), (1, false)] {
-        let open = input.append_transactional(producer, &[record("x")], 1).unwrap();
+        let open = input.append_transactional(producer, &[record("x")], now_ms()).unwrap();
         open.durable().await.unwrap();
         let chunk = read();
         assert_eq!((chunk.next_offset, chunk.end_offset), (2 * round, 2 * round), "it is open");
-        input.append_marker(producer, commit, 1).unwrap().durable().await.unwrap();
+        input.append_marker(producer, commit, now_ms()).unwrap().durable().await.unwrap();
         let chunk = read();
         assert_eq!((chunk.next_offset, chunk.end_offset), (2 * round + 2, 2 * round + 2));
         assert_eq!(chunk.aborted.len(), usize::from(!commit), "readers are told what was aborted");
@@ -247,8 +253,11 @@ async fn until_given(lab: &Lab, expect: &[String]) {
         if found == expect {
             return;
         }
-        let late = started.elapsed() > PATIENCE;
-        assert!(found.len() <= expect.len() && !late, "{found:?} was given out, not {expect:?}");
+        if found.len() > expect.len() || started.elapsed() > PATIENCE {
+            let status = lab.broker().supervisor().unwrap().pipeline("p").unwrap().status;
+            let offsets = [("in", 0), ("in", 1), ("out", 0)].map(|(t, i)| lab.partition(t, i).offsets());
+            panic!("{found:?} was given out, not {expect:?}; {status:?} {offsets:?}");
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
