@@ -11,6 +11,7 @@ have nothing of all this in it.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ AT_ONCE = 2
 TIME_LIMIT = 120
 # What libtest exits with when a test fails; anything else is a test that could not run.
 FAILED = 101
+# Where a test, or what it runs, found that something is wrong.
+PANIC = re.compile(r"panicked at (\S+:\d+):\d+:")
 
 
 def die(text):
@@ -85,6 +88,8 @@ class Run:
         self.failed = self.status == FAILED and ran and "1 failed" in self.output
         self.met = mutant is not None and f"mutant {mutant} met" in self.output
         self.caught = self.failed and self.met
+        found = PANIC.search(self.output)
+        self.where = found.group(1) if found else "no panic"
 
     def verdict(self):
         if self.caught:
@@ -171,7 +176,7 @@ def main():
     print(f"\n{'mutant':28} {'':8} by")
     for name, _, own in rows:
         run = results[name, own]
-        print(f"{name:28} {run.verdict():8} {' '.join(own)}, {run.seconds:.1f} s")
+        print(f"{name:28} {run.verdict():8} {' '.join(own)}, at {run.where}, {run.seconds:.1f} s")
         if not run.caught:
             survivors.append(name)
             print(run.tail())
