@@ -60,8 +60,7 @@ impl Plan {
         let place = Place::new(self.kind, home.path())?;
         let log = home.path().join("broker.log");
         // A small journal, so that faults meet its end and its beginning.
-        let mut start =
-            Start::new(&self.binary, &place.data, &log).with_http().set("pelton.journal.max.bytes", 64 << 20);
+        let mut start = small(Start::new(&self.binary, &place.data, &log).with_http());
         let verdict = self.faults(&place, &mut start, home.path(), faults, rng, tally);
         let good = verdict.as_ref().is_ok_and(|verdict| self.expects_loss() || verdict.findings.is_empty());
         if !good {
@@ -175,4 +174,14 @@ fn meet(load: &Running, tally: &mut Tally) {
     tally.open += u32::from(load.open() > 0);
     tally.met += u32::from(in_flight >= IN_FLIGHT);
     tally.in_flight.push(in_flight);
+}
+
+/// Small files, and coordinators that write snapshots all the time: between any two faults there are some.
+fn small(start: Start) -> Start {
+    start
+        .set("pelton.journal.max.bytes", 64 << 20)
+        .set("offsets.topic.segment.bytes", 1 << 20)
+        .set("transaction.state.log.segment.bytes", 1 << 20)
+        .set("pelton.snapshot.check.interval.ms", 20)
+        .set("pelton.snapshot.min.bytes", 16 << 10)
 }

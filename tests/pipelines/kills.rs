@@ -1,12 +1,12 @@
 //! Both guarantees, through kills: every acknowledged input record has its output, outputs of one input partition come in
 //! order, and what is committed never runs ahead of what was written. At least once, some come again; exactly once, none.
 
-use crate::lab::{Lab, Pipe, offsets};
+use crate::lab::{Lab, Pipe, offsets, path};
 use anyhow::{Context, Result, bail, ensure};
-use pelton_tests::broker::Broker;
+use pelton_tests::broker::{Broker, Start};
 use pelton_tests::cli::Cli;
 use pelton_tests::load::{client, create_topic};
-use pelton_tests::records::{LIMIT, Read, committed, read_all, read_from, until};
+use pelton_tests::records::{LIMIT, Read, committed, deleted, read_all, read_from, until};
 use pelton_tests::settings;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -143,7 +143,15 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
     let kills: u32 = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
     let seed = settings::seed()?;
     let mut rng = StdRng::seed_from_u64(seed);
-    let (mut start, mut broker, mut cli) = lab.start_with_plugin()?;
+    // Small, so that the coordinators write snapshots between kills.
+    let small = |start: Start| {
+        let topics = ["offsets.topic", "transaction.state.log"];
+        let start =
+            topics.iter().fold(start, |start, topic| start.set(&format!("{topic}.segment.bytes"), 1 << 20));
+        start.set("pelton.snapshot.check.interval.ms", 20).set("pelton.snapshot.min.bytes", 64 << 10)
+    };
+    let (mut start, mut broker, mut cli) = lab.start_as(small)?;
+    cli.ok(&["plugin", "push", path(&lab.component)])?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[("segment.bytes", "1048576")])?;
     create_topic(&broker.address, OUTPUT, 3, &[("segment.bytes", "1048576")])?;
     let pipe = Pipe { deadline_ms: 5_000, guarantee, ..Pipe::new(PIPELINE, INPUT, OUTPUT) };
@@ -166,6 +174,7 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
         .with_context(|| format!("after kill {kill}, seed {seed}; {}", start.last_words()))?;
         change(lab, &cli, pipe, &mut rng)?;
         std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
+        until("records are in flight", LIMIT, || Ok((ledger.in_flight() > 0).then_some(())))?;
         working += u32::from(ledger.in_flight() > 0);
         broker.kill()?;
         broker = start.start().context("start after a kill")?;
@@ -187,6 +196,12 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
             value == Some(&number.to_string()),
             "record {number}, acknowledged at [{partition}] {offset}, came out as {value:?}, seed {seed}"
         );
+    }
+    let superseded = deleted(&broker.address, "__consumer_offsets")?;
+    ensure!(superseded > 0, "INVALID: the group coordinator has written no snapshot");
+    if guarantee == "exactly-once" {
+        let superseded = deleted(&broker.address, "__transaction_state")?;
+        ensure!(superseded > 0, "INVALID: the transaction coordinator has written no snapshot");
     }
     ensure!(
         working * 100 >= kills * VALID_PERCENT,

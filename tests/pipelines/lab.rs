@@ -69,7 +69,12 @@ impl Lab {
     }
 
     pub(crate) fn start(&self) -> Result<(Start, Broker, Cli)> {
-        let mut start = Start::new(&self.binary, &self.data(), &self.log()).with_http();
+        self.start_as(|start| start)
+    }
+
+    /// A broker with settings of its own.
+    pub(crate) fn start_as(&self, settings: impl FnOnce(Start) -> Start) -> Result<(Start, Broker, Cli)> {
+        let mut start = settings(Start::new(&self.binary, &self.data(), &self.log()).with_http());
         let broker = start.start()?;
         let cli = self.cli(&broker)?;
         Ok((start, broker, cli))

@@ -109,6 +109,19 @@ pub fn read_from(bootstrap: &str, topic: &str, from: &mut Vec<i64>) -> Result<Ve
     Ok(read)
 }
 
+/// How many records of a topic, over its partitions, have been deleted from its beginning.
+///
+/// # Errors
+/// The topic is not there.
+pub fn deleted(bootstrap: &str, topic: &str) -> Result<i64> {
+    let consumer: BaseConsumer = client(bootstrap).set("group.id", "reader").create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), LIMIT).with_context(|| format!("look up {topic}"))?;
+    let partitions = metadata.topics().first().map_or(0, |found| found.partitions().len());
+    ensure!(partitions > 0, "topic {topic} does not exist");
+    let low = |partition| Ok(consumer.fetch_watermarks(topic, partition as i32, LIMIT)?.0);
+    (0..partitions).map(low).sum()
+}
+
 /// Reads a topic from its beginning to its ends.
 ///
 /// # Errors

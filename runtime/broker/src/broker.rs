@@ -287,6 +287,7 @@ impl Broker {
             TxnSettings {
                 partitions: config.transaction_state_log_num_partitions,
                 segment_bytes: config.transaction_state_log_segment_bytes,
+                snapshot_min_bytes: config.snapshot_min_bytes,
                 max_timeout_ms: config.transaction_max_timeout_ms,
                 max_ids: config.max_transactional_ids as usize,
                 expiration_ms: config.transactional_id_expiration_ms,

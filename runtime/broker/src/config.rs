@@ -148,6 +148,11 @@ settings! {
         "Partitions of `__transaction_state`. Cannot change once the topic is there: transactional ids are placed by it.";
     transaction_state_log_segment_bytes: u32 = 100 * MIB as u32, "transaction.state.log.segment.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "`segment.bytes` of `__transaction_state`, when it is created.";
+    snapshot_check_interval_ms: i64 = 10 * SECOND_MS, "pelton.snapshot.check.interval.ms", "ms", Some((10, i64::MAX as i128)),
+        "How often the coordinators look at the size of `__consumer_offsets` and `__transaction_state`, whose partitions are kept small by snapshots.";
+    snapshot_min_bytes: u64 = 64 * MIB, "pelton.snapshot.min.bytes", "bytes", Some((4096, 1 << 40)),
+        "A partition of `__consumer_offsets` or `__transaction_state` that has grown beyond this, and to twice of what its last snapshot left, is \
+         written anew, and the records before are deleted, a segment at a time.";
     max_transactional_ids: u32 = 1_000_000, "pelton.max.transactional.ids", "count", Some((1, 100_000_000)),
         "Transactional ids that are remembered at once. Bounded because each costs memory until it expires.";
     journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),

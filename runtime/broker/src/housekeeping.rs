@@ -16,11 +16,16 @@ const ROUND_MAX_MS: i64 = 60_000;
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut stopping = broker.stopping();
     let mut retention = every(broker.config.log_retention_check_interval_ms);
+    let mut snapshots = every(broker.config.snapshot_check_interval_ms);
     let mut producers = every(broker.config.producer_id_expiration_check_interval_ms.min(ROUND_MAX_MS));
     loop {
         let job: fn(&Partition, i64) = tokio::select! {
             _ = retention.tick() => Partition::apply_retention,
             _ = producers.tick() => Partition::housekeep,
+            _ = snapshots.tick() => {
+                broker.groups.snapshot_when_due();
+                continue;
+            }
             () = stopping.wait() => return,
         };
         for topic in broker.topics.list() {

@@ -22,6 +22,7 @@ mod processor;
 mod producer_id;
 mod reply;
 mod shutdown;
+mod snapshot;
 mod startup;
 pub mod topic_config;
 mod topics;

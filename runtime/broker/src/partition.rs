@@ -407,6 +407,16 @@ impl Partition {
         Ok(start)
     }
 
+    /// Lets go everything before an offset, files too. Blocking.
+    ///
+    /// # Errors
+    /// As [`Partition::delete_records`].
+    pub(crate) fn delete_before(&self, before: i64, now_ms: i64) -> Result<(), ChangeError> {
+        self.delete_records(before)?;
+        self.apply_retention(now_ms);
+        Ok(())
+    }
+
     /// Removes segments that are older or more than the topic keeps. Blocking.
     pub(crate) fn apply_retention(&self, now_ms: i64) {
         let applied = {

@@ -38,6 +38,8 @@ mutants! {
     OpenExpires = "open-expires",
     PartitionsUnchecked = "partitions-unchecked",
     LateEndAccepted = "late-end-accepted",
+    FormerAsksAgain = "former-asks-again",
+    OlderTakenForNewer = "older-taken-for-newer",
     CopyAccepted = "copy-accepted",
     // A partition.
     ProduceBeforeSync = "produce-before-sync",
@@ -68,6 +70,7 @@ mutants! {
     OlderOffsetWins = "older-offset-wins",
     PendingCountsAtReplay = "pending-counts-at-replay",
     GenerationUnchecked = "generation-unchecked",
+    SnapshotForgetsPending = "snapshot-forgets-pending",
     // Pipelines.
     OffsetsBeforeOutputs = "offsets-before-outputs",
     OffsetsBesideTransaction = "offsets-beside-transaction",

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pelton_commitlog::mutant::Mutant;
 
-use super::config::{DELETE_RECORDS_PER_APPEND, GroupLimits, PIPELINE_GROUP_PREFIX};
+use super::config::{
+    DELETE_RECORDS_PER_APPEND, GroupLimits, PIPELINE_GROUP_PREFIX, SNAPSHOT_TEXT_BYTES_PER_APPEND,
+};
 use super::error::GroupError;
 use super::offsets::{CommittedOffset, ExpiryStart};
 use super::state::{CONSUMER_PROTOCOL_TYPE, Group, State};
@@ -211,6 +213,27 @@ impl Group {
         if self.state != State::Dead {
             let gone = self.offsets.of_topic(topic);
             self.forget(gone, out);
+        }
+    }
+
+    /// See [`Shard::is_settled`](super::shard::Shard::is_settled).
+    pub(crate) fn is_settled(&self) -> bool {
+        let nothing_open = self.offsets.pending().is_empty() || Mutant::SnapshotForgetsPending.is_on();
+        matches!(self.state, State::Empty | State::Stable) && nothing_open
+    }
+
+    /// What the log says of this group, once more.
+    pub(crate) fn snapshot(&mut self, limits: &GroupLimits, out: &mut Effects) {
+        if self.recorded {
+            let record = self.metadata_record(Some(self.metadata(|id| self.assignment_of(id))));
+            out.appends.push(self.append(record, Then::Emptied));
+        }
+        let all: Vec<_> = self.offsets.iter().map(|(at, value)| (at.clone(), Some(value.clone()))).collect();
+        // Their texts are bounded too, so that a few of the longest fit into a batch.
+        let longest = limits.offset_metadata_max_bytes.max(1);
+        let per_append = (SNAPSHOT_TEXT_BYTES_PER_APPEND / longest).clamp(1, DELETE_RECORDS_PER_APPEND);
+        for chunk in all.chunks(per_append) {
+            out.appends.push(self.offsets_append(chunk.to_vec()));
         }
     }
 

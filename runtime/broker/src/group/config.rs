@@ -8,6 +8,9 @@ pub(crate) const PIPELINE_GROUP_PREFIX: &str = "pelton.";
 /// Records of one append when offsets are deleted or expire: about 100 KiB, well within a batch.
 pub(crate) const DELETE_RECORDS_PER_APPEND: usize = 1000;
 
+/// Bytes that the texts of offsets may take in one append of a snapshot.
+pub(crate) const SNAPSHOT_TEXT_BYTES_PER_APPEND: usize = 512 << 10;
+
 /// Records handed over at once when a partition is read at the start.
 pub(crate) const LOAD_RECORDS_PER_PIECE: usize = 1000;
 
@@ -36,6 +39,8 @@ pub(crate) struct GroupLimits {
     pub(crate) member_metadata_max_bytes: usize,
     /// `pelton.group.metadata.max.bytes`
     pub(crate) group_metadata_max_bytes: usize,
+    /// `pelton.snapshot.min.bytes`
+    pub(crate) snapshot_min_bytes: u64,
     /// `offset.metadata.max.bytes`
     pub(crate) offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`
@@ -59,6 +64,7 @@ impl From<&Config> for GroupLimits {
             appends_max: config.group_appends_max as usize,
             member_metadata_max_bytes: config.group_member_metadata_max_bytes as usize,
             group_metadata_max_bytes: config.group_metadata_max_bytes as usize,
+            snapshot_min_bytes: config.snapshot_min_bytes,
             offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
             offsets_retention_ms: i64::from(config.offsets_retention_minutes) * MINUTE_MS,
             offsets_retention_check_interval_ms: u64::try_from(config.offsets_retention_check_interval_ms)

@@ -106,6 +106,23 @@ impl GroupStore for TopicStore {
         appended.map(landing).map_err(|error| unavailable(&error))
     }
 
+    fn size_bytes(&self, partition: i32) -> u64 {
+        self.partition(partition).map_or(0, |partition| partition.reader().size_bytes())
+    }
+
+    fn end_offset(&self, partition: i32) -> i64 {
+        self.partition(partition).map_or(0, |partition| partition.high_watermark())
+    }
+
+    fn delete_before(&self, partition: i32, offset: i64) -> StoreFuture<()> {
+        let (partition, now_ms) = (self.partition(partition), self.clock.now_ms());
+        Box::pin(async move {
+            let partition = partition?;
+            let deleted = run_blocking(move || partition.delete_before(offset, now_ms)).await;
+            deleted.map_err(|error| unavailable(&error))
+        })
+    }
+
     fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()> {
         let partition = match self.partition(partition) {
             Ok(partition) => partition,

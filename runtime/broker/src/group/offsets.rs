@@ -140,7 +140,6 @@ impl Offsets {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn pending(&self) -> &BTreeMap<i64, BTreeMap<TopicPartition, CommittedOffset>> {
         &self.pending
     }

@@ -104,6 +104,8 @@ pub(crate) enum Message {
         topic: Arc<str>,
         reply: ReplyTo<()>,
     },
+    /// Looks whether its log has grown so much that a snapshot is due.
+    SnapshotWhenDue,
     /// The broker stops.
     Stop,
 }
@@ -158,6 +160,7 @@ pub(crate) struct Owner {
     syncs: HashMap<Waiter, oneshot::Sender<SyncResult>>,
     in_flight: VecDeque<InFlight>,
     next_expiry_ms: u64,
+    snapshots: Snapshots,
 }
 
 impl Owner {
@@ -184,6 +187,7 @@ impl Owner {
             syncs: HashMap::new(),
             in_flight: VecDeque::new(),
             next_expiry_ms,
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -201,6 +205,7 @@ impl Owner {
             }
         }
         loop {
+            self.snapshot_when_settled();
             let room = self.in_flight.len() < self.limits.appends_max;
             let deadline = self.clock.instant(self.next_deadline_ms());
             tokio::select! {
@@ -359,6 +364,7 @@ impl Owner {
                 let effects = self.shard.topic_deleted(&topic);
                 self.perform_then_answer(effects, reply, Ok(()));
             }
+            Message::SnapshotWhenDue => self.want_snapshot_when_due(),
             // Taken out by the loop.
             Message::Stop => {}
         }
@@ -500,6 +506,9 @@ impl Owner {
     }
 }
 
+mod snapshot;
+use self::snapshot::Snapshots;
+
 /// Waits for the oldest append; for ever when there is none.
 async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<i64, StoreError> {
     match in_flight.front_mut() {
@@ -533,7 +542,7 @@ fn refuse(request: Message, error: GroupError) {
         Message::Join { request, reply, .. } => {
             answer(reply, Err(JoinRefused { error, member_id: request.member_id.clone() }));
         }
-        Message::AbandonJoin { .. } | Message::Stop => {}
+        Message::AbandonJoin { .. } | Message::SnapshotWhenDue | Message::Stop => {}
         Message::Sync { reply, .. } => answer(reply, Err(error)),
         Message::Heartbeat { reply, .. }
         | Message::EndTransaction { reply, .. }

@@ -273,6 +273,14 @@ impl Groups {
         result
     }
 
+    /// Has each shard look whether its log has grown so much that a snapshot is due.
+    pub(crate) fn snapshot_when_due(&self) {
+        for shard in &self.inner.shards {
+            // One whose queue is full is asked again the next time.
+            drop(shard.try_send(Message::SnapshotWhenDue));
+        }
+    }
+
     /// Refuses what is parked and what comes from now on, as a coordinator that is moving does: clients look for another
     /// and join again. What is on its way to the log is still answered.
     pub(crate) async fn stop(&self) {

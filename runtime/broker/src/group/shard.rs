@@ -310,6 +310,17 @@ impl Shard {
         self.each(|group, limits, out| group.expire(limits, now, out))
     }
 
+    /// Whether the log says all that is known: no group is in a rebalance, in an open transaction or being deleted. (That
+    /// nothing is on its way to the log is for the owner to see.)
+    pub(crate) fn is_settled(&self) -> bool {
+        self.groups().all(Group::is_settled)
+    }
+
+    /// Everything anew, as records for the end of the log, while the shard is settled.
+    pub(crate) fn snapshot(&mut self) -> Effects {
+        self.each(|group, limits, out| group.snapshot(limits, out))
+    }
+
     fn each(&mut self, act: impl Fn(&mut Group, &GroupLimits, &mut Effects)) -> Effects {
         let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
         let mut all = Effects::default();

@@ -71,6 +71,15 @@ pub(crate) trait GroupStore: Send + Sync + 'static {
         timestamp_ms: i64,
     ) -> Result<StoreFuture<i64>, StoreError>;
 
+    /// Bytes of a partition.
+    fn size_bytes(&self, partition: i32) -> u64;
+
+    /// One past the last durable record of a partition.
+    fn end_offset(&self, partition: i32) -> i64;
+
+    /// Lets go every record before an offset, which is durable.
+    fn delete_before(&self, partition: i32, offset: i64) -> StoreFuture<()>;
+
     /// Reads a partition from its start to its end and sends what it holds, in order and in pieces. Reading starts with
     /// the call; the future ends after the last piece, and must be asked, since an error comes through it alone.
     fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()>;

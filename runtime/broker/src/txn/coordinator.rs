@@ -21,6 +21,7 @@ use crate::group::store::OFFSETS_TOPIC;
 use crate::group::types::{CommitRequest, TopicPartition};
 use crate::partition::{InternalAppend, InternalAppendError, PartitionAppendError};
 use crate::producer_id::{ProducerIdentity, ProducerIds};
+use crate::snapshot::SnapshotGauge;
 use crate::topics::Topics;
 
 /// What the operator set.
@@ -28,6 +29,7 @@ use crate::topics::Topics;
 pub(crate) struct TxnSettings {
     pub(crate) partitions: i32,
     pub(crate) segment_bytes: u32,
+    pub(crate) snapshot_min_bytes: u64,
     pub(crate) max_timeout_ms: i32,
     pub(crate) max_ids: usize,
     pub(crate) expiration_ms: i64,
@@ -63,7 +65,8 @@ pub(crate) struct Transactions {
 
 pub(super) struct Inner {
     pub(super) settings: TxnSettings,
-    log: TransactionLog,
+    pub(super) log: TransactionLog,
+    pub(super) gauges: Mutex<HashMap<i32, SnapshotGauge>>,
     topics: Arc<Topics>,
     pub(super) groups: Groups,
     producer_ids: Arc<ProducerIds>,
@@ -101,7 +104,7 @@ pub(crate) fn open_to_clients(id: &str) -> Result<(), TxnError> {
     if id.starts_with(EMBEDDED_ID_PREFIX) { Err(TxnError::Reserved) } else { Ok(()) }
 }
 
-async fn durable(append: InternalAppend) -> Result<(), TxnError> {
+pub(super) async fn durable(append: InternalAppend) -> Result<(), TxnError> {
     append.durable().await.map(drop).map_err(|_| TxnError::NotAvailable)
 }
 
@@ -117,6 +120,7 @@ impl Transactions {
         let inner = Inner {
             settings,
             log,
+            gauges: Mutex::default(),
             topics,
             groups,
             producer_ids,
@@ -503,7 +507,7 @@ impl Transactions {
     }
 
     /// Every id, in order.
-    fn all(&self) -> Vec<(Arc<str>, Slot)> {
+    pub(super) fn all(&self) -> Vec<(Arc<str>, Slot)> {
         let mut all: Vec<_> =
             self.inner.slots.lock().iter().map(|(id, slot)| (Arc::clone(id), Arc::clone(slot))).collect();
         all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));

@@ -15,10 +15,11 @@ const EXPIRY: Duration = Duration::from_secs(3600);
 /// Runs until the broker stops.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut stopping = broker.stopping();
-    let check_ms = u64::try_from(broker.config.transaction_abort_check_interval_ms).unwrap_or(1).max(1);
-    let mut timeouts = interval(Duration::from_millis(check_ms));
+    let every = |ms: i64| interval(Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1)));
+    let mut timeouts = every(broker.config.transaction_abort_check_interval_ms);
+    let mut snapshots = every(broker.config.snapshot_check_interval_ms);
     let (mut retry, mut expiry) = (interval(RETRY), interval(EXPIRY));
-    for timer in [&mut timeouts, &mut retry, &mut expiry] {
+    for timer in [&mut timeouts, &mut retry, &mut expiry, &mut snapshots] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     loop {
@@ -26,6 +27,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             _ = retry.tick() => drop(broker.transactions.finish_all().await),
             _ = timeouts.tick() => broker.transactions.abort_timed_out().await,
             _ = expiry.tick() => broker.transactions.expire().await,
+            _ = snapshots.tick() => broker.transactions.snapshot_when_due().await,
             () = stopping.wait() => return,
         }
     }

@@ -8,7 +8,7 @@ use super::records::{self, decode_key, decode_value};
 use super::state::Transaction;
 use crate::clock::Clock;
 use crate::group::partition_of;
-use crate::partition::{InternalAppend, InternalRecord, Replayed};
+use crate::partition::{InternalAppend, InternalRecord, Partition, Replayed};
 use crate::topics::{NewTopic, TopicError, Topics};
 
 /// The name of the topic.
@@ -51,10 +51,20 @@ impl TransactionLog {
         self.append(id, None)
     }
 
-    fn append(&self, id: &str, value: Option<bytes::Bytes>) -> Result<InternalAppend, TxnError> {
+    /// The partitions, none before the topic is there.
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics.get(TRANSACTIONS_TOPIC).map(|topic| topic.partitions.clone()).unwrap_or_default()
+    }
+
+    /// The partition of a transactional id.
+    pub(super) fn partition(&self, id: &str) -> Result<Arc<Partition>, TxnError> {
         let topic = self.topics.get(TRANSACTIONS_TOPIC).ok_or(TxnError::NotAvailable)?;
         let index = i32::try_from(partition_of(id, topic.partitions.len())).unwrap_or(0);
-        let partition = topic.partition(index).ok_or(TxnError::NotAvailable)?;
+        topic.partition(index).cloned().ok_or(TxnError::NotAvailable)
+    }
+
+    fn append(&self, id: &str, value: Option<bytes::Bytes>) -> Result<InternalAppend, TxnError> {
+        let partition = self.partition(id)?;
         let record = InternalRecord { key: Some(records::encode_key(id)), value };
         partition.append_records(&[record], self.clock.now_ms()).map_err(|error| {
             tracing::warn!(transactional_id = id, %error, "the state of a transaction was not written");

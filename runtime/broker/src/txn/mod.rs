@@ -33,6 +33,7 @@ pub(crate) mod housekeeping;
 mod log;
 pub(crate) mod order;
 mod records;
+mod snapshot;
 pub(crate) mod state;
 
 pub(crate) use self::coordinator::{Transactions, TxnSettings};

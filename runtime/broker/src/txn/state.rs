@@ -13,6 +13,9 @@ use crate::producer_id::ProducerIdentity;
 /// No producer id, no epoch.
 pub(crate) const NO_PRODUCER_ID: i64 = -1;
 pub(crate) const NO_EPOCH: i16 = -1;
+/// `transaction.version` of the older protocol and of the newer one, as records have it.
+const CLASSIC: i16 = 0;
+const EPOCH_PER_TRANSACTION: i16 = 2;
 /// The last epoch that a producer gets; the one after it is kept for fencing.
 const LAST_EPOCH: i16 = i16::MAX - 1;
 
@@ -86,7 +89,7 @@ pub(crate) struct Transaction {
     /// When the open transaction began, ms; -1 while none is.
     pub(crate) start_ms: i64,
     pub(crate) updated_ms: i64,
-    /// `transaction.version` of the client that wrote last.
+    /// `transaction.version` of the client that wrote or ended last.
     pub(crate) client_version: i16,
 }
 
@@ -138,9 +141,11 @@ impl Transaction {
         if before.id == self.producer.id && before.epoch == self.producer.epoch {
             return Ok(fresh);
         }
-        let was_last = before.id == self.producer.id && before.epoch == self.last_epoch;
         let was_rotated = before.id == self.previous_producer_id && before.epoch >= LAST_EPOCH;
-        if (was_last || was_rotated) && self.state != TxnState::Ongoing {
+        let was_here = before.id == self.producer.id || was_rotated;
+        // Who had this epoch before somebody else took over has it too, but did not ask for the next one.
+        let was_last = before.epoch == self.last_epoch || Mutant::FormerAsksAgain.is_on();
+        if was_here && was_last && self.state != TxnState::Ongoing {
             return Ok(Init::Again);
         }
         Err(TxnError::Fenced)
@@ -220,8 +225,8 @@ impl Transaction {
         }
         next.partitions.extend(new);
         next.client_version = match protocol {
-            Protocol::Classic => 0,
-            Protocol::EpochPerTransaction => 2,
+            Protocol::Classic => CLASSIC,
+            Protocol::EpochPerTransaction => EPOCH_PER_TRANSACTION,
         };
         Some(next)
     }
@@ -262,8 +267,12 @@ impl Transaction {
         }
     }
 
-    /// Whether this is who the producer was before its last transaction ended and raised its epoch.
+    /// Whether this is who the producer was before its last transaction ended and raised its epoch. With the older protocol
+    /// none does that: who has the epoch before was taken over.
     fn ended_as(&self, producer: ProducerIdentity) -> bool {
+        if self.client_version < EPOCH_PER_TRANSACTION && !Mutant::OlderTakenForNewer.is_on() {
+            return false;
+        }
         let bumped =
             producer.id == self.producer.id && producer.epoch.checked_add(1) == Some(self.producer.epoch);
         let rotated = producer.id == self.previous_producer_id
@@ -288,11 +297,15 @@ impl Transaction {
     ) -> Transaction {
         let mut next = self.clone();
         if self.state != TxnState::Ongoing {
+            // Only the newer protocol ends what has not begun.
+            next.client_version = EPOCH_PER_TRANSACTION;
             next.partitions.clear();
             next.start_ms = now_ms;
         }
         if raise {
             next.producer.epoch = self.producer.epoch.saturating_add(1);
+        } else {
+            next.client_version = CLASSIC;
         }
         next.next_producer_id = rotated.unwrap_or(NO_PRODUCER_ID);
         next.state = if commit { TxnState::PrepareCommit } else { TxnState::PrepareAbort };

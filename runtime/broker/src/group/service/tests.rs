@@ -264,3 +264,38 @@ async fn unused_offsets_expire_by_themselves() {
     settle().await;
     assert_eq!(groups.count(), 0);
 }
+
+/// A shard whose log has grown keeps what it says, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_takes_the_place_of_what_came_before() {
+    let store = MemoryStore::default();
+    let limits = GroupLimits { snapshot_min_bytes: 1_000, ..GroupLimits::default() };
+    let start = || {
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        Groups::start(&limits, 1, Arc::new(store.clone()), clock)
+    };
+    let groups = start();
+    for offset in 0..10 {
+        groups.commit("a", commit(offset)).await.unwrap().remove(0).unwrap();
+    }
+    groups.snapshot_when_due();
+    settle().await;
+    assert_eq!(store.records(0).len(), 10, "ten records are not enough to be worth it");
+    // A transaction is open: what it has written must stay until it is decided.
+    let producer = ProducerIdentity { id: 5, epoch: 0 };
+    groups.commit_in_transaction("b", commit(77), producer, Box::new(|_| {})).await.unwrap();
+    groups.snapshot_when_due();
+    settle().await;
+    assert_eq!(store.records(0).len(), 11);
+    let applied = groups.end_transaction(0, producer, true).await.unwrap();
+    applied.await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    groups.snapshot_when_due();
+    settle().await;
+    assert_eq!(store.records(0).len(), 2, "one record an offset");
+    for again in [groups, start()] {
+        settle().await;
+        assert_eq!(committed(&again, "a").await, Ok(Some(9)));
+        assert_eq!(committed(&again, "b").await, Ok(Some(77)));
+    }
+}

@@ -13,6 +13,8 @@ use super::{GroupStore, KeyValue, StoreError, StoreFuture, Stored};
 #[derive(Default)]
 struct Log {
     records: Vec<Stored>,
+    /// Records before it are deleted.
+    start: usize,
     held: VecDeque<(oneshot::Sender<Result<i64, StoreError>>, i64)>,
 }
 
@@ -61,7 +63,9 @@ impl MemoryStore {
 
     /// All records of a partition.
     pub(crate) fn records(&self, partition: usize) -> Vec<Stored> {
-        self.inner.lock().logs[partition].records.clone()
+        let inner = self.inner.lock();
+        let log = &inner.logs[partition];
+        log.records[log.start..].to_vec()
     }
 }
 
@@ -125,6 +129,24 @@ impl GroupStore for MemoryStore {
         _timestamp_ms: i64,
     ) -> Result<StoreFuture<i64>, StoreError> {
         self.place(partition, [|_| Stored::Marker { producer_id: producer.id, commit }])
+    }
+
+    /// A hundred bytes a record.
+    fn size_bytes(&self, partition: i32) -> u64 {
+        let inner = self.inner.lock();
+        inner
+            .logs
+            .get(usize::try_from(partition).unwrap())
+            .map_or(0, |log| (log.records.len() - log.start) as u64 * 100)
+    }
+
+    fn end_offset(&self, partition: i32) -> i64 {
+        i64::try_from(self.inner.lock().logs[usize::try_from(partition).unwrap()].records.len()).unwrap()
+    }
+
+    fn delete_before(&self, partition: i32, offset: i64) -> StoreFuture<()> {
+        self.inner.lock().logs[usize::try_from(partition).unwrap()].start = usize::try_from(offset).unwrap();
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn read(&self, partition: i32, into: mpsc::Sender<Vec<Stored>>) -> StoreFuture<()> {

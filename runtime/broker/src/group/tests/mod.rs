@@ -36,6 +36,8 @@ pub(super) struct Scene {
     /// Every record appended, and how many of them are durable.
     pub(super) log: Vec<Stored>,
     pub(super) durable: usize,
+    /// Records before it are superseded by a snapshot.
+    pub(super) start: usize,
     pub(super) in_flight: VecDeque<(Append, i64)>,
     /// Appends become durable at once.
     pub(super) quick: bool,
@@ -99,6 +101,7 @@ impl Scene {
             answers: HashMap::new(),
             log: Vec::new(),
             durable: 0,
+            start: 0,
             in_flight: VecDeque::new(),
             quick: true,
             next: 0,
@@ -313,10 +316,23 @@ impl Scene {
         true
     }
 
+    /// Lets go the log before a snapshot, if the shard is in a state for one.
+    pub(super) fn snapshot(&mut self) -> bool {
+        if !self.in_flight.is_empty() || !self.shard.is_settled() {
+            return false;
+        }
+        let before = self.log.len();
+        let effects = self.shard.snapshot();
+        self.take(effects);
+        while self.land(true) {}
+        self.start = before;
+        true
+    }
+
     /// The groups as a coordinator that starts now would find them.
     pub(super) fn replayed(&self) -> Shard {
         let mut shard = Shard::new(self.limits.clone(), GroupCount::default());
-        for record in &self.log[..self.durable] {
+        for record in &self.log[self.start..self.durable] {
             shard.replay(record.clone(), self.now).unwrap();
         }
         shard.resume(self.now);

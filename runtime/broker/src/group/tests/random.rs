@@ -76,6 +76,7 @@ impl World {
                 3 => self.act(|scene| scene.shard.expire(scene.now)),
                 4 => self.act(|scene| scene.shard.topic_deleted(&Arc::from("t"))),
                 5 => self.act(|scene| scene.shard.delete_offsets("g", &[at("u", 0)]).1),
+                6 => drop(self.scene.snapshot()),
                 _ => self.scene.now.wall_ms += 24 * 3_600_000,
             },
             // Transactions are of producers, whoever the members are.

@@ -44,6 +44,8 @@ pub(super) struct Client {
     pub(super) who: Who,
     /// Has a producer id and epoch that nobody has refused yet.
     ready: bool,
+    /// Says who it was when it asks for the next epoch, and may have a transaction open.
+    says_who: bool,
     sequences: BTreeMap<(&'static str, i32), i32>,
     added: BTreeSet<(&'static str, i32)>,
     added_offsets: bool,
@@ -80,6 +82,7 @@ impl Client {
         Client {
             who: Who { id: format!("tx-{index}"), newer, producer, place },
             ready: false,
+            says_who: false,
             sequences: BTreeMap::new(),
             added: BTreeSet::new(),
             added_offsets: false,
@@ -104,7 +107,8 @@ impl Client {
             return;
         }
         if !self.ready {
-            return self.ask(core, Ask::Init);
+            let before = self.says_who.then_some(self.who.producer);
+            return self.ask(core, Ask::Init { before });
         }
         if rng.chance(2) {
             return self.take_over(core, rng, connections);
@@ -124,6 +128,12 @@ impl Client {
             broken: false,
         });
         let empty = txn.values.is_empty() && !txn.has_offset;
+        if txn.broken && txn.end.is_none() && rng.chance(50) {
+            // The way without EndTxn: the next epoch, which aborts what is open.
+            self.lose();
+            self.says_who = true;
+            return;
+        }
         if let Some(commit) = txn.end.or(txn.broken.then_some(false)) {
             return self.end(core, commit);
         }
@@ -163,7 +173,7 @@ impl Client {
 
     fn ask(&mut self, core: &Core, ask: Ask) {
         self.who.place.correlation_id += 1;
-        if !matches!(ask, Ask::Init) {
+        if !matches!(ask, Ask::Init { .. }) {
             self.sent.push((self.who.clone(), ask.clone()));
         }
         let told = begin(core, self.who.clone(), ask.clone());
@@ -184,12 +194,13 @@ impl Client {
         self.frozen = Some((self.who.clone(), ask));
         self.who.place = Place { connection: *connections, correlation_id: 0 };
         self.who.newer = rng.chance(50);
-        self.ask(core, Ask::Init);
+        self.ask(core, Ask::Init { before: None });
     }
 
     /// Whatever was open is none of this client's any more.
     fn lose(&mut self) {
         self.ready = false;
+        self.says_who = false;
         self.past.extend(self.open.take());
     }
 
@@ -221,9 +232,9 @@ impl Client {
             return self.lose();
         }
         match (ask, code) {
-            (Ask::Init, ErrorCode::NONE) => {
+            (Ask::Init { .. }, ErrorCode::NONE) => {
                 self.who.producer = producer;
-                self.ready = true;
+                (self.ready, self.says_who) = (true, false);
                 self.sequences.clear();
                 self.begin_next();
             }
@@ -245,6 +256,7 @@ impl Client {
                 txn.fate = if commit { Fate::Committed } else { Fate::Never };
                 // What failed may or may not have its sequence: only a new epoch knows.
                 self.ready = !txn.broken || self.who.newer;
+                self.says_who = !self.ready;
                 self.past.push(txn);
                 if self.who.producer != producer {
                     self.sequences.clear();

@@ -20,12 +20,27 @@ pub(super) const TIMEOUT_MS: i32 = 60_000;
 /// One request, with all that it needs.
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
-    Init,
-    AddPartition { topic: &'static str, partition: i32 },
+    /// As nobody yet, or as who the producer has been (KIP-360).
+    Init {
+        before: Option<ProducerIdentity>,
+    },
+    AddPartition {
+        topic: &'static str,
+        partition: i32,
+    },
     AddOffsets,
-    Write { topic: &'static str, partition: i32, sequence: i32, value: String },
-    CommitOffset { offset: i64 },
-    End { commit: bool },
+    Write {
+        topic: &'static str,
+        partition: i32,
+        sequence: i32,
+        value: String,
+    },
+    CommitOffset {
+        offset: i64,
+    },
+    End {
+        commit: bool,
+    },
 }
 
 /// Who asks.
@@ -48,8 +63,8 @@ pub(super) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Tol
     let group_id = group_of(&who.id);
     let told = move |code: Option<ErrorCode>| (code.unwrap_or(ErrorCode::NETWORK_EXCEPTION), producer);
     let reply: std::pin::Pin<Box<dyn Future<Output = Told> + Send>> = match ask {
-        Ask::Init => {
-            let request = init(transactional_id);
+        Ask::Init { before } => {
+            let request = init(transactional_id, before);
             let reply = api::init_producer_id::handle(&cx(4, 4), request);
             Box::pin(async move {
                 answer(reply).await.map_or(told(None), |r| {
@@ -102,12 +117,14 @@ pub(super) fn group_of(id: &str) -> String {
     format!("group-of-{id}")
 }
 
-fn init(transactional_id: String) -> InitProducerIdRequest {
+fn init(transactional_id: String, before: Option<ProducerIdentity>) -> InitProducerIdRequest {
+    let ProducerIdentity { id: producer_id, epoch: producer_epoch } =
+        before.unwrap_or(ProducerIdentity { id: -1, epoch: -1 });
     InitProducerIdRequest {
         transactional_id: Some(transactional_id),
         transaction_timeout_ms: TIMEOUT_MS,
-        producer_id: -1,
-        producer_epoch: -1,
+        producer_id,
+        producer_epoch,
     }
 }
 

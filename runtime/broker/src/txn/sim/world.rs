@@ -155,7 +155,7 @@ impl World {
     pub(super) async fn judge(&mut self, core: &Core, disk: &SimStorage) {
         self.check_replay(core).await;
         for client in &self.clients {
-            let told = begin(core, client.who.clone(), Ask::Init);
+            let told = begin(core, client.who.clone(), Ask::Init { before: None });
             let (code, _) = core.drive(disk, told).await.expect("the power is on");
             assert_eq!(code, ErrorCode::NONE, "{}", client.who.id);
         }

@@ -8,7 +8,7 @@ fn who(id: i64, epoch: i16) -> ProducerIdentity {
     ProducerIdentity { id, epoch }
 }
 
-const CLASSIC: Protocol = Protocol::Classic;
+const OLDER: Protocol = Protocol::Classic;
 const NEWER: Protocol = Protocol::EpochPerTransaction;
 
 fn empty() -> Transaction {
@@ -35,9 +35,9 @@ fn who_may_init() {
     check(&bumped, Some(who(7, 1)), Ok(Init::Bump));
     check(&bumped, Some(who(7, 0)), Ok(Init::Again));
     check(&bumped, Some(who(8, 1)), Err(TxnError::Fenced));
-    check(&open(CLASSIC), None, Ok(Init::Bump));
-    check(&open(CLASSIC), Some(who(7, 5)), Err(TxnError::Fenced));
-    check(&open(CLASSIC).prepare(true, false, None, 0), None, Err(TxnError::Concurrent));
+    check(&open(OLDER), None, Ok(Init::Bump));
+    check(&open(OLDER), Some(who(7, 5)), Err(TxnError::Fenced));
+    check(&open(OLDER).prepare(true, false, None, 0), None, Err(TxnError::Concurrent));
     // Taken over by another: who was there before is fenced.
     let taken = bumped.init(None, None, 60_000, 2000);
     check(&taken, Some(who(7, 1)), Err(TxnError::Fenced));
@@ -46,19 +46,21 @@ fn who_may_init() {
     let rotated = last.init(Some(who(7, i16::MAX - 1)), Some(9), 60_000, 2000);
     assert_eq!((rotated.producer, rotated.previous_producer_id), (who(9, 0), 7));
     check(&rotated, Some(who(7, i16::MAX - 1)), Ok(Init::Again));
+    // Another has taken over, and got the new producer id.
+    check(&last.init(None, Some(9), 60_000, 2000), Some(who(7, i16::MAX - 1)), Err(TxnError::Fenced));
 }
 
 #[test]
 fn a_repeated_init_that_had_to_abort_gets_what_the_first_one_got() {
     let before = Some(who(7, 0));
-    let aborted = ended(&open(CLASSIC), false, true);
-    assert_eq!(open(CLASSIC).check_init(before), Ok(Init::Bump));
+    let aborted = ended(&open(OLDER), false, true);
+    assert_eq!(open(OLDER).check_init(before), Ok(Init::Bump));
     let next = aborted.init(before, None, 60_000, 3000);
     assert_eq!((next.producer, next.check_init(before)), (who(7, 2), Ok(Init::Again)));
     assert_eq!(next.check_init(Some(who(7, 1))), Err(TxnError::Fenced), "an epoch that nobody was given");
     // The same when no epoch is left.
     let last = i16::MAX - 1;
-    let open = Transaction { producer: who(7, last), ..open(CLASSIC) };
+    let open = Transaction { producer: who(7, last), ..open(OLDER) };
     assert_eq!(open.check_init(Some(who(7, last))), Ok(Init::Rotate));
     let next = ended(&open, false, true).init(Some(who(7, last)), Some(9), 60_000, 3000);
     assert_eq!((next.producer, next.check_init(Some(who(7, last)))), (who(9, 0), Ok(Init::Again)));
@@ -72,16 +74,16 @@ fn a_time_out_in_the_last_epoch_leaves_a_place_for_a_new_producer_id() {
     assert_eq!(aborted.producer, who(7, i16::MAX));
     assert_eq!(aborted.check_init(None), Ok(Init::Rotate));
     assert_eq!(aborted.check_end(who(7, last), true, NEWER), Err(TxnError::Fenced));
-    assert_eq!(aborted.check_end(who(7, last), true, CLASSIC), Err(TxnError::Fenced));
+    assert_eq!(aborted.check_end(who(7, last), true, OLDER), Err(TxnError::Fenced));
     assert_eq!(aborted.check_open(who(7, last)), Err(TxnError::Fenced));
 }
 
 #[test]
 fn partitions_are_added_by_the_current_producer() {
-    let txn = open(CLASSIC);
+    let txn = open(OLDER);
     assert_eq!((txn.state, txn.start_ms, txn.partitions.len()), (TxnState::Ongoing, 2000, 1));
-    assert_eq!(txn.add([at("t")], CLASSIC, 9000), None, "it is there");
-    let more = txn.add([at("u")], CLASSIC, 9000).unwrap();
+    assert_eq!(txn.add([at("t")], OLDER, 9000), None, "it is there");
+    let more = txn.add([at("u")], OLDER, 9000).unwrap();
     assert_eq!((more.start_ms, more.partitions.len()), (2000, 2), "the clock of the transaction goes on");
     assert_eq!(txn.check_open(who(8, 0)), Err(TxnError::UnknownProducer));
     assert_eq!(txn.check_open(who(7, 1)), Err(TxnError::Fenced));
@@ -89,27 +91,27 @@ fn partitions_are_added_by_the_current_producer() {
     assert_eq!(txn.check_added(who(7, 0), &at("t")), Ok(()));
     assert_eq!(txn.check_added(who(7, 0), &at("u")), Err(TxnError::NotAdded));
     assert_eq!(ended(&txn, true, false).check_added(who(7, 0), &at("t")), Err(TxnError::NotAdded));
-    let next = ended(&txn, true, false).add([at("u")], CLASSIC, 9000).unwrap();
+    let next = ended(&txn, true, false).add([at("u")], OLDER, 9000).unwrap();
     assert_eq!((next.start_ms, next.partitions.len()), (9000, 1), "a new transaction");
 }
 
 #[test]
 fn ends_of_the_older_protocol() {
     let check = |txn: &Transaction, epoch, commit, expect: Result<End, TxnError>| {
-        assert_eq!(txn.check_end(who(7, epoch), commit, CLASSIC), expect, "{:?} {epoch} {commit}", txn.state);
+        assert_eq!(txn.check_end(who(7, epoch), commit, OLDER), expect, "{:?} {epoch} {commit}", txn.state);
     };
-    let (committed, aborted) = (ended(&open(CLASSIC), true, false), ended(&open(CLASSIC), false, false));
+    let (committed, aborted) = (ended(&open(OLDER), true, false), ended(&open(OLDER), false, false));
     assert_eq!((committed.producer, committed.state), (who(7, 0), TxnState::CompleteCommit));
-    check(&open(CLASSIC), 0, true, Ok(End::Go));
-    check(&open(CLASSIC), 1, true, Err(TxnError::Fenced));
-    check(&open(CLASSIC).prepare(true, false, None, 0), 0, true, Err(TxnError::Concurrent));
+    check(&open(OLDER), 0, true, Ok(End::Go));
+    check(&open(OLDER), 1, true, Err(TxnError::Fenced));
+    check(&open(OLDER).prepare(true, false, None, 0), 0, true, Err(TxnError::Concurrent));
     check(&empty(), 0, false, Err(TxnError::InvalidState));
     check(&committed, 0, true, Ok(End::Done));
     check(&committed, 0, false, Err(TxnError::InvalidState));
     check(&aborted, 0, false, Ok(End::Done));
     check(&aborted, 0, true, Err(TxnError::InvalidState));
     assert_eq!(
-        open(CLASSIC).check_end(who(8, 0), true, CLASSIC),
+        open(OLDER).check_end(who(8, 0), true, OLDER),
         Err(TxnError::UnknownProducer),
         "another producer id"
     );
@@ -140,6 +142,77 @@ fn every_end_of_the_newer_protocol_raises_the_epoch() {
 }
 
 #[test]
+fn a_zombie_of_the_newer_protocol_does_not_get_the_epoch_of_an_older_client() {
+    // Nothing of it was open, so the one that took over has the next epoch, and keeps it through its own transactions.
+    for (added_by, commit) in [(OLDER, true), (OLDER, false), (NEWER, true), (NEWER, false)] {
+        let zombie = ended(&open(NEWER), true, true);
+        let taken = zombie.init(None, None, 60_000, 4000);
+        // Some clients end with the older protocol what they have written with the newer.
+        let done = ended(&taken.add([at("t")], added_by, 5000).unwrap(), commit, false);
+        assert_eq!(done.producer, who(7, 2));
+        for asked in [true, false] {
+            assert_eq!(done.check_end(zombie.producer, asked, NEWER), Err(TxnError::Fenced), "{added_by:?}");
+        }
+    }
+    // The same with a new producer id.
+    let zombie = Transaction { producer: who(7, i16::MAX - 1), ..empty() };
+    let taken = zombie.init(None, Some(9), 60_000, 4000);
+    let done = ended(&taken.add([at("t")], OLDER, 5000).unwrap(), true, false);
+    assert_eq!(done.check_end(zombie.producer, true, NEWER), Err(TxnError::UnknownProducer));
+}
+
+#[test]
+fn a_repeated_end_of_the_newer_protocol_is_known_whoever_wrote_before() {
+    // Nothing was added, after an older client: the abort that raises the epoch is of the newer protocol all the same.
+    let before = ended(&open(OLDER), true, false).init(None, None, 60_000, 4000);
+    assert_eq!(before.check_end(before.producer, false, NEWER), Ok(End::Go));
+    let done = ended(&before, false, true);
+    assert_eq!(done.check_end(before.producer, false, NEWER), Ok(End::Done));
+    assert_eq!(done.check_end(before.producer, true, NEWER), Err(TxnError::Fenced));
+    // As a start finds it.
+    let value = crate::txn::records::encode_value(&done);
+    let found = crate::txn::records::decode_value("tx".into(), &value).unwrap();
+    assert_eq!(found.check_end(before.producer, false, NEWER), Ok(End::Done));
+}
+
+#[test]
+fn requests_in_every_state() {
+    let open = |protocol| empty().add([at("t")], protocol, 2000).unwrap();
+    let at_epoch =
+        |txn: Transaction, state| Transaction { state, producer: who(7, 5), client_version: 2, ..txn };
+    use TxnState::*;
+    type Checked = Result<End, TxnError>;
+    let (go, done) = (Ok(End::Go), Ok(End::Done));
+    let (fenced, invalid, later) =
+        (Err(TxnError::Fenced), Err(TxnError::InvalidState), Err(TxnError::Concurrent));
+    // Of the older protocol: commit and abort with the current epoch. Of the newer: with the current one, and with the one before.
+    type Row = (TxnState, [Checked; 2], [Checked; 2], [Checked; 2]);
+    let rows: [Row; 7] = [
+        (Empty, [invalid, invalid], [invalid, go], [fenced, fenced]),
+        (Ongoing, [go, go], [go, go], [fenced, fenced]),
+        (PrepareCommit, [later, later], [later, later], [later, later]),
+        (PrepareAbort, [later, later], [later, later], [later, later]),
+        (PrepareEpochFence, [later, later], [later, later], [later, later]),
+        (CompleteCommit, [done, invalid], [invalid, go], [done, invalid]),
+        (CompleteAbort, [invalid, done], [invalid, go], [fenced, done]),
+    ];
+    for (state, older, newer, newer_before) in rows {
+        let txn = at_epoch(open(NEWER), state);
+        for (commit, i) in [(true, 0), (false, 1)] {
+            assert_eq!(txn.check_end(who(7, 5), commit, OLDER), older[i], "{state:?} {commit}");
+            assert_eq!(txn.check_end(who(7, 4), commit, OLDER), fenced, "{state:?} {commit}");
+            assert_eq!(txn.check_end(who(7, 5), commit, NEWER), newer[i], "{state:?} {commit}");
+            assert_eq!(txn.check_end(who(7, 4), commit, NEWER), newer_before[i], "{state:?} {commit}");
+            assert_eq!(txn.check_end(who(7, 3), commit, NEWER), fenced, "{state:?} {commit}");
+            assert_eq!(txn.check_end(who(7, 6), commit, NEWER), fenced, "{state:?} {commit}");
+        }
+        let ending = matches!(state, PrepareCommit | PrepareAbort | PrepareEpochFence);
+        assert_eq!(txn.check_open(who(7, 5)), if ending { Err(TxnError::Concurrent) } else { Ok(()) });
+        assert_eq!(txn.check_init(None), if ending { Err(TxnError::Concurrent) } else { Ok(Init::Bump) });
+    }
+}
+
+#[test]
 fn an_exhausted_epoch_gives_a_new_producer_id() {
     let last = Transaction { producer: who(7, i16::MAX - 1), ..open(NEWER) };
     assert!(last.must_rotate());
@@ -152,7 +225,7 @@ fn an_exhausted_epoch_gives_a_new_producer_id() {
 
 #[test]
 fn time_outs_and_expiry() {
-    let txn = open(CLASSIC);
+    let txn = open(OLDER);
     assert!(!txn.is_timed_out(61_999) && txn.is_timed_out(62_000));
     assert!(!ended(&txn, true, false).is_timed_out(i64::MAX));
     assert!(!txn.is_expired(i64::MAX, 1), "an open transaction is in use");
