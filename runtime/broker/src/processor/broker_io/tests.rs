@@ -185,6 +185,7 @@ async fn what_a_crash_left_open_is_aborted_by_the_next_driver() {
         let mut lab = Lab::start(&disk).await;
         let mut cut_off = lab.io();
         on_a_thread(move || begin_and_append(&mut *cut_off, &["a", "b"])).await;
+        assert!(!lab.nothing_is_open(), "the rig: nothing was left open");
         if crash {
             // With this the outputs are durable too.
             lab.feed(0, "sync").await;
@@ -193,7 +194,6 @@ async fn what_a_crash_left_open_is_aborted_by_the_next_driver() {
             disk.crash(3);
             lab = Lab::start(&disk).await;
         }
-        assert!(!lab.nothing_is_open(), "the rig: nothing was left open");
         let mut next = lab.io();
         on_a_thread(move || {
             assert!(!next.position("in", 0, Start::Earliest).unwrap().committed);
