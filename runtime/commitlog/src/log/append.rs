@@ -56,6 +56,14 @@ impl Log {
         if let Some(reason) = &self.latched {
             return Err(AppendError::Latched(reason.clone()));
         }
+        let appended = self.append_unlatched(batch, meta);
+        if let Err(AppendError::Storage(failure)) = &appended {
+            self.latch(failure.clone());
+        }
+        appended
+    }
+
+    fn append_unlatched(&mut self, batch: Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
         let invalid = |error: &dyn std::fmt::Display| AppendError::InvalidBatch(error.to_string());
         let view = BatchView::new_unchecked_crc(&batch).map_err(|e| invalid(&e))?;
         let kind = batch_kind(&view, meta.origin)?;
@@ -180,7 +188,7 @@ impl Log {
     }
 
     /// Writes the batch behind the last one. What a failed write leaves is cut away, so that the log can go
-    /// on when there is room again; any other failure latches the log.
+    /// on when there is room again; any other failure is final.
     fn write(&mut self, stored: &Bytes) -> Result<u64, AppendError> {
         let position = self.active.position;
         let path = self.active.segment.path();
@@ -189,7 +197,6 @@ impl Log {
         };
         self.active.must_cut = true;
         if !failure.is_full() {
-            self.latch(failure.clone());
             return Err(AppendError::Storage(failure));
         }
         self.cut_leftovers()?;
@@ -199,10 +206,7 @@ impl Log {
     fn cut_leftovers(&mut self) -> Result<(), AppendError> {
         if self.active.must_cut {
             let path = self.active.segment.path();
-            if let Err(failure) = self.active.file.set_len(self.active.position).at("cut", path) {
-                self.latch(failure.clone());
-                return Err(AppendError::Storage(failure));
-            }
+            self.active.file.set_len(self.active.position).at("cut", path).map_err(AppendError::Storage)?;
             self.active.must_cut = false;
             // No frame speaks of this: should the segment be finished now, a crash could bring the bytes back
             // for good.

@@ -179,6 +179,31 @@ fn a_failed_write_is_final() {
     assert_eq!(read_all(&log.reader()), [0], "what was there can be read");
 }
 
+/// A producer has sent the next batch before it hears of the failure. That one must not be told that it is out of order,
+/// which the failure alone made it: the client would give up its epoch, and send again what other partitions may have.
+#[test]
+fn whatever_fails_in_an_append_is_final() {
+    for (call, file) in [(Call::Open, ".log"), (Call::Write, "leader-epoch"), (Call::Write, ".log")] {
+        let rig = Rig::new(small());
+        let mut log = rig.create();
+        let of = |base_sequence| BatchOptions {
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence,
+            ..BatchOptions::default()
+        };
+        let append = |log: &mut Log, sequence, epoch| {
+            let meta = AppendMeta { leader_epoch: epoch, ..at(0) };
+            log.append(producer_batch(of(sequence), 1, 900, 0), meta)
+        };
+        append(&mut log, 0, 0).unwrap();
+        rig.disk.fail_after(Some(call), file, 0, io::ErrorKind::Other);
+        let answers: Vec<_> =
+            (1..4).map(|sequence| refusal(&append(&mut log, sequence, 1).unwrap_err())).collect();
+        assert_eq!(answers, ["storage", "latched", "latched"], "{call:?} {file}");
+    }
+}
+
 #[test]
 fn a_closed_journal_refuses_appends() {
     let rig = Rig::new(LogConfig::default());
