@@ -1,7 +1,7 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust plugins e2e pipelines examples clients librdkafka transactions kill powercut exactly_once streams)
+NORMAL_SUITES=(rust mutants plugins e2e pipelines examples clients librdkafka transactions kill powercut exactly_once streams)
 # Run when named or with --long only.
 LONG_SUITES=()
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
@@ -18,6 +18,9 @@ suite_rust() {
   [ "${LONG:-0}" != 1 ] || PELTON_SIM_RUNS=${PELTON_SIM_RUNS:-20000} cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk --lib -- txn::sim --nocapture
   cargo test --locked --release -p pelton
 }
+
+# Bugs that are built in on purpose: tests must find them. LONG=1: each against every test of the table.
+suite_mutants() { tests/mutants.py; }
 
 suite_plugins() { plugins/test.sh; }
 suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e; }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{
     AppendError, AppendMeta, AppendOrigin, Appended, ChangeError, Log, LogDir, LogReader, PartitionId,
     ReadError,
@@ -202,9 +203,11 @@ impl Partition {
     pub fn offsets(&self) -> Offsets {
         let log = self.reader.offsets();
         let high_watermark = self.progress.high_watermark();
+        let unbounded = Mutant::StableIsWatermark.is_on();
+        let last_stable = self.reader.last_stable_at(high_watermark);
         Offsets {
             log_start: log.log_start,
-            last_stable: self.reader.last_stable_at(high_watermark),
+            last_stable: if unbounded { high_watermark } else { last_stable },
             high_watermark,
             log_end: log.log_end.max(high_watermark),
         }
@@ -313,8 +316,8 @@ impl Partition {
     /// Nothing was written, unless the storage has failed.
     pub fn append_internal(&self, batch: Bytes, now_ms: i64) -> Result<InternalAppend, InternalAppendError> {
         let acks = Acks::new();
-        let appended =
-            self.append(batch, AppendOrigin::Coordinator, now_ms, Durability::Group, Some(&acks))?;
+        let durability = if Mutant::MarkersUnsynced.is_on() { Durability::Os } else { Durability::Group };
+        let appended = self.append(batch, AppendOrigin::Coordinator, now_ms, durability, Some(&acks))?;
         Ok(InternalAppend { base_offset: appended.base_offset, acks })
     }
 
@@ -331,10 +334,11 @@ impl Partition {
         let appended = log.append(batch, meta).map_err(|error| self.note(error))?;
         let end = appended.last_offset + 1;
         // Under the lock, so that acknowledgements are queued in the order of their offsets.
-        if let Some(acks) = acks {
+        let answered_early = appended.duplicate && Mutant::DuplicateBeforeOriginal.is_on();
+        if let Some(acks) = acks.filter(|_| !answered_early) {
             self.progress.on_durable(end, acks);
         }
-        if durability != Durability::Group {
+        if durability != Durability::Group || Mutant::WatermarkBeforeSync.is_on() {
             self.progress.acknowledge(end);
         }
         Ok(appended)

@@ -15,6 +15,7 @@ use crate::journal::Journal;
 use crate::journal::ring_file::PIECE_BYTES;
 use crate::journal::slot_file::{Checkpoint, SlotFile, StoreError};
 use crate::journal::tracker::DirtyFile;
+use crate::mutant::Mutant;
 use crate::sink::SyncLater;
 use crate::storage::{File, Storage};
 
@@ -74,7 +75,9 @@ impl Checkpointer {
             (true, true) => WORKERS_PRESSED,
         };
         write_back(&snapshot.files, workers)?;
-        sync_all(&*self.storage, &snapshot.files, &later, workers)?;
+        if !Mutant::CheckpointBeforeSegments.is_on() {
+            sync_all(&*self.storage, &snapshot.files, &later, workers)?;
+        }
         let checkpoint = Checkpoint {
             epoch: self.journal.epoch,
             point: snapshot.point,

@@ -9,6 +9,8 @@ pub mod config;
 pub mod error;
 pub mod id;
 pub mod metadata;
+#[doc(hidden)]
+pub mod mutant;
 pub mod producer_state;
 pub mod recovery;
 pub mod sink;

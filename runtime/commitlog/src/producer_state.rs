@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use pelton_wire::record::{BatchHeader, NO_PRODUCER_EPOCH, NO_SEQUENCE, next_sequence};
 
+use crate::mutant::Mutant;
 use crate::txn_index::AbortedTxn;
 
 mod snapshot;
@@ -165,9 +166,9 @@ impl ProducerStates {
         let Some(state) = self.producers.get(&header.producer_id) else { return Check::New };
         let client = origin == AppendOrigin::Client;
         if client && let Some(batch) = state.duplicate(header) {
-            return Check::Duplicate(batch);
+            return if Mutant::DuplicateAppended.is_on() { Check::New } else { Check::Duplicate(batch) };
         }
-        if header.producer_epoch < state.epoch {
+        if header.producer_epoch < state.epoch && !Mutant::PartitionFencing.is_on() {
             return Check::InvalidProducerEpoch { current_epoch: state.epoch };
         }
         if client {
@@ -177,7 +178,7 @@ impl ProducerStates {
             } else {
                 header.base_sequence == next_sequence(last_sequence)
             };
-            if !in_order {
+            if !in_order && !Mutant::SequencesUnchecked.is_on() {
                 return Check::OutOfOrderSequence { last_sequence };
             }
         }
@@ -190,7 +191,7 @@ impl ProducerStates {
     /// Whether a marker may be appended.
     pub fn check_marker(&self, producer_id: i64, producer_epoch: i16, coordinator_epoch: i32) -> Check {
         match self.producers.get(&producer_id) {
-            Some(state) if producer_epoch < state.epoch => {
+            Some(state) if producer_epoch < state.epoch && !Mutant::MarkerFencing.is_on() => {
                 Check::InvalidProducerEpoch { current_epoch: state.epoch }
             }
             Some(state) if coordinator_epoch < state.coordinator_epoch => {
@@ -244,7 +245,9 @@ impl ProducerStates {
         let first_offset = state.current_txn_first_offset.take()?;
         self.ongoing.remove(&first_offset);
         let last_offset = header.base_offset;
-        self.undecided.insert(first_offset, last_offset);
+        if !Mutant::StableAtAppend.is_on() {
+            self.undecided.insert(first_offset, last_offset);
+        }
         Some(CompletedTxn { producer_id, first_offset, last_offset, aborted: !committed })
     }
 
@@ -263,6 +266,7 @@ impl ProducerStates {
     /// First offset of a transaction that is open, or whose marker is not below the high watermark.
     pub fn first_unstable_offset(&self) -> Option<i64> {
         let ongoing = self.ongoing.first_key_value().map(|(first, _)| *first);
+        let ongoing = ongoing.filter(|_| !Mutant::StableIgnoresOpen.is_on());
         let undecided = self.undecided.first_key_value().map(|(first, _)| *first);
         ongoing.into_iter().chain(undecided).min()
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pelton_commitlog::mutant::Mutant;
+
 use super::types::TopicPartition;
 
 /// A committed offset.
@@ -127,11 +129,12 @@ impl Offsets {
     /// The transaction of a producer has ended. Where a plain commit came after its record, that stays.
     pub(crate) fn end_transaction(&mut self, producer_id: i64, commit: bool) {
         let Some(offsets) = self.pending.remove(&producer_id) else { return };
-        if !commit {
+        if !commit && !Mutant::OffsetsOnAbort.is_on() {
             return;
         }
         for (at, value) in offsets {
-            if self.committed.get(&at).is_none_or(|c| c.record_offset < value.record_offset) {
+            let newer = self.committed.get(&at).is_none_or(|c| c.record_offset < value.record_offset);
+            if newer || Mutant::OlderOffsetWins.is_on() {
                 self.committed.insert(at, value);
             }
         }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pelton_commitlog::mutant::Mutant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -325,7 +326,12 @@ impl Owner {
                     Ok(results) => results.iter().find_map(|result| result.err()),
                     Err(error) => Some(*error),
                 };
-                let after: After = Box::new(move |landed| answer(reply, landed.and(result)));
+                let after: After = if Mutant::OffsetsBeforeSync.is_on() {
+                    answer(reply, result);
+                    Box::new(drop)
+                } else {
+                    Box::new(move |landed| answer(reply, landed.and(result)))
+                };
                 let appended = self.place(effects, Some(after));
                 if let Some(placed) = placed {
                     placed(refused.map_or(appended, Err));

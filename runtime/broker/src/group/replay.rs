@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pelton_commitlog::mutant::Mutant;
 
 use super::member::Member;
 use super::members::Members;
@@ -52,7 +53,7 @@ impl Shard {
             return Ok(());
         }
         match (producer_id, value) {
-            (Some(producer_id), Some(value)) => {
+            (Some(producer_id), Some(value)) if !Mutant::PendingCountsAtReplay.is_on() => {
                 self.replayed(group, now).offsets.apply_pending(producer_id, at, value);
                 self.joined_transaction(producer_id, group);
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pelton_commitlog::mutant::Mutant;
 use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 
 use super::config::GroupLimits;
@@ -165,8 +166,8 @@ impl Groups {
         request: CommitRequest,
         producer: ProducerIdentity,
     ) -> Result<(), GroupError> {
-        let (group, request) =
-            (GroupId::from(group), Box::new(CommitRequest { transaction: Some(producer), ..request }));
+        let transaction = Some(producer).filter(|_| !Mutant::OffsetsBesideTransaction.is_on());
+        let (group, request) = (GroupId::from(group), Box::new(CommitRequest { transaction, ..request }));
         let (sender, placed) = oneshot::channel();
         // Who commits waits for the end of the transaction, which is durable after the offsets.
         let (reply, _) = oneshot::channel();

@@ -1,6 +1,7 @@
 //! Reading a partition: for a fetch, by time, by epoch, and from its beginning.
 
 use bytes::BytesMut;
+use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{ReadError, Slice, TimestampOffset};
 use pelton_wire::record::{
     BatchError, BatchView, DecompressLimit, EndTransactionMarker, RecordError, batches,
@@ -84,7 +85,7 @@ impl Partition {
         };
         let range = self.reader.read(from, max_bytes, up_to, whole_batch)?;
         let mut aborted = Vec::new();
-        if isolation == Isolation::ReadCommitted && range.bytes > 0 {
+        if isolation == Isolation::ReadCommitted && range.bytes > 0 && !Mutant::AbortedNotTold.is_on() {
             let touched = self.reader.aborted_transactions(range.base_offset, range.next_offset)?;
             aborted.extend(touched.iter().map(|txn| (txn.producer_id, txn.first_offset)));
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelton_commitlog::ReadError;
+use pelton_commitlog::mutant::Mutant;
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::DecompressLimit;
@@ -57,6 +58,9 @@ impl IoFactory for BrokerIoFactory {
     }
 
     fn abandon(&self, pipeline: &str) -> Result<(), IoError> {
+        if Mutant::AbandonKeepsOpen.is_on() {
+            return Ok(());
+        }
         let id = transactional_id_of(&group_of(pipeline)).to_owned();
         let abandoned = self.runtime.block_on(self.transactions.abandon(&id));
         abandoned.map_err(|error| IoError::Unavailable(format!("abort the open transaction: {error}")))
@@ -172,7 +176,9 @@ impl DriverIo for BrokerIo {
         if offset > end {
             return Err(IoError::BehindEnd { topic: topic.to_owned(), partition, offset, end });
         }
-        let end_offset = found.readable_end(Isolation::ReadCommitted);
+        let open_too = Mutant::OpenInputRead.is_on();
+        let isolation = if open_too { Isolation::ReadUncommitted } else { Isolation::ReadCommitted };
+        let end_offset = found.readable_end(isolation);
         let range = match found.reader().read(offset, max_bytes as u64, end_offset, true) {
             Ok(range) => range,
             // Retention was faster than the pipeline: go on where the log starts now.
@@ -323,3 +329,6 @@ fn embedded(error: EmbeddedError) -> IoError {
 fn unavailable(error: &GroupError) -> IoError {
     IoError::Unavailable(format!("the group coordinator answered: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 
 use pelton_commitlog::AbortedTxn;
+use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::CommitSpec;
 use pelton_streams::manifest::values::Start;
@@ -184,7 +185,7 @@ impl Driver {
         let result = self.run_until_stopped();
         // A step that fails has appended nothing, and all before it count. Only the broker can fail in the midst of one:
         // then the transaction is aborted. Without one, what was appended twice is better than what is not committed.
-        let whole = !matches!(result, Err(DriverError::Io(_)));
+        let whole = !matches!(result, Err(DriverError::Io(_))) || Mutant::HalfStepCommitted.is_on();
         let committed = if whole || !self.producer.is_transactional() { self.commit_all() } else { Ok(()) };
         self.publish();
         result.and(committed)
@@ -336,6 +337,10 @@ impl Driver {
                 return Ok(Progress::Idle);
             }
         };
+        if Mutant::OffsetsBeforeOutputs.is_on() {
+            self.lanes[lane].position = output.next_offset;
+            self.start_commit()?;
+        }
         let done = self.append(lane, &output, first)?;
         if done < output.next_offset {
             output.cut(done, batch.offsets.partition_point(|offset| *offset < done));
@@ -388,7 +393,10 @@ impl Driver {
             batch: batch.clone(),
         };
         if !ready.is_empty() {
-            self.io.append(ready.iter().map(batch).collect())?;
+            let appended = self.io.append(ready.iter().map(batch).collect());
+            if !Mutant::FailedAppendPassed.is_on() {
+                appended?;
+            }
             self.producer.appended(&ready);
         }
         Ok(before)
@@ -434,7 +442,7 @@ fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, Driver
     for stored in chunk.batches.iter().flat_map(|bytes| pelton_wire::record::batches(bytes)) {
         let view = stored.map_err(|error| bad(lane.position, error.to_string()))?;
         let header = view.header();
-        if header.is_control() || aborted.has(header) {
+        if header.is_control() || aborted.has(header) && !Mutant::AbortedInputRead.is_on() {
             continue;
         }
         match columns.append(&view, select, DecompressLimit::STORED) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pelton_commitlog::mutant::Mutant;
 use tokio::sync::{OnceCell, OwnedMutexGuard, oneshot};
 
 use super::embedded::EMBEDDED_ID_PREFIX;
@@ -87,6 +88,9 @@ pub(crate) struct Ending {
 impl Ending {
     /// Waits until a crash cannot undo it and everybody sees it.
     pub(crate) async fn settled(self) -> Result<(), TxnError> {
+        if Mutant::EndBeforeSync.is_on() {
+            return Ok(());
+        }
         for append in self.markers.into_iter().chain([self.append]) {
             durable(append).await?;
         }
@@ -141,7 +145,7 @@ impl Transactions {
                 // Its producer was a part of the process that is gone: it has had its time.
                 txn.timeout_ms = 0;
             }
-            if txn.is_ending() {
+            if txn.is_ending() && !Mutant::DecisionForgotten.is_on() {
                 unfinished.insert(Arc::clone(&id));
             }
             slots.insert(id, Arc::new(tokio::sync::Mutex::new(Seat::taken(txn))));
@@ -197,7 +201,7 @@ impl Transactions {
             return self.replace_and_wait(held, current).await;
         }
         let mut current = current;
-        if current.state == TxnState::Ongoing {
+        if current.state == TxnState::Ongoing && !Mutant::InitKeepsOpen.is_on() {
             // Whoever goes on from here looks at what its group has committed: that must be decided by then.
             self.end_held(held, false, true, None).await?.settled().await?;
             current = held.txn()?.clone();
@@ -219,7 +223,9 @@ impl Transactions {
     ) -> Result<ProducerIdentity, TxnError> {
         let producer = next.producer;
         let append = self.replace(held, next)?;
-        durable(append).await?;
+        if !Mutant::InitBeforeSync.is_on() {
+            durable(append).await?;
+        }
         Ok(producer)
     }
 
@@ -333,6 +339,9 @@ impl Transactions {
             let txn = held.txn()?;
             if txn.check_end(producer, commit, protocol)? == End::Done {
                 let same = txn.clone();
+                if Mutant::RepeatedEndBeforeSync.is_on() {
+                    return Ok(same.producer);
+                }
                 return this.replace_and_wait(&mut held, same).await;
             }
             let raise = protocol == Protocol::EpochPerTransaction;
@@ -358,7 +367,11 @@ impl Transactions {
         let txn = held.txn()?;
         let prepared = txn.prepare(commit, raise, rotated, self.now_ms());
         let id = Arc::clone(&prepared.id);
-        self.replace(held, prepared)?;
+        if Mutant::DecisionNotWritten.is_on() {
+            held.txn = Some(prepared);
+        } else {
+            self.replace(held, prepared)?;
+        }
         let ending = self.finish_held(held).await;
         if ending.is_err() {
             self.inner.unfinished.lock().insert(id);
@@ -372,7 +385,8 @@ impl Transactions {
         let txn = held.txn()?.clone();
         let commit = txn.state == TxnState::PrepareCommit;
         let (mut markers, mut applied) = (Vec::new(), Vec::new());
-        for at in &txn.partitions {
+        let left_out = usize::from(Mutant::MarkerLeftOut.is_on() && txn.partitions.len() > 1);
+        for at in txn.partitions.iter().skip(left_out) {
             if &*at.topic == OFFSETS_TOPIC {
                 let end = self.inner.groups.end_transaction(at.partition, txn.producer, commit);
                 applied.push(end.await.map_err(|_| TxnError::NotAvailable)?);
@@ -448,7 +462,8 @@ impl Transactions {
             if held.txn.as_ref().is_some_and(|txn| txn.is_timed_out(self.now_ms())) {
                 tracing::info!(transactional_id = &*id, "a transaction has had its time and is aborted");
                 // What fails is tried again with the unfinished ones; before it was decided, in the next round.
-                if let Err(error) = self.end_held(&mut held, false, true, None).await {
+                let raise = !Mutant::TimeOutKeepsEpoch.is_on();
+                if let Err(error) = self.end_held(&mut held, false, raise, None).await {
                     tracing::warn!(transactional_id = &*id, %error, "a transaction is not aborted yet");
                 }
             }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pelton_commitlog::mutant::Mutant;
 
 use super::coordinator::{Ending, Held, Transactions};
 use super::error::TxnError;
@@ -47,6 +48,9 @@ impl Transactions {
         let mut held = self.slot_or_new(id)?.lock_owned().await;
         if held.txn.as_ref().is_some_and(|txn| txn.is_ending()) {
             self.finish_held(&mut held).await?.settled().await?;
+        }
+        if let Some(txn) = held.txn.as_mut().filter(|_| Mutant::TakeOverKeepsOpen.is_on()) {
+            txn.state = TxnState::Empty;
         }
         let timeout_ms = self.inner.settings.max_timeout_ms;
         Ok(self.init_held(&mut held, id.into(), None, timeout_ms).await?)

@@ -5,6 +5,8 @@
 //! transaction, but where it comes from does: a client asks a coordinator over one connection at a time, and numbers its
 //! requests there.
 
+use pelton_commitlog::mutant::Mutant;
+
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -64,7 +66,7 @@ impl Heard {
             Concern::Transaction => (&mut self.transaction, Place::is_passed),
             Concern::Offsets => (&mut self.offsets, Place::is_passed),
         };
-        if newest.is_some_and(|newest| passed(from, newest)) {
+        if newest.is_some_and(|newest| passed(from, newest)) && !Mutant::CopyAccepted.is_on() {
             return Err(Passed);
         }
         *newest = Some(from);

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pelton_commitlog::mutant::Mutant;
+
 use super::error::TxnError;
 use crate::group::types::TopicPartition;
 use crate::producer_id::ProducerIdentity;
@@ -142,7 +144,8 @@ impl Transaction {
         let was_rotated = before.id == self.previous_producer_id && before.epoch >= LAST_EPOCH;
         let was_here = before.id == self.producer.id || was_rotated;
         // Who had this epoch before somebody else took over has it too, but did not ask for the next one.
-        if was_here && before.epoch == self.last_epoch && self.state != TxnState::Ongoing {
+        let was_last = before.epoch == self.last_epoch || Mutant::FormerAsksAgain.is_on();
+        if was_here && was_last && self.state != TxnState::Ongoing {
             return Ok(Init::Again);
         }
         Err(TxnError::Fenced)
@@ -177,7 +180,7 @@ impl Transaction {
         if producer.id != self.producer.id {
             return Err(TxnError::UnknownProducer);
         }
-        if producer.epoch != self.producer.epoch {
+        if producer.epoch != self.producer.epoch && !Mutant::CoordinatorFencing.is_on() {
             return Err(TxnError::Fenced);
         }
         Ok(())
@@ -196,11 +199,8 @@ impl Transaction {
         at: &TopicPartition,
     ) -> Result<(), TxnError> {
         self.check_open(producer)?;
-        if self.state == TxnState::Ongoing && self.partitions.contains(at) {
-            Ok(())
-        } else {
-            Err(TxnError::NotAdded)
-        }
+        let added = self.partitions.contains(at) || Mutant::PartitionsUnchecked.is_on();
+        if self.state == TxnState::Ongoing && added { Ok(()) } else { Err(TxnError::NotAdded) }
     }
 
     /// The state with these partitions in the open transaction; `None` if they are in it already.
@@ -249,6 +249,7 @@ impl Transaction {
                 // The coordinator has aborted it in between, after its time-out.
                 Some(false) => Err(TxnError::Fenced),
                 Some(true) => Err(TxnError::InvalidState),
+                None if Mutant::LateEndAccepted.is_on() => Ok(End::Go),
                 None if self.state.is_ending() => Err(TxnError::Concurrent),
                 None => Err(TxnError::Fenced),
             };
@@ -269,7 +270,7 @@ impl Transaction {
     /// Whether this is who the producer was before its last transaction ended and raised its epoch. With the older protocol
     /// none does that: who has the epoch before was taken over.
     fn ended_as(&self, producer: ProducerIdentity) -> bool {
-        if self.client_version < EPOCH_PER_TRANSACTION {
+        if self.client_version < EPOCH_PER_TRANSACTION && !Mutant::OlderTakenForNewer.is_on() {
             return false;
         }
         let bumped =
@@ -333,12 +334,14 @@ impl Transaction {
 
     /// Whether an open transaction has had its time.
     pub(crate) fn is_timed_out(&self, now_ms: i64) -> bool {
-        self.state == TxnState::Ongoing && now_ms.saturating_sub(self.start_ms) >= i64::from(self.timeout_ms)
+        let open = self.state == TxnState::Ongoing && !Mutant::TimeOutNever.is_on();
+        open && now_ms.saturating_sub(self.start_ms) >= i64::from(self.timeout_ms)
     }
 
     /// Whether nothing is open and nobody has used it for so long.
     pub(crate) fn is_expired(&self, now_ms: i64, after_ms: i64) -> bool {
         let idle = matches!(self.state, TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort);
+        let idle = idle || Mutant::OpenExpires.is_on();
         idle && now_ms.saturating_sub(self.updated_ms) >= after_ms
     }
 

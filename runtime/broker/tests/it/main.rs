@@ -5,7 +5,9 @@
 mod admin;
 mod client;
 mod fetch;
+mod gate;
 mod groups;
+mod held_syncs;
 mod hostile;
 mod order;
 mod produce;

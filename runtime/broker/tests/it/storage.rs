@@ -1,25 +1,26 @@
 //! A disk that fails: what clients are told, and that nothing acknowledged is lost.
 
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_broker::{Broker, BrokerHandle, Config, Deps};
 use pelton_commitlog::storage::sim::Call;
-use pelton_commitlog::storage::{File, OpenMode, SimStorage, Storage};
+use pelton_commitlog::storage::{SimStorage, Storage};
 use pelton_wire::ErrorCode;
 use pelton_wire::message::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use pelton_wire::message::{DeleteRecordsRequest, DeleteTopicsRequest};
 use pelton_wire::record::BatchOptions;
 
 use crate::client::{Client, batch, values};
+use crate::gate::{Gate, GatedDisk, Waits};
 
 async fn start(disk: &SimStorage) -> BrokerHandle {
     start_on(Arc::new(disk.clone())).await
 }
 
-async fn start_on(storage: Arc<dyn Storage>) -> BrokerHandle {
+pub(crate) async fn start_on(storage: Arc<dyn Storage>) -> BrokerHandle {
     let pairs = [
         ("data.dir", "/data"),
         ("listen", "127.0.0.1:0"),
@@ -100,77 +101,12 @@ async fn a_power_cut_takes_nothing_that_was_acknowledged() {
     }
 }
 
-/// A disk on which removals wait until they are let go.
-struct SlowRemovals {
-    disk: SimStorage,
-    /// How many wait, and whether they may go.
-    state: Mutex<(usize, bool)>,
-    changed: Condvar,
-}
-
-impl SlowRemovals {
-    fn until_one_waits(&self) {
-        drop(self.changed.wait_while(self.state.lock().unwrap(), |(waiting, _)| *waiting == 0).unwrap());
-    }
-
-    fn let_go(&self) {
-        self.state.lock().unwrap().1 = true;
-        self.changed.notify_all();
-    }
-}
-
-/// Also when the test fails: a broker's thread would wait for ever.
-struct LetGo(Arc<SlowRemovals>);
-
-impl Drop for LetGo {
-    fn drop(&mut self) {
-        self.0.let_go();
-    }
-}
-
-impl Storage for SlowRemovals {
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        // Not what a new segment looks for in its place.
-        if path.extension().is_some_and(|extension| extension == "deleted") {
-            let mut state = self.state.lock().unwrap();
-            state.0 += 1;
-            self.changed.notify_all();
-            drop(self.changed.wait_while(state, |(_, go)| !*go).unwrap());
-        }
-        self.disk.remove_file(path)
-    }
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.disk.open(path, mode)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        self.disk.list(path)
-    }
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.disk.exists(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir_all(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.sync_dir(path)
-    }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(path)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_do_not_wait_for_files_to_be_removed() {
-    let (disk, changed) = (SimStorage::new(), Condvar::new());
-    let slow = Arc::new(SlowRemovals { disk, state: Mutex::default(), changed });
-    let let_go = LetGo(Arc::clone(&slow));
-    let handle = start_on(Arc::clone(&slow) as Arc<dyn Storage>).await;
+    let disk = SimStorage::new();
+    let gate = Gate::new();
+    let held = gate.hold();
+    let handle = start_on(Arc::new(GatedDisk::new(&disk, Waits::Removals, &gate))).await;
     let mut client = Client::connect(handle.addr()).await;
     client.create_topic("t", 1, &[("segment.bytes", "100")]).await;
     for i in 0..5 {
@@ -183,8 +119,7 @@ async fn appends_do_not_wait_for_files_to_be_removed() {
         let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
         other.call(2, &request).await.topics[0].partitions[0].low_watermark
     });
-    let waiting = Arc::clone(&slow);
-    tokio::task::spawn_blocking(move || waiting.until_one_waits()).await.unwrap();
+    gate.until_one_waits().await;
     assert_eq!(produce(&mut client, "meanwhile").await, (ErrorCode::NONE, 5));
     assert_eq!(values(&client.fetch("t", 0, 3, 1000).await), ["value 3", "value 4", "meanwhile"]);
     // A topic of the same name, made anew, must not lose its files to the old one.
@@ -203,10 +138,10 @@ async fn appends_do_not_wait_for_files_to_be_removed() {
     tokio::time::timeout(Duration::from_secs(10), is_gone)
         .await
         .expect("it goes, and waits with coming back");
-    drop(let_go);
+    drop(held);
     assert_eq!(deleting.await.unwrap(), 3);
     let mut client = deleted.await.unwrap();
     assert_eq!(values(&client.fetch("t", 0, 0, 1000).await), ["new"]);
     handle.shutdown().await.unwrap();
-    assert!(slow.disk.exists(Path::new("/data/topics/t-0/00000000000000000000.log")).unwrap());
+    assert!(disk.exists(Path::new("/data/topics/t-0/00000000000000000000.log")).unwrap());
 }

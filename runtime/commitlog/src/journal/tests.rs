@@ -192,6 +192,29 @@ fn groups_of_an_earlier_epoch_are_never_joined() {
     }
 }
 
+/// Not even one that would follow in every other respect.
+#[test]
+fn a_group_of_an_earlier_epoch_that_would_follow_is_not_joined() {
+    let (storage, other) = (SimStorage::new(), SimStorage::new());
+    drop(write(&storage, 10, 100));
+    drop(write(&other, 12, 100));
+    storage.crash(1);
+    let (dir, recovered) = open(&storage, small());
+    let mut log = only(recovered);
+    append(&mut log, &[10; 100]).unwrap();
+    dir.step().unwrap();
+    drop((dir, log));
+    let (path, at, header) = groups(&storage, 2).pop().unwrap();
+    let (from, place, next) = groups(&other, 1).pop().unwrap();
+    let len = header.total_bytes();
+    assert_eq!((next.lsn, next.number), (header.lsn + len as u64, header.number + 1), "the rig");
+    let bytes = other.content(&from).unwrap()[place..place + next.total_bytes()].to_vec();
+    storage.corrupt(&path, (at + len) as u64, |there| there[..bytes.len()].copy_from_slice(&bytes)).unwrap();
+    storage.crash(2);
+    let (dir, recovered) = open(&storage, small());
+    assert_eq!((dir.recovery().groups, values(&only(recovered)).len()), (1, 11));
+}
+
 #[test]
 fn a_missing_or_cut_ring_file_is_refused() {
     let storage = SimStorage::new();

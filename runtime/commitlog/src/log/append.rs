@@ -5,6 +5,7 @@ use pelton_wire::record::{BatchHeader, BatchMut, BatchView, DecompressLimit, End
 
 use super::Log;
 use crate::error::{AppendError, Fault, IoContext, StorageFailure};
+use crate::mutant::Mutant;
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::producer_state::{AppendOrigin, Check};
 use crate::sink::{Frame, FrameKind, FrameMeta, SyncLater};
@@ -245,7 +246,7 @@ impl Log {
         let Some(txn) = self.producers.record_marker(header, committed, coordinator_epoch, now_ms) else {
             return;
         };
-        if !txn.aborted {
+        if !txn.aborted || Mutant::AbortedNotIndexed.is_on() {
             return;
         }
         let entry = self.producers.aborted_entry(&txn);

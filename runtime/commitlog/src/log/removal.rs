@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Doomed, Log};
 use crate::error::{IoContext, StorageFailure};
+use crate::mutant::Mutant;
 use crate::names::{DELETED, FileKind, file_path, with_suffix};
 use crate::recovery::SEGMENT_FILES;
 use crate::segment::Segment;
@@ -77,7 +78,8 @@ impl Log {
         if self.removing {
             return None;
         }
-        let durable = self.starts.durable_start();
+        let durable =
+            if Mutant::FilesBeforeLogStart.is_on() { i64::MAX } else { self.starts.durable_start() };
         let gone = |doomed: &Doomed| doomed.log_start <= durable;
         let (segments, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doomed).into_iter().partition(gone);
         self.doomed = kept;

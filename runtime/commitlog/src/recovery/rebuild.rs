@@ -11,6 +11,7 @@ use crate::index::{IndexIo, TimeEntry};
 use crate::leader_epoch::LeaderEpochs;
 use crate::log::parse_marker;
 use crate::metadata::read_state;
+use crate::mutant::Mutant;
 use crate::names::{FileKind, file_path};
 use crate::producer_state::ProducerStates;
 use crate::scan::{Scanned, Scanner};
@@ -102,7 +103,8 @@ pub(crate) fn rebuild_tail(task: Rebuild<'_>) -> Result<Rebuilt, Fault> {
 fn nearest_snapshot(task: &Rebuild<'_>) -> Result<(i64, ProducerStates, Vec<i64>), StorageFailure> {
     let first_base = task.segments.first().map_or(0, |s| s.base_offset);
     let first_kept = crate::shared::segment_of(task.segments, task.log_start);
-    let newest = task.trusted.min(task.end.offset);
+    let trusted = if Mutant::NewerSnapshotTrusted.is_on() { i64::MAX - 1 } else { task.trusted };
+    let newest = trusted.min(task.end.offset);
     let bases = task.segments[..=first_kept].iter().rev().map(|s| s.base_offset);
     let fallback = bases.filter(|base| *base > newest);
     let trusted = task.snapshots.range(first_base..=newest.max(first_base)).rev().copied();
@@ -251,6 +253,7 @@ impl State {
         let Some(marker) = parse_marker(view)? else { return Ok(None) };
         let txn =
             self.producers.record_marker(header, marker.committed, marker.coordinator_epoch, self.now_ms);
-        Ok(txn.filter(|t| t.aborted).map(|t| self.producers.aborted_entry(&t)))
+        let txn = txn.filter(|t| t.aborted && !Mutant::AbortedNotRebuilt.is_on());
+        Ok(txn.map(|t| self.producers.aborted_entry(&t)))
     }
 }

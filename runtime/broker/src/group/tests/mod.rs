@@ -210,10 +210,21 @@ impl Scene {
         topic: &str,
         offset: i64,
     ) -> Result<(), GroupError> {
+        self.commit_in_transaction_as(identity("", NO_GENERATION), producer_id, group, topic, offset)
+    }
+
+    pub(super) fn commit_in_transaction_as(
+        &mut self,
+        who: MemberIdentity,
+        producer_id: i64,
+        group: &str,
+        topic: &str,
+        offset: i64,
+    ) -> Result<(), GroupError> {
         let offsets =
             vec![OffsetToCommit { at: at(topic, 0), offset, leader_epoch: -1, metadata: String::new() }];
         let request = CommitRequest {
-            who: identity("", NO_GENERATION),
+            who,
             retention_ms: None,
             knows_group_id_not_found: true,
             offsets,

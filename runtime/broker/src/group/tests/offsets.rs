@@ -135,6 +135,19 @@ fn the_end_of_a_transaction_reaches_the_groups_that_are_in_it() {
     }
 }
 
+/// A snapshot says what is decided, and what it does not say is forgotten.
+#[test]
+fn a_snapshot_waits_for_open_transactions() {
+    let mut scene = Scene::new();
+    scene.commit(outside(), "t", 1).unwrap();
+    scene.commit_in_transaction(7, "g", "t", 2).unwrap();
+    assert!(!scene.snapshot());
+    scene.end_transaction(7, true);
+    assert!(scene.snapshot());
+    let replayed = scene.replayed();
+    assert_eq!(replayed.get("g").and_then(|g| g.offsets.get(&at("t", 0))).map(|value| value.offset), Some(2));
+}
+
 #[test]
 fn offsets_of_a_standalone_consumer_expire_one_by_one() {
     let mut scene = Scene::new();

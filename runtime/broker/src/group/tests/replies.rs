@@ -130,6 +130,27 @@ fn every_row_of_the_replies_table() {
     );
 }
 
+/// KIP-447: who says that it is a member must be one; a rebalance does not end its transaction.
+#[test]
+fn every_row_of_the_replies_table_for_transactions() {
+    use Told::{No, Yes};
+    let (unknown, gone) = (No(UnknownMemberId), No(CoordinatorNotAvailable));
+    let commit = |s: &mut Scene, member: &str, g: i32| {
+        told(Some(s.commit_in_transaction_as(identity(member, g), 7, "g", "t", 1)))
+    };
+    let wrong = No(IllegalGeneration);
+    check("commit of a wrong generation", [unknown, wrong, wrong, wrong, gone], |s, follower, g| {
+        commit(s, follower, g - 1)
+    });
+    check("commit of a stranger", [unknown, unknown, unknown, unknown, gone], |s, _, g| {
+        commit(s, "stranger", g)
+    });
+    check("commit of a member", [unknown, Yes, Yes, Yes, gone], |s, follower, g| commit(s, follower, g));
+    check("commit of nobody in particular", [Yes, Yes, Yes, Yes, gone], |s, _, _| {
+        commit(s, "", NO_GENERATION)
+    });
+}
+
 #[test]
 fn a_group_that_is_not_there() {
     let mut scene = Scene::new();

@@ -35,6 +35,11 @@ struct World {
     /// Batches that are appended before one fails.
     appends_left: Option<usize>,
     refuse_commits: bool,
+    /// Commits are taken, and fail before they are durable.
+    lose_commits: bool,
+    /// Commits are durable once there is nothing to read, or the disk is full.
+    slow_commits: bool,
+    in_flight: Option<oneshot::Sender<Result<(), IoError>>>,
     /// The driver that began last, under exactly-once, and the next sequence of each topic.
     producer: Option<ProducerIdentity>,
     sequences: BTreeMap<String, i32>,
@@ -57,6 +62,13 @@ impl World {
         BatchMut::new(&mut batch).unwrap().set_base_offset(*end);
         self.input.entry(partition).or_default().push(batch.into());
         *end += values.len() as i64;
+    }
+
+    /// The commit in flight is durable.
+    fn sync(&mut self) {
+        if let Some(sender) = self.in_flight.take() {
+            sender.send(Ok(())).unwrap();
+        }
     }
 
     fn values(&self) -> Vec<String> {
@@ -118,7 +130,7 @@ impl DriverIo for FakeIo {
     }
 
     fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
-        let world = self.world.lock();
+        let mut world = self.world.lock();
         let mut chunk = Chunk { next_offset: offset, end_offset: world.ends[&partition], ..Chunk::default() };
         chunk.aborted.clone_from(&world.aborted);
         let mut bytes = 0;
@@ -129,6 +141,9 @@ impl DriverIo for FakeIo {
                 chunk.batches.push(batch.clone());
                 chunk.next_offset = header.next_offset();
             }
+        }
+        if chunk.batches.is_empty() {
+            world.sync();
         }
         Ok(chunk)
     }
@@ -153,9 +168,11 @@ impl DriverIo for FakeIo {
     fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError> {
         let mut world = self.world.lock();
         for OutputBatch { topic, batch, .. } in batches {
-            if let Some(left) = &mut world.appends_left {
-                *left = left.checked_sub(1).ok_or_else(|| IoError::Unavailable("disk full".to_owned()))?;
+            if world.appends_left == Some(0) {
+                world.sync();
+                return Err(IoError::Unavailable("disk full".to_owned()));
             }
+            world.appends_left = world.appends_left.map(|left| left - 1);
             world.check_producer(topic, &batch);
             let mut scratch = Vec::new();
             let view = BatchView::check(&batch).unwrap();
@@ -177,12 +194,19 @@ impl DriverIo for FakeIo {
             return Err(IoError::Unavailable("no coordinator".to_owned()));
         }
         let open = std::mem::take(&mut world.open);
+        if world.lose_commits {
+            sender.send(Err(IoError::Unavailable("the storage failed".to_owned()))).unwrap();
+            return Ok(ticket);
+        }
         world.events.extend(open);
         for (_, partition, offset) in offsets {
             world.committed.insert(*partition, *offset);
             world.events.push(Event::Commit(*partition, *offset));
         }
-        sender.send(Ok(())).unwrap();
+        world.in_flight = Some(sender);
+        if !world.slow_commits || world.appends_left == Some(0) {
+            world.sync();
+        }
         Ok(ticket)
     }
 
@@ -466,8 +490,9 @@ fn exactly_once_outputs_and_offsets_are_one_transaction() {
 #[test]
 fn exactly_once_a_broker_that_fails_at_any_append_doubles_nothing() {
     let values: Vec<String> = (0..60).map(|n| format!("value {n:02} {}", "x".repeat(200))).collect();
-    for fails_at in 0..40 {
+    for (fails_at, slow) in (0..40).flat_map(|at| [(at, false), (at, true)]) {
         let world = world(&[]);
+        world.lock().slow_commits = slow;
         for (i, value) in values.iter().enumerate() {
             world.lock().produce((i % 3) as i32, &[value]);
         }
@@ -480,17 +505,20 @@ fn exactly_once_a_broker_that_fails_at_any_append_doubles_nothing() {
         run_exactly_once(&world, FAIL).unwrap();
         let mut seen = world.lock().values();
         seen.sort();
-        assert_eq!(seen, values, "after a failure at append {fails_at}");
+        assert_eq!(seen, values, "after a failure at append {fails_at}, commits are slow: {slow}");
     }
 }
 
 #[test]
 fn exactly_once_a_commit_that_fails_shows_nothing() {
     let world = world(&[(0, &["a", "b"])]);
-    world.lock().refuse_commits = true;
-    assert!(run_exactly_once(&world, FAIL).unwrap_err().is_transient());
-    assert!(world.lock().values().is_empty());
-    world.lock().refuse_commits = false;
+    for at_once in [true, false] {
+        world.lock().refuse_commits = at_once;
+        world.lock().lose_commits = !at_once;
+        assert!(run_exactly_once(&world, FAIL).unwrap_err().is_transient());
+        assert!(world.lock().values().is_empty());
+    }
+    world.lock().lose_commits = false;
     run_exactly_once(&world, FAIL).unwrap();
     assert_eq!(world.lock().values(), ["a", "b"]);
 }

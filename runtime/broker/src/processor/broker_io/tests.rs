@@ -1,0 +1,315 @@
+//! Drivers over a whole broker, on a disk that fails on command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use pelton_commitlog::storage::SimStorage;
+use pelton_commitlog::storage::sim::Call;
+use pelton_streams::{
+    BatchIn, BatchOut, Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginError, PluginFactory,
+    PluginInfo,
+};
+use pelton_wire::record::{BatchBuilder, BatchOptions};
+
+use super::*;
+use crate::broker::{Broker, BrokerHandle, Deps};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::partition::{InternalRecord, Replayed};
+use crate::processor::digest_of;
+use crate::topics::NewTopic;
+
+/// Many times what a failed driver waits before it begins anew.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Passes everything on.
+struct PassOn;
+
+impl Plugin for PassOn {
+    fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
+        Ok(BatchOut { source: (0..batch.records().count() as u32).collect(), ..BatchOut::default() })
+    }
+}
+
+#[derive(Default)]
+struct Factory(Mutex<BTreeSet<Digest>>);
+
+impl PluginFactory for Factory {
+    fn load(&self, digest: &Digest, component: &[u8]) -> Result<PluginInfo, LoadError> {
+        self.0.lock().insert(*digest);
+        let (world, bytes) = ("transform".to_owned(), component.len() as u64);
+        Ok(PluginInfo { digest: *digest, world, manifest: None, bytes })
+    }
+
+    fn loaded(&self) -> Vec<Digest> {
+        self.0.lock().iter().copied().collect()
+    }
+
+    fn instantiate(&self, _: &Digest, _: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
+        Ok(Box::new(PassOn))
+    }
+
+    fn unload(&self, digest: &Digest) {
+        self.0.lock().remove(digest);
+    }
+}
+
+/// A broker with the topics `in` and `out`.
+struct Lab {
+    handle: BrokerHandle,
+}
+
+impl Lab {
+    async fn start(disk: &SimStorage) -> Lab {
+        let pairs = [
+            ("data.dir", "/data"),
+            ("listen", "127.0.0.1:0"),
+            ("http.listen", "off"),
+            ("pelton.journal.max.bytes", "33554432"),
+            ("pelton.disk.free.min", "0"),
+            ("offsets.topic.num.partitions", "1"),
+            ("transaction.state.log.num.partitions", "1"),
+        ];
+        let factory: Arc<dyn PluginFactory> = Arc::new(Factory::default());
+        let deps = Deps { storage: Arc::new(disk.clone()), plugins: Some(factory), ..Deps::default() };
+        let lab = Lab { handle: Broker::start(Config::from_pairs(pairs).unwrap(), deps).await.unwrap() };
+        lab.broker().groups.loaded().await;
+        for (name, partitions) in [("in", 2), ("out", 1)] {
+            if lab.broker().topics.get(name).is_none() {
+                let new = NewTopic { name: name.to_owned(), partitions, overrides: Default::default() };
+                lab.broker().topics.create(new, 1).await.unwrap();
+            }
+        }
+        lab
+    }
+
+    fn broker(&self) -> &Arc<Broker> {
+        self.handle.broker()
+    }
+
+    fn partition(&self, topic: &str, index: i32) -> Arc<Partition> {
+        Arc::clone(self.broker().topics.get(topic).unwrap().partition(index).unwrap())
+    }
+
+    fn io_factory(&self) -> BrokerIoFactory {
+        let broker = self.broker();
+        BrokerIoFactory {
+            topics: Arc::clone(&broker.topics),
+            groups: broker.groups.clone(),
+            transactions: broker.transactions.clone(),
+            clock: Arc::clone(&broker.clock),
+            runtime: Handle::current(),
+            unpack: broker.config.decompress_limit(),
+        }
+    }
+
+    fn io(&self) -> Box<dyn DriverIo> {
+        self.io_factory().open("p", Guarantee::ExactlyOnce, Arc::default())
+    }
+
+    /// A record in `in`, durable.
+    async fn feed(&self, index: i32, value: &str) {
+        let appended = self.partition("in", index).append_records(&[record(value)], now_ms()).unwrap();
+        appended.durable().await.unwrap();
+    }
+
+    /// What a read-committed consumer sees of `out`, by the markers.
+    fn committed(&self) -> Vec<String> {
+        let partition = self.partition("out", 0);
+        let end = partition.offsets().last_stable;
+        let (mut open, mut values) = (BTreeMap::<i64, Vec<(i64, String)>>::new(), Vec::new());
+        let met = |met: Replayed<'_>| match met {
+            Replayed::Record { offset, producer_id, value, .. } => {
+                let producer_id = producer_id.expect("outputs are transactional");
+                let value = String::from_utf8(value.unwrap().to_vec()).unwrap();
+                open.entry(producer_id).or_default().push((offset, value));
+            }
+            Replayed::Marker { producer_id, commit } => {
+                let ended = open.remove(&producer_id).unwrap_or_default();
+                values.extend(ended.into_iter().filter(|(offset, _)| commit && *offset < end));
+            }
+        };
+        partition.replay_until(0, end, met).unwrap();
+        values.sort();
+        values.into_iter().map(|(_, value)| value).collect()
+    }
+
+    fn nothing_is_open(&self) -> bool {
+        let offsets = self.partition("out", 0).offsets();
+        offsets.last_stable == offsets.log_end
+    }
+}
+
+/// The last stable offset moves a moment after a marker is durable.
+async fn until(holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "readers wait for ever");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What is older than a week goes while a test runs.
+fn now_ms() -> i64 {
+    SystemClock.now_ms()
+}
+
+fn record(value: &str) -> InternalRecord {
+    InternalRecord { key: None, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
+}
+
+/// What a driver appends for a record.
+fn output(producer: ProducerIdentity, base_sequence: i32, value: &str) -> OutputBatch<'static> {
+    let options = BatchOptions {
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        base_sequence,
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    let mut batch = BatchBuilder::new(options);
+    batch.append(now_ms(), None, Some(value.as_bytes()), &[]).unwrap();
+    OutputBatch { topic: "out", partition: 0, batch: batch.finish().unwrap() }
+}
+
+/// Begins as a driver does, and gives out `values` without committing them.
+fn begin_and_append(io: &mut dyn DriverIo, values: &[&str]) {
+    let producer = io.begin().unwrap().unwrap();
+    for (value, sequence) in values.iter().zip(0..) {
+        io.append(vec![output(producer, sequence, value)]).unwrap();
+    }
+}
+
+/// Drivers have a thread of their own, which may wait.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_open_is_aborted_by_the_next_driver() {
+    for crash in [false, true] {
+        let disk = SimStorage::new();
+        let mut lab = Lab::start(&disk).await;
+        let mut cut_off = lab.io();
+        on_a_thread(move || begin_and_append(&mut *cut_off, &["a", "b"])).await;
+        assert!(!lab.nothing_is_open(), "the rig: nothing was left open");
+        if crash {
+            // With this the outputs are durable too.
+            lab.feed(0, "sync").await;
+            disk.cut_power();
+            drop(lab);
+            disk.crash(3);
+            lab = Lab::start(&disk).await;
+        }
+        let mut next = lab.io();
+        on_a_thread(move || {
+            assert!(!next.position("in", 0, Start::Earliest).unwrap().committed);
+            begin_and_append(&mut *next, &["a"]);
+            let ticket = next.commit(&[("in".to_owned(), 0, 1)]).unwrap();
+            ticket.blocking_recv().unwrap().unwrap();
+            let position = next.position("in", 0, Start::Earliest).unwrap();
+            assert_eq!(position, Position { offset: 1, committed: true });
+        })
+        .await;
+        until(|| lab.nothing_is_open()).await;
+        assert_eq!(lab.committed(), ["a"]);
+        lab.handle.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_fails_leaves_nothing_open() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let (mut failed, factory) = (lab.io(), lab.io_factory());
+    on_a_thread(move || {
+        begin_and_append(&mut *failed, &["a"]);
+        factory.abandon("p").unwrap();
+        // Should it go on all the same, it is fenced.
+        failed.commit(&[("in".to_owned(), 0, 1)]).unwrap_err();
+    })
+    .await;
+    until(|| lab.nothing_is_open()).await;
+    assert_eq!(lab.committed(), [""; 0]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_counts_once_it_is_committed() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let (input, io) = (lab.partition("in", 0), lab.io());
+    let producer = ProducerIdentity { id: 9, epoch: 0 };
+    let read = || io.read("in", 0, 0, 1 << 20).unwrap();
+    for (round, commit) in [(0, true), (1, false)] {
+        let open = input.append_transactional(producer, &[record("x")], now_ms()).unwrap();
+        open.durable().await.unwrap();
+        let chunk = read();
+        assert_eq!((chunk.next_offset, chunk.end_offset), (2 * round, 2 * round), "it is open");
+        input.append_marker(producer, commit, now_ms()).unwrap().durable().await.unwrap();
+        until(|| read().end_offset == 2 * round + 2).await;
+        let chunk = read();
+        assert_eq!(chunk.next_offset, chunk.end_offset);
+        assert_eq!(chunk.aborted.len(), usize::from(!commit), "readers are told what was aborted");
+    }
+    lab.handle.shutdown().await.unwrap();
+}
+
+async fn until_given(lab: &Lab, expect: &[String]) {
+    let started = Instant::now();
+    loop {
+        let mut found = lab.committed();
+        found.sort();
+        if found == expect {
+            return;
+        }
+        if found.len() > expect.len() || started.elapsed() > PATIENCE {
+            let status = lab.broker().supervisor().unwrap().pipeline("p").unwrap().status;
+            let offsets = [("in", 0), ("in", 1), ("out", 0)].map(|(t, i)| lab.partition(t, i).offsets());
+            panic!("{found:?} was given out, not {expect:?}; {status:?} {offsets:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whichever write of a transaction finds the disk full, all of it comes, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_at_any_write_loses_and_doubles_nothing() {
+    let disk = SimStorage::new();
+    let lab = Lab::start(&disk).await;
+    let supervisor = lab.broker().supervisor().unwrap();
+    supervisor.push(Bytes::from_static(b"pass on")).await.unwrap();
+    let manifest = "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+                    [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"any\"\n[[sink]]\nfrom = \"n\"\ntopic = \"out\"\n";
+    let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"pass on"))]);
+    supervisor.deploy(manifest, &plugins).await.unwrap();
+    let mut expect = Vec::new();
+    // Of a transaction: open, decided, ended; offsets and their marker; output and its marker.
+    for (file, writes) in [("__transaction_state-0", 3), ("__consumer_offsets-0", 2), ("/out-0", 2)] {
+        for skip in 0..writes {
+            // One that is awaited, so that the next commit is alone.
+            for fails in [false, true] {
+                if fails {
+                    let log = format!("{file}/00000000000000000000.log");
+                    disk.fail_after(Some(Call::Write), &log, skip, ErrorKind::StorageFull);
+                }
+                let value = format!("{:02} {file} {skip}", expect.len());
+                lab.feed(i32::from(fails), &value).await;
+                expect.push(value);
+                until_given(&lab, &expect).await;
+            }
+            disk.clear_faults();
+            // A pipeline that has failed waits longer and longer: this one begins anew.
+            supervisor.set_paused("p", true).await.unwrap();
+            supervisor.set_paused("p", false).await.unwrap();
+        }
+    }
+    supervisor.set_paused("p", true).await.unwrap();
+    until(|| lab.nothing_is_open()).await;
+    let io = lab.io();
+    let positions = on_a_thread(move || {
+        [0, 1].map(|partition| io.position("in", partition, Start::Earliest).unwrap().offset)
+    });
+    assert_eq!(positions.await, [7, 7], "all of it is committed");
+    lab.handle.shutdown().await.unwrap();
+}

@@ -1,0 +1,153 @@
+//! Seeded bugs, to show that the tests find such bugs. The product has none of this: without the feature `mutants`
+//! [`Mutant::is_on`] is a constant false, and what it guards is not compiled into anything.
+//!
+//! With the feature, the environment variable `PELTON_MUTANT` names the one that is on; without the variable none is. The
+//! first time that the running code comes by it, `mutant <name> met` goes to standard error. What each of them
+//! breaks, and which test finds it, is in `tests/mutants.tsv`; `tests/mutants.py` runs them.
+
+/// The exit code for a name that no mutant has: no test fails with it, so that a typing error is not taken for a find.
+#[cfg(feature = "mutants")]
+const NO_SUCH_MUTANT: i32 = 64;
+
+macro_rules! mutants {
+    ($($variant:ident = $name:literal,)+) => {
+        /// A seeded bug. `tests/mutants.tsv` says what it breaks.
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the table has them")]
+        pub enum Mutant { $($variant,)+ }
+
+        #[cfg(any(feature = "mutants", test))]
+        impl Mutant {
+            const ALL: &[(Mutant, &str)] = &[$((Mutant::$variant, $name),)+];
+        }
+    };
+}
+
+mutants! {
+    // The transaction coordinator.
+    EndBeforeSync = "end-before-sync",
+    RepeatedEndBeforeSync = "repeated-end-before-sync",
+    InitBeforeSync = "init-before-sync",
+    DecisionNotWritten = "decision-not-written",
+    DecisionForgotten = "decision-forgotten",
+    MarkerLeftOut = "marker-left-out",
+    CoordinatorFencing = "coordinator-fencing",
+    InitKeepsOpen = "init-keeps-open",
+    TimeOutKeepsEpoch = "time-out-keeps-epoch",
+    TimeOutNever = "time-out-never",
+    OpenExpires = "open-expires",
+    PartitionsUnchecked = "partitions-unchecked",
+    LateEndAccepted = "late-end-accepted",
+    FormerAsksAgain = "former-asks-again",
+    OlderTakenForNewer = "older-taken-for-newer",
+    CopyAccepted = "copy-accepted",
+    // A partition.
+    ProduceBeforeSync = "produce-before-sync",
+    DuplicateBeforeOriginal = "duplicate-before-original",
+    MarkersUnsynced = "markers-unsynced",
+    WatermarkBeforeSync = "watermark-before-sync",
+    StableIgnoresOpen = "stable-ignores-open",
+    StableAtAppend = "stable-at-append",
+    StableIsWatermark = "stable-is-watermark",
+    PartitionFencing = "partition-fencing",
+    MarkerFencing = "marker-fencing",
+    SequencesUnchecked = "sequences-unchecked",
+    DuplicateAppended = "duplicate-appended",
+    AbortedNotIndexed = "aborted-not-indexed",
+    AbortedNotRebuilt = "aborted-not-rebuilt",
+    AbortedNotTold = "aborted-not-told",
+    // The journal and recovery.
+    TornGroupAccepted = "torn-group-accepted",
+    OldEpochJoined = "old-epoch-joined",
+    TailKept = "tail-kept",
+    NewerSnapshotTrusted = "newer-snapshot-trusted",
+    CheckpointBeforeSegments = "checkpoint-before-segments",
+    FilesBeforeLogStart = "files-before-log-start",
+    // The group coordinator.
+    OffsetsBeforeSync = "offsets-before-sync",
+    OffsetsAtOnce = "offsets-at-once",
+    OffsetsOnAbort = "offsets-on-abort",
+    OlderOffsetWins = "older-offset-wins",
+    PendingCountsAtReplay = "pending-counts-at-replay",
+    GenerationUnchecked = "generation-unchecked",
+    SnapshotForgetsPending = "snapshot-forgets-pending",
+    // Pipelines.
+    OffsetsBeforeOutputs = "offsets-before-outputs",
+    OffsetsBesideTransaction = "offsets-beside-transaction",
+    HalfStepCommitted = "half-step-committed",
+    FailedAppendPassed = "failed-append-passed",
+    FailedCommitPassed = "failed-commit-passed",
+    AbortedInputRead = "aborted-input-read",
+    OpenInputRead = "open-input-read",
+    TakeOverKeepsOpen = "take-over-keeps-open",
+    AbandonKeepsOpen = "abandon-keeps-open",
+}
+
+impl Mutant {
+    /// Whether the code is to have this bug.
+    #[cfg(not(feature = "mutants"))]
+    #[must_use]
+    #[inline]
+    pub const fn is_on(self) -> bool {
+        false
+    }
+
+    /// Whether the code is to have this bug.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        static MET: AtomicBool = AtomicBool::new(false);
+        let on = chosen().is_some_and(|(mutant, _)| mutant == self);
+        if on && !MET.swap(true, Ordering::Relaxed) {
+            say(&format!("mutant {} met", chosen().map_or("", |(_, name)| name)));
+        }
+        on
+    }
+}
+
+#[cfg(feature = "mutants")]
+fn chosen() -> Option<(Mutant, &'static str)> {
+    use std::sync::OnceLock;
+
+    static CHOSEN: OnceLock<Option<(Mutant, &'static str)>> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let wanted = std::env::var("PELTON_MUTANT").ok()?;
+        let found = Mutant::ALL.iter().find(|(_, name)| *name == wanted);
+        if found.is_none() {
+            say(&format!("PELTON_MUTANT: there is no mutant `{wanted}`"));
+            std::process::exit(NO_SUCH_MUTANT);
+        }
+        found.copied()
+    })
+}
+
+/// To standard error itself: a test's output is kept from it.
+#[cfg(feature = "mutants")]
+fn say(line: &str) {
+    use std::io::Write;
+
+    // Who cannot be told does without.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_mutant_once_and_no_other() {
+        let table = include_str!("../../../tests/mutants.tsv");
+        let rows = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let listed: Vec<&str> = rows.map(|row| row.split('\t').next().unwrap_or_default()).collect();
+        let seeded: Vec<&str> = Mutant::ALL.iter().map(|(_, name)| *name).collect();
+        assert_eq!(listed, seeded);
+    }
+
+    #[test]
+    fn without_the_feature_none_is_on() {
+        let on = Mutant::ALL.iter().filter(|(mutant, _)| mutant.is_on()).count();
+        assert!(on == 0 || cfg!(feature = "mutants"), "{on}");
+    }
+}
