@@ -91,7 +91,7 @@ impl Runner {
 }
 
 fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>) {
-    let mut backoff = RESTART_BACKOFF;
+    let mut backoff = Duration::ZERO;
     while !stop.is_set() {
         let driver = DriverSpec {
             topology: Arc::clone(&spec.topology),
@@ -100,6 +100,7 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             board: Arc::clone(board),
             stop: Arc::clone(stop),
         };
+        let began_ms = spec.clock.now_ms();
         let io = spec.io.open(&spec.name, spec.guarantee, Arc::clone(stop));
         let error = match run_guarded(driver, io) {
             Ok(()) => return,
@@ -115,11 +116,17 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             board.set_state(PipelineState::Failed, Some(status));
             return;
         }
+        backoff = next_backoff(backoff, spec.clock.now_ms().saturating_sub(began_ms));
         tracing::warn!(pipeline = spec.name, %error, ?backoff, "the pipeline waits and tries again");
         board.set_state(PipelineState::Retrying, Some(status));
         sleep_or_stop(stop, backoff);
-        backoff = (backoff * 2).min(RESTART_BACKOFF_MAX);
     }
+}
+
+/// How long to wait after a driver that ran for so long: twice as long as before, unless it was well for some time.
+fn next_backoff(before: Duration, ran_ms: i64) -> Duration {
+    let was_well = u128::try_from(ran_ms).is_ok_and(|ms| ms >= RESTART_BACKOFF_MAX.as_millis());
+    if was_well { RESTART_BACKOFF } else { (before * 2).clamp(RESTART_BACKOFF, RESTART_BACKOFF_MAX) }
 }
 
 /// A panic here is a bug of ours, and must not take the broker with it: the pipeline stops and says so.
@@ -140,5 +147,27 @@ fn sleep_or_stop(stop: &StopSignal, time: Duration) {
         let slice = left.min(SLICE);
         std::thread::sleep(slice);
         left -= slice;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_was_well_starts_again_soon() {
+        let mut waited = Duration::ZERO;
+        let mut check = |ran_ms, expect_ms| {
+            waited = next_backoff(waited, ran_ms);
+            assert_eq!(waited, Duration::from_millis(expect_ms), "after {ran_ms} ms");
+        };
+        check(0, 500);
+        check(10, 1_000);
+        check(29_999, 2_000);
+        check(30_000, 500);
+        for expect_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+            check(5, expect_ms);
+        }
+        check(-1, 30_000);
     }
 }
