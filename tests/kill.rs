@@ -117,7 +117,7 @@ fn round(binary: &Path, home: &Path, kills: u32, rng: &mut StdRng, tally: &mut T
         load.fault();
         tally.kills += 1;
         while rng.random_ratio(1, 4) {
-            kill_in_recovery(&start, Duration::from_millis(rng.random_range(0..60)))?;
+            start.kill_in_recovery(Duration::from_millis(rng.random_range(0..60)))?;
             tally.in_recovery += 1;
         }
         broker = start.start().context("start after a kill")?;
@@ -143,17 +143,6 @@ fn meet_records(load: &Running) -> u64 {
         }
         std::hint::spin_loop();
     }
-}
-
-fn kill_in_recovery(start: &Start, after: Duration) -> Result<()> {
-    let mut child = start.spawn()?;
-    std::thread::sleep(after);
-    if let Some(status) = child.try_wait()? {
-        bail!("the broker ended by itself while it recovered: {status}\n{}", start.last_words());
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(())
 }
 
 fn stop_and_check(broker: Broker, start: &mut Start, outcome: &pelton_tests::load::Outcome) -> Result<()> {

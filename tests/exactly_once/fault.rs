@@ -1,7 +1,7 @@
 //! What happens to the broker: a kill, or a cut of its disk's power.
 
 use anyhow::{Context, Result, bail, ensure};
-use pelton_tests::broker::{Broker, Start};
+use pelton_tests::broker::Broker;
 use pelton_tests::disk::Disk;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -120,17 +120,5 @@ pub(crate) fn forget(broker: Broker, data: &Path, meanwhile: impl FnOnce() -> Re
     broker.kill()?;
     std::fs::remove_dir_all(data)?;
     std::fs::rename(&copy, data)?;
-    Ok(())
-}
-
-/// Starts the broker and kills it before it is ready.
-pub(crate) fn kill_in_recovery(start: &Start, after: Duration) -> Result<()> {
-    let mut child = start.spawn()?;
-    std::thread::sleep(after);
-    if let Some(status) = child.try_wait()? {
-        bail!("the broker ended by itself while it recovered: {status}\n{}", start.last_words());
-    }
-    child.kill()?;
-    child.wait()?;
     Ok(())
 }

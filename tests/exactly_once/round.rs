@@ -1,6 +1,6 @@
 //! One round: a broker on a fresh data directory, the load, some faults, and the judgement.
 
-use crate::fault::{Felt, Kind, Place, forget, kill_in_recovery};
+use crate::fault::{Felt, Kind, Place, forget};
 use crate::pipeline::{self, Pipe};
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::{Broker, Start};
@@ -110,7 +110,7 @@ impl Plan {
             tally.bitten += u32::from(felt.bitten);
             tally.noticed += u32::from(felt.noticed);
             while self.kind == Kind::Kills && rng.random_ratio(1, 4) {
-                kill_in_recovery(start, Duration::from_millis(rng.random_range(0..60)))?;
+                start.kill_in_recovery(Duration::from_millis(rng.random_range(0..60)))?;
                 tally.in_recovery += 1;
             }
             broker = start.start().with_context(|| format!("start after fault {fault}"))?;

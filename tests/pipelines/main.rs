@@ -13,12 +13,11 @@ mod lab;
 mod metrics;
 mod refusals;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use lab::Lab;
-use pelton_tests::{end, guest, say, settings};
+use pelton_tests::{cases, end, guest, say, settings};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
@@ -53,29 +52,13 @@ fn run() -> Result<()> {
     let build_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
     // The plugin that does what a record tells it to do.
     let component = guest::build(&binary, "unruly", &build_dir, home.path())?;
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let (mut ran, mut failed) = (0, 0);
-    for (name, case) in CASES {
-        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-            continue;
-        }
-        ran += 1;
-        let begin = Instant::now();
+    cases::run("pipelines", CASES, |name, case| {
         let dir = home.path().join(name);
         std::fs::create_dir(&dir)?;
         let lab =
             Lab { binary: binary.clone(), component: component.clone(), build_dir: build_dir.clone(), dir };
-        match case(&lab) {
-            Ok(detail) => say(format_args!("ok {name}: {detail} {:.1}s", begin.elapsed().as_secs_f64())),
-            Err(error) => {
-                failed += 1;
-                say(format_args!("FAIL {name}: {error:#}"));
-                say(format_args!("{}", std::fs::read_to_string(lab.log()).unwrap_or_default()));
-            }
-        }
-    }
-    say(format_args!("pipelines: {ran} cases, {failed} failed"));
-    ensure!(ran > 0, "no case is called like {wanted:?}");
-    ensure!(failed == 0, "{failed} cases failed");
-    Ok(())
+        case(&lab)
+            .map(Some)
+            .inspect_err(|_| say(format_args!("{}", std::fs::read_to_string(lab.log()).unwrap_or_default())))
+    })
 }

@@ -122,6 +122,22 @@ impl Start {
         Ok(Broker { child, address, http: addresses.next(), ready_after: begin.elapsed() })
     }
 
+    /// Starts the broker and kills it after this time, at whatever point of its start that is.
+    ///
+    /// # Errors
+    /// It ended by itself.
+    pub fn kill_in_recovery(&self, after: Duration) -> Result<()> {
+        let mut child = self.spawn()?;
+        // A moment chosen by chance, not a wait for something.
+        std::thread::sleep(after);
+        if let Some(status) = child.try_wait()? {
+            bail!("the broker ended by itself while it recovered: {status}\n{}", self.last_words());
+        }
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
     /// The end of the broker's log, for an error message.
     pub fn last_words(&self) -> String {
         let text =

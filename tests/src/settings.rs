@@ -32,3 +32,10 @@ pub fn binary() -> Result<PathBuf> {
         std::env::var_os("PELTON_BIN").context("set PELTON_BIN to the pelton binary (./run test does)")?;
     Ok(PathBuf::from(path))
 }
+
+/// Where `clients/setup.sh` installs.
+pub fn clients_dir() -> std::path::PathBuf {
+    let from = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+    let cache = || from("XDG_CACHE_HOME").unwrap_or_else(|| from("HOME").unwrap_or_default().join(".cache"));
+    from("PELTON_CACHE").unwrap_or_else(|| cache().join("pelton")).join("clients")
+}

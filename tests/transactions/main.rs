@@ -8,12 +8,11 @@ mod proxy;
 mod torn;
 mod zombie;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use pelton_tests::broker::{Broker, Start};
-use pelton_tests::{end, say, settings, skip};
+use pelton_tests::{cases, end, say, settings, skip};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// One case's place.
 pub(crate) struct Lab {
@@ -41,48 +40,30 @@ fn main() -> ExitCode {
     if let Some(rest) = arguments.strip_prefix(&[zombie::ARGUMENT.to_owned()]) {
         return end(zombie::be(rest));
     }
-    end(run(&arguments))
+    end(run())
 }
 
-fn run(arguments: &[String]) -> Result<()> {
+fn run() -> Result<()> {
     let (binary, seed) = (settings::binary()?, settings::seed()?);
     say(format_args!("PELTON_SEED={seed}"));
     let home = tempfile::tempdir()?;
-    let wanted: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let (mut ran, mut failed) = (0, 0);
-    for (name, case) in CASES {
-        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-            continue;
-        }
-        ran += 1;
-        let begin = Instant::now();
+    cases::run("transactions", CASES, |name, case| {
         let dir = home.path().join(name);
         std::fs::create_dir(&dir)?;
         let lab = Lab { binary: binary.clone(), dir, franz: franz(), seed };
-        match case(&lab) {
-            Ok(Some(detail)) => {
-                say(format_args!("ok {name}: {detail} {:.1}s", begin.elapsed().as_secs_f64()));
-            }
-            Ok(None) => skip(format_args!("{name}: franz-go is not there (tests/clients/setup.sh franz)"))?,
-            Err(error) => {
-                failed += 1;
-                say(format_args!("FAIL {name}: {error:#}"));
-                say(format_args!("{}", std::fs::read_to_string(lab.log()).unwrap_or_default()));
-            }
+        let done = case(&lab).inspect_err(|_| {
+            say(format_args!("{}", std::fs::read_to_string(lab.log()).unwrap_or_default()));
+        })?;
+        if done.is_none() {
+            skip(format_args!("{name}: franz-go is not there (tests/clients/setup.sh franz)"))?;
         }
-    }
-    say(format_args!("transactions: {ran} cases, {failed} failed"));
-    ensure!(ran > 0, "no case is called like {wanted:?}");
-    ensure!(failed == 0, "{failed} cases failed");
-    Ok(())
+        Ok(done)
+    })
 }
 
 /// Where tests/clients/setup.sh puts it.
 fn franz() -> Option<PathBuf> {
-    let from = |name: &str, below: &str| std::env::var_os(name).map(|dir| PathBuf::from(dir).join(below));
-    let cache = from("PELTON_CACHE", "").or_else(|| from("XDG_CACHE_HOME", "pelton"));
-    let cache = cache.or_else(|| from("HOME", ".cache/pelton"))?;
-    Some(cache.join("clients/franz/franz")).filter(|path| path.is_file())
+    Some(settings::clients_dir().join("franz/franz")).filter(|path| path.is_file())
 }
 
 impl Lab {

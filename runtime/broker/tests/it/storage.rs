@@ -21,6 +21,11 @@ async fn start(disk: &SimStorage) -> BrokerHandle {
 }
 
 pub(crate) async fn start_on(storage: Arc<dyn Storage>) -> BrokerHandle {
+    start_with(storage, &[]).await
+}
+
+/// A broker over a disk of its own, with these settings too.
+pub(crate) async fn start_with(storage: Arc<dyn Storage>, more: &[(&str, &str)]) -> BrokerHandle {
     let pairs = [
         ("data.dir", "/data"),
         ("listen", "127.0.0.1:0"),
@@ -29,7 +34,8 @@ pub(crate) async fn start_on(storage: Arc<dyn Storage>) -> BrokerHandle {
         ("pelton.disk.free.min", "0"),
     ];
     let deps = Deps { storage, ..Deps::default() };
-    Broker::start(Config::from_pairs(pairs).unwrap(), deps).await.unwrap()
+    let config = Config::from_pairs(pairs.into_iter().chain(more.iter().copied())).unwrap();
+    Broker::start(config, deps).await.unwrap()
 }
 
 async fn produce(client: &mut Client, value: &str) -> (ErrorCode, i64) {

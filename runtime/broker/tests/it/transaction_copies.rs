@@ -4,13 +4,14 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pelton_broker::{Broker, BrokerHandle, Config, Deps};
+use pelton_broker::BrokerHandle;
 use pelton_commitlog::storage::SimStorage;
 use pelton_commitlog::storage::sim::Call;
 use pelton_wire::ErrorCode;
 use pelton_wire::message::{DescribeTransactionsRequest, InitProducerIdRequest, Request};
 
 use crate::client::{Client, Server, frame};
+use crate::storage::start_with;
 use crate::transactions::*;
 
 /// The frame of a request, as a network may keep it.
@@ -177,17 +178,8 @@ async fn a_copy_on_a_younger_connection_ends_what_is_open_with_the_older_protoco
 }
 
 async fn start_on(disk: &SimStorage) -> BrokerHandle {
-    let pairs = [
-        ("data.dir", "/data"),
-        ("listen", "127.0.0.1:0"),
-        ("http.listen", "off"),
-        ("pelton.journal.max.bytes", "33554432"),
-        ("pelton.disk.free.min", "0"),
-        ("offsets.topic.num.partitions", "3"),
-        ("transaction.state.log.num.partitions", "3"),
-    ];
-    let deps = Deps { storage: Arc::new(disk.clone()), ..Deps::default() };
-    Broker::start(Config::from_pairs(pairs).unwrap(), deps).await.unwrap()
+    let partitions = [("offsets.topic.num.partitions", "3"), ("transaction.state.log.num.partitions", "3")];
+    start_with(Arc::new(disk.clone()), &partitions).await
 }
 
 /// Every marker for `t` finds the disk full, for as long as a test lasts.

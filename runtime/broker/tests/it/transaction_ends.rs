@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_broker::{Broker, BrokerHandle, Config, Deps};
+use pelton_broker::BrokerHandle;
 use pelton_commitlog::storage::SimStorage;
 use pelton_wire::ErrorCode;
 use pelton_wire::message::InitProducerIdRequest;
 
 use crate::client::{Client, Server};
+use crate::storage::start_on;
 use crate::transactions::*;
 
 /// The last epoch that a producer is given.
@@ -49,15 +50,7 @@ async fn a_commit_and_a_time_out_agree_on_who_was_first() {
 
 /// A broker whose syncs cost nothing: epochs are many.
 async fn quick() -> BrokerHandle {
-    let pairs = [
-        ("data.dir", "/data"),
-        ("listen", "127.0.0.1:0"),
-        ("http.listen", "off"),
-        ("pelton.journal.max.bytes", "33554432"),
-        ("pelton.disk.free.min", "0"),
-    ];
-    let deps = Deps { storage: Arc::new(SimStorage::new()), ..Deps::default() };
-    Broker::start(Config::from_pairs(pairs).unwrap(), deps).await.unwrap()
+    start_on(Arc::new(SimStorage::new())).await
 }
 
 /// Uses epochs up to this one.
