@@ -115,9 +115,8 @@ impl Progress {
         self.answer(end_offset);
     }
 
+    /// Who comes to wait beside this sees it, or is in the queue before [`Progress::answer`] looks through it.
     fn advance(&self, end_offset: i64) {
-        // Under the lock: who comes to wait either sees this, or is in the queue before it is looked through.
-        let _waiting = self.waiting.lock();
         self.high_watermark.fetch_max(end_offset, Ordering::AcqRel);
     }
 
