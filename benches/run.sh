@@ -3,5 +3,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${PELTON_BIN:?run it through ./run bench}"
-cargo build --release --locked -p pelton-benches >&2
+# The selection that the tests build: with another one, cargo would build wasmtime again.
+cargo build --release --locked -p pelton -p pelton-tests -p pelton-benches >&2
 exec "$CARGO_TARGET_DIR/release/pelton-benches" --binary "$PELTON_BIN" "$@"

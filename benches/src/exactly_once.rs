@@ -1,5 +1,4 @@
-//! What exactly once costs: transactions of clients beside producers without, an exactly-once pipeline beside one that is at
-//! least once, latency through it, and what one commit takes.
+//! What exactly once costs pipelines: one that is beside one that is at least once, and latency through it.
 
 use crate::client::{self, Conn};
 use crate::latency::{self, Path};
@@ -7,16 +6,11 @@ use crate::server::Server;
 use crate::{Bench, raw};
 use anyhow::{Context, ensure};
 use pelton_wasm::toolchain::{BuildOptions, build};
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use std::time::{Duration, Instant};
 
 /// Rounds that are compared: each side runs once in each, so that a slow minute hits all of them.
 const ROUNDS: usize = 3;
-const RECORD_BYTES: usize = 1024;
-/// How long a client's transaction is open.
-const TRANSACTION: Duration = Duration::from_millis(100);
-/// Partitions that clients write to, and that pipelines read.
+/// Partitions that pipelines read and write.
 const PARTITIONS: i32 = 4;
 /// Records that a pipeline works off in one round.
 const BACKLOG: u64 = 2_000_000;
@@ -24,150 +18,10 @@ const BACKLOG: u64 = 2_000_000;
 const BATCH_RECORDS: u64 = 500;
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Commits that are measured one after the other.
-const COMMITS: u32 = 500;
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
-    produce(bench)?;
-    commits(bench)?;
     pipelines(bench)?;
     latencies(bench)
-}
-
-/// What a producer promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Idempotent,
-    Transactional,
-}
-
-fn produce(bench: &Bench) -> anyhow::Result<()> {
-    let kinds = [Kind::Plain, Kind::Idempotent, Kind::Transactional];
-    let mut figures = [(0, Duration::ZERO, Duration::ZERO); 3];
-    let limit = raw::journal(bench, 256 << 10)?;
-    for round in 0..ROUNDS {
-        for (kind, figure) in kinds.into_iter().zip(&mut figures) {
-            let server = Server::start(bench, &format!("transactional-{round}-{kind:?}"))?;
-            Conn::open(&server.address)?.create_topic("load", PARTITIONS)?;
-            let cpu = server.cpu()?;
-            let (records, time) = produce_as(kind, &server.address, bench.time)?;
-            figure.0 += records;
-            figure.1 += time;
-            figure.2 += server.cpu()?.saturating_sub(cpu);
-            let data_dir = server.data_dir.clone();
-            drop(server);
-            std::fs::remove_dir_all(data_dir)?;
-        }
-    }
-    println!(
-        "\ntransactions: one librdkafka producer, {RECORD_BYTES} B, linger.ms=5, {PARTITIONS} partitions, transactions of {} ms, \
-         {ROUNDS} rounds each  (raw sync of 256 KiB: {:.0} MB/s)",
-        TRANSACTION.as_millis(),
-        limit.mb_per_s
-    );
-    let rate = |(records, time, _): (u64, Duration, Duration)| records as f64 / time.as_secs_f64();
-    for (kind, figure) in kinds.into_iter().zip(figures) {
-        println!(
-            "  {:<13} {:>9.0} records/s, ratio to idempotent {:.3}, server CPU {:.0} ns/record",
-            format!("{kind:?}"),
-            rate(figure),
-            rate(figure) / rate(figures[1]),
-            figure.2.as_nanos() as f64 / figure.0 as f64,
-        );
-    }
-    Ok(())
-}
-
-type Client = ThreadedProducer<DefaultProducerContext>;
-
-fn client(address: &str, more: &[(&str, &str)]) -> anyhow::Result<Client> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("acks", "all");
-    for (key, value) in more {
-        config.set(*key, *value);
-    }
-    let producer: Client = config.create()?;
-    if more.iter().any(|(key, _)| *key == "transactional.id") {
-        producer.init_transactions(LIMIT)?;
-    }
-    Ok(producer)
-}
-
-/// Produces for `time` as fast as the client takes it; how many were acknowledged, and in what time.
-fn produce_as(kind: Kind, address: &str, time: Duration) -> anyhow::Result<(u64, Duration)> {
-    let common = ("linger.ms", "5");
-    let producer = match kind {
-        Kind::Plain => client(address, &[common])?,
-        Kind::Idempotent => client(address, &[common, ("enable.idempotence", "true")])?,
-        Kind::Transactional => client(address, &[common, ("transactional.id", "bench")])?,
-    };
-    let value = vec![7; RECORD_BYTES];
-    let (mut records, started) = (0_u64, Instant::now());
-    while started.elapsed() < time {
-        if kind == Kind::Transactional {
-            producer.begin_transaction()?;
-        }
-        let begun = Instant::now();
-        while begun.elapsed() < TRANSACTION {
-            send(&producer, "load", (records % PARTITIONS as u64) as i32, &value)?;
-            records += 1;
-        }
-        if kind == Kind::Transactional {
-            producer.commit_transaction(LIMIT)?;
-        }
-    }
-    producer.flush(LIMIT)?;
-    Ok((records, started.elapsed()))
-}
-
-fn send(producer: &Client, topic: &str, partition: i32, value: &[u8]) -> anyhow::Result<()> {
-    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-    loop {
-        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).payload(value);
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err((error, _)) => return Err(error.into()),
-        }
-    }
-}
-
-/// Transactions of one record a partition, one after the other.
-fn commits(bench: &Bench) -> anyhow::Result<()> {
-    let mut limit = raw::journal(bench, 4 << 10)?;
-    println!(
-        "\none commit: {COMMITS} transactions of one record a partition, one after the other, librdkafka  (raw sync of 4 KiB: {})",
-        limit.latencies.text()
-    );
-    let mut first = None;
-    for partitions in [1, 10, 100] {
-        let server = Server::start(bench, &format!("commits-{partitions}"))?;
-        Conn::open(&server.address)?.create_topic("load", partitions)?;
-        let producer = client(&server.address, &[("linger.ms", "0"), ("transactional.id", "bench")])?;
-        let (cpu, started) = (server.cpu()?, Instant::now());
-        for _ in 0..COMMITS {
-            producer.begin_transaction()?;
-            for partition in 0..partitions {
-                send(&producer, "load", partition, &[7; 100])?;
-            }
-            producer.commit_transaction(LIMIT)?;
-        }
-        let (time, cpu) = (started.elapsed(), server.cpu()?.saturating_sub(cpu));
-        let cpu_us = cpu.as_secs_f64() * 1e6 / f64::from(COMMITS);
-        let (of_one, _) = *first.get_or_insert((cpu_us, partitions));
-        let more = match partitions {
-            1 => String::new(),
-            many => format!(", {:.1} us for each more partition", (cpu_us - of_one) / f64::from(many - 1)),
-        };
-        println!(
-            "  {partitions:>3} partitions: {:.2} ms (the client's own waits in it), server CPU {cpu_us:.0} us a transaction{more}",
-            time.as_secs_f64() * 1e3 / f64::from(COMMITS),
-        );
-    }
-    Ok(())
 }
 
 /// Pushes the plugin that hands on what it is given.

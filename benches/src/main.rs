@@ -10,6 +10,7 @@ mod produce;
 mod raw;
 mod server;
 mod stats;
+mod transactions;
 mod transform;
 
 use clap::Parser;
@@ -34,7 +35,7 @@ struct Args {
     /// Numbers of partitions to produce to
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
     partitions: Vec<i32>,
-    /// produce, consume, latency, transform, exactly-once, footprint [default: all]
+    /// produce, consume, latency, transform, transactions, exactly-once, footprint [default: all]
     suites: Vec<String>,
 }
 
@@ -73,6 +74,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("transform") {
         transform::run(&bench)?;
+    }
+    if wanted("transactions") {
+        transactions::run(&bench)?;
     }
     if wanted("exactly-once") {
         exactly_once::run(&bench)?;
