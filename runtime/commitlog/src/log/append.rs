@@ -251,7 +251,12 @@ impl Log {
         }
         let entry = self.producers.aborted_entry(&txn);
         match self.active.segment.add_aborted(self.shared.io(), entry) {
-            Ok(file) => self.sink.sync_later(SyncLater::File(file)),
+            Ok((file, is_new)) => {
+                self.sink.sync_later(SyncLater::File(file));
+                if is_new && !Mutant::AbortedNameUnsynced.is_on() {
+                    self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
+                }
+            }
             // The marker is in the log already. A reader that missed the entry would show aborted records, so
             // the log stops here; recovery writes the entry from the marker.
             Err(failure) => self.latch(failure),

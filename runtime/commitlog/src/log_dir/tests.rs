@@ -498,3 +498,42 @@ fn barriers_come_after_what_was_submitted_before() {
     dir.flush().unwrap();
     assert_eq!(ear.durable_end(), 2);
 }
+
+/// What a checkpoint covers is not looked for in the batches again, so that the index must be there, and its name. The power
+/// goes once, and again while what the journal has is put back.
+#[test]
+fn aborted_transactions_are_known_after_crashes_and_crashes_in_recovery() {
+    let config = || LogConfig { segment_bytes: 1_000, ..LogConfig::default() };
+    for seed in 0..100 {
+        let storage = SimStorage::new();
+        let (dir, _) = open(&storage, by_hand());
+        let mut log = dir.create(id("t", 0), config(), Arc::new(Ear::default())).unwrap();
+        // With it the directory is made durable for the last time but for what is under test.
+        append(&mut log, b"first").unwrap();
+        while dir.step().unwrap() {}
+        dir.checkpoint().unwrap();
+        let options = crate::testkit::of(9, 0, 0, true);
+        log.append(crate::testkit::producer_batch(options, 1, 100, 1), crate::testkit::at(1)).unwrap();
+        crate::testkit::append_marker(&mut log, 9, false).unwrap();
+        while dir.step().unwrap() {}
+        dir.checkpoint().unwrap();
+        // It begins a segment.
+        append(&mut log, &[0; 900]).unwrap();
+        while dir.step().unwrap() {}
+        storage.cut_power();
+        drop((log, dir));
+        storage.crash(seed);
+        for cut in 0..10 {
+            let storage = storage.fork();
+            storage.cut_power_at_sync_point(storage.sync_points() + cut);
+            drop(LogDir::open(Path::new(ROOT), by_hand(), Arc::new(storage.clone())));
+            storage.cut_power();
+            storage.crash(seed ^ cut);
+            let (_dir, recovered) = open(&storage, by_hand());
+            let log = only(recovered);
+            let aborted = log.reader().aborted_transactions(0, log.offsets().log_end).unwrap();
+            let found: Vec<_> = aborted.iter().map(|txn| (txn.first_offset, txn.last_offset)).collect();
+            assert_eq!(found, [(1, 2)], "seed {seed}, cut {cut}");
+        }
+    }
+}

@@ -22,12 +22,13 @@ impl Segment {
         Ok(aborted)
     }
 
-    /// Adds an entry. The file is returned, so that a checkpoint makes it durable.
+    /// Adds an entry. The file is returned, and whether this is its first entry, so that a checkpoint makes both durable, the
+    /// bytes and the name.
     pub(crate) fn add_aborted(
         &self,
         io: IndexIo<'_>,
         entry: AbortedTxn,
-    ) -> Result<Arc<dyn File>, StorageFailure> {
+    ) -> Result<(Arc<dyn File>, bool), StorageFailure> {
         let mut aborted = self.aborted(io)?;
         Arc::make_mut(&mut aborted).push(entry);
         let position = (aborted.len() - 1) * ENTRY_BYTES;
@@ -35,7 +36,7 @@ impl Segment {
         let path = self.aborted_path();
         let file = io.storage.open(&path, OpenMode::Create).at("create", &path)?;
         file.write_all_at(&entry.encode(), position as u64).at("write", &path)?;
-        Ok(file)
+        Ok((file, position == 0))
     }
 
     /// Makes these the entries, in memory and in the file. The first `kept` are there already and are not
