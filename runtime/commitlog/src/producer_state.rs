@@ -120,11 +120,24 @@ impl ProducerState {
         self.batches.back().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
     }
 
+    /// The batch that this one repeats. What is part of a transaction repeats nothing of one that has ended: librdkafka gives
+    /// the sequences of what it dropped in an abort to what it sends next, although the broker may have the former.
+    /// (Kafka acknowledges that, and what was sent next is lost.)
     fn duplicate(&self, header: &BatchHeader) -> Option<ProducerBatch> {
-        let same = |b: &&ProducerBatch| {
-            b.first_sequence == header.base_sequence && b.last_sequence == header.last_sequence()
+        if self.epoch != header.producer_epoch {
+            return None;
+        }
+        let since = match self.current_txn_first_offset {
+            _ if !header.is_transactional() || Mutant::DuplicateOfEnded.is_on() => 0,
+            Some(first_offset) => first_offset,
+            None => return None,
         };
-        if self.epoch == header.producer_epoch { self.batches.iter().find(same).copied() } else { None }
+        let same = |b: &&ProducerBatch| {
+            b.base_offset >= since
+                && b.first_sequence == header.base_sequence
+                && b.last_sequence == header.last_sequence()
+        };
+        self.batches.iter().find(same).copied()
     }
 
     fn enter_epoch(&mut self, epoch: i16) {

@@ -251,6 +251,27 @@ fn clients_do_not_write_markers_and_old_coordinators_are_fenced() {
     assert_eq!(log.reader().aborted_transactions(0, 4).unwrap().len(), 1);
 }
 
+/// librdkafka sends new records with the sequences of those that it dropped in an abort. They must not be acknowledged as
+/// what is there, and aborted, already.
+#[test]
+fn a_batch_repeats_nothing_of_a_transaction_that_has_ended() {
+    for committed in [false, true] {
+        let rig = Rig::new(LogConfig::default());
+        let mut log = rig.create();
+        assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "0");
+        assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "0+", "in its own transaction it does");
+        append_marker(&mut log, 9, committed).unwrap();
+        for _ in 0..2 {
+            assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "out of order");
+            log = rig.reopen(log);
+        }
+        assert_eq!(try_append(&mut log, of(9, 0, 2, true)), "3");
+        assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "out of order");
+        log = rig.reopen(log);
+        assert_eq!(try_append(&mut log, of(9, 0, 2, true)), "3+");
+    }
+}
+
 #[test]
 fn the_high_watermark_only_rises_and_is_bounded_by_the_end() {
     let rig = Rig::new(LogConfig::default());
