@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::mutant::Mutant;
+
 /// The offsets of a log at one moment.
 ///
 /// `log_start <= high_watermark <= log_end` and `last_stable <= high_watermark`.
@@ -52,7 +54,10 @@ impl SharedOffsets {
 
     /// The last stable offset under a high watermark that the log may not have been told of yet.
     pub(crate) fn last_stable_at(&self, high_watermark: i64) -> i64 {
-        self.first_unstable.load(Ordering::Acquire).min(high_watermark)
+        // Records of an open transaction may have been deleted: what is no more is not waited for.
+        let log_start =
+            if Mutant::StableBelowStart.is_on() { 0 } else { self.log_start.load(Ordering::Acquire) };
+        self.first_unstable.load(Ordering::Acquire).max(log_start).min(high_watermark)
     }
 
     pub(crate) fn set_log_start(&self, offset: i64) {
@@ -89,6 +94,16 @@ mod tests {
             offsets.set_first_unstable(unstable);
             offsets.set_high_watermark(high_watermark);
             assert_eq!(offsets.load().last_stable, expect);
+            assert_eq!(offsets.last_stable_at(high_watermark), expect);
         }
+        // The log starts behind the first record of an open transaction.
+        offsets.set_first_unstable(Some(3));
+        offsets.set_log_start(6);
+        assert_eq!((offsets.load().last_stable, offsets.last_stable_at(8)), (6, 6));
+        assert_eq!(
+            offsets.last_stable_at(5),
+            5,
+            "the start has moved since the high watermark was looked at"
+        );
     }
 }

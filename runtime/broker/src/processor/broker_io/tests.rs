@@ -313,3 +313,24 @@ async fn a_disk_that_is_full_at_any_write_loses_and_doubles_nothing() {
     assert_eq!(positions.await, [7, 7], "all of it is committed");
     lab.handle.shutdown().await.unwrap();
 }
+
+/// The log starts behind the first record of a transaction that is still open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_starts_where_an_open_transaction_was_cut() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let partition = lab.partition("in", 0);
+    let producer = ProducerIdentity { id: 7, epoch: 0 };
+    let open = partition.append_transactional(producer, &[record("a"), record("b"), record("c")], now_ms());
+    open.unwrap().durable().await.unwrap();
+    partition.delete_before(2, now_ms()).unwrap();
+    let io = lab.io();
+    on_a_thread(move || {
+        for start in [Start::Earliest, Start::Latest, Start::Offset(0), Start::Offset(9), Start::Timestamp(0)]
+        {
+            let position = io.position("in", 0, start).unwrap();
+            assert_eq!(position, Position { offset: 2, committed: false }, "{start:?}");
+        }
+    })
+    .await;
+    lab.handle.shutdown().await.unwrap();
+}
