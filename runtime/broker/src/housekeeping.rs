@@ -23,7 +23,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             _ = retention.tick() => Partition::apply_retention,
             _ = producers.tick() => Partition::housekeep,
             _ = snapshots.tick() => {
-                broker.groups.snapshot_when_due();
+                drop(broker.groups.snapshot_when_due());
                 continue;
             }
             () = stopping.wait() => return,

@@ -19,6 +19,11 @@ use crate::producer_id::ProducerIdentity;
 /// Longest text of an offset that a record of Kafka's format can hold, in bytes.
 const RECORD_STRING_BYTES_MAX: usize = i16::MAX as usize;
 
+/// The smaller of two offsets that may be there.
+pub(crate) fn first(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
+}
+
 impl Group {
     /// Who may commit: a member of the current generation, or anybody from outside while there are no members.
     pub(crate) fn check_commit(&self, who: &MemberIdentity) -> Result<(), GroupError> {
@@ -216,25 +221,36 @@ impl Group {
         }
     }
 
-    /// See [`Shard::is_settled`](super::shard::Shard::is_settled).
-    pub(crate) fn is_settled(&self) -> bool {
-        let nothing_open = self.offsets.pending().is_empty() || Mutant::SnapshotForgetsPending.is_on();
-        matches!(self.state, State::Empty | State::Stable) && nothing_open
-    }
-
-    /// What the log says of this group, once more.
-    pub(crate) fn snapshot(&mut self, limits: &GroupLimits, out: &mut Effects) {
-        if self.recorded {
+    /// What the log says of this group and is decided, once more. Of the rest the log is needed as it is: returns where the
+    /// first such record is. `members_on_their_way`: a record of the members is not durable yet.
+    pub(crate) fn snapshot(
+        &mut self,
+        members_on_their_way: bool,
+        limits: &GroupLimits,
+        out: &mut Effects,
+    ) -> Option<i64> {
+        let mut needed = self.offsets.first_pending().filter(|_| !Mutant::SnapshotForgetsPending.is_on());
+        if self.recorded && matches!(self.state, State::Empty | State::Stable) && !members_on_their_way {
             let record = self.metadata_record(Some(self.metadata(|id| self.assignment_of(id))));
             out.appends.push(self.append(record, Then::Emptied));
+        } else {
+            needed = first(needed, self.members_recorded_at);
         }
-        let all: Vec<_> = self.offsets.iter().map(|(at, value)| (at.clone(), Some(value.clone()))).collect();
+        // A record now would take the place of one on its way, or of one whose transaction commits later.
+        let (open, settled): (Vec<_>, Vec<_>) = self
+            .offsets
+            .iter()
+            .partition(|(at, _)| self.offsets.is_open(at) && !Mutant::SnapshotOvertakes.is_on());
+        needed = first(needed, open.iter().map(|(_, value)| value.record_offset).min());
+        let settled: Vec<_> =
+            settled.into_iter().map(|(at, value)| (at.clone(), Some(value.clone()))).collect();
         // Their texts are bounded too, so that a few of the longest fit into a batch.
         let longest = limits.offset_metadata_max_bytes.max(1);
         let per_append = (SNAPSHOT_TEXT_BYTES_PER_APPEND / longest).clamp(1, DELETE_RECORDS_PER_APPEND);
-        for chunk in all.chunks(per_append) {
+        for chunk in settled.chunks(per_append) {
             out.appends.push(self.offsets_append(chunk.to_vec()));
         }
+        needed
     }
 
     fn forget(&mut self, gone: Vec<TopicPartition>, out: &mut Effects) {

@@ -74,9 +74,19 @@ impl Offsets {
         self.pending.values().any(|offsets| offsets.contains_key(at))
     }
 
+    /// Whether something is on its way to the log here, or waits for its transaction.
+    pub(crate) fn is_open(&self, at: &TopicPartition) -> bool {
+        self.in_flight.contains_key(at) || self.is_unstable(at)
+    }
+
     /// Whether the log has, or may soon have, an offset here.
     pub(crate) fn may_be_logged(&self, at: &TopicPartition) -> bool {
-        self.committed.contains_key(at) || self.in_flight.contains_key(at) || self.is_unstable(at)
+        self.committed.contains_key(at) || self.is_open(at)
+    }
+
+    /// Where the first record of an open transaction is.
+    pub(crate) fn first_pending(&self) -> Option<i64> {
+        self.pending.values().flat_map(BTreeMap::values).map(|value| value.record_offset).min()
     }
 
     /// Every partition that a deletion of the group needs a tombstone for.
@@ -140,6 +150,7 @@ impl Offsets {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn pending(&self) -> &BTreeMap<i64, BTreeMap<TopicPartition, CommittedOffset>> {
         &self.pending
     }
@@ -159,10 +170,7 @@ impl Offsets {
                     ExpiryStart::Since(ms) => ms.max(value.commit_timestamp_ms),
                     ExpiryStart::Commit => value.commit_timestamp_ms,
                 };
-                value.is_expired(since_ms, retention_ms, now_ms)
-                    && !spared(&at.topic)
-                    && !self.in_flight.contains_key(at)
-                    && !self.is_unstable(at)
+                value.is_expired(since_ms, retention_ms, now_ms) && !spared(&at.topic) && !self.is_open(at)
             })
             .map(|(at, _)| at.clone())
             .collect()

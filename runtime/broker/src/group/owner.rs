@@ -25,6 +25,7 @@ use super::types::{
 };
 use crate::clock::Clock;
 use crate::producer_id::ProducerIdentity;
+use crate::snapshot::SnapshotGauge;
 
 /// How long to wait before a partition that could not be read is tried again.
 const LOAD_RETRY: Duration = Duration::from_secs(5);
@@ -104,8 +105,10 @@ pub(crate) enum Message {
         topic: Arc<str>,
         reply: ReplyTo<()>,
     },
-    /// Looks whether its log has grown so much that a snapshot is due.
-    SnapshotWhenDue,
+    /// Looks whether its log has grown so much that a snapshot is due. `over` is dropped when that has come to an end.
+    SnapshotWhenDue {
+        over: oneshot::Sender<()>,
+    },
     /// The broker stops.
     Stop,
 }
@@ -160,7 +163,9 @@ pub(crate) struct Owner {
     syncs: HashMap<Waiter, oneshot::Sender<SyncResult>>,
     in_flight: VecDeque<InFlight>,
     next_expiry_ms: u64,
-    snapshots: Snapshots,
+    /// Every append in flight is at this offset or behind it.
+    landed_before: i64,
+    snapshots: SnapshotGauge,
 }
 
 impl Owner {
@@ -187,7 +192,8 @@ impl Owner {
             syncs: HashMap::new(),
             in_flight: VecDeque::new(),
             next_expiry_ms,
-            snapshots: Snapshots::default(),
+            landed_before: 0,
+            snapshots: SnapshotGauge::default(),
         }
     }
 
@@ -205,7 +211,6 @@ impl Owner {
             }
         }
         loop {
-            self.snapshot_when_settled();
             let room = self.in_flight.len() < self.limits.appends_max;
             let deadline = self.clock.instant(self.next_deadline_ms());
             tokio::select! {
@@ -321,21 +326,7 @@ impl Owner {
                 self.perform_then_answer(effects, reply, result);
             }
             Message::Commit { group, request, placed, reply } => {
-                let (result, effects) = self.shard.commit(&group, *request, now);
-                let refused = match &result {
-                    Ok(results) => results.iter().find_map(|result| result.err()),
-                    Err(error) => Some(*error),
-                };
-                let after: After = if Mutant::OffsetsBeforeSync.is_on() {
-                    answer(reply, result);
-                    Box::new(drop)
-                } else {
-                    Box::new(move |landed| answer(reply, landed.and(result)))
-                };
-                let appended = self.place(effects, Some(after));
-                if let Some(placed) = placed {
-                    placed(refused.map_or(appended, Err));
-                }
+                self.commit(&group, *request, placed, reply, now);
             }
             Message::EndTransaction { producer, commit, applied, reply } => {
                 answer(reply, self.end_transaction(producer, commit, applied));
@@ -364,9 +355,34 @@ impl Owner {
                 let effects = self.shard.topic_deleted(&topic);
                 self.perform_then_answer(effects, reply, Ok(()));
             }
-            Message::SnapshotWhenDue => self.want_snapshot_when_due(),
+            Message::SnapshotWhenDue { over } => self.snapshot_when_due(over),
             // Taken out by the loop.
             Message::Stop => {}
+        }
+    }
+
+    fn commit(
+        &mut self,
+        group: &GroupId,
+        request: CommitRequest,
+        placed: Option<Placed>,
+        reply: ReplyTo<Vec<Result<(), GroupError>>>,
+        now: Now,
+    ) {
+        let (result, effects) = self.shard.commit(group, request, now);
+        let refused = match &result {
+            Ok(results) => results.iter().find_map(|result| result.err()),
+            Err(error) => Some(*error),
+        };
+        let after: After = if Mutant::OffsetsBeforeSync.is_on() {
+            answer(reply, result);
+            Box::new(drop)
+        } else {
+            Box::new(move |landed| answer(reply, landed.and(result)))
+        };
+        let appended = self.place(effects, Some(after));
+        if let Some(placed) = placed {
+            placed(refused.map_or(appended, Err));
         }
     }
 
@@ -479,6 +495,9 @@ impl Owner {
             tracing::warn!(partition = self.partition, group = &*group, %error, "group records not written");
             refusal(&error, &then)
         });
+        if let Ok(base_offset) = result {
+            self.landed_before = base_offset + 1;
+        }
         let outcome = result.map(|_| ());
         if let (Then::EndTransaction { producer_id, commit }, Ok(())) = (&then, outcome) {
             self.shard.end_transaction(*producer_id, *commit);
@@ -507,7 +526,6 @@ impl Owner {
 }
 
 mod snapshot;
-use self::snapshot::Snapshots;
 
 /// Waits for the oldest append; for ever when there is none.
 async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<i64, StoreError> {
@@ -542,7 +560,7 @@ fn refuse(request: Message, error: GroupError) {
         Message::Join { request, reply, .. } => {
             answer(reply, Err(JoinRefused { error, member_id: request.member_id.clone() }));
         }
-        Message::AbandonJoin { .. } | Message::SnapshotWhenDue | Message::Stop => {}
+        Message::AbandonJoin { .. } | Message::SnapshotWhenDue { .. } | Message::Stop => {}
         Message::Sync { reply, .. } => answer(reply, Err(error)),
         Message::Heartbeat { reply, .. }
         | Message::EndTransaction { reply, .. }

@@ -30,7 +30,7 @@ impl Shard {
                 Key::Offset { group, at } => {
                     self.replay_offset(&group, at, value, offset, producer_id, now)?
                 }
-                Key::Group(group) => self.replay_group(&group, value, now)?,
+                Key::Group(group) => self.replay_group(&group, value, offset, now)?,
                 // Groups of the newer protocol, share groups: none of ours, and kept in the log as they are.
                 Key::Other(_) => {}
             },
@@ -62,7 +62,13 @@ impl Shard {
         Ok(())
     }
 
-    fn replay_group(&mut self, group: &GroupId, value: Option<Bytes>, now: Now) -> Result<(), ReplayError> {
+    fn replay_group(
+        &mut self,
+        group: &GroupId,
+        value: Option<Bytes>,
+        record_offset: i64,
+        now: Now,
+    ) -> Result<(), ReplayError> {
         let Some(value) = value.map(records::decode_group).transpose()? else {
             if let Some(group) = self.get_mut(group) {
                 group.forget_members(now);
@@ -70,7 +76,9 @@ impl Shard {
             return Ok(());
         };
         let members = restore_members(&value)?;
-        self.replayed(group, now).restore(value, members, now);
+        let group = self.replayed(group, now);
+        group.restore(value, members, now);
+        group.members_recorded_at = Some(record_offset);
         Ok(())
     }
 }

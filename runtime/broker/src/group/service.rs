@@ -273,11 +273,21 @@ impl Groups {
         result
     }
 
-    /// Has each shard look whether its log has grown so much that a snapshot is due.
-    pub(crate) fn snapshot_when_due(&self) {
+    /// Has each shard look whether its log has grown so much that a snapshot is due. Ends when none is under way any more;
+    /// nobody has to wait for that.
+    pub(crate) fn snapshot_when_due(&self) -> impl Future<Output = ()> + use<> {
+        let mut under_way = Vec::with_capacity(self.inner.shards.len());
         for shard in &self.inner.shards {
+            let (over, ended) = oneshot::channel();
             // One whose queue is full is asked again the next time.
-            drop(shard.try_send(Message::SnapshotWhenDue));
+            drop(shard.try_send(Message::SnapshotWhenDue { over }));
+            under_way.push(ended);
+        }
+        async move {
+            for ended in under_way {
+                // Nothing is said: it is over when the other end is gone.
+                let _: Result<(), _> = ended.await;
+            }
         }
     }
 

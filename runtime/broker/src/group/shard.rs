@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::commit::first;
 use super::config::GroupLimits;
 use super::error::GroupError;
 use super::state::{Group, State};
@@ -310,22 +311,23 @@ impl Shard {
         self.each(|group, limits, out| group.expire(limits, now, out))
     }
 
-    /// Whether the log says all that is known: no group is in a rebalance, in an open transaction or being deleted. (That
-    /// nothing is on its way to the log is for the owner to see.)
-    pub(crate) fn is_settled(&self) -> bool {
-        self.groups().all(Group::is_settled)
+    /// All that is decided anew, as records for the end of the log, and the first offset of the log that is needed besides
+    /// them: of what a rebalance or a transaction has not decided, and of what is on its way. `on_their_way`: groups with
+    /// a record of their members that is not durable yet.
+    pub(crate) fn snapshot(&mut self, on_their_way: &HashSet<GroupId>) -> (Effects, Option<i64>) {
+        let mut needed = None;
+        let effects = self.each(|group, limits, out| {
+            let of_group = group.snapshot(on_their_way.contains(&group.id), limits, out);
+            needed = first(needed, of_group);
+        });
+        (effects, needed)
     }
 
-    /// Everything anew, as records for the end of the log, while the shard is settled.
-    pub(crate) fn snapshot(&mut self) -> Effects {
-        self.each(|group, limits, out| group.snapshot(limits, out))
-    }
-
-    fn each(&mut self, act: impl Fn(&mut Group, &GroupLimits, &mut Effects)) -> Effects {
+    fn each(&mut self, mut act: impl FnMut(&mut Group, &GroupLimits, &mut Effects)) -> Effects {
         let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
         let mut all = Effects::default();
         for id in ids {
-            if let Some(((), out)) = self.visit(&id, &act) {
+            if let Some(((), out)) = self.visit(&id, &mut act) {
                 all.replies.extend(out.replies);
                 all.appends.extend(out.appends);
             }
@@ -382,6 +384,9 @@ impl Group {
         now: Now,
         out: &mut Effects,
     ) -> bool {
+        if let (true, Ok(base_offset)) = (then.is_of_members(), result) {
+            self.members_recorded_at = Some(base_offset);
+        }
         match (then, result) {
             (Then::Assign { generation, assignments }, Ok(_)) => {
                 self.assigned(generation, assignments, now, out)

@@ -105,6 +105,8 @@ pub(crate) struct Group {
     pub(crate) offsets: Offsets,
     /// Whether the log has, or is about to have, a record of the group's members.
     pub(crate) recorded: bool,
+    /// Where the last durable one is.
+    pub(crate) members_recorded_at: Option<i64>,
     /// How often the group was to be deleted.
     pub(crate) deletions: u32,
 }
@@ -128,6 +130,7 @@ impl Group {
             timers: TimerQueue::default(),
             offsets: Offsets::default(),
             recorded: false,
+            members_recorded_at: None,
             deletions: 0,
         }
     }

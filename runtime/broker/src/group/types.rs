@@ -271,3 +271,13 @@ pub(crate) enum Then {
     /// The group is gone, unless this attempt has failed in part.
     Delete { attempt: u32 },
 }
+
+impl Then {
+    /// Whether the append says who the members of its group are.
+    pub(crate) fn is_of_members(&self) -> bool {
+        match self {
+            Then::Assign { .. } | Then::ReplaceStatic { .. } | Then::Emptied | Then::Delete { .. } => true,
+            Then::Pending { .. } | Then::EndTransaction { .. } | Then::Offsets(_) => false,
+        }
+    }
+}

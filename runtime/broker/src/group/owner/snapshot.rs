@@ -2,58 +2,39 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::{After, Owner};
-use crate::snapshot::SnapshotGauge;
-
-/// How long to wait before looking again whether the shard is settled: that takes a look at each group.
-const LOOK_AGAIN_MS: u64 = 50;
-
-/// What an owner knows of its snapshots.
-#[derive(Debug, Default)]
-pub(super) struct Snapshots {
-    gauge: SnapshotGauge,
-    wanted: bool,
-    not_before_ms: u64,
-}
 
 impl Owner {
-    pub(super) fn want_snapshot_when_due(&mut self) {
+    /// Writes a snapshot if the log has grown enough. It may be at any moment: what is not decided, or on its way, stays as
+    /// it is in the log, and only what is before that is let go, once the snapshot is durable.
+    pub(super) fn snapshot_when_due(&mut self, over: oneshot::Sender<()>) {
         let size = self.store.size_bytes(self.partition);
-        self.snapshots.wanted |= self.snapshots.gauge.is_due(size, self.limits.snapshot_min_bytes);
-    }
-
-    /// Writes a wanted snapshot as soon as the log says all that is known: then nothing before it is needed any more. There
-    /// are such moments as long as no rebalance and no transaction is open all the time.
-    pub(super) fn snapshot_when_settled(&mut self) {
-        if !self.snapshots.wanted || !self.in_flight.is_empty() {
+        if !self.snapshots.is_due(size, self.limits.snapshot_min_bytes) {
             return;
         }
-        let now_ms = self.clock.now().mono_ms;
-        if now_ms < self.snapshots.not_before_ms {
-            return;
-        }
-        if !self.shard.is_settled() {
-            self.snapshots.not_before_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
-            return;
-        }
-        self.snapshots.wanted = false;
-        self.snapshots.gauge.taken();
+        self.snapshots.taken();
+        let on_their_way = self.in_flight.iter().filter(|append| append.then.is_of_members());
+        let on_their_way = on_their_way.map(|append| append.group.clone()).collect();
         let (store, partition) = (Arc::clone(&self.store), self.partition);
-        let before = store.end_offset(partition);
-        let effects = self.shard.snapshot();
-        let after: After = Box::new(move |landed| match landed {
+        let landed = if self.in_flight.is_empty() { store.end_offset(partition) } else { self.landed_before };
+        let (effects, needed) = self.shard.snapshot(&on_their_way);
+        let before = needed.map_or(landed, |needed| needed.min(landed));
+        let let_go: After = Box::new(move |written| match written {
             Ok(()) => {
                 let deleted = store.delete_before(partition, before);
                 tokio::spawn(async move {
                     if let Err(error) = deleted.await {
                         tracing::warn!(partition, %error, "what a snapshot of the groups supersedes could not be deleted; trying again");
                     }
+                    drop(over);
                 });
             }
             Err(error) => {
-                tracing::warn!(partition, %error, "a snapshot of the groups was not written; trying again")
+                tracing::warn!(partition, %error, "a snapshot of the groups was not written; trying again");
             }
         });
-        self.perform(effects, Some(after));
+        self.perform(effects, Some(let_go));
     }
 }

@@ -278,24 +278,45 @@ async fn a_snapshot_takes_the_place_of_what_came_before() {
     for offset in 0..10 {
         groups.commit("a", commit(offset)).await.unwrap().remove(0).unwrap();
     }
-    groups.snapshot_when_due();
-    settle().await;
+    groups.snapshot_when_due().await;
     assert_eq!(store.records(0).len(), 10, "ten records are not enough to be worth it");
-    // A transaction is open: what it has written must stay until it is decided.
+    // A transaction is open: what it has written stays.
     let producer = ProducerIdentity { id: 5, epoch: 0 };
     groups.commit_in_transaction("b", commit(77), producer, Box::new(|_| {})).await.unwrap();
-    groups.snapshot_when_due();
-    settle().await;
-    assert_eq!(store.records(0).len(), 11);
+    groups.snapshot_when_due().await;
+    assert_eq!(store.records(0).len(), 2, "the snapshot, and what is open");
     let applied = groups.end_transaction(0, producer, true).await.unwrap();
     applied.await.unwrap().unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    groups.snapshot_when_due();
-    settle().await;
-    assert_eq!(store.records(0).len(), 2, "one record an offset");
+    groups.commit("a", commit(9)).await.unwrap().remove(0).unwrap();
     for again in [groups, start()] {
         settle().await;
         assert_eq!(committed(&again, "a").await, Ok(Some(9)));
         assert_eq!(committed(&again, "b").await, Ok(Some(77)));
     }
+}
+
+/// There is no moment at which nothing is open, and none at which nothing is on its way.
+#[tokio::test(start_paused = true)]
+async fn transactions_that_overlap_do_not_keep_the_log_from_shrinking() {
+    let store = MemoryStore::default();
+    let limits = GroupLimits { snapshot_min_bytes: 1_000, ..GroupLimits::default() };
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let groups = Groups::start(&limits, 1, Arc::new(store.clone()), clock);
+    let producer = |id| ProducerIdentity { id, epoch: 0 };
+    groups.commit("a", commit(0)).await.unwrap().remove(0).unwrap();
+    let mut longest = 0;
+    for round in 0..1_000 {
+        let (begins, ends) = (round % 2, (round + 1) % 2);
+        let placed = Box::new(|_| {});
+        groups.commit_in_transaction("b", commit(round), producer(begins), placed).await.unwrap();
+        drop(groups.snapshot_when_due());
+        let applied = groups.end_transaction(0, producer(ends), true).await.unwrap();
+        applied.await.unwrap().unwrap();
+        settle().await;
+        longest = longest.max(store.records(0).len());
+    }
+    assert!(longest < 60, "{longest} records");
+    let applied = groups.end_transaction(0, producer(1), true).await.unwrap();
+    applied.await.unwrap().unwrap();
+    assert_eq!(committed(&groups, "b").await, Ok(Some(999)));
 }

@@ -1,5 +1,7 @@
 //! What holds after every step, whatever the steps were.
 
+use std::collections::BTreeMap;
+
 use super::super::state::GroupTimer;
 use super::*;
 
@@ -10,6 +12,7 @@ impl Scene {
         }
         self.shard.check_transactions();
         self.check_replay();
+        self.check_let_go();
         for (_, result) in self.answers.values().filter_map(|reply| match reply {
             Reply::Join(waiter, Ok(joined)) => Some((waiter, joined)),
             Reply::Join(_, Err(_)) | Reply::Sync(..) => None,
@@ -17,6 +20,22 @@ impl Scene {
             let leads = &*result.member_id == result.leader.as_str();
             assert!(leads || result.members.is_empty(), "a follower was told the members: {result:?}");
         }
+    }
+
+    /// What snapshots have let go is missed nowhere.
+    fn check_let_go(&self) {
+        let (all, left) = (self.replayed_from(0), self.replayed());
+        let said = |shard: &Shard| -> BTreeMap<GroupId, _> {
+            let groups = shard.groups().filter(|group| !group.is_vacant());
+            let said = groups.map(|group| {
+                let offsets: Vec<_> =
+                    group.offsets.iter().map(|(at, value)| (at.clone(), value.clone())).collect();
+                let members = group.recorded.then(|| group.metadata(|id| group.assignment_of(id)));
+                (group.id.clone(), (offsets, group.offsets.pending().clone(), members))
+            });
+            said.collect()
+        };
+        assert_eq!(said(&all), said(&left), "the log from {} on", self.start);
     }
 
     /// What is durable replays to what is served: offsets always, members whenever the group is settled.

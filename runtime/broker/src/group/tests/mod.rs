@@ -38,10 +38,20 @@ pub(super) struct Scene {
     pub(super) durable: usize,
     /// Records before it are superseded by a snapshot.
     pub(super) start: usize,
+    /// The snapshot that is on its way.
+    pub(super) snapshot_on_its_way: Option<SnapshotOnItsWay>,
     pub(super) in_flight: VecDeque<(Append, i64)>,
     /// Appends become durable at once.
     pub(super) quick: bool,
     next: u64,
+}
+
+/// Appends that have to come to an end, and then those of the snapshot itself, well, before the log lets go what is before
+/// an offset.
+pub(super) struct SnapshotOnItsWay {
+    ahead: usize,
+    own: usize,
+    before: usize,
 }
 
 /// Who joins, and how.
@@ -102,6 +112,7 @@ impl Scene {
             log: Vec::new(),
             durable: 0,
             start: 0,
+            snapshot_on_its_way: None,
             in_flight: VecDeque::new(),
             quick: true,
             next: 0,
@@ -311,28 +322,49 @@ impl Scene {
             self.in_flight.iter_mut().for_each(|(_, base)| *base -= i64::try_from(count).unwrap());
             Err(GroupError::CoordinatorNotAvailable)
         };
+        self.landed_before_snapshot(result.is_ok());
         let effects = self.shard.landed(&append.group, append.then, result, self.now);
         self.take(effects);
         true
     }
 
-    /// Lets go the log before a snapshot, if the shard is in a state for one.
-    pub(super) fn snapshot(&mut self) -> bool {
-        if !self.in_flight.is_empty() || !self.shard.is_settled() {
-            return false;
+    /// Writes a snapshot. What it supersedes is let go when it has landed.
+    pub(super) fn snapshot(&mut self) {
+        let on_their_way = self.in_flight.iter().filter(|(append, _)| append.then.is_of_members());
+        let on_their_way = on_their_way.map(|(append, _)| append.group.clone()).collect();
+        let (effects, needed) = self.shard.snapshot(&on_their_way);
+        let before = needed.map_or(self.durable, |needed| self.durable.min(usize::try_from(needed).unwrap()));
+        let (ahead, own) = (self.in_flight.len(), effects.appends.len());
+        if own == 0 {
+            self.start = self.start.max(before);
+        } else {
+            self.snapshot_on_its_way = Some(SnapshotOnItsWay { ahead, own, before });
         }
-        let before = self.log.len();
-        let effects = self.shard.snapshot();
         self.take(effects);
-        while self.land(true) {}
-        self.start = before;
-        true
+    }
+
+    fn landed_before_snapshot(&mut self, well: bool) {
+        let Some(snapshot) = &mut self.snapshot_on_its_way else { return };
+        if snapshot.ahead > 0 {
+            snapshot.ahead -= 1;
+        } else if well {
+            snapshot.own -= 1;
+        } else {
+            self.snapshot_on_its_way = None;
+        }
+        if let Some(landed) = self.snapshot_on_its_way.take_if(|snapshot| snapshot.own == 0) {
+            self.start = self.start.max(landed.before);
+        }
     }
 
     /// The groups as a coordinator that starts now would find them.
     pub(super) fn replayed(&self) -> Shard {
+        self.replayed_from(self.start)
+    }
+
+    pub(super) fn replayed_from(&self, start: usize) -> Shard {
         let mut shard = Shard::new(self.limits.clone(), GroupCount::default());
-        for record in &self.log[self.start..self.durable] {
+        for record in &self.log[start..self.durable] {
             shard.replay(record.clone(), self.now).unwrap();
         }
         shard.resume(self.now);

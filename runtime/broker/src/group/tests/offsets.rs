@@ -135,17 +135,58 @@ fn the_end_of_a_transaction_reaches_the_groups_that_are_in_it() {
     }
 }
 
-/// A snapshot says what is decided, and what it does not say is forgotten.
+/// A snapshot says what is decided; what it does not say stays in the log.
 #[test]
-fn a_snapshot_waits_for_open_transactions() {
+fn a_snapshot_leaves_open_transactions_where_they_are() {
+    // What the transaction may become, and for a partition that has an offset also what it is before.
+    for (topic, needed, before) in [("new", 20, None), ("t", 18, Some(9))] {
+        for commit in [true, false] {
+            let mut scene = Scene::new();
+            for offset in 0..10 {
+                scene.commit(outside(), "t", offset).unwrap();
+                scene.commit(outside(), "u", offset).unwrap();
+            }
+            scene.commit_in_transaction(7, "g", topic, 20).unwrap();
+            scene.commit(outside(), "u", 30).unwrap();
+            scene.snapshot();
+            assert_eq!(scene.start, needed);
+            scene.check_invariants();
+            let end = scene.log.len();
+            scene.end_transaction(7, commit);
+            scene.check_invariants();
+            scene.snapshot();
+            assert_eq!(scene.start, end + 1, "nothing is open");
+            scene.check_invariants();
+            assert_eq!(scene.committed(topic), if commit { Some(20) } else { before });
+        }
+    }
+}
+
+/// One on its way is later than what the snapshot could say.
+#[test]
+fn a_snapshot_does_not_overtake_what_is_on_its_way() {
     let mut scene = Scene::new();
     scene.commit(outside(), "t", 1).unwrap();
-    scene.commit_in_transaction(7, "g", "t", 2).unwrap();
-    assert!(!scene.snapshot());
-    scene.end_transaction(7, true);
-    assert!(scene.snapshot());
-    let replayed = scene.replayed();
-    assert_eq!(replayed.get("g").and_then(|g| g.offsets.get(&at("t", 0))).map(|value| value.offset), Some(2));
+    scene.quick = false;
+    scene.commit(outside(), "t", 2).unwrap();
+    scene.snapshot();
+    while scene.land(true) {}
+    scene.check_invariants();
+    assert_eq!((scene.committed("t"), scene.start), (Some(2), 0));
+}
+
+/// A group in a rebalance is found by the next start as it was before.
+#[test]
+fn a_snapshot_leaves_rebalances_where_they_are() {
+    let mut scene = Scene::eager();
+    let ids = scene.stable(2);
+    let recorded = scene.log.len() - 1;
+    scene.commit(identity(&ids[0], scene.group().generation), "t", 1).unwrap();
+    scene.join(&member(&ids[0]));
+    assert_eq!(scene.state(), Some(State::PreparingRebalance));
+    scene.snapshot();
+    scene.check_invariants();
+    assert_eq!(scene.start, recorded);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl World {
     fn step(&mut self, (what, who, extra): (u8, u8, u16)) {
         let index = usize::from(who) % self.clients.len();
         let client = self.clients[index].clone();
-        match what % 20 {
+        match what % 21 {
             0..=2 => self.join(index, &client, extra),
             3..=5 => self.sync(index, &client),
             6 => {
@@ -69,14 +69,13 @@ impl World {
             }
             10 => self.scene.advance(u64::from(extra) % 20_000),
             11 | 12 => drop((0..extra % 4).map(|_| self.scene.land(true)).collect::<Vec<_>>()),
-            13 => match extra % 8 {
+            13 => match extra % 7 {
                 0 => drop(self.scene.land(false)),
                 1 => self.restart(),
                 2 => self.act(|scene| scene.shard.delete("g", scene.now).1),
                 3 => self.act(|scene| scene.shard.expire(scene.now)),
                 4 => self.act(|scene| scene.shard.topic_deleted(&Arc::from("t"))),
                 5 => self.act(|scene| scene.shard.delete_offsets("g", &[at("u", 0)]).1),
-                6 => drop(self.scene.snapshot()),
                 _ => self.scene.now.wall_ms += 24 * 3_600_000,
             },
             // Transactions are of producers, whoever the members are.
@@ -87,6 +86,7 @@ impl World {
                 let _ = self.scene.commit_in_transaction(producer, group, topic, i64::from(extra));
             }
             18 => self.scene.end_transaction(PRODUCERS[usize::from(who) % PRODUCERS.len()], extra % 3 > 0),
+            19 => self.scene.snapshot(),
             14 => {
                 if let Some(waiter) = client.join {
                     let now = self.scene.now;
@@ -154,6 +154,7 @@ impl World {
         let durable = self.scene.durable;
         self.scene.log.truncate(durable);
         self.scene.in_flight.clear();
+        self.scene.snapshot_on_its_way = None;
         self.asked.clear();
         self.highest.clear();
         for client in &mut self.clients {

@@ -46,7 +46,12 @@ fn config() -> Config {
     ];
     let config = Config::from_pairs(pairs).unwrap();
     // Smaller than an operator may ask for, so that they roll.
-    Config { offsets_topic_segment_bytes: 4000, transaction_state_log_segment_bytes: 4000, ..config }
+    Config {
+        offsets_topic_segment_bytes: 4000,
+        transaction_state_log_segment_bytes: 4000,
+        snapshot_min_bytes: 2000,
+        ..config
+    }
 }
 
 /// Ids in order, so that a run repeats; never one of another run of the same disk.
@@ -131,6 +136,21 @@ impl Core {
             std::thread::yield_now();
         }
         panic!("it never ends");
+    }
+
+    /// Lets everybody do what there is to do, until nobody waits for the disk.
+    pub(super) async fn finish(&self, disk: &SimStorage) -> Result<(), Cut> {
+        loop {
+            self.settle().await;
+            match self.broker.log_dir.step() {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(failure) => {
+                    assert!(disk.power_is_off(), "the disk failed by itself: {failure}");
+                    return Err(Cut);
+                }
+            }
+        }
     }
 
     /// Lets everybody do what can be done without the disk.

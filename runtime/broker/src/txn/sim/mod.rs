@@ -26,6 +26,9 @@ use crate::clock::ManualClock;
 const STEPS: usize = 400;
 const START_MS: i64 = 1_700_000_000_000;
 
+/// Longest wait for the threads of a life: they wait for nothing but the disk, which answers at once.
+const THREADS_END: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Seeds of a run that takes some seconds.
 const RUNS: u64 = 300;
 
@@ -62,8 +65,9 @@ impl Drop for Named {
 fn in_a_life<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let done = runtime.block_on(work);
-    // As the machine stops: nobody gets to finish anything.
-    runtime.shutdown_background();
+    // As the machine stops: no task gets to finish anything. Only a thread that deletes files does, before the next life and
+    // not in the middle of it.
+    runtime.shutdown_timeout(THREADS_END);
     done
 }
 

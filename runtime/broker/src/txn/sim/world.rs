@@ -12,6 +12,8 @@ use super::client::{Client, Fate, Txn};
 use super::core::{Core, Cut};
 use super::reader::{Found, committed, committed_offset};
 use super::requests::{Ask, TIMEOUT_MS, begin};
+use crate::group::store::OFFSETS_TOPIC;
+use crate::txn::log::TRANSACTIONS_TOPIC;
 use crate::txn::state::{NO_EPOCH, Transaction};
 
 const CLIENTS: usize = 4;
@@ -26,6 +28,8 @@ pub(super) struct World {
     housekeeping: Option<JoinHandle<()>>,
     /// What was asked and answered.
     pub(super) trace: Vec<String>,
+    /// Partitions of coordinators that have let records go.
+    let_go: usize,
     /// What the first start came to: later ones come to the same.
     judged: Option<(Found, Vec<Option<i64>>)>,
 }
@@ -40,6 +44,7 @@ pub(super) struct Count {
     never: usize,
     records: usize,
     offsets: usize,
+    let_go: usize,
 }
 
 impl Count {
@@ -51,12 +56,17 @@ impl Count {
         self.never += other.never;
         self.records += other.records;
         self.offsets += other.offsets;
+        self.let_go += other.let_go;
     }
 
     pub(super) fn is_substantial(&self) -> bool {
         let per_run = |what: usize, least: usize| what >= least * self.runs;
         let both = self.runs < 100 || self.unknown_and_there > 0 && self.unknown > self.unknown_and_there;
-        per_run(self.committed, 5) && per_run(self.never, 3) && per_run(self.records, 10) && both
+        per_run(self.let_go, 1)
+            && per_run(self.committed, 5)
+            && per_run(self.never, 3)
+            && per_run(self.records, 10)
+            && both
     }
 }
 
@@ -72,6 +82,7 @@ impl World {
             seen_offsets: BTreeMap::new(),
             housekeeping: None,
             trace: Vec::new(),
+            let_go: 0,
             judged: None,
         }
     }
@@ -87,6 +98,7 @@ impl World {
                 let (file, skip) = ([".log", "a-0", "__"][self.rng.up_to(2)], self.rng.up_to(5) as u64);
                 disk.fail_after(Some(Call::Write), file, skip, ErrorKind::StorageFull);
             }
+            462..470 => self.snapshot(core, disk).await?,
             _ => {
                 let client = self.rng.up_to(CLIENTS - 1);
                 self.clients[client].act(core, &mut self.rng, &mut self.connections);
@@ -122,6 +134,18 @@ impl World {
             transactions.abort_timed_out().await;
             drop(transactions.finish_all().await);
         }));
+    }
+
+    /// The coordinators say all they know again and let their logs go before it. That is done by other threads too, so
+    /// everything is waited for: else a run would not repeat.
+    async fn snapshot(&self, core: &Core, disk: &SimStorage) -> Result<(), Cut> {
+        let broker = std::sync::Arc::clone(&core.broker);
+        core.drive(disk, async move {
+            broker.groups.snapshot_when_due().await;
+            broker.transactions.snapshot_when_due().await;
+        })
+        .await?;
+        core.finish(disk).await
     }
 
     fn by_value(&self) -> BTreeMap<&str, &Txn> {
@@ -161,6 +185,11 @@ impl World {
         }
         self.check_replay(core).await;
         let found = committed(core);
+        self.let_go = [OFFSETS_TOPIC, TRANSACTIONS_TOPIC]
+            .iter()
+            .filter_map(|name| core.broker.topics.get(name))
+            .map(|topic| topic.partitions.iter().filter(|partition| partition.log_start_offset() > 0).count())
+            .sum();
         for (name, topic) in core.broker.topics.list().iter().map(|topic| (&topic.name, topic)) {
             for partition in &topic.partitions {
                 let offsets = partition.offsets();
@@ -236,7 +265,7 @@ impl World {
     }
 
     pub(super) fn count(&self) -> Count {
-        let mut count = Count { runs: 1, ..Count::default() };
+        let mut count = Count { runs: 1, let_go: self.let_go, ..Count::default() };
         let Some((found, offsets)) = &self.judged else { return count };
         let there: BTreeSet<&String> = found.values().flatten().collect();
         for txn in self.clients.iter().flat_map(Client::transactions) {
