@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
+use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{DurableListener, StorageFailure};
 use tokio::sync::Notify;
 
@@ -108,11 +109,15 @@ impl Progress {
         }
     }
 
-    /// Everything before `end_offset` is as durable as its topic asks: moves the high watermark and answers who waited.
-    /// Readers are woken by [`Partition::publish`].
+    /// An append that ends at `end_offset` is as durable as its topic asks: moves the high watermark and answers who waited.
+    /// If something before it waits for its sync, as a transaction's marker does, then so does this: nobody may see what
+    /// comes after a marker before it is certain. Readers are woken by [`Partition::publish`].
     pub(crate) fn acknowledge(&self, end_offset: i64) {
-        self.advance(end_offset);
-        self.answer(end_offset);
+        let synced_first = self.waiting.lock().acks.front().is_some_and(|(end, _)| *end < end_offset);
+        if !synced_first || Mutant::EarlyPassesMarker.is_on() {
+            self.advance(end_offset);
+            self.answer(end_offset);
+        }
     }
 
     /// Who comes to wait beside this sees it, or is in the queue before [`Progress::answer`] looks through it.
@@ -214,6 +219,24 @@ mod tests {
         assert!(is_done(&late).await, "what is durable already is answered at once");
         progress.durable(12);
         assert_eq!(progress.high_watermark(), 20, "it never goes back");
+    }
+
+    /// In a topic that is not synced for its producers, beside a transaction's marker, which is.
+    #[tokio::test]
+    async fn what_is_acknowledged_early_does_not_overtake_what_waits_for_its_sync() {
+        let (progress, _) = progress();
+        progress.acknowledge(5);
+        assert_eq!(progress.high_watermark(), 5);
+        let (marker, after) = (Acks::new(), Acks::new());
+        progress.on_durable(6, &marker);
+        progress.on_durable(9, &after);
+        progress.acknowledge(9);
+        assert_eq!((progress.high_watermark(), progress.waiting.lock().acks.len()), (5, 2));
+        progress.durable(9);
+        assert!(is_done(&marker).await && is_done(&after).await);
+        progress.on_durable(12, &Acks::new());
+        progress.acknowledge(12);
+        assert_eq!(progress.high_watermark(), 12, "nothing waits any more");
     }
 
     #[tokio::test]

@@ -95,6 +95,32 @@ async fn an_end_is_told_and_seen_after_its_sync() {
     }
 }
 
+/// Where producers do not wait for a sync, transactions do: what a producer is told at once must not show a transaction
+/// that a crash could undo.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_acknowledgement_does_not_show_an_end_before_its_sync() {
+    let (handle, gate) = start().await;
+    let mut client = Client::connect(handle.addr()).await;
+    client.create_topic("t", 1, &[("pelton.durability", "os")]).await;
+    let producer = init(&mut client).await;
+    assert_eq!(write(&mut client, NEWER_PRODUCE, producer, 0, "a").await, ErrorCode::NONE);
+    let mut plain = Client::connect(handle.addr()).await;
+    let mut reader = Client::connect(handle.addr()).await;
+    let held = gate.hold();
+    let early = produce("t", 0, -1, batch(BatchOptions::default(), &["early"]));
+    let asked = client.send(NEWER_END, &ending(producer, true)).await;
+    until_log_end(&handle, 2).await;
+    let told = plain.call(9, &early).await.responses[0].partition_responses[0].error_code;
+    assert_eq!(told, ErrorCode::NONE, "no sync is waited for");
+    until_log_end(&handle, 3).await;
+    assert_eq!((end_offset(&mut reader, 0).await, end_offset(&mut reader, 1).await), (1, 0));
+    drop(held);
+    let ended = client.receive::<EndTxnRequest>(NEWER_END, asked).await.error_code;
+    assert_eq!(ended, ErrorCode::NONE);
+    assert_eq!(seen(&mut reader, true).await, ["a", "early"]);
+    handle.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_epoch_is_told_after_its_sync() {
     let (handle, gate) = start().await;
