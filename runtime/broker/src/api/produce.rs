@@ -262,7 +262,7 @@ fn allow(
 ) -> Result<(), Refused> {
     let Some(held) = held else {
         let why = "the batch is transactional and the request names no transactional id";
-        return Err(Refused::new(ErrorCode::INVALID_TXN_STATE, why));
+        return Err(Refused::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, why));
     };
     let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
     let at = TopicPartition { topic: topic.name.as_str().into(), partition };

@@ -44,6 +44,7 @@ pub(crate) fn handle(cx: &RequestContext, request: TxnOffsetCommitRequest) -> Re
         let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
         let (id, group) = (&request.transactional_id, &request.group_id);
         let outcome = match unless_running(&broker, group, GroupError::UnknownMemberId) {
+            Ok(()) if group.is_empty() => Ok(Err(GroupError::InvalidGroupId)),
             Ok(()) => broker.transactions.commit_offsets(id, group, commit, producer, protocol, from).await,
             Err(in_use) => Ok(Err(in_use)),
         };

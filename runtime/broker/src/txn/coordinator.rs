@@ -13,7 +13,7 @@ use super::error::TxnError;
 use super::log::TransactionLog;
 use super::order::{Concern, Heard, Place};
 use super::records::ID_BYTES_MAX;
-use super::state::{End, Init, Protocol, Transaction, TxnState};
+use super::state::{End, EpochAfter, Init, Protocol, Transaction, TxnState};
 use crate::clock::Clock;
 use crate::group::Groups;
 use crate::group::error::GroupError;
@@ -203,7 +203,7 @@ impl Transactions {
         let mut current = current;
         if current.state == TxnState::Ongoing && !Mutant::InitKeepsOpen.is_on() {
             // Whoever goes on from here looks at what its group has committed: that must be decided by then.
-            self.end_held(held, false, true, None).await?.settled().await?;
+            self.end_held(held, false, EpochAfter::Fencing, None).await?.settled().await?;
             current = held.txn()?.clone();
         }
         let rotated = if init == Init::Rotate || current.must_rotate() {
@@ -344,10 +344,12 @@ impl Transactions {
                 }
                 return this.replace_and_wait(&mut held, same).await;
             }
-            let raise = protocol == Protocol::EpochPerTransaction;
-            let rotated =
-                if raise && txn.must_rotate() { Some(this.next_producer_id().await?) } else { None };
-            let ending = this.end_held(&mut held, commit, raise, rotated).await?;
+            let (epoch, rotates) = match protocol {
+                Protocol::Classic => (EpochAfter::Same, false),
+                Protocol::EpochPerTransaction => (EpochAfter::Next, txn.must_rotate()),
+            };
+            let rotated = if rotates { Some(this.next_producer_id().await?) } else { None };
+            let ending = this.end_held(&mut held, commit, epoch, rotated).await?;
             let producer = held.txn()?.producer;
             drop(held);
             ending.settled().await?;
@@ -361,11 +363,11 @@ impl Transactions {
         &self,
         held: &mut Held,
         commit: bool,
-        raise: bool,
+        epoch: EpochAfter,
         rotated: Option<i64>,
     ) -> Result<Ending, TxnError> {
         let txn = held.txn()?;
-        let prepared = txn.prepare(commit, raise, rotated, self.now_ms());
+        let prepared = txn.prepare(commit, epoch, rotated, self.now_ms());
         let id = Arc::clone(&prepared.id);
         if Mutant::DecisionNotWritten.is_on() {
             held.txn = Some(prepared);
@@ -462,8 +464,9 @@ impl Transactions {
             if held.txn.as_ref().is_some_and(|txn| txn.is_timed_out(self.now_ms())) {
                 tracing::info!(transactional_id = &*id, "a transaction has had its time and is aborted");
                 // What fails is tried again with the unfinished ones; before it was decided, in the next round.
-                let raise = !Mutant::TimeOutKeepsEpoch.is_on();
-                if let Err(error) = self.end_held(&mut held, false, raise, None).await {
+                let kept = Mutant::TimeOutKeepsEpoch.is_on();
+                let epoch = if kept { EpochAfter::Same } else { EpochAfter::Fencing };
+                if let Err(error) = self.end_held(&mut held, false, epoch, None).await {
                     tracing::warn!(transactional_id = &*id, %error, "a transaction is not aborted yet");
                 }
             }

@@ -9,7 +9,7 @@ use pelton_commitlog::mutant::Mutant;
 
 use super::coordinator::{Ending, Held, Transactions};
 use super::error::TxnError;
-use super::state::{Protocol, TxnState};
+use super::state::{EpochAfter, Protocol, TxnState};
 use crate::group::error::GroupError;
 use crate::group::types::{CommitRequest, TopicPartition};
 use crate::partition::{Partition, PartitionAppendError};
@@ -38,6 +38,9 @@ pub(crate) enum EmbeddedError {
     /// Of one partition.
     #[error("write {} [{}]: {error}", at.topic, at.partition)]
     Append { at: TopicPartition, error: PartitionAppendError },
+    /// Every batch of an embedded producer is written once.
+    #[error("{} [{}] has a batch with the pipeline's producer id and sequence that is not the pipeline's", at.topic, at.partition)]
+    Foreign { at: TopicPartition },
 }
 
 impl Transactions {
@@ -73,8 +76,11 @@ impl Transactions {
             self.replace(held, next)?;
         }
         for TransactionalBatch { at, partition, batch, durability } in batches {
-            let appended = partition.append_client(batch, self.now_ms(), durability, None);
-            appended.map_err(|error| EmbeddedError::Append { at, error })?;
+            match partition.append_client(batch, self.now_ms(), durability, None) {
+                Ok(appended) if appended.duplicate => return Err(EmbeddedError::Foreign { at }),
+                Ok(_) => {}
+                Err(error) => return Err(EmbeddedError::Append { at, error }),
+            }
         }
         Ok(())
     }
@@ -92,7 +98,7 @@ impl Transactions {
         let txn = held.txn()?;
         txn.check_added(producer, &self.offsets_partition(group))?;
         self.inner.groups.place_in_transaction(group, offsets, producer).await?;
-        Ok(self.end_held(&mut held, true, false, None).await?)
+        Ok(self.end_held(&mut held, true, EpochAfter::Same, None).await?)
     }
 
     /// Aborts what is open, or ends what was decided: the producer has gone. Whoever thinks to be it is fenced.
@@ -100,7 +106,7 @@ impl Transactions {
         let Ok(mut held) = self.hold(id).await else { return Ok(()) };
         let ending = match held.txn.as_ref() {
             Some(txn) if txn.state == TxnState::Ongoing => {
-                self.end_held(&mut held, false, true, None).await?
+                self.end_held(&mut held, false, EpochAfter::Fencing, None).await?
             }
             Some(txn) if txn.is_ending() => self.finish_held(&mut held).await?,
             _ => return Ok(()),

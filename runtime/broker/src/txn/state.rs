@@ -104,6 +104,17 @@ pub(crate) enum Init {
     Rotate,
 }
 
+/// Which epoch the end of a transaction leaves to its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EpochAfter {
+    /// The same: a client of the older protocol has ended it.
+    Same,
+    /// The next one, which a client of the newer protocol learns from the answer.
+    Next,
+    /// The next one, which nobody learns: the coordinator takes the transaction from its producer.
+    Fencing,
+}
+
 /// What EndTxn asks for, when it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -238,31 +249,34 @@ impl Transaction {
         commit: bool,
         protocol: Protocol,
     ) -> Result<End, TxnError> {
-        let complete = match self.state {
-            TxnState::CompleteCommit => Some(true),
-            TxnState::CompleteAbort => Some(false),
+        let ending = self.state.is_ending();
+        let decided = match self.state {
+            TxnState::PrepareCommit | TxnState::CompleteCommit => Some(true),
+            TxnState::PrepareAbort | TxnState::CompleteAbort => Some(false),
             _ => None,
         };
         if protocol == Protocol::EpochPerTransaction && self.ended_as(producer) {
-            return match complete {
+            return match decided {
+                Some(committed) if committed == commit && ending => Err(TxnError::Concurrent),
                 Some(committed) if committed == commit => Ok(End::Done),
                 // The coordinator has aborted it in between, after its time-out.
                 Some(false) => Err(TxnError::Fenced),
                 Some(true) => Err(TxnError::InvalidState),
                 None if Mutant::LateEndAccepted.is_on() => Ok(End::Go),
-                None if self.state.is_ending() => Err(TxnError::Concurrent),
+                None if ending => Err(TxnError::Concurrent),
                 None => Err(TxnError::Fenced),
             };
         }
         self.check_producer(producer)?;
-        if self.state.is_ending() {
-            return Err(TxnError::Concurrent);
+        if ending {
+            let opposite = decided.is_some_and(|committed| committed != commit);
+            return Err(if opposite { TxnError::InvalidState } else { TxnError::Concurrent });
         }
         match (self.state, protocol) {
             (TxnState::Ongoing, _) => Ok(End::Go),
             // Nothing was written; the epoch rises all the same, since the client counts on it.
             (_, Protocol::EpochPerTransaction) if !commit => Ok(End::Go),
-            (_, Protocol::Classic) if complete == Some(commit) => Ok(End::Done),
+            (_, Protocol::Classic) if decided == Some(commit) => Ok(End::Done),
             _ => Err(TxnError::InvalidState),
         }
     }
@@ -286,27 +300,28 @@ impl Transaction {
         self.producer.epoch >= LAST_EPOCH
     }
 
-    /// The state in which the end is decided and markers go out. With `raise` the markers, and what comes after them, have
-    /// the next epoch, which fences everything of this one; `rotated` is the producer id that comes then, if none is left.
+    /// The state in which the end is decided and markers go out. Where the epoch rises, the markers have the new one, which
+    /// fences everything of this one; `rotated` is the producer id that comes then, if none is left.
     pub(crate) fn prepare(
         &self,
         commit: bool,
-        raise: bool,
+        epoch: EpochAfter,
         rotated: Option<i64>,
         now_ms: i64,
     ) -> Transaction {
         let mut next = self.clone();
         if self.state != TxnState::Ongoing {
             // Only the newer protocol ends what has not begun.
-            next.client_version = EPOCH_PER_TRANSACTION;
             next.partitions.clear();
             next.start_ms = now_ms;
         }
-        if raise {
-            next.producer.epoch = self.producer.epoch.saturating_add(1);
-        } else {
-            next.client_version = CLASSIC;
-        }
+        let raised = self.producer.epoch.saturating_add(1);
+        (next.producer.epoch, next.client_version) = match epoch {
+            EpochAfter::Same => (self.producer.epoch, CLASSIC),
+            // Whatever wrote before: who ends it asks for it again like this.
+            EpochAfter::Next => (raised, EPOCH_PER_TRANSACTION),
+            EpochAfter::Fencing => (raised, self.client_version),
+        };
         next.next_producer_id = rotated.unwrap_or(NO_PRODUCER_ID);
         next.state = if commit { TxnState::PrepareCommit } else { TxnState::PrepareAbort };
         next.updated_ms = now_ms;

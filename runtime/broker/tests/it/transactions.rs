@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pelton_wire::ErrorCode;
 use pelton_wire::codec::Records;
 use pelton_wire::message::add_partitions_to_txn::AddPartitionsToTxnTopic;
+use pelton_wire::message::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use pelton_wire::message::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use pelton_wire::message::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use pelton_wire::message::txn_offset_commit::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
@@ -21,6 +22,7 @@ pub(crate) const OLDER_END: i16 = 4;
 /// The versions of the newer one.
 pub(crate) const NEWER_PRODUCE: i16 = 12;
 pub(crate) const NEWER_END: i16 = 5;
+const NEWER_OFFSETS: i16 = 5;
 
 pub(crate) type Producer = (i64, i16);
 
@@ -207,6 +209,66 @@ async fn a_delayed_end_never_ends_a_later_transaction_of_the_newer_protocol() {
     assert_eq!(seen(&mut client, false).await, ["a", "b"]);
 }
 
+/// Some clients add partitions with the requests of the older protocol and end with that of the newer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_end_is_answered_whichever_request_added_the_partition() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let first = init(&mut client).await;
+    assert_eq!(add(&mut client, first, "t").await, ErrorCode::NONE);
+    assert_eq!(write(&mut client, OLDER_PRODUCE, first, 0, "a").await, ErrorCode::NONE);
+    for asked in ["first", "repeated"] {
+        let expect = (ErrorCode::NONE, (first.0, first.1 + 1));
+        assert_eq!(end(&mut client, NEWER_END, first, true).await, expect, "{asked}");
+    }
+}
+
+/// Records of an open transaction may be deleted, by request or by retention.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_stable_offset_is_not_before_the_log_start() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let producer = init(&mut client).await;
+    for sequence in 0..3 {
+        assert_eq!(write(&mut client, NEWER_PRODUCE, producer, sequence, "a").await, ErrorCode::NONE);
+    }
+    assert_eq!(end_offset(&mut client, 1).await, 0);
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: 2 };
+    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition] };
+    let request = DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 };
+    let deleted = client.call(2, &request).await;
+    assert_eq!(deleted.topics[0].partitions[0].low_watermark, 2);
+    assert_eq!((end_offset(&mut client, 1).await, end_offset(&mut client, 0).await), (2, 3));
+    let read = FetchRequest { isolation_level: 1, ..fetch("t", 0, 2, 1 << 20, 0) };
+    let data = client.call(11, &read).await.responses.remove(0).partitions.remove(0);
+    assert_eq!((data.error_code, data.last_stable_offset), (ErrorCode::NONE, 2));
+    assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::NONE);
+    assert_eq!(end_offset(&mut client, 1).await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lacks_a_name_is_refused_as_kafka_does() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let producer = init(&mut client).await;
+    let nameless = TxnOffsetCommitRequest { group_id: String::new(), ..committing(producer, 1) };
+    let answer = client.call(NEWER_OFFSETS, &nameless).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::INVALID_GROUP_ID);
+    let options = BatchOptions {
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        base_sequence: 0,
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    let answer = client.call(NEWER_PRODUCE, &produce("t", 0, -1, batch(options, &["a"]))).await;
+    let refused = answer.responses[0].partition_responses[0].error_code;
+    assert_eq!(refused, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_over_aborts_and_fences() {
     let server = Server::start().await;
@@ -293,7 +355,7 @@ async fn offsets_count_once_their_transaction_is_committed() {
         assert_eq!(committed(&mut client, true).await, (ErrorCode::NONE, expect));
     }
     // The newer protocol adds the group by itself; and all of it outlives a restart, open ones as open.
-    assert_eq!(commit_offset(&mut client, 5, producer, 40).await, ErrorCode::NONE);
+    assert_eq!(commit_offset(&mut client, NEWER_OFFSETS, producer, 40).await, ErrorCode::NONE);
     let server = server.restart(&[]).await;
     let mut client = server.client().await;
     assert_eq!(committed(&mut client, true).await.0, ErrorCode::UNSTABLE_OFFSET_COMMIT);

@@ -19,8 +19,8 @@ fn open(protocol: Protocol) -> Transaction {
     empty().add([at("t")], protocol, 2000).unwrap()
 }
 
-fn ended(from: &Transaction, commit: bool, raise: bool) -> Transaction {
-    from.prepare(commit, raise, None, 3000).complete(3000)
+fn ended(from: &Transaction, commit: bool, epoch: EpochAfter) -> Transaction {
+    from.prepare(commit, epoch, None, 3000).complete(3000)
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn who_may_init() {
     check(&bumped, Some(who(8, 1)), Err(TxnError::Fenced));
     check(&open(OLDER), None, Ok(Init::Bump));
     check(&open(OLDER), Some(who(7, 5)), Err(TxnError::Fenced));
-    check(&open(OLDER).prepare(true, false, None, 0), None, Err(TxnError::Concurrent));
+    check(&open(OLDER).prepare(true, EpochAfter::Same, None, 0), None, Err(TxnError::Concurrent));
     // Taken over by another: who was there before is fenced.
     let taken = bumped.init(None, None, 60_000, 2000);
     check(&taken, Some(who(7, 1)), Err(TxnError::Fenced));
@@ -53,7 +53,7 @@ fn who_may_init() {
 #[test]
 fn a_repeated_init_that_had_to_abort_gets_what_the_first_one_got() {
     let before = Some(who(7, 0));
-    let aborted = ended(&open(OLDER), false, true);
+    let aborted = ended(&open(OLDER), false, EpochAfter::Fencing);
     assert_eq!(open(OLDER).check_init(before), Ok(Init::Bump));
     let next = aborted.init(before, None, 60_000, 3000);
     assert_eq!((next.producer, next.check_init(before)), (who(7, 2), Ok(Init::Again)));
@@ -62,7 +62,7 @@ fn a_repeated_init_that_had_to_abort_gets_what_the_first_one_got() {
     let last = i16::MAX - 1;
     let open = Transaction { producer: who(7, last), ..open(OLDER) };
     assert_eq!(open.check_init(Some(who(7, last))), Ok(Init::Rotate));
-    let next = ended(&open, false, true).init(Some(who(7, last)), Some(9), 60_000, 3000);
+    let next = ended(&open, false, EpochAfter::Fencing).init(Some(who(7, last)), Some(9), 60_000, 3000);
     assert_eq!((next.producer, next.check_init(Some(who(7, last)))), (who(9, 0), Ok(Init::Again)));
 }
 
@@ -70,7 +70,7 @@ fn a_repeated_init_that_had_to_abort_gets_what_the_first_one_got() {
 fn a_time_out_in_the_last_epoch_leaves_a_place_for_a_new_producer_id() {
     let last = i16::MAX - 1;
     let open = Transaction { producer: who(7, last), ..open(NEWER) };
-    let aborted = ended(&open, false, true);
+    let aborted = ended(&open, false, EpochAfter::Fencing);
     assert_eq!(aborted.producer, who(7, i16::MAX));
     assert_eq!(aborted.check_init(None), Ok(Init::Rotate));
     assert_eq!(aborted.check_end(who(7, last), true, NEWER), Err(TxnError::Fenced));
@@ -87,11 +87,11 @@ fn partitions_are_added_by_the_current_producer() {
     assert_eq!((more.start_ms, more.partitions.len()), (2000, 2), "the clock of the transaction goes on");
     assert_eq!(txn.check_open(who(8, 0)), Err(TxnError::UnknownProducer));
     assert_eq!(txn.check_open(who(7, 1)), Err(TxnError::Fenced));
-    assert_eq!(txn.prepare(true, false, None, 0).check_open(who(7, 0)), Err(TxnError::Concurrent));
+    assert_eq!(txn.prepare(true, EpochAfter::Same, None, 0).check_open(who(7, 0)), Err(TxnError::Concurrent));
     assert_eq!(txn.check_added(who(7, 0), &at("t")), Ok(()));
     assert_eq!(txn.check_added(who(7, 0), &at("u")), Err(TxnError::NotAdded));
-    assert_eq!(ended(&txn, true, false).check_added(who(7, 0), &at("t")), Err(TxnError::NotAdded));
-    let next = ended(&txn, true, false).add([at("u")], OLDER, 9000).unwrap();
+    assert_eq!(ended(&txn, true, EpochAfter::Same).check_added(who(7, 0), &at("t")), Err(TxnError::NotAdded));
+    let next = ended(&txn, true, EpochAfter::Same).add([at("u")], OLDER, 9000).unwrap();
     assert_eq!((next.start_ms, next.partitions.len()), (9000, 1), "a new transaction");
 }
 
@@ -100,11 +100,12 @@ fn ends_of_the_older_protocol() {
     let check = |txn: &Transaction, epoch, commit, expect: Result<End, TxnError>| {
         assert_eq!(txn.check_end(who(7, epoch), commit, OLDER), expect, "{:?} {epoch} {commit}", txn.state);
     };
-    let (committed, aborted) = (ended(&open(OLDER), true, false), ended(&open(OLDER), false, false));
+    let (committed, aborted) =
+        (ended(&open(OLDER), true, EpochAfter::Same), ended(&open(OLDER), false, EpochAfter::Same));
     assert_eq!((committed.producer, committed.state), (who(7, 0), TxnState::CompleteCommit));
     check(&open(OLDER), 0, true, Ok(End::Go));
     check(&open(OLDER), 1, true, Err(TxnError::Fenced));
-    check(&open(OLDER).prepare(true, false, None, 0), 0, true, Err(TxnError::Concurrent));
+    check(&open(OLDER).prepare(true, EpochAfter::Same, None, 0), 0, true, Err(TxnError::Concurrent));
     check(&empty(), 0, false, Err(TxnError::InvalidState));
     check(&committed, 0, true, Ok(End::Done));
     check(&committed, 0, false, Err(TxnError::InvalidState));
@@ -122,7 +123,8 @@ fn every_end_of_the_newer_protocol_raises_the_epoch() {
     let check = |txn: &Transaction, epoch, commit, expect: Result<End, TxnError>| {
         assert_eq!(txn.check_end(who(7, epoch), commit, NEWER), expect, "{:?} {epoch} {commit}", txn.state);
     };
-    let (committed, aborted) = (ended(&open(NEWER), true, true), ended(&open(NEWER), false, true));
+    let (committed, aborted) =
+        (ended(&open(NEWER), true, EpochAfter::Next), ended(&open(NEWER), false, EpochAfter::Next));
     assert_eq!(committed.producer, who(7, 1));
     check(&open(NEWER), 0, true, Ok(End::Go));
     check(&committed, 0, true, Ok(End::Done));
@@ -133,22 +135,22 @@ fn every_end_of_the_newer_protocol_raises_the_epoch() {
     // A delayed copy when the next transaction is open, or ended.
     let next = committed.add([at("t")], NEWER, 4000).unwrap();
     check(&next, 0, true, Err(TxnError::Fenced));
-    check(&ended(&next, true, true), 0, true, Err(TxnError::Fenced));
+    check(&ended(&next, true, EpochAfter::Next), 0, true, Err(TxnError::Fenced));
     // Nothing was written: an abort is an end, a commit is a mistake.
     check(&committed, 1, false, Ok(End::Go));
     check(&committed, 1, true, Err(TxnError::InvalidState));
     check(&empty(), 0, false, Ok(End::Go));
-    assert_eq!(ended(&committed, false, true).producer, who(7, 2));
+    assert_eq!(ended(&committed, false, EpochAfter::Next).producer, who(7, 2));
 }
 
 #[test]
 fn a_zombie_of_the_newer_protocol_does_not_get_the_epoch_of_an_older_client() {
     // Nothing of it was open, so the one that took over has the next epoch, and keeps it through its own transactions.
     for (added_by, commit) in [(OLDER, true), (OLDER, false), (NEWER, true), (NEWER, false)] {
-        let zombie = ended(&open(NEWER), true, true);
+        let zombie = ended(&open(NEWER), true, EpochAfter::Next);
         let taken = zombie.init(None, None, 60_000, 4000);
         // Some clients end with the older protocol what they have written with the newer.
-        let done = ended(&taken.add([at("t")], added_by, 5000).unwrap(), commit, false);
+        let done = ended(&taken.add([at("t")], added_by, 5000).unwrap(), commit, EpochAfter::Same);
         assert_eq!(done.producer, who(7, 2));
         for asked in [true, false] {
             assert_eq!(done.check_end(zombie.producer, asked, NEWER), Err(TxnError::Fenced), "{added_by:?}");
@@ -157,22 +159,33 @@ fn a_zombie_of_the_newer_protocol_does_not_get_the_epoch_of_an_older_client() {
     // The same with a new producer id.
     let zombie = Transaction { producer: who(7, i16::MAX - 1), ..empty() };
     let taken = zombie.init(None, Some(9), 60_000, 4000);
-    let done = ended(&taken.add([at("t")], OLDER, 5000).unwrap(), true, false);
+    let done = ended(&taken.add([at("t")], OLDER, 5000).unwrap(), true, EpochAfter::Same);
     assert_eq!(done.check_end(zombie.producer, true, NEWER), Err(TxnError::UnknownProducer));
 }
 
 #[test]
 fn a_repeated_end_of_the_newer_protocol_is_known_whoever_wrote_before() {
     // Nothing was added, after an older client: the abort that raises the epoch is of the newer protocol all the same.
-    let before = ended(&open(OLDER), true, false).init(None, None, 60_000, 4000);
+    let before = ended(&open(OLDER), true, EpochAfter::Same).init(None, None, 60_000, 4000);
     assert_eq!(before.check_end(before.producer, false, NEWER), Ok(End::Go));
-    let done = ended(&before, false, true);
+    let done = ended(&before, false, EpochAfter::Next);
     assert_eq!(done.check_end(before.producer, false, NEWER), Ok(End::Done));
     assert_eq!(done.check_end(before.producer, true, NEWER), Err(TxnError::Fenced));
     // As a start finds it.
     let value = crate::txn::records::encode_value(&done);
     let found = crate::txn::records::decode_value("tx".into(), &value).unwrap();
     assert_eq!(found.check_end(before.producer, false, NEWER), Ok(End::Done));
+}
+
+#[test]
+fn a_repeated_end_is_known_when_partitions_were_added_as_older_clients_do() {
+    for commit in [true, false] {
+        let done = ended(&open(OLDER), commit, EpochAfter::Next);
+        assert_eq!((done.producer, done.check_end(who(7, 0), commit, NEWER)), (who(7, 1), Ok(End::Done)));
+        // The coordinator has taken it: its producer did not ask for that.
+        let fenced = ended(&open(OLDER), false, EpochAfter::Fencing);
+        assert_eq!(fenced.check_end(who(7, 0), commit, NEWER), Err(TxnError::Fenced));
+    }
 }
 
 #[test]
@@ -190,8 +203,8 @@ fn requests_in_every_state() {
     let rows: [Row; 7] = [
         (Empty, [invalid, invalid], [invalid, go], [fenced, fenced]),
         (Ongoing, [go, go], [go, go], [fenced, fenced]),
-        (PrepareCommit, [later, later], [later, later], [later, later]),
-        (PrepareAbort, [later, later], [later, later], [later, later]),
+        (PrepareCommit, [later, invalid], [later, invalid], [later, invalid]),
+        (PrepareAbort, [invalid, later], [invalid, later], [fenced, later]),
         (PrepareEpochFence, [later, later], [later, later], [later, later]),
         (CompleteCommit, [done, invalid], [invalid, go], [done, invalid]),
         (CompleteAbort, [invalid, done], [invalid, go], [fenced, done]),
@@ -216,7 +229,7 @@ fn requests_in_every_state() {
 fn an_exhausted_epoch_gives_a_new_producer_id() {
     let last = Transaction { producer: who(7, i16::MAX - 1), ..open(NEWER) };
     assert!(last.must_rotate());
-    let prepared = last.prepare(true, true, Some(9), 3000);
+    let prepared = last.prepare(true, EpochAfter::Next, Some(9), 3000);
     assert_eq!(prepared.producer, who(7, i16::MAX), "the markers have an epoch that nobody was given");
     let done = prepared.complete(3000);
     assert_eq!((done.producer, done.previous_producer_id, done.next_producer_id), (who(9, 0), 7, -1));
@@ -227,7 +240,7 @@ fn an_exhausted_epoch_gives_a_new_producer_id() {
 fn time_outs_and_expiry() {
     let txn = open(OLDER);
     assert!(!txn.is_timed_out(61_999) && txn.is_timed_out(62_000));
-    assert!(!ended(&txn, true, false).is_timed_out(i64::MAX));
+    assert!(!ended(&txn, true, EpochAfter::Same).is_timed_out(i64::MAX));
     assert!(!txn.is_expired(i64::MAX, 1), "an open transaction is in use");
     assert!(!empty().is_expired(1009, 10) && empty().is_expired(1010, 10));
 }
