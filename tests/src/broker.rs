@@ -92,8 +92,12 @@ impl Start {
     /// Starts the broker and waits until it is ready. Later starts listen where this one did.
     ///
     /// # Errors
-    /// It ended, or was not ready in time; its last words are in the error.
+    /// It ended, or was not ready in time; its last words are in the error. Or it has panicked in a life before this one.
     pub fn start(&mut self) -> Result<Broker> {
+        let before = std::fs::read(&self.log).unwrap_or_default();
+        if String::from_utf8_lossy(&before).contains("panicked at") {
+            bail!("the broker has panicked; its last words:\n{}", self.last_words());
+        }
         let begin = Instant::now();
         let mut child = self.spawn()?;
         let stdout = child.stdout.take().context("the broker's standard output")?;

@@ -18,11 +18,16 @@ pub(crate) fn run(args: &cli::Serve) -> anyhow::Result<()> {
         .thread_name("pelton")
         .build()
         .context("start threads")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let handle = Broker::start(config, deps).await.map_err(refused)?;
         ready(&handle)?;
         until_told(handle).await
-    })
+    });
+    if ended.is_err() {
+        // Drivers may still be at work. They end with the process, and not in a panic because the runtime has gone first.
+        std::mem::forget(runtime);
+    }
+    ended
 }
 
 /// What a script waits for: one line, the Kafka address first.
