@@ -136,10 +136,19 @@ fn produce_as(kind: Kind, address: &str, time: Duration, figure: &mut Figure) ->
         config.set(*key, *value);
     }
     let producer: Client = config.create()?;
+    let value = vec![7; RECORD_BYTES];
+    // Before the clock starts: connections, and the producer id, for which librdkafka may wait half a second.
     if kind == Kind::Transactional {
         producer.init_transactions(LIMIT)?;
+        producer.begin_transaction()?;
     }
-    let value = vec![7; RECORD_BYTES];
+    for partition in 0..PARTITIONS {
+        send(&producer, partition, &value)?;
+    }
+    flush(&producer)?;
+    if kind == Kind::Transactional {
+        producer.commit_transaction(LIMIT)?;
+    }
     let started = Instant::now();
     while started.elapsed() < time {
         if kind == Kind::Transactional {
