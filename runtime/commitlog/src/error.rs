@@ -145,6 +145,22 @@ pub enum AppendError {
         /// Last sequence the log knows of, -1 for none.
         last_sequence: i32,
     },
+    /// The sequence is that of a record in a transaction that has ended: the producer has lost its place, and goes on in
+    /// its next epoch. Kafka has no such case: it takes the batch for a copy, or for one that is out of order.
+    #[error(
+        "sequence {first_sequence} of producer {producer_id} epoch {producer_epoch} was used in a transaction that has ended, the \
+         last one is {last_sequence}: abort, and go on in the next epoch"
+    )]
+    SequenceOfEnded {
+        /// Producer.
+        producer_id: i64,
+        /// Its epoch in the refused batch.
+        producer_epoch: i16,
+        /// First sequence of the refused batch.
+        first_sequence: i32,
+        /// Last sequence the log knows of.
+        last_sequence: i32,
+    },
     /// The producer's epoch is older than one already seen (Kafka: `INVALID_PRODUCER_EPOCH`).
     #[error("epoch {producer_epoch} of producer {producer_id} is older than {current_epoch}")]
     InvalidProducerEpoch {

@@ -68,6 +68,11 @@ pub enum Check {
         /// The last sequence that is known, -1 for none.
         last_sequence: i32,
     },
+    /// The sequence was given to a record of a transaction that has ended.
+    SequenceOfEnded {
+        /// The last sequence that is known.
+        last_sequence: i32,
+    },
     /// Its epoch is older than this one.
     InvalidProducerEpoch {
         /// The epoch that is known.
@@ -124,20 +129,30 @@ impl ProducerState {
     /// the sequences of what it dropped in an abort to what it sends next, although the broker may have the former.
     /// (Kafka acknowledges that, and what was sent next is lost.)
     fn duplicate(&self, header: &BatchHeader) -> Option<ProducerBatch> {
-        if self.epoch != header.producer_epoch {
-            return None;
-        }
-        let since = match self.current_txn_first_offset {
-            _ if !header.is_transactional() || Mutant::DuplicateOfEnded.is_on() => 0,
-            Some(first_offset) => first_offset,
-            None => return None,
-        };
         let same = |b: &&ProducerBatch| {
-            b.base_offset >= since
-                && b.first_sequence == header.base_sequence
-                && b.last_sequence == header.last_sequence()
+            b.first_sequence == header.base_sequence && b.last_sequence == header.last_sequence()
         };
-        self.batches.iter().find(same).copied()
+        let found = self.of_epoch(header).find(same)?;
+        (!self.has_ended(header, found) || Mutant::DuplicateOfEnded.is_on()).then_some(*found)
+    }
+
+    /// Whether the first sequence was given to a record of a transaction that has ended.
+    fn reuses(&self, header: &BatchHeader) -> bool {
+        let sequence = header.base_sequence;
+        self.of_epoch(header).any(|batch| {
+            (batch.first_sequence..=batch.last_sequence).contains(&sequence) && self.has_ended(header, batch)
+        })
+    }
+
+    fn of_epoch(&self, header: &BatchHeader) -> impl Iterator<Item = &ProducerBatch> {
+        let known = self.epoch == header.producer_epoch;
+        self.batches.iter().filter(move |_| known)
+    }
+
+    /// Whether a batch is of an earlier transaction than this one.
+    fn has_ended(&self, header: &BatchHeader, batch: &ProducerBatch) -> bool {
+        let open_since = self.current_txn_first_offset;
+        header.is_transactional() && open_since.is_none_or(|first_offset| batch.base_offset < first_offset)
     }
 
     fn enter_epoch(&mut self, epoch: i16) {
@@ -192,7 +207,11 @@ impl ProducerStates {
                 header.base_sequence == next_sequence(last_sequence)
             };
             if !in_order && !Mutant::SequencesUnchecked.is_on() {
-                return Check::OutOfOrderSequence { last_sequence };
+                return if state.reuses(header) {
+                    Check::SequenceOfEnded { last_sequence }
+                } else {
+                    Check::OutOfOrderSequence { last_sequence }
+                };
             }
         }
         if state.current_txn_first_offset.is_some() && !header.is_transactional() {

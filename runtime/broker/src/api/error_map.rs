@@ -83,6 +83,8 @@ fn append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::InvalidBatch(_) => ErrorCode::CORRUPT_MESSAGE,
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        // Upon this librdkafka, which is who does that, aborts and asks for the next epoch; with the code above it is broken.
+        AppendError::SequenceOfEnded { .. } => ErrorCode::UNKNOWN_PRODUCER_ID,
         // Kafka answers a produce so, not with PRODUCER_FENCED: the producer may have been given a new epoch itself.
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
         AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,

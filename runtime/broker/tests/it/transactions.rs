@@ -224,6 +224,29 @@ async fn a_repeated_end_is_answered_whichever_request_added_the_partition() {
     }
 }
 
+/// What a producer drops in an abort may have come through. One that gives its sequences to new records is not told that
+/// those are there; it aborts, and goes on in its next epoch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_of_an_aborted_transaction_is_not_taken_for_a_copy() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let producer = init(&mut client).await;
+    assert_eq!(add(&mut client, producer, "t").await, ErrorCode::NONE);
+    assert_eq!(write(&mut client, 9, producer, 0, "dropped").await, ErrorCode::NONE);
+    assert_eq!(end(&mut client, OLDER_END, producer, false).await.0, ErrorCode::NONE);
+    assert_eq!(add(&mut client, producer, "t").await, ErrorCode::NONE);
+    assert_eq!(write(&mut client, 9, producer, 0, "new").await, ErrorCode::UNKNOWN_PRODUCER_ID);
+    assert_eq!(end(&mut client, OLDER_END, producer, false).await.0, ErrorCode::NONE);
+    let next = try_init(&mut client, 60_000, producer).await;
+    assert_eq!((next.error_code, next.producer_epoch), (ErrorCode::NONE, producer.1 + 1));
+    let producer = (next.producer_id, next.producer_epoch);
+    assert_eq!(add(&mut client, producer, "t").await, ErrorCode::NONE);
+    assert_eq!(write(&mut client, 9, producer, 0, "new").await, ErrorCode::NONE);
+    assert_eq!(end(&mut client, OLDER_END, producer, true).await.0, ErrorCode::NONE);
+    assert_eq!(seen(&mut client, true).await, ["new"]);
+}
+
 /// Records of an open transaction may be deleted, by request or by retention.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_stable_offset_is_not_before_the_log_start() {

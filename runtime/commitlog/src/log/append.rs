@@ -129,6 +129,12 @@ impl Log {
                 first_sequence: header.base_sequence,
                 last_sequence,
             }),
+            Check::SequenceOfEnded { last_sequence } => Err(AppendError::SequenceOfEnded {
+                producer_id,
+                producer_epoch,
+                first_sequence: header.base_sequence,
+                last_sequence,
+            }),
             Check::InvalidProducerEpoch { current_epoch } => {
                 Err(AppendError::InvalidProducerEpoch { producer_id, producer_epoch, current_epoch })
             }

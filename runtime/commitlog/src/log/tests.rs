@@ -15,6 +15,7 @@ fn refusal(error: &AppendError) -> &'static str {
     match error {
         AppendError::InvalidBatch(_) => "invalid batch",
         AppendError::OutOfOrderSequence { .. } => "out of order",
+        AppendError::SequenceOfEnded { .. } => "used before",
         AppendError::InvalidProducerEpoch { .. } => "invalid epoch",
         AppendError::InvalidTxnState { .. } => "invalid txn state",
         AppendError::CoordinatorFenced { .. } => "coordinator fenced",
@@ -262,11 +263,14 @@ fn a_batch_repeats_nothing_of_a_transaction_that_has_ended() {
         assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "0+", "in its own transaction it does");
         append_marker(&mut log, 9, committed).unwrap();
         for _ in 0..2 {
-            assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "out of order");
+            assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "used before");
+            assert_eq!(try_append(&mut log, of(9, 0, 1, true)), "used before");
+            assert_eq!(try_append(&mut log, of(9, 0, 3, true)), "out of order");
             log = rig.reopen(log);
         }
         assert_eq!(try_append(&mut log, of(9, 0, 2, true)), "3");
-        assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "out of order");
+        assert_eq!(try_append(&mut log, of(9, 0, 0, true)), "used before");
+        assert_eq!(try_append(&mut log, of(9, 0, 3, true)), "out of order", "of this transaction");
         log = rig.reopen(log);
         assert_eq!(try_append(&mut log, of(9, 0, 2, true)), "3+");
     }
