@@ -237,10 +237,9 @@ impl Group {
             needed = first(needed, self.members_recorded_at);
         }
         // A record now would take the place of one on its way, or of one whose transaction commits later.
-        let (open, settled): (Vec<_>, Vec<_>) = self
-            .offsets
-            .iter()
-            .partition(|(at, _)| self.offsets.is_open(at) && !Mutant::SnapshotOvertakes.is_on());
+        let open = self.offsets.open();
+        let stays = |at: &TopicPartition| open.contains(at) && !Mutant::SnapshotOvertakes.is_on();
+        let (open, settled): (Vec<_>, Vec<_>) = self.offsets.iter().partition(|(at, _)| stays(at));
         needed = first(needed, open.iter().map(|(_, value)| value.record_offset).min());
         let settled: Vec<_> =
             settled.into_iter().map(|(at, value)| (at.clone(), Some(value.clone()))).collect();

@@ -1,6 +1,6 @@
 //! What a group has committed. Reads see what is durable; what is on its way to the log is only counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pelton_commitlog::mutant::Mutant;
@@ -75,8 +75,13 @@ impl Offsets {
     }
 
     /// Whether something is on its way to the log here, or waits for its transaction.
-    pub(crate) fn is_open(&self, at: &TopicPartition) -> bool {
+    fn is_open(&self, at: &TopicPartition) -> bool {
         self.in_flight.contains_key(at) || self.is_unstable(at)
+    }
+
+    /// Everywhere where something is on its way to the log, or waits for its transaction.
+    pub(crate) fn open(&self) -> BTreeSet<&TopicPartition> {
+        self.in_flight.keys().chain(self.pending.values().flat_map(BTreeMap::keys)).collect()
     }
 
     /// Whether the log has, or may soon have, an offset here.

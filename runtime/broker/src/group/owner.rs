@@ -250,6 +250,7 @@ impl Owner {
             match read {
                 Ok(shard) => {
                     self.shard = shard;
+                    self.landed_before = self.store.end_offset(self.partition);
                     tracing::debug!(partition = self.partition, took = ?started.elapsed(), "groups loaded");
                     return true;
                 }

@@ -31,7 +31,7 @@ impl Shard {
                     self.replay_offset(&group, at, value, offset, producer_id, now)?
                 }
                 Key::Group(group) => self.replay_group(&group, value, offset, now)?,
-                // Groups of the newer protocol, share groups: none of ours, and kept in the log as they are.
+                // Groups of the newer protocol, share groups, in a log that another broker wrote: none of ours.
                 Key::Other(_) => {}
             },
             Stored::Marker { producer_id, commit } => self.end_transaction(producer_id, commit),

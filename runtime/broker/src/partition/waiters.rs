@@ -111,10 +111,14 @@ impl Progress {
 
     /// An append that ends at `end_offset` is as durable as its topic asks: moves the high watermark and answers who waited.
     /// If something before it waits for its sync, as a transaction's marker does, then so does this: nobody may see what
-    /// comes after a marker before it is certain. Readers are woken by [`Partition::publish`].
+    /// comes after a marker before it is certain, and after a failure nothing becomes so. Readers are woken by
+    /// [`Partition::publish`].
     pub(crate) fn acknowledge(&self, end_offset: i64) {
-        let synced_first = self.waiting.lock().acks.front().is_some_and(|(end, _)| *end < end_offset);
-        if !synced_first || Mutant::EarlyPassesMarker.is_on() {
+        let overtakes = {
+            let waiting = self.waiting.lock();
+            waiting.failed || waiting.acks.front().is_some_and(|(end, _)| *end < end_offset)
+        };
+        if !overtakes || Mutant::EarlyPassesMarker.is_on() {
             self.advance(end_offset);
             self.answer(end_offset);
         }
@@ -237,6 +241,11 @@ mod tests {
         progress.on_durable(12, &Acks::new());
         progress.acknowledge(12);
         assert_eq!(progress.high_watermark(), 12, "nothing waits any more");
+        progress.on_durable(13, &Acks::new());
+        let error = std::io::Error::other("the disk is gone");
+        progress.failed(&StorageFailure::new("sync", Path::new("/data/journal"), error));
+        progress.acknowledge(15);
+        assert_eq!(progress.high_watermark(), 12, "nobody knows what became of it");
     }
 
     #[tokio::test]
