@@ -1,7 +1,7 @@
 //! Transactions over a real broker and what is between it and its clients: requests that come late, twice or not at all,
 //! and clients that were taken over while they were frozen. Each case prints one line; any failure fails the run.
 //!
-//! `PELTON_TRANSACTIONS` (100) transactions for each protocol; `PELTON_SEED` repeats the choice of faults; arguments pick
+//! `PELTON_TRANSACTIONS` (150) transactions for each protocol; `PELTON_SEED` repeats the choice of faults; arguments pick
 //! cases by name.
 
 mod proxy;
