@@ -95,7 +95,9 @@ impl Start {
     /// It ended, or was not ready in time; its last words are in the error. Or it has panicked in a life before this one.
     pub fn start(&mut self) -> Result<Broker> {
         let before = std::fs::read(&self.log).unwrap_or_default();
-        if String::from_utf8_lossy(&before).contains("panicked at") {
+        // The broker's own: plugins panic too, and their words are in the log.
+        let panicked = |line: &str| line.starts_with("thread '") && line.contains("panicked at");
+        if String::from_utf8_lossy(&before).lines().any(panicked) {
             bail!("the broker has panicked; its last words:\n{}", self.last_words());
         }
         let begin = Instant::now();
