@@ -42,19 +42,19 @@ impl SharedOffsets {
 
     pub(crate) fn load(&self) -> LogOffsets {
         // The writer moves the end before the high watermark and that before the start, so loading in this
-        // order they cannot cross. It notes an open transaction before the high watermark passes it, so the
-        // bound is loaded after the high watermark, or a reader could see past the transaction.
+        // order they cannot cross.
         let log_start = self.log_start.load(Ordering::Acquire);
         let high_watermark = self.high_watermark.load(Ordering::Acquire);
-        let first_unstable = self.first_unstable.load(Ordering::Acquire);
+        let last_stable = self.last_stable_at(high_watermark);
         let log_end = self.log_end.load(Ordering::Acquire);
-        let last_stable = first_unstable.min(high_watermark).max(log_start);
         LogOffsets { log_start, last_stable, high_watermark, log_end }
     }
 
     /// The last stable offset under a high watermark that the log may not have been told of yet.
     pub(crate) fn last_stable_at(&self, high_watermark: i64) -> i64 {
-        // Records of an open transaction may have been deleted: what is no more is not waited for.
+        // The writer notes an open transaction before the high watermark passes it, so this is loaded after the high
+        // watermark, or a reader could see past the transaction. Records of it may have been deleted: what is no more is
+        // not waited for.
         let log_start =
             if Mutant::StableBelowStart.is_on() { 0 } else { self.log_start.load(Ordering::Acquire) };
         self.first_unstable.load(Ordering::Acquire).max(log_start).min(high_watermark)

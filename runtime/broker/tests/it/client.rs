@@ -67,6 +67,17 @@ pub(crate) struct Client {
 
 static NEXT_CORRELATION: AtomicI32 = AtomicI32::new(1);
 
+/// Asks again and again until it is so; `or_else` says what is wrong when it never is.
+pub(crate) async fn until(or_else: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(2);
+    let started = std::time::Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < PATIENCE, "{or_else}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 impl Client {
     pub(crate) async fn connect(address: std::net::SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();

@@ -1,7 +1,6 @@
 //! While the journal's sync is held, nobody is told of anything that a crash could undo.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use pelton_broker::BrokerHandle;
 use pelton_commitlog::storage::SimStorage;
@@ -9,7 +8,7 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::{EndTxnRequest, InitProducerIdRequest, ProduceRequest};
 use pelton_wire::record::BatchOptions;
 
-use crate::client::{Client, batch, produce, values};
+use crate::client::{Client, batch, produce, until, values};
 use crate::gate::{Gate, GatedDisk, Waits};
 use crate::storage::start_on;
 use crate::transactions::{ID, NEWER_END, NEWER_PRODUCE, end_offset, ending, init, seen, write};
@@ -22,11 +21,7 @@ async fn start() -> (BrokerHandle, Arc<Gate>) {
 
 async fn until_log_end(handle: &BrokerHandle, end: i64) {
     let topic = handle.broker().topics.get("t").unwrap();
-    let started = Instant::now();
-    while topic.partition(0).unwrap().log_end_offset() < end {
-        assert!(started.elapsed() < Duration::from_secs(10), "it is never appended");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("it is never appended", async || topic.partition(0).unwrap().log_end_offset() >= end).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,11 +114,7 @@ async fn an_early_acknowledgement_does_not_show_an_end_before_its_sync() {
     assert_eq!(ended, ErrorCode::NONE);
     assert_eq!(seen(&mut reader, true).await[0], "a");
     // What was told early is seen with the marker's sync, or with the next one.
-    let started = Instant::now();
-    while seen(&mut reader, true).await != ["a", "early"] {
-        assert!(started.elapsed() < Duration::from_secs(10), "it is never seen");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("it is never seen", async || seen(&mut reader, true).await == ["a", "early"]).await;
     handle.shutdown().await.unwrap();
 }
 

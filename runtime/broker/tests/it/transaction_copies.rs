@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use pelton_broker::BrokerHandle;
 use pelton_commitlog::storage::SimStorage;
@@ -10,7 +9,7 @@ use pelton_commitlog::storage::sim::Call;
 use pelton_wire::ErrorCode;
 use pelton_wire::message::{DescribeTransactionsRequest, InitProducerIdRequest, Request};
 
-use crate::client::{Client, Server, frame};
+use crate::client::{Client, Server, frame, until};
 use crate::storage::start_with;
 use crate::transactions::*;
 
@@ -222,11 +221,7 @@ async fn what_was_decided_before_a_crash_has_ended_when_the_broker_is_ready() {
         let handle = start_on(&disk).await;
         assert_eq!(stable(&handle), !full_at_start);
         disk.clear_faults();
-        let started = Instant::now();
-        while !stable(&handle) {
-            assert!(full_at_start && started.elapsed() < Duration::from_secs(10), "nobody tries again");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("nobody tries again", async || stable(&handle)).await;
         let mut client = Client::connect(handle.addr()).await;
         let (records, offset): (&[&str], _) = if commit { (&["decided"], 7) } else { (&[], -1) };
         assert_eq!(seen(&mut client, true).await, records);

@@ -1,7 +1,6 @@
 //! Transactions of both protocols, as a client that can send anything sees them.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use pelton_wire::ErrorCode;
 use pelton_wire::codec::Records;
@@ -13,7 +12,7 @@ use pelton_wire::message::txn_offset_commit::{TxnOffsetCommitRequestPartition, T
 use pelton_wire::message::*;
 use pelton_wire::record::{BatchOptions, BatchView, DecompressLimit, EndTransactionMarker, batches};
 
-use crate::client::{Client, Server, batch, fetch, produce};
+use crate::client::{Client, Server, batch, fetch, produce, until};
 
 pub(crate) const ID: &str = "tx";
 /// The last versions of the older protocol.
@@ -323,11 +322,7 @@ async fn a_transaction_has_its_time() {
     let given = try_init(&mut client, 100, (-1, -1)).await;
     let producer = (given.producer_id, given.producer_epoch);
     assert_eq!(write(&mut client, NEWER_PRODUCE, producer, 0, "slow").await, ErrorCode::NONE);
-    let started = Instant::now();
-    while end_offset(&mut client, 1).await == 0 {
-        assert!(started.elapsed() < Duration::from_secs(10), "readers wait for ever");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("readers wait for ever", async || end_offset(&mut client, 1).await > 0).await;
     assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::PRODUCER_FENCED);
     assert_eq!(seen(&mut client, true).await, [""; 0]);
 }
@@ -347,17 +342,19 @@ pub(crate) async fn committed(client: &mut Client, require_stable: bool) -> (Err
     let group =
         OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
     let request = OffsetFetchRequest { groups: vec![group], require_stable, ..Default::default() };
-    let started = Instant::now();
-    loop {
-        let response = client.call(8, &request).await;
-        // After a start the groups are read beside the first requests, which are told so.
-        if response.groups[0].error_code != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
-            let found = &response.groups[0].topics[0].partitions[0];
-            return (found.error_code, found.committed_offset);
+    let mut answer = (ErrorCode::NONE, -1);
+    // After a start the groups are read beside the first requests, which are told so.
+    until("the groups are never there", async || {
+        let group = client.call(8, &request).await.groups.remove(0);
+        let loading = group.error_code == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
+        if !loading {
+            let found = &group.topics[0].partitions[0];
+            answer = (found.error_code, found.committed_offset);
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "the groups are never there");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        !loading
+    })
+    .await;
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

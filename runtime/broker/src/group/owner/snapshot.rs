@@ -26,13 +26,13 @@ impl Owner {
                 let deleted = store.delete_before(partition, before);
                 tokio::spawn(async move {
                     if let Err(error) = deleted.await {
-                        tracing::warn!(partition, %error, "what a snapshot of the groups supersedes could not be deleted; trying again");
+                        tracing::warn!(partition, %error, "what a snapshot of the groups supersedes could not be deleted; the next one does that too");
                     }
                     drop(over);
                 });
             }
             Err(error) => {
-                tracing::warn!(partition, %error, "a snapshot of the groups was not written; trying again");
+                tracing::warn!(partition, %error, "a snapshot of the groups was not written; the next one is due when the log has doubled");
             }
         });
         self.perform(effects, Some(let_go));
