@@ -71,6 +71,13 @@ impl From<Close> for RequestError {
     }
 }
 
+/// A request whose handler has been called.
+pub(crate) struct Call {
+    pub(crate) started: Started,
+    /// Bytes of memory that the request was decoded to, beside its frame.
+    pub(crate) decoded: usize,
+}
+
 /// What became of a request after its first phase.
 pub(crate) enum Started {
     /// The response, whole.
@@ -89,7 +96,7 @@ macro_rules! serve {
         /// The APIs that this broker serves and advertises.
         pub(crate) const SERVED: &[ApiKey] = &[$(ApiKey::$key,)*];
 
-        fn dispatch(header: RequestHeader, cx: &RequestContext, reader: Reader) -> Result<Started, RequestError> {
+        fn dispatch(header: RequestHeader, cx: &RequestContext, reader: Reader) -> Result<Call, RequestError> {
             match header.api_key {
                 $(ApiKey::$key => run(&header, cx, reader, $handler),)*
                 other => Err(RequestError::NotServed(other)),
@@ -142,10 +149,10 @@ pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.starts_with(&(ApiKey::Produce as i16).to_be_bytes())
 }
 
-/// Decodes a request and calls its handler. What must happen in the order of the connection's requests has happened when
-/// this returns.
-pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, RequestError> {
-    let mut reader = Reader::new(frame.clone());
+/// Decodes a request, within `decode_limit` bytes of memory, and calls its handler. What must happen in the order of the
+/// connection's requests has happened when this returns.
+pub(crate) fn start(frame: Bytes, decode_limit: usize, cx: RequestContext) -> Result<Call, RequestError> {
+    let mut reader = Reader::within(frame.clone(), decode_limit);
     match RequestHeader::decode(&mut reader) {
         Ok(header) => {
             let request_bytes = frame.len();
@@ -162,7 +169,8 @@ pub(crate) fn start(frame: Bytes, cx: RequestContext) -> Result<Started, Request
             // with an error and the versions (KIP-511).
             let preamble = RequestPreamble::decode(&mut Reader::new(frame))?;
             let answer = api_versions::unsupported_version().into();
-            Ok(Started::Ready(encode(answer, ApiKey::ApiVersions, 0, preamble.correlation_id)?))
+            let pieces = encode(answer, ApiKey::ApiVersions, 0, preamble.correlation_id)?;
+            Ok(Call { started: Started::Ready(pieces), decoded: 0 })
         }
         Err(error) => Err(error.into()),
     }
@@ -173,22 +181,24 @@ fn run<Q: Request>(
     cx: &RequestContext,
     mut reader: Reader,
     handler: fn(&RequestContext, Q) -> Reply<Q::Response>,
-) -> Result<Started, RequestError>
+) -> Result<Call, RequestError>
 where
     Q::Response: 'static,
 {
     let (version, correlation_id) = (header.api_version, header.correlation_id);
     let finish = move |answer| encode(answer, Q::KEY, version, correlation_id);
     let request = Q::decode(&mut reader, version)?;
+    let decoded = reader.allocated();
     drop(reader);
-    Ok(match handler(cx, request) {
+    let started = match handler(cx, request) {
         Reply::Ready(answer) => Started::Ready(finish(answer)?),
         Reply::Later(future) => Started::Later(Box::pin(async move { Ok(finish(future.await)?) })),
         Reply::LaterOrClose(future) => Started::Later(Box::pin(async move { Ok(finish(future.await?)?) })),
         Reply::InOrder(future) => Started::InOrder(Box::pin(async move { Ok(finish(future.await)?) })),
         Reply::Silent => Started::Silent,
         Reply::Close(close) => return Err(close.into()),
-    })
+    };
+    Ok(Call { started, decoded })
 }
 
 /// The frame of a response, its records still where they are.

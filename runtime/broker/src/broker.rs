@@ -8,7 +8,6 @@ use std::time::Duration;
 use pelton_commitlog::storage::{DiskStorage, Storage};
 use pelton_commitlog::{CloseError, LogDir, OpenDirError};
 use pelton_streams::PluginFactory;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -22,6 +21,7 @@ use crate::group::service::Groups;
 use crate::http::{self, HttpState, TokenError};
 use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
+use crate::net::request_memory::RequestMemory;
 use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
 use crate::processor::{
     BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
@@ -32,7 +32,7 @@ use crate::startup::{self, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
 use crate::txn::{Transactions, TxnSettings};
-use crate::{housekeeping, memory};
+use crate::housekeeping;
 
 /// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
 /// groups are read; longer than that, something is wrong that more waiting does not mend.
@@ -75,8 +75,8 @@ pub struct Broker {
     pub topics: Arc<Topics>,
     pub(crate) log_dir: Arc<LogDir>,
     pub(crate) producer_ids: Arc<ProducerIds>,
-    /// Bytes of requests that may be held at once.
-    pub(crate) request_memory: Arc<Semaphore>,
+    /// What requests may take of the memory.
+    pub(crate) request_memory: Arc<RequestMemory>,
     pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
@@ -267,14 +267,7 @@ impl Broker {
 
     /// All parts in place, and none of them asked yet. Needs a tokio runtime around it.
     pub(crate) fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
-        /// Part of the memory that requests may take.
-        const REQUEST_MEMORY_PART: u64 = 4;
-        let bytes = match config.queued_max_request_bytes {
-            0 => (memory::available() / REQUEST_MEMORY_PART).max(config.socket_request_max_bytes.into()),
-            bytes => bytes,
-        };
         let clock = Arc::clone(&deps.clock);
-        let permits = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock), &config);
         let groups = Groups::start(
             &GroupLimits::from(&config),
@@ -303,7 +296,7 @@ impl Broker {
             topics: opened.topics,
             log_dir: opened.log_dir,
             producer_ids,
-            request_memory: Arc::new(Semaphore::new(permits)),
+            request_memory: RequestMemory::new(config.request_memory_bytes()),
             connections: ConnectionLimits::new(config.max_connections, config.max_connections_per_ip),
             groups,
             transactions,

@@ -11,6 +11,7 @@ use pelton_wire::record::DecompressLimit;
 pub use value::{ConfigError, HostPort};
 pub(crate) use value::{Value, nearest};
 
+use crate::memory;
 use crate::topic_config::{self, TopicConfig};
 
 /// One documented setting.
@@ -99,7 +100,9 @@ settings! {
     socket_request_max_bytes: u32 = 16 * MIB as u32, "socket.request.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
         "Largest request. Kafka's 100 MiB let one client take that much memory with four bytes; 16 MiB is sixteen times the largest default batch.";
     queued_max_request_bytes: u64 = 0, "queued.max.request.bytes", "bytes", Some((0, i64::MAX as i128)),
-        "Bytes of requests held at once by all connections; a connection waits for its share before it reads a body. 0 takes a quarter of the machine's memory.";
+        "Bytes of memory that the requests of all connections may take at once, from the arrival of their bytes to their response, with what they decode to. \
+         A connection waits for more before it reads more; an eighth is kept for requests of up to 16 KiB, and one large request at a time is let \
+         through beside the limit. 0 takes a quarter of the memory of the machine or container.";
     max_connections: u32 = 4096, "max.connections", "count", Some((1, 1_000_000)),
         "Open connections; one more is closed at once. Bounded because each holds a file descriptor and buffers.";
     max_connections_per_ip: u32 = 256, "max.connections.per.ip", "count", Some((1, 1_000_000)),
@@ -209,6 +212,9 @@ settings! {
         "Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB; a larger one would take minutes to compile.";
     plugin_max_instances: u32 = 1_000, "pelton.plugin.max.instances", "count", Some((1, 4_000)),
         "Instances of all plugins at once: one for each node and input partition. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
+    plugin_memory_max_bytes: u64 = 0, "pelton.plugin.memory.max.bytes", "bytes", Some((0, i64::MAX as i128)),
+        "Memory of all plugin instances together, as they grow. A pipeline whose plugin wants more starts again later, with the same records. 0 takes half \
+         of the memory of the machine or container.";
     plugin_compile_max: u32 = 1, "pelton.plugin.compile.max", "count", Some((1, 1_000)),
         "Components compiled at once. One compilation takes every core it finds, so more at once make each of them slower.";
     plugin_compile_wait_ms: i64 = 30 * SECOND_MS, "pelton.plugin.compile.wait.ms", "ms", Some((0, i64::MAX as i128)),
@@ -246,6 +252,26 @@ impl Config {
     /// Every documented setting of the broker itself, in the order of the documentation. The settings that topics
     /// take from the broker are in [`topic_config::settings`], under their `broker_key`.
     pub fn keys() -> impl Iterator<Item = &'static Key> {
+    /// Bytes of memory that requests may take.
+    pub(crate) fn request_memory_bytes(&self) -> u64 {
+        /// Part of the memory.
+        const PART: u64 = 4;
+        match self.queued_max_request_bytes {
+            0 => (memory::available() / PART).max(self.socket_request_max_bytes.into()),
+            bytes => bytes,
+        }
+    }
+
+    /// Bytes of memory that all plugin instances may take.
+    pub fn plugin_memory_bytes(&self) -> u64 {
+        /// Part of the memory.
+        const PART: u64 = 2;
+        match self.plugin_memory_max_bytes {
+            0 => memory::available() / PART,
+            bytes => bytes,
+        }
+    }
+
         KEYS.iter()
     }
 

@@ -14,7 +14,7 @@ mod writer;
 
 pub use error::{DecodeError, EncodeError, Malformed};
 pub use field::{Ctx, Field};
-pub use reader::{DECODED_ALLOWANCE, DECODED_MULTIPLE, Reader};
+pub use reader::{DECODED_ALLOWANCE, DECODED_MULTIPLE, Reader, decoded_limit};
 pub use writer::{Piece, Records, SPLICE_MIN, Writer};
 
 /// The largest value of the protocol's signed 32-bit lengths, as a `usize`.

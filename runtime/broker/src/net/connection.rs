@@ -10,10 +10,11 @@ use pelton_wire::EncodeError;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frame::{FrameReader, ReadError};
+use super::frame::{Frame, FrameReader, ReadError};
+use super::request_memory::{Share, decode_limit};
 use super::send::{Piece, send};
 use super::vitals::{Expired, Patience, Vitals};
-use crate::api::{self, RequestError, Started};
+use crate::api::{self, Call, RequestError, Started};
 use crate::broker::Broker;
 use crate::reply::{Later, RequestContext};
 use crate::txn::order::Place;
@@ -62,8 +63,8 @@ struct Slot {
 
 /// Kept until the response is out.
 struct Held {
-    /// A request's bytes may be in use until then.
-    _request: OwnedSemaphorePermit,
+    /// A request's bytes, and what they were decoded to, may be in use until then.
+    _request: Share,
     /// Of `pelton.connection.response.max.bytes`, for a response that is finished.
     _response: Option<OwnedSemaphorePermit>,
 }
@@ -155,33 +156,40 @@ impl Connection {
                 frame = frames.next() => frame,
                 () = stopping.wait() => return Closed::Stopping,
             };
-            let frame = match frame {
+            let Frame { bytes: frame, mut share } = match frame {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Closed::ByClient,
                 Err(error) => return error.into(),
             };
-            if api::is_produce(&frame.bytes) {
+            if api::is_produce(&frame) {
                 self.broker.room_to_append().await;
             }
-            let response = match api::start(frame.bytes, self.context()) {
-                Ok(Started::Ready(pieces)) => Pending::Ready(pieces),
-                Ok(Started::Later(future)) => Pending::Later(future),
-                Ok(Started::InOrder(future)) => match future.await {
+            let request_bytes = frame.len();
+            let started = match api::start(frame, decode_limit(request_bytes), self.context()) {
+                Ok(Call { started, decoded }) => {
+                    share.settle(request_bytes.saturating_add(decoded));
+                    started
+                }
+                Err(error) => return error.into(),
+            };
+            let response = match started {
+                Started::Ready(pieces) => Pending::Ready(pieces),
+                Started::Later(future) => Pending::Later(future),
+                Started::InOrder(future) => match future.await {
                     Ok(pieces) => Pending::Ready(pieces),
                     Err(error) => return error.into(),
                 },
-                Ok(Started::Silent) => {
+                Started::Silent => {
                     vitals.request_done();
                     continue;
                 }
-                Err(error) => return error.into(),
             };
             let _response = match &response {
                 Pending::Ready(pieces) => room(&responses, max_responses, pieces).await,
                 // Its bytes are not there before it is the next to go out.
                 Pending::Later(_) => None,
             };
-            let held = Held { _request: frame.share, _response };
+            let held = Held { _request: share, _response };
             if slots.send(Slot { response, held }).await.is_err() {
                 // The writer is gone and says why itself.
                 return Closed::ByClient;

@@ -1,19 +1,22 @@
-//! Takes requests off a socket: a 32-bit length, then that many bytes. A length is a claim: it is checked against the
-//! limit, and the memory for it is asked from the broker's budget, before anything is allocated.
+//! Takes requests off a socket: a 32-bit length, then that many bytes. A length is a claim: it is checked against the limit, and
+//! memory is asked for and allocated as the bytes for it arrive.
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::request_memory::{RequestMemory, SMALL_REQUEST, Share};
 use super::vitals::Vitals;
 
 /// Room made for a read when nothing is known of what comes. Small requests share one allocation of this size.
-const READ_CHUNK: usize = 16 * 1024;
+const READ_CHUNK: usize = SMALL_REQUEST;
 /// Most room made for a request like the last one before its length is known, in bytes.
 const EXPECTED_MAX: usize = 64 * 1024;
+/// Most room made for a request like the last one once its length is known. Of the pages of an allocation, those count that were
+/// written to.
+const KNOWN_MAX: usize = 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
 
@@ -28,50 +31,56 @@ pub(crate) enum ReadError {
     BadLength(i32),
     #[error("the connection ended inside a request")]
     Truncated,
-    #[error("the broker is stopping")]
-    Stopping,
 }
 
-/// One request, and its share of the broker's memory for requests.
+/// One request, and its share of the broker's memory for requests: enough to decode it.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) bytes: Bytes,
-    pub(crate) share: OwnedSemaphorePermit,
+    pub(crate) share: Share,
 }
 
 /// The reading half of a connection.
 pub(crate) struct FrameReader<'a> {
     stream: &'a TcpStream,
     vitals: &'a Vitals,
-    budget: Arc<Semaphore>,
+    memory: Arc<RequestMemory>,
     max_frame: u32,
     buffer: BytesMut,
     /// Room for the next read of a length. A client that sends large requests sends them in one size: exactly that much
     /// room gives each an allocation of its own, filled by one read and copied by nobody.
     expected: usize,
+    /// Bytes of the last request.
+    last: usize,
 }
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(
         stream: &'a TcpStream,
         vitals: &'a Vitals,
-        budget: Arc<Semaphore>,
+        memory: Arc<RequestMemory>,
         max_frame: u32,
     ) -> Self {
-        FrameReader { stream, vitals, budget, max_frame, buffer: BytesMut::new(), expected: READ_CHUNK }
+        let (buffer, expected) = (BytesMut::new(), READ_CHUNK);
+        FrameReader { stream, vitals, memory, max_frame, buffer, expected, last: 0 }
     }
 
     /// The next request; `None` when the client has closed its side between two requests. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadError> {
         let Some(len) = self.length().await? else { return Ok(None) };
-        let share = self.share(len).await?;
         let whole = LENGTH_BYTES + len as usize;
-        self.make_room(whole);
+        let mut share = self.memory.nothing();
         while self.buffer.len() < whole {
-            if self.fill(whole - self.buffer.len()).await? == 0 {
+            let arrived = self.buffer.len();
+            let room = share.for_more(arrived, whole, self.vitals).await;
+            // Twice what is here, so that growing copies each byte once on average.
+            self.make_room(room.max(2 * arrived).max(self.last.min(KNOWN_MAX)).min(whole));
+            if self.fill(room - arrived).await? == 0 {
                 return Err(ReadError::Truncated);
             }
         }
+        share.for_decoding(len as usize, self.vitals).await;
+        self.last = whole;
         self.expected = if whole > READ_CHUNK / 2 { whole.min(EXPECTED_MAX) } else { READ_CHUNK };
         // A part that is split off shares its allocation; what is all of it need not.
         let mut bytes = match self.buffer.len() == whole {
@@ -82,10 +91,10 @@ impl<'a> FrameReader<'a> {
         Ok(Some(Frame { bytes: bytes.split_off(LENGTH_BYTES), share }))
     }
 
-    /// Room for a request of `whole` bytes, and no more where that needs an allocation.
-    fn make_room(&mut self, whole: usize) {
-        if self.buffer.capacity() < whole {
-            let mut exact = BytesMut::with_capacity(whole);
+    /// Room for `bytes` of a request, and no more where that needs an allocation.
+    fn make_room(&mut self, bytes: usize) {
+        if self.buffer.capacity() < bytes {
+            let mut exact = BytesMut::with_capacity(bytes);
             exact.extend_from_slice(&self.buffer);
             self.buffer = exact;
         }
@@ -107,16 +116,6 @@ impl<'a> FrameReader<'a> {
             Ok(0) | Err(_) => Err(ReadError::BadLength(len)),
             Ok(len) if len > self.max_frame => Err(ReadError::TooLarge { len, max: self.max_frame }),
             Ok(len) => Ok(Some(len)),
-        }
-    }
-
-    /// Waits for memory for a request of `len` bytes.
-    async fn share(&self, len: u32) -> Result<OwnedSemaphorePermit, ReadError> {
-        let budget = Arc::clone(&self.budget);
-        match Arc::clone(&budget).try_acquire_many_owned(len) {
-            Ok(share) => Ok(share),
-            // Closed only when the broker stops.
-            Err(_) => budget.acquire_many_owned(len).await.map_err(|_| ReadError::Stopping),
         }
     }
 
@@ -157,8 +156,8 @@ mod tests {
             }
         });
         let vitals = Vitals::new();
-        let budget = Arc::new(Semaphore::new(1000));
-        let mut reader = FrameReader::new(&stream, &vitals, Arc::clone(&budget), 100);
+        let memory = RequestMemory::new(1 << 20);
+        let mut reader = FrameReader::new(&stream, &vitals, Arc::clone(&memory), 100);
         let mut frames = Vec::new();
         let error = loop {
             match reader.next().await {
@@ -168,7 +167,7 @@ mod tests {
             }
         };
         sender.await.unwrap();
-        assert_eq!(budget.available_permits(), 1000, "every share came back");
+        assert_eq!(memory.in_use(), 0, "every share came back");
         (frames, error)
     }
 
@@ -199,7 +198,7 @@ mod tests {
             client
         });
         let vitals = Vitals::new();
-        let mut reader = FrameReader::new(&stream, &vitals, Arc::new(Semaphore::new(1 << 20)), 1 << 20);
+        let mut reader = FrameReader::new(&stream, &vitals, RequestMemory::new(16 << 20), 1 << 20);
         for (len, alone) in
             [(20_000, true), (20_000, true), (20_000, true), (9_000, false), (9_000, false), (70_000, true)]
         {
@@ -224,20 +223,26 @@ mod tests {
         check(b"\0\0\0\x04abc", "inside a request").await;
     }
 
+    /// Two requests of 900 KiB and what they may decode to do not fit at once; nor are they read in one piece.
     #[tokio::test]
-    async fn a_body_waits_for_its_share_of_memory() {
+    async fn a_request_waits_for_its_share_of_memory() {
+        const LEN: usize = 900 * 1024;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        client.write_all(b"\0\0\0\x06abcdef\0\0\0\x06ghijkl").await.unwrap();
+        let request = [&(LEN as u32).to_be_bytes()[..], &[7; LEN]].concat();
+        let writing = tokio::spawn(async move {
+            client.write_all(&request).await.unwrap();
+            client.write_all(&request).await.unwrap();
+            client
+        });
         let vitals = Vitals::new();
-        let mut reader = FrameReader::new(&stream, &vitals, Arc::new(Semaphore::new(10)), 100);
+        let mut reader = FrameReader::new(&stream, &vitals, RequestMemory::new(2 << 20), 1 << 20);
         let first = reader.next().await.unwrap().unwrap();
-        let mut second = Box::pin(reader.next());
-        let early =
-            std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_ready())).await;
-        assert!(!early, "12 bytes do not fit into 10");
+        let early = tokio::time::timeout(std::time::Duration::from_millis(20), reader.next()).await;
+        assert!(early.is_err(), "the first has what there is");
         drop(first);
-        assert_eq!(&second.await.unwrap().unwrap().bytes[..], b"ghijkl");
+        assert!(reader.next().await.unwrap().unwrap().bytes == [7; LEN][..]);
+        drop(writing.await.unwrap());
     }
 }

@@ -4,7 +4,9 @@
 //! would cost more than most requests.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::Config;
 
@@ -53,6 +55,8 @@ pub(crate) struct Vitals {
     last_request: AtomicU64,
     receiving_since: AtomicU64,
     sending_since: AtomicU64,
+    /// Since when the request that arrives waits for us, and not for the client.
+    held_up_since: AtomicU64,
     waiting: AtomicU32,
 }
 
@@ -63,6 +67,7 @@ impl Vitals {
             last_request: AtomicU64::new(0),
             receiving_since: AtomicU64::new(0),
             sending_since: AtomicU64::new(0),
+            held_up_since: AtomicU64::new(0),
             waiting: AtomicU32::new(0),
         }
     }
@@ -86,6 +91,19 @@ impl Vitals {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits for what the client has no part in, such as the broker's memory: the time is not counted as the client's.
+    pub(crate) async fn waiting_for_us<T>(&self, ours: impl Future<Output = T>) -> T {
+        let begin = self.now();
+        self.held_up_since.store(begin, Ordering::Relaxed);
+        let got = ours.await;
+        if self.receiving_since.load(Ordering::Relaxed) != 0 {
+            let waited = self.now().saturating_sub(begin);
+            self.receiving_since.fetch_add(waited, Ordering::Relaxed);
+        }
+        self.held_up_since.store(0, Ordering::Relaxed);
+        got
+    }
+
     /// A request needs nothing more: its response is out, or it has none.
     pub(crate) fn request_done(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -104,16 +122,20 @@ impl Vitals {
         self.sending_since.store(0, Ordering::Relaxed);
     }
 
-    fn check(&self, patience: Patience) -> Result<(), Expired> {
+    pub(super) fn check(&self, patience: Patience) -> Result<(), Expired> {
         let now = self.now();
         let over = |since: u64, limit: u64| since != 0 && now.saturating_sub(since) > limit;
         if over(self.sending_since.load(Ordering::Relaxed), patience.send_ms) {
             return Err(Expired::SlowReader);
         }
-        if over(self.receiving_since.load(Ordering::Relaxed), patience.receive_ms) {
+        if self.held_up_since.load(Ordering::Relaxed) != 0 {
+            return Ok(());
+        }
+        let receiving_since = self.receiving_since.load(Ordering::Relaxed);
+        if over(receiving_since, patience.receive_ms) {
             return Err(Expired::SlowRequest);
         }
-        let idle = self.waiting.load(Ordering::Relaxed) == 0;
+        let idle = receiving_since == 0 && self.waiting.load(Ordering::Relaxed) == 0;
         if idle && over(self.last_request.load(Ordering::Relaxed).max(1), patience.idle_ms) {
             return Err(Expired::Idle);
         }
@@ -131,37 +153,35 @@ impl Vitals {
     }
 }
 
+/// For tests.
+#[cfg(test)]
+pub(super) const PATIENCE: Patience = Patience { idle_ms: 10_000, receive_ms: 1_000, send_ms: 2_000 };
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { idle_ms: 10_000, receive_ms: 1_000, send_ms: 2_000 };
-
-    /// Lets time pass for a connection.
-    fn pass(vitals: &mut Vitals, ms: u64) {
-        vitals.opened = vitals.opened.checked_sub(Duration::from_millis(ms)).unwrap();
-    }
-
-    #[test]
-    fn each_phase_has_its_own_limit() {
-        let mut vitals = Vitals::new();
-        pass(&mut vitals, 9_000);
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_own_limit() {
+        let pass = |ms| tokio::time::advance(Duration::from_millis(ms));
+        let vitals = Vitals::new();
+        pass(9_000).await;
         assert_eq!(vitals.check(PATIENCE), Ok(()));
-        pass(&mut vitals, 1_100);
+        pass(1_100).await;
         assert_eq!(vitals.check(PATIENCE), Err(Expired::Idle));
 
         vitals.request_begun();
-        pass(&mut vitals, 600);
+        pass(600).await;
         vitals.request_begun();
-        pass(&mut vitals, 600);
+        pass(600).await;
         assert_eq!(vitals.check(PATIENCE), Err(Expired::SlowRequest), "more bytes do not buy more time");
 
         vitals.request_whole();
-        pass(&mut vitals, 50_000);
+        pass(50_000).await;
         assert_eq!(vitals.check(PATIENCE), Ok(()), "a connection that waits for a response is not idle");
 
         vitals.send_blocked();
-        pass(&mut vitals, 2_100);
+        pass(2_100).await;
         assert_eq!(vitals.check(PATIENCE), Err(Expired::SlowReader));
         vitals.send_moved();
         vitals.request_done();

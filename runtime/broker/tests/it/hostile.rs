@@ -163,3 +163,20 @@ async fn a_request_of_many_changes_is_soon_refused() {
     let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
     assert_eq!(client.call(1, &request).await.responses[0].error_code, ErrorCode::INVALID_CONFIG);
 }
+
+/// Claims of 16 MiB each, of which almost nothing comes, beside clients that mean it.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_take_nothing_from_others() {
+    const CLAIM: i32 = 16 * 1024 * 1024;
+    let server = Server::with(&[("queued.max.request.bytes", "16777216")]).await;
+    let mut witness = server.client().await;
+    witness.create_topic("t", 1, &[]).await;
+    let mut claims = Vec::new();
+    for sent in [0, 10, 100_000, 100_000, 100_000, 100_000] {
+        let mut client = server.client().await;
+        client.send_bytes(&[&CLAIM.to_be_bytes()[..], &vec![0; sent]].concat()).await;
+        claims.push(client);
+    }
+    witness.append("t", 0, &[&"x".repeat(900_000)]).await;
+    witness.call(3, &versions_request()).await;
+}

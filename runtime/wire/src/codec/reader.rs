@@ -27,16 +27,33 @@ pub struct Reader {
     pos: usize,
     /// Reading stops here: the end of the frame, or of the tagged field being read.
     end: usize,
-    /// Bytes of memory that decoding may still allocate.
+    /// Bytes of memory that decoding may allocate.
+    limit: usize,
+    /// Those of them that it has not.
     budget: usize,
+}
+
+/// Bytes of memory that a frame of this length may decode into.
+pub const fn decoded_limit(len: usize) -> usize {
+    len.saturating_mul(DECODED_MULTIPLE).saturating_add(DECODED_ALLOWANCE)
 }
 
 impl Reader {
     /// A reader over a whole frame (without its length prefix), with the memory budget that a frame of this size gets.
     pub fn new(frame: Bytes) -> Self {
+        let limit = decoded_limit(frame.len());
+        Self::within(frame, limit)
+    }
+
+    /// The same with a memory budget of `limit` bytes.
+    pub fn within(frame: Bytes, limit: usize) -> Self {
         let end = frame.len();
-        let budget = end.saturating_mul(DECODED_MULTIPLE).saturating_add(DECODED_ALLOWANCE);
-        Self { frame, pos: 0, end, budget }
+        Self { frame, pos: 0, end, limit, budget: limit }
+    }
+
+    /// Bytes of memory that what was read so far has taken, beside the frame.
+    pub fn allocated(&self) -> usize {
+        self.limit - self.budget
     }
 
     /// Bytes not read yet.
