@@ -18,6 +18,7 @@ pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
     let engine = EngineConfig {
         max_component_bytes: config.plugin_max_bytes.into(),
         max_instances: config.plugin_max_instances as usize,
+        max_memory_bytes: config.plugin_memory_bytes(),
         cache: Some(cache),
     };
     let engine = Engine::new(engine).map_err(|error| failed(error.to_string()))?;

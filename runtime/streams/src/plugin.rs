@@ -54,6 +54,16 @@ pub enum PluginError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The plugin asked for memory within its own limit that all plugins together have used up, and failed without it. It says
+    /// nothing about the records.
+    #[error(
+        "the plugins of this server together may take {limit_bytes} bytes of memory, and this one wanted more \
+         (pelton.plugin.memory.max.bytes)"
+    )]
+    ServerMemory {
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// The answer is larger than it may be.
     #[error("the answer is larger than {limit_bytes} bytes (limits.output)")]
     OutputTooLarge {
@@ -84,6 +94,7 @@ impl PluginError {
             PluginError::Trapped { .. } => "trapped",
             PluginError::Deadline { .. } => "deadline",
             PluginError::Memory { .. } => "memory",
+            PluginError::ServerMemory { .. } => "server-memory",
             PluginError::OutputTooLarge { .. } => "output-too-large",
             PluginError::IllFormed { .. } => "ill-formed",
             PluginError::Retry(_) => "retry",

@@ -303,7 +303,9 @@ impl Task {
         let range = (step.batch.offsets[start], step.batch.offsets[end - 1]);
         let whole = failure(range.0, range.1, &error.error);
         match &error.error {
-            PluginError::Fatal(_) => return Next::Stop(StepError::Failed(whole)),
+            PluginError::Fatal(_) | PluginError::ServerMemory { .. } => {
+                return Next::Stop(StepError::Failed(whole));
+            }
             PluginError::Retry(_) => {
                 let stop = self.retry(step.batch.offsets[0], &node.on_error, whole.clone(), true);
                 return Next::Stop(stop.unwrap_or(StepError::Failed(whole)));

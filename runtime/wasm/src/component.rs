@@ -9,7 +9,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::host::{HostState, LOG};
 use crate::instance::{self, Process};
-use crate::limits::CHECK_DEADLINE_MS;
+use crate::limits::{CHECK_DEADLINE_MS, MemoryPool};
 use crate::marshal::Needs;
 use crate::package::guess_world;
 
@@ -96,7 +96,9 @@ fn check_import(
 
 fn start_once(engine: &wasmtime::Engine, pre: &InstancePre<HostState>, world: &str) -> Result<(), LoadError> {
     let limits = PluginLimits { deadline_ms: CHECK_DEADLINE_MS, ..PluginLimits::default() };
-    let mut store = instance::store(engine, &limits, Arc::new(NoLog));
+    // Of its own: a server that is short of memory does not make a component invalid, and few are checked at once.
+    let pool = MemoryPool::new(limits.memory_bytes);
+    let mut store = instance::store(engine, &limits, &pool, Arc::new(NoLog));
     instance::arm(&mut store, limits.deadline_ms);
     let started = pre.instantiate(&mut store).map_err(|error| {
         let error: PluginError = instance::classify(&mut store, &limits, &error);

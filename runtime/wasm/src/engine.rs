@@ -16,7 +16,8 @@ use crate::component::{Loaded, check};
 use crate::host::{self, HostState};
 use crate::instance::WasmPlugin;
 use crate::limits::{
-    DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, EPOCH_TICK_MS, MAX_WASM_STACK_BYTES,
+    DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, DEFAULT_MAX_MEMORY_BYTES, EPOCH_TICK_MS,
+    MAX_WASM_STACK_BYTES, MemoryPool,
 };
 use crate::package;
 
@@ -27,6 +28,8 @@ pub struct EngineConfig {
     pub max_component_bytes: u64,
     /// Instances of all plugins at once.
     pub max_instances: usize,
+    /// Memory of all instances together, in bytes.
+    pub max_memory_bytes: u64,
     /// Where compiled code is kept; `None`: every start compiles.
     pub cache: Option<CodeCache>,
 }
@@ -36,6 +39,7 @@ impl Default for EngineConfig {
         EngineConfig {
             max_component_bytes: DEFAULT_MAX_COMPONENT_BYTES,
             max_instances: DEFAULT_MAX_INSTANCES,
+            max_memory_bytes: DEFAULT_MAX_MEMORY_BYTES,
             cache: None,
         }
     }
@@ -69,6 +73,7 @@ struct Shared {
     compatibility: u64,
     loaded: Mutex<HashMap<Digest, Arc<Loaded>>>,
     instances: Arc<AtomicUsize>,
+    memory: Arc<MemoryPool>,
     ticker: Ticker,
 }
 
@@ -86,9 +91,11 @@ impl Engine {
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let ticker =
             Ticker::start(engine.clone()).map_err(|error| EngineError { reason: error.to_string() })?;
+        let memory = MemoryPool::new(config.max_memory_bytes);
         Ok(Engine {
             shared: Arc::new(Shared {
                 engine,
+                memory,
                 linker,
                 config,
                 compatibility: hasher.finish(),
@@ -102,6 +109,11 @@ impl Engine {
     /// How many instances exist.
     pub fn instances(&self) -> usize {
         self.shared.instances.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that all instances have.
+    pub fn memory_bytes(&self) -> u64 {
+        self.shared.memory.used()
     }
 
     /// The cache of compiled code.
@@ -197,7 +209,8 @@ impl PluginFactory for Engine {
 
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
         let loaded = self.components().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
-        Ok(Box::new(WasmPlugin::start(&self.shared.engine, loaded, spec, self.slot()?)?))
+        let Shared { engine, memory, .. } = &*self.shared;
+        Ok(Box::new(WasmPlugin::start(engine, Arc::clone(memory), loaded, spec, self.slot()?)?))
     }
 
     fn unload(&self, digest: &Digest) {

@@ -10,7 +10,7 @@ use wasmtime::{Engine, Store, Trap, WasmBacktrace};
 use crate::component::Loaded;
 use crate::engine::Slot;
 use crate::host::{CallLog, HostState};
-use crate::limits::{Limiter, epochs, hostcall_fuel};
+use crate::limits::{Limiter, MemoryPool, Refused, epochs, hostcall_fuel};
 use crate::marshal::{BatchArg, FailureRet, OutputRet};
 
 /// The function that takes settings.
@@ -48,8 +48,14 @@ impl Process {
 }
 
 /// A store with nothing in it.
-pub(crate) fn store(engine: &Engine, limits: &PluginLimits, log: Arc<dyn LogSink>) -> Store<HostState> {
-    let state = HostState { limiter: Limiter::new(limits.memory_bytes), log: CallLog::new(log) };
+pub(crate) fn store(
+    engine: &Engine,
+    limits: &PluginLimits,
+    pool: &Arc<MemoryPool>,
+    log: Arc<dyn LogSink>,
+) -> Store<HostState> {
+    let limiter = Limiter::new(limits.memory_bytes, Arc::clone(pool));
+    let state = HostState { limiter, log: CallLog::new(log) };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_trap();
@@ -71,26 +77,32 @@ pub(crate) fn classify(
 ) -> PluginError {
     let said = store.data_mut().log.end();
     let cause = error.root_cause().to_string();
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => PluginError::Deadline { deadline_ms: limits.deadline_ms },
+    let limiter = &store.data().limiter;
+    let memory = limiter.refused().map(|refused| match refused {
+        Refused::Plugin => PluginError::Memory { limit_bytes: limits.memory_bytes },
+        Refused::Server => PluginError::ServerMemory { limit_bytes: limiter.pool_bytes() },
+    });
+    match (error.downcast_ref::<Trap>(), memory) {
+        (Some(Trap::Interrupt), _) => PluginError::Deadline { deadline_ms: limits.deadline_ms },
         // A guest that gets no memory stops itself, one way or another.
-        _ if store.data().limiter.refused() => PluginError::Memory { limit_bytes: limits.memory_bytes },
+        (_, Some(memory)) => memory,
         _ if cause.contains(FUEL_EXHAUSTED) => {
             PluginError::OutputTooLarge { limit_bytes: limits.output_bytes }
         }
-        Some(trap) => {
+        (Some(trap), _) => {
             let text = trap.to_string();
             PluginError::Trapped { trap: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned(), said }
         }
         // Only what happens while the guest runs has frames of the guest.
-        None if error.downcast_ref::<WasmBacktrace>().is_some() => PluginError::Trapped { trap: cause, said },
-        None => PluginError::IllFormed { what: cause },
+        (None, _) if error.downcast_ref::<WasmBacktrace>().is_some() => PluginError::Trapped { trap: cause, said },
+        (None, _) => PluginError::IllFormed { what: cause },
     }
 }
 
 /// A plugin that runs, or that is started again by its next call.
 pub(crate) struct WasmPlugin {
     engine: Engine,
+    pool: Arc<MemoryPool>,
     loaded: Arc<Loaded>,
     spec: InstanceSpec,
     live: Option<Live>,
@@ -105,18 +117,24 @@ struct Live {
 impl WasmPlugin {
     pub(crate) fn start(
         engine: &Engine,
+        pool: Arc<MemoryPool>,
         loaded: Arc<Loaded>,
         spec: &InstanceSpec,
         slot: Slot,
     ) -> Result<WasmPlugin, InstantiateError> {
-        let live = Some(Live::start(engine, &loaded, spec)?);
-        Ok(WasmPlugin { engine: engine.clone(), loaded, spec: spec.clone(), live, _slot: slot })
+        let live = Some(Live::start(engine, &pool, &loaded, spec)?);
+        Ok(WasmPlugin { engine: engine.clone(), pool, loaded, spec: spec.clone(), live, _slot: slot })
     }
 }
 
 impl Live {
-    fn start(engine: &Engine, loaded: &Loaded, spec: &InstanceSpec) -> Result<Live, InstantiateError> {
-        let mut store = store(engine, &spec.limits, Arc::clone(&spec.log));
+    fn start(
+        engine: &Engine,
+        pool: &Arc<MemoryPool>,
+        loaded: &Loaded,
+        spec: &InstanceSpec,
+    ) -> Result<Live, InstantiateError> {
+        let mut store = store(engine, &spec.limits, pool, Arc::clone(&spec.log));
         let started = Live::configure(&mut store, loaded, spec);
         match started {
             Ok((process, Ok(()))) => {
@@ -151,7 +169,7 @@ impl Plugin for WasmPlugin {
         // Taken out and put back only after a call that returned: nothing that trapped is entered again.
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => Live::start(&self.engine, &self.loaded, &self.spec).map_err(restart_failed)?,
+            None => Live::start(&self.engine, &self.pool, &self.loaded, &self.spec).map_err(restart_failed)?,
         };
         arm(&mut live.store, self.spec.limits.deadline_ms);
         match live.process.call(&mut live.store, BatchArg::new(batch, self.loaded.needs)) {

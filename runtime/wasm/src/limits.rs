@@ -1,5 +1,8 @@
 //! Every limit of the host that is not a plugin's own (those are in `pelton_streams::limits`), and the limiter of a store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use wasmtime::ResourceLimiter;
 
 /// Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB.
@@ -7,6 +10,9 @@ pub const DEFAULT_MAX_COMPONENT_BYTES: u64 = 32 << 20;
 /// Instances of all plugins at once. One runs for each node and input partition; each may reserve 4 GiB of address
 /// space, and 1,000 of them fit four times into the 47 bits that a process has.
 pub const DEFAULT_MAX_INSTANCES: usize = 1_000;
+
+/// Memory of all instances together, unless the server says otherwise.
+pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 1 << 30;
 
 /// How often the epoch advances. A deadline is kept to within two of these; each one wakes a thread.
 pub(crate) const EPOCH_TICK_MS: u32 = 10;
@@ -32,24 +38,67 @@ pub(crate) fn epochs(deadline_ms: u32) -> u64 {
     u64::from(deadline_ms.div_ceil(EPOCH_TICK_MS)) + 1
 }
 
+/// The memory of all instances together. It is taken as instances grow, because most stay far below their own limit.
+#[derive(Debug)]
+pub(crate) struct MemoryPool {
+    pub(crate) max_bytes: u64,
+    used: AtomicU64,
+}
+
+impl MemoryPool {
+    pub(crate) fn new(max_bytes: u64) -> Arc<MemoryPool> {
+        Arc::new(MemoryPool { max_bytes, used: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: u64| used.checked_add(bytes as u64).filter(|sum| *sum <= self.max_bytes);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+/// Whose limit refused a guest memory. A guest that then traps did so for that reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The plugin's own.
+    Plugin,
+    /// That of all plugins.
+    Server,
+}
+
 /// Bounds what one store may take, and remembers that it was refused something.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     max_memory: usize,
     memory: usize,
+    pool: Arc<MemoryPool>,
     tables: usize,
-    refused: bool,
+    refused: Option<Refused>,
 }
 
 impl Limiter {
-    pub(crate) fn new(max_memory_bytes: u64) -> Limiter {
+    pub(crate) fn new(max_memory_bytes: u64, pool: Arc<MemoryPool>) -> Limiter {
         let max_memory = usize::try_from(max_memory_bytes).unwrap_or(usize::MAX);
-        Limiter { max_memory, memory: 0, tables: 0, refused: false }
+        Limiter { max_memory, memory: 0, pool, tables: 0, refused: None }
     }
 
-    /// Whether memory was refused: a guest that then traps did so for that reason.
-    pub(crate) fn refused(&self) -> bool {
+    /// Who refused memory, if anybody did.
+    pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
+    }
+
+    /// The most that all instances may have.
+    pub(crate) fn pool_bytes(&self) -> u64 {
+        self.pool.max_bytes
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.pool.used.fetch_sub(self.memory as u64, Ordering::Relaxed);
     }
 }
 
@@ -61,9 +110,14 @@ impl ResourceLimiter for Limiter {
         _max: Option<usize>,
     ) -> wasmtime::Result<bool> {
         // All memories of a component count together.
-        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        let more = desired.saturating_sub(current);
+        let total = self.memory.saturating_add(more);
         if total > self.max_memory {
-            self.refused = true;
+            self.refused = Some(Refused::Plugin);
+            return Ok(false);
+        }
+        if !self.pool.take(more) {
+            self.refused = Some(Refused::Server);
             return Ok(false);
         }
         self.memory = total;

@@ -310,6 +310,26 @@ fn instances_are_counted() {
     assert_eq!(gone, Err(InstantiateError::NotLoaded(digest(&component))));
 }
 
+/// A page each for two, and no more: within its own limit, the second one is refused what the first may not have either.
+#[test]
+fn instances_share_one_memory() {
+    const PAGE: u64 = 64 << 10;
+    let refused = PluginError::ServerMemory { limit_bytes: 2 * PAGE };
+    let engine =
+        Engine::new(EngineConfig { max_memory_bytes: 2 * PAGE, ..EngineConfig::default() }).expect("runs here");
+    let component = guest(CONFIGURED);
+    let mut one = start(&engine, &component, &spec()).expect("there is room");
+    let two = start(&engine, &component, &spec()).expect("there is room");
+    assert_eq!(engine.memory_bytes(), 2 * PAGE);
+    let third = start(&engine, &component, &spec()).map(|_| ());
+    assert_eq!(third, Err(InstantiateError::Start(refused.clone())));
+    assert_eq!(call(&mut *one, 3).map(|_| ()), Err(refused));
+    assert_eq!(engine.memory_bytes(), PAGE, "what the trapped one had is free");
+    assert!(call(&mut *one, 0).is_ok());
+    drop((one, two));
+    assert_eq!(engine.memory_bytes(), 0);
+}
+
 #[test]
 fn what_is_inside_a_component_is_seen_from_outside() {
     let toml = "name = 'p'\nversion = '1.2.3'\nworld = 'transform'\nneeds = ['value']";

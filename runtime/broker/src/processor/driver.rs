@@ -19,7 +19,9 @@ use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::CommitSpec;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
-use pelton_streams::{BatchIn, InstanceSpec, InstantiateError, PluginFactory, Task, TaskFailure, Topology};
+use pelton_streams::{
+    BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
+};
 use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, Select};
 
 use self::commit::{InFlight, Uncommitted};
@@ -80,9 +82,13 @@ impl DriverError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             DriverError::Io(error) => error.is_transient(),
-            DriverError::Start { error, .. } => matches!(error, InstantiateError::TooMany { .. }),
-            DriverError::Task(_)
-            | DriverError::NoTopic(_)
+            DriverError::Start { error, .. } => matches!(
+                error,
+                InstantiateError::TooMany { .. } | InstantiateError::Start(PluginError::ServerMemory { .. })
+            ),
+            // Memory comes back when other plugins stop, and this pipeline gives back its own meanwhile.
+            DriverError::Task(failure) => matches!(failure.error, PluginError::ServerMemory { .. }),
+            DriverError::NoTopic(_)
             | DriverError::Input { .. }
             | DriverError::Output { .. }
             | DriverError::Bug(_) => false,

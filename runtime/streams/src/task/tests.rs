@@ -32,6 +32,7 @@ impl Plugin for Script {
                 }
                 b"late" => return Err(PluginError::Deadline { deadline_ms: 5 }),
                 b"fatal" => return Err(PluginError::Fatal("no".into())),
+                b"no-memory" => return Err(PluginError::ServerMemory { limit_bytes: 1 }),
                 b"retry" => return Err(PluginError::Retry("busy".into())),
                 b"bad-reject" => {
                     return Err(PluginError::Reject(vec![Rejection {
@@ -236,6 +237,19 @@ fn a_plugin_that_asks_for_ever_is_stopped() {
         };
         assert_eq!(failure.error, PluginError::Retry("busy".into()));
         assert_eq!(harness.driver.retries, [100, 200, 400, 800, 1600], "{policy}");
+    }
+}
+
+/// Whatever the policy says of records that cannot be processed: this one can be.
+#[test]
+fn no_record_is_blamed_for_the_servers_memory() {
+    for policy in ["{ policy = 'skip' }", "{ policy = 'retry', attempts = 5, then = 'skip' }"] {
+        let mut harness = harness(policy);
+        let Err(StepError::Failed(failure)) = harness.driver.pipe(&records("a no-memory")) else {
+            panic!("is passed")
+        };
+        assert_eq!(failure.error, PluginError::ServerMemory { limit_bytes: 1 }, "{policy}");
+        assert!(harness.driver.retries.is_empty());
     }
 }
 
