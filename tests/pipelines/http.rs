@@ -173,6 +173,9 @@ fn impolite(http: &Http) -> Result<()> {
     http.refuse("GET /nothing", &headers, b"", 404, "/v1/pipelines")?;
     http.refuse("GET /v1/pipelines/nobody", &headers, b"", 404, "nobody")?;
     http.refuse("GET /v1/pipelines/%ff", &headers, b"", 400, "")?;
+    http.refuse("GET /v1/topics/nothing", &headers, b"", 404, "nothing")?;
+    http.refuse("GET /v1/groups/nobody", &headers, b"", 404, "nobody")?;
+    http.refuse("GET /v1/groups?limit=-1", &headers, b"", 400, "limit")?;
     http.refuse("GET /v1/pipelines/p/logs?since=-1", &headers, b"", 400, "since")?;
     http.refuse("PUT /v1/pipelines", &headers, b"", 405, "")?;
     http.refuse("POST /v1/pipelines", &headers, b"{", 400, "not valid")?;
@@ -201,6 +204,28 @@ fn slow_clients(http: &Http, broker: pelton_tests::broker::Broker) -> Result<Dur
     let took = broker.stop().context("beside slow clients")?;
     ensure!(took < Duration::from_secs(10), "a stop beside slow clients took {took:?}");
     Ok(took)
+}
+
+/// Where the operator says so, reading needs the token as well; the command line finds it, and probes do without.
+pub(crate) fn guarded_reads(lab: &Lab) -> Result<String> {
+    let (_, broker, cli) = lab.start_as(|start| start.set("pelton.http.reads.need.token", "true"))?;
+    let token = std::fs::read_to_string(lab.data().join("http.token"))?.trim().to_owned();
+    let http = Http { address: cli.http.clone(), token };
+    let reads = ["/metrics", "/v1/topics", "/v1/groups", "/v1/pipelines", "/v1/plugins", "/nothing"];
+    for path in reads {
+        let line = format!("GET {path}");
+        http.refuse(&line, &[http.host()], b"", 401, "Bearer")?;
+        let wrong = format!("{}x", http.bearer());
+        http.refuse(&line, &[http.host(), wrong], b"", 401, "wrong")?;
+        let expect = if path == "/nothing" { 404 } else { 200 };
+        http.send(&line, &[http.host(), http.bearer()], b"", expect)?;
+    }
+    for probe in ["/healthz", "/readyz"] {
+        http.send(&format!("GET {probe}"), &[http.host()], b"", 200)?;
+    }
+    cli.ok(&["pipeline", "list"])?;
+    broker.stop()?;
+    Ok(format!("{} reads", reads.len()))
 }
 
 pub(crate) fn views(lab: &Lab) -> Result<String> {
@@ -287,10 +312,35 @@ fn samples(page: &Page, odd: &str) -> Result<()> {
         ("pelton_groups", &[]),
         ("pelton_pipeline_commits_total", &[("pipeline", "views")]),
         ("pelton_pipeline_failed_calls_total", &[("pipeline", "broken")]),
+        ("pelton_produce_seconds_count", &[]),
+        ("pelton_produce_seconds_sum", &[]),
     ] {
         ensure!(page.get(name, labels)? > 0.0, "{name} {labels:?} is 0");
     }
     Ok(())
+}
+
+/// Every byte of a name as a path may have it.
+fn percent(name: &str) -> String {
+    name.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// A whole list, asked for one entry at a time, each once and in order.
+fn pages(http: &Http, path: &str, list: &str, name: &str) -> Result<Value> {
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = http.json(&format!("{path}?limit=1&after={}", percent(&after)))?;
+        let entries = page[list].as_array().with_context(|| format!("no list in {page}"))?;
+        ensure!(entries.len() <= 1, "{page} has more than was asked for");
+        all.extend(entries.iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => {
+                ensure!(entries.len() == 1 && entries[0][name] == next && *next > *after, "{page} {after}");
+                after = next.to_owned();
+            }
+            None => return Ok(Value::Array(all)),
+        }
+    }
 }
 
 fn json_views(http: &Http, odd: &str) -> Result<()> {
@@ -298,11 +348,15 @@ fn json_views(http: &Http, odd: &str) -> Result<()> {
         let found = list.as_array().into_iter().flatten().find(|one| one[key] == name).cloned();
         found.with_context(|| format!("no {key} {name} in {list}"))
     };
-    let topic = find(&http.json("/v1/topics")?, "name", "in")?;
-    ensure!(topic["internal"] == false && topic["partitions"][1]["high_watermark"] == 3, "{topic}");
-    let internal = find(&http.json("/v1/topics")?, "name", "__pelton_deployments")?;
+    let topic = find(&pages(http, "/v1/topics", "topics", "name")?, "name", "in")?;
+    ensure!(topic["internal"] == false && topic["partitions"] == 2, "{topic}");
+    let topic = http.json("/v1/topics/in")?;
+    ensure!(topic["id"] != "" && topic["partitions"][1]["high_watermark"] == 3, "{topic}");
+    let internal = http.json("/v1/topics/__pelton_deployments")?;
     ensure!(internal["internal"] == true, "{internal}");
-    let group = find(&http.json("/v1/groups")?, "group", odd)?;
+    let group = find(&pages(http, "/v1/groups", "groups", "group")?, "group", odd)?;
+    ensure!(group["offsets"] == 1 && group["members"] == 0, "{group}");
+    let group = http.json(&format!("/v1/groups/{}", percent(odd)))?;
     let offset = &group["offsets"][0];
     ensure!(offset["topic"] == "in" && offset["committed"] == 2 && offset["lag"] == 1, "{group}");
     let plugin = find(&http.json("/v1/plugins")?, "name", "unruly")?;

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 16] = [
+const CASES: [(&str, Case); 17] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
@@ -38,6 +38,7 @@ const CASES: [(&str, Case); 16] = [
     ("a-pipelines-group-is-its-own-while-it-runs", groups::owned),
     ("components-are-not-kept-in-memory", deployments::memory),
     ("http-answers-only-those-it-should", http::access),
+    ("http-reads-need-the-token-if-asked", http::guarded_reads),
     ("metrics-and-views-show-everything", http::views),
 ];
 

@@ -26,7 +26,28 @@ impl Page {
             page.line(line, &mut helped, &mut closed, &mut open).with_context(|| format!("line `{line}`"))?;
         }
         ensure!(helped.iter().eq(page.families.keys()), "a family has a HELP or a TYPE alone");
+        for (name, _) in page.families.iter().filter(|(_, kind)| *kind == "histogram") {
+            page.histogram(name).with_context(|| format!("histogram {name}"))?;
+        }
         Ok(page)
+    }
+
+    /// Buckets without labels of their own that rise up to the one without a bound, which counts everything.
+    fn histogram(&self, name: &str) -> Result<()> {
+        let mut buckets = Vec::new();
+        for ((sample, labels), count) in &self.samples {
+            if sample.strip_suffix("_bucket") == Some(name) {
+                let [(le, bound)] = &labels[..] else { bail!("labels {labels:?}") };
+                ensure!(le == "le", "label {le}");
+                buckets.push((bound.parse::<f64>().context("a bound")?, *count));
+            }
+        }
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        ensure!(buckets.is_sorted_by_key(|(_, count)| *count), "{buckets:?} do not rise");
+        let (bound, count) = *buckets.last().context("no buckets")?;
+        let all = self.get(&format!("{name}_count"), &[])?;
+        ensure!(bound.is_infinite() && (count - all).abs() < f64::EPSILON, "{buckets:?} are not {all}");
+        self.get(&format!("{name}_sum"), &[]).map(|_| ())
     }
 
     fn line(
@@ -43,7 +64,7 @@ impl Page {
         }
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').context("no kind")?;
-            ensure!(["counter", "gauge"].contains(&kind), "kind {kind}");
+            ensure!(["counter", "gauge", "histogram"].contains(&kind), "kind {kind}");
             ensure!(helped.contains(name), "TYPE before HELP");
             ensure!((kind == "counter") == name.ends_with("_total"), "{kind}s do not end like that");
             ensure!(self.families.insert(name.to_owned(), kind.to_owned()).is_none(), "TYPE twice");
@@ -54,10 +75,13 @@ impl Page {
         ensure!(!line.starts_with('#') && !line.is_empty(), "neither HELP, nor TYPE, nor a sample");
         let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').context("no value")?;
         let (name, rest) = line.split_at(end);
-        ensure!(name == open, "not of the family {open}, which is open");
+        let part = name.strip_prefix(open.as_str());
+        let is_histogram = self.families.get(open.as_str()).is_some_and(|kind| kind == "histogram");
+        let parts: &[&str] = if is_histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        ensure!(part.is_some_and(|part| parts.contains(&part)), "not of the family {open}, which is open");
         let (labels, rest) = labels(rest)?;
         let value: f64 = rest.trim_start_matches(' ').parse().context("its value")?;
-        ensure!(value >= 0.0 || self.families[name] == "gauge", "a counter below zero");
+        ensure!(value >= 0.0 || self.families[open.as_str()] == "gauge", "a counter below zero");
         ensure!(self.samples.insert((name.to_owned(), labels), value).is_none(), "the same sample twice");
         Ok(())
     }

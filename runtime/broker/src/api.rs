@@ -158,7 +158,7 @@ pub(crate) fn start(frame: Bytes, decode_limit: usize, cx: RequestContext) -> Re
             let request_bytes = frame.len();
             // From here on what the request keeps of the frame is all that is left of it.
             drop(frame);
-            cx.broker.counters.request(header.api_key, request_bytes);
+            cx.broker.metrics.request(header.api_key, request_bytes);
             let (version, client_id) = (header.api_version, header.client_id.clone());
             let place = Place { correlation_id: header.correlation_id, ..cx.place };
             let cx = RequestContext { version, client_id, request_bytes, place, ..cx };

@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, HostPort};
-use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::group::config::GroupLimits;
 use crate::group::log_store::TopicStore;
 use crate::group::service::Groups;
-use crate::http::{self, HttpState, TokenError};
+use crate::housekeeping;
+use crate::http::{self, HttpParts, HttpState, TokenError};
+use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
@@ -32,7 +33,6 @@ use crate::startup::{self, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
 use crate::txn::{Transactions, TxnSettings};
-use crate::housekeeping;
 
 /// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
 /// groups are read; longer than that, something is wrong that more waiting does not mend.
@@ -80,7 +80,7 @@ pub struct Broker {
     pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
-    pub(crate) counters: Counters,
+    pub(crate) metrics: Arc<Metrics>,
     supervisor: OnceLock<Arc<Supervisor>>,
     /// Something runs plugins here.
     has_pipelines: bool,
@@ -222,11 +222,23 @@ impl Broker {
             http_addr = listener.local_addr().ok();
             let listen = http_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
             let names = vec![broker.advertised().host.clone()];
-            let state = HttpState::new(Arc::clone(&broker), listen, names, token);
+            let state = HttpState::new(broker.http_parts(), &broker.config, listen, names, token);
             let mut stopping = broker.stopping();
             tasks.spawn(http::serve(listener, state, async move { stopping.wait().await }));
         }
         Ok(BrokerHandle { addr, http_addr, broker, tasks })
+    }
+
+    fn http_parts(&self) -> HttpParts {
+        HttpParts {
+            topics: Arc::clone(&self.topics),
+            groups: self.groups.clone(),
+            log_dir: Arc::clone(&self.log_dir),
+            metrics: Arc::clone(&self.metrics),
+            connections: Arc::clone(&self.connections),
+            request_memory: Arc::clone(&self.request_memory),
+            supervisor: self.supervisor().cloned(),
+        }
     }
 
     fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {
@@ -300,7 +312,7 @@ impl Broker {
             connections: ConnectionLimits::new(config.max_connections, config.max_connections_per_ip),
             groups,
             transactions,
-            counters: Counters::default(),
+            metrics: Arc::default(),
             supervisor: OnceLock::new(),
             has_pipelines: deps.plugins.is_some(),
             advertised: OnceLock::new(),

@@ -227,6 +227,9 @@ settings! {
         "An HTTP connection on which no byte moves for so long is closed. A request may take a compilation or a plugin's deadline; the command line waits two minutes.";
     http_body_max_bytes: u32 = MIB as u32, "pelton.http.body.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
         "Largest body of an HTTP request that is no plugin (`pelton.plugin.max.bytes` bounds those).";
+    http_reads_need_token: bool = false, "pelton.http.reads.need.token", "bool", None,
+        "Whether reading over HTTP needs the token as changes do: names, offsets, metrics. `/healthz` and `/readyz` never need it. A scraper then sends \
+         `Authorization: Bearer <token>`, and so does the command line.";
     max_groups: u32 = 100_000, "pelton.max.groups", "count", Some((1, 100_000_000)),
         "Groups kept in memory; joining one more is refused.";
 }
@@ -249,9 +252,6 @@ impl Config {
         }
     }
 
-    /// Every documented setting of the broker itself, in the order of the documentation. The settings that topics
-    /// take from the broker are in [`topic_config::settings`], under their `broker_key`.
-    pub fn keys() -> impl Iterator<Item = &'static Key> {
     /// Bytes of memory that requests may take.
     pub(crate) fn request_memory_bytes(&self) -> u64 {
         /// Part of the memory.
@@ -272,6 +272,9 @@ impl Config {
         }
     }
 
+    /// Every documented setting of the broker itself, in the order of the documentation. The settings that topics
+    /// take from the broker are in [`topic_config::settings`], under their `broker_key`.
+    pub fn keys() -> impl Iterator<Item = &'static Key> {
         KEYS.iter()
     }
 

@@ -11,7 +11,8 @@ const UNKNOWN: u64 = 1024 * 1024 * 1024;
 
 /// Memory of the machine or of the control groups around the process, whichever is least, in bytes.
 pub(crate) fn available() -> u64 {
-    let read = |path: &Path| std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let read =
+        |path: &Path| std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     within(&read)
 }
 

@@ -32,8 +32,15 @@ impl HttpClient {
         Self { agent: config.into(), base: format!("http://{}", args.http_server), args: args.clone() }
     }
 
+    /// Needs the token only of a broker whose `pelton.http.reads.need.token` says so.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.answer(self.agent.get(format!("{}{path}", self.base)).call())
+        let request = || self.agent.get(format!("{}{path}", self.base));
+        let answer = request().call();
+        if answer.as_ref().is_ok_and(|answer| answer.status() == ureq::http::StatusCode::UNAUTHORIZED) {
+            return self
+                .answer(request().header("authorization", format!("Bearer {}", self.token()?)).call());
+        }
+        self.answer(answer)
     }
 
     /// A change: needs the token.
@@ -63,7 +70,7 @@ impl HttpClient {
             Ok(token) => Ok(token.trim().to_owned()),
             Err(error) => {
                 Err(Failure::new(Exit::Usage, format!("read the token {}: {error}", path.display()))
-                    .hint("a change needs the broker's token: give its --data-dir, or --http-token")
+                    .hint("this needs the broker's token: give its --data-dir, or --http-token")
                     .into())
             }
         }

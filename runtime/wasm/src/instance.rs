@@ -94,7 +94,9 @@ pub(crate) fn classify(
             PluginError::Trapped { trap: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned(), said }
         }
         // Only what happens while the guest runs has frames of the guest.
-        (None, _) if error.downcast_ref::<WasmBacktrace>().is_some() => PluginError::Trapped { trap: cause, said },
+        (None, _) if error.downcast_ref::<WasmBacktrace>().is_some() => {
+            PluginError::Trapped { trap: cause, said }
+        }
         (None, _) => PluginError::IllFormed { what: cause },
     }
 }
@@ -169,7 +171,9 @@ impl Plugin for WasmPlugin {
         // Taken out and put back only after a call that returned: nothing that trapped is entered again.
         let mut live = match self.live.take() {
             Some(live) => live,
-            None => Live::start(&self.engine, &self.pool, &self.loaded, &self.spec).map_err(restart_failed)?,
+            None => {
+                Live::start(&self.engine, &self.pool, &self.loaded, &self.spec).map_err(restart_failed)?
+            }
         };
         arm(&mut live.store, self.spec.limits.deadline_ms);
         match live.process.call(&mut live.store, BatchArg::new(batch, self.loaded.needs)) {

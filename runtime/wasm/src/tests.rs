@@ -315,8 +315,8 @@ fn instances_are_counted() {
 fn instances_share_one_memory() {
     const PAGE: u64 = 64 << 10;
     let refused = PluginError::ServerMemory { limit_bytes: 2 * PAGE };
-    let engine =
-        Engine::new(EngineConfig { max_memory_bytes: 2 * PAGE, ..EngineConfig::default() }).expect("runs here");
+    let engine = Engine::new(EngineConfig { max_memory_bytes: 2 * PAGE, ..EngineConfig::default() })
+        .expect("runs here");
     let component = guest(CONFIGURED);
     let mut one = start(&engine, &component, &spec()).expect("there is room");
     let two = start(&engine, &component, &spec()).expect("there is room");

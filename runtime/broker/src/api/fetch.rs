@@ -133,7 +133,7 @@ impl Fetch {
     async fn wait(self: Arc<Self>, broker: &Broker, deadline: Instant) -> Answer<FetchResponse> {
         let first = self.look().await;
         if self.is_satisfied(&first) || Instant::now() >= deadline {
-            broker.counters.fetched(first.bytes);
+            broker.metrics.fetched(first.bytes);
             return self.answer(first);
         }
         let wait = Watch(Arc::new(FetchWait::default()));
@@ -143,14 +143,14 @@ impl Fetch {
         loop {
             let round = self.look().await;
             if self.is_satisfied(&round) || Instant::now() >= deadline {
-                broker.counters.fetched(round.bytes);
+                broker.metrics.fetched(round.bytes);
                 return self.answer(round);
             }
             tokio::select! {
                 () = wait.0.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {}
                 () = stopping.wait() => {
-                    broker.counters.fetched(round.bytes);
+                    broker.metrics.fetched(round.bytes);
                     return self.answer(round);
                 }
             }

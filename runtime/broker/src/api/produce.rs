@@ -242,7 +242,7 @@ fn append(
     let appended = partition
         .append_client(batch, now_ms, topic.config.durability, waits)
         .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
-    cx.broker.counters.produced(header.records_count.unsigned_abs().into(), bytes);
+    cx.broker.metrics.produced(header.records_count.unsigned_abs().into(), bytes);
     Ok(PartitionProduceResponse {
         index: data.index,
         base_offset: appended.base_offset,

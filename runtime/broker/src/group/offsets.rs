@@ -64,6 +64,11 @@ impl Offsets {
         self.committed.get(at)
     }
 
+    /// How many partitions have a durable offset.
+    pub(crate) fn len(&self) -> usize {
+        self.committed.len()
+    }
+
     /// Everything durable, in order of topic and partition.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TopicPartition, &CommittedOffset)> {
         self.committed.iter()

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use super::config::GroupLimits;
 use super::error::GroupError;
 use super::records;
-use super::service::GroupOffsets;
+use super::service::{GroupOffsets, GroupSummary, OffsetsPage};
 use super::shard::{GroupCount, Shard};
+use super::state::Group;
 use super::store::{GroupStore, KeyValue, StoreError, StoreFuture};
 use super::types::{
     Append, CommitRequest, Effects, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing,
@@ -32,6 +33,10 @@ const LOAD_RETRY: Duration = Duration::from_secs(5);
 
 /// Pieces of a partition that wait to be replayed: the reader is one ahead.
 const LOAD_PIECES: usize = 1;
+
+/// Groups and offsets that are copied for the metrics in one go.
+const GROUPS_AT_ONCE: usize = 512;
+const OFFSETS_AT_ONCE: usize = 4096;
 
 type ReplyTo<T> = oneshot::Sender<Result<T, GroupError>>;
 
@@ -98,8 +103,16 @@ pub(crate) enum Message {
     List {
         reply: ReplyTo<Vec<GroupListing>>,
     },
+    Summaries {
+        after: GroupId,
+        limit: usize,
+        reply: ReplyTo<Vec<GroupSummary>>,
+    },
+    /// Offsets of groups after this one, as many as are copied in one go.
     Committed {
-        reply: ReplyTo<Vec<GroupOffsets>>,
+        after: GroupId,
+        offsets_max: usize,
+        reply: ReplyTo<OffsetsPage>,
     },
     TopicDeleted {
         topic: Arc<str>,
@@ -351,7 +364,12 @@ impl Owner {
                 let list = self.shard.list();
                 self.answer_after_all(reply, list);
             }
-            Message::Committed { reply } => answer(reply, Ok(self.committed())),
+            Message::Summaries { after, limit, reply } => {
+                answer(reply, Ok(self.shard.page(&after, limit).map(summary).collect()));
+            }
+            Message::Committed { after, offsets_max, reply } => {
+                answer(reply, Ok(self.committed(&after, offsets_max)));
+            }
             Message::TopicDeleted { topic, reply } => {
                 let effects = self.shard.topic_deleted(&topic);
                 self.perform_then_answer(effects, reply, Ok(()));
@@ -406,15 +424,19 @@ impl Owner {
         Ok(())
     }
 
-    fn committed(&self) -> Vec<GroupOffsets> {
-        let groups = self.shard.groups();
-        groups
-            .map(|group| GroupOffsets {
-                group: group.listing(),
-                members: group.members.len(),
-                committed: group.offsets.iter().map(|(at, value)| (at.clone(), value.offset)).collect(),
-            })
-            .collect()
+    fn committed(&self, after: &GroupId, offsets_max: usize) -> OffsetsPage {
+        let (mut groups, mut copied) = (Vec::new(), 0);
+        for group in self.shard.page(after, GROUPS_AT_ONCE) {
+            let offsets = group.offsets.iter().take(offsets_max - copied);
+            let committed: Vec<_> = offsets.map(|(at, value)| (at.clone(), value.offset)).collect();
+            copied += committed.len();
+            groups.push(GroupOffsets { summary: summary(group), committed });
+            if copied >= OFFSETS_AT_ONCE {
+                return OffsetsPage { groups, more: true };
+            }
+        }
+        let more = groups.len() >= GROUPS_AT_ONCE;
+        OffsetsPage { groups, more }
     }
 
     /// Answers when what the answer rests on is durable: a refusal rests on nothing.
@@ -551,6 +573,10 @@ fn refusal(error: &StoreError, then: &Then) -> GroupError {
     }
 }
 
+fn summary(group: &Group) -> GroupSummary {
+    GroupSummary { group: group.listing(), members: group.members.len(), offsets: group.offsets.len() }
+}
+
 /// Whoever asked may have hung up; then nobody misses the answer.
 fn answer<T>(to: oneshot::Sender<T>, value: T) {
     drop(to.send(value));
@@ -574,6 +600,7 @@ fn refuse(request: Message, error: GroupError) {
         Message::Fetch { reply, .. } => answer(reply, Err(error)),
         Message::Describe { reply, .. } => answer(reply, Err(error)),
         Message::List { reply } => answer(reply, Err(error)),
-        Message::Committed { reply } => answer(reply, Err(error)),
+        Message::Summaries { reply, .. } => answer(reply, Err(error)),
+        Message::Committed { reply, .. } => answer(reply, Err(error)),
     }
 }

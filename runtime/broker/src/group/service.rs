@@ -36,12 +36,29 @@ struct Inner {
     loading: watch::Sender<i32>,
 }
 
-/// What a group has committed: for the metrics and for `/v1/groups`.
+/// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GroupOffsets {
+pub(crate) struct GroupSummary {
     pub(crate) group: GroupListing,
     pub(crate) members: usize,
+    /// How many offsets it has committed.
+    pub(crate) offsets: usize,
+}
+
+/// What a group has committed, for the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupOffsets {
+    pub(crate) summary: GroupSummary,
+    /// All of it, or what there was room for.
     pub(crate) committed: Vec<(TopicPartition, i64)>,
+}
+
+/// Some groups with what they have committed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OffsetsPage {
+    pub(crate) groups: Vec<GroupOffsets>,
+    /// There may be others after the last one.
+    pub(crate) more: bool,
 }
 
 impl Groups {
@@ -249,15 +266,40 @@ impl Groups {
         Ok(all)
     }
 
-    /// Every group with what it has committed. Shards that are still reading their log are left out.
-    pub(crate) async fn committed(&self) -> Vec<GroupOffsets> {
+    /// At most `limit` groups whose ids come after `after`, in order. Shards that are still reading their log are left out.
+    pub(crate) async fn summaries(&self, after: &str, limit: usize) -> Vec<GroupSummary> {
         let mut all = Vec::new();
         for shard in &self.inner.shards {
-            if let Ok(groups) = ask(shard, |reply| Message::Committed { reply }).await {
+            let after = GroupId::from(after);
+            if let Ok(groups) = ask(shard, |reply| Message::Summaries { after, limit, reply }).await {
                 all.extend(groups);
             }
         }
-        all.sort_by(|a, b| a.group.group_id.cmp(&b.group.group_id));
+        all.sort_unstable_by(|a, b| a.group.group_id.cmp(&b.group.group_id));
+        all.truncate(limit);
+        all
+    }
+
+    /// Every group with what it has committed, in order of the ids, until that is `offsets_max` offsets: later groups come
+    /// without. Shards that are still reading their log are left out.
+    pub(crate) async fn committed(&self, offsets_max: usize) -> Vec<GroupOffsets> {
+        let (mut all, mut left) = (Vec::new(), offsets_max);
+        for shard in &self.inner.shards {
+            let mut after = GroupId::from("");
+            // A page at a time: an owner has other requests to look at.
+            while let Ok(page) =
+                ask(shard, |reply| Message::Committed { after, offsets_max: left, reply }).await
+            {
+                left -= page.groups.iter().map(|group| group.committed.len()).sum::<usize>();
+                let last = page.groups.last().map(|group| group.summary.group.group_id.clone());
+                all.extend(page.groups);
+                match last.filter(|_| page.more) {
+                    Some(last) => after = last,
+                    None => break,
+                }
+            }
+        }
+        all.sort_unstable_by(|a, b| a.summary.group.group_id.cmp(&b.summary.group.group_id));
         all
     }
 

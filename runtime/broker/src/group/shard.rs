@@ -65,6 +65,17 @@ impl Shard {
         self.groups.values()
     }
 
+    /// The first `limit` groups whose ids come after `after`, in order.
+    pub(crate) fn page(&self, after: &str, limit: usize) -> impl Iterator<Item = &Group> {
+        let mut ids: Vec<&GroupId> = self.groups.keys().filter(|id| &***id > after).collect();
+        if ids.len() > limit {
+            ids.select_nth_unstable(limit);
+            ids.truncate(limit);
+        }
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|id| self.groups.get(id))
+    }
+
     /// The group that a record names, made if need be: the log is right, whatever the limits say.
     pub(crate) fn replayed(&mut self, group: &GroupId, now: Now) -> &mut Group {
         self.groups.entry(group.clone()).or_insert_with(|| {

@@ -3,8 +3,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use subtle::ConstantTimeEq;
+
 /// Names that always mean this machine.
 const LOOPBACK_NAMES: [&str; 2] = ["localhost", "localhost.localdomain"];
+
+/// What a request is after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Whether the server is up: says nothing of what it holds.
+    Probe,
+    #[default]
+    Read,
+    Change,
+}
 
 /// What of a request decides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,8 +24,7 @@ pub(super) struct Claims<'a> {
     pub(super) host: Option<&'a str>,
     pub(super) origin: Option<&'a str>,
     pub(super) authorization: Option<&'a str>,
-    /// Anything but GET and HEAD.
-    pub(super) changes: bool,
+    pub(super) kind: Kind,
 }
 
 /// Why a request was refused.
@@ -23,7 +34,7 @@ pub(super) enum Refused {
     Host,
     #[error("the Origin header names another site")]
     Origin,
-    #[error("a change needs `Authorization: Bearer <token>`; the token is in <data-dir>/http.token")]
+    #[error("this needs `Authorization: Bearer <token>`; the token is in <data-dir>/http.token")]
     TokenMissing,
     #[error("the token is wrong; the right one is in <data-dir>/http.token")]
     TokenWrong,
@@ -36,11 +47,13 @@ pub(super) struct Access {
     /// Host names, beside the address itself, by which clients may call us.
     names: Vec<String>,
     token: String,
+    /// Reads need the token like changes.
+    guards_reads: bool,
 }
 
 impl Access {
-    pub(super) fn new(listen: SocketAddr, names: Vec<String>, token: String) -> Self {
-        Self { listen, names, token }
+    pub(super) fn new(listen: SocketAddr, names: Vec<String>, token: String, guards_reads: bool) -> Self {
+        Self { listen, names, token, guards_reads }
     }
 
     pub(super) fn check(&self, claims: Claims<'_>) -> Result<(), Refused> {
@@ -50,14 +63,18 @@ impl Access {
         {
             return Err(Refused::Origin);
         }
-        if !claims.changes {
-            return Ok(());
+        match claims.kind {
+            Kind::Probe => return Ok(()),
+            Kind::Read if !self.guards_reads => return Ok(()),
+            Kind::Read | Kind::Change => {}
         }
         let given = claims
             .authorization
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or(Refused::TokenMissing)?;
-        if same(given.as_bytes(), self.token.as_bytes()) { Ok(()) } else { Err(Refused::TokenWrong) }
+        // Takes a time that depends on the lengths alone.
+        let right = given.as_bytes().ct_eq(self.token.as_bytes()).into();
+        if right { Ok(()) } else { Err(Refused::TokenWrong) }
     }
 
     /// An address cannot be rebound, only a name can: any address of ours will do, but only names we know.
@@ -80,17 +97,12 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Compares in a time that depends on the lengths alone.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (x, y)| differs | (x ^ y)) == 0
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Access, Claims, Refused};
+    use super::{Access, Claims, Kind, Refused};
 
     fn access(listen: &str) -> Access {
-        Access::new(listen.parse().unwrap(), vec!["broker.example".to_owned()], "s3cret".to_owned())
+        Access::new(listen.parse().unwrap(), vec!["broker.example".to_owned()], "s3cret".to_owned(), false)
     }
 
     #[test]
@@ -120,7 +132,8 @@ mod tests {
     #[test]
     fn a_change_needs_the_token_and_no_foreign_origin() {
         let check = |origin: Option<&str>, authorization: Option<&str>, expect: Result<(), Refused>| {
-            let claims = Claims { host: Some("localhost:8080"), origin, authorization, changes: true };
+            let kind = Kind::Change;
+            let claims = Claims { host: Some("localhost:8080"), origin, authorization, kind };
             assert_eq!(access("127.0.0.1:8080").check(claims), expect, "{origin:?} {authorization:?}");
         };
         check(None, Some("Bearer s3cret"), Ok(()));
@@ -131,5 +144,18 @@ mod tests {
         check(None, Some("s3cret"), Err(Refused::TokenMissing));
         check(None, Some("Bearer s3creT"), Err(Refused::TokenWrong));
         check(None, Some("Bearer s3cret1"), Err(Refused::TokenWrong));
+    }
+    #[test]
+    fn reads_need_the_token_if_the_operator_says_so() {
+        let guarded = Access { guards_reads: true, ..access("127.0.0.1:8080") };
+        let check = |access: &Access, kind, authorization, expect: Result<(), Refused>| {
+            let claims = Claims { host: Some("localhost"), authorization, kind, ..Claims::default() };
+            assert_eq!(access.check(claims), expect, "{kind:?} {authorization:?}");
+        };
+        check(&access("127.0.0.1:8080"), Kind::Read, None, Ok(()));
+        check(&guarded, Kind::Read, None, Err(Refused::TokenMissing));
+        check(&guarded, Kind::Read, Some("Bearer s3cres"), Err(Refused::TokenWrong));
+        check(&guarded, Kind::Read, Some("Bearer s3cret"), Ok(()));
+        check(&guarded, Kind::Probe, None, Ok(()));
     }
 }

@@ -1,6 +1,7 @@
-//! The HTTP side: health, metrics, and pipelines. JSON; reads are open to who may reach the port, changes need a token.
+//! The HTTP side: health, metrics, and pipelines. JSON; changes need a token, reads only if the operator says so.
 
 mod access;
+mod kept;
 mod listener;
 mod metrics;
 mod pipelines;
@@ -18,51 +19,93 @@ use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use pelton_commitlog::LogDir;
 
-use self::access::{Access, Claims, Refused};
+use self::access::{Access, Claims, Kind, Refused};
+use self::kept::Kept;
 use self::listener::Limited;
 use self::reply::Refusal;
 pub use self::token::TokenError;
 pub(crate) use self::token::{TOKEN_FILE, load_or_create};
-use crate::broker::Broker;
+use crate::config::Config;
+use crate::group::service::{GroupOffsets, Groups};
+use crate::metrics::Metrics;
+use crate::net::limits::ConnectionLimits;
+use crate::net::request_memory::RequestMemory;
 use crate::processor::Supervisor;
+use crate::topics::Topics;
 
 /// Where components go.
 const PLUGINS: &str = "/v1/plugins";
+/// What probes ask, without a token.
+const HEALTH: &str = "/healthz";
+const READY: &str = "/readyz";
 /// How long a stop waits for requests that are under way.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// What HTTP shows and changes.
+pub(crate) struct HttpParts {
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) groups: Groups,
+    pub(crate) log_dir: Arc<LogDir>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) connections: Arc<ConnectionLimits>,
+    pub(crate) request_memory: Arc<RequestMemory>,
+    /// `None` where nothing runs plugins.
+    pub(crate) supervisor: Option<Arc<Supervisor>>,
+}
+
+/// How the port is served.
+#[derive(Clone, Copy)]
+struct HttpLimits {
+    connections: usize,
+    silence: Duration,
+    /// Largest body of a request that is no component.
+    body_bytes: usize,
+    component_bytes: usize,
+}
+
+impl HttpLimits {
+    fn of(config: &Config) -> HttpLimits {
+        HttpLimits {
+            connections: config.http_max_connections as usize,
+            silence: Duration::from_millis(u64::try_from(config.http_max_idle_ms).unwrap_or(u64::MAX)),
+            body_bytes: config.http_body_max_bytes as usize,
+            component_bytes: config.plugin_max_bytes as usize,
+        }
+    }
+}
+
 /// What all requests share.
 pub(crate) struct HttpState {
-    broker: Arc<Broker>,
+    parts: HttpParts,
     access: Access,
+    limits: HttpLimits,
+    metrics_page: Kept<axum::body::Bytes>,
+    group_offsets: Kept<Arc<[GroupOffsets]>>,
 }
 
 impl HttpState {
     pub(crate) fn new(
-        broker: Arc<Broker>,
+        parts: HttpParts,
+        config: &Config,
         listen: SocketAddr,
         names: Vec<String>,
         token: String,
     ) -> Arc<HttpState> {
-        Arc::new(HttpState { broker, access: Access::new(listen, names, token) })
-    }
-
-    /// The largest component that is taken.
-    fn body_bytes_max(&self) -> usize {
-        self.broker.config.http_body_max_bytes as usize
-    }
-
-    fn component_bytes_max(&self) -> usize {
-        self.broker.config.plugin_max_bytes as usize
+        Arc::new(HttpState {
+            parts,
+            access: Access::new(listen, names, token, config.http_reads_need_token),
+            limits: HttpLimits::of(config),
+            metrics_page: Kept::new(metrics::PAGE_KEPT),
+            group_offsets: Kept::new(metrics::OFFSETS_KEPT),
+        })
     }
 
     /// Pipelines, if this broker runs any.
     fn supervisor(&self) -> Result<&Arc<Supervisor>, Refusal> {
-        let supervisor = self.broker.supervisor();
-        supervisor.ok_or_else(|| {
-            Refusal::unavailable("pipelines are not ready: the server is starting or stopping")
-        })
+        let supervisor = self.parts.supervisor.as_ref();
+        supervisor.ok_or_else(|| Refusal::unavailable("this server runs no pipelines"))
     }
 }
 
@@ -78,9 +121,7 @@ pub(crate) async fn serve(
         // Nobody listens any more if the port was closed before.
         let _ = stopped.send(());
     };
-    let config = &state.broker.config;
-    let silence = Duration::from_millis(u64::try_from(config.http_max_idle_ms).unwrap_or(u64::MAX));
-    let listener = Limited::new(listener, config.http_max_connections as usize, silence);
+    let listener = Limited::new(listener, state.limits.connections, state.limits.silence);
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping);
     let too_long = async move {
         // An error means that the server has ended, and that is what is waited for then.
@@ -100,22 +141,23 @@ pub(crate) async fn serve(
 }
 
 fn router(state: Arc<HttpState>) -> Router {
-    let component_bytes_max = state.component_bytes_max();
     let components = Router::new()
         .route(PLUGINS, get(pipelines::plugins).post(pipelines::push))
-        .layer(DefaultBodyLimit::max(component_bytes_max));
+        .layer(DefaultBodyLimit::max(state.limits.component_bytes));
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(views::ready))
+        .route(HEALTH, get(|| async { "ok\n" }))
+        .route(READY, get(views::ready))
         .route("/metrics", get(metrics::render))
         .route("/v1/topics", get(views::topics))
+        .route("/v1/topics/{name}", get(views::topic))
         .route("/v1/groups", get(views::groups))
+        .route("/v1/groups/{name}", get(views::group))
         .route("/v1/pipelines", get(pipelines::pipelines).post(pipelines::deploy))
         .route("/v1/pipelines/{name}", get(pipelines::pipeline).delete(pipelines::delete))
         .route("/v1/pipelines/{name}/pause", post(pipelines::pause))
         .route("/v1/pipelines/{name}/resume", post(pipelines::resume))
         .route("/v1/pipelines/{name}/logs", get(pipelines::logs))
-        .layer(DefaultBodyLimit::max(state.body_bytes_max()))
+        .layer(DefaultBodyLimit::max(state.limits.body_bytes))
         .merge(components)
         .fallback(|| async {
             Refusal::not_found("there is nothing here; /v1/pipelines, /v1/topics, /metrics are")
@@ -130,8 +172,8 @@ async fn check(State(state): State<Arc<HttpState>>, request: Request, next: Next
         return Refusal::from(refused).into_response();
     }
     // Said at once, not after so many bytes: a client that waits would wait for ever.
-    let limit =
-        if request.uri().path() == PLUGINS { state.component_bytes_max() } else { state.body_bytes_max() };
+    let HttpLimits { component_bytes, body_bytes, .. } = state.limits;
+    let limit = if request.uri().path() == PLUGINS { component_bytes } else { body_bytes };
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
         return Refusal::too_large(limit).into_response();
@@ -149,6 +191,10 @@ fn verdict(access: &Access, request: &Request) -> Result<(), Refused> {
         host: text(header::HOST),
         origin: text(header::ORIGIN),
         authorization: text(header::AUTHORIZATION),
-        changes: !matches!(*request.method(), Method::GET | Method::HEAD),
+        kind: match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, HEALTH | READY) => Kind::Probe,
+            (&Method::GET | &Method::HEAD, _) => Kind::Read,
+            _ => Kind::Change,
+        },
     })
 }

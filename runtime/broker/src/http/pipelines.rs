@@ -57,7 +57,7 @@ pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<P
 }
 
 pub(super) async fn push(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Pushed> {
-    let component = body.map_err(|error| Refusal::of_body(&error, state.component_bytes_max()))?;
+    let component = body.map_err(|error| Refusal::of_body(&error, state.limits.component_bytes))?;
     Ok(Json(state.supervisor()?.push(component).await?))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn pipelines(State(state): State<Arc<HttpState>>) -> Answer<Vec
 }
 
 pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Deployed> {
-    let body = body.map_err(|error| Refusal::of_body(&error, state.body_bytes_max()))?;
+    let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
     let request: DeployRequest = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
     let mut plugins: BTreeMap<String, Digest> = BTreeMap::new();

@@ -1,14 +1,60 @@
-//! What the broker holds, as JSON.
+//! What the broker holds, as JSON. Lists say little of each thing and go by pages; all of one thing is asked for by its name.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
-use serde::Serialize;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::reply::Refusal;
+use crate::group::error::GroupError;
 use crate::group::lag::lag;
+use crate::group::service;
+use crate::group::types::{FetchRequest, FetchedTopics};
+use crate::topics::Topic;
+
+/// Entries of a page that says nothing of its size, and of the largest one.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+/// Which page of a list: at most `limit` names that come after `after`.
+#[derive(Debug, Deserialize)]
+pub(super) struct PageQuery {
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+}
+
+impl PageQuery {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
+}
+
+type Asked = Result<Query<PageQuery>, QueryRejection>;
+type Name = Result<Path<String>, PathRejection>;
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// The name to give as `after` for the next page, if there may be one.
+fn next<'a>(names: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> Option<String> {
+    if names.len() < limit { None } else { names.last().map(str::to_owned) }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TopicPage {
+    topics: Vec<TopicSummary>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TopicSummary {
+    name: String,
+    id: String,
+    internal: bool,
+    partitions: usize,
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct TopicView {
@@ -28,9 +74,24 @@ struct PartitionView {
 }
 
 #[derive(Debug, Serialize)]
+pub(super) struct GroupPage {
+    groups: Vec<GroupSummary>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupSummary {
+    group: String,
+    state: &'static str,
+    members: usize,
+    /// How many offsets it has committed.
+    offsets: usize,
+}
+
+#[derive(Debug, Serialize)]
 pub(super) struct GroupView {
     group: String,
-    state: String,
+    state: &'static str,
     members: usize,
     offsets: Vec<OffsetView>,
 }
@@ -49,53 +110,91 @@ pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Result<&'stati
     state.supervisor().map(|_| "ready\n")
 }
 
-pub(super) async fn topics(State(state): State<Arc<HttpState>>) -> Json<Vec<TopicView>> {
-    let mut topics = state.broker.topics.list();
-    topics.sort_by(|a, b| a.name.cmp(&b.name));
-    let view = topics.iter().map(|topic| TopicView {
+pub(super) async fn topics(State(state): State<Arc<HttpState>>, asked: Asked) -> Answer<TopicPage> {
+    let Query(asked) = asked?;
+    let limit = asked.limit();
+    let topics = state.parts.topics.list();
+    let page = topics.iter().filter(|topic| topic.name > asked.after).take(limit);
+    let summary = |topic: &Arc<Topic>| TopicSummary {
         name: topic.name.clone(),
         id: topic.id.to_string(),
         internal: topic.is_internal(),
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| {
-                let offsets = partition.offsets();
-                PartitionView {
-                    partition: partition.index(),
-                    log_start: offsets.log_start,
-                    high_watermark: offsets.high_watermark,
-                    last_stable: offsets.last_stable,
-                    log_end: offsets.log_end,
-                }
-            })
-            .collect(),
-    });
-    Json(view.collect())
+        partitions: topic.partitions.len(),
+    };
+    let topics: Vec<TopicSummary> = page.map(summary).collect();
+    let next = next(topics.iter().map(|topic| topic.name.as_str()), limit);
+    Ok(Json(TopicPage { topics, next }))
 }
 
-pub(super) async fn groups(State(state): State<Arc<HttpState>>) -> Json<Vec<GroupView>> {
-    let mut groups = state.broker.groups.committed().await;
-    groups.sort_by(|a, b| a.group.group_id.cmp(&b.group.group_id));
-    let view = groups.into_iter().map(|group| GroupView {
-        group: group.group.group_id.to_string(),
-        state: group.group.state.to_string(),
-        members: group.members,
-        offsets: group
-            .committed
-            .into_iter()
-            .map(|(at, committed)| {
-                let topic = state.broker.topics.get(&at.topic);
-                let end = topic.and_then(|topic| Some(topic.partition(at.partition)?.high_watermark()));
-                OffsetView {
-                    topic: at.topic.to_string(),
-                    partition: at.partition,
-                    committed,
-                    log_end: end,
-                    lag: end.map(|end| lag(committed, end)),
-                }
-            })
-            .collect(),
+pub(super) async fn topic(State(state): State<Arc<HttpState>>, name: Name) -> Answer<TopicView> {
+    let Path(name) = name?;
+    let topic = state.parts.topics.get(&name);
+    let topic = topic.ok_or_else(|| Refusal::not_found(format!("there is no topic `{name}`")))?;
+    let partitions = topic.partitions.iter().map(|partition| {
+        let offsets = partition.offsets();
+        PartitionView {
+            partition: partition.index(),
+            log_start: offsets.log_start,
+            high_watermark: offsets.high_watermark,
+            last_stable: offsets.last_stable,
+            log_end: offsets.log_end,
+        }
     });
-    Json(view.collect())
+    Ok(Json(TopicView {
+        name: topic.name.clone(),
+        id: topic.id.to_string(),
+        internal: topic.is_internal(),
+        partitions: partitions.collect(),
+    }))
+}
+
+pub(super) async fn groups(State(state): State<Arc<HttpState>>, asked: Asked) -> Answer<GroupPage> {
+    let Query(asked) = asked?;
+    let limit = asked.limit();
+    let summaries = state.parts.groups.summaries(&asked.after, limit).await;
+    let summary = |group: service::GroupSummary| GroupSummary {
+        group: group.group.group_id.to_string(),
+        state: group.group.state,
+        members: group.members,
+        offsets: group.offsets,
+    };
+    let groups: Vec<GroupSummary> = summaries.into_iter().map(summary).collect();
+    let next = next(groups.iter().map(|group| group.group.as_str()), limit);
+    Ok(Json(GroupPage { groups, next }))
+}
+
+pub(super) async fn group(State(state): State<Arc<HttpState>>, name: Name) -> Answer<GroupView> {
+    let Path(name) = name?;
+    let unavailable = |error: GroupError| Refusal::unavailable(error.to_string());
+    let described = state.parts.groups.describe(&name).await.map_err(unavailable)?;
+    let described = described.ok_or_else(|| Refusal::not_found(format!("there is no group `{name}`")))?;
+    let everything = FetchRequest { topics: None, require_stable: false };
+    let fetched = state.parts.groups.fetch(&name, everything).await.map_err(unavailable)?;
+    Ok(Json(GroupView {
+        group: name,
+        state: described.state,
+        members: described.members.len(),
+        offsets: offsets(&state, &fetched),
+    }))
+}
+
+fn offsets(state: &HttpState, fetched: &FetchedTopics) -> Vec<OffsetView> {
+    let mut views = Vec::new();
+    for (name, partitions) in fetched {
+        let topic = state.parts.topics.get(name);
+        for fetched in partitions {
+            let Ok(Some(committed)) = &fetched.result else { continue };
+            let partition = topic.as_ref().and_then(|topic| topic.partition(fetched.partition));
+            let end = partition.map(|partition| partition.high_watermark());
+            views.push(OffsetView {
+                topic: name.to_string(),
+                partition: fetched.partition,
+                committed: committed.offset,
+                log_end: end,
+                lag: end.map(|end| lag(committed.offset, end)),
+            });
+        }
+    }
+    views.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    views
 }

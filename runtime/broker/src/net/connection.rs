@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pelton_wire::EncodeError;
 use tokio::net::TcpStream;
@@ -67,6 +67,8 @@ struct Held {
     _request: Share,
     /// Of `pelton.connection.response.max.bytes`, for a response that is finished.
     _response: Option<OwnedSemaphorePermit>,
+    /// When a produce request was here whole.
+    produce_since: Option<Instant>,
 }
 
 enum Pending {
@@ -161,7 +163,8 @@ impl Connection {
                 Ok(None) => return Closed::ByClient,
                 Err(error) => return error.into(),
             };
-            if api::is_produce(&frame) {
+            let produce_since = api::is_produce(&frame).then(Instant::now);
+            if produce_since.is_some() {
                 self.broker.room_to_append().await;
             }
             let request_bytes = frame.len();
@@ -189,7 +192,7 @@ impl Connection {
                 // Its bytes are not there before it is the next to go out.
                 Pending::Later(_) => None,
             };
-            let held = Held { _request: share, _response };
+            let held = Held { _request: share, _response, produce_since };
             if slots.send(Slot { response, held }).await.is_err() {
                 // The writer is gone and says why itself.
                 return Closed::ByClient;
@@ -220,7 +223,12 @@ impl Connection {
                 all_held.push(held);
             }
             send(&self.stream, pieces, vitals).await.map_err(Closed::Write)?;
-            all_held.iter().for_each(|_| vitals.request_done());
+            for held in all_held {
+                vitals.request_done();
+                if let Some(since) = held.produce_since {
+                    self.broker.metrics.produce.observe(since.elapsed());
+                }
+            }
         }
     }
 

@@ -211,7 +211,10 @@ mod tests {
             let room = share.for_more(arrived, LARGE, &vitals).await;
             assert!(room > arrived && room <= LARGE);
             let charged = memory.in_use();
-            assert!(charged <= 2 * arrived as u64 && (arrived > 4 || charged == 0), "{charged} for {arrived}");
+            assert!(
+                charged <= 2 * arrived as u64 && (arrived > 4 || charged == 0),
+                "{charged} for {arrived}"
+            );
             arrived = room;
         }
         assert_eq!(memory.in_use(), LARGE as u64);

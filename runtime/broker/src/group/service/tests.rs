@@ -197,12 +197,40 @@ async fn requests_are_refused_while_the_log_is_read() {
     assert_eq!(groups.commit("g", commit(11)).await, Err(loading));
     assert_eq!(groups.join("g", join("", "a", true)).await.unwrap_err().error, loading);
     assert_eq!(groups.list().await, Err(loading));
-    assert_eq!(groups.committed().await, []);
+    assert_eq!(groups.committed(1).await, []);
+    assert_eq!(groups.summaries("", 1).await, []);
     go.send(true).unwrap();
     settle().await;
     assert_eq!(committed(&groups, "g").await, Ok(Some(10)));
-    let all = groups.committed().await;
-    assert_eq!((all.len(), all[0].members, all[0].committed[0].1), (1, 0, 10));
+    let all = groups.committed(1).await;
+    assert_eq!((all.len(), all[0].summary.members, all[0].committed[0].1), (1, 0, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_are_listed_by_pages() {
+    let groups = start(&MemoryStore::default(), 0);
+    // More than an owner copies in one go.
+    let names: Vec<String> = (0..1_100).map(|i| format!("g{i:04}")).collect();
+    for name in &names {
+        groups.commit(name, commit(1)).await.unwrap();
+    }
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = groups.summaries(&after, 500).await;
+        assert!(page.iter().all(|group| group.offsets == 1 && group.members == 0));
+        seen.extend(page.iter().map(|group| group.group.group_id.to_string()));
+        match page.last() {
+            Some(last) => after = last.group.group_id.to_string(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, names);
+    let all = groups.committed(1_000_000).await;
+    let shown = all.iter().map(|group| (group.summary.group.group_id.to_string(), group.committed.len()));
+    assert!(shown.eq(names.iter().map(|name| (name.clone(), 1))));
+    let some = groups.committed(700).await;
+    assert_eq!(some.len(), names.len(), "every group is named");
+    assert_eq!(some.iter().map(|group| group.committed.len()).sum::<usize>(), 700);
 }
 
 #[tokio::test(start_paused = true)]
