@@ -2,7 +2,7 @@
 //! per API and never see bytes.
 
 use bytes::Bytes;
-use pelton_wire::header::{RequestHeader, RequestPreamble, ResponseHeader};
+use pelton_wire::header::{RequestHeader, RequestPreamble, ResponseHeader, refuse_api_versions};
 use pelton_wire::message::{Message, Request};
 use pelton_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, Reader, Writer};
 
@@ -10,23 +10,29 @@ use crate::net::send::Piece;
 use crate::reply::{Answer, Close, Later, Reply, RequestContext};
 use crate::txn::order::Place;
 
+pub(crate) mod acls;
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+mod broker_settings;
 mod configs;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_producers;
+pub(crate) mod describe_quorum;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod describe_transactions;
+pub(crate) mod describe_user_scram_credentials;
+pub(crate) mod elect_leaders;
 pub(crate) mod end_txn;
 pub(crate) mod error_map;
 pub(crate) mod fetch;
@@ -35,6 +41,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leave_group;
+pub(crate) mod list_config_resources;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod list_transactions;
@@ -45,11 +52,13 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 mod once;
 pub(crate) mod operations;
+pub(crate) mod partition_reassignments;
 mod pipeline_group;
 pub(crate) mod produce;
 pub(crate) mod produce_check;
 pub(crate) mod sync_group;
 pub(crate) mod txn_offset_commit;
+pub(crate) mod update_features;
 pub(crate) mod write_txn_markers;
 
 /// A request that cannot be answered within the protocol. The connection is closed.
@@ -57,8 +66,6 @@ pub(crate) mod write_txn_markers;
 pub(crate) enum RequestError {
     #[error("the request cannot be read: {0}")]
     Decode(#[from] DecodeError),
-    #[error("{} is not served", .0.name())]
-    NotServed(ApiKey),
     #[error("the response cannot be written: {0}")]
     Encode(#[from] EncodeError),
     #[error("{0}: {1}")]
@@ -99,7 +106,6 @@ macro_rules! serve {
         fn dispatch(header: RequestHeader, cx: &RequestContext, reader: Reader) -> Result<Call, RequestError> {
             match header.api_key {
                 $(ApiKey::$key => run(&header, cx, reader, $handler),)*
-                other => Err(RequestError::NotServed(other)),
             }
         }
     };
@@ -125,15 +131,26 @@ serve! {
     DeleteRecords => delete_records::handle,
     InitProducerId => init_producer_id::handle,
     OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
+    DescribeAcls => acls::describe,
+    CreateAcls => acls::create,
+    DeleteAcls => acls::delete,
     DescribeConfigs => describe_configs::handle,
     AlterConfigs => alter_configs::handle,
     DescribeLogDirs => describe_log_dirs::handle,
     CreatePartitions => create_partitions::handle,
     DeleteGroups => delete_groups::handle,
+    ElectLeaders => elect_leaders::handle,
     IncrementalAlterConfigs => alter_configs::handle_incremental,
+    AlterPartitionReassignments => partition_reassignments::alter,
+    ListPartitionReassignments => partition_reassignments::list,
     OffsetDelete => offset_delete::handle,
+    DescribeClientQuotas => describe_client_quotas::handle,
+    DescribeUserScramCredentials => describe_user_scram_credentials::handle,
+    DescribeQuorum => describe_quorum::handle,
+    UpdateFeatures => update_features::handle,
     DescribeCluster => describe_cluster::handle,
     DescribeProducers => describe_producers::handle,
+    ListConfigResources => list_config_resources::handle,
     DescribeTopicPartitions => describe_topic_partitions::handle,
     AddPartitionsToTxn => add_partitions_to_txn::handle,
     AddOffsetsToTxn => add_offsets_to_txn::handle,
@@ -165,11 +182,11 @@ pub(crate) fn start(frame: Bytes, decode_limit: usize, cx: RequestContext) -> Re
             dispatch(header, &cx, reader)
         }
         Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, .. }) => {
-            // The client cannot know what we speak before it has asked: version 0 of the answer, which everybody reads,
-            // with an error and the versions (KIP-511).
+            // The client cannot know what we speak before it has asked.
             let preamble = RequestPreamble::decode(&mut Reader::new(frame))?;
-            let answer = api_versions::unsupported_version().into();
-            let pieces = encode(answer, ApiKey::ApiVersions, 0, preamble.correlation_id)?;
+            let mut writer = Writer::framed();
+            refuse_api_versions(&mut writer, preamble.correlation_id)?;
+            let pieces = vec![Piece::Bytes(writer.into_bytes()?)];
             Ok(Call { started: Started::Ready(pieces), decoded: 0 })
         }
         Err(error) => Err(error.into()),

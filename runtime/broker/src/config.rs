@@ -133,8 +133,6 @@ settings! {
         "Most bytes of records in one fetch response, whatever the client asks for. One batch larger than that still goes out whole.";
     decompression_max_bytes: u32 = 64 * MIB as u32, "pelton.decompression.max.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "What one compressed batch may unpack to when it is checked. Guards against batches of a few KiB that unpack to all memory.";
-    decompression_max_ratio: u32 = 1000, "pelton.decompression.max.ratio", "count", Some((1, 1_000_000)),
-        "How many times its own size a compressed batch may unpack to when it is checked; a few KiB are always allowed.";
     log_retention_check_interval_ms: i64 = 5 * MINUTE_MS, "log.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
         "How often old segments are looked for.";
     producer_id_expiration_ms: i64 = 24 * HOUR_MS, "producer.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
@@ -246,10 +244,7 @@ fn check_range(number: Option<i128>, range: Option<(i128, i128)>) -> Result<(), 
 impl Config {
     /// What one batch may unpack to when it is checked.
     pub(crate) fn decompress_limit(&self) -> DecompressLimit {
-        DecompressLimit {
-            max_bytes: self.decompression_max_bytes as usize,
-            max_ratio: self.decompression_max_ratio as usize,
-        }
+        DecompressLimit { max_bytes: self.decompression_max_bytes as usize }
     }
 
     /// Bytes of memory that requests may take.

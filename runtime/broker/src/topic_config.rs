@@ -1,8 +1,13 @@
 //! Every setting a topic can have: the one table from which validation, DescribeConfigs and the documentation are made.
 //! Names, defaults and meaning are Kafka's; what starts with `pelton.` is ours, and a default that differs says why.
 
+mod table;
+
 use std::collections::BTreeMap;
 
+use pelton_wire::record::Codec;
+
+use self::table::SETTINGS;
 use crate::config::{ConfigError, nearest};
 
 /// Settings of a topic by name, as text: what its creator set, without defaults.
@@ -13,17 +18,19 @@ pub type Overrides = BTreeMap<String, String>;
 pub enum Kind {
     /// A whole number from low to high, 32 bits on the wire of DescribeConfigs.
     Int(i64, i64),
+    /// -1, for a default of its own, or a whole number from low to high, 32 bits.
+    Level(i64, i64),
     /// A whole number from low to high, 64 bits.
     Long(i64, i64),
     /// A fraction from low to high.
     Double(f64, f64),
     /// `true` or `false`.
     Bool,
-    /// Exactly this boolean: the other one asks for something a single broker does not have.
+    /// `true` or `false`, of which only this one is possible: the other asks for something that is not there.
     Always(bool),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A comma separated list of these words, at least one.
+    /// A comma separated list of these words, or nothing.
     ListOf(&'static [&'static str]),
     /// A comma separated list of anything, or nothing.
     AnyList,
@@ -61,7 +68,12 @@ pub enum CompressionType {
     /// The producer's; batches are stored as they came.
     Producer,
     /// This one; a batch with another codec is repacked.
-    Fixed(pelton_wire::record::Codec),
+    Fixed {
+        /// The codec.
+        codec: Codec,
+        /// How hard it tries (`compression.gzip.level` and others), if that is set.
+        level: Option<i32>,
+    },
 }
 
 /// What the settings of one topic come to, defaults included.
@@ -79,6 +91,8 @@ pub struct TopicConfig {
     pub flush_ms: i64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: i32,
+    /// `max.decompressed.message.bytes`: largest record of a compressed batch.
+    pub max_decompressed_message_bytes: usize,
     /// `max.message.bytes`: largest batch, header included.
     pub max_message_bytes: i32,
     /// `message.timestamp.after.max.ms`.
@@ -87,8 +101,6 @@ pub struct TopicConfig {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.type` is `LogAppendTime`.
     pub log_append_time: bool,
-    /// `min.insync.replicas`.
-    pub min_insync_replicas: i32,
     /// `pelton.durability`.
     pub durability: Durability,
     /// `retention.bytes`; `None` is no limit.
@@ -103,237 +115,16 @@ pub struct TopicConfig {
     pub segment_ms: i64,
 }
 
-const CODECS: &[&str] = &["uncompressed", "gzip", "snappy", "lz4", "zstd", "producer"];
+/// Settings that Kafka does not have start so.
+const OWN_PREFIX: &str = "pelton.";
 
-const fn setting(
-    name: &'static str,
-    broker_key: &'static str,
-    default: &'static str,
-    kind: Kind,
-    meaning: &'static str,
-) -> Setting {
-    Setting { name, broker_key, default, kind, meaning }
+impl Setting {
+    /// Whether Kafka does not have it. Tools see it as read-only, so that a mirror (MirrorMaker 2) leaves it out: a Kafka would
+    /// refuse the topic, and another broker may have another disk.
+    pub fn is_own(&self) -> bool {
+        self.name.starts_with(OWN_PREFIX)
+    }
 }
-
-const SETTINGS: &[Setting] = &[
-    setting(
-        "cleanup.policy",
-        "log.cleanup.policy",
-        "delete",
-        Kind::ListOf(&["delete", "compact"]),
-        "`delete` drops old segments by retention, `compact` keeps the newest record of each key and refuses records without a key. Compaction itself is not done yet: nothing is dropped from a compacted topic.",
-    ),
-    setting(
-        "compression.type",
-        "compression.type",
-        "producer",
-        Kind::OneOf(CODECS),
-        "`producer` stores batches as they came; another value repacks each batch that has a different codec, which costs CPU on the broker.",
-    ),
-    setting(
-        "delete.retention.ms",
-        "log.cleaner.delete.retention.ms",
-        "86400000",
-        Kind::Long(0, i64::MAX),
-        "How long a compacted topic keeps a deletion marker for readers that are behind.",
-    ),
-    setting(
-        "file.delete.delay.ms",
-        "log.segment.delete.delay.ms",
-        "60000",
-        Kind::Long(0, i64::MAX),
-        "Kept for tools. Files go as soon as no reader holds them.",
-    ),
-    setting(
-        "flush.messages",
-        "log.flush.interval.messages",
-        "9223372036854775807",
-        Kind::Long(1, i64::MAX),
-        "Kept for tools. An acknowledgement already means durable; see `pelton.durability`.",
-    ),
-    setting(
-        "flush.ms",
-        "log.flush.interval.ms",
-        "1000",
-        Kind::Long(1, i64::MAX),
-        "With `pelton.durability=interval`: the most that a power cut may take back, in milliseconds. Kafka never flushes by default, since it relies on replicas; with `interval` that would promise nothing, so the default is a second.",
-    ),
-    setting(
-        "follower.replication.throttled.replicas",
-        "follower.replication.throttled.replicas",
-        "",
-        Kind::AnyList,
-        "Kept for tools. One broker has no followers.",
-    ),
-    setting(
-        "index.interval.bytes",
-        "log.index.interval.bytes",
-        "4096",
-        Kind::Int(0, i32::MAX as i64),
-        "Bytes of log between two entries of the offset index.",
-    ),
-    setting(
-        "leader.replication.throttled.replicas",
-        "leader.replication.throttled.replicas",
-        "",
-        Kind::AnyList,
-        "Kept for tools. One broker has no followers.",
-    ),
-    setting(
-        "local.retention.bytes",
-        "log.local.retention.bytes",
-        "-2",
-        Kind::Long(-2, -2),
-        "Tiered storage is not there: `retention.bytes` alone decides.",
-    ),
-    setting(
-        "local.retention.ms",
-        "log.local.retention.ms",
-        "-2",
-        Kind::Long(-2, -2),
-        "Tiered storage is not there: `retention.ms` alone decides.",
-    ),
-    setting(
-        "max.compaction.lag.ms",
-        "log.cleaner.max.compaction.lag.ms",
-        "9223372036854775807",
-        Kind::Long(1, i64::MAX),
-        "Longest time a record of a compacted topic may stay uncompacted.",
-    ),
-    setting(
-        "max.message.bytes",
-        "message.max.bytes",
-        "1048588",
-        Kind::Int(0, i32::MAX as i64),
-        "Largest record batch, header included, as it is compressed.",
-    ),
-    setting(
-        "message.timestamp.after.max.ms",
-        "log.message.timestamp.after.max.ms",
-        "3600000",
-        Kind::Long(0, i64::MAX),
-        "How far a record's timestamp may lie ahead of the broker's clock. One far ahead would keep its segment from expiring.",
-    ),
-    setting(
-        "message.timestamp.before.max.ms",
-        "log.message.timestamp.before.max.ms",
-        "9223372036854775807",
-        Kind::Long(0, i64::MAX),
-        "How far a record's timestamp may lie behind the broker's clock.",
-    ),
-    setting(
-        "message.timestamp.type",
-        "log.message.timestamp.type",
-        "CreateTime",
-        Kind::OneOf(&["CreateTime", "LogAppendTime"]),
-        "Whether records keep their producer's timestamp or get the broker's time of the append.",
-    ),
-    setting(
-        "min.cleanable.dirty.ratio",
-        "log.cleaner.min.cleanable.ratio",
-        "0.5",
-        Kind::Double(0.0, 1.0),
-        "Part of a compacted log that must be uncompacted before it is worth a round.",
-    ),
-    setting(
-        "min.compaction.lag.ms",
-        "log.cleaner.min.compaction.lag.ms",
-        "0",
-        Kind::Long(0, i64::MAX),
-        "Shortest time a record of a compacted topic stays uncompacted.",
-    ),
-    setting(
-        "min.insync.replicas",
-        "min.insync.replicas",
-        "1",
-        Kind::Int(1, i32::MAX as i64),
-        "Copies that must be in sync for acks=all. There is one here: with 2 or more, such a produce gets NOT_ENOUGH_REPLICAS.",
-    ),
-    setting(
-        "pelton.durability",
-        "pelton.durability",
-        "group",
-        Kind::OneOf(&["group", "interval", "os"]),
-        "What an acknowledgement means on this one machine: `group` is synced to disk, one sync for all partitions; `interval` is synced within `flush.ms`; `os` leaves it to the operating system. With the last two a power cut takes back acknowledged records.",
-    ),
-    setting(
-        "preallocate",
-        "log.preallocate",
-        "false",
-        Kind::Bool,
-        "Kept for tools. Segments grow as they are written.",
-    ),
-    setting(
-        "remote.log.copy.disable",
-        "remote.log.copy.disable",
-        "false",
-        Kind::Always(false),
-        "Tiered storage is not there.",
-    ),
-    setting(
-        "remote.log.delete.on.disable",
-        "remote.log.delete.on.disable",
-        "false",
-        Kind::Always(false),
-        "Tiered storage is not there.",
-    ),
-    setting(
-        "remote.storage.enable",
-        "remote.log.storage.enable",
-        "false",
-        Kind::Always(false),
-        "Tiered storage is not there.",
-    ),
-    setting(
-        "retention.bytes",
-        "log.retention.bytes",
-        "-1",
-        Kind::Long(-1, i64::MAX),
-        "Bytes of a partition beyond which its oldest segments go. -1 is no limit. The segment being written never goes.",
-    ),
-    setting(
-        "retention.ms",
-        "log.retention.ms",
-        "604800000",
-        Kind::Long(-1, i64::MAX),
-        "Age, by its newest record, at which a segment goes. -1 is no limit. The segment being written never goes.",
-    ),
-    setting(
-        "segment.bytes",
-        "log.segment.bytes",
-        "1073741824",
-        Kind::Int(14, i32::MAX as i64),
-        "Size at which a new segment is begun.",
-    ),
-    setting(
-        "segment.index.bytes",
-        "log.index.size.max.bytes",
-        "10485760",
-        Kind::Int(4, i32::MAX as i64),
-        "Size of an index at which a new segment is begun.",
-    ),
-    setting(
-        "segment.jitter.ms",
-        "log.roll.jitter.ms",
-        "0",
-        Kind::Long(0, i64::MAX),
-        "Kept for tools. One journal makes the moment of a roll cheap.",
-    ),
-    setting(
-        "segment.ms",
-        "log.roll.ms",
-        "604800000",
-        Kind::Long(1, i64::MAX),
-        "Age at which a new segment is begun even if the current one is not full.",
-    ),
-    setting(
-        "unclean.leader.election.enable",
-        "unclean.leader.election.enable",
-        "false",
-        Kind::Bool,
-        "Kept for tools. One broker elects no leaders.",
-    ),
-];
 
 /// Every setting, by name.
 pub fn settings() -> &'static [Setting] {
@@ -357,15 +148,18 @@ pub(crate) fn broker_keys() -> impl Iterator<Item = &'static str> {
 impl Kind {
     /// Checks a text; the error says what to write instead.
     fn check(&self, text: &str) -> Result<(), String> {
+        let text = text.trim();
+        let within = |low: i64, high: i64| text.parse::<i64>().is_ok_and(|n| (low..=high).contains(&n));
         let ok = match *self {
-            Kind::Int(low, high) | Kind::Long(low, high) => {
-                text.trim().parse::<i64>().is_ok_and(|n| (low..=high).contains(&n))
+            Kind::Int(low, high) | Kind::Long(low, high) => within(low, high),
+            Kind::Level(low, high) => within(-1, -1) || within(low, high),
+            Kind::Double(low, high) => text.parse::<f64>().is_ok_and(|n| (low..=high).contains(&n)),
+            Kind::Bool => boolean(text).is_some(),
+            Kind::Always(only) => boolean(text) == Some(only),
+            Kind::OneOf(words) => words.contains(&text),
+            Kind::ListOf(words) => {
+                text.is_empty() || text.split(',').all(|word| words.contains(&word.trim()))
             }
-            Kind::Double(low, high) => text.trim().parse::<f64>().is_ok_and(|n| (low..=high).contains(&n)),
-            Kind::Bool => matches!(text.trim(), "true" | "false"),
-            Kind::Always(only) => text.trim() == if only { "true" } else { "false" },
-            Kind::OneOf(words) => words.contains(&text.trim()),
-            Kind::ListOf(words) => text.split(',').all(|word| words.contains(&word.trim())),
             Kind::AnyList => true,
         };
         if ok { Ok(()) } else { Err(self.fix()) }
@@ -373,15 +167,17 @@ impl Kind {
 
     fn fix(&self) -> String {
         match *self {
-            Kind::Int(low, high) | Kind::Long(low, high) if low == high => format!("only {low} is possible"),
             Kind::Int(low, high) | Kind::Long(low, high) => {
                 format!("write a whole number from {low} to {high}")
             }
+            Kind::Level(low, high) => format!("write -1, or a whole number from {low} to {high}"),
             Kind::Double(low, high) => format!("write a number from {low} to {high}"),
             Kind::Bool => "write `true` or `false`".to_owned(),
             Kind::Always(only) => format!("only `{only}` is possible"),
             Kind::OneOf(words) => format!("write one of {}", words.join(", ")),
-            Kind::ListOf(words) => format!("write one or more of {}, separated by commas", words.join(", ")),
+            Kind::ListOf(words) => {
+                format!("write some of {}, separated by commas, or nothing", words.join(", "))
+            }
             Kind::AnyList => "write a list separated by commas".to_owned(),
         }
     }
@@ -429,15 +225,16 @@ impl TopicConfig {
         TopicConfig {
             delete: policy.split(',').any(|p| p.trim() == "delete"),
             compact: policy.split(',').any(|p| p.trim() == "compact"),
-            compression: compression_type(text("compression.type")),
+            compression: compression_type(text("compression.type"), |name| text(name).parse().ok()),
             delete_retention_ms: long("delete.retention.ms"),
             flush_ms: long("flush.ms"),
             index_interval_bytes: int("index.interval.bytes"),
+            max_decompressed_message_bytes: usize::try_from(long("max.decompressed.message.bytes"))
+                .unwrap_or(usize::MAX),
             max_message_bytes: int("max.message.bytes"),
             timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
-            min_insync_replicas: int("min.insync.replicas"),
             durability: durability(text("pelton.durability")),
             retention_bytes: u64::try_from(long("retention.bytes")).ok(),
             retention_ms: Some(long("retention.ms")).filter(|ms| *ms >= 0),
@@ -482,15 +279,26 @@ pub fn effective<'a>(
     })
 }
 
-fn compression_type(text: &str) -> CompressionType {
-    use pelton_wire::record::Codec;
-    match text {
-        "uncompressed" => CompressionType::Fixed(Codec::None),
-        "gzip" => CompressionType::Fixed(Codec::Gzip),
-        "snappy" => CompressionType::Fixed(Codec::Snappy),
-        "lz4" => CompressionType::Fixed(Codec::Lz4),
-        "zstd" => CompressionType::Fixed(Codec::Zstd),
-        _ => CompressionType::Producer,
+fn compression_type(text: &str, level: impl Fn(&str) -> Option<i32>) -> CompressionType {
+    let (codec, level) = match text {
+        "uncompressed" => (Codec::None, None),
+        "gzip" => (Codec::Gzip, level("compression.gzip.level").filter(|level| *level != -1)),
+        "snappy" => (Codec::Snappy, None),
+        "lz4" => (Codec::Lz4, None),
+        "zstd" => (Codec::Zstd, level("compression.zstd.level")),
+        _ => return CompressionType::Producer,
+    };
+    CompressionType::Fixed { codec, level }
+}
+
+/// A boolean as Kafka reads it, in capitals too.
+fn boolean(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
     }
 }
 
@@ -527,6 +335,52 @@ mod tests {
         assert_eq!(config.durability, Durability::Group);
     }
 
+    /// The topic keys of Apache Kafka 4.4: a tool may set any of them.
+    #[test]
+    fn every_key_of_kafka_is_known() {
+        const KAFKAS: [&str; 37] = [
+            "cleanup.policy",
+            "compression.gzip.level",
+            "compression.lz4.level",
+            "compression.type",
+            "compression.zstd.level",
+            "delete.retention.ms",
+            "errors.deadletterqueue.group.enable",
+            "file.delete.delay.ms",
+            "flush.messages",
+            "flush.ms",
+            "follower.replication.throttled.replicas",
+            "index.interval.bytes",
+            "leader.replication.throttled.replicas",
+            "local.retention.bytes",
+            "local.retention.ms",
+            "max.compaction.lag.ms",
+            "max.decompressed.message.bytes",
+            "max.message.bytes",
+            "message.timestamp.after.max.ms",
+            "message.timestamp.before.max.ms",
+            "message.timestamp.type",
+            "min.cleanable.dirty.ratio",
+            "min.compaction.lag.ms",
+            "min.insync.replicas",
+            "preallocate",
+            "remote.copy.lag.bytes",
+            "remote.copy.lag.ms",
+            "remote.log.copy.disable",
+            "remote.log.delete.on.disable",
+            "remote.storage.enable",
+            "retention.bytes",
+            "retention.ms",
+            "segment.bytes",
+            "segment.index.bytes",
+            "segment.jitter.ms",
+            "segment.ms",
+            "unclean.leader.election.enable",
+        ];
+        let known = settings().iter().map(|s| s.name).filter(|name| !name.starts_with(OWN_PREFIX));
+        assert!(known.eq(KAFKAS));
+    }
+
     #[test]
     fn a_topics_own_setting_wins_over_the_brokers() {
         let defaults =
@@ -554,7 +408,12 @@ mod tests {
         check("retention.ms", "-2", Err("write a whole number from -1"));
         check("retention.msec", "1", Err("did you mean `retention.ms`?"));
         check("cleanup.policy", "compact,delete", Ok(()));
-        check("cleanup.policy", "", Err("write one or more of delete, compact"));
+        check("cleanup.policy", "", Ok(()));
+        check("cleanup.policy", "shred", Err("write some of delete, compact"));
+        check("preallocate", "TRUE", Ok(()));
+        check("preallocate", "yes", Err("write `true` or `false`"));
+        check("compression.gzip.level", "-1", Ok(()));
+        check("compression.gzip.level", "0", Err("write -1, or a whole number from 1 to 9"));
         check("min.cleanable.dirty.ratio", "1.5", Err("from 0 to 1"));
         check("min.cleanable.dirty.ratio", "NaN", Err("from 0 to 1"));
         check("remote.storage.enable", "true", Err("only `false` is possible"));

@@ -148,6 +148,8 @@ impl Index {
 pub struct Topics {
     index: RwLock<Index>,
     metadata: tokio::sync::Mutex<MetadataLog>,
+    /// Where the metadata is kept, for those who only look how far it is.
+    metadata_partition: Arc<Partition>,
     partitions: OpenPartitions,
     defaults: Overrides,
     max_partitions: u32,
@@ -162,8 +164,9 @@ impl Topics {
         max_partitions: u32,
         new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
     ) -> Self {
+        let metadata_partition = Arc::clone(metadata.partition());
         let (index, metadata) = (RwLock::default(), tokio::sync::Mutex::new(metadata));
-        Topics { index, metadata, partitions, defaults, max_partitions, new_id }
+        Topics { index, metadata, metadata_partition, partitions, defaults, max_partitions, new_id }
     }
 
     /// Takes in a topic whose partitions were found on disk.
@@ -198,6 +201,11 @@ impl Topics {
         let mut topics: Vec<_> = self.index.read().names.values().cloned().collect();
         topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         topics
+    }
+
+    /// The log that the catalogue is kept in.
+    pub(crate) fn metadata_partition(&self) -> &Partition {
+        &self.metadata_partition
     }
 
     /// Partitions of all topics.

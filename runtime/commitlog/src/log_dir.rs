@@ -78,6 +78,13 @@ impl LogDir {
         &self.root
     }
 
+    /// The directory that has the partitions of topics, absolute.
+    pub fn topics_path(&self) -> PathBuf {
+        let dir = layout::topics_dir(&self.root);
+        // Without a working directory there is nothing to make it absolute with.
+        std::path::absolute(&dir).unwrap_or(dir)
+    }
+
     /// Its identity.
     pub fn meta(&self) -> &Meta {
         &self.meta

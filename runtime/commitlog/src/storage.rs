@@ -46,8 +46,17 @@ pub trait Storage: Send + Sync {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in this directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Bytes that can still be written below this path.
-    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// How much room the file system of this path has.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+}
+
+/// Room on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Bytes of the whole file system.
+    pub total_bytes: u64,
 }
 
 /// An open file. All calls are positional, so one handle serves a writer and many readers.

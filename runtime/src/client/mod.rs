@@ -44,6 +44,7 @@ impl Client {
         let request = ApiVersionsRequest {
             client_software_name: CLIENT_ID.to_owned(),
             client_software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Default::default()
         };
         let response = client.exchange(&request, 3)?;
         check(response.error_code, "ask the broker for its versions")?;

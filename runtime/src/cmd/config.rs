@@ -30,7 +30,9 @@ fn print(config: &Config) -> anyhow::Result<()> {
 fn unit(kind: topic_config::Kind) -> &'static str {
     use topic_config::Kind;
     match kind {
-        Kind::Int(..) | Kind::Long(..) => "whole numbers (ms, bytes or a count, as its name says)",
+        Kind::Int(..) | Kind::Level(..) | Kind::Long(..) => {
+            "whole numbers (ms, bytes or a count, as its name says)"
+        }
         Kind::Double(..) => "fractions",
         Kind::Bool | Kind::Always(_) => "bool",
         Kind::OneOf(_) => "one word",

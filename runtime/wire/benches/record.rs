@@ -12,7 +12,7 @@ use pelton_wire::record::{
 
 const BATCH_BYTES: usize = 256 * 1024;
 const RECORD_BYTES: [usize; 2] = [100, 1024];
-const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 64 << 20, max_ratio: 1000 };
+const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 64 << 20 };
 
 /// A line of readable text, different for each record and not much more compressible than JSON.
 fn value(n: usize, bytes: usize) -> Vec<u8> {

@@ -101,7 +101,8 @@ macro_rules! option {
     };
 }
 
-// The stable ranges of Kafka 4.2. InitProducerId 6 is unstable there, and ApiVersions 5 and DescribeLogDirs 5 are later.
+// The stable ranges of Kafka 4.2, and ApiVersions of 4.4. TxnOffsetCommit 6, DescribeLogDirs 5 and DeleteGroups 3 are of 4.4
+// too; InitProducerId 6 is unstable.
 apis! {
     Produce = 0, 3..=13, flexible 9, advertised 0;
     Fetch = 1, 4..=18, flexible 12;
@@ -116,7 +117,7 @@ apis! {
     SyncGroup = 14, 0..=5, flexible 4;
     DescribeGroups = 15, 0..=6, flexible 5;
     ListGroups = 16, 0..=5, flexible 3;
-    ApiVersions = 18, 0..=4, flexible 3;
+    ApiVersions = 18, 0..=5, flexible 3;
     CreateTopics = 19, 2..=7, flexible 5;
     DeleteTopics = 20, 1..=6, flexible 4;
     DeleteRecords = 21, 0..=2, flexible 2;
@@ -127,6 +128,9 @@ apis! {
     EndTxn = 26, 0..=5, flexible 3;
     WriteTxnMarkers = 27, 1..=2, flexible 1;
     TxnOffsetCommit = 28, 0..=5, flexible 3;
+    DescribeAcls = 29, 1..=3, flexible 2;
+    CreateAcls = 30, 1..=3, flexible 2;
+    DeleteAcls = 31, 1..=3, flexible 2;
     DescribeConfigs = 32, 1..=4, flexible 4;
     AlterConfigs = 33, 0..=2, flexible 2;
     DescribeLogDirs = 35, 1..=4, flexible 2;
@@ -134,7 +138,13 @@ apis! {
     DeleteGroups = 42, 0..=2, flexible 2;
     ElectLeaders = 43, 0..=2, flexible 2;
     IncrementalAlterConfigs = 44, 0..=1, flexible 1;
+    AlterPartitionReassignments = 45, 0..=1, flexible 0;
+    ListPartitionReassignments = 46, 0..=0, flexible 0;
     OffsetDelete = 47, 0..=0;
+    DescribeClientQuotas = 48, 0..=1, flexible 1;
+    DescribeUserScramCredentials = 50, 0..=0, flexible 0;
+    DescribeQuorum = 55, 0..=2, flexible 0;
+    UpdateFeatures = 57, 0..=2, flexible 0;
     DescribeCluster = 60, 0..=2, flexible 0;
     DescribeProducers = 61, 0..=0, flexible 0;
     DescribeTransactions = 65, 0..=0, flexible 0;

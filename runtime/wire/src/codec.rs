@@ -13,7 +13,7 @@ mod reader;
 mod writer;
 
 pub use error::{DecodeError, EncodeError, Malformed};
-pub use field::{Ctx, Field};
+pub use field::{Ctx, Field, Float64};
 pub use reader::{DECODED_ALLOWANCE, DECODED_MULTIPLE, Reader, decoded_limit};
 pub use writer::{Piece, Records, SPLICE_MIN, Writer};
 

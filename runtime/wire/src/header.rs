@@ -201,7 +201,7 @@ mod tests {
         assert_eq!((preamble.api_key, preamble.api_version), (18, 127));
         let mut w = Writer::framed();
         refuse_api_versions(&mut w, preamble.correlation_id).unwrap();
-        assert_eq!(hex::encode(w.into_bytes().unwrap()), "0000001000000007002300000001001200000004");
+        assert_eq!(hex::encode(w.into_bytes().unwrap()), "0000001000000007002300000001001200000005");
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(decode(&[0, 99, 0, 0, 0, 0, 0, 1, 0, 0]), Err(DecodeError::UnknownApiKey(99)));
         assert_eq!(
             decode(&[0, 18, 0, 127, 0, 0, 0, 1, 0, 0]),
-            Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, version: 127, min: 0, max: 4 })
+            Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, version: 127, min: 0, max: 5 })
         );
         // A frame of fewer than 4 bytes: a panic in another codec.
         for len in 0..8 {

@@ -9,6 +9,7 @@
 //! * [`codec`]: how fields become bytes. Decoding never allocates on the word of the peer.
 //! * [`record`]: record batches and their compression.
 //! * [`error_code`]: the error codes of the protocol.
+//! * [`topic_name`]: which topic names are special.
 //!
 //! ```
 //! use pelton_wire::codec::{Reader, Writer};
@@ -33,6 +34,7 @@ pub mod fuzzing;
 pub mod header;
 pub mod message;
 pub mod record;
+pub mod topic_name;
 
 pub use api::{ApiKey, ApiRange};
 pub use codec::{DecodeError, EncodeError, Malformed, Piece, Reader, Records, Writer};

@@ -18,6 +18,7 @@ const NOT_IN_KAFKA_PROTOCOL: &[(ApiKey, i16)] = &[
     (ApiKey::ListOffsets, 11),
     (ApiKey::OffsetCommit, 10),
     (ApiKey::OffsetFetch, 10),
+    (ApiKey::ApiVersions, 5),
     (ApiKey::WriteTxnMarkers, 2),
 ];
 

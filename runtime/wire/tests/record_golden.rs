@@ -11,7 +11,7 @@ use pelton_wire::record::*;
 
 const START: i64 = 1_700_000_000_000;
 const BASE_OFFSET: i64 = 1000;
-const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 64 << 20, max_ratio: 1000 };
+const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 64 << 20 };
 
 fn golden() -> HashMap<&'static str, Vec<u8>> {
     include_str!("record_golden/golden.txt")

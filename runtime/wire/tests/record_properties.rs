@@ -89,7 +89,7 @@ fn build(options: &BatchOptions, records: &[Owned]) -> Vec<u8> {
     builder.finish().expect("a small batch").to_vec()
 }
 
-const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 16 << 20, max_ratio: 1000 };
+const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 16 << 20 };
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]

@@ -101,9 +101,7 @@ async fn alter(
     validate_only: bool,
     change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
 ) -> Result<(), Refused> {
-    let Resource::Topic(name) = Resource::parse(kind, name, broker.config.node_id)? else {
-        return Err(configs::broker_is_read_only());
-    };
+    let name = Resource::parse(kind, name, broker.config.node_id)?.changeable()?;
     let topic = broker.topics.get(&name).ok_or_else(|| {
         Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic `{name}`"))
     })?;

@@ -7,46 +7,60 @@ use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 use super::SERVED;
 use crate::reply::{Reply, RequestContext};
 
-/// The feature that lets clients use the newer transaction protocol (KIP-890).
-const TRANSACTION_VERSION: &str = "transaction.version";
-/// An epoch per transaction, and partitions that writing adds.
-const TRANSACTION_VERSION_LEVEL: i16 = 2;
+/// A feature of Kafka's that this broker has.
+pub(super) struct Feature {
+    pub(super) name: &'static str,
+    /// The level that clients may use: all up to it are there, and it never changes.
+    pub(super) level: i16,
+}
+
+/// `transaction.version` 2: an epoch per transaction, and partitions that writing adds (KIP-890).
+pub(super) const FEATURES: [Feature; 1] = [Feature { name: "transaction.version", level: 2 }];
 
 /// First version in which clients say what they are.
 const SOFTWARE_SINCE: i16 = 3;
 
 pub(crate) fn handle(cx: &RequestContext, request: ApiVersionsRequest) -> Reply<ApiVersionsResponse> {
-    let named = is_software(&request.client_software_name) && is_software(&request.client_software_version);
-    if cx.version >= SOFTWARE_SINCE && !named {
-        return Reply::ready(ApiVersionsResponse {
-            error_code: ErrorCode::INVALID_REQUEST,
-            ..Default::default()
-        });
+    let asked = check_software(cx.version, &request)
+        .and_then(|()| check_node(&request, &cx.broker.cluster_id, cx.broker.config.node_id));
+    if let Err(error_code) = asked {
+        return Reply::ready(ApiVersionsResponse { error_code, ..Default::default() });
     }
+    let supported = FEATURES.iter().map(|feature| SupportedFeatureKey {
+        name: feature.name.to_owned(),
+        min_version: 0,
+        max_version: feature.level,
+    });
+    let finalized = FEATURES.iter().map(|feature| FinalizedFeatureKey {
+        name: feature.name.to_owned(),
+        max_version_level: feature.level,
+        min_version_level: feature.level,
+    });
     Reply::ready(ApiVersionsResponse {
         api_keys: pelton_wire::api::advertised(SERVED),
-        supported_features: vec![SupportedFeatureKey {
-            name: TRANSACTION_VERSION.to_owned(),
-            min_version: 0,
-            max_version: TRANSACTION_VERSION_LEVEL,
-        }],
+        supported_features: supported.collect(),
         // Clients use a feature only if it is finalized, in an epoch that is known.
         finalized_features_epoch: 0,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: TRANSACTION_VERSION.to_owned(),
-            max_version_level: TRANSACTION_VERSION_LEVEL,
-            min_version_level: TRANSACTION_VERSION_LEVEL,
-        }],
+        finalized_features: finalized.collect(),
         ..Default::default()
     })
 }
 
-/// The answer to a version that is not known (KIP-511).
-pub(crate) fn unsupported_version() -> ApiVersionsResponse {
-    ApiVersionsResponse {
-        error_code: ErrorCode::UNSUPPORTED_VERSION,
-        api_keys: pelton_wire::api::advertised(SERVED),
-        ..Default::default()
+/// A client of version 3 or later says what it is.
+fn check_software(version: i16, request: &ApiVersionsRequest) -> Result<(), ErrorCode> {
+    let named = is_software(&request.client_software_name) && is_software(&request.client_software_version);
+    if version >= SOFTWARE_SINCE && !named { Err(ErrorCode::INVALID_REQUEST) } else { Ok(()) }
+}
+
+/// A client that says which node of which cluster it means has the right one, or must look for its cluster again: the
+/// address was another's before (KIP-1242).
+fn check_node(request: &ApiVersionsRequest, cluster_id: &str, node_id: i32) -> Result<(), ErrorCode> {
+    const NOT_SAID: i32 = -1;
+    match (request.cluster_id.as_deref(), request.node_id) {
+        (None, NOT_SAID) => Ok(()),
+        (None, _) | (Some(_), NOT_SAID) => Err(ErrorCode::INVALID_REQUEST),
+        (Some(cluster), node) if cluster == cluster_id && node == node_id => Ok(()),
+        (Some(_), _) => Err(ErrorCode::REBOOTSTRAP_REQUIRED),
     }
 }
 
@@ -69,6 +83,23 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "a b", "a\n", "ä"] {
             assert!(!is_software(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_means_another_node_looks_again() {
+        let check = |cluster: Option<&str>, node_id| {
+            let request =
+                ApiVersionsRequest { cluster_id: cluster.map(str::to_owned), node_id, ..Default::default() };
+            check_node(&request, "mine", 1)
+        };
+        assert_eq!(check(None, -1), Ok(()));
+        assert_eq!(check(Some("mine"), 1), Ok(()));
+        for (cluster, node) in [("other", 1), ("mine", 2), ("mine", -2), ("", 1)] {
+            assert_eq!(check(Some(cluster), node), Err(ErrorCode::REBOOTSTRAP_REQUIRED), "{cluster} {node}");
+        }
+        for (cluster, node) in [(None, 1), (Some("mine"), -1), (Some("other"), -1)] {
+            assert_eq!(check(cluster, node), Err(ErrorCode::INVALID_REQUEST), "{cluster:?} {node}");
         }
     }
 }

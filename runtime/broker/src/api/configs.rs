@@ -9,40 +9,96 @@ use super::error_map::Refused;
 use crate::config::ConfigError;
 use crate::topic_config::{self, Kind, Overrides};
 
-/// Kafka's numbers of resource types.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+/// What can have settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResourceType {
+    Topic,
+    Broker,
+    BrokerLogger,
+    ClientMetrics,
+    Group,
+}
+
+impl ResourceType {
+    /// Every one, in the order in which Kafka lists resources.
+    pub(super) const ALL: [ResourceType; 5] = [
+        ResourceType::Group,
+        ResourceType::ClientMetrics,
+        ResourceType::BrokerLogger,
+        ResourceType::Broker,
+        ResourceType::Topic,
+    ];
+
+    /// Kafka's number for it.
+    pub(super) fn code(self) -> i8 {
+        match self {
+            ResourceType::Topic => 2,
+            ResourceType::Broker => 4,
+            ResourceType::BrokerLogger => 8,
+            ResourceType::ClientMetrics => 16,
+            ResourceType::Group => 32,
+        }
+    }
+
+    pub(super) fn from_wire(code: i8) -> Option<ResourceType> {
+        ResourceType::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Topic(String),
+    /// This broker.
     Broker,
+    /// What all brokers have until one is told otherwise.
+    EveryBroker,
+    BrokerLogger,
+    /// A subscription to metrics of clients.
+    ClientMetrics,
+    Group,
 }
 
 impl Resource {
     /// Reads a resource of a request. Brokers are named by their number; an empty name means all of them.
-    pub(super) fn parse(kind: i8, name: &str, node: i32) -> Result<Resource, Refused> {
+    pub(super) fn parse(code: i8, name: &str, node: i32) -> Result<Resource, Refused> {
+        let refuse = |why: String| Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
+        let kind = ResourceType::from_wire(code);
         match kind {
-            TOPIC => Ok(Resource::Topic(name.to_owned())),
-            BROKER if name.is_empty() || name.parse() == Ok(node) => Ok(Resource::Broker),
-            BROKER => {
-                let why = format!("there is no broker `{name}`; this is broker {node}");
-                Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
+            None => refuse(format!(
+                "there is no resource type {code}: topics (2), brokers (4), broker loggers (8), client metrics (16) \
+                 and groups (32) have settings"
+            )),
+            Some(ResourceType::Topic) => Ok(Resource::Topic(name.to_owned())),
+            Some(ResourceType::Broker) if name.is_empty() => Ok(Resource::EveryBroker),
+            Some(_) if name.is_empty() => refuse("the name of the resource is empty".to_owned()),
+            Some(ResourceType::Broker) if name.parse() == Ok(node) => Ok(Resource::Broker),
+            Some(ResourceType::BrokerLogger) if name.parse() == Ok(node) => Ok(Resource::BrokerLogger),
+            Some(ResourceType::Broker | ResourceType::BrokerLogger) => {
+                refuse(format!("there is no broker `{name}`; this is broker {node}"))
             }
-            other => {
-                let why =
-                    format!("resource type {other} has no settings here; topics (2) and brokers (4) have");
-                Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
-            }
+            Some(ResourceType::ClientMetrics) => Ok(Resource::ClientMetrics),
+            Some(ResourceType::Group) => Ok(Resource::Group),
         }
     }
-}
 
-/// What clients are told who try to change the broker's settings.
-pub(super) fn broker_is_read_only() -> Refused {
-    let why = "the broker's settings are in its configuration file; change them there and start it again";
-    Refused::new(ErrorCode::INVALID_REQUEST, why)
+    /// The name of the topic whose settings are to change; what clients are told who try to change others.
+    pub(super) fn changeable(self) -> Result<String, Refused> {
+        let why = match self {
+            Resource::Topic(name) => return Ok(name),
+            Resource::Broker | Resource::EveryBroker => {
+                "the broker's settings are in its configuration file; change them there and start it again"
+            }
+            Resource::BrokerLogger => {
+                "what the broker logs is said by the environment variable RUST_LOG at its start"
+            }
+            Resource::ClientMetrics => "this broker does not collect metrics of clients",
+            Resource::Group => {
+                "groups have no settings of their own; the broker's `group.*` are those of all"
+            }
+        };
+        Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
+    }
 }
 
 /// One change, as IncrementalAlterConfigs numbers them.
@@ -95,30 +151,41 @@ pub(super) fn apply(
 ) -> Result<Overrides, ConfigError> {
     let mut after = own.clone();
     for (name, operation, value) in changes {
-        let setting = topic_config::by_name(name).ok_or_else(|| unknown(name))?;
-        let bad = |fix: &str| ConfigError::BadValue {
-            key: name.clone(),
-            value: value.clone().unwrap_or_default(),
-            fix: fix.to_owned(),
-        };
-        let is_list = matches!(setting.kind, Kind::ListOf(_) | Kind::AnyList);
         match operation {
+            // Also one that no broker of this version knows: it is gone afterwards, as was asked for (KIP-894).
             Operation::Delete => drop(after.remove(name)),
-            Operation::Set => {
-                let value = value.clone().ok_or_else(|| bad("give a value, or delete the setting"))?;
+            Operation::Set | Operation::Append | Operation::Subtract => {
+                let own = after.get(name).cloned();
+                let value = changed(name, *operation, value.as_deref(), own, &resolved)?;
                 after.insert(name.clone(), value);
-            }
-            Operation::Append | Operation::Subtract if !is_list => {
-                return Err(bad("only lists can be appended to and subtracted from; set it instead"));
-            }
-            Operation::Append | Operation::Subtract => {
-                let given = value.clone().ok_or_else(|| bad("give what to append or subtract"))?;
-                let current = after.get(name).cloned().or_else(|| resolved(name)).unwrap_or_default();
-                after.insert(name.clone(), edit(&current, &given, *operation));
             }
         }
     }
     Ok(after)
+}
+
+/// What a setting becomes.
+fn changed(
+    name: &str,
+    operation: Operation,
+    value: Option<&str>,
+    own: Option<String>,
+    resolved: impl Fn(&str) -> Option<String>,
+) -> Result<String, ConfigError> {
+    let setting = topic_config::by_name(name).ok_or_else(|| unknown(name))?;
+    let bad = |fix: &str| ConfigError::BadValue {
+        key: name.to_owned(),
+        value: value.unwrap_or_default().to_owned(),
+        fix: fix.to_owned(),
+    };
+    if operation == Operation::Set {
+        return Ok(value.ok_or_else(|| bad("give a value, or delete the setting"))?.to_owned());
+    }
+    if !matches!(setting.kind, Kind::ListOf(_) | Kind::AnyList) {
+        return Err(bad("only lists can be appended to and subtracted from; set it instead"));
+    }
+    let given = value.ok_or_else(|| bad("give what to append or subtract"))?;
+    Ok(edit(&own.or_else(|| resolved(name)).unwrap_or_default(), given, operation))
 }
 
 fn edit(current: &str, given: &str, operation: Operation) -> String {
@@ -176,6 +243,8 @@ mod tests {
         check(&[], &[("retention.ms", 0, Some("5"))], Ok(&[("retention.ms", "5")]));
         check(&[("retention.ms", "5")], &[("retention.ms", 1, None)], Ok(&[]));
         check(&[], &[("retention.ms", 1, None)], Ok(&[]));
+        check(&[], &[("no.such", 1, None), ("retention.ms", 0, Some("5"))], Ok(&[("retention.ms", "5")]));
+        check(&[("of.another.version", "x")], &[("of.another.version", 1, None)], Ok(&[]));
         check(&[], &[("cleanup.policy", 2, Some("compact"))], Ok(&[("cleanup.policy", "delete,compact")]));
         check(&[], &[("cleanup.policy", 2, Some("delete"))], Ok(&[("cleanup.policy", "delete")]));
         let both = [("cleanup.policy", "delete,compact")];
@@ -206,11 +275,30 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_is_named_by_its_number() {
-        assert_eq!(Resource::parse(4, "1", 1), Ok(Resource::Broker));
-        assert_eq!(Resource::parse(4, "", 1), Ok(Resource::Broker));
-        assert!(Resource::parse(4, "2", 1).unwrap_err().message.contains("this is broker 1"));
-        assert_eq!(Resource::parse(2, "t", 1), Ok(Resource::Topic("t".to_owned())));
-        assert!(Resource::parse(8, "x", 1).is_err());
+    fn resources_are_named_as_kafka_names_them() {
+        let check = |code: i8, name: &str, expect: Result<Resource, &str>| {
+            let got = Resource::parse(code, name, 1);
+            match (got, expect) {
+                (Ok(got), Ok(expect)) => assert_eq!(got, expect, "{code} {name}"),
+                (Err(got), Err(part)) => {
+                    assert_eq!(got.code, ErrorCode::INVALID_REQUEST);
+                    assert!(got.message.contains(part), "{got:?}");
+                }
+                (got, expect) => panic!("{code} {name}: got {got:?}, expected {expect:?}"),
+            }
+        };
+        check(2, "t", Ok(Resource::Topic("t".to_owned())));
+        check(4, "1", Ok(Resource::Broker));
+        check(4, "", Ok(Resource::EveryBroker));
+        check(4, "2", Err("this is broker 1"));
+        check(4, "x", Err("this is broker 1"));
+        check(8, "1", Ok(Resource::BrokerLogger));
+        check(8, "2", Err("this is broker 1"));
+        check(8, "", Err("is empty"));
+        check(16, "sub", Ok(Resource::ClientMetrics));
+        check(16, "", Err("is empty"));
+        check(32, "g", Ok(Resource::Group));
+        check(32, "", Err("is empty"));
+        check(64, "x", Err("no resource type 64: topics (2)"));
     }
 }

@@ -76,7 +76,7 @@ async fn create(broker: &Broker, topic: CreatableTopic, validate_only: bool) -> 
 /// Turns what the client asks for into what the catalogue takes.
 fn checked(topic: CreatableTopic, node: i32, default_partitions: i32) -> Result<NewTopic, Refused> {
     if name::is_internal(&topic.name) {
-        return Err(crate::topics::TopicError::from(NameError::Internal).into());
+        return Err(crate::topics::TopicError::from(NameError::Internal(topic.name)).into());
     }
     let partitions = if topic.assignments.is_empty() {
         check_replicas(topic.replication_factor)?;
@@ -133,6 +133,7 @@ fn configs(broker: &Broker, overrides: &Overrides) -> Vec<CreatableTopicConfigs>
     let described = all.map(|(setting, value, source)| CreatableTopicConfigs {
         name: setting.name.to_owned(),
         value: Some(value.to_owned()),
+        read_only: setting.is_own(),
         config_source: source.code(),
         ..Default::default()
     });
@@ -201,7 +202,11 @@ mod tests {
         check(assigned(&[(0, &[])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
         let both = CreatableTopic { num_partitions: 1, ..assigned(&[(0, &[1])]) };
         check(both, Err(ErrorCode::INVALID_REQUEST));
-        check(CreatableTopic { name: "__x".into(), ..topic(1, 1) }, Err(ErrorCode::INVALID_TOPIC_EXCEPTION));
+        for internal in ["__consumer_offsets", "__pelton_x"] {
+            let own = CreatableTopic { name: internal.into(), ..topic(1, 1) };
+            check(own, Err(ErrorCode::INVALID_TOPIC_EXCEPTION));
+        }
+        check(CreatableTopic { name: "__x".into(), ..topic(1, 1) }, Ok(1));
         let config = CreatableTopicConfig { name: "retention.ms".into(), value: None };
         check(CreatableTopic { configs: vec![config], ..topic(1, 1) }, Err(ErrorCode::INVALID_CONFIG));
     }

@@ -1,4 +1,5 @@
-//! DescribeConfigs: the settings of topics and of this broker, where each comes from, and what it means.
+//! DescribeConfigs: the settings of topics and of this broker, where each comes from, and what it means. Other resources
+//! have none here, which is an answer too: a tool that asks about all of them goes on.
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_configs::{
@@ -6,6 +7,7 @@ use pelton_wire::message::describe_configs::{
 };
 use pelton_wire::message::{DescribeConfigsRequest, DescribeConfigsResponse};
 
+use super::broker_settings::{DerivedKind, derived};
 use super::configs::Resource;
 use super::error_map::Refused;
 use super::once::each_once;
@@ -17,6 +19,10 @@ use crate::topic_config::{self, Kind, Setting, Source};
 /// Kafka's numbers of config sources for the broker: in its file, nobody set it.
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+
+/// Subscriptions to client metrics that one request may ask about. None of them exists, so any name has an answer, and that
+/// is many times as long as the name.
+const SUBSCRIPTIONS_MAX: usize = 1000;
 
 /// What of each setting is wanted.
 #[derive(Clone, Copy)]
@@ -31,17 +37,30 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeConfigsRequest) -> Re
         let keys = resource.configuration_keys.clone().filter(|keys| !keys.is_empty());
         (resource.resource_type, resource.resource_name.clone(), keys)
     };
-    let resources = each_once(request.resources, asked).into_iter();
-    let results = resources.map(|resource| describe(&cx.broker, resource, wanted));
+    let resources = each_once(request.resources, asked);
+    let few = resources.len() <= SUBSCRIPTIONS_MAX;
+    let results = resources.into_iter().map(|resource| describe(&cx.broker, resource, few, wanted));
     Reply::ready(DescribeConfigsResponse { results: results.collect(), ..Default::default() })
 }
 
-fn describe(broker: &Broker, asked: DescribeConfigsResource, wanted: Wanted) -> DescribeConfigsResult {
+fn describe(
+    broker: &Broker,
+    asked: DescribeConfigsResource,
+    few: bool,
+    wanted: Wanted,
+) -> DescribeConfigsResult {
     let keys = asked.configuration_keys.as_deref();
     let found = Resource::parse(asked.resource_type, &asked.resource_name, broker.config.node_id).and_then(
         |resource| match resource {
             Resource::Topic(name) => topic(broker, &name, keys, wanted),
-            Resource::Broker => Ok(of_broker(&broker.config, keys, wanted)),
+            Resource::Broker => Ok(of_broker(broker, keys, wanted)),
+            // Nothing is set while the broker runs.
+            Resource::EveryBroker | Resource::BrokerLogger | Resource::Group => Ok(Vec::new()),
+            Resource::ClientMetrics if few => Ok(of_client_metrics(keys, wanted)),
+            Resource::ClientMetrics => {
+                let why = format!("ask about at most {SUBSCRIPTIONS_MAX} subscriptions at once");
+                Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
+            }
         },
     );
     let (error_code, error_message, configs) = match found {
@@ -86,6 +105,7 @@ fn topic(
             DescribeConfigsResourceResult {
                 name: setting.name.to_owned(),
                 value: Some(value.to_owned()),
+                read_only: setting.is_own(),
                 config_source: source.code(),
                 synonyms,
                 config_type: type_of(setting),
@@ -96,30 +116,83 @@ fn topic(
         .collect())
 }
 
-fn of_broker(config: &Config, keys: Option<&[String]>, wanted: Wanted) -> Vec<DescribeConfigsResourceResult> {
-    let own = Config::keys().map(|key| (key.name, key.default(), key.meaning, broker_type(key.unit)));
-    let of_topics = topic_config::settings()
-        .iter()
-        .map(|setting| (setting.broker_key, setting.default.to_owned(), setting.meaning, type_of(setting)));
-    own.chain(of_topics)
-        .filter(|(name, ..)| is_wanted(keys, name))
-        .map(|(name, default, meaning, config_type)| {
-            let value = config.get(name).unwrap_or_default();
-            let config_source = if value == default { SOURCE_DEFAULT } else { SOURCE_STATIC_BROKER };
-            let synonyms =
-                if wanted.synonyms { vec![synonym((name, &value, config_source))] } else { Vec::new() };
-            DescribeConfigsResourceResult {
-                name: name.to_owned(),
-                value: Some(value),
-                read_only: true,
-                config_source,
-                synonyms,
-                config_type,
-                documentation: wanted.documentation.then(|| meaning.to_owned()),
-                ..Default::default()
-            }
-        })
-        .collect()
+fn of_broker(broker: &Broker, keys: Option<&[String]>, wanted: Wanted) -> Vec<DescribeConfigsResourceResult> {
+    let config = &broker.config;
+    let set = |name: &'static str, default: String, meaning: &'static str, config_type: i8| Row {
+        name,
+        value: config.get(name).unwrap_or_default(),
+        default: Some(default),
+        meaning,
+        config_type,
+    };
+    let own = Config::keys().map(|key| set(key.name, key.default(), key.meaning, broker_type(key.unit)));
+    let of_topics = topic_config::settings().iter().map(|setting| {
+        set(setting.broker_key, setting.default.to_owned(), setting.meaning, type_of(setting))
+    });
+    let logs = broker.log_dir.topics_path().display().to_string();
+    let facts = derived(config, broker.advertised(), &logs).into_iter().map(|fact| Row {
+        name: fact.name,
+        value: fact.value,
+        default: None,
+        meaning: fact.meaning,
+        config_type: match fact.kind {
+            DerivedKind::Text => TYPE_STRING,
+            DerivedKind::Number => TYPE_INT,
+            DerivedKind::List => TYPE_LIST,
+        },
+    });
+    let rows = own.chain(of_topics).chain(facts).filter(|row| is_wanted(keys, row.name));
+    rows.map(|row| row.answer(wanted)).collect()
+}
+
+/// A subscription that nobody has made has Kafka's defaults, under which nothing is collected.
+fn of_client_metrics(keys: Option<&[String]>, wanted: Wanted) -> Vec<DescribeConfigsResourceResult> {
+    let row = |name, value: &str, meaning, config_type| Row {
+        name,
+        value: value.to_owned(),
+        default: Some(value.to_owned()),
+        meaning,
+        config_type,
+    };
+    let rows = [
+        row("interval.ms", "300000", "How often clients would send metrics.", TYPE_INT),
+        row("match", "", "Which clients would send metrics.", TYPE_LIST),
+        row("metrics", "", "Which metrics clients would send: none is collected here.", TYPE_LIST),
+    ];
+    rows.into_iter().filter(|row| is_wanted(keys, row.name)).map(|row| row.answer(wanted)).collect()
+}
+
+/// A setting that clients cannot change.
+struct Row {
+    name: &'static str,
+    value: String,
+    /// What it would be if nobody had set it; `None` if it follows from other settings.
+    default: Option<String>,
+    meaning: &'static str,
+    config_type: i8,
+}
+
+impl Row {
+    fn answer(self, wanted: Wanted) -> DescribeConfigsResourceResult {
+        let Row { name, value, default, meaning, config_type } = self;
+        let config_source = if default.is_some_and(|default| default == value) {
+            SOURCE_DEFAULT
+        } else {
+            SOURCE_STATIC_BROKER
+        };
+        let synonyms =
+            if wanted.synonyms { vec![synonym((name, &value, config_source))] } else { Vec::new() };
+        DescribeConfigsResourceResult {
+            name: name.to_owned(),
+            value: Some(value),
+            read_only: true,
+            config_source,
+            synonyms,
+            config_type,
+            documentation: wanted.documentation.then(|| meaning.to_owned()),
+            ..Default::default()
+        }
+    }
 }
 
 /// Null keys ask for everything; so does an empty list, as Kafka's clients send it.
@@ -132,21 +205,28 @@ fn synonym((name, value, source): (&str, &str, i8)) -> DescribeConfigsSynonym {
 }
 
 /// Kafka's numbers of value types (`ConfigDef.Type` on the wire).
+const TYPE_BOOLEAN: i8 = 1;
+const TYPE_STRING: i8 = 2;
+const TYPE_INT: i8 = 3;
+const TYPE_LONG: i8 = 5;
+const TYPE_DOUBLE: i8 = 6;
+const TYPE_LIST: i8 = 7;
+
 fn type_of(setting: &Setting) -> i8 {
     match setting.kind {
-        Kind::Bool | Kind::Always(_) => 1,
-        Kind::OneOf(_) => 2,
-        Kind::Int(..) => 3,
-        Kind::Long(..) => 5,
-        Kind::Double(..) => 6,
-        Kind::ListOf(_) | Kind::AnyList => 7,
+        Kind::Bool | Kind::Always(_) => TYPE_BOOLEAN,
+        Kind::OneOf(_) => TYPE_STRING,
+        Kind::Int(..) | Kind::Level(..) => TYPE_INT,
+        Kind::Long(..) => TYPE_LONG,
+        Kind::Double(..) => TYPE_DOUBLE,
+        Kind::ListOf(_) | Kind::AnyList => TYPE_LIST,
     }
 }
 
 fn broker_type(unit: &str) -> i8 {
     match unit {
-        "bool" => 1,
-        "ms" | "bytes" | "us" | "count" | "minutes" => 5,
-        _ => 2,
+        "bool" => TYPE_BOOLEAN,
+        "ms" | "bytes" | "us" | "count" | "minutes" => TYPE_LONG,
+        _ => TYPE_STRING,
     }
 }

@@ -1,4 +1,4 @@
-//! DescribeLogDirs: the one directory, and how much each partition takes in it.
+//! DescribeLogDirs: the one directory that has the partitions, how much each takes in it, and how much room there is.
 
 use std::collections::{HashMap, HashSet};
 
@@ -38,7 +38,14 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeLogDirsRequest) -> Re
             topics.push(DescribeLogDirsTopic { name: topic.name.clone(), partitions });
         }
     }
-    let log_dir = cx.broker.log_dir.path().display().to_string();
-    let result = DescribeLogDirsResult { error_code: ErrorCode::NONE, log_dir, topics, ..Default::default() };
+    let (log_dir, space) = (&cx.broker.log_dir, cx.broker.log_dir.space());
+    let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let result = DescribeLogDirsResult {
+        error_code: ErrorCode::NONE,
+        log_dir: log_dir.topics_path().display().to_string(),
+        topics,
+        total_bytes: bytes(space.total_bytes()),
+        usable_bytes: bytes(space.free_bytes()),
+    };
     Reply::ready(DescribeLogDirsResponse { results: vec![result], ..Default::default() })
 }

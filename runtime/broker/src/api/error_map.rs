@@ -41,7 +41,7 @@ pub(crate) fn topic(error: &TopicError) -> ErrorCode {
             | NameError::Dots
             | NameError::TooLong(_)
             | NameError::Characters
-            | NameError::Internal
+            | NameError::Internal(_)
             | NameError::Collides(_),
         ) => ErrorCode::INVALID_TOPIC_EXCEPTION,
         TopicError::Config(_) => ErrorCode::INVALID_CONFIG,

@@ -24,7 +24,7 @@ use crate::partition::acks::Acks;
 use crate::producer_id::ProducerIdentity;
 use crate::reply::{Answer, Close, Reply, RequestContext};
 use crate::topic_config::Durability;
-use crate::topics::{Topic, name};
+use crate::topics::Topic;
 use crate::txn::coordinator::{Held, open_to_clients};
 use crate::txn::error::TxnError;
 use crate::txn::state::Protocol;
@@ -177,7 +177,7 @@ fn look_up(broker: &Broker, data: &TopicProduceData, by_id: bool) -> Result<Arc<
         broker.topics.get(&data.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
     let topic = found.map_err(|code| Refused::new(code, "there is no such topic"))?;
-    if name::is_internal(&topic.name) {
+    if topic.is_internal() {
         let why = "clients cannot write to the broker's own topics";
         return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why));
     }
@@ -224,10 +224,6 @@ fn append(
 ) -> Result<PartitionProduceResponse, Failed> {
     let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
     let partition = topic.partition(data.index).ok_or_else(unknown)?;
-    if acks == Required::All && topic.config.min_insync_replicas > 1 {
-        let why = "min.insync.replicas is above 1, and there is one copy of each partition";
-        return Err(Refused::new(ErrorCode::NOT_ENOUGH_REPLICAS, why).into());
-    }
     let now_ms = cx.broker.clock.now_ms();
     let limit = cx.broker.config.decompress_limit();
     let rules = Rules { topic: &topic.config, version: cx.version, now_ms, limit };

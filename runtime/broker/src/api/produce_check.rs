@@ -86,6 +86,7 @@ fn append_code(refusal: &AppendRefusal) -> ErrorCode {
         | AppendRefusal::Sequence { .. }
         | AppendRefusal::TransactionWithoutProducer
         | AppendRefusal::DeleteHorizon
+        | AppendRefusal::RecordTooLarge { .. }
         | AppendRefusal::Malformed(_) => ErrorCode::INVALID_RECORD,
         AppendRefusal::TimestampType => ErrorCode::INVALID_TIMESTAMP,
         AppendRefusal::ZstdTooOld | AppendRefusal::Codec(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
@@ -116,11 +117,11 @@ pub(crate) fn check(
     if validated.offsets_wrong {
         stored = Some(rewrite_offsets(&view, scratch, rules.limit)?);
     }
-    if let CompressionType::Fixed(codec) = rules.topic.compression
+    if let CompressionType::Fixed { codec, level } = rules.topic.compression
         && view.header().codec().ok() != Some(codec)
     {
         let bytes = stored.as_ref().unwrap_or(&batch);
-        let repacked = recompress(&BatchView::new_unchecked_crc(bytes)?, codec, None, scratch, rules.limit)?;
+        let repacked = recompress(&BatchView::new_unchecked_crc(bytes)?, codec, level, scratch, rules.limit)?;
         stored = Some(repacked);
     }
     let mut header = *view.header();
@@ -160,6 +161,7 @@ fn append_rules(rules: &Rules<'_>) -> AppendRules {
         min_timestamp,
         max_timestamp,
         limit: rules.limit,
+        max_record_bytes: topic.max_decompressed_message_bytes,
     }
 }
 
@@ -188,7 +190,7 @@ mod tests {
     fn run(records: Option<Bytes>, settings: &[(&str, &str)], version: i16) -> Result<Accepted, Refusal> {
         let overrides: Overrides = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let topic = TopicConfig::resolve(&Overrides::new(), &overrides);
-        let limit = DecompressLimit { max_bytes: 1 << 20, ..DecompressLimit::default() };
+        let limit = DecompressLimit { max_bytes: 1 << 20 };
         check(records, &Rules { topic: &topic, version, now_ms: NOW, limit }, &mut Vec::new())
     }
 
@@ -223,6 +225,9 @@ mod tests {
         refused(Some(zstd), &[], 6, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
         let control = BatchOptions { control: true, ..BatchOptions::default() };
         refused(Some(batch(control, &[(NOW, Some("k"))])), &[], 9, ErrorCode::INVALID_RECORD);
+        let packed = BatchOptions { codec: Codec::Gzip, ..BatchOptions::default() };
+        let large = [("max.decompressed.message.bytes", "20")];
+        refused(Some(batch(packed, &[(NOW, None)])), &large, 9, ErrorCode::INVALID_RECORD);
         let bomb = BatchOptions { codec: Codec::Gzip, ..BatchOptions::default() };
         let mut builder = BatchBuilder::new(bomb);
         builder.append(NOW, None, Some(&vec![0; 2 << 20]), &[]).unwrap();
@@ -259,6 +264,16 @@ mod tests {
         let accepted = run(Some(plain()), &[("compression.type", "lz4")], 9).unwrap();
         let view = BatchView::check(&accepted.batch).unwrap();
         assert_eq!((view.header().codec().unwrap(), view.header().records_count), (Codec::Lz4, 2));
+
+        let noise: Vec<String> = (0..2000).map(|i: i32| format!("{}", i.wrapping_mul(40_503))).collect();
+        let long = noise.join(" ");
+        for (codec, key) in [("gzip", "compression.gzip.level"), ("zstd", "compression.zstd.level")] {
+            let size = |level: &str| {
+                let sent = batch(BatchOptions::default(), &[(NOW, Some(&long))]);
+                run(Some(sent), &[("compression.type", codec), (key, level)], 9).unwrap().batch.len()
+            };
+            assert!(size("9") < size("1"), "{codec}: {} bytes, {} at level 1", size("9"), size("1"));
+        }
 
         let sent = plain();
         let accepted = run(Some(sent.clone()), &[("compression.type", "uncompressed")], 9).unwrap();

@@ -48,9 +48,7 @@ impl From<RequestError> for Closed {
     fn from(error: RequestError) -> Closed {
         match error {
             RequestError::Encode(error) => Closed::Encode(error),
-            error @ (RequestError::Decode(_) | RequestError::NotServed(_) | RequestError::Refused(..)) => {
-                Closed::Request(error)
-            }
+            error @ (RequestError::Decode(_) | RequestError::Refused(..)) => Closed::Request(error),
         }
     }
 }

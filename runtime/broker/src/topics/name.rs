@@ -1,10 +1,9 @@
 //! Which names a topic may have.
 
+pub(crate) use pelton_wire::topic_name::is_internal;
+
 /// Longest name of a topic, in bytes: with `-<partition>` it must fit the 255 bytes of a file name.
 pub(crate) const MAX_NAME_BYTES: usize = 249;
-
-/// Topics whose names start so are pelton's own; clients may read them, not write them.
-pub(crate) const INTERNAL_PREFIX: &str = "__";
 
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +21,8 @@ pub enum NameError {
     #[error("the topic name has a character other than ASCII letters, digits, `.`, `_` and `-`")]
     Characters,
     /// The name is kept for pelton's own topics.
-    #[error("topic names that start with `{INTERNAL_PREFIX}` are kept for the broker's own topics")]
-    Internal,
+    #[error("the topic name `{0}` is kept for the broker's own use")]
+    Internal(String),
     /// A topic differs from it only in `.` and `_`.
     #[error("the topic name collides with `{0}`: `.` and `_` count as the same in metric names")]
     Collides(String),
@@ -40,11 +39,6 @@ pub(crate) fn check(name: &str) -> Result<(), NameError> {
         }
         _ => Ok(()),
     }
-}
-
-/// True for the broker's own topics.
-pub(crate) fn is_internal(name: &str) -> bool {
-    name.starts_with(INTERNAL_PREFIX)
 }
 
 /// The name with `.` as `_`: two topics may not share it.

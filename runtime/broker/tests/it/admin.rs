@@ -6,6 +6,7 @@ use pelton_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig};
 use pelton_wire::message::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use pelton_wire::message::delete_topics::DeleteTopicState;
 use pelton_wire::message::describe_topic_partitions::{Cursor, TopicRequest};
+use pelton_wire::message::metadata::MetadataRequestTopic;
 use pelton_wire::message::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use pelton_wire::message::*;
 
@@ -33,6 +34,7 @@ async fn creating_topics() {
         topic("twice"),
         topic("twice"),
         topic("__mine"),
+        topic("__consumer_offsets"),
         CreatableTopic { num_partitions: 100, ..topic("many") },
     ];
     let request = CreateTopicsRequest { topics, ..Default::default() };
@@ -50,7 +52,8 @@ async fn creating_topics() {
             ("good", ErrorCode::NONE),
             ("bad name", ErrorCode::INVALID_TOPIC_EXCEPTION),
             ("twice", ErrorCode::INVALID_REQUEST),
-            ("__mine", ErrorCode::INVALID_TOPIC_EXCEPTION),
+            ("__mine", ErrorCode::NONE),
+            ("__consumer_offsets", ErrorCode::INVALID_TOPIC_EXCEPTION),
             ("many", ErrorCode::POLICY_VIOLATION),
         ]
     );
@@ -248,4 +251,49 @@ async fn settings_without_a_value_are_refused() {
     let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
     let described = client.call(4, &request).await;
     assert_eq!(described.results[0].configs[0].value.as_deref(), Some("5000"), "half of it was done");
+}
+
+/// A tool that deletes what this version does not know has what it wants (KIP-894); one that sets it has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_setting_can_be_deleted() {
+    use pelton_wire::message::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+    const SET: i8 = 0;
+    const DELETE: i8 = 1;
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let mut alter = async |operation, retention: &str| {
+        let change = |name: &str, config_operation, value: Option<&str>| AlterableConfig {
+            name: name.into(),
+            config_operation,
+            value: value.map(Into::into),
+        };
+        let unknown = change("no.such.setting", operation, (operation == SET).then_some("1"));
+        let resource = AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configs: vec![unknown, change("retention.ms", SET, Some(retention))],
+        };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+        client.call(1, &request).await.responses[0].error_code
+    };
+    assert_eq!(alter(DELETE, "5000").await, ErrorCode::NONE);
+    assert_eq!(alter(SET, "6000").await, ErrorCode::INVALID_CONFIG);
+    let topic = server.handle.broker().topics.get("t").unwrap();
+    assert_eq!(topic.config.retention_ms, Some(5000), "the valid change was made, the other not");
+}
+
+/// Canaries and schema registries name their topics so.
+#[tokio::test(flavor = "multi_thread")]
+async fn underscores_make_no_topic_special() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let wanted = MetadataRequestTopic { name: Some("__canary".into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![wanted]), ..Default::default() };
+    let created = client.call(12, &request).await.topics.remove(0);
+    assert_eq!((created.error_code, created.is_internal), (ErrorCode::NONE, false));
+    assert_eq!(client.append("__canary", 0, &["v"]).await, 0);
+    let state = DeleteTopicState { name: Some("__canary".into()), ..Default::default() };
+    let request = DeleteTopicsRequest { topics: vec![state], ..Default::default() };
+    assert_eq!(client.call(6, &request).await.responses[0].error_code, ErrorCode::NONE);
 }

@@ -211,6 +211,15 @@ pub(crate) fn frame(key: ApiKey, version: i16, correlation_id: i32, request: &im
     bytes.collect()
 }
 
+/// The first request of a client.
+pub(crate) fn versions_request() -> ApiVersionsRequest {
+    ApiVersionsRequest {
+        client_software_name: "it".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    }
+}
+
 pub(crate) fn produce(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
     let data = PartitionProduceData { index: partition, records: Some(batch) };
     let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };

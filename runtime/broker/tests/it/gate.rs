@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
-use pelton_commitlog::storage::{File, OpenMode, SimStorage, Storage};
+use pelton_commitlog::storage::{File, OpenMode, SimStorage, Space, Storage};
 
 /// Which calls wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,8 +112,8 @@ impl Storage for GatedDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_dir(path)
     }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(path)
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
     }
 }
 

@@ -7,10 +7,10 @@ use pelton_wire::message::describe_log_dirs::DescribableLogDirTopic;
 use pelton_wire::message::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use pelton_wire::message::metadata::MetadataRequestTopic;
 use pelton_wire::message::offset_fetch::OffsetFetchRequestGroup;
-use pelton_wire::message::{describe_producers, *};
+use pelton_wire::message::{describe_producers, describe_quorum, elect_leaders, *};
 use pelton_wire::{ApiKey, ErrorCode};
 
-use crate::client::{Server, frame};
+use crate::client::{Server, frame, versions_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_frames_close_only_their_own_connection() {
@@ -56,10 +56,6 @@ async fn every_truncation_of_a_request_is_survived() {
     server.client().await.call(3, &versions_request()).await;
 }
 
-fn versions_request() -> ApiVersionsRequest {
-    ApiVersionsRequest { client_software_name: "it".into(), client_software_version: "1".into() }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     let server = Server::start().await;
@@ -69,9 +65,10 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     assert_eq!(frame[..4], [0, 0, 0, 7]);
     let response = ApiVersionsResponse::decode(&mut Reader::new(frame.slice(4..)), 0).unwrap();
     assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
-    assert!(
-        response.api_keys.iter().any(|api| api.api_key == ApiKey::ApiVersions as i16 && api.max_version >= 4)
-    );
+    // A client that takes the list for final must not take what else is there for what it can speak.
+    let keys: Vec<_> = response.api_keys.iter().map(|api| (api.api_key, api.min_version)).collect();
+    assert_eq!(keys, [(ApiKey::ApiVersions as i16, 0)]);
+    assert!(response.api_keys[0].max_version >= 5);
     let response = client.call(3, &versions_request()).await;
     let produce = response.api_keys.iter().find(|api| api.api_key == 0).unwrap();
     assert_eq!(produce.min_version, 0, "old librdkafka sends nothing compressed otherwise");
@@ -149,6 +146,25 @@ async fn what_is_named_often_is_told_once() {
     let topic = DescribableLogDirTopic { topic: "t".into(), partitions: vec![1; TIMES] };
     let request = DescribeLogDirsRequest { topics: Some(vec![topic; 3]) };
     assert_eq!(client.call(4, &request).await.results[0].topics[0].partitions.len(), 1);
+
+    let topic = elect_leaders::TopicPartitions { topic: "t".into(), partitions: vec![1; TIMES] };
+    let request = ElectLeadersRequest { topic_partitions: Some(vec![topic; 3]), ..Default::default() };
+    let results = client.call(2, &request).await.replica_election_results;
+    assert_eq!(results.iter().map(|topic| topic.partition_result.len()).collect::<Vec<_>>(), [1]);
+
+    let partitions = vec![describe_quorum::PartitionData { partition_index: 0 }; TIMES];
+    let topic = describe_quorum::TopicData { topic_name: "__cluster_metadata".into(), partitions };
+    let response = client.call(2, &DescribeQuorumRequest { topics: vec![topic; 3] }).await;
+    assert_eq!(response.topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>(), [1]);
+
+    let subscription = |i: usize| DescribeConfigsResource {
+        resource_type: 16,
+        resource_name: format!("{i}"),
+        configuration_keys: None,
+    };
+    let resources = (0..5 * TIMES).map(subscription).collect();
+    let response = client.call(4, &DescribeConfigsRequest { resources, ..Default::default() }).await;
+    assert!(response.results.iter().all(|result| result.configs.is_empty()));
 }
 
 /// The work of a request grows with its length, not with the square of it, which would take minutes here.

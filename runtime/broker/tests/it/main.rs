@@ -9,6 +9,7 @@ mod gate;
 mod groups;
 mod held_syncs;
 mod hostile;
+mod one_broker;
 mod order;
 mod produce;
 mod restart;

@@ -6,7 +6,7 @@ use pelton_wire::message::{ApiVersionsRequest, FetchRequest, MetadataRequest, Pr
 use pelton_wire::record::BatchOptions;
 use pelton_wire::{ApiKey, ErrorCode};
 
-use crate::client::{Server, batch, fetch, frame, produce, values};
+use crate::client::{Server, batch, fetch, frame, produce, values, versions_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pipelined_requests_are_answered_in_order() {
@@ -48,13 +48,8 @@ async fn a_waiting_fetch_does_not_hold_up_the_append_behind_it() {
 async fn more_requests_than_may_wait_are_still_answered() {
     let server = Server::with(&[("pelton.max.pipelined.requests", "3")]).await;
     let mut client = server.client().await;
-    let frames: Vec<u8> = (0..500)
-        .flat_map(|id| {
-            let request =
-                ApiVersionsRequest { client_software_name: "it".into(), client_software_version: "1".into() };
-            frame(ApiKey::ApiVersions, 3, id, &request)
-        })
-        .collect();
+    let frames: Vec<u8> =
+        (0..500).flat_map(|id| frame(ApiKey::ApiVersions, 3, id, &versions_request())).collect();
     client.send_bytes(&frames).await;
     for id in 0..500 {
         client.receive::<ApiVersionsRequest>(3, id).await;

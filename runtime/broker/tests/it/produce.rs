@@ -55,14 +55,12 @@ async fn refusals() {
     let mut client = server.client().await;
     client.create_topic("t", 1, &[("max.message.bytes", "2000")]).await;
     client.create_topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
-    client.create_topic("copies", 1, &[("min.insync.replicas", "2")]).await;
     let plain = || batch(BatchOptions::default(), &["v"]);
     refused(&mut client, &produce("t", 9, -1, plain()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
     refused(&mut client, &produce("t", -1, -1, plain()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
     refused(&mut client, &produce("nowhere", 0, -1, plain()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
     refused(&mut client, &produce("t", 0, 2, plain()), ErrorCode::INVALID_REQUIRED_ACKS).await;
     refused(&mut client, &produce("compacted", 0, -1, plain()), ErrorCode::INVALID_RECORD).await;
-    refused(&mut client, &produce("copies", 0, -1, plain()), ErrorCode::NOT_ENOUGH_REPLICAS).await;
     let large = batch(BatchOptions::default(), &[&"x".repeat(2000)]);
     refused(&mut client, &produce("t", 0, -1, large), ErrorCode::MESSAGE_TOO_LARGE).await;
     let internal = produce("__cluster_metadata", 0, -1, plain());
@@ -73,6 +71,28 @@ async fn refusals() {
     *flipped.last_mut().unwrap() ^= 1;
     refused(&mut client, &produce("t", 0, -1, flipped.into()), ErrorCode::CORRUPT_MESSAGE).await;
     assert_eq!(client.append("t", 0, &["still works"]).await, 0, "nothing refused was written");
+}
+
+/// Kafka takes the smaller of `min.insync.replicas` and the number of replicas (KAFKA-15583).
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_is_enough_where_there_is_one() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("copies", 1, &[("min.insync.replicas", "2")]).await;
+    assert_eq!(client.append("copies", 0, &["v"]).await, 0);
+}
+
+/// A value of millions of equal bytes is a few hundred bytes of zstd: what it unpacks to is bounded, not by how much.
+#[tokio::test(flavor = "multi_thread")]
+async fn dull_records_are_taken() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("dull", 1, &[]).await;
+    for (codec, offset) in [(Codec::Gzip, 0), (Codec::Zstd, 1)] {
+        let options = BatchOptions { codec, ..BatchOptions::default() };
+        let result = client.produce("dull", 0, -1, batch(options, &[&"x".repeat(15_000_000)])).await;
+        assert_eq!((result.error_code, result.base_offset), (ErrorCode::NONE, offset), "{codec}");
+    }
 }
 
 /// Batch `first..first + count` of a producer.

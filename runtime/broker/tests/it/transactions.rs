@@ -12,7 +12,7 @@ use pelton_wire::message::txn_offset_commit::{TxnOffsetCommitRequestPartition, T
 use pelton_wire::message::*;
 use pelton_wire::record::{BatchOptions, BatchView, DecompressLimit, EndTransactionMarker, batches};
 
-use crate::client::{Client, Server, batch, fetch, produce, until};
+use crate::client::{Client, Server, batch, fetch, produce, until, versions_request};
 
 pub(crate) const ID: &str = "tx";
 /// The last versions of the older protocol.
@@ -431,9 +431,7 @@ async fn transactions_are_listed_and_described_and_outlive_a_restart() {
 async fn the_newer_protocol_is_a_finalized_feature() {
     let server = Server::start().await;
     let mut client = server.client().await;
-    let request =
-        ApiVersionsRequest { client_software_name: "it".into(), client_software_version: "1".into() };
-    let response = client.call(4, &request).await;
+    let response = client.call(4, &versions_request()).await;
     let feature = &response.finalized_features[0];
     assert_eq!((feature.name.as_str(), feature.max_version_level), ("transaction.version", 2));
     assert!(response.finalized_features_epoch >= 0, "clients use a feature only then");

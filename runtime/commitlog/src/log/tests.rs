@@ -154,7 +154,7 @@ fn a_full_disk_is_not_final() {
     let free = 100;
     let used = u64::MAX - {
         rig.disk.set_capacity(Some(u64::MAX));
-        crate::storage::Storage::free_bytes(&rig.disk, Path::new(DIR)).unwrap()
+        crate::storage::Storage::space(&rig.disk, Path::new(DIR)).unwrap().free_bytes
     };
     rig.disk.set_capacity(Some(used + free));
     for _ in 0..3 {

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::OpenDirError;
 use crate::error::{IoContext, StorageFailure};
-use crate::storage::{File, OpenMode, Storage};
+use crate::storage::{File, OpenMode, Space, Storage};
 
 /// Open files that a server with a few thousand partitions needs; fewer are said at start.
 pub const OPEN_FILES_WANTED: u64 = 65_536;
@@ -70,18 +70,20 @@ pub fn raise_open_files_limit() -> OpenFilesLimit {
 #[derive(Debug)]
 pub struct SpaceWatch {
     free: AtomicU64,
+    total: AtomicU64,
     reserve: u64,
 }
 
 impl SpaceWatch {
     pub(crate) fn new(reserve: u64) -> SpaceWatch {
-        SpaceWatch { free: AtomicU64::new(u64::MAX), reserve }
+        SpaceWatch { free: AtomicU64::new(u64::MAX), total: AtomicU64::new(u64::MAX), reserve }
     }
 
     /// Asks the file system.
     pub(crate) fn refresh(&self, storage: &dyn Storage, root: &Path) {
-        match storage.free_bytes(root) {
-            Ok(free) => {
+        match storage.space(root) {
+            Ok(Space { free_bytes: free, total_bytes: total }) => {
+                self.total.store(total, Ordering::Relaxed);
                 let was_low = self.free.swap(free, Ordering::Relaxed) < self.reserve;
                 match (was_low, free < self.reserve) {
                     (false, true) => tracing::warn!(free, reserve = self.reserve, "the disk is nearly full"),
@@ -96,6 +98,11 @@ impl SpaceWatch {
     /// Bytes that were free when it was last asked, at most a second ago.
     pub fn free_bytes(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the whole file system.
+    pub fn total_bytes(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Bytes that are kept for coordinators and for deletion (`pelton.disk.free.min`).
@@ -140,6 +147,7 @@ mod tests {
             storage.set_capacity(Some(capacity));
             watch.refresh(&storage, Path::new("/"));
             assert_eq!((watch.is_low(), watch.free_bytes()), (low, capacity));
+            assert_eq!(watch.total_bytes(), capacity);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::{File, OpenMode, Storage};
+use super::{File, OpenMode, Space, Storage};
 
 /// Files of the operating system. Stateless, so one value serves every log directory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,9 +72,10 @@ impl Storage for DiskStorage {
         fs::File::open(path)?.sync_all()
     }
 
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+    fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
     }
 }
 
@@ -171,7 +172,8 @@ mod tests {
         storage.remove_file(&moved).unwrap();
         storage.remove_dir_all(&sub).unwrap();
         assert!(!storage.exists(&sub).unwrap());
-        assert!(storage.free_bytes(dir.path()).unwrap() > 0);
+        let space = storage.space(dir.path()).unwrap();
+        assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
         assert!(file.fd().is_some());
     }
 

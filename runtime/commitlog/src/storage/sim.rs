@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DIRECT_ALIGN, File, OpenMode, Storage};
+use super::{DIRECT_ALIGN, File, OpenMode, Space, Storage};
 
 mod inode;
 mod names;
@@ -346,10 +346,12 @@ impl Storage for SimStorage {
         state.names.sync_dir(path)
     }
 
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+    fn space(&self, path: &Path) -> io::Result<Space> {
         let mut state = self.state.lock();
         state.enter(Call::Ask, path)?;
-        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+        let total_bytes = state.capacity.unwrap_or(u64::MAX);
+        let free_bytes = state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used()));
+        Ok(Space { free_bytes, total_bytes })
     }
 }
 

@@ -243,7 +243,7 @@ impl Run {
     }
 
     fn is_full(&self) -> bool {
-        self.storage.free_bytes(&self.path).is_ok_and(|free| free == 0)
+        self.storage.space(&self.path).is_ok_and(|space| space.free_bytes == 0)
     }
 
     fn pick(&mut self) -> PartitionId {

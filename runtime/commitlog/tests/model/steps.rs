@@ -225,7 +225,7 @@ impl World {
         let disk = self.rig.disk.clone();
         let used: u64 = {
             disk.set_capacity(Some(u64::MAX));
-            u64::MAX - pelton_commitlog::storage::Storage::free_bytes(&disk, &self.rig.dir).unwrap()
+            u64::MAX - pelton_commitlog::storage::Storage::space(&disk, &self.rig.dir).unwrap().free_bytes
         };
         disk.set_capacity(Some(used + self.rng.up_to(20_000) as u64));
         for _ in 0..10 {

@@ -309,8 +309,8 @@ fn topic(at: &str, given: &str) -> Result<(), ManifestError> {
             format!("is `{given}`, but must be 1 to {MAX_TOPIC_LEN} of a-z, A-Z, 0-9, `.`, `_`, `-`");
         return Err(invalid(at, reason));
     }
-    if given.starts_with("__") {
-        return Err(invalid(at, format!("is `{given}`; topics that begin with `__` are the server's own")));
+    if pelton_wire::topic_name::is_internal(given) {
+        return Err(invalid(at, format!("is `{given}`, which is a topic of the server's own")));
     }
     Ok(())
 }

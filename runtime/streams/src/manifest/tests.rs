@@ -139,8 +139,8 @@ fn what_is_refused_is_named() {
     );
     check(
         "topic = \"flights-clean\"",
-        "topic = \"__offsets\"",
-        "`sink[0].topic` is `__offsets`; topics that begin with `__` are the server's own",
+        "topic = \"__consumer_offsets\"",
+        "`sink[0].topic` is `__consumer_offsets`, which is a topic of the server's own",
     );
     check(
         "id = \"clean\"",

@@ -113,8 +113,42 @@ macro_rules! number {
 number! {
     i8: i8, 1;
     i16: i16, 2;
+    u16: u16, 2;
     i32: i32, 4;
     i64: i64, 8;
+}
+
+/// A floating-point number. Two are equal when their bits are, as a message read and written again is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Float64(u64);
+
+impl From<f64> for Float64 {
+    fn from(value: f64) -> Self {
+        Float64(value.to_bits())
+    }
+}
+
+impl From<Float64> for f64 {
+    fn from(value: Float64) -> Self {
+        f64::from_bits(value.0)
+    }
+}
+
+impl Field for Float64 {
+    fn min_size(_: Ctx) -> usize {
+        8
+    }
+
+    fn decode(r: &mut Reader, _: Ctx) -> Result<Self, DecodeError> {
+        Ok(Float64(r.i64()?.cast_unsigned()))
+    }
+
+    fn encode(&self, w: &mut Writer, _: Ctx) -> Result<(), EncodeError> {
+        w.i64(self.0.cast_signed());
+        Ok(())
+    }
+
+    sampled!(sampler => Float64(sampler.bits()));
 }
 
 impl Field for bool {

@@ -106,6 +106,14 @@ impl Reader {
         self.array().map(i16::from_be_bytes)
     }
 
+    /// Two bytes, unsigned, big-endian.
+    ///
+    /// # Errors
+    /// When the frame ends before.
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     /// Four bytes, signed, big-endian.
     ///
     /// # Errors

@@ -133,6 +133,11 @@ impl Writer {
         self.buf.put_i16(value);
     }
 
+    /// Writes two bytes without a sign, big-endian.
+    pub fn u16(&mut self, value: u16) {
+        self.buf.put_u16(value);
+    }
+
     /// Writes four bytes, big-endian.
     pub fn i32(&mut self, value: i32) {
         self.buf.put_i32(value);

@@ -5,10 +5,12 @@ use crate::error_code::ErrorCode;
 messages! {
     api ApiVersions: ApiVersionsRequest => ApiVersionsResponse;
 
-    /// Who is asking.
+    /// Who is asking, and which node of which cluster it means to ask (KIP-1242).
     pub struct ApiVersionsRequest {
         client_software_name: String [3.., ignorable],
         client_software_version: String [3.., ignorable],
+        cluster_id: Option<String> [5.., ignorable],
+        node_id: i32 [5.., ignorable] = -1,
     }
 
     /// The APIs and features.

@@ -137,7 +137,7 @@ impl Columns {
     ) -> Result<usize, ColumnsError> {
         let base = self.data.len();
         let (before, room) = (self.len(), MAX_DATA_BYTES.saturating_sub(base));
-        let limit = DecompressLimit { max_bytes: limit.max_bytes.min(room), ..limit };
+        let limit = DecompressLimit { max_bytes: limit.max_bytes.min(room) };
         if view.payload().len() > room {
             return Err(ColumnsError::Full { bytes: base + view.payload().len() });
         }

@@ -275,6 +275,8 @@ pub(super) struct RawRecord {
     pub(super) value: Option<Span>,
     pub(super) header_count: usize,
     pub(super) header_start: usize,
+    /// Bytes of the record after its length.
+    pub(super) size: usize,
     pub(super) end: usize,
 }
 
@@ -305,7 +307,8 @@ impl RawRecord {
         if cursor.position != end {
             return Err(RecordFault::LengthMismatch { fields: cursor.position - start, record: end - start });
         }
-        Ok(RawRecord { timestamp_delta, offset_delta, key, value, header_count, header_start, end })
+        let size = end - start;
+        Ok(RawRecord { timestamp_delta, offset_delta, key, value, header_count, header_start, size, end })
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 1 << 20, max_ratio: 1000 };
+const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 1 << 20 };
 
 /// Three records at 1,000, 3,000 and 2,000 ms, with the keys `a`, null and `c`.
 fn batch(options: BatchOptions) -> Vec<u8> {
@@ -372,6 +372,27 @@ fn append_is_refused_record_by_record() {
     check(AppendRules { min_timestamp: 1_000, max_timestamp: 3_000, ..rules }, &[]);
     check(AppendRules { min_timestamp: 2_500, ..rules }, &[timestamp(0, 1_000), timestamp(2, 2_000)]);
     check(AppendRules { max_timestamp: 2_000, ..rules }, &[timestamp(1, 3_000)]);
+}
+
+/// Kafka's rule: what counts is the record after its length, and only where the broker has to unpack it.
+#[test]
+fn a_record_may_unpack_to_so_much() {
+    for codec in Codec::ALL {
+        let mut builder = BatchBuilder::new(BatchOptions { codec, ..BatchOptions::default() });
+        builder.append(0, None, Some(&[b'v'; 993]), &[]).expect("a small record");
+        let bytes = builder.finish().expect("a small batch");
+        let view = BatchView::check(&bytes).expect("a batch");
+        for (max, refused) in [(1000, false), (999, codec.is_compressed())] {
+            let rules = AppendRules { max_record_bytes: max, limit: LIMIT, ..AppendRules::default() };
+            let result = validate_for_append(&view, &rules, &mut Vec::new());
+            let size = match result {
+                Err(AppendRefusal::RecordTooLarge { index: 0, size, .. }) => Some(size),
+                Ok(_) => None,
+                Err(other) => panic!("{codec} {max}: {other}"),
+            };
+            assert_eq!(size, refused.then_some(1000), "{codec} {max}");
+        }
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct AppendRules {
     pub max_timestamp: i64,
     /// How much the batch may unpack to.
     pub limit: DecompressLimit,
+    /// Largest record of a compressed batch, without the bytes of its length: `max.decompressed.message.bytes`.
+    pub max_record_bytes: usize,
 }
 
 impl Default for AppendRules {
@@ -32,6 +34,7 @@ impl Default for AppendRules {
             min_timestamp: i64::MIN,
             max_timestamp: i64::MAX,
             limit: DecompressLimit::default(),
+            max_record_bytes: usize::MAX,
         }
     }
 }
@@ -94,6 +97,16 @@ pub enum AppendRefusal {
     /// CORRUPT_MESSAGE, or MESSAGE_TOO_LARGE where the limit was reached.
     #[error(transparent)]
     Decompress(#[from] DecompressError),
+    /// INVALID_RECORD: a record unpacks to more than the topic allows.
+    #[error("record number {index} has {size} bytes, the topic's max.decompressed.message.bytes is {max}")]
+    RecordTooLarge {
+        /// Which record of the batch, from 0.
+        index: i32,
+        /// Its bytes.
+        size: usize,
+        /// The most that are allowed.
+        max: usize,
+    },
     /// INVALID_RECORD: the records are not well-formed.
     #[error(transparent)]
     Malformed(RecordError),
@@ -184,10 +197,14 @@ fn walk(
         offsets_wrong: false,
         uncompressed_bytes: records.data().len(),
     };
+    let max = if view.header().codec()?.is_compressed() { rules.max_record_bytes } else { usize::MAX };
     let mut problems = Problems::default();
     while let Some(raw) = records.next_raw() {
         let raw = raw.map_err(refusal)?;
         let (index, timestamp) = (found.records_count, records.timestamp_of(&raw));
+        if raw.size > max {
+            return Err(AppendRefusal::RecordTooLarge { index, size: raw.size, max });
+        }
         if rules.keys_required && raw.key.is_none() {
             problems.add(RecordProblem { index, kind: RecordProblemKind::NoKey });
         } else if timestamp != NO_TIMESTAMP

@@ -94,7 +94,7 @@ impl<'a> BatchView<'a> {
     ) -> Result<(), RecordError> {
         let payload = self.payload();
         if self.is_compressed()? {
-            self.header.codec()?.decompress(payload, limit.for_input(payload.len()), out)?;
+            self.header.codec()?.decompress(payload, limit.max_bytes, out)?;
         } else {
             out.extend_from_slice(payload);
         }

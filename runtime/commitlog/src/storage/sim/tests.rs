@@ -156,7 +156,7 @@ fn a_full_disk_takes_a_prefix() {
     let (disk, file) = disk_with("/d/f");
     disk.set_capacity(Some(6));
     file.write_all_at(b"abcd", 0).unwrap();
-    assert_eq!(disk.free_bytes(Path::new("/d")).unwrap(), 2);
+    assert_eq!(disk.space(Path::new("/d")).unwrap().free_bytes, 2);
     assert_eq!(file.write_all_at(b"efgh", 4).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!(disk.content(Path::new("/d/f")).unwrap(), b"abcdef");
     file.set_len(4).unwrap();

@@ -1,0 +1,61 @@
+//! What this broker says of itself under the names that Kafka's tools look for, beside its own settings.
+
+use crate::config::{Config, HostPort};
+
+/// A setting of Kafka's that follows from what this broker is, or from a setting with another name.
+pub(super) struct Derived {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) meaning: &'static str,
+    pub(super) kind: DerivedKind,
+}
+
+/// What Kafka takes the value for.
+#[derive(Clone, Copy)]
+pub(super) enum DerivedKind {
+    Text,
+    Number,
+    List,
+}
+
+/// Every one, by name. `advertised` is what clients are told, `logs` the directory of the partitions.
+pub(super) fn derived(config: &Config, advertised: &HostPort, logs: &str) -> Vec<Derived> {
+    const ONE_BROKER: &str = "There is one broker, so there is one copy of each partition.";
+    let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");
+    let text = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::Text };
+    let number = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::Number };
+    let list = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::List };
+    let one = |name| number(name, "1".to_owned(), ONE_BROKER);
+    vec![
+        list(
+            "advertised.listeners",
+            plaintext(advertised),
+            "What clients are told to connect to: `advertise`.",
+        ),
+        text(
+            "authorizer.class.name",
+            String::new(),
+            "There is no authorizer: every client may do everything.",
+        ),
+        number("broker.id", config.node_id.to_string(), "The number of this broker: `node.id`."),
+        one("default.replication.factor"),
+        text("inter.broker.listener.name", "PLAINTEXT".to_owned(), "The one listener."),
+        list(
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT".to_owned(),
+            "The one listener is neither encrypted nor authenticated.",
+        ),
+        list("listeners", plaintext(&config.listen), "Where Kafka clients connect: `listen`."),
+        text("log.dir", logs.to_owned(), "The directory of the partitions: `topics` in `data.dir`."),
+        list("log.dirs", logs.to_owned(), "The directory of the partitions: `topics` in `data.dir`."),
+        one("offsets.topic.replication.factor"),
+        list(
+            "process.roles",
+            "broker,controller".to_owned(),
+            "This broker keeps the metadata of the cluster itself.",
+        ),
+        text("security.inter.broker.protocol", "PLAINTEXT".to_owned(), "There are no other brokers."),
+        one("transaction.state.log.min.isr"),
+        one("transaction.state.log.replication.factor"),
+    ]
+}

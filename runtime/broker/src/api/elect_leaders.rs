@@ -1,0 +1,68 @@
+//! ElectLeaders: the one broker leads every partition, so no election is ever needed.
+
+use std::sync::Arc;
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::elect_leaders::{PartitionResult, ReplicaElectionResult, TopicPartitions};
+use pelton_wire::message::{ElectLeadersRequest, ElectLeadersResponse};
+
+use super::error_map::Refused;
+use super::once::each_once;
+use crate::reply::{Reply, RequestContext};
+use crate::topics::{Topic, Topics};
+
+/// Kafka's numbers of elections: the preferred replica, or any.
+const ELECTION_TYPES: [i8; 2] = [0, 1];
+
+pub(crate) fn handle(cx: &RequestContext, request: ElectLeadersRequest) -> Reply<ElectLeadersResponse> {
+    let topics = &cx.broker.topics;
+    let known_type = ELECTION_TYPES.contains(&request.election_type);
+    let results = match request.topic_partitions {
+        Some(asked) => {
+            let asked = each_once(asked, |topic| topic.topic.clone()).into_iter();
+            asked.map(|topic| elect(topics, topic, known_type, request.election_type)).collect()
+        }
+        None if known_type => topics.list().iter().map(nothing_to_do).collect(),
+        None => Vec::new(),
+    };
+    Reply::ready(ElectLeadersResponse {
+        // Before version 1 there is one type, and no place for an error of the whole.
+        error_code: if known_type { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST },
+        replica_election_results: results,
+        ..Default::default()
+    })
+}
+
+/// Who asks for all of them is told of those that have a new leader.
+fn nothing_to_do(topic: &Arc<Topic>) -> ReplicaElectionResult {
+    ReplicaElectionResult { topic: topic.name.clone(), partition_result: Vec::new() }
+}
+
+fn elect(
+    topics: &Topics,
+    asked: TopicPartitions,
+    known_type: bool,
+    election_type: i8,
+) -> ReplicaElectionResult {
+    let topic = topics.get(&asked.topic);
+    let refused = |partition: i32| match &topic {
+        _ if !known_type => {
+            let why = format!("there is no election type {election_type}");
+            Refused::new(ErrorCode::INVALID_REQUEST, why)
+        }
+        None => {
+            let why = format!("there is no topic `{}`", asked.topic);
+            Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
+        }
+        Some(topic) if topic.partition(partition).is_none() => {
+            let why = format!("the topic `{}` has no partition {partition}", asked.topic);
+            Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
+        }
+        Some(_) => Refused::new(ErrorCode::ELECTION_NOT_NEEDED, "the only replica is the leader already"),
+    };
+    let results = each_once(asked.partitions, |partition| *partition).into_iter().map(|partition_id| {
+        let Refused { code, message } = refused(partition_id);
+        PartitionResult { partition_id, error_code: code, error_message: Some(message) }
+    });
+    ReplicaElectionResult { partition_result: results.collect(), topic: asked.topic }
+}

@@ -1,0 +1,44 @@
+//! ListConfigResources: what has settings, by name.
+
+use pelton_wire::ErrorCode;
+use pelton_wire::message::list_config_resources::ConfigResource;
+use pelton_wire::message::{ListConfigResourcesRequest, ListConfigResourcesResponse};
+
+use super::configs::ResourceType;
+use crate::broker::Broker;
+use crate::reply::{Reply, RequestContext};
+
+/// First version that can ask for anything but subscriptions to client metrics.
+const TYPES_SINCE: i16 = 1;
+
+pub(crate) fn handle(
+    cx: &RequestContext,
+    request: ListConfigResourcesRequest,
+) -> Reply<ListConfigResourcesResponse> {
+    let known: Option<Vec<ResourceType>> =
+        request.resource_types.iter().map(|code| ResourceType::from_wire(*code)).collect();
+    let Some(mut wanted) = known else {
+        return Reply::ready(ListConfigResourcesResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            ..Default::default()
+        });
+    };
+    if cx.version < TYPES_SINCE {
+        wanted = vec![ResourceType::ClientMetrics];
+    } else if wanted.is_empty() {
+        wanted = ResourceType::ALL.to_vec();
+    }
+    let found = ResourceType::ALL.iter().filter(|kind| wanted.contains(kind));
+    let config_resources = found.flat_map(|kind| list(&cx.broker, *kind)).collect();
+    Reply::ready(ListConfigResourcesResponse { config_resources, ..Default::default() })
+}
+
+fn list(broker: &Broker, kind: ResourceType) -> Vec<ConfigResource> {
+    let named = |resource_name: String| ConfigResource { resource_name, resource_type: kind.code() };
+    match kind {
+        ResourceType::Topic => broker.topics.list().iter().map(|topic| named(topic.name.clone())).collect(),
+        ResourceType::Broker | ResourceType::BrokerLogger => vec![named(broker.config.node_id.to_string())],
+        // Nobody can make one here.
+        ResourceType::ClientMetrics | ResourceType::Group => Vec::new(),
+    }
+}
