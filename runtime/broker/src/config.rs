@@ -139,6 +139,8 @@ settings! {
         "How long a partition remembers a producer that has gone quiet, to recognise its duplicates.";
     producer_id_expiration_check_interval_ms: i64 = 10 * MINUTE_MS, "producer.id.expiration.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
         "How often quiet producers are looked for.";
+    partition_producers_max: u32 = 10_000, "pelton.partition.producers.max", "count", Some((1, 1_000_000)),
+        "Idempotent and transactional producers that one partition remembers. Above it the one that has been quiet for the longest time is forgotten; one with an open transaction never is, and when all have one, new producers are told to try again. Each costs about 500 bytes.";
     transactional_id_expiration_ms: i64 = 7 * 24 * HOUR_MS, "transactional.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
         "How long a transactional id without an open transaction is remembered after its last use.";
     transaction_max_timeout_ms: i32 = 15 * MINUTE_MS as i32, "transaction.max.timeout.ms", "ms", Some((1, i32::MAX as i128)),

@@ -28,7 +28,7 @@ use pelton_wire::record::{
 
 use self::acks::{Acks, NotDurable};
 pub use self::open::PartitionCreateError;
-pub(crate) use self::open::{OpenPartitions, log_config};
+pub(crate) use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
 use self::waiters::{FetchWait, Progress};
 use crate::net::send::Piece;
@@ -387,8 +387,8 @@ impl Partition {
     /// Gives the partition its topic's settings.
     pub(crate) fn configure(&self, config: &TopicConfig) {
         if let Ok(mut log) = self.lock() {
-            let expiration = log.config().producer_id_expiration_ms;
-            log.set_config(log_config(config, expiration));
+            let producers = ProducerLimits::of(log.config());
+            log.set_config(log_config(config, producers));
         }
     }
 

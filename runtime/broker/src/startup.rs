@@ -10,7 +10,7 @@ use pelton_commitlog::{LogDir, LogDirConfig, RecoveredPartition, SharedLimits};
 use crate::broker::{Deps, StartError};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::partition::{OpenPartitions, Partition};
+use crate::partition::{OpenPartitions, Partition, ProducerLimits};
 use crate::topic_config::{Overrides, TopicConfig};
 use crate::topics::metadata_log::{METADATA_TOPIC_ID, MetadataLog};
 use crate::topics::record::TopicFacts;
@@ -65,13 +65,14 @@ pub(crate) fn open_as(
         opened.map_err(|source| StartError::DataDir { path: path.clone(), source: Box::new(source) })?;
     let (cluster_id, log_dir) = (log_dir.meta().cluster_id.clone(), Arc::new(log_dir));
     let partitions =
-        OpenPartitions::new(Arc::clone(&log_dir), failure.clone(), config.producer_id_expiration_ms);
+        OpenPartitions::new(Arc::clone(&log_dir), failure.clone(), ProducerLimits::from(config));
     let mut found: Found = recovered.into_iter().map(|r| ((r.id.topic_id, r.id.partition), r)).collect();
 
     let metadata = metadata_partition(config, &partitions, &mut found)?;
     let metadata = MetadataLog::replay(metadata, Arc::clone(&deps.clock))
         .map_err(|source| StartError::Metadata { path: path.clone(), source })?;
     let facts: Vec<TopicFacts> = metadata.state().topics().cloned().collect();
+    let largest_producer_id = found.values().filter_map(|r| r.log().producers().largest_id()).max();
     let topics = Topics::new(
         metadata,
         partitions.clone(),
@@ -79,6 +80,9 @@ pub(crate) fn open_as(
         config.max_partitions,
         Arc::clone(&deps.new_id),
     );
+    if let Some(id) = largest_producer_id {
+        topics.producer_id_is_used(id);
+    }
     for facts in facts {
         let adopted = adopt(config, &partitions, &topics, &facts, &mut found)?;
         topics.adopt(facts, adopted);

@@ -10,6 +10,7 @@ pub(crate) mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 use uuid::Uuid;
@@ -154,6 +155,8 @@ pub struct Topics {
     defaults: Overrides,
     max_partitions: u32,
     new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
+    /// The first producer id that nobody has had.
+    producer_ids_end: AtomicI64,
 }
 
 impl Topics {
@@ -165,8 +168,18 @@ impl Topics {
         new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
     ) -> Self {
         let metadata_partition = Arc::clone(metadata.partition());
+        let producer_ids_end = AtomicI64::new(metadata.next_producer_id());
         let (index, metadata) = (RwLock::default(), tokio::sync::Mutex::new(metadata));
-        Topics { index, metadata, metadata_partition, partitions, defaults, max_partitions, new_id }
+        Topics {
+            index,
+            metadata,
+            metadata_partition,
+            partitions,
+            defaults,
+            max_partitions,
+            new_id,
+            producer_ids_end,
+        }
     }
 
     /// Takes in a topic whose partitions were found on disk.
@@ -365,12 +378,30 @@ impl Topics {
         let this = Arc::clone(self);
         to_the_end(async move {
             let mut metadata = this.metadata.lock().await;
-            let first = metadata.next_producer_id();
+            let first = this.producer_ids_end.load(Ordering::Acquire);
+            let end = first.saturating_add(count);
             // Durable before one of them is handed out, so that no crash hands one out twice.
-            metadata.write(&[Change::ProducerIds(first.saturating_add(count))]).await?;
+            metadata.write(&[Change::ProducerIds(end)]).await?;
+            this.producer_ids_end.fetch_max(end, Ordering::AcqRel);
             Ok(first)
         })
         .await
+    }
+
+    /// Whether a producer can have this id: one that was never handed out may be given to another producer later, whose
+    /// records would be taken for copies of what this one wrote.
+    pub(crate) fn producer_id_was_given(&self, id: i64) -> bool {
+        id < self.producer_ids_end.load(Ordering::Acquire)
+    }
+
+    /// A log or a transaction has this producer id, which this catalogue may not have handed out: the data is of a
+    /// version that did not ask, or from elsewhere. No other producer gets it.
+    pub(crate) fn producer_id_is_used(&self, id: i64) {
+        /// An id above this was made up: taking it for used would leave too few.
+        const PLAUSIBLE_MAX: i64 = 1 << 62;
+        if id < PLAUSIBLE_MAX {
+            self.producer_ids_end.fetch_max(id.saturating_add(1), Ordering::AcqRel);
+        }
     }
 
     /// Closes every log in order. Blocking; nothing can be written afterwards.

@@ -177,6 +177,13 @@ pub enum AppendError {
         /// Producer.
         producer_id: i64,
     },
+    /// The log remembers as many producers as it may, and each of them has a transaction open. Room comes back when one
+    /// of them ends.
+    #[error("{max} producers have a transaction open in this partition, which are as many as it remembers")]
+    TooManyProducers {
+        /// `pelton.partition.producers.max`
+        max: usize,
+    },
     /// A marker of a coordinator that has been replaced (Kafka: `TRANSACTION_COORDINATOR_FENCED`).
     #[error(
         "marker of coordinator epoch {coordinator_epoch} for producer {producer_id}, but {current_epoch} was seen"

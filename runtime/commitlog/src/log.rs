@@ -166,6 +166,7 @@ impl Log {
         let offsets = SharedOffsets::new(parts.log_start, end.offset, end.offset);
         let mut producers = parts.producers;
         producers.high_watermark_moved(end.offset);
+        producers.keep_at_most(config.producers_max);
         offsets.set_first_unstable(producers.first_unstable_offset());
         let tail_bytes = config.tail_cache_bytes;
         let shared = Shared::new(parts.id, parts.dir, context, tail_bytes, offsets, parts.epochs, segments);
@@ -221,6 +222,7 @@ impl Log {
             indexes.set_interval_bytes(config.index_interval_bytes);
         }
         self.shared.tail.set_limit(config.tail_cache_bytes);
+        self.producers.keep_at_most(config.producers_max);
         self.config = config;
     }
 

@@ -85,6 +85,8 @@ pub enum Check {
         /// The epoch that is known.
         current_epoch: i32,
     },
+    /// The partition remembers as many producers as it may, and all of them have a transaction open.
+    TooManyProducers,
 }
 
 /// A transaction that a marker has ended.
@@ -119,6 +121,11 @@ impl ProducerState {
             current_txn_first_offset: None,
             batches: VecDeque::new(),
         }
+    }
+
+    /// Of its last batch in this epoch, -1 before the first.
+    fn last_offset(&self) -> i64 {
+        self.batches.back().map_or(-1, |batch| batch.last_offset)
     }
 
     fn last_sequence(&self) -> i32 {
@@ -186,13 +193,17 @@ impl ProducerStates {
         all
     }
 
-    /// Whether a batch with data may be appended. Sequences are checked for clients only.
-    pub fn check(&self, header: &BatchHeader, origin: AppendOrigin) -> Check {
+    /// Whether a batch with data may be appended to a partition that remembers `max` producers. Sequences and that limit
+    /// are checked for clients only: the coordinators bound the transactional ids that they write for.
+    pub fn check(&self, header: &BatchHeader, origin: AppendOrigin, max: usize) -> Check {
         if !header.has_producer() {
             return Check::New;
         }
-        let Some(state) = self.producers.get(&header.producer_id) else { return Check::New };
         let client = origin == AppendOrigin::Client;
+        let Some(state) = self.producers.get(&header.producer_id) else {
+            let none_can_go = client && self.ongoing.len() >= max;
+            return if none_can_go { Check::TooManyProducers } else { Check::New };
+        };
         if client && let Some(batch) = state.duplicate(header) {
             return if Mutant::DuplicateAppended.is_on() { Check::New } else { Check::Duplicate(batch) };
         }
@@ -308,6 +319,36 @@ impl ProducerStates {
         if !self.undecided.is_empty() {
             self.undecided.retain(|_, marker| *marker >= high_watermark);
         }
+    }
+
+    /// Forgets producers once there are more than `max`: those that have written nothing for the longest time, never one
+    /// with an open transaction. Kafka's clients go on as after an expiration. A sixteenth more than necessary goes, so
+    /// that not every new producer comes here.
+    pub fn keep_at_most(&mut self, max: usize) {
+        let surplus = self.producers.len().saturating_sub(max);
+        if surplus == 0 {
+            return;
+        }
+        let mut quiet: Vec<(i64, i64, i64)> = self
+            .producers
+            .iter()
+            .filter(|(_, state)| state.current_txn_first_offset.is_none())
+            .map(|(id, state)| (state.last_write_ms, state.last_offset(), *id))
+            .collect();
+        // The newest has just written, so it stays unless no other can go.
+        let goes = (surplus + max / 16).min(quiet.len().saturating_sub(1)).max(surplus.min(quiet.len()));
+        if goes == 0 {
+            return;
+        }
+        quiet.select_nth_unstable(goes - 1);
+        for (_, _, id) in &quiet[..goes] {
+            self.producers.remove(id);
+        }
+    }
+
+    /// The largest producer id that is known.
+    pub fn largest_id(&self) -> Option<i64> {
+        self.producers.keys().copied().max()
     }
 
     /// Forgets producers that wrote nothing for `expiration_ms` and have no open transaction.

@@ -87,6 +87,8 @@ fn append(error: &AppendError) -> ErrorCode {
         AppendError::SequenceOfEnded { .. } => ErrorCode::UNKNOWN_PRODUCER_ID,
         // Kafka answers a produce so, not with PRODUCER_FENCED: the producer may have been given a new epoch itself.
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        // A transaction that ends makes room. Retriable to every client, and says that nothing was written.
+        AppendError::TooManyProducers { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
         AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
         AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         AppendError::LeaderEpochFenced { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,

@@ -230,6 +230,9 @@ fn append(
     let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
     if header.is_transactional() {
         allow(cx, topic, data.index, &header, held)?;
+    } else if header.has_producer() && !cx.broker.topics.producer_id_was_given(header.producer_id) {
+        let why = "no producer was given this id here: close the producer and make a new one";
+        return Err(Refused::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, why).into());
     }
     let waits = (acks != Required::None && topic.config.durability == Durability::Group).then_some(waiting);
     let bytes = batch.len();

@@ -31,11 +31,14 @@ pub(crate) fn handle(cx: &RequestContext, request: WriteTxnMarkersRequest) -> Re
 async fn write(broker: &Broker, marker: WritableTxnMarker) -> WritableTxnMarkerResult {
     let producer = ProducerIdentity { id: marker.producer_id, epoch: marker.producer_epoch };
     let commit = marker.transaction_result;
+    let is_known = broker.topics.producer_id_was_given(producer.id);
     let mut topics = Vec::with_capacity(marker.topics.len());
     for topic in marker.topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for partition_index in topic.partition_indexes {
-            let error_code = if topic.name == OFFSETS_TOPIC {
+            let error_code = if !is_known {
+                ErrorCode::INVALID_PRODUCER_ID_MAPPING
+            } else if topic.name == OFFSETS_TOPIC {
                 in_group(broker, partition_index, producer, commit).await
             } else {
                 in_partition(broker, &topic.name, partition_index, producer, commit).await

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Partition;
 use super::waiters::Progress;
 use crate::broker::run_blocking;
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::topic_config::TopicConfig;
 
@@ -29,12 +30,33 @@ pub struct PartitionCreateError {
 pub(crate) struct OpenPartitions {
     log_dir: Arc<LogDir>,
     failure: Failure,
-    producer_id_expiration_ms: i64,
+    producers: ProducerLimits,
+}
+
+/// How long and how many producers each partition remembers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProducerLimits {
+    expiration_ms: i64,
+    max: usize,
+}
+
+impl From<&Config> for ProducerLimits {
+    fn from(config: &Config) -> Self {
+        let max = config.partition_producers_max as usize;
+        ProducerLimits { expiration_ms: config.producer_id_expiration_ms, max }
+    }
+}
+
+impl ProducerLimits {
+    /// Those of a log.
+    pub(crate) fn of(log: &LogConfig) -> Self {
+        ProducerLimits { expiration_ms: log.producer_id_expiration_ms, max: log.producers_max }
+    }
 }
 
 impl OpenPartitions {
-    pub(crate) fn new(log_dir: Arc<LogDir>, failure: Failure, producer_id_expiration_ms: i64) -> Self {
-        OpenPartitions { log_dir, failure, producer_id_expiration_ms }
+    pub(crate) fn new(log_dir: Arc<LogDir>, failure: Failure, producers: ProducerLimits) -> Self {
+        OpenPartitions { log_dir, failure, producers }
     }
 
     /// Creates the partitions `range` of a topic and makes them durable; all or none.
@@ -72,7 +94,7 @@ impl OpenPartitions {
     ) -> Result<Arc<Partition>, PartitionCreateError> {
         let progress = Progress::new(0, self.failure.clone());
         let id = PartitionId { topic_id, topic: topic.to_owned(), partition };
-        let config = log_config(config, self.producer_id_expiration_ms);
+        let config = log_config(config, self.producers);
         let log = self
             .log_dir
             .create(id, config, Arc::clone(&progress) as _)
@@ -84,7 +106,7 @@ impl OpenPartitions {
     pub(crate) fn adopt(&self, recovered: RecoveredPartition, config: &TopicConfig) -> Arc<Partition> {
         // All that recovery found is durable.
         let progress = Progress::new(recovered.log().offsets().log_end, self.failure.clone());
-        let config = log_config(config, self.producer_id_expiration_ms);
+        let config = log_config(config, self.producers);
         let log = recovered.into_log(config, Arc::clone(&progress) as _);
         Partition::new(log, progress, Arc::clone(&self.log_dir))
     }
@@ -116,7 +138,7 @@ impl OpenPartitions {
 }
 
 /// What a topic's settings mean for a log.
-pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogConfig {
+pub(crate) fn log_config(config: &TopicConfig, producers: ProducerLimits) -> LogConfig {
     LogConfig {
         segment_bytes: config.segment_bytes.into(),
         segment_ms: config.segment_ms,
@@ -125,14 +147,15 @@ pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: i64) -
         // A topic that is only compacted loses nothing to time or size.
         retention_ms: config.retention_ms.filter(|_| config.delete),
         retention_bytes: config.retention_bytes.filter(|_| config.delete),
-        producer_id_expiration_ms,
+        producer_id_expiration_ms: producers.expiration_ms,
+        producers_max: producers.max,
         ..LogConfig::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::log_config;
+    use super::{ProducerLimits, log_config};
     use crate::topic_config::{Overrides, TopicConfig};
 
     #[test]
@@ -145,14 +168,15 @@ mod tests {
             ("retention.ms", "1005"),
             ("retention.bytes", "1006"),
         ];
+        let producers = ProducerLimits { expiration_ms: 1007, max: 1008 };
         let own: Overrides = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let log = log_config(&TopicConfig::resolve(&Overrides::new(), &own), 1007);
+        let log = log_config(&TopicConfig::resolve(&Overrides::new(), &own), producers);
         let segment = (log.segment_bytes, log.segment_ms, log.segment_index_bytes, log.index_interval_bytes);
         assert_eq!(segment, (1001, 1002, 1003, 1004));
-        let kept = (log.retention_ms, log.retention_bytes, log.producer_id_expiration_ms);
-        assert_eq!(kept, (Some(1005), Some(1006), 1007));
+        assert_eq!((log.retention_ms, log.retention_bytes), (Some(1005), Some(1006)));
+        assert_eq!((log.producer_id_expiration_ms, log.producers_max), (1007, 1008));
         let compacted = Overrides::from([("cleanup.policy".into(), "compact".into())]);
-        let log = log_config(&TopicConfig::resolve(&own, &compacted), 1007);
+        let log = log_config(&TopicConfig::resolve(&own, &compacted), producers);
         assert_eq!((log.retention_ms, log.retention_bytes), (None, None), "time and size take nothing");
     }
 }

@@ -148,6 +148,7 @@ impl Transactions {
             if txn.is_ending() && !Mutant::DecisionForgotten.is_on() {
                 unfinished.insert(Arc::clone(&id));
             }
+            self.inner.topics.producer_id_is_used(txn.largest_producer_id());
             slots.insert(id, Arc::new(tokio::sync::Mutex::new(Seat::taken(txn))));
         }
         Ok(())

@@ -125,6 +125,11 @@ pub(crate) enum End {
 }
 
 impl Transaction {
+    /// The largest producer id that it has, had or will have.
+    pub(crate) fn largest_producer_id(&self) -> i64 {
+        self.producer.id.max(self.previous_producer_id).max(self.next_producer_id)
+    }
+
     pub(crate) fn new(id: Arc<str>, producer_id: i64, timeout_ms: i32, now_ms: i64) -> Transaction {
         Transaction {
             id,

@@ -134,6 +134,14 @@ impl Client {
         self.receive::<Q>(version, correlation_id).await
     }
 
+    /// An id of its own for an idempotent producer.
+    pub(crate) async fn producer_id(&mut self) -> i64 {
+        let init = InitProducerIdRequest { transactional_id: None, ..Default::default() };
+        let given = self.call(4, &init).await;
+        assert_eq!((given.error_code, given.producer_epoch), (ErrorCode::NONE, 0));
+        given.producer_id
+    }
+
     pub(crate) async fn create_topic(&mut self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let configs = settings
             .iter()

@@ -29,9 +29,10 @@ async fn an_append_is_told_and_seen_after_its_sync() {
     let (handle, gate) = start().await;
     let mut client = Client::connect(handle.addr()).await;
     client.create_topic("t", 1, &[]).await;
+    let producer_id = client.producer_id().await;
     let sequenced = |base_sequence: i32| {
         let options =
-            BatchOptions { producer_id: 5, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
+            BatchOptions { producer_id, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
         produce("t", 0, -1, batch(options, &[&base_sequence.to_string()]))
     };
     assert_eq!(client.call(9, &sequenced(0)).await.responses[0].partition_responses[0].base_offset, 0);

@@ -1,11 +1,17 @@
 //! Produce: what is taken, what is refused, and with which code.
 
 use pelton_wire::ErrorCode;
+use pelton_wire::message::describe_producers::TopicRequest;
 use pelton_wire::message::metadata::MetadataRequestTopic;
-use pelton_wire::message::{InitProducerIdRequest, MetadataRequest, ProduceRequest};
+use pelton_wire::message::write_txn_markers::{WritableTxnMarker, WritableTxnMarkerTopic};
+use pelton_wire::message::{
+    DescribeProducersRequest, EndTxnRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest,
+    WriteTxnMarkersRequest,
+};
 use pelton_wire::record::{BatchOptions, Codec};
 
 use crate::client::{Client, Server, batch, batch_at, fetch, produce, records, values};
+use crate::transactions::{NEWER_END, NEWER_PRODUCE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_codec_and_acks_reads_back() {
@@ -101,17 +107,109 @@ fn sequenced(producer_id: i64, epoch: i16, first: i32, count: usize) -> BatchOpt
     BatchOptions { producer_id, producer_epoch: epoch, base_sequence: first, ..Default::default() }
 }
 
+/// What producing the first batch of a producer is answered.
+async fn first_of(client: &mut Client, producer_id: i64) -> ErrorCode {
+    let batch = batch_at(sequenced(producer_id, 0, 0, 1), now(), &["v"]);
+    client.produce("t", 0, -1, batch).await.error_code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_id_that_nobody_was_given_is_refused() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let refused = ErrorCode::INVALID_PRODUCER_ID_MAPPING;
+    assert_eq!(first_of(&mut client, 0).await, refused, "none was given yet");
+    let given = client.producer_id().await;
+    assert_eq!(first_of(&mut client, given).await, ErrorCode::NONE);
+    for invented in [given + 1_000_000, i64::MAX] {
+        assert_eq!(first_of(&mut client, invented).await, refused);
+        let topic = WritableTxnMarkerTopic { name: "t".into(), partition_indexes: vec![0] };
+        let producer_id = invented;
+        let marker = WritableTxnMarker { producer_id, topics: vec![topic], ..Default::default() };
+        let request = WriteTxnMarkersRequest { markers: vec![marker] };
+        let answer = client.call(1, &request).await;
+        assert_eq!(answer.markers[0].topics[0].partitions[0].error_code, refused);
+    }
+    let server = server.restart(&[]).await;
+    let mut client = server.client().await;
+    assert_eq!(first_of(&mut client, given).await, ErrorCode::NONE, "given before the restart: a copy");
+    assert_eq!(first_of(&mut client, given + 1_000_000).await, refused);
+    let next = client.producer_id().await;
+    assert!(next > given, "no id is given twice");
+    assert_eq!(first_of(&mut client, next).await, ErrorCode::NONE);
+}
+
+/// In a data directory of a version that took any id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_id_that_is_in_a_log_is_given_to_no_other() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let known = 7_000_000;
+    let topic = server.handle.broker().topics.get("t").unwrap();
+    let written = batch_at(sequenced(known, 0, 0, 1), now(), &["v"]);
+    topic.partition(0).unwrap().append_internal(written, now()).unwrap().durable().await.unwrap();
+    drop(topic);
+    assert_eq!(first_of(&mut client, known).await, ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+    let server = server.restart(&[]).await;
+    let mut client = server.client().await;
+    let next = batch_at(sequenced(known, 0, 1, 1), now(), &["v"]);
+    assert_eq!(client.produce("t", 0, -1, next).await.error_code, ErrorCode::NONE);
+    assert_eq!(first_of(&mut client, known + 1).await, ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+    assert_eq!(client.producer_id().await, known + 1);
+    let server = server.restart(&[]).await;
+    assert!(server.client().await.producer_id().await > known + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_remembers_so_many_producers() {
+    let server = Server::with(&[("pelton.partition.producers.max", "3")]).await;
+    let mut client = server.client().await;
+    client.create_topic("t", 1, &[]).await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(client.producer_id().await);
+        assert_eq!(first_of(&mut client, *ids.last().unwrap()).await, ErrorCode::NONE);
+    }
+    let topic = TopicRequest { name: "t".into(), partition_indexes: vec![0] };
+    let described = client.call(0, &DescribeProducersRequest { topics: vec![topic] }).await;
+    let known = &described.topics[0].partitions[0].active_producers;
+    assert_eq!(known.iter().map(|p| p.producer_id).collect::<Vec<_>>(), ids[7..]);
+    let is_copy = batch_at(sequenced(ids[9], 0, 0, 1), now(), &["v"]);
+    assert_eq!(client.produce("t", 0, -1, is_copy).await.base_offset, 9, "the newest are known");
+    // Transactions hold their place.
+    let mut ending = Vec::new();
+    for id in ["a", "b", "c"] {
+        let transactional_id = Some(id.to_owned());
+        let init = InitProducerIdRequest {
+            transactional_id: transactional_id.clone(),
+            transaction_timeout_ms: 60_000,
+            producer_id: -1,
+            producer_epoch: -1,
+        };
+        let producer_id = client.call(4, &init).await.producer_id;
+        let transactional = BatchOptions { transactional: true, ..sequenced(producer_id, 0, 0, 1) };
+        let written = produce("t", 0, -1, batch_at(transactional, now(), &["v"]));
+        let written = client.call(NEWER_PRODUCE, &ProduceRequest { transactional_id, ..written }).await;
+        assert_eq!(written.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+        let transactional_id = id.to_owned();
+        ending.push(EndTxnRequest { transactional_id, producer_id, producer_epoch: 0, committed: true });
+    }
+    let late = client.producer_id().await;
+    assert_eq!(first_of(&mut client, late).await, ErrorCode::NOT_ENOUGH_REPLICAS, "retriable");
+    assert_eq!(client.call(NEWER_END, &ending[1]).await.error_code, ErrorCode::NONE);
+    assert_eq!(first_of(&mut client, late).await, ErrorCode::NONE);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_get_their_first_offset() {
     let server = Server::start().await;
     let mut client = server.client().await;
     client.create_topic("t", 1, &[]).await;
-    let init = InitProducerIdRequest { transactional_id: None, ..Default::default() };
-    let given = client.call(4, &init).await;
-    let other = client.call(4, &init).await;
-    assert_eq!((given.error_code, given.producer_epoch), (ErrorCode::NONE, 0));
-    assert_ne!(given.producer_id, other.producer_id);
-    let pid = given.producer_id;
+    let pid = client.producer_id().await;
+    let other = client.producer_id().await;
+    assert_ne!(other, pid);
     let send = async |client: &mut Client, epoch: i16, first: i32| {
         let batch = batch_at(sequenced(pid, epoch, first, 2), now(), &["a", "b"]);
         let result = client.produce("t", 0, -1, batch).await;
@@ -151,8 +249,7 @@ async fn duplicates_get_their_first_offset() {
         "the last batch is known after a restart"
     );
     assert_eq!(send(&mut client, 1, 2).await, (ErrorCode::NONE, 14));
-    let fresh = client.call(4, &init).await;
-    assert!(fresh.producer_id > other.producer_id, "ids are not given out twice");
+    assert!(client.producer_id().await > other, "ids are not given out twice");
 }
 
 fn now() -> i64 {

@@ -109,7 +109,7 @@ impl Log {
             return Err(AppendError::LeaderEpochFenced { leader_epoch: meta.leader_epoch, current_epoch });
         }
         let check = match kind {
-            BatchKind::Data => self.producers.check(header, meta.origin),
+            BatchKind::Data => self.producers.check(header, meta.origin, self.config.producers_max),
             BatchKind::Marker(m) => {
                 self.producers.check_marker(producer_id, producer_epoch, m.coordinator_epoch)
             }
@@ -139,6 +139,7 @@ impl Log {
                 Err(AppendError::InvalidProducerEpoch { producer_id, producer_epoch, current_epoch })
             }
             Check::InvalidTxnState => Err(AppendError::InvalidTxnState { producer_id }),
+            Check::TooManyProducers => Err(AppendError::TooManyProducers { max: self.config.producers_max }),
             Check::CoordinatorFenced { current_epoch } => {
                 let coordinator_epoch = match kind {
                     BatchKind::Marker(marker) => marker.coordinator_epoch,
@@ -240,6 +241,7 @@ impl Log {
             BatchKind::Marker(marker) => self.note_marker(header, marker, now_ms),
             BatchKind::OtherControl => {}
         }
+        self.producers.keep_at_most(self.config.producers_max);
         self.bytes_since_snapshot += header.total_len() as u64;
         // The bound of read_committed readers first, then the offsets that it bounds.
         self.shared.offsets.set_first_unstable(self.producers.first_unstable_offset());

@@ -24,6 +24,7 @@ fn refusal(error: &AppendError) -> &'static str {
         AppendError::Storage(_) => "storage",
         AppendError::Corrupt(_) => "corrupt",
         AppendError::Latched(_) => "latched",
+        AppendError::TooManyProducers { .. } => "too many producers",
         AppendError::Closed(_) => "closed",
     }
 }

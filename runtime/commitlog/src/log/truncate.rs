@@ -104,6 +104,7 @@ impl Log {
             log_start: self.offsets().log_start,
             end,
             interval_bytes: self.config.index_interval_bytes,
+            producers_max: self.config.producers_max,
             now_ms,
         })?;
         active.hold_file(Some(file.clone()));

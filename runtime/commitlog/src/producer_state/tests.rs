@@ -1,6 +1,8 @@
 use super::*;
 
 const PID: i64 = 7;
+/// More producers than any test here has.
+const MAX: usize = 100;
 
 #[derive(Clone, Copy)]
 struct B {
@@ -82,15 +84,15 @@ fn the_rules_and_their_order() {
         ("in the transaction", &[txn], B { txn: true, ..b(3, 1, 1, 1) }, Check::New),
     ];
     for (name, known, batch, expect) in cases {
-        assert_eq!(with(known).check(&header(*batch), AppendOrigin::Client), *expect, "{name}");
+        assert_eq!(with(known).check(&header(*batch), AppendOrigin::Client, MAX), *expect, "{name}");
     }
 }
 
 #[test]
 fn coordinators_have_no_sequences_but_epochs() {
     let states = with(&[b(3, 0, 2, 0)]);
-    assert_eq!(states.check(&header(b(3, -1, 1, 2)), AppendOrigin::Coordinator), Check::New);
-    let old = states.check(&header(b(2, -1, 1, 2)), AppendOrigin::Coordinator);
+    assert_eq!(states.check(&header(b(3, -1, 1, 2)), AppendOrigin::Coordinator, MAX), Check::New);
+    let old = states.check(&header(b(2, -1, 1, 2)), AppendOrigin::Coordinator, MAX);
     assert_eq!(old, Check::InvalidProducerEpoch { current_epoch: 3 });
 }
 
@@ -102,8 +104,8 @@ fn a_marker_of_a_new_epoch_starts_sequences_anew() {
     assert_eq!(done, CompletedTxn { producer_id: PID, first_offset: 0, last_offset: 2, aborted: true });
     assert_eq!(states.check_marker(PID, 4, 8), Check::CoordinatorFenced { current_epoch: 9 });
     assert_eq!(states.check_marker(PID, 4, 9), Check::New);
-    assert_eq!(states.check(&header(b(4, 0, 1, 3)), AppendOrigin::Client), Check::New);
-    let gap = states.check(&header(b(4, 7, 1, 3)), AppendOrigin::Client);
+    assert_eq!(states.check(&header(b(4, 0, 1, 3)), AppendOrigin::Client, MAX), Check::New);
+    let gap = states.check(&header(b(4, 7, 1, 3)), AppendOrigin::Client, MAX);
     assert_eq!(gap, Check::OutOfOrderSequence { last_sequence: -1 });
 }
 
@@ -178,4 +180,43 @@ fn damaged_snapshots_are_refused() {
         assert!(ProducerStates::from_snapshot(&bad).is_err(), "byte {at} changed");
     }
     assert!(ProducerStates::from_snapshot(&[&bytes[..], &[0]].concat()).is_err());
+}
+
+#[test]
+fn the_longest_quiet_producers_are_forgotten_and_none_with_an_open_transaction() {
+    let mut states = ProducerStates::default();
+    let at = |pid, offset, txn| header(B { pid, txn, ..b(0, 0, 1, offset) });
+    // 0 and 1 are in a transaction, 2 and 3 wrote at the same moment, 2 wrote again later.
+    for (pid, offset, now_ms) in [(0, 0, 5), (1, 1, 6), (3, 2, 7), (2, 3, 7), (2, 4, 9), (4, 5, 8)] {
+        states.record(&at(pid, offset, pid < 2), now_ms);
+        states.keep_at_most(5);
+    }
+    let known = |states: &ProducerStates| states.all().iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    assert_eq!(known(&states), [0, 1, 2, 3, 4], "as many as may be");
+    states.record(&at(5, 6, false), 10);
+    states.keep_at_most(5);
+    assert_eq!(known(&states), [0, 1, 2, 4, 5]);
+    assert_eq!(states.largest_id(), Some(5));
+    // A smaller limit takes what it can.
+    states.keep_at_most(1);
+    assert_eq!(known(&states), [0, 1]);
+    let check = |states: &ProducerStates, pid, origin| states.check(&at(pid, 9, false), origin, 2);
+    assert_eq!(check(&states, 7, AppendOrigin::Client), Check::TooManyProducers);
+    assert_eq!(check(&states, 7, AppendOrigin::Coordinator), Check::New);
+    assert_ne!(check(&states, 1, AppendOrigin::Client), Check::TooManyProducers, "it is known");
+    let marker = header(B { txn: true, ..b(0, -1, 1, 10) });
+    states.record_marker(&BatchHeader { producer_id: 0, ..marker }, true, 0, 11);
+    assert_eq!(check(&states, 7, AppendOrigin::Client), Check::New, "one of them can go");
+}
+
+#[test]
+fn a_client_with_a_new_id_for_every_batch_fills_no_memory() {
+    let mut states = ProducerStates::default();
+    for pid in 0..10_000 {
+        states.record(&header(B { pid, ..b(0, 0, 1, pid) }), pid);
+        states.keep_at_most(100);
+        assert!(states.len() <= 100);
+        assert!(states.get(pid).is_some(), "who has just written is remembered");
+    }
+    assert!(states.len() > 90, "no more goes than must");
 }

@@ -239,6 +239,7 @@ impl PartitionRecovery {
             log_start: self.log_start,
             end,
             interval_bytes: self.config.index_interval_bytes,
+            producers_max: self.config.producers_max,
             now_ms,
         })?;
         report.scanned_bytes += rebuilt.scanned_bytes;

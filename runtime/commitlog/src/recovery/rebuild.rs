@@ -31,6 +31,7 @@ pub(crate) struct Rebuild<'a> {
     pub(crate) log_start: i64,
     pub(crate) end: LogEnd,
     pub(crate) interval_bytes: u64,
+    pub(crate) producers_max: usize,
     pub(crate) now_ms: i64,
 }
 
@@ -208,6 +209,7 @@ fn rebuild_segment(
         let new = builder.add(segment.base_offset, found.position, &found.header, largest);
         segment.add_entries(io, &new);
         aborted.extend(state.note(&scanned).map_err(|what| segment.corrupt(found.position, what))?);
+        state.producers.keep_at_most(task.producers_max);
     }
     state.next_offset = scanner.next_offset();
     state.scanned_bytes += segment.len() - from;
