@@ -93,6 +93,8 @@ pub(crate) enum Started {
     Later(Later<Result<Vec<Piece>, RequestError>>),
     /// The response will come; the next request may not start before.
     InOrder(Later<Result<Vec<Piece>, RequestError>>),
+    /// What must happen in order has to wait for something; the next request may not start before.
+    Waits(Later<Result<Started, RequestError>>),
     /// There is no response.
     Silent,
 }
@@ -202,20 +204,33 @@ fn run<Q: Request>(
 where
     Q::Response: 'static,
 {
-    let (version, correlation_id) = (header.api_version, header.correlation_id);
-    let finish = move |answer| encode(answer, Q::KEY, version, correlation_id);
-    let request = Q::decode(&mut reader, version)?;
+    let request = Q::decode(&mut reader, header.api_version)?;
     let decoded = reader.allocated();
     drop(reader);
-    let started = match handler(cx, request) {
+    let started = started::<Q>(handler(cx, request), header.api_version, header.correlation_id)?;
+    Ok(Call { started, decoded })
+}
+
+fn started<Q: Request>(
+    reply: Reply<Q::Response>,
+    version: i16,
+    correlation_id: i32,
+) -> Result<Started, RequestError>
+where
+    Q::Response: 'static,
+{
+    let finish = move |answer| encode(answer, Q::KEY, version, correlation_id);
+    Ok(match reply {
         Reply::Ready(answer) => Started::Ready(finish(answer)?),
         Reply::Later(future) => Started::Later(Box::pin(async move { Ok(finish(future.await)?) })),
         Reply::LaterOrClose(future) => Started::Later(Box::pin(async move { Ok(finish(future.await?)?) })),
         Reply::InOrder(future) => Started::InOrder(Box::pin(async move { Ok(finish(future.await)?) })),
+        Reply::Waits(future) => {
+            Started::Waits(Box::pin(async move { started::<Q>(future.await, version, correlation_id) }))
+        }
         Reply::Silent => Started::Silent,
         Reply::Close(close) => return Err(close.into()),
-    };
-    Ok(Call { started, decoded })
+    })
 }
 
 /// The frame of a response, its records still where they are.

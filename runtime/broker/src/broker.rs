@@ -337,24 +337,6 @@ impl Broker {
         Duration::from_millis(u64::try_from(self.config.shutdown_timeout_ms).unwrap_or(0))
     }
 
-    /// Waits while the journal is so far behind that an append would have to wait for it, which it would do on a thread
-    /// that other connections need.
-    pub(crate) async fn room_to_append(&self) {
-        // Half of what the journal takes before submitters wait: a few requests that pass here together still fit.
-        let behind_bytes = self.config.journal_pending_max_bytes / 2;
-        while self.log_dir.pending_bytes() >= behind_bytes {
-            let (tell, told) = tokio::sync::oneshot::channel();
-            self.log_dir.barrier(move |_| {
-                // Nobody listens any more only if the connection is gone.
-                let _ = tell.send(());
-            });
-            // An error means that the journal has dropped the barrier with everything else.
-            if told.await.is_err() {
-                return;
-            }
-        }
-    }
-
     /// Connections that are open now.
     pub fn open_connections(&self) -> u32 {
         self.connections.open()

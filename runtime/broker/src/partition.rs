@@ -19,8 +19,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{
-    AppendError, AppendMeta, AppendOrigin, Appended, ChangeError, Log, LogDir, LogReader, PartitionId,
-    ReadError,
+    AppendError, AppendMeta, AppendOrigin, AppendPermit, Appended, ChangeError, Log, LogDir, LogReader,
+    PartitionId, PermitWait, ReadError,
 };
 use pelton_wire::record::{
     BatchBuilder, BatchOptions, BuildError, EndTransactionMarker, end_transaction_batch,
@@ -246,10 +246,12 @@ impl Partition {
         self.progress.watch(fetch);
     }
 
-    /// Appends a checked batch of a client. `acks` counts it off once it is durable; a duplicate once its original is.
+    /// Appends a checked batch of a client, for which there is room in the journal. `acks` counts it off once it is durable;
+    /// a duplicate once its original is.
     pub(crate) fn append_client(
         &self,
         batch: Bytes,
+        _room: &AppendPermit,
         now_ms: i64,
         durability: Durability,
         acks: Option<&Arc<Acks>>,
@@ -258,6 +260,11 @@ impl Partition {
             return Err(PartitionAppendError::DiskLow);
         }
         self.append(batch, AppendOrigin::Client, now_ms, durability, acks)
+    }
+
+    /// Room in the journal for appends of about `bytes` bytes, on this partition or another.
+    pub(crate) fn room(&self, bytes: u64) -> PermitWait {
+        self.log_dir.permit(bytes)
     }
 
     /// Appends records of the broker's own. They have their place in the log when this returns.

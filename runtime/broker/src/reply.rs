@@ -55,6 +55,8 @@ pub(crate) enum Reply<R> {
     LaterOrClose(Later<Result<Answer<R>, Close>>),
     /// The connection's next request starts when this is done.
     InOrder(Later<Answer<R>>),
+    /// As this says once it is there; the connection's next request starts then.
+    Waits(Later<Reply<R>>),
     /// Not at all (acks=0).
     Silent,
     /// By closing the connection: the protocol has no other way to say this.

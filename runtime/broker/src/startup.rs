@@ -64,8 +64,7 @@ pub(crate) fn open_as(
     let (log_dir, recovered) =
         opened.map_err(|source| StartError::DataDir { path: path.clone(), source: Box::new(source) })?;
     let (cluster_id, log_dir) = (log_dir.meta().cluster_id.clone(), Arc::new(log_dir));
-    let partitions =
-        OpenPartitions::new(Arc::clone(&log_dir), failure.clone(), ProducerLimits::from(config));
+    let partitions = OpenPartitions::new(Arc::clone(&log_dir), failure.clone(), ProducerLimits::from(config));
     let mut found: Found = recovered.into_iter().map(|r| ((r.id.topic_id, r.id.partition), r)).collect();
 
     let metadata = metadata_partition(config, &partitions, &mut found)?;

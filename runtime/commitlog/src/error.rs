@@ -204,6 +204,9 @@ pub enum AppendError {
         /// Last epoch of the log.
         current_epoch: i32,
     },
+    /// So many of the broker's own records wait for the journal that it takes no more of them now.
+    #[error("the journal is too far behind: the disk is slow, or stands still")]
+    Behind,
     /// The disk is full. The write was cut back, and the log goes on as soon as there is room.
     #[error("disk full: {0}")]
     Full(StorageFailure),

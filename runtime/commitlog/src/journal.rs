@@ -13,6 +13,7 @@ use crate::error::StorageFailure;
 use crate::log_dir::FailureHook;
 use crate::sink::{DurableListener, Frame, FrameSink, Lsn, SinkClosed, SyncLater};
 
+pub(crate) mod admission;
 pub(crate) mod buffer;
 pub(crate) mod group;
 pub(crate) mod queue;
@@ -51,7 +52,7 @@ fn checkpoint_scale(dirty_files: usize) -> u64 {
 pub(crate) struct JournalSettings {
     /// Bytes of a group in the ring, [`GROUP_MIN_BYTES`] to [`GROUP_MAX_BYTES`], whole blocks.
     pub(crate) group_max_bytes: usize,
-    /// Bytes that may be submitted and not durable.
+    /// Bytes of clients that may be submitted and not durable.
     pub(crate) pending_max_bytes: u64,
     /// Least time between the starts of two groups.
     pub(crate) commit_gap: Duration,
@@ -74,7 +75,7 @@ pub(crate) struct Journal {
     pub(crate) directory_id: Uuid,
     pub(crate) epoch: u64,
     pub(crate) settings: JournalSettings,
-    pub(crate) queue: Queue,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) tracker: Mutex<Tracker>,
     ring: Mutex<Ring>,
     ring_changed: Condvar,
@@ -92,7 +93,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// A journal that goes on at `start`, with an empty ring below it, and knows no partition yet. `threads`: submitters may be made to wait, because another thread writes.
+    /// A journal that goes on at `start`, with an empty ring below it, and knows no partition yet. `threads`: permits may be waited for, because another thread writes.
     pub(crate) fn new(
         (directory_id, epoch): (Uuid, u64),
         start: JournalPoint,
@@ -103,7 +104,7 @@ impl Journal {
         Journal {
             directory_id,
             epoch,
-            queue: Queue::new(threads.then_some(settings.pending_max_bytes)),
+            queue: Arc::new(Queue::new(threads.then_some(settings.pending_max_bytes))),
             tracker: Mutex::new(Tracker::new([], start)),
             ring: Mutex::new(ring),
             ring_changed: Condvar::new(),
@@ -313,6 +314,10 @@ impl FrameSink for Journal {
             Ok(()) => Ok(Lsn(self.durable_lsn.load(Ordering::Acquire))),
             Err(refused) => Err(refused.closed),
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.queue.is_behind()
     }
 
     fn sync_later(&self, item: SyncLater) {

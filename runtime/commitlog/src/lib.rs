@@ -42,9 +42,9 @@ pub use id::{LogEnd, PartitionId};
 pub use leader_epoch::{EpochEnd, EpochStart};
 pub use log::{AppendMeta, Appended, DeletedSegment, Log, Removal, Removed};
 pub use log_dir::{
-    Clock, CloseError, DeleteError, FORMAT_VERSION, FailureHook, JournalStats, LogDir, LogDirConfig,
-    METADATA_TOPIC, Meta, OPEN_FILES_WANTED, OpenDirError, OpenFilesLimit, RecoveredPartition, Recovery,
-    SpaceWatch, Threads, raise_open_files_limit,
+    AppendPermit, Clock, CloseError, DeleteError, FORMAT_VERSION, FailureHook, JournalStats, LogDir,
+    LogDirConfig, METADATA_TOPIC, Meta, OPEN_FILES_WANTED, OpenDirError, OpenFilesLimit, PermitWait,
+    RecoveredPartition, Recovery, SpaceWatch, Threads, raise_open_files_limit,
 };
 pub use offsets::LogOffsets;
 pub use producer_state::AppendOrigin;
@@ -52,6 +52,8 @@ pub use reader::{LogReader, ReadRange, Slice, TimestampOffset};
 pub use recovery::{PartitionRecovery, RecoverMode, RecoveryReport, Replayed};
 pub use retention::DeleteReason;
 pub use shared::LogContext;
-pub use sink::{DurableListener, Frame, FrameKind, FrameMeta, FrameSink, Lsn, SinkClosed, SyncLater};
+pub use sink::{
+    DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Lsn, SinkClosed, SyncLater,
+};
 pub use tail::TailBudget;
 pub use txn_index::AbortedTxn;

@@ -15,7 +15,9 @@ use crate::id::PartitionId;
 use crate::journal::Journal;
 use crate::journal::writer::{FailIfUnwinding, Step, Writer};
 use crate::shared::LogContext;
-use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, FrameSink, SinkClosed, SyncLater};
+use crate::sink::{
+    DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, SinkClosed, SyncLater,
+};
 use crate::storage::Storage;
 
 mod config;
@@ -29,6 +31,7 @@ mod partitions;
 mod replay;
 
 pub use crate::journal::JournalStats;
+pub use crate::journal::admission::{AppendPermit, PermitWait};
 pub use config::{Clock, FailureHook, LogDirConfig, Threads};
 pub use error::{CloseError, DeleteError, OpenDirError};
 pub use guard::{OPEN_FILES_WANTED, OpenFilesLimit, SpaceWatch, raise_open_files_limit};
@@ -140,9 +143,15 @@ impl LogDir {
         self.journal.stats()
     }
 
-    /// Bytes that were submitted to the journal and are not durable. At `pelton.journal.pending.max.bytes` a submitter has to wait.
-    pub fn pending_bytes(&self) -> u64 {
-        self.journal.queue.bytes()
+    /// Room for an append of about `bytes` bytes for a client, if there is some now: at
+    /// `pelton.journal.pending.max.bytes` that are not durable there is none.
+    pub fn try_permit(&self, bytes: u64) -> Result<Option<AppendPermit>, SinkClosed> {
+        self.journal.queue.try_permit(bytes)
+    }
+
+    /// The same, as soon as there is some, in the order in which it was asked for. A failure of the journal ends it.
+    pub fn permit(&self, bytes: u64) -> PermitWait {
+        self.journal.queue.permit(bytes)
     }
 
     /// Free space and the reserve below it.
@@ -237,7 +246,8 @@ impl LogDir {
             position: 0,
             leader_epoch: -1,
         };
-        let frame = Frame { meta, payload, file: None, listener: Arc::new(Nobody) };
+        let class = FrameClass::Internal;
+        let frame = Frame { meta, class, payload, file: None, listener: Arc::new(Nobody) };
         self.journal.submit(frame).map(drop)
     }
 

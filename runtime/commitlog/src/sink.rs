@@ -75,10 +75,21 @@ impl FrameMeta {
     }
 }
 
+/// Which bound of what may wait for the journal a frame counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameClass {
+    /// Records of a client, which had a permit.
+    Client,
+    /// The broker's own records, and changes that are no append.
+    Internal,
+}
+
 /// What the log tells the journal about one change.
 pub struct Frame {
     /// The fixed part.
     pub meta: FrameMeta,
+    /// What it counts against.
+    pub class: FrameClass,
     /// The batch exactly as it was written to the segment, base offset and leader epoch included.
     pub payload: Bytes,
     /// The segment file that this change dirtied. The checkpoint syncs it before the frame's journal space is
@@ -100,9 +111,13 @@ pub enum SyncLater {
 ///
 /// Frames of one partition become durable in the order in which they were submitted.
 pub trait FrameSink: Send + Sync {
-    /// Takes a frame and returns at once, or after the journal has space again. The listener is called
-    /// exactly once for each accepted frame, from another thread or from within this call.
+    /// Takes a frame and returns at once. The listener is called exactly once for each accepted frame, from
+    /// another thread or from within this call.
     fn submit(&self, frame: Frame) -> Result<Lsn, SinkClosed>;
+    /// True if so many of the broker's own records wait that it should append no more of them now.
+    fn is_behind(&self) -> bool {
+        false
+    }
     /// Adds to what the next checkpoint makes durable. Items handed over before a frame are synced no
     /// later than by the first checkpoint that covers that frame.
     fn sync_later(&self, item: SyncLater);
@@ -150,6 +165,7 @@ pub mod testing {
         recording: bool,
         frames: Vec<(FrameMeta, Bytes)>,
         closed: Option<String>,
+        behind: bool,
     }
 
     impl InstantSink {
@@ -163,6 +179,11 @@ pub mod testing {
         /// The frames since the last call, oldest first.
         pub fn take_frames(&self) -> Vec<(FrameMeta, Bytes)> {
             std::mem::take(&mut self.state.lock().frames)
+        }
+
+        /// Says from now on whether it is behind.
+        pub fn set_behind(&self, behind: bool) {
+            self.state.lock().behind = behind;
         }
 
         /// Refuses every frame from now on.
@@ -184,6 +205,10 @@ pub mod testing {
             }
             frame.listener.durable(frame.meta.end_offset());
             Ok(Lsn(self.lsn.fetch_add(frame.payload.len() as u64 + 1, Ordering::Relaxed)))
+        }
+
+        fn is_behind(&self) -> bool {
+            self.state.lock().behind
         }
 
         fn sync_later(&self, item: SyncLater) {

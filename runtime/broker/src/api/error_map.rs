@@ -92,8 +92,9 @@ fn append(error: &AppendError) -> ErrorCode {
         AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
         AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         AppendError::LeaderEpochFenced { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
-        // Room may come back, and retriable is what this code is to every client.
-        AppendError::Full(_)
+        // What stands still may go on, room may come back, and retriable is what this code is to every client.
+        AppendError::Behind
+        | AppendError::Full(_)
         | AppendError::Corrupt(_)
         | AppendError::Storage(_)
         | AppendError::Latched(_)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelton_commitlog::mutant::Mutant;
+use pelton_commitlog::{AppendPermit, SinkClosed};
 use pelton_wire::ErrorCode;
 use pelton_wire::message::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
@@ -22,7 +23,7 @@ use crate::broker::Broker;
 use crate::group::types::TopicPartition;
 use crate::partition::acks::Acks;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Answer, Close, Reply, RequestContext};
+use crate::reply::{Close, Reply, RequestContext};
 use crate::topic_config::Durability;
 use crate::topics::Topic;
 use crate::txn::coordinator::{Held, open_to_clients};
@@ -45,8 +46,35 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
         let why = "acks is 0, 1 or -1 (all)";
         return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
     };
-    let Some(transactional_id) = request.transactional_id.as_deref() else {
-        return produce(cx, request, acks, None);
+    let bytes = cx.request_bytes as u64;
+    match cx.broker.log_dir.try_permit(bytes) {
+        Ok(Some(room)) => admitted(cx, request, acks, room),
+        Ok(None) => {
+            let (cx, room) = (cx.clone(), cx.broker.log_dir.permit(bytes));
+            Reply::Waits(Box::pin(async move {
+                match room.await {
+                    Ok(room) => admitted(&cx, request, acks, room),
+                    Err(closed) => refuse(request, acks, &closed_journal(&closed)),
+                }
+            }))
+        }
+        Err(closed) => refuse(request, acks, &closed_journal(&closed)),
+    }
+}
+
+fn closed_journal(closed: &SinkClosed) -> Refused {
+    Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, closed.to_string())
+}
+
+/// There is room in the journal for the request. A transaction is taken hold of first.
+fn admitted(
+    cx: &RequestContext,
+    request: ProduceRequest,
+    acks: Required,
+    room: AppendPermit,
+) -> Reply<ProduceResponse> {
+    let Some(id) = request.transactional_id.as_deref() else {
+        return produce(cx, request, acks, room, None);
     };
     match acks {
         Required::All => {}
@@ -59,31 +87,28 @@ pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<Prod
             return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
         }
     }
-    if let Err(error) = open_to_clients(transactional_id) {
-        return Reply::ready(refuse_all(request, &transaction_refused(error, cx.version)));
-    }
-    match cx.broker.transactions.try_hold(transactional_id) {
-        Ok(Some(held)) => produce(cx, request, acks, Some(held)),
+    let held = open_to_clients(id).and_then(|()| cx.broker.transactions.try_hold(id));
+    match held {
+        Ok(Some(held)) => produce(cx, request, acks, room, Some(held)),
         // Somebody is ending its transaction, or aborting it: what comes on this connection waits for that.
         Ok(None) => {
-            let (cx, id) = (cx.clone(), transactional_id.to_owned());
-            Reply::InOrder(Box::pin(async move {
+            let (cx, id) = (cx.clone(), id.to_owned());
+            Reply::Waits(Box::pin(async move {
                 match cx.broker.transactions.hold(&id).await {
-                    Ok(held) => finish(produce(&cx, request, acks, Some(held))).await,
-                    Err(error) => refuse_all(request, &transaction_refused(error, cx.version)).into(),
+                    Ok(held) => produce(&cx, request, acks, room, Some(held)),
+                    Err(error) => refuse(request, acks, &transaction_refused(error, cx.version)),
                 }
             }))
         }
-        Err(error) => Reply::ready(refuse_all(request, &transaction_refused(error, cx.version))),
+        Err(error) => refuse(request, acks, &transaction_refused(error, cx.version)),
     }
 }
 
-/// The answer of a reply that has one, as every one with acks=all has.
-async fn finish(reply: Reply<ProduceResponse>) -> Answer<ProduceResponse> {
-    match reply {
-        Reply::Ready(answer) => answer,
-        Reply::Later(answer) | Reply::InOrder(answer) => answer.await,
-        Reply::Silent | Reply::Close(_) | Reply::LaterOrClose(_) => ProduceResponse::default().into(),
+/// Refuses the whole request. With acks=0 the protocol has no answer, so an error can only be said by hanging up.
+fn refuse(request: ProduceRequest, acks: Required, refused: &Refused) -> Reply<ProduceResponse> {
+    match acks {
+        Required::None => Reply::Close(Close("an append with acks=0 was refused", refused.code)),
+        Required::Leader | Required::All => Reply::ready(refuse_all(request, refused)),
     }
 }
 
@@ -91,18 +116,21 @@ fn produce(
     cx: &RequestContext,
     request: ProduceRequest,
     acks: Required,
+    room: AppendPermit,
     held: Option<Held>,
 ) -> Reply<ProduceResponse> {
     let bytes: usize = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(size).sum();
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let append = || append_all(cx, request.topic_data, acks, &room, held);
     let appended = if bytes > BUSY_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        tokio::task::block_in_place(|| append_all(cx, request.topic_data, acks, held))
+        tokio::task::block_in_place(append)
     } else {
-        append_all(cx, request.topic_data, acks, held)
+        append()
     };
+    // What was appended counts by itself from here on.
+    drop(room);
     let Appended { response, waiting } = appended;
     if acks == Required::None {
-        // The protocol has no answer here, so an error can only be said by hanging up.
         return match first_error(&response) {
             None => Reply::Silent,
             Some(code) => Reply::Close(Close("an append with acks=0 was refused", code)),
@@ -144,6 +172,7 @@ fn append_all(
     cx: &RequestContext,
     topics: Vec<TopicProduceData>,
     acks: Required,
+    room: &AppendPermit,
     mut held: Option<Held>,
 ) -> Appended {
     let waiting = Acks::new();
@@ -156,7 +185,9 @@ fn append_all(
         for partition in data.partition_data {
             let index = partition.index;
             let outcome = match &topic {
-                Ok(topic) => append(cx, topic, partition, acks, &waiting, held.as_mut(), &mut scratch),
+                Ok(topic) => {
+                    append(cx, topic, partition, (acks, room), &waiting, held.as_mut(), &mut scratch)
+                }
                 Err(refused) => Err(refused.clone().into()),
             };
             partition_responses.push(outcome.unwrap_or_else(|failed| failed.response(index)));
@@ -217,7 +248,7 @@ fn append(
     cx: &RequestContext,
     topic: &Topic,
     data: PartitionProduceData,
-    acks: Required,
+    (acks, room): (Required, &AppendPermit),
     waiting: &Arc<Acks>,
     held: Option<&mut Held>,
     scratch: &mut Vec<u8>,
@@ -239,7 +270,7 @@ fn append(
     // The batch may be kept in memory for a while, and all of its request with it.
     let batch = if bytes < cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
     let appended = partition
-        .append_client(batch, now_ms, topic.config.durability, waits)
+        .append_client(batch, room, now_ms, topic.config.durability, waits)
         .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
     cx.broker.metrics.produced(header.records_count.unsigned_abs().into(), bytes);
     Ok(PartitionProduceResponse {

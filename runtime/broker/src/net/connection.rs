@@ -162,25 +162,30 @@ impl Connection {
                 Err(error) => return error.into(),
             };
             let produce_since = api::is_produce(&frame).then(Instant::now);
-            if produce_since.is_some() {
-                self.broker.room_to_append().await;
-            }
             let request_bytes = frame.len();
-            let started = match api::start(frame, decode_limit(request_bytes), self.context()) {
+            let mut started = match api::start(frame, decode_limit(request_bytes), self.context()) {
                 Ok(Call { started, decoded }) => {
                     share.settle(request_bytes.saturating_add(decoded));
-                    started
+                    Ok(started)
                 }
-                Err(error) => return error.into(),
+                Err(error) => Err(error),
             };
+            while let Ok(Started::Waits(future)) = started {
+                started = tokio::select! {
+                    biased;
+                    started = future => started,
+                    () = stopping.wait() => return Closed::Stopping,
+                };
+            }
             let response = match started {
-                Started::Ready(pieces) => Pending::Ready(pieces),
-                Started::Later(future) => Pending::Later(future),
-                Started::InOrder(future) => match future.await {
+                Ok(Started::Ready(pieces)) => Pending::Ready(pieces),
+                Ok(Started::Later(future)) => Pending::Later(future),
+                Ok(Started::InOrder(future)) => match future.await {
                     Ok(pieces) => Pending::Ready(pieces),
                     Err(error) => return error.into(),
                 },
-                Started::Silent => {
+                Err(error) => return error.into(),
+                Ok(Started::Silent | Started::Waits(_)) => {
                     vitals.request_done();
                     continue;
                 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pelton_commitlog::ReadError;
 use pelton_commitlog::mutant::Mutant;
+use pelton_commitlog::{AppendPermit, ReadError};
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::DecompressLimit;
@@ -88,9 +88,23 @@ struct BrokerIo {
 }
 
 impl BrokerIo {
-    fn append_plain(&self, batches: Vec<TransactionalBatch>) -> Result<(), IoError> {
+    /// Waits for room in the journal, unless the pipeline is to stop.
+    fn room(&self, batches: &[TransactionalBatch]) -> Result<Option<AppendPermit>, IoError> {
+        let Some(first) = batches.first() else { return Ok(None) };
+        let bytes = batches.iter().map(|batch| batch.batch.len() as u64).sum();
+        let room = first.partition.room(bytes);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                room = room => room.map(Some).map_err(|closed| IoError::Unavailable(closed.to_string())),
+                () = self.stop.wait() => Err(IoError::Unavailable("the pipeline is stopping".to_owned())),
+            }
+        })
+    }
+
+    fn append_plain(&self, batches: Vec<TransactionalBatch>, room: &AppendPermit) -> Result<(), IoError> {
         for TransactionalBatch { at, partition, batch, durability } in batches {
-            let appended = partition.append_client(batch, self.clock.now_ms(), durability, None);
+            let appended = partition.append_client(batch, room, self.clock.now_ms(), durability, None);
             appended.map_err(|error| embedded(EmbeddedError::Append { at, error }))?;
         }
         Ok(())
@@ -227,7 +241,8 @@ impl DriverIo for BrokerIo {
             Ok(TransactionalBatch { at, partition: target, batch, durability: found.config.durability })
         };
         let batches = batches.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
-        let Some(producer) = self.producer else { return self.append_plain(batches) };
+        let Some(room) = self.room(&batches)? else { return Ok(()) };
+        let Some(producer) = self.producer else { return self.append_plain(batches, &room) };
         let id = transactional_id_of(&self.group);
         let held = match self.transactions.try_hold(id) {
             // Somebody looks at it, or it has had its time.
@@ -237,7 +252,7 @@ impl DriverIo for BrokerIo {
         };
         let mut held = held.map_err(|error| embedded(error.into()))?;
         self.open = true;
-        self.transactions.write(&mut held, producer, &self.group, batches).map_err(embedded)
+        self.transactions.write(&mut held, producer, &self.group, batches, &room).map_err(embedded)
     }
 
     fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pelton_commitlog::AppendPermit;
 use pelton_commitlog::mutant::Mutant;
 
 use super::coordinator::{Ending, Held, Transactions};
@@ -59,7 +60,7 @@ impl Transactions {
         Ok(self.init_held(&mut held, id.into(), None, timeout_ms).await?)
     }
 
-    /// Appends to the open transaction of a producer, and opens it if none is open. The partition with the offsets of
+    /// Appends to the open transaction of a producer, for which there is `room`, and opens it if none is open. The partition with the offsets of
     /// `group` becomes part of it too. Not durable before the transaction has ended.
     pub(crate) fn write(
         &self,
@@ -67,6 +68,7 @@ impl Transactions {
         producer: ProducerIdentity,
         group: &str,
         batches: Vec<TransactionalBatch>,
+        room: &AppendPermit,
     ) -> Result<(), EmbeddedError> {
         let txn = held.txn()?;
         txn.check_open(producer)?;
@@ -76,7 +78,7 @@ impl Transactions {
             self.replace(held, next)?;
         }
         for TransactionalBatch { at, partition, batch, durability } in batches {
-            match partition.append_client(batch, self.now_ms(), durability, None) {
+            match partition.append_client(batch, room, self.now_ms(), durability, None) {
                 Ok(appended) if appended.duplicate => return Err(EmbeddedError::Foreign { at }),
                 Ok(_) => {}
                 Err(error) => return Err(EmbeddedError::Append { at, error }),

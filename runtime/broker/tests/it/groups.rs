@@ -49,7 +49,7 @@ async fn joined(client: &mut Client, group: &str, version: i16) -> JoinGroupResp
 }
 
 /// A stable group of one member: its id.
-async fn member(client: &mut Client, group: &str) -> String {
+pub(crate) async fn member(client: &mut Client, group: &str) -> String {
     let joined = joined(client, group, 9).await;
     let assignments = vec![SyncGroupRequestAssignment {
         member_id: joined.member_id.clone(),
@@ -66,14 +66,19 @@ async fn member(client: &mut Client, group: &str) -> String {
     joined.member_id
 }
 
-async fn topic_id(client: &mut Client, name: &str) -> Uuid {
+pub(crate) async fn topic_id(client: &mut Client, name: &str) -> Uuid {
     let everything = MetadataRequest { topics: None, ..Default::default() };
     let topics = client.call(12, &everything).await.topics;
     topics.into_iter().find(|t| t.name.as_deref() == Some(name)).unwrap().topic_id
 }
 
 /// From outside of any generation.
-fn commit(group: &str, id: Uuid, partition_index: i32, committed_offset: i64) -> OffsetCommitRequest {
+pub(crate) fn commit(
+    group: &str,
+    id: Uuid,
+    partition_index: i32,
+    committed_offset: i64,
+) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition {
         partition_index,
         committed_offset,

@@ -13,6 +13,7 @@ mod one_broker;
 mod order;
 mod produce;
 mod restart;
+mod stalled;
 mod storage;
 mod transaction_copies;
 mod transaction_ends;

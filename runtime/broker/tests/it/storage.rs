@@ -34,7 +34,8 @@ pub(crate) async fn start_with(storage: Arc<dyn Storage>, more: &[(&str, &str)])
         ("pelton.disk.free.min", "0"),
     ];
     let deps = Deps { storage, ..Deps::default() };
-    let config = Config::from_pairs(pairs.into_iter().chain(more.iter().copied())).unwrap();
+    let own = pairs.into_iter().filter(|(key, _)| more.iter().all(|(other, _)| other != key));
+    let config = Config::from_pairs(own.chain(more.iter().copied())).unwrap();
     Broker::start(config, deps).await.unwrap()
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::admission::{Admission, Cost, wake};
 use crate::error::StorageFailure;
-use crate::sink::{Frame, SinkClosed};
+use crate::sink::{Frame, FrameClass, SinkClosed};
 
 /// Called once everything that was submitted before is durable, or never will be.
 pub(crate) type Barrier = Box<dyn FnOnce(Result<(), StorageFailure>) + Send>;
@@ -25,11 +26,37 @@ pub(crate) struct Refused {
 const ENTRY_BYTES: u64 = 256;
 
 impl Entry {
-    pub(crate) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> Cost {
         match self {
-            Entry::Frame(frame) => ENTRY_BYTES + frame.payload.len() as u64,
-            Entry::Barrier(_) => ENTRY_BYTES,
+            Entry::Frame(frame) => {
+                let bytes = ENTRY_BYTES + frame.payload.len() as u64;
+                match frame.class {
+                    FrameClass::Client => Cost { data: bytes, internal: 0 },
+                    FrameClass::Internal => Cost { data: 0, internal: bytes },
+                }
+            }
+            Entry::Barrier(_) => Cost { data: 0, internal: ENTRY_BYTES },
         }
+    }
+
+    /// A client's frame that costs so many bytes.
+    #[cfg(test)]
+    pub(crate) fn for_tests(cost: usize) -> Entry {
+        use crate::sink::{FrameKind, FrameMeta, testing::NoListener};
+
+        let meta = FrameMeta {
+            kind: FrameKind::Data,
+            topic_id: uuid::Uuid::nil(),
+            partition: 0,
+            base_offset: 0,
+            last_offset: 0,
+            segment_base: 0,
+            position: 0,
+            leader_epoch: 0,
+        };
+        let payload = vec![0; cost - ENTRY_BYTES as usize].into();
+        let (class, listener) = (FrameClass::Client, std::sync::Arc::new(NoListener));
+        Entry::Frame(Frame { meta, class, payload, file: None, listener })
     }
 }
 
@@ -37,20 +64,15 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// The journal's thread waits here for entries.
     filled: Condvar,
-    /// Submitters wait here for room.
-    room: Condvar,
-    /// `None`: submitters never wait (nobody would make room while they do).
-    max_bytes: Option<u64>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     entries: VecDeque<Entry>,
-    /// Cost of all entries that are not yet durable, taken ones included.
-    bytes: u64,
+    pub(super) admission: Admission,
     /// The journal's thread sleeps.
     idle: bool,
-    closed: Option<SinkClosed>,
+    pub(super) closed: Option<SinkClosed>,
     /// The journal's thread should end once it has written what is here.
     stop: bool,
 }
@@ -65,20 +87,23 @@ pub(crate) enum Taken {
 }
 
 impl Queue {
+    /// `max_bytes`: what permits may have waiting; `None`: they never wait.
     pub(crate) fn new(max_bytes: Option<u64>) -> Queue {
-        Queue { state: Mutex::default(), filled: Condvar::new(), room: Condvar::new(), max_bytes }
+        let state = State { admission: Admission::new(max_bytes), ..State::default() };
+        Queue { state: Mutex::new(state), filled: Condvar::new() }
     }
 
-    /// Adds an entry. Waits while too much is under way.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Adds an entry. Never waits: who appends for a client has a permit.
     pub(crate) fn push(&self, entry: Entry) -> Result<(), Box<Refused>> {
         let mut state = self.state.lock();
-        while state.closed.is_none() && self.max_bytes.is_some_and(|max| state.bytes >= max) {
-            self.room.wait(&mut state);
-        }
         if let Some(closed) = &state.closed {
             return Err(Box::new(Refused { closed: closed.clone(), entry }));
         }
-        state.bytes += entry.cost();
+        state.admission.entered(entry.cost());
         state.entries.push_back(entry);
         if std::mem::take(&mut state.idle) {
             self.filled.notify_one();
@@ -112,13 +137,14 @@ impl Queue {
     }
 
     /// Entries of this cost are durable.
-    pub(crate) fn finished(&self, bytes: u64) {
-        let mut state = self.state.lock();
-        state.bytes -= bytes;
-        if self.max_bytes.is_some_and(|max| state.bytes < max) {
-            drop(state);
-            self.room.notify_all();
-        }
+    pub(crate) fn finished(&self, cost: Cost) {
+        let wakers = self.state.lock().admission.finished(cost);
+        wake(wakers);
+    }
+
+    /// True if so much of the broker's own waits that it should refuse more.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.state.lock().admission.is_behind()
     }
 
     /// Refuses entries from now on. Those that are here are still taken, then `take` says `Stopped`.
@@ -128,21 +154,20 @@ impl Queue {
             state.closed = Some(SinkClosed { reason: reason.to_owned() });
         }
         state.stop = true;
+        let wakers = state.admission.wakers();
         drop(state);
         self.filled.notify_all();
-        self.room.notify_all();
+        wake(wakers);
     }
 
     /// Bytes that were submitted and are not durable.
     pub(crate) fn bytes(&self) -> u64 {
-        self.state.lock().bytes
+        self.state.lock().admission.bytes()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn barrier() -> Entry {
@@ -164,38 +189,7 @@ mod tests {
         assert_eq!(queue.take(&mut out, true), Taken::Entries);
         assert_eq!((out.len(), queue.bytes()), (3, 3 * ENTRY_BYTES));
         assert_eq!(queue.take(&mut out, true), Taken::Stopped);
-        queue.finished(3 * ENTRY_BYTES);
+        out.iter().for_each(|entry| queue.finished(entry.cost()));
         assert_eq!(queue.bytes(), 0);
-    }
-
-    #[test]
-    fn a_full_queue_holds_submitters_back_until_entries_are_durable() {
-        let queue = Arc::new(Queue::new(Some(2 * ENTRY_BYTES)));
-        for _ in 0..2 {
-            assert!(queue.push(barrier()).is_ok());
-        }
-        let submitter = std::thread::spawn({
-            let queue = queue.clone();
-            move || queue.push(barrier()).is_ok()
-        });
-        let mut out = VecDeque::new();
-        assert_eq!(queue.take(&mut out, true), Taken::Entries);
-        assert_eq!(out.len(), 2, "the third waits although the first two were taken");
-        queue.finished(ENTRY_BYTES);
-        assert!(submitter.join().unwrap());
-        assert_eq!(queue.take(&mut out, true), Taken::Entries);
-        assert_eq!(out.len(), 3);
-    }
-
-    #[test]
-    fn closing_wakes_a_submitter_that_waits() {
-        let queue = Arc::new(Queue::new(Some(1)));
-        assert!(queue.push(barrier()).is_ok());
-        let submitter = std::thread::spawn({
-            let queue = queue.clone();
-            move || queue.push(barrier()).is_err()
-        });
-        queue.close("test");
-        assert!(submitter.join().unwrap());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::admission::Cost;
 use super::group::{FRAME_HEADER_BYTES, FrameHeader, GROUP_HEADER_BYTES, GroupBuilder, GroupPlace};
 use super::queue::{Barrier, Entry, Taken};
 use super::slot::JournalPoint;
@@ -32,7 +33,7 @@ struct Group {
     frames: Vec<DurableFrame>,
     barriers: Vec<Barrier>,
     /// Cost of the entries that end in this group.
-    cost: u64,
+    cost: Cost,
 }
 
 /// What [`Writer::step`] did.

@@ -8,7 +8,7 @@ use crate::error::{AppendError, Fault, IoContext, StorageFailure};
 use crate::mutant::Mutant;
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::producer_state::{AppendOrigin, Check};
-use crate::sink::{Frame, FrameKind, FrameMeta, SyncLater};
+use crate::sink::{Frame, FrameClass, FrameKind, FrameMeta, SyncLater};
 
 /// Relative offsets and positions are 32-bit numbers, of which Kafka uses the positive half.
 const MAX_RELATIVE: i64 = i32::MAX as i64;
@@ -67,6 +67,9 @@ impl Log {
         let invalid = |error: &dyn std::fmt::Display| AppendError::InvalidBatch(error.to_string());
         let view = BatchView::new_unchecked_crc(&batch).map_err(|e| invalid(&e))?;
         let kind = batch_kind(&view, meta.origin)?;
+        if meta.origin == AppendOrigin::Coordinator && self.sink.is_behind() {
+            return Err(AppendError::Behind);
+        }
         let header = *view.header();
         if let Some(there) = self.check(&header, &kind, meta)? {
             return Ok(there);
@@ -92,7 +95,7 @@ impl Log {
         let position = self.write(&stored)?;
         self.note(&header, &kind, position, meta.now_ms);
         self.shared.tail.push(base_offset, last_offset, stored.clone());
-        self.submit(&header, position, stored)?;
+        self.submit(&header, meta.origin, position, stored)?;
         Ok(Appended { base_offset, last_offset, max_timestamp: header.max_timestamp, duplicate: false })
     }
 
@@ -271,7 +274,13 @@ impl Log {
         }
     }
 
-    fn submit(&mut self, header: &BatchHeader, position: u64, payload: Bytes) -> Result<(), AppendError> {
+    fn submit(
+        &mut self,
+        header: &BatchHeader,
+        origin: AppendOrigin,
+        position: u64,
+        payload: Bytes,
+    ) -> Result<(), AppendError> {
         let frame = Frame {
             meta: FrameMeta {
                 kind: FrameKind::Data,
@@ -282,6 +291,10 @@ impl Log {
                 segment_base: self.active.segment.base_offset,
                 position,
                 leader_epoch: header.partition_leader_epoch,
+            },
+            class: match origin {
+                AppendOrigin::Client => FrameClass::Client,
+                AppendOrigin::Coordinator => FrameClass::Internal,
             },
             payload,
             file: Some(self.active.file.clone()),

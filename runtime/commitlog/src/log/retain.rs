@@ -11,7 +11,7 @@ use super::{Doomed, Log};
 use crate::error::ChangeError;
 use crate::retention::{DeleteReason, SegmentFacts, expired, finish_active};
 use crate::segment::Segment;
-use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta};
+use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta};
 
 /// A segment that has left the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,8 @@ impl Log {
             leader_epoch: -1,
         };
         let listener: Arc<dyn DurableListener> = self.starts.clone();
-        self.sink.submit(Frame { meta, payload: Bytes::new(), file: None, listener })?;
+        let class = FrameClass::Internal;
+        self.sink.submit(Frame { meta, class, payload: Bytes::new(), file: None, listener })?;
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ fn refusal(error: &AppendError) -> &'static str {
         AppendError::Corrupt(_) => "corrupt",
         AppendError::Latched(_) => "latched",
         AppendError::TooManyProducers { .. } => "too many producers",
+        AppendError::Behind => "behind",
         AppendError::Closed(_) => "closed",
     }
 }
@@ -467,4 +468,16 @@ fn a_leader_epoch_that_could_not_be_written_is_written_with_the_next_append() {
     assert_eq!(log.reader().latest_epoch(), Some(0));
     log.append(batch(1, 10, 0), next_epoch).unwrap();
     assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n2\n0 0\n3 1\n");
+}
+
+#[test]
+fn a_journal_that_is_behind_takes_records_of_clients_only() {
+    let rig = Rig::new(small());
+    let mut log = rig.create();
+    rig.sink.set_behind(true);
+    let error = append_marker(&mut log, 5, true).unwrap_err();
+    assert_eq!(refusal(&error), "behind");
+    log.append(batch(1, 10, 0), at(0)).expect("a client has a permit instead");
+    rig.sink.set_behind(false);
+    assert_eq!(append_marker(&mut log, 5, true).unwrap().base_offset, 1);
 }

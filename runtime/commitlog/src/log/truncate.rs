@@ -11,7 +11,7 @@ use crate::error::{ChangeError, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::recovery::rebuild::{Rebuild, rebuild_tail};
 use crate::shared::segment_of;
-use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, SyncLater};
+use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, SyncLater};
 use crate::storage::OpenMode;
 
 impl Log {
@@ -69,7 +69,8 @@ impl Log {
             leader_epoch: -1,
         };
         let listener: Arc<dyn DurableListener> = waiter.clone();
-        self.sink.submit(Frame { meta, payload: Bytes::new(), file: None, listener })?;
+        let class = FrameClass::Internal;
+        self.sink.submit(Frame { meta, class, payload: Bytes::new(), file: None, listener })?;
         waiter.wait()?;
         Ok(())
     }

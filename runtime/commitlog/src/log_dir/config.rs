@@ -27,8 +27,8 @@ pub struct LogDirConfig {
     /// Bytes that one write of the journal holds, at most and by default 2 MiB: a disk writes that at full speed. No setting:
     /// tests make it small.
     pub journal_group_max_bytes: usize,
-    /// `pelton.journal.pending.max.bytes`: bytes that may wait for the journal; more, and appends wait. 64 MiB: the
-    /// broker's own limits hold producers back long before.
+    /// `pelton.journal.pending.max.bytes`: bytes of clients that may wait for the journal; more, and permits wait. 64 MiB:
+    /// a fifth of a second of full load.
     pub pending_max_bytes: u64,
     /// `pelton.commit.gap.us`: least time between two groups. 0. With 250 to 500 µs, CPU per record falls to a half or a third
     /// under steady load, for 0.1 to 0.2 ms more latency.

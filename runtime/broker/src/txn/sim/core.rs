@@ -176,6 +176,7 @@ impl Core {
 /// The answer of a handler; `None` when it hangs up.
 pub(super) async fn answer<R>(reply: Reply<R>) -> Option<R> {
     match reply {
+        Reply::Waits(reply) => Box::pin(answer(reply.await)).await,
         Reply::Ready(answer) => Some(answer.response),
         Reply::Later(answer) | Reply::InOrder(answer) => Some(answer.await.response),
         Reply::LaterOrClose(answer) => answer.await.ok().map(|answer| answer.response),
