@@ -135,30 +135,6 @@ fn dead_letter(lab: &Lab, cli: &Cli, address: &str, outputs: &[&str]) -> Result<
     Ok(())
 }
 
-/// What a plugin makes, and a topic does not take, is the record's failure as well.
-pub(crate) fn refused_output(lab: &Lab) -> Result<String> {
-    let (_, broker, cli) = lab.start_with_plugin()?;
-    create_topic(&broker.address, "long", 1, &[])?;
-    create_topic(&broker.address, "short", 1, &[("max.message.bytes", "2000")])?;
-    lab.deploy(&cli, Pipe::new("refused", "long", "short"))?;
-    // Many small ones fit, though not all of them into one batch.
-    let small: Vec<String> = (0..500).map(|n| format!("small {n}")).collect();
-    let small: Vec<&str> = small.iter().map(String::as_str).collect();
-    produce(&broker.address, "long", 0, &small)?;
-    until_committed(&cli, "refused", &[500])?;
-    produce(&broker.address, "long", 0, &["fits", &"x".repeat(3_000), "after"])?;
-    let failed = until_state(&cli, "refused", "failed")?;
-    check_failure(&failed, "output", ("long", 0, 501), &["short", "max.message.bytes"])?;
-    ensure!(read_all(&broker.address, "short")?.len() == 501, "the records before it are not there");
-    ensure!(offsets(&failed) == [501], "{failed}");
-    // The cure is the one that the reason names.
-    cli.ok(&["topic", "alter", "short", "--config", "max.message.bytes=10000"])?;
-    cli.ok(&["pipeline", "resume", "refused"])?;
-    until_committed(&cli, "refused", &[503])?;
-    broker.stop()?;
-    Ok("500 records in batches that fit, one that does not".to_owned())
-}
-
 /// A plugin that never answers holds up neither a pause, nor a stop, nor those who look.
 pub(crate) fn endless(lab: &Lab) -> Result<String> {
     const DEADLINE: Duration = Duration::from_secs(2);

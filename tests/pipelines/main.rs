@@ -11,6 +11,7 @@ mod isolation;
 mod kills;
 mod lab;
 mod metrics;
+mod outputs;
 mod refusals;
 
 use anyhow::Result;
@@ -22,12 +23,13 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 17] = [
+const CASES: [(&str, Case); 18] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
-    ("a-refused-output-names-its-record", isolation::refused_output),
+    ("a-refused-output-names-its-record", outputs::fail),
+    ("a-refused-output-goes-by-the-policy", outputs::policies),
     ("a-stop-does-not-wait-for-an-endless-plugin", isolation::endless),
     ("components-are-refused-for-what-they-are", refusals::components),
     ("manifests-are-refused-for-what-they-say", refusals::manifests),

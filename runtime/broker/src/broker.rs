@@ -242,14 +242,12 @@ impl Broker {
     }
 
     fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {
-        let unpack = self.config.decompress_limit();
         let io = BrokerIoFactory {
             topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
             transactions: self.transactions.clone(),
             clock: Arc::clone(&self.clock),
             runtime: tokio::runtime::Handle::current(),
-            unpack,
         };
         let (topics, clock) = (Arc::clone(&self.topics), Arc::clone(&self.clock));
         let log = BrokerDeploymentLog::new(topics, clock, self.config.num_partitions);

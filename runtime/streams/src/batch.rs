@@ -5,6 +5,8 @@ use pelton_wire::record::columns::{Columns, NULL_LENGTH, Slices};
 
 /// A length that means "null".
 pub const NULL: u32 = NULL_LENGTH;
+/// A timestamp that means "none".
+pub const NO_TIMESTAMP: i64 = -1;
 
 /// One field of every record. See `slices` in `sdk/wit`.
 #[derive(Debug, Clone, Copy, Default)]

@@ -146,6 +146,9 @@ pub struct SinkSpec {
     pub topic: String,
     /// How keys are placed.
     pub partitioner: crate::partitioner::PartitionerKind,
+    /// What happens to a record that the topic does not take, if the sink reads a source. A sink that reads a node goes by
+    /// the node's.
+    pub on_error: Option<OnError>,
 }
 
 /// How a manifest names a plugin.
@@ -176,7 +179,7 @@ impl PluginRef {
     }
 }
 
-/// What happens to a record that a node cannot process.
+/// What happens to a record that a node cannot process, or that a topic does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnError {
     /// The pipeline stops before the record and says which one it is.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::answer::Answer;
 use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::plugin::Plugin;
-use crate::task::{Notice, StepError, Task, TaskId};
+use crate::sink::{Emissions, Emitted, MAX_REFUSALS, Refusal, Refused, Sink};
+use crate::task::{Cow, Notice, Piece, StepError, Task, TaskId};
 use crate::topology::Topology;
 
 /// A record to give.
@@ -33,6 +35,18 @@ impl TestRecord {
         self.key = Some(key.into());
         self
     }
+
+    fn push_to(&self, batch: &mut OwnedBatch, offset: i64) {
+        let parts = RecordIn {
+            offset,
+            timestamp: self.timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: Headers::default(),
+        };
+        let headers = self.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));
+        batch.push(parts, headers).expect("test data is small");
+    }
 }
 
 /// A record that came out.
@@ -48,12 +62,57 @@ pub struct TestOutput {
     pub record: TestRecord,
 }
 
+/// Whether a topic takes a record.
+pub type Rule = fn(&TestOutput) -> Result<(), Refusal>;
+
+/// Keeps what topics take.
+struct TestSink<'a> {
+    topology: &'a Topology,
+    rule: Rule,
+    taken: Vec<TestOutput>,
+}
+
+impl Sink for TestSink<'_> {
+    fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
+        let written: Vec<TestOutput> =
+            records.iter().map(|emitted| output(self.topology, &emitted)).collect();
+        let refused =
+            |(index, output): (usize, &TestOutput)| Some(Refused { index, why: (self.rule)(output).err()? });
+        let refused: Vec<Refused> =
+            written.iter().enumerate().filter_map(refused).take(MAX_REFUSALS).collect();
+        if refused.is_empty() {
+            self.taken.extend(written);
+            return Ok(());
+        }
+        Err(refused)
+    }
+}
+
+/// Writes records to partitions of outputs (by index), as a task does.
+///
+/// # Errors
+/// What the sink refuses.
+pub fn write(sink: &mut dyn Sink, records: &[(usize, i32, TestRecord)]) -> Result<(), Vec<Refused>> {
+    let mut pieces = Vec::new();
+    for ((topic, _, record), offset) in records.iter().zip(0..) {
+        let mut batch = OwnedBatch::new("in", 0);
+        record.push_to(&mut batch, offset);
+        let answer = Arc::new(Answer::identity(&batch.as_batch()));
+        let (batch, output, topic) = (Cow::Shared(Arc::new(batch)), 0, *topic);
+        pieces.push(Piece { batch, answer, output, topic, made_by: None });
+    }
+    let partitions: Vec<Vec<i32>> = records.iter().map(|(_, partition, _)| vec![*partition]).collect();
+    sink.write(Emissions { pieces: &pieces, partitions: &partitions })
+}
+
 /// One task of a topology, with the offsets of its input partition.
 #[derive(Debug)]
 pub struct TopologyDriver {
     task: Task,
     topology: Arc<Topology>,
     next_offset: i64,
+    /// What topics take; everything at first.
+    pub rule: Rule,
     /// What nodes could not process, so far.
     pub notices: Vec<Notice>,
     /// Delays that the task asked for, in milliseconds; nothing waits for them.
@@ -72,7 +131,8 @@ impl TopologyDriver {
         let plugins = plugins.into_iter().filter_map(|(id, plugin)| Some((index(id)?, plugin))).collect();
         let counts = vec![partitions; topology.outputs.len()];
         let task = Task::new(TaskId { source: 0, partition: 0 }, Arc::clone(&topology), plugins, &counts);
-        TopologyDriver { task, topology, next_offset: 0, notices: Vec::new(), retries: Vec::new() }
+        let rule: Rule = |_| Ok(());
+        TopologyDriver { task, topology, next_offset: 0, rule, notices: Vec::new(), retries: Vec::new() }
     }
 
     /// Gives records as one batch, again and again until all of it is done, and returns what comes out.
@@ -98,23 +158,16 @@ impl TopologyDriver {
         let topic = self.topology.sources[self.task.id().source].topic.clone();
         let mut batch = OwnedBatch::new(&topic, 0);
         for (offset, record) in (self.next_offset..).zip(records) {
-            let parts = RecordIn {
-                offset,
-                timestamp: record.timestamp,
-                key: record.key.as_deref(),
-                value: record.value.as_deref(),
-                headers: Headers::default(),
-            };
-            let headers = record.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));
-            batch.push(parts, headers).expect("test data is small");
+            record.push_to(&mut batch, offset);
         }
         let input = batch.as_batch();
         loop {
-            match self.task.process(&input, end, &|| false) {
+            let mut sink = TestSink { topology: &self.topology, rule: self.rule, taken: Vec::new() };
+            match self.task.process(&input, end, &mut sink, &|| false) {
                 Ok(out) => {
                     self.next_offset = out.next_offset;
-                    self.notices.extend(out.notices.iter().cloned());
-                    return Ok(out.records().map(|emitted| self.collect(&emitted)).collect());
+                    self.notices.extend(out.notices);
+                    return Ok(sink.taken);
                 }
                 Err(StepError::Retry { delay_ms, .. }) => self.retries.push(delay_ms),
                 Err(failed) => return Err(failed),
@@ -126,23 +179,20 @@ impl TopologyDriver {
     pub fn next_offset(&self) -> i64 {
         self.next_offset
     }
+}
 
-    fn collect(&self, emitted: &crate::task::Emitted<'_>) -> TestOutput {
-        let record = emitted.record;
-        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        TestOutput {
-            topic: self.topology.outputs[emitted.topic].topic.clone(),
-            partition: emitted.partition,
-            source_offset: record.offset,
-            record: TestRecord {
-                key: record.key.map(<[u8]>::to_vec),
-                value: record.value.map(<[u8]>::to_vec),
-                timestamp: record.timestamp,
-                headers: record
-                    .headers
-                    .map(|(name, value)| (text(name), value.map(<[u8]>::to_vec)))
-                    .collect(),
-            },
-        }
+fn output(topology: &Topology, emitted: &Emitted<'_>) -> TestOutput {
+    let record = emitted.record;
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    TestOutput {
+        topic: topology.outputs[emitted.output].topic.clone(),
+        partition: emitted.partition,
+        source_offset: record.offset,
+        record: TestRecord {
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            timestamp: record.timestamp,
+            headers: record.headers.map(|(name, value)| (text(name), value.map(<[u8]>::to_vec))).collect(),
+        },
     }
 }

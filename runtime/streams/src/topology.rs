@@ -51,6 +51,16 @@ pub enum TopologyError {
     /// The pipeline would feed itself.
     #[error("the pipeline writes to the topic `{0}` and reads it: it would never come to rest")]
     Loop(String),
+    /// A sink has a policy, and reads a node, which has one.
+    #[error(
+        "the sink `{topic}` reads `{from}`, whose own on_error decides about records that the topic does not take: leave the sink's out"
+    )]
+    SinkPolicy {
+        /// The sink's topic.
+        topic: String,
+        /// The node.
+        from: String,
+    },
     /// A node's plugin was not given.
     #[error("the plugin of node `{0}` is not known")]
     NoPlugin(String),
@@ -141,8 +151,13 @@ pub struct OutputTopic {
     pub topic: String,
     /// How keys are placed.
     pub partitioner: PartitionerKind,
-    /// Whether it takes records that a node could not process, and not a sink's.
+    /// Whether it takes records that could not be processed, and not a sink's.
     pub dead_letter: bool,
+    /// What happens to a record that the topic does not take, where a sink reads a source. What a node made goes by the
+    /// node's.
+    pub on_error: OnError,
+    /// The index in [`Topology::outputs`] of its dead-letter topic.
+    pub letters: Option<usize>,
 }
 
 impl Topology {
@@ -164,6 +179,8 @@ impl Topology {
             topic: s.topic.clone(),
             partitioner: s.partitioner,
             dead_letter: false,
+            on_error: s.on_error.clone().unwrap_or(OnError::Fail),
+            letters: None,
         };
         let mut topology = Topology {
             name: manifest.name.clone(),
@@ -181,6 +198,13 @@ impl Topology {
         }
         for (i, spec) in manifest.sinks.iter().enumerate() {
             topology.connect(&format!("sink {}", spec.topic), &spec.from, Target::Output(i))?;
+            let Some(on_error) = &spec.on_error else { continue };
+            if !manifest.sources.iter().any(|source| source.id == spec.from) {
+                let (topic, from) = (spec.topic.clone(), spec.from.clone());
+                return Err(TopologyError::SinkPolicy { topic, from });
+            }
+            topology.outputs[i].letters =
+                on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
         }
         topology.check()?;
         Ok(topology)
@@ -206,7 +230,8 @@ impl Topology {
             return known;
         }
         let partitioner = PartitionerKind::Murmur2;
-        self.outputs.push(OutputTopic { topic: topic.to_owned(), partitioner, dead_letter: true });
+        let (topic, on_error, letters) = (topic.to_owned(), OnError::Fail, None);
+        self.outputs.push(OutputTopic { topic, partitioner, dead_letter: true, on_error, letters });
         self.outputs.len() - 1
     }
 

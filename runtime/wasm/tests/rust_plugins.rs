@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use pelton_streams::log::{LogLevel, LogSink, NoLog};
-use pelton_streams::task::{NoticeKind, StepError};
+use pelton_streams::task::{NoticeKind, RecordError, StepError};
 use pelton_streams::testing::{TestRecord, TopologyDriver};
 use pelton_streams::{
     InstanceSpec, InstantiateError, Manifest, Plugin, PluginError, PluginFactory, PluginLimits, Topology,
@@ -121,7 +121,9 @@ fn a_panic_names_its_record_and_its_reason() {
     let records: Vec<_> = ["a", "b", "c", "bad", "d"].map(TestRecord::value).to_vec();
     let Err(StepError::Failed(failure)) = driver.pipe(&records) else { panic!("is passed") };
     assert_eq!((failure.offset, failure.last_offset), (3, 3));
-    let PluginError::Trapped { said: Some(said), .. } = &failure.error else { panic!("{failure}") };
+    let RecordError::Plugin(PluginError::Trapped { said: Some(said), .. }) = &failure.error else {
+        panic!("{failure}")
+    };
     assert!(said.contains("a bad record"), "{said}");
     let lines = lines.0.lock().expect("not poisoned");
     assert!(

@@ -26,7 +26,9 @@ mod validate;
 mod varint;
 mod view;
 
-pub use builder::{BatchBuilder, BatchOptions, BuildError, MAX_BATCH_BYTES, recompress, rewrite_offsets};
+pub use builder::{
+    BatchBuilder, BatchOptions, BuildError, BuilderMark, MAX_BATCH_BYTES, recompress, rewrite_offsets,
+};
 pub use columns::{Columns, ColumnsError, NULL_LENGTH, Select};
 pub use compression::{Codec, DecompressError, DecompressLimit};
 pub use control::{ControlError, ControlRecord, ControlType, EndTransactionMarker, end_transaction_batch};

@@ -177,7 +177,7 @@ impl Scrape {
             })
         });
         page.gauges("pelton_pipeline_state", "1 for the state that a pipeline is in.", states)?;
-        let families: [Family<Totals, u64>; 6] = [
+        let families: [Family<Totals, u64>; 7] = [
             ("pelton_pipeline_records_in", "Input records done since the pipeline started.", |t| {
                 t.records_in
             }),
@@ -188,6 +188,11 @@ impl Scrape {
                 t.skipped
             }),
             ("pelton_pipeline_dead_lettered", "Records sent to a dead-letter topic.", |t| t.dead_lettered),
+            (
+                "pelton_pipeline_undeliverable",
+                "Records dropped because their dead-letter topic does not take them.",
+                |t| t.undeliverable,
+            ),
             ("pelton_pipeline_failed_calls", "Calls of plugins that failed.", |t| t.failed_calls),
             ("pelton_pipeline_commits", "Commits of input offsets.", |t| t.commits),
         ];

@@ -8,12 +8,13 @@ use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{AppendPermit, ReadError};
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
-use pelton_wire::record::DecompressLimit;
+use pelton_streams::topology::OutputTopic;
+use pelton_streams::{Emissions, Refused, Sink, Topology};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::io::{Chunk, DriverIo, IoError, IoFactory, OutputBatch, Position, StopSignal, Ticket, group_of};
-use crate::api::produce_check;
+use self::staging::{Rules, Staging};
+use super::io::{Chunk, DriverIo, IoError, IoFactory, Position, StopSignal, Ticket, group_of};
 use crate::clock::Clock;
 use crate::group::error::GroupError;
 use crate::group::service::Groups;
@@ -22,13 +23,12 @@ use crate::group::types::{
 };
 use crate::partition::waiters::FetchWait;
 use crate::partition::{Isolation, Partition, PartitionAppendError};
-use crate::producer_id::ProducerIdentity;
+use crate::topic_config::Overrides;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
 use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
 
-/// The newest version of Produce that the append checks know: a pipeline may use everything.
-const PRODUCE_VERSION: i16 = 13;
+mod staging;
 
 /// Makes [`BrokerIo`].
 pub(crate) struct BrokerIoFactory {
@@ -37,22 +37,22 @@ pub(crate) struct BrokerIoFactory {
     pub(crate) transactions: Transactions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
-    pub(crate) unpack: DecompressLimit,
 }
 
 impl IoFactory for BrokerIoFactory {
-    fn open(&self, pipeline: &str, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo> {
+    fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo> {
         Box::new(BrokerIo {
-            group: group_of(pipeline),
+            group: group_of(&of.name),
+            topology: Arc::clone(of),
             guarantee,
-            producer: None,
+            staging: Staging::default(),
+            rules: Vec::new(),
             open: false,
             transactions: self.transactions.clone(),
             topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.clone(),
-            unpack: self.unpack,
             stop,
         })
     }
@@ -73,9 +73,12 @@ impl IoFactory for BrokerIoFactory {
 
 struct BrokerIo {
     group: String,
+    topology: Arc<Topology>,
     guarantee: Guarantee,
-    /// Who it is under exactly-once, once it has begun.
-    producer: Option<ProducerIdentity>,
+    /// What was written and not appended. Its producer is the driver's own under exactly-once, once it has begun.
+    staging: Staging,
+    /// Of each output.
+    rules: Vec<Rules>,
     /// Whether there is a transaction with outputs in it.
     open: bool,
     transactions: Transactions,
@@ -83,11 +86,19 @@ struct BrokerIo {
     groups: Groups,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    unpack: DecompressLimit,
     stop: Arc<StopSignal>,
 }
 
 impl BrokerIo {
+    /// What the output topics take now. Of a topic that is gone nothing is known: appending to it fails.
+    fn update_rules(&mut self, now_ms: i64) {
+        let rules = |output: &OutputTopic| match self.topics.get(&output.topic) {
+            Some(topic) => Rules::new(&topic.config, output.dead_letter, now_ms),
+            None => Rules::new(&self.topics.resolve(&Overrides::new()), output.dead_letter, now_ms),
+        };
+        self.rules = self.topology.outputs.iter().map(rules).collect();
+    }
+
     /// Waits for room in the journal, unless the pipeline is to stop.
     fn room(&self, batches: &[TransactionalBatch]) -> Result<Option<AppendPermit>, IoError> {
         let Some(first) = batches.first() else { return Ok(None) };
@@ -135,9 +146,17 @@ impl BrokerIo {
     }
 }
 
+impl Sink for BrokerIo {
+    fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
+        let now_ms = self.clock.now_ms();
+        self.update_rules(now_ms);
+        self.staging.write(records, &self.rules, now_ms)
+    }
+}
+
 impl DriverIo for BrokerIo {
-    fn begin(&mut self) -> Result<Option<ProducerIdentity>, IoError> {
-        self.producer = match self.guarantee {
+    fn begin(&mut self) -> Result<(), IoError> {
+        let producer = match self.guarantee {
             Guarantee::AtLeastOnce => {
                 // Of an earlier revision, perhaps.
                 let abandoned =
@@ -156,7 +175,8 @@ impl DriverIo for BrokerIo {
                 Some(self.runtime.block_on(taken)?)
             }
         };
-        Ok(self.producer)
+        self.staging = Staging::new(producer);
+        Ok(())
     }
 
     fn partitions(&self, topic: &str) -> Option<u32> {
@@ -215,34 +235,21 @@ impl DriverIo for BrokerIo {
         Ok(Chunk { batches, aborted, next_offset, end_offset, deleted_unread: false })
     }
 
-    fn max_batch_bytes(&self, topic: &str) -> usize {
-        let max = self.topics.get(topic).map_or(i32::MAX, |found| found.config.max_message_bytes);
-        usize::try_from(max).unwrap_or(0)
-    }
-
-    fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError> {
-        let (found, _) = self.find(topic, partition)?;
-        let rules = produce_check::Rules {
-            topic: &found.config,
-            version: PRODUCE_VERSION,
-            now_ms: self.clock.now_ms(),
-            limit: self.unpack,
-        };
-        let accepted = produce_check::check(Some(batch), &rules, &mut Vec::new()).map_err(|refusal| {
-            IoError::Refused { topic: topic.to_owned(), partition, reason: refusal.to_string() }
-        })?;
-        Ok(accepted.batch)
-    }
-
-    fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError> {
-        let find = |OutputBatch { topic, partition, batch }| {
+    fn flush(&mut self) -> Result<(), IoError> {
+        let staged = self.staging.close();
+        let staged = staged.map_err(|error| IoError::Unavailable(format!("write outputs: {error}")))?;
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let find = |((output, partition), batch): (staging::Slot, Bytes)| {
+            let topic = self.topology.outputs[output].topic.as_str();
             let (found, target) = self.find(topic, partition)?;
             let at = TopicPartition { topic: topic.into(), partition };
             Ok(TransactionalBatch { at, partition: target, batch, durability: found.config.durability })
         };
-        let batches = batches.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
+        let batches = staged.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
         let Some(room) = self.room(&batches)? else { return Ok(()) };
-        let Some(producer) = self.producer else { return self.append_plain(batches, &room) };
+        let Some(producer) = self.staging.producer() else { return self.append_plain(batches, &room) };
         let id = transactional_id_of(&self.group);
         let held = match self.transactions.try_hold(id) {
             // Somebody looks at it, or it has had its time.
@@ -275,7 +282,7 @@ impl DriverIo for BrokerIo {
         };
         let (sender, ticket) = oneshot::channel();
         // Offsets alone need no transaction: there is nothing that they must be seen together with.
-        if let Some(producer) = self.producer.filter(|_| std::mem::take(&mut self.open)) {
+        if let Some(producer) = self.staging.producer().filter(|_| std::mem::take(&mut self.open)) {
             let id = transactional_id_of(&self.group);
             let ended = self.transactions.commit_with_offsets(id, producer, &self.group, request);
             let ending = self.runtime.block_on(ended).map_err(embedded)?;

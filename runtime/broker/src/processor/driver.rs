@@ -16,17 +16,16 @@ use std::sync::Arc;
 use pelton_commitlog::AbortedTxn;
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
-use pelton_streams::manifest::CommitSpec;
 use pelton_streams::manifest::values::Start;
-use pelton_streams::task::{NoticeKind, StepError, StepOutput, TaskId};
+use pelton_streams::manifest::{CommitSpec, Guarantee};
+use pelton_streams::task::{Notice, NoticeKind, RecordError, StepError, TaskId};
 use pelton_streams::{
     BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
 };
 use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, Select};
 
 use self::commit::{InFlight, Uncommitted};
-use self::output::{PackError, Producer};
-use super::io::{Chunk, DriverIo, IoError, OutputBatch, Position, StopSignal};
+use super::io::{Chunk, DriverIo, IoError, Position, StopSignal};
 use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, TaskStatus, Totals};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
@@ -41,6 +40,7 @@ const PUBLISH_MS: i64 = 100;
 /// What a driver is made of.
 pub(crate) struct DriverSpec {
     pub(crate) topology: Arc<Topology>,
+    pub(crate) guarantee: Guarantee,
     pub(crate) commit: CommitSpec,
     pub(crate) factory: Arc<dyn PluginFactory>,
     pub(crate) board: Arc<StatusBoard>,
@@ -52,7 +52,7 @@ pub(crate) struct DriverSpec {
 pub(crate) enum DriverError {
     /// A record cannot be passed.
     #[error("{0}")]
-    Task(TaskFailure),
+    Task(Box<TaskFailure>),
     /// A plugin does not start.
     #[error("node `{node}` does not start: {error}")]
     Start { node: String, error: InstantiateError },
@@ -64,11 +64,6 @@ pub(crate) enum DriverError {
         "topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}"
     )]
     Input { topic: String, partition: i32, offset: i64, reason: String },
-    /// A topic does not take a record that a plugin made.
-    #[error(
-        "a record made from topic {topic}, partition {partition}, offset {offset} cannot be stored: {reason}"
-    )]
-    Output { topic: String, partition: i32, offset: i64, reason: String },
     /// The broker refused.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -87,11 +82,10 @@ impl DriverError {
                 InstantiateError::TooMany { .. } | InstantiateError::Start(PluginError::ServerMemory { .. })
             ),
             // Memory comes back when other plugins stop, and this pipeline gives back its own meanwhile.
-            DriverError::Task(failure) => matches!(failure.error, PluginError::ServerMemory { .. }),
-            DriverError::NoTopic(_)
-            | DriverError::Input { .. }
-            | DriverError::Output { .. }
-            | DriverError::Bug(_) => false,
+            DriverError::Task(failure) => {
+                matches!(failure.error, RecordError::Plugin(PluginError::ServerMemory { .. }))
+            }
+            DriverError::NoTopic(_) | DriverError::Input { .. } | DriverError::Bug(_) => false,
         }
     }
 
@@ -102,13 +96,12 @@ impl DriverError {
                 Some((failure.topic.clone(), failure.partition, Some(failure.offset)))
             }
             DriverError::Io(IoError::BehindEnd { topic, partition, offset, .. })
-            | DriverError::Input { topic, partition, offset, .. }
-            | DriverError::Output { topic, partition, offset, .. } => {
+            | DriverError::Input { topic, partition, offset, .. } => {
                 Some((topic.clone(), *partition, Some(*offset)))
             }
-            DriverError::Io(
-                IoError::NoPartition { topic, partition } | IoError::Refused { topic, partition, .. },
-            ) => Some((topic.clone(), *partition, None)),
+            DriverError::Io(IoError::NoPartition { topic, partition }) => {
+                Some((topic.clone(), *partition, None))
+            }
             DriverError::Io(IoError::Unavailable(_))
             | DriverError::Start { .. }
             | DriverError::NoTopic(_)
@@ -119,7 +112,6 @@ impl DriverError {
             DriverError::Start { .. } => "start",
             DriverError::NoTopic(_) => "no-topic",
             DriverError::Input { .. } => "input",
-            DriverError::Output { .. } => "output",
             DriverError::Io(_) => "io",
             DriverError::Bug(_) => "bug",
         };
@@ -138,7 +130,6 @@ pub(crate) struct Driver {
     lanes: Vec<Lane>,
     uncommitted: Uncommitted,
     in_flight: Option<InFlight>,
-    producer: Producer,
     /// The partitions of each source, when tasks were last looked for.
     partitions: Vec<u32>,
     totals: Totals,
@@ -177,7 +168,6 @@ impl Driver {
             lanes: Vec::new(),
             uncommitted: Uncommitted::default(),
             in_flight: None,
-            producer: Producer::default(),
             partitions: Vec::new(),
             totals: Totals::default(),
             published_ms: i64::MIN,
@@ -192,13 +182,14 @@ impl Driver {
         // A step that fails has appended nothing, and all before it count. Only the broker can fail in the midst of one:
         // then the transaction is aborted. Without one, what was appended twice is better than what is not committed.
         let whole = !matches!(result, Err(DriverError::Io(_))) || Mutant::HalfStepCommitted.is_on();
-        let committed = if whole || !self.producer.is_transactional() { self.commit_all() } else { Ok(()) };
+        let half_is_kept = self.spec.guarantee == Guarantee::AtLeastOnce;
+        let committed = if whole || half_is_kept { self.commit_all() } else { Ok(()) };
         self.publish();
         result.and(committed)
     }
 
     fn run_until_stopped(&mut self) -> Result<(), DriverError> {
-        self.producer = Producer::new(self.io.begin()?);
+        self.io.begin()?;
         self.add_lanes()?;
         self.spec.board.set_state(PipelineState::Running, None);
         self.publish();
@@ -329,11 +320,10 @@ impl Driver {
         }
         let topic = entry.topic.clone();
         let batch = BatchIn::new(&topic, entry.partition.unsigned_abs(), columns);
-        let first = batch.offsets.first().copied().unwrap_or(end_offset);
         let stop = &self.spec.stop;
-        let result = entry.task.process(&batch, end_offset, &|| stop.is_set());
+        let result = entry.task.process(&batch, end_offset, self.io.as_mut(), &|| stop.is_set());
         self.totals.add_calls(entry.task.take_calls());
-        let mut output = match result {
+        let output = match result {
             Ok(output) => output,
             Err(StepError::Failed(failure)) => return Err(DriverError::Task(failure)),
             Err(StepError::Retry { delay_ms, attempt, attempts, failure }) => {
@@ -347,18 +337,11 @@ impl Driver {
             self.lanes[lane].position = output.next_offset;
             self.start_commit()?;
         }
-        let done = self.append(lane, &output, first)?;
-        if done < output.next_offset {
-            output.cut(done, batch.offsets.partition_point(|offset| *offset < done));
+        let flushed = self.io.flush();
+        if !Mutant::FailedAppendPassed.is_on() {
+            flushed?;
         }
-        for notice in &output.notices {
-            let done = match notice.kind {
-                NoticeKind::Skipped => "skipped",
-                NoticeKind::DeadLettered => "sent to the dead-letter topic",
-            };
-            let text = format!("{done}: {}", notice.failure);
-            self.spec.board.say(&notice.failure.node, notice.failure.partition, LogLevel::Warn, &text);
-        }
+        output.notices.iter().for_each(|notice| self.say_notice(notice));
         self.totals.add(&output.counts);
         self.uncommitted.records += output.counts.records_in;
         self.uncommitted.bytes += output.counts.bytes_out;
@@ -367,45 +350,16 @@ impl Driver {
         Ok(Progress::Some)
     }
 
-    /// Appends what a step emits, or as much of it as comes before the first record that a topic refuses. The offset up
-    /// to which it is done: the next step begins with the refused record, and fails there.
-    fn append(&mut self, lane: usize, output: &StepOutput<'_>, first: i64) -> Result<i64, DriverError> {
-        let (mut before, mut singly) = (output.next_offset, false);
-        let ready = loop {
-            match output::pack(self.io.as_ref(), &self.spec.topology, output, before, &self.producer, singly)
-            {
-                Ok(ready) => break ready,
-                // Which of them it was is found out one by one.
-                Err(PackError::Refused { records, .. }) if records > 1 && !singly => singly = true,
-                Err(PackError::Refused { offset, .. }) if offset > first => {
-                    (before, singly) = (offset, false)
-                }
-                Err(PackError::Refused { offset, reason, .. }) => {
-                    let Lane { topic, partition, .. } = &self.lanes[lane];
-                    return Err(DriverError::Output {
-                        topic: topic.clone(),
-                        partition: *partition,
-                        offset,
-                        reason,
-                    });
-                }
-                Err(PackError::Io(error)) => return Err(error.into()),
-            }
+    fn say_notice(&self, Notice { kind, failure }: &Notice) {
+        let (level, text) = match kind {
+            NoticeKind::Skipped => (LogLevel::Warn, format!("skipped: {failure}")),
+            NoticeKind::DeadLettered => (LogLevel::Warn, format!("sent to the dead-letter topic: {failure}")),
+            NoticeKind::Undeliverable { topic, why } => (
+                LogLevel::Error,
+                format!("dropped, because the dead-letter topic {topic} does not take it ({why}): {failure}"),
+            ),
         };
-        let outputs = &self.spec.topology.outputs;
-        let batch = |output::Ready { slot: (output, partition), batch, .. }: &output::Ready| OutputBatch {
-            topic: &outputs[*output].topic,
-            partition: *partition,
-            batch: batch.clone(),
-        };
-        if !ready.is_empty() {
-            let appended = self.io.append(ready.iter().map(batch).collect());
-            if !Mutant::FailedAppendPassed.is_on() {
-                appended?;
-            }
-            self.producer.appended(&ready);
-        }
-        Ok(before)
+        self.spec.board.say(&failure.node, failure.partition, level, &text);
     }
 
     /// Waits for records, a stop, or the earliest retry.
@@ -489,6 +443,5 @@ impl Aborted<'_> {
 }
 
 mod commit;
-mod output;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use pelton_commitlog::AbortedTxn;
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
+use pelton_streams::{Sink, Topology};
 use tokio::sync::{Notify, oneshot};
 
 use crate::group::config::PIPELINE_GROUP_PREFIX;
-use crate::producer_id::ProducerIdentity;
 
 /// Stored batches of one partition.
 #[derive(Debug, Default)]
@@ -26,14 +26,6 @@ pub(crate) struct Chunk {
     pub(crate) end_offset: i64,
     /// Retention took records before they were read: `next_offset` is where the log starts now.
     pub(crate) deleted_unread: bool,
-}
-
-/// A batch that was prepared, for a partition.
-#[derive(Debug)]
-pub(crate) struct OutputBatch<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) partition: i32,
-    pub(crate) batch: Bytes,
 }
 
 /// Where to begin to read.
@@ -60,9 +52,6 @@ pub(crate) enum IoError {
          lost or the offset was set by hand; `pelton group reset-offsets` moves it"
     )]
     BehindEnd { topic: String, partition: i32, offset: i64, end: i64 },
-    /// The topic's settings refuse a record of the batch; trying again would not help.
-    #[error("topic {topic}, partition {partition} refuses it: {reason}")]
-    Refused { topic: String, partition: i32, reason: String },
     /// The disk is full, or the coordinator is not ready: later it may work.
     #[error("{0}")]
     Unavailable(String),
@@ -72,17 +61,18 @@ impl IoError {
     /// Whether the same thing may succeed later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            IoError::NoPartition { .. } | IoError::BehindEnd { .. } | IoError::Refused { .. } => false,
+            IoError::NoPartition { .. } | IoError::BehindEnd { .. } => false,
             IoError::Unavailable(_) => true,
         }
     }
 }
 
-/// What a driver needs of the broker. Every call may block the driver's thread, none is made while a plugin runs.
-pub(crate) trait DriverIo: Send {
+/// What a driver needs of the broker. Every call may block the driver's thread, none is made while a plugin runs. What is
+/// written to the sink is appended by [`DriverIo::flush`].
+pub(crate) trait DriverIo: Sink + Send {
     /// Called first. Under exactly-once this becomes the pipeline's only producer, after what an earlier one left open has
-    /// been aborted; batches carry who it is. `None` under at-least-once.
-    fn begin(&mut self) -> Result<Option<ProducerIdentity>, IoError>;
+    /// been aborted.
+    fn begin(&mut self) -> Result<(), IoError>;
     /// How many partitions a topic has; `None`: there is no such topic.
     fn partitions(&self, topic: &str) -> Option<u32>;
     /// Where to begin: the committed offset of this pipeline, else `start`.
@@ -90,13 +80,9 @@ pub(crate) trait DriverIo: Send {
     /// Batches from `offset` on that a read-committed consumer may see, about `max_bytes` of them, at least one if
     /// there is one.
     fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
-    /// The bytes that a batch of a topic may have.
-    fn max_batch_bytes(&self, topic: &str) -> usize;
-    /// Checks a batch against the topic's settings and brings it into the form in which it is stored. Appends nothing.
-    fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError>;
-    /// Appends batches that were prepared. Durable no later than what is committed after them; under exactly-once seen no
-    /// earlier either. After an error some of them may be there.
-    fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError>;
+    /// Appends what was written. Durable no later than what is committed after it; under exactly-once seen no earlier either.
+    /// After an error some of it may be there.
+    fn flush(&mut self) -> Result<(), IoError>;
     /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs, and
     /// under exactly-once the other way round too. What is appended after this is of the next commit.
     fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError>;
@@ -108,8 +94,8 @@ pub(crate) trait DriverIo: Send {
 
 /// Makes the I/O of one pipeline's driver. Its offsets are those of the consumer group [`group_of`].
 pub(crate) trait IoFactory: Send + Sync {
-    /// For a pipeline; `stop` ends a wait early.
-    fn open(&self, pipeline: &str, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
+    /// For the pipeline of a topology; `stop` ends a wait early.
+    fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
     /// A driver ended without committing: what it appended since its last commit is never seen. Blocking.
     fn abandon(&self, pipeline: &str) -> Result<(), IoError>;
     /// Whether a topic exists.

@@ -95,13 +95,14 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
     while !stop.is_set() {
         let driver = DriverSpec {
             topology: Arc::clone(&spec.topology),
+            guarantee: spec.guarantee,
             commit: spec.commit,
             factory: Arc::clone(&spec.factory),
             board: Arc::clone(board),
             stop: Arc::clone(stop),
         };
         let began_ms = spec.clock.now_ms();
-        let io = spec.io.open(&spec.name, spec.guarantee, Arc::clone(stop));
+        let io = spec.io.open(&spec.topology, spec.guarantee, Arc::clone(stop));
         let error = match run_guarded(driver, io) {
             Ok(()) => return,
             Err(error) => error,

@@ -68,6 +68,8 @@ pub(crate) struct Totals {
     pub(crate) bytes_out: u64,
     pub(crate) skipped: u64,
     pub(crate) dead_lettered: u64,
+    /// Dropped, because the dead-letter topic did not take them.
+    pub(crate) undeliverable: u64,
     pub(crate) calls: u64,
     pub(crate) failed_calls: u64,
     pub(crate) commits: u64,
@@ -80,6 +82,7 @@ impl Totals {
         self.bytes_out += counts.bytes_out;
         self.skipped += counts.skipped;
         self.dead_lettered += counts.dead_lettered;
+        self.undeliverable += counts.undeliverable;
     }
 
     pub(super) fn add_calls(&mut self, calls: Calls) {

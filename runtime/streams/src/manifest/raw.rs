@@ -74,6 +74,7 @@ struct Sink {
     from: String,
     topic: String,
     partitioner: Option<String>,
+    on_error: Option<RawOnError>,
 }
 
 #[derive(Deserialize)]
@@ -189,7 +190,8 @@ impl Sink {
                 )
             })?,
         };
-        Ok(SinkSpec { from: self.from, topic: self.topic, partitioner })
+        let on_error = self.on_error.map(|raw| raw.check(&format!("{at}.on_error"))).transpose()?;
+        Ok(SinkSpec { from: self.from, topic: self.topic, partitioner, on_error })
     }
 }
 

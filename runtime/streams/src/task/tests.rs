@@ -1,17 +1,19 @@
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::*;
-use crate::answer::{BatchOut, SlicesOut};
-use crate::batch::Headers;
+use crate::answer::{BatchOut, NO_SOURCE, SlicesOut};
+use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
-use crate::plugin::PluginInfo;
+use crate::plugin::{PluginInfo, Rejection};
 use crate::plugin_manifest::PluginManifest;
+use crate::sink::Refusal;
 use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 
 /// A plugin that reads its orders from the values: `trap`, `reject`, `late`, … fail the call, `drop` is filtered,
-/// `late?` is late the first time, `2` is emitted twice, `>late` goes to the second output. It notes the size of each
+/// `late?` is late the first time, `2` and `2big` are emitted twice, `>late` goes to the second output, `made-big` is made
+/// of no record. It notes the size of each
 /// batch it is given.
 struct Script {
     calls: Arc<Mutex<Vec<usize>>>,
@@ -49,17 +51,39 @@ impl Plugin for Script {
                     0
                 }
                 b"drop" => 0,
-                b"2" => 2,
+                b"2" | b"2big" => 2,
                 _ => 1,
             };
+            let made = record.value == Some(b"made-big");
             for _ in 0..times {
-                out.source.push(i);
+                out.source.push(if made { NO_SOURCE } else { i });
                 let late = record.value == Some(b">late");
                 out.route.get_or_insert_default().push(u32::from(late));
             }
         }
+        if out.source.contains(&NO_SOURCE) {
+            // Made of no record: nothing can be inherited.
+            let made = |&source: &u32| {
+                batch.record(source as usize).map_or(&b"big"[..], |r| r.value.unwrap_or_default())
+            };
+            let values: Vec<&[u8]> = out.source.iter().map(made).collect();
+            let (offsets, lengths) = slices(&values, batch.data.len());
+            out.data = values.concat();
+            out.values = Some(SlicesOut { offsets, lengths });
+            out.timestamps = Some(vec![0; out.source.len()]);
+        }
         if rejected.is_empty() { Ok(out) } else { Err(PluginError::Reject(rejected)) }
     }
+}
+
+fn slices(values: &[&[u8]], base: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut next = base as u32;
+    let place = |value: &&[u8]| {
+        let offset = next;
+        next += value.len() as u32;
+        (offset, value.len() as u32)
+    };
+    values.iter().map(place).unzip()
 }
 
 /// Which record each plugin call saw, and what came out.
@@ -176,7 +200,8 @@ fn fatal_stops_whatever_the_policy_says() {
 fn skip_drops_the_record_and_says_so() {
     for bad in ["trap", "late", "reject", "bad-reject"] {
         let harness = check("{ policy = 'skip' }", &format!("a {bad} c {bad} e"), "out:0=a out:2=c out:4=e");
-        let skipped: Vec<_> = harness.driver.notices.iter().map(|n| (n.kind, n.failure.offset)).collect();
+        let skipped: Vec<_> =
+            harness.driver.notices.iter().map(|n| (n.kind.clone(), n.failure.offset)).collect();
         assert_eq!(skipped, [(NoticeKind::Skipped, 1), (NoticeKind::Skipped, 3)], "{bad}");
     }
 }
@@ -235,7 +260,7 @@ fn a_plugin_that_asks_for_ever_is_stopped() {
         let Err(StepError::Failed(failure)) = harness.driver.pipe(&records("a retry")) else {
             panic!("is passed")
         };
-        assert_eq!(failure.error, PluginError::Retry("busy".into()));
+        assert_eq!(failure.error, PluginError::Retry("busy".into()).into());
         assert_eq!(harness.driver.retries, [100, 200, 400, 800, 1600], "{policy}");
     }
 }
@@ -248,7 +273,7 @@ fn no_record_is_blamed_for_the_servers_memory() {
         let Err(StepError::Failed(failure)) = harness.driver.pipe(&records("a no-memory")) else {
             panic!("is passed")
         };
-        assert_eq!(failure.error, PluginError::ServerMemory { limit_bytes: 1 }, "{policy}");
+        assert_eq!(failure.error, PluginError::ServerMemory { limit_bytes: 1 }.into(), "{policy}");
         assert!(harness.driver.retries.is_empty());
     }
 }
@@ -309,6 +334,16 @@ fn the_end_offset_is_committed_when_all_is_done() {
     assert_eq!(harness.driver.next_offset(), 12);
 }
 
+/// Counts what it is given.
+struct Count(usize);
+
+impl Sink for Count {
+    fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
+        self.0 += records.iter().count();
+        Ok(())
+    }
+}
+
 #[test]
 fn an_interrupted_search_ends_after_the_call_and_emits_what_is_done() {
     let (topic, values) = ("in", ["a", "b", "c", "late"]);
@@ -336,9 +371,134 @@ fn an_interrupted_search_ends_after_the_call_and_emits_what_is_done() {
             asked.set(asked.get() + 1);
             asked.get() == failed_calls
         };
-        let out = task.process(&batch.as_batch(), 14, &interrupted).expect("does not fail");
-        assert_eq!((out.next_offset, out.records().count()), (next, (next - 10) as usize), "{failed_calls}");
+        let mut sink = Count(0);
+        let out = task.process(&batch.as_batch(), 14, &mut sink, &interrupted).expect("does not fail");
+        assert_eq!((out.next_offset, sink.0), (next, (next - 10) as usize), "{failed_calls}");
         assert_eq!(task.take_calls().failed, failed_calls);
         assert_eq!(task.take_calls(), Calls::default());
     }
+}
+
+/// Topics that do not take values with `big` in them; the dead-letter topic takes none with `huge`, and no timestamp above
+/// 1,000.
+fn small_records_alone(record: &TestOutput) -> Result<(), Refusal> {
+    let value = String::from_utf8_lossy(record.record.value.as_deref().unwrap_or_default()).into_owned();
+    let word = if record.topic == "dead" { "huge" } else { "big" };
+    let timestamp = record.record.timestamp;
+    if value.contains(word) {
+        return Err(Refusal::TooLarge { bytes: value.len(), codec: "none", max: 2 });
+    }
+    if record.topic == "dead" && timestamp > 1_000 {
+        return Err(Refusal::Timestamp { timestamp, min: 0, max: 1_000 });
+    }
+    Ok(())
+}
+
+fn check_refused(on_error: &str, values: &str, expect: &str) -> Harness {
+    let mut harness = harness(on_error);
+    harness.driver.rule = small_records_alone;
+    let out = harness.driver.pipe(&records(values)).expect("does not fail");
+    assert_eq!(shown(&out), expect, "{on_error} {values}");
+    harness
+}
+
+#[test]
+fn what_a_topic_refuses_is_the_failure_of_the_record() {
+    let mut harness = harness("{ policy = 'fail' }");
+    harness.driver.rule = small_records_alone;
+    let input = records("a b big c big");
+    let first = harness.driver.step(&input, 5).expect("goes up to the record");
+    assert_eq!((shown(&first).as_str(), harness.driver.next_offset()), ("out:0=a out:1=b", 2));
+    let Err(StepError::Failed(failure)) = harness.driver.step(&input[2..], 5) else { panic!("is passed") };
+    assert_eq!(
+        failure.to_string(),
+        "node `n` failed at topic in, partition 0, offset 2: topic out, partition 0 does not take what comes of it: it has \
+         3 bytes as stored (none), the topic's max.message.bytes is 2"
+    );
+    assert_eq!(failure.error.kind(), "output");
+}
+
+#[test]
+fn what_a_topic_refuses_goes_by_the_policy() {
+    let harness = check_refused("{ policy = 'skip' }", "a big c 2big 2", "out:0=a out:2=c out:4=2 out:4=2");
+    let skipped: Vec<_> = harness.driver.notices.iter().map(|n| (n.kind.clone(), n.failure.offset)).collect();
+    assert_eq!(skipped, [(NoticeKind::Skipped, 1), (NoticeKind::Skipped, 3)]);
+    // All that are refused are found in one pass, and left out of the next.
+    assert_eq!(*harness.calls.lock().expect("not poisoned"), [5, 3]);
+
+    let dead = "{ policy = 'dead-letter', topic = 'dead' }";
+    let harness = check_refused(dead, "a big c", "out:0=a out:2=c dead:1=big");
+    assert_eq!(harness.driver.notices[0].kind, NoticeKind::DeadLettered);
+
+    let retry = "{ policy = 'retry', attempts = 2, backoff_ms = 10, then = 'skip' }";
+    let harness = check_refused(retry, "a big c", "out:0=a out:2=c");
+    assert_eq!(harness.driver.retries, [10, 20]);
+}
+
+/// A record that a plugin makes of none is that of the input record at which it makes it.
+#[test]
+fn what_is_made_of_no_record_is_found_too() {
+    let harness = check_refused("{ policy = 'skip' }", "a b made-big c", "out:0=a out:1=b out:3=c");
+    let skipped: Vec<_> = harness.driver.notices.iter().map(|n| n.failure.offset).collect();
+    assert_eq!(skipped, [2]);
+}
+
+#[test]
+fn a_dead_letter_that_its_topic_does_not_take_is_dropped_and_said() {
+    let mut harness = harness("{ policy = 'dead-letter', topic = 'dead' }");
+    harness.driver.rule = small_records_alone;
+    let mut input = records("big bighuge big reject");
+    input[2].timestamp = 2_000;
+    let out = harness.driver.pipe(&input).expect("one record never stops it");
+    assert_eq!(shown(&out), "dead:0=big dead:2=big dead:3=reject");
+    // With a timestamp that the topic takes, and the original one beside it.
+    let late = &out[1].record;
+    let original = ("pelton.error.timestamp".to_owned(), Some(b"2000".to_vec()));
+    assert_eq!((late.timestamp, late.headers.last()), (-1, Some(&original)));
+    let dropped: Vec<_> = harness.driver.notices.iter().map(|n| (n.kind.clone(), n.failure.offset)).collect();
+    let why = Refusal::TooLarge { bytes: 7, codec: "none", max: 2 };
+    let undeliverable = NoticeKind::Undeliverable { topic: "dead".to_owned(), why };
+    let letter = NoticeKind::DeadLettered;
+    assert_eq!(dropped, [(letter.clone(), 0), (undeliverable, 1), (letter.clone(), 2), (letter, 3)]);
+}
+
+/// A topic that takes nothing: steps stay bounded, every record is named, nothing is lost or repeated.
+#[test]
+fn a_topic_that_refuses_everything_does_not_stop_the_pipeline() {
+    let mut harness = harness("{ policy = 'dead-letter', topic = 'dead' }");
+    harness.driver.rule = small_records_alone;
+    let out = harness.driver.pipe(&records(&"big ".repeat(3_000))).expect("goes on");
+    let offsets: Vec<i64> = out.iter().map(|letter| letter.source_offset).collect();
+    assert_eq!(offsets, (0..3_000).collect::<Vec<_>>());
+    assert!(out.iter().all(|letter| letter.topic == "dead"));
+}
+
+/// Where a sink reads the source itself there is no node: the sink's own policy decides, about its records alone.
+#[test]
+fn a_sink_of_a_source_has_a_policy_of_its_own() {
+    let manifest = |on_error: &str| {
+        format!(
+            "name='p'\nguarantee='at-least-once'\n[[source]]\nid='in'\ntopic='in'\n\
+             [[node]]\nid='n'\nfrom='in'\nplugin='p'\non_error={{ policy = 'skip' }}\n[[sink]]\nfrom='n'\ntopic='out'\n\
+             [[sink]]\nfrom='in'\ntopic='copy'\n{on_error}"
+        )
+    };
+    let run = |on_error: &str| {
+        let mut harness = harness_of(&manifest(on_error));
+        harness.driver.rule = |record| match record.topic.as_str() {
+            "copy" => small_records_alone(record),
+            _ => Ok(()),
+        };
+        let out = harness.driver.step(&records("a big c"), 3);
+        out.map(|out| shown(&out)).map_err(|error| format!("{error:?}"))
+    };
+    assert_eq!(run("").expect("goes up to the record"), "out:0=a copy:0=a");
+    assert_eq!(
+        run("on_error={ policy = 'skip' }").expect("goes on"),
+        "out:0=a out:1=big out:2=c copy:0=a copy:2=c"
+    );
+    assert_eq!(
+        run("on_error={ policy = 'dead-letter', topic = 'dead' }").expect("goes on"),
+        "out:0=a out:1=big out:2=c copy:0=a copy:2=c dead:1=big"
+    );
 }

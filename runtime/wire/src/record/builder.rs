@@ -140,6 +140,16 @@ pub struct BatchBuilder {
     last_delta: i32,
 }
 
+/// A state of a [`BatchBuilder`].
+#[derive(Clone, Copy, Debug)]
+pub struct BuilderMark {
+    bytes: usize,
+    count: i32,
+    base_timestamp: Option<i64>,
+    max_timestamp: i64,
+    last_delta: i32,
+}
+
 impl BatchBuilder {
     /// An empty batch.
     pub fn new(options: BatchOptions) -> BatchBuilder {
@@ -223,6 +233,26 @@ impl BatchBuilder {
         self.base_timestamp = Some(base_timestamp);
         self.max_timestamp = self.max_timestamp.max(timestamp);
         Ok(())
+    }
+
+    /// Where the batch is now, to come back to.
+    pub fn mark(&self) -> BuilderMark {
+        BuilderMark {
+            bytes: self.bytes.len(),
+            count: self.count,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            last_delta: self.last_delta,
+        }
+    }
+
+    /// Takes the records out that were appended since `mark`.
+    pub fn rollback(&mut self, mark: BuilderMark) {
+        self.bytes.truncate(mark.bytes);
+        self.count = mark.count;
+        self.base_timestamp = mark.base_timestamp;
+        self.max_timestamp = mark.max_timestamp;
+        self.last_delta = mark.last_delta;
     }
 
     /// Records so far.

@@ -7,11 +7,11 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use pelton_commitlog::storage::SimStorage;
 use pelton_commitlog::storage::sim::Call;
+use pelton_streams::testing::{TestRecord, write};
 use pelton_streams::{
-    BatchIn, BatchOut, Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginError, PluginFactory,
-    PluginInfo,
+    BatchIn, BatchOut, Digest, InstanceSpec, InstantiateError, LoadError, Manifest, Plugin, PluginError,
+    PluginFactory, PluginInfo,
 };
-use pelton_wire::record::{BatchBuilder, BatchOptions};
 
 use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps};
@@ -19,10 +19,14 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::partition::{InternalRecord, Replayed};
 use crate::processor::digest_of;
+use crate::producer_id::ProducerIdentity;
 use crate::topics::NewTopic;
 
 /// Many times what a failed driver waits before it begins anew.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const MANIFEST: &str = "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+    [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"any\"\n[[sink]]\nfrom = \"n\"\ntopic = \"out\"\n";
 
 /// Passes everything on.
 struct PassOn;
@@ -101,12 +105,15 @@ impl Lab {
             transactions: broker.transactions.clone(),
             clock: Arc::clone(&broker.clock),
             runtime: Handle::current(),
-            unpack: broker.config.decompress_limit(),
         }
     }
 
     fn io(&self) -> Box<dyn DriverIo> {
-        self.io_factory().open("p", Guarantee::ExactlyOnce, Arc::default())
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        let plugins = Factory::default().load(&digest_of(b"pass on"), b"pass on").unwrap();
+        let plugins = BTreeMap::from([("n".to_owned(), plugins)]);
+        let topology = Arc::new(Topology::link(&manifest, &plugins).unwrap());
+        self.io_factory().open(&topology, Guarantee::ExactlyOnce, Arc::default())
     }
 
     /// A record in `in`, durable.
@@ -160,25 +167,12 @@ fn record(value: &str) -> InternalRecord {
     InternalRecord { key: None, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
 }
 
-/// What a driver appends for a record.
-fn output(producer: ProducerIdentity, base_sequence: i32, value: &str) -> OutputBatch<'static> {
-    let options = BatchOptions {
-        producer_id: producer.id,
-        producer_epoch: producer.epoch,
-        base_sequence,
-        transactional: true,
-        ..BatchOptions::default()
-    };
-    let mut batch = BatchBuilder::new(options);
-    batch.append(now_ms(), None, Some(value.as_bytes()), &[]).unwrap();
-    OutputBatch { topic: "out", partition: 0, batch: batch.finish().unwrap() }
-}
-
 /// Begins as a driver does, and gives out `values` without committing them.
 fn begin_and_append(io: &mut dyn DriverIo, values: &[&str]) {
-    let producer = io.begin().unwrap().unwrap();
-    for (value, sequence) in values.iter().zip(0..) {
-        io.append(vec![output(producer, sequence, value)]).unwrap();
+    io.begin().unwrap();
+    for value in values {
+        write(io, &[(0, 0, TestRecord { timestamp: now_ms(), ..TestRecord::value(*value) })]).unwrap();
+        io.flush().unwrap();
     }
 }
 
@@ -279,10 +273,8 @@ async fn a_disk_that_is_full_at_any_write_loses_and_doubles_nothing() {
     let lab = Lab::start(&disk).await;
     let supervisor = lab.broker().supervisor().unwrap();
     supervisor.push(Bytes::from_static(b"pass on")).await.unwrap();
-    let manifest = "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
-                    [[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"any\"\n[[sink]]\nfrom = \"n\"\ntopic = \"out\"\n";
     let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"pass on"))]);
-    supervisor.deploy(manifest, &plugins).await.unwrap();
+    supervisor.deploy(MANIFEST, &plugins).await.unwrap();
     let mut expect = Vec::new();
     // Of a transaction: open, decided, ended; offsets and their marker; output and its marker.
     for (file, writes) in [("__transaction_state-0", 3), ("__consumer_offsets-0", 2), ("/out-0", 2)] {

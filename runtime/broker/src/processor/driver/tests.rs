@@ -5,17 +5,21 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_commitlog::AbortedTxn;
 use pelton_streams::manifest::Guarantee;
-use pelton_streams::{BatchOut, Digest, LoadError, Manifest, Plugin, PluginError, PluginInfo, Topology};
-use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView};
+use pelton_streams::{
+    BatchOut, Digest, Emissions, Emitted, LoadError, Manifest, Plugin, PluginError, PluginInfo, RecordIn,
+    Refusal, Refused, Sink, Topology,
+};
+use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::processor::io::Ticket;
-use crate::producer_id::ProducerIdentity;
 
 /// What the fake broker takes at most.
-const MAX_BATCH_BYTES: usize = 1_000;
+const MAX_RECORD_BYTES: usize = 1_000;
+/// It appends so many records at once.
+const APPEND_RECORDS: usize = 4;
 
 /// What happened to the fake broker, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +44,9 @@ struct World {
     /// Commits are durable once there is nothing to read, or the disk is full.
     slow_commits: bool,
     in_flight: Option<oneshot::Sender<Result<(), IoError>>>,
-    /// The driver that began last, under exactly-once, and the next sequence of each topic.
-    producer: Option<ProducerIdentity>,
-    sequences: BTreeMap<String, i32>,
-    /// What is in its open transaction.
+    /// Written and not appended: topic and value.
+    written: Vec<(&'static str, String)>,
+    /// What is in the open transaction of the driver that began last.
     open: Vec<Event>,
 }
 
@@ -86,30 +89,36 @@ struct FakeIo {
     stop: Arc<StopSignal>,
 }
 
-impl World {
-    /// The broker's checks of a transactional batch, and of one that is none.
-    fn check_producer(&mut self, topic: &str, batch: &[u8]) {
-        let header = pelton_wire::record::BatchHeader::parse(batch).unwrap();
-        assert_eq!(header.is_transactional(), self.producer.is_some());
-        if let Some(producer) = self.producer {
-            let next = self.sequences.entry(topic.to_owned()).or_insert(0);
-            assert_eq!((header.producer_id, header.producer_epoch), (producer.id, producer.epoch));
-            assert_eq!(header.base_sequence, *next, "sequences go on without a gap");
-            *next += header.records_count;
+impl Sink for FakeIo {
+    fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
+        let why = |record: RecordIn<'_>| match record.value {
+            Some(b"unwanted") => Some(Refusal::NoKey),
+            Some(large) if large.len() > MAX_RECORD_BYTES => {
+                Some(Refusal::TooLarge { bytes: large.len(), codec: "none", max: MAX_RECORD_BYTES })
+            }
+            _ => None,
+        };
+        let refused =
+            |(index, emitted): (usize, Emitted<'_>)| Some(Refused { index, why: why(emitted.record)? });
+        let refused: Vec<Refused> = records.iter().enumerate().filter_map(refused).collect();
+        if !refused.is_empty() {
+            return Err(refused);
         }
+        let written = |emitted: Emitted<'_>| {
+            let value = String::from_utf8(emitted.record.value.unwrap().to_vec()).unwrap();
+            (["out", "dead"][emitted.output], value)
+        };
+        self.world.lock().written.extend(records.iter().map(written));
+        Ok(())
     }
 }
 
 impl DriverIo for FakeIo {
-    fn begin(&mut self) -> Result<Option<ProducerIdentity>, IoError> {
+    fn begin(&mut self) -> Result<(), IoError> {
         let mut world = self.world.lock();
         world.open.clear();
-        world.sequences.clear();
-        world.producer = (self.guarantee == Guarantee::ExactlyOnce).then(|| {
-            let epoch = world.producer.map_or(0, |before| before.epoch + 1);
-            ProducerIdentity { id: 77, epoch }
-        });
-        Ok(world.producer)
+        world.written.clear();
+        Ok(())
     }
 
     fn partitions(&self, topic: &str) -> Option<u32> {
@@ -148,41 +157,24 @@ impl DriverIo for FakeIo {
         Ok(chunk)
     }
 
-    fn max_batch_bytes(&self, _topic: &str) -> usize {
-        MAX_BATCH_BYTES
-    }
-
-    fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Bytes, IoError> {
-        let refused =
-            |reason: &str| IoError::Refused { topic: topic.to_owned(), partition, reason: reason.to_owned() };
-        if batch.len() > MAX_BATCH_BYTES {
-            return Err(refused("too large"));
-        }
-        let mut scratch = Vec::new();
-        let view = BatchView::check(&batch).unwrap();
-        let mut records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
-        let bad = records.any(|record| record.unwrap().value == Some(b"unwanted"));
-        if bad { Err(refused("unwanted")) } else { Ok(batch) }
-    }
-
-    fn append(&mut self, batches: Vec<OutputBatch<'_>>) -> Result<(), IoError> {
+    fn flush(&mut self) -> Result<(), IoError> {
         let mut world = self.world.lock();
-        for OutputBatch { topic, batch, .. } in batches {
+        let written = std::mem::take(&mut world.written);
+        for batch in written.chunk_by(|a, b| a.0 == b.0).flat_map(|one| one.chunks(APPEND_RECORDS)) {
             if world.appends_left == Some(0) {
                 world.sync();
                 return Err(IoError::Unavailable("disk full".to_owned()));
             }
             world.appends_left = world.appends_left.map(|left| left - 1);
-            world.check_producer(topic, &batch);
-            let mut scratch = Vec::new();
-            let view = BatchView::check(&batch).unwrap();
-            let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
-            let text = |record: pelton_wire::record::Record<'_>| {
-                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-                if topic == "dead" { format!("dead {value}") } else { value }
+            let text = |(topic, value): &(&str, String)| match *topic {
+                "dead" => format!("dead {value}"),
+                _ => value.clone(),
             };
-            let appended = Event::Append(records.map(|record| text(record.unwrap())).collect());
-            if world.producer.is_some() { world.open.push(appended) } else { world.events.push(appended) }
+            let appended = Event::Append(batch.iter().map(text).collect());
+            match self.guarantee {
+                Guarantee::ExactlyOnce => world.open.push(appended),
+                Guarantee::AtLeastOnce => world.events.push(appended),
+            }
         }
         Ok(())
     }
@@ -293,6 +285,7 @@ fn run_from(
     let stop = Arc::new(StopSignal::default());
     let spec = DriverSpec {
         topology,
+        guarantee,
         commit,
         factory: Arc::new(Factory(Arc::clone(&stop))),
         board: Arc::clone(&board),
@@ -425,7 +418,7 @@ fn a_restart_begins_inside_a_stored_batch() {
 
 #[test]
 fn a_refused_output_stops_the_pipeline_exactly_at_its_record() {
-    let large = "x".repeat(2 * MAX_BATCH_BYTES);
+    let large = "x".repeat(2 * MAX_RECORD_BYTES);
     for bad in ["unwanted", &large] {
         for before in [0, 1, 2, 30] {
             let mut values = vec!["an output of some size, so that not all fit into one batch"; before];
@@ -447,12 +440,34 @@ fn a_refused_output_stops_the_pipeline_exactly_at_its_record() {
 }
 
 #[test]
-fn many_records_go_into_batches_that_the_topic_takes() {
-    let values: Vec<String> = (0..200).map(|n| format!("value {n} {}", "x".repeat(n % 90))).collect();
-    let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    let world = world(&[(0, &values)]);
-    run(&world, FAIL).0.unwrap();
-    assert_eq!(world.lock().values(), values);
+fn a_refused_output_goes_by_the_policy() {
+    let large = "x".repeat(2 * MAX_RECORD_BYTES);
+    for (on_error, expect) in [
+        ("{ policy = \"skip\" }", vec!["a", "b"]),
+        ("{ policy = \"dead-letter\", topic = \"dead\" }", vec!["a", "b"]),
+        ("{ policy = \"retry\", attempts = 1, backoff_ms = 1, then = \"skip\" }", vec![]),
+    ] {
+        let world = world(&[(0, &["a", "unwanted", &large, "b"])]);
+        let (result, board) = run(&world, on_error);
+        result.unwrap();
+        assert_eq!(world.lock().values(), expect, "{on_error}");
+        let totals = board.snapshot().totals;
+        let told: Vec<_> = board.log_since(0).0.into_iter().map(|line| (line.level, line.text)).collect();
+        let says = |level: &str, words: &[&str]| {
+            told.iter().any(|(l, text)| l == level && words.iter().all(|word| text.contains(word)))
+        };
+        if on_error.contains("retry") {
+            // The next attempt is a step of its own, which waits.
+            assert!(says("warn", &["attempt 1 of 1", "offset 1"]), "{told:?}");
+        } else if on_error.contains("dead") {
+            // The fake broker's dead-letter topic takes no more than its other topic.
+            assert_eq!((totals.dead_lettered, totals.undeliverable, totals.records_in), (0, 2, 4));
+            assert!(says("error", &["dropped", "topic dead does not take it", "offset 2"]), "{told:?}");
+        } else {
+            assert_eq!((totals.skipped, totals.undeliverable, totals.records_in), (2, 0, 4));
+            assert!(says("warn", &["skipped", "offset 2", "max.message.bytes"]), "{told:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,310 @@
+//! What a driver's step has written and not appended yet: batches that their topics take. A record that a topic would refuse
+//! is refused here, by itself, with what the topic's settings say of the record as it would be stored.
+
+use bytes::Bytes;
+use pelton_streams::batch::NO_TIMESTAMP;
+use pelton_streams::sink::{MAX_REFUSALS, Refusal, Refused};
+use pelton_streams::{Emissions, RecordIn};
+use pelton_wire::record::{
+    BatchBuilder, BatchOptions, BuildError, BuilderMark, Codec, Header, TimestampType, sequence_add,
+};
+
+use crate::producer_id::ProducerIdentity;
+use crate::topic_config::{CompressionType, TopicConfig};
+
+/// A batch is closed when its records have so many bytes, or what its topic takes in any codec if that is less.
+const BATCH_BYTES: usize = 256 << 10;
+/// What a batch has besides its records, at the most.
+const BATCH_OVERHEAD_BYTES: usize = 128;
+/// What a record or a header takes besides its bytes, at the most: the varints of its lengths and deltas.
+const FRAME_BYTES: usize = 40;
+/// A codec makes bytes that cannot be compressed larger, none of them by more than the fifth part.
+const CODEC_GROWTH_PART: usize = 5;
+/// How a record is stored that is too large otherwise, where the topic leaves the codec to its producers.
+const LAST_RESORT_CODEC: Codec = Codec::Zstd;
+
+/// An index in the topology's outputs, and a partition.
+pub(super) type Slot = (usize, i32);
+
+/// What a topic takes now.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    codec: Codec,
+    level: Option<i32>,
+    /// For a record that is too large in `codec`.
+    last_resort: Codec,
+    max_bytes: usize,
+    /// A batch with so many bytes is not too large in any codec.
+    safe_bytes: usize,
+    key_needed: bool,
+    timestamps: (i64, i64),
+    append_time: Option<i64>,
+}
+
+impl Rules {
+    /// Dead letters are compressed, whatever the topic leaves to its producers: they have more bytes than the records that
+    /// they are about.
+    pub(super) fn new(topic: &TopicConfig, dead_letters: bool, now_ms: i64) -> Rules {
+        let max_bytes = usize::try_from(topic.max_message_bytes).unwrap_or(0);
+        let (codec, level, last_resort) = match topic.compression {
+            CompressionType::Fixed { codec, level } => (codec, level, codec),
+            CompressionType::Producer if dead_letters => (LAST_RESORT_CODEC, None, LAST_RESORT_CODEC),
+            CompressionType::Producer => (Codec::None, None, LAST_RESORT_CODEC),
+        };
+        let growth = match codec {
+            Codec::None => 0,
+            Codec::Gzip | Codec::Snappy | Codec::Lz4 | Codec::Zstd => {
+                max_bytes / CODEC_GROWTH_PART + BATCH_OVERHEAD_BYTES
+            }
+        };
+        let (before, after) = (topic.timestamp_before_max_ms, topic.timestamp_after_max_ms);
+        Rules {
+            codec,
+            level,
+            last_resort,
+            max_bytes,
+            safe_bytes: max_bytes.saturating_sub(growth),
+            key_needed: topic.compact,
+            timestamps: match topic.log_append_time {
+                true => (i64::MIN, i64::MAX),
+                false => (now_ms.saturating_sub(before), now_ms.saturating_add(after)),
+            },
+            append_time: topic.log_append_time.then_some(now_ms),
+        }
+    }
+
+    fn check(&self, record: &RecordIn<'_>, timestamp: i64) -> Result<(), Refusal> {
+        let (min, max) = self.timestamps;
+        if self.key_needed && record.key.is_none() {
+            return Err(Refusal::NoKey);
+        }
+        if !(min..=max).contains(&timestamp) {
+            return Err(Refusal::Timestamp { timestamp, min, max });
+        }
+        Ok(())
+    }
+}
+
+enum Batch {
+    Open(BatchBuilder),
+    /// Of one large record.
+    Closed {
+        bytes: Bytes,
+    },
+}
+
+/// What is staged for one partition.
+#[derive(Default)]
+struct Staged {
+    /// In order.
+    batches: Vec<Batch>,
+    /// Of the record that comes next.
+    next_sequence: i32,
+    /// Where it was before the write that is under way, once that has touched it.
+    before: Option<Mark>,
+}
+
+struct Mark {
+    batches: usize,
+    last: Option<BuilderMark>,
+    next_sequence: i32,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Staging {
+    /// `None`: without transactions, and without sequences.
+    producer: Option<ProducerIdentity>,
+    /// By output and partition.
+    partitions: Vec<Vec<Staged>>,
+    /// Those that have something staged, in the order in which they were touched.
+    touched: Vec<Slot>,
+}
+
+impl Staging {
+    /// For a producer in a new epoch, in which sequences begin at 0.
+    pub(super) fn new(producer: Option<ProducerIdentity>) -> Staging {
+        Staging { producer, ..Staging::default() }
+    }
+
+    pub(super) fn producer(&self) -> Option<ProducerIdentity> {
+        self.producer
+    }
+
+    /// Takes all of these records or none. `rules` has those of each output.
+    pub(super) fn write(
+        &mut self,
+        records: Emissions<'_>,
+        rules: &[Rules],
+        now_ms: i64,
+    ) -> Result<(), Vec<Refused>> {
+        let producer = self.producer;
+        let mut refused = Vec::new();
+        let mut touched = Vec::new();
+        for (index, emitted) in records.iter().enumerate() {
+            let record = emitted.record;
+            let staged = self.at((emitted.output, emitted.partition));
+            if staged.before.is_none() {
+                staged.before = Some(staged.mark());
+                touched.push((emitted.output, emitted.partition));
+            }
+            // A record without a timestamp gets the time at which it is written.
+            let timestamp = if record.timestamp == NO_TIMESTAMP { now_ms } else { record.timestamp };
+            if let Err(why) = staged.take(&record, timestamp, &rules[emitted.output], producer) {
+                refused.push(Refused { index, why });
+                if refused.len() >= MAX_REFUSALS {
+                    break;
+                }
+            }
+        }
+        for slot in touched {
+            let staged = self.at(slot);
+            let Some(before) = staged.before.take() else { continue };
+            if !refused.is_empty() {
+                staged.rollback(before);
+            } else if before.batches == 0 {
+                self.touched.push(slot);
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    fn at(&mut self, (output, partition): Slot) -> &mut Staged {
+        let partition = usize::try_from(partition).unwrap_or(0);
+        if self.partitions.len() <= output {
+            self.partitions.resize_with(output + 1, Vec::new);
+        }
+        let partitions = &mut self.partitions[output];
+        if partitions.len() <= partition {
+            partitions.resize_with(partition + 1, Staged::default);
+        }
+        &mut partitions[partition]
+    }
+
+    /// Closes what is staged, in the order in which to append it. From here on it counts as appended.
+    pub(super) fn close(&mut self) -> Result<Vec<(Slot, Bytes)>, BuildError> {
+        let mut closed = Vec::new();
+        for slot in std::mem::take(&mut self.touched) {
+            for batch in std::mem::take(&mut self.at(slot).batches) {
+                let bytes = match batch {
+                    Batch::Open(builder) => builder.finish()?,
+                    Batch::Closed { bytes } => bytes,
+                };
+                closed.push((slot, bytes));
+            }
+        }
+        Ok(closed)
+    }
+}
+
+impl Staged {
+    fn mark(&self) -> Mark {
+        let last = match self.batches.last() {
+            Some(Batch::Open(builder)) => Some(builder.mark()),
+            Some(Batch::Closed { .. }) | None => None,
+        };
+        Mark { batches: self.batches.len(), last, next_sequence: self.next_sequence }
+    }
+
+    fn rollback(&mut self, mark: Mark) {
+        self.batches.truncate(mark.batches);
+        self.next_sequence = mark.next_sequence;
+        if let (Some(Batch::Open(builder)), Some(mark)) = (self.batches.last_mut(), mark.last) {
+            builder.rollback(mark);
+        }
+    }
+
+    fn take(
+        &mut self,
+        record: &RecordIn<'_>,
+        timestamp: i64,
+        rules: &Rules,
+        producer: Option<ProducerIdentity>,
+    ) -> Result<(), Refusal> {
+        rules.check(record, timestamp)?;
+        let bytes = size_bound(record);
+        if BATCH_OVERHEAD_BYTES + bytes > rules.safe_bytes {
+            let bytes = alone(record, timestamp, rules, options(producer, self.next_sequence, rules))?;
+            self.batches.push(Batch::Closed { bytes });
+        } else {
+            let limit = rules.safe_bytes.min(BATCH_BYTES);
+            let fits = |builder: &BatchBuilder| builder.uncompressed_bytes() + bytes <= limit;
+            match self.batches.last_mut() {
+                Some(Batch::Open(builder)) if fits(builder) => append(builder, record, timestamp)?,
+                _ => {
+                    let mut builder = BatchBuilder::new(options(producer, self.next_sequence, rules));
+                    append(&mut builder, record, timestamp)?;
+                    self.batches.push(Batch::Open(builder));
+                }
+            }
+        }
+        if producer.is_some() {
+            self.next_sequence = sequence_add(self.next_sequence, 1);
+        }
+        Ok(())
+    }
+}
+
+/// A batch of one record that may be too large: whether it is shows when it is compressed.
+fn alone(
+    record: &RecordIn<'_>,
+    timestamp: i64,
+    rules: &Rules,
+    options: BatchOptions,
+) -> Result<Bytes, Refusal> {
+    let mut builder = BatchBuilder::new(options.clone());
+    append(&mut builder, record, timestamp)?;
+    let mut codec = rules.codec;
+    if builder.uncompressed_bytes() > rules.max_bytes && codec != rules.last_resort {
+        codec = rules.last_resort;
+        builder = BatchBuilder::new(BatchOptions { codec, ..options });
+        append(&mut builder, record, timestamp)?;
+    }
+    let batch = builder.finish().map_err(|error| Refusal::Unwritable(error.to_string()))?;
+    if batch.len() > rules.max_bytes {
+        let (bytes, max) = (batch.len(), rules.max_bytes);
+        return Err(Refusal::TooLarge { bytes, codec: codec.name(), max });
+    }
+    Ok(batch)
+}
+
+fn append(builder: &mut BatchBuilder, record: &RecordIn<'_>, timestamp: i64) -> Result<(), Refusal> {
+    let delta = builder.records_count();
+    let headers = record.headers.map(|(key, value)| Header { key, value });
+    let appended = builder.append_at(delta, timestamp, record.key, record.value, headers);
+    appended.map_err(|error| Refusal::Unwritable(error.to_string()))
+}
+
+/// Bytes that a record takes in a batch, or a little less.
+fn size_bound(record: &RecordIn<'_>) -> usize {
+    let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let of_headers = record.headers.map(|(key, value)| FRAME_BYTES + key.len() + size(value));
+    FRAME_BYTES + size(record.key) + size(record.value) + of_headers.sum::<usize>()
+}
+
+fn options(producer: Option<ProducerIdentity>, base_sequence: i32, rules: &Rules) -> BatchOptions {
+    let timestamp_type = match rules.append_time {
+        Some(_) => TimestampType::LogAppendTime,
+        None => TimestampType::CreateTime,
+    };
+    let options = BatchOptions {
+        codec: rules.codec,
+        level: rules.level,
+        timestamp_type,
+        max_timestamp: rules.append_time,
+        ..BatchOptions::default()
+    };
+    match producer {
+        None => options,
+        Some(ProducerIdentity { id, epoch }) => BatchOptions {
+            producer_id: id,
+            producer_epoch: epoch,
+            base_sequence,
+            transactional: true,
+            ..options
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

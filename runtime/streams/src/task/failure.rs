@@ -1,0 +1,81 @@
+//! What a record cannot pass, and how that is said.
+
+use std::fmt;
+
+use crate::plugin::PluginError;
+use crate::sink::Refusal;
+
+/// Why a record cannot be processed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The plugin failed.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// A topic does not take what comes of the record.
+    #[error("topic {topic}, partition {partition} does not take what comes of it: {why}")]
+    Refused {
+        /// The topic that is written to.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+impl RecordError {
+    /// A short constant name, for metrics and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            RecordError::Plugin(error) => error.kind(),
+            RecordError::Refused { .. } => "output",
+        }
+    }
+}
+
+/// Why a pipeline stops, and at which record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFailure {
+    /// The node that failed, or the sink if it reads the source itself.
+    pub node: String,
+    /// The topic of the record.
+    pub topic: String,
+    /// The partition of the record.
+    pub partition: i32,
+    /// The offset of the record, or of the first of several.
+    pub offset: i64,
+    /// The offset of the last record, when the failure could not be narrowed to one.
+    pub last_offset: i64,
+    /// What is wrong.
+    pub error: RecordError,
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TaskFailure { node, topic, partition, offset, last_offset, error } = self;
+        write!(f, "node `{node}` failed at topic {topic}, partition {partition}, ")?;
+        if offset == last_offset {
+            write!(f, "offset {offset}: {error}")
+        } else {
+            write!(f, "offsets {offset} to {last_offset}: {error}")
+        }
+    }
+}
+
+impl std::error::Error for TaskFailure {}
+
+/// The headers that a dead letter has behind its own. The names are part of the contract with users.
+pub fn dead_letter_headers(pipeline: &str, failure: &TaskFailure) -> [(&'static str, String); 7] {
+    [
+        ("pelton.error.pipeline", pipeline.to_owned()),
+        ("pelton.error.node", failure.node.clone()),
+        ("pelton.error.topic", failure.topic.clone()),
+        ("pelton.error.partition", failure.partition.to_string()),
+        ("pelton.error.offset", failure.offset.to_string()),
+        ("pelton.error.kind", failure.error.kind().to_owned()),
+        ("pelton.error.reason", failure.error.to_string()),
+    ]
+}
+
+/// The header of a dead letter whose timestamp its topic does not take: it is stored with the time at which it is written.
+pub const ORIGINAL_TIMESTAMP_HEADER: &str = "pelton.error.timestamp";
