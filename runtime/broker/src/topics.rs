@@ -270,8 +270,7 @@ impl Topics {
                 created_ms: now_ms,
                 overrides: new.overrides,
             };
-            let opened = this.open_partitions(&facts, 0).await?;
-            this.record(&mut metadata, facts, opened).await
+            this.record_with_new(&mut metadata, facts, &[]).await
         })
         .await
     }
@@ -308,11 +307,9 @@ impl Topics {
         let (this, name) = (Arc::clone(self), name.to_owned());
         to_the_end(async move {
             let mut metadata = this.metadata.lock().await;
-            let (topic, have) = this.check_growth(&name, count)?;
+            let (topic, _) = this.check_growth(&name, count)?;
             let facts = TopicFacts { partitions: count, ..topic.facts() };
-            let added = this.open_partitions(&facts, have).await?;
-            let all = topic.partitions.iter().cloned().chain(added).collect();
-            this.record(&mut metadata, facts, all).await
+            this.record_with_new(&mut metadata, facts, &topic.partitions).await
         })
         .await
     }
@@ -412,14 +409,23 @@ impl Topics {
         self.metadata.blocking_lock().partition().close();
     }
 
-    /// Opens the partitions of a topic from number `from` on, all or none.
-    async fn open_partitions(
+    /// Creates the partitions that a topic should have besides `existing`, and records it. All or nothing: partitions of a
+    /// topic that was not recorded would keep its name from being used again.
+    async fn record_with_new(
         &self,
-        facts: &TopicFacts,
-        from: i32,
-    ) -> Result<Vec<Arc<Partition>>, TopicError> {
+        metadata: &mut MetadataLog,
+        facts: TopicFacts,
+        existing: &[Arc<Partition>],
+    ) -> Result<Arc<Topic>, TopicError> {
         let config = self.resolve(&facts.overrides);
-        Ok(self.partitions.create(facts.id, &facts.name, from..facts.partitions, &config).await?)
+        let from = i32::try_from(existing.len()).unwrap_or(i32::MAX);
+        let new = self.partitions.create(facts.id, &facts.name, from..facts.partitions, &config).await?;
+        let all = existing.iter().chain(&new).cloned().collect();
+        let recorded = self.record(metadata, facts, all).await;
+        if recorded.is_err() {
+            self.partitions.delete(&new).await;
+        }
+        recorded
     }
 
     /// Writes a topic's facts down and shows it as it now is.
@@ -442,3 +448,6 @@ async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, TopicError> {
     tokio::spawn(change).await.unwrap_or(Err(TopicError::Stopping))
 }
+
+#[cfg(test)]
+mod tests;

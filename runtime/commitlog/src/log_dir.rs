@@ -1,13 +1,11 @@
 //! A data directory: its lock, its identity, its partitions, its journal. Opening one recovers it; nothing below it is touched by anybody else.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use crate::checkpointer::{self, Outcome};
 use crate::error::{IoContext, StorageFailure};
@@ -42,6 +40,7 @@ pub use partitions::RecoveredPartition;
 
 use guard::DirLock;
 use housekeeper::Crew;
+use partitions::Leftovers;
 
 /// An open data directory.
 ///
@@ -57,8 +56,8 @@ pub struct LogDir {
     context: LogContext,
     clock: Clock,
     running: Mutex<Running>,
-    /// One creation or deletion at a time; and the names that cannot be used before the next start.
-    names: Mutex<HashSet<PathBuf>>,
+    /// One creation or deletion at a time.
+    leftovers: Mutex<Leftovers>,
     /// Given back by `close`, when nothing here touches the directory any more, whoever still holds this.
     lock: Mutex<Option<DirLock>>,
 }
@@ -253,27 +252,6 @@ impl LogDir {
 
     fn sync_dir_later(&self, dir: &Path) {
         self.journal.sync_later(SyncLater::Dir(dir.into()));
-    }
-
-    /// Deletes a partition. When this returns the partition is gone for good; its bytes are removed in the background.
-    ///
-    /// Its `Log` must have been dropped or closed; its readers keep what they have open.
-    pub fn delete(&self, topic_id: Uuid, partition: i32) -> Result<(), DeleteError> {
-        let _one_at_a_time = self.names.lock();
-        let key = (topic_id, partition);
-        let id = match self.journal.tracker.lock().get(&key) {
-            Some(end) if !end.deleted => PartitionId { topic_id, topic: end.topic.to_string(), partition },
-            _ => return Err(DeleteError::Unknown { topic_id, partition }),
-        };
-        self.submit(FrameKind::PartitionDelete, &id, Bytes::new())?;
-        self.flush()?;
-        // Only now: a directory that was renamed is removed at the next start.
-        let dir = self.partition_dir(&id);
-        let to = replay::mark_deleted(&*self.storage, &dir, topic_id)?;
-        self.sync_dir_later(&layout::parent_of(&self.root, &id.topic));
-        self.journal.tracker.lock().forget(&key);
-        self.crew.housekeeper.remove_dirs([to]);
-        Ok(())
     }
 }
 

@@ -118,8 +118,8 @@ impl OpenPartitions {
         self.remove_files(&id);
     }
 
-    /// Takes partitions away and removes what they are on disk. What cannot be removed now is removed at the next start,
-    /// because their topic is gone from the metadata.
+    /// Takes partitions away and removes what they are on disk. What cannot be removed now goes before its name is used again,
+    /// or at the next start, because their topic is not in the metadata.
     pub(crate) async fn delete(&self, partitions: &[Arc<Partition>]) {
         let (this, partitions) = (self.clone(), partitions.to_vec());
         run_blocking(move || partitions.iter().for_each(|partition| this.delete_one(partition))).await;
@@ -132,7 +132,7 @@ impl OpenPartitions {
 
     fn remove_files(&self, id: &PartitionId) {
         if let Err(error) = self.log_dir.delete(id.topic_id, id.partition) {
-            tracing::warn!(partition = %id, %error, "a partition's files stay until the next start");
+            tracing::warn!(partition = %id, %error, "the files of a deleted partition are still there");
         }
     }
 }

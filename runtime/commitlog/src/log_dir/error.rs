@@ -70,7 +70,7 @@ impl From<Corruption> for OpenDirError {
 /// Why a partition was not deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
-    /// There is no such partition (a creation that is not yet durable does not count).
+    /// There is no such partition.
     #[error("no partition {partition} of topic id {topic_id}")]
     Unknown {
         /// The topic's id.
@@ -84,6 +84,9 @@ pub enum DeleteError {
     /// The disk failed. Whether the partition is gone shows after the next start.
     #[error(transparent)]
     Storage(#[from] StorageFailure),
+    /// The partition is gone for good, and its directory is still there.
+    #[error("the deleted partition's directory goes when the next partition of its name is created, or at the next start: {0}")]
+    Directory(#[source] StorageFailure),
 }
 
 /// Why a directory was not closed in order. Nothing that was acknowledged is lost; the next start recovers.

@@ -249,7 +249,7 @@ fn start(
         context,
         clock: config.clock,
         running: Mutex::new(running),
-        names: Mutex::default(),
+        leftovers: Mutex::default(),
         lock: Mutex::new(Some(lock)),
     };
     Ok((dir, opened.partitions))

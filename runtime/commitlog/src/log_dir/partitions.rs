@@ -1,15 +1,16 @@
 //! The partitions of a directory: opening those that are there, creating one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
-use super::{LogDir, LogDirConfig, OpenDirError, Threads, layout};
+use super::{DeleteError, LogDir, LogDirConfig, OpenDirError, Threads, layout, replay};
 use crate::checkpointer::{self, WORKERS_PRESSED};
 use crate::config::LogConfig;
 use crate::error::{CreateError, IoContext, StorageFailure};
@@ -72,6 +73,17 @@ impl DurableListener for LateListener {
             listener.failed(reason);
         }
     }
+}
+
+/// The directories that stand in the way of a partition's name, and must go before the name is used.
+pub(super) type Leftovers = HashMap<PathBuf, Leftover>;
+
+/// Why a directory is still there.
+pub(super) enum Leftover {
+    /// A creation failed.
+    Created,
+    /// This partition is durably deleted, and the directory could not be renamed.
+    Deleted(Uuid, i32),
 }
 
 /// What all logs of a directory share.
@@ -192,16 +204,14 @@ impl LogDir {
         if too_long || id.partition < 0 {
             return Err(CreateError::Name { topic: id.topic, partition: id.partition });
         }
-        let mut spoiled = self.names.lock();
+        let mut leftovers = self.leftovers.lock();
         let dir = self.partition_dir(&id);
-        if spoiled.contains(&dir) {
-            return Err(CreateError::Exists(dir));
-        }
+        self.clear(&dir, &mut leftovers)?;
         let name = Bytes::copy_from_slice(id.topic.as_bytes());
         let log = match Log::create(&self.context, &dir, id.clone(), config, listener, (self.clock)()) {
             Err(CreateError::Exists(dir)) => return Err(CreateError::Exists(dir)),
             Err(error) => {
-                self.undo_create(dir, &mut spoiled);
+                self.undo_create(dir, &mut leftovers);
                 return Err(error);
             }
             Ok(log) => log,
@@ -209,23 +219,83 @@ impl LogDir {
         // After what the log hands over for later, so that the checkpoint that covers this frame covers the directory.
         if let Err(closed) = self.submit(FrameKind::PartitionCreate, &id, name) {
             drop(log);
-            self.undo_create(dir, &mut spoiled);
+            self.undo_create(dir, &mut leftovers);
             return Err(closed.into());
         }
         Ok(log)
     }
 
-    /// Removes what a creation that failed has left. A power cut must not bring it back once another topic has the name: where
-    /// that is not certain, the name is not given away before the next start, which cleans up.
-    fn undo_create(&self, dir: PathBuf, spoiled: &mut HashSet<PathBuf>) {
-        let removed = match self.storage.remove_dir_all(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        };
-        let parent = dir.parent().unwrap_or(&self.root);
-        if let Err(error) = removed.and_then(|()| self.storage.sync_dir(parent)) {
-            tracing::warn!(%error, "cannot remove `{}` before the next start", dir.display());
-            spoiled.insert(dir);
+    /// Removes what a creation that failed has left. A power cut must not bring it back once another topic has the name, so
+    /// a directory whose removal is not certain is noted, and [`LogDir::clear`] tries again before the name is used.
+    fn undo_create(&self, dir: PathBuf, leftovers: &mut Leftovers) {
+        if let Err(failure) = self.remove_created(&dir) {
+            tracing::warn!(%failure, "the directory of a partition that was not created is still there");
+            leftovers.insert(dir, Leftover::Created);
         }
+    }
+
+    fn remove_created(&self, dir: &Path) -> Result<(), StorageFailure> {
+        match self.storage.remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.at("remove", dir)?,
+        }
+        let parent = dir.parent().unwrap_or(&self.root);
+        self.storage.sync_dir(parent).at("sync", parent)
+    }
+
+    /// Frees the name of a directory that an earlier creation or deletion could not remove.
+    fn clear(&self, dir: &Path, leftovers: &mut Leftovers) -> Result<(), StorageFailure> {
+        match leftovers.get(dir) {
+            None => return Ok(()),
+            Some(Leftover::Created) => self.remove_created(dir)?,
+            Some(Leftover::Deleted(topic_id, partition)) => self.move_deleted(dir, *topic_id, *partition)?,
+        }
+        leftovers.remove(dir);
+        Ok(())
+    }
+
+    /// Deletes a partition. When this returns the partition is gone for good; its bytes are removed in the background.
+    ///
+    /// Its `Log` must have been dropped or closed; its readers keep what they have open.
+    ///
+    /// # Errors
+    /// With [`DeleteError::Directory`] the partition is gone for good, and its directory goes before its name is used again.
+    pub fn delete(&self, topic_id: Uuid, partition: i32) -> Result<(), DeleteError> {
+        let mut leftovers = self.leftovers.lock();
+        let key = (topic_id, partition);
+        let find = || match self.journal.tracker.lock().get(&key) {
+            Some(end) if !end.deleted => {
+                Some(PartitionId { topic_id, topic: end.topic.to_string(), partition })
+            }
+            _ => None,
+        };
+        let id = match find() {
+            Some(id) => id,
+            // Its creation may be on its way to the disk.
+            None => {
+                self.flush()?;
+                find().ok_or(DeleteError::Unknown { topic_id, partition })?
+            }
+        };
+        self.submit(FrameKind::PartitionDelete, &id, Bytes::new())?;
+        self.flush()?;
+        // Only now: a directory that was renamed is removed at the next start.
+        let dir = self.partition_dir(&id);
+        self.move_deleted(&dir, topic_id, partition).map_err(|failure| {
+            leftovers.insert(dir, Leftover::Deleted(topic_id, partition));
+            DeleteError::Directory(failure)
+        })
+    }
+
+    /// Moves the directory of a partition that is durably deleted out of the way, and has it removed.
+    fn move_deleted(&self, dir: &Path, topic_id: Uuid, partition: i32) -> Result<(), StorageFailure> {
+        // An earlier attempt may have renamed it and failed all the same.
+        if self.storage.exists(dir).at("look for", dir)? {
+            let to = replay::mark_deleted(&*self.storage, dir, topic_id)?;
+            self.crew.housekeeper.remove_dirs([to]);
+        }
+        self.sync_dir_later(dir.parent().unwrap_or(&self.root));
+        self.journal.tracker.lock().forget(&(topic_id, partition));
+        Ok(())
     }
 }

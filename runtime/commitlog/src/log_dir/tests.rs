@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Condvar;
 use pelton_wire::record::{BatchBuilder, BatchOptions, DecompressLimit, batches};
+use uuid::Uuid;
 
 use super::*;
 use crate::config::LogConfig;

@@ -1,0 +1,215 @@
+//! Creations, growth and deletions over a disk that fails at each of their calls in turn. Nothing here has a thread of its
+//! own: the journal writes when it is told to.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pelton_commitlog::Threads;
+use pelton_commitlog::storage::SimStorage;
+use pelton_commitlog::storage::sim::Call;
+use uuid::Uuid;
+
+use super::{NewTopic, TopicError, Topics};
+use crate::broker::Deps;
+use crate::clock::ManualClock;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::partition::{InternalRecord, Replayed};
+use crate::startup::{self, Opened};
+
+const NAME: &str = "t";
+const CALLS: [Call; 11] = [
+    Call::Open,
+    Call::Read,
+    Call::Write,
+    Call::WriteSync,
+    Call::Sync,
+    Call::SyncDir,
+    Call::SetLen,
+    Call::Rename,
+    Call::Remove,
+    Call::CreateDir,
+    Call::Ask,
+];
+
+/// One life of a catalogue.
+struct Life {
+    opened: Opened,
+    failure: Failure,
+}
+
+impl Life {
+    fn start(disk: &SimStorage) -> Life {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let pairs = [("data.dir", "/data"), ("http.listen", "off"), ("pelton.disk.free.min", "0")];
+        let config = Config::from_pairs(pairs).unwrap();
+        let new_id = || Uuid::from_u64_pair(NEXT_ID.fetch_add(1, Ordering::Relaxed), u64::MAX);
+        let deps = Deps {
+            clock: Arc::new(ManualClock::new(1)),
+            storage: Arc::new(disk.clone()),
+            plugins: None,
+            new_id: Arc::new(new_id),
+        };
+        let failure = Failure::default();
+        let mut dir = startup::dir_config(&config, &deps, &failure);
+        dir.threads = Threads::ByHand;
+        dir.journal_first_file_bytes = 32 << 10;
+        dir.journal_max_bytes = 64 << 10;
+        let opened = startup::open_as(&config, &deps, &failure, dir).expect("it starts");
+        Life { opened, failure }
+    }
+
+    /// Lets the journal write until `work` is done.
+    async fn drive<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let work = tokio::spawn(work);
+        while !work.is_finished() {
+            tokio::task::yield_now().await;
+            // A failure reaches the work through what it waits for.
+            drop(self.opened.log_dir.step());
+            std::thread::yield_now();
+        }
+        work.await.unwrap()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.reason().is_some() || self.opened.log_dir.failure().is_some()
+    }
+
+    /// Writes to every partition of the topic and reads it again.
+    async fn use_topic(&self, partitions: usize) {
+        let topic = self.opened.topics.get(NAME).expect("the topic is there");
+        assert_eq!(topic.partitions.len(), partitions);
+        for partition in &topic.partitions {
+            let value = format!("{}", partition.index());
+            let record = InternalRecord { key: None, value: Some(value.clone().into()) };
+            let base = partition.append_records(&[record], 1).expect("the partition takes records");
+            self.drive(base.durable()).await.expect("the disk works");
+            let mut last = None;
+            let take = |met: Replayed<'_>| {
+                if let Replayed::Record { value, .. } = met {
+                    last = value.map(<[u8]>::to_vec);
+                }
+            };
+            partition.replay(0, take).expect("the partition reads");
+            assert_eq!(last, Some(value.into_bytes()));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Change {
+    Create,
+    Grow,
+    Delete,
+}
+
+impl Change {
+    async fn make(self, topics: Arc<Topics>) -> Result<(), TopicError> {
+        match self {
+            Change::Create => {
+                let new = NewTopic { name: NAME.into(), partitions: 2, overrides: Default::default() };
+                topics.create(new, 1).await.map(drop)
+            }
+            Change::Grow => topics.grow(NAME, 4).await.map(drop),
+            Change::Delete => {
+                let topic = topics.get(NAME).ok_or_else(|| TopicError::Unknown(NAME.into()))?;
+                topics.delete(topic.id).await.map(drop)
+            }
+        }
+    }
+
+    /// Brings the topic to where the change leads, whatever an earlier attempt has come to, and uses its name.
+    async fn complete(self, life: &Life) {
+        let topics = Arc::clone(&life.opened.topics);
+        let partitions = |topics: &Topics| topics.get(NAME).map(|topic| topic.partitions.len());
+        let (done, before) = match self {
+            Change::Create => (Some(2), None),
+            Change::Grow => (Some(4), Some(2)),
+            Change::Delete => (None, Some(2)),
+        };
+        let now = partitions(&topics);
+        assert!(now == done || now == before, "{now:?}");
+        if now != done {
+            let made = life.drive(self.make(Arc::clone(&topics))).await;
+            made.expect("the disk works again");
+        }
+        match done {
+            Some(count) => life.use_topic(count).await,
+            None => {
+                let made = life.drive(Change::Create.make(topics)).await;
+                made.expect("the name of a deleted topic is free");
+                life.use_topic(2).await;
+            }
+        }
+    }
+}
+
+fn in_a_life<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(work)
+}
+
+/// A disk with what must be there before a change.
+fn disk_before(change: Change) -> SimStorage {
+    let disk = SimStorage::new();
+    in_a_life(async {
+        let life = Life::start(&disk);
+        if change != Change::Create {
+            let made = life.drive(Change::Create.make(Arc::clone(&life.opened.topics))).await;
+            made.unwrap();
+        }
+        let (topics, log_dir) = (Arc::clone(&life.opened.topics), Arc::clone(&life.opened.log_dir));
+        life.drive(crate::broker::run_blocking(move || {
+            topics.close();
+            log_dir.close().unwrap();
+        }))
+        .await;
+    });
+    disk
+}
+
+/// What a change at whose call number `skip` the disk fails leaves behind. False when it has no such call.
+fn fails_at(change: Change, before: &SimStorage, skip: u64, kind: ErrorKind, crash: Option<u64>) -> bool {
+    let disk = before.fork();
+    let calls = |disk: &SimStorage| CALLS.iter().map(|call| disk.calls(*call)).sum::<u64>();
+    let fired = in_a_life(async {
+        let life = Life::start(&disk);
+        let calls_before = calls(&disk);
+        disk.fail_after(None, "", skip, kind);
+        let outcome = life.drive(change.make(Arc::clone(&life.opened.topics))).await;
+        let fired = calls(&disk) - calls_before > skip;
+        disk.clear_faults();
+        assert!(fired || outcome.is_ok(), "{outcome:?}");
+        if crash.is_none() && !life.has_failed() {
+            change.complete(&life).await;
+        }
+        fired
+    });
+    if let Some(seed) = crash {
+        disk.cut_power();
+        disk.crash(seed);
+    }
+    in_a_life(async {
+        let life = Life::start(&disk);
+        change.complete(&life).await;
+    });
+    fired
+}
+
+#[test]
+fn a_change_that_fails_half_way_leaves_the_name_usable() {
+    for change in [Change::Create, Change::Grow, Change::Delete] {
+        let before = disk_before(change);
+        for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+            for crash in [None, Some(1), Some(2)] {
+                let failed = (0..).take_while(|skip| {
+                    println!("{change:?} fails at call {skip} with {kind}, then crashes: {crash:?}");
+                    fails_at(change, &before, *skip, kind, crash)
+                });
+                let failed = failed.count();
+                assert!(failed > 5, "{change:?} has more calls than {failed}");
+            }
+        }
+    }
+}
