@@ -81,7 +81,8 @@ pub(crate) struct Transaction {
     pub(crate) previous_producer_id: i64,
     /// The producer id that takes over when the transaction that is ending has ended.
     pub(crate) next_producer_id: i64,
-    /// The epoch before the last InitProducerId: a repeated one is recognised by it. Not in the log.
+    /// The epoch that the producer had before the current one, if nobody else has taken the id over since: by it a repeated
+    /// InitProducerId is recognised, and a producer whose transaction timed out. Not in the log, nor in Kafka's.
     pub(crate) last_epoch: i16,
     pub(crate) timeout_ms: i32,
     pub(crate) state: TxnState,
@@ -96,7 +97,8 @@ pub(crate) struct Transaction {
 /// What InitProducerId asks for, when it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Init {
-    /// A repeated request: it gets what the first one got.
+    /// A repeated request, which gets what the first one got; or one of a producer whose transaction was ended for it, which
+    /// gets the epoch that the end has left.
     Again,
     /// The epoch after the current one.
     Bump,
@@ -162,7 +164,8 @@ impl Transaction {
         // Who had this epoch before somebody else took over has it too, but did not ask for the next one.
         let was_last = before.epoch == self.last_epoch || Mutant::FormerAsksAgain.is_on();
         if was_here && was_last && self.state != TxnState::Ongoing {
-            return Ok(Init::Again);
+            // A time-out in the last epoch has raised it to the one that nobody gets.
+            return Ok(if self.producer.epoch > LAST_EPOCH { Init::Rotate } else { Init::Again });
         }
         Err(TxnError::Fenced)
     }
@@ -264,9 +267,8 @@ impl Transaction {
             return match decided {
                 Some(committed) if committed == commit && ending => Err(TxnError::Concurrent),
                 Some(committed) if committed == commit => Ok(End::Done),
-                // The coordinator has aborted it in between, after its time-out.
-                Some(false) => Err(TxnError::Fenced),
-                Some(true) => Err(TxnError::InvalidState),
+                // With a commit, the coordinator has aborted it after its time-out.
+                Some(_) => Err(TxnError::InvalidState),
                 None if Mutant::LateEndAccepted.is_on() => Ok(End::Go),
                 None if ending => Err(TxnError::Concurrent),
                 None => Err(TxnError::Fenced),
@@ -327,6 +329,7 @@ impl Transaction {
             EpochAfter::Next => (raised, EPOCH_PER_TRANSACTION),
             EpochAfter::Fencing => (raised, self.client_version),
         };
+        next.last_epoch = if epoch == EpochAfter::Same { NO_EPOCH } else { self.producer.epoch };
         next.next_producer_id = rotated.unwrap_or(NO_PRODUCER_ID);
         next.state = if commit { TxnState::PrepareCommit } else { TxnState::PrepareAbort };
         next.updated_ms = now_ms;
@@ -346,7 +349,6 @@ impl Transaction {
             next.producer = ProducerIdentity { id: self.next_producer_id, epoch: 0 };
             next.next_producer_id = NO_PRODUCER_ID;
         }
-        next.last_epoch = NO_EPOCH;
         next.partitions.clear();
         next.updated_ms = now_ms;
         next

@@ -323,8 +323,51 @@ async fn a_transaction_has_its_time() {
     let producer = (given.producer_id, given.producer_epoch);
     assert_eq!(write(&mut client, NEWER_PRODUCE, producer, 0, "slow").await, ErrorCode::NONE);
     until("readers wait for ever", async || end_offset(&mut client, 1).await > 0).await;
-    assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::PRODUCER_FENCED);
+    // As Apache Kafka 4.4 answers.
+    assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::INVALID_TXN_STATE);
+    let next = (producer.0, producer.1 + 1);
+    assert_eq!(end(&mut client, NEWER_END, producer, false).await, (ErrorCode::NONE, next));
+    assert_eq!(end(&mut client, OLDER_END, producer, true).await.0, ErrorCode::PRODUCER_FENCED);
+    let late = write(&mut client, NEWER_PRODUCE, producer, 1, "late").await;
+    assert_eq!(late, ErrorCode::INVALID_PRODUCER_EPOCH);
     assert_eq!(seen(&mut client, true).await, [""; 0]);
+}
+
+/// As Apache Kafka 4.4 answers, in every version that says who the producer was.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_timed_out_goes_on_and_who_was_taken_over_does_not() {
+    let setting = ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "20");
+    for (newer, version) in [(false, 3), (false, 4), (false, 5), (true, 3), (true, 4), (true, 5)] {
+        let server = Server::with(&[setting]).await;
+        let mut client = server.client().await;
+        client.create_topic("t", 1, &[]).await;
+        let ask = |before: Producer| InitProducerIdRequest {
+            transactional_id: Some(ID.into()),
+            transaction_timeout_ms: 100,
+            producer_id: before.0,
+            producer_epoch: before.1,
+        };
+        let mut producer = (-1, -1);
+        for round in 0..2 {
+            let given = client.call(version, &ask(producer)).await;
+            assert_eq!((given.error_code, given.producer_epoch), (ErrorCode::NONE, round), "{version}");
+            producer = (given.producer_id, given.producer_epoch);
+            let produce = if newer { NEWER_PRODUCE } else { OLDER_PRODUCE };
+            if !newer {
+                assert_eq!(add(&mut client, producer, "t").await, ErrorCode::NONE);
+            }
+            assert_eq!(write(&mut client, produce, producer, 0, "slow").await, ErrorCode::NONE, "{version}");
+            let marker = 2 * i64::from(round) + 2;
+            until("readers wait for ever", async || end_offset(&mut client, 1).await >= marker).await;
+        }
+        let again = client.call(version, &ask(producer)).await;
+        assert_eq!((again.error_code, again.producer_epoch), (ErrorCode::NONE, 2), "{version}: asked again");
+        let taken = client.call(version, &ask((-1, -1))).await;
+        assert_eq!((taken.error_code, taken.producer_epoch), (ErrorCode::NONE, 3), "{version}");
+        let fenced =
+            if version < 4 { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED };
+        assert_eq!(client.call(version, &ask(producer)).await.error_code, fenced, "{version}");
+    }
 }
 
 pub(crate) async fn commit_offset(

@@ -66,6 +66,27 @@ fn a_repeated_init_that_had_to_abort_gets_what_the_first_one_got() {
     assert_eq!((next.producer, next.check_init(Some(who(7, last)))), (who(9, 0), Ok(Init::Again)));
 }
 
+/// As Apache Kafka 4.4 answers, in both protocols.
+#[test]
+fn who_timed_out_goes_on_in_the_next_epoch_unless_another_has_taken_over() {
+    for protocol in [OLDER, NEWER] {
+        let timed_out = ended(&open(protocol), false, EpochAfter::Fencing);
+        let before = Some(who(7, 0));
+        assert_eq!((timed_out.producer, timed_out.check_init(before)), (who(7, 1), Ok(Init::Again)));
+        // It goes on, and has lost its place in the epoch before.
+        assert_eq!(timed_out.check_init(Some(who(7, 1))), Ok(Init::Bump));
+        let open = timed_out.add([at("t")], protocol, 4000).unwrap();
+        assert_eq!(open.check_init(before), Err(TxnError::Fenced), "a copy");
+        let next = timed_out.init(Some(who(7, 1)), None, 60_000, 4000);
+        assert_eq!(next.check_init(before), Err(TxnError::Fenced));
+        let taken = timed_out.init(None, None, 60_000, 4000);
+        assert_eq!((taken.producer, taken.check_init(before)), (who(7, 2), Err(TxnError::Fenced)));
+    }
+    // The same for who has not heard of the end that it asked for itself.
+    let ended = ended(&open(NEWER), true, EpochAfter::Next);
+    assert_eq!(ended.check_init(Some(who(7, 0))), Ok(Init::Again));
+}
+
 #[test]
 fn a_time_out_in_the_last_epoch_leaves_a_place_for_a_new_producer_id() {
     let last = i16::MAX - 1;
@@ -73,7 +94,10 @@ fn a_time_out_in_the_last_epoch_leaves_a_place_for_a_new_producer_id() {
     let aborted = ended(&open, false, EpochAfter::Fencing);
     assert_eq!(aborted.producer, who(7, i16::MAX));
     assert_eq!(aborted.check_init(None), Ok(Init::Rotate));
-    assert_eq!(aborted.check_end(who(7, last), true, NEWER), Err(TxnError::Fenced));
+    assert_eq!(aborted.check_init(Some(who(7, last))), Ok(Init::Rotate));
+    let rotated = aborted.init(Some(who(7, last)), Some(9), 60_000, 4000);
+    assert_eq!((rotated.producer, rotated.check_init(Some(who(7, last)))), (who(9, 0), Ok(Init::Again)));
+    assert_eq!(aborted.check_end(who(7, last), true, NEWER), Err(TxnError::InvalidState));
     assert_eq!(aborted.check_end(who(7, last), true, OLDER), Err(TxnError::Fenced));
     assert_eq!(aborted.check_open(who(7, last)), Err(TxnError::Fenced));
 }
@@ -129,8 +153,8 @@ fn every_end_of_the_newer_protocol_raises_the_epoch() {
     check(&open(NEWER), 0, true, Ok(End::Go));
     check(&committed, 0, true, Ok(End::Done));
     check(&committed, 0, false, Err(TxnError::InvalidState));
-    // The coordinator has aborted it after its time-out: fatal for nobody but this producer.
-    check(&aborted, 0, true, Err(TxnError::Fenced));
+    // The coordinator has aborted it after its time-out.
+    check(&aborted, 0, true, Err(TxnError::InvalidState));
     check(&aborted, 0, false, Ok(End::Done));
     // A delayed copy when the next transaction is open, or ended.
     let next = committed.add([at("t")], NEWER, 4000).unwrap();
@@ -170,7 +194,7 @@ fn a_repeated_end_of_the_newer_protocol_is_known_whoever_wrote_before() {
     assert_eq!(before.check_end(before.producer, false, NEWER), Ok(End::Go));
     let done = ended(&before, false, EpochAfter::Next);
     assert_eq!(done.check_end(before.producer, false, NEWER), Ok(End::Done));
-    assert_eq!(done.check_end(before.producer, true, NEWER), Err(TxnError::Fenced));
+    assert_eq!(done.check_end(before.producer, true, NEWER), Err(TxnError::InvalidState));
     // As a start finds it.
     let value = crate::txn::records::encode_value(&done);
     let found = crate::txn::records::decode_value("tx".into(), &value).unwrap();
@@ -204,10 +228,10 @@ fn requests_in_every_state() {
         (Empty, [invalid, invalid], [invalid, go], [fenced, fenced]),
         (Ongoing, [go, go], [go, go], [fenced, fenced]),
         (PrepareCommit, [later, invalid], [later, invalid], [later, invalid]),
-        (PrepareAbort, [invalid, later], [invalid, later], [fenced, later]),
+        (PrepareAbort, [invalid, later], [invalid, later], [invalid, later]),
         (PrepareEpochFence, [later, later], [later, later], [later, later]),
         (CompleteCommit, [done, invalid], [invalid, go], [done, invalid]),
-        (CompleteAbort, [invalid, done], [invalid, go], [fenced, done]),
+        (CompleteAbort, [invalid, done], [invalid, go], [invalid, done]),
     ];
     for (state, older, newer, newer_before) in rows {
         let txn = at_epoch(open(NEWER), state);
