@@ -32,7 +32,8 @@ use crate::shutdown::{StopSignal, Stopping};
 use crate::startup::{self, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
-use crate::txn::{Transactions, TxnSettings};
+use crate::txn::{LoadError, Transactions, TxnSettings};
+use crate::unreadable::UnreadableRecord;
 
 /// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
 /// groups are read; longer than that, something is wrong that more waiting does not mend.
@@ -130,10 +131,11 @@ pub enum StartError {
         reason: String,
     },
     /// Transactions cannot be read.
-    #[error(
-        "cannot read the transactions in `__transaction_state`: {0}; restore that topic's directories from a copy"
-    )]
-    Transactions(String),
+    #[error(transparent)]
+    Transactions(#[from] LoadError),
+    /// A record of a group cannot be read.
+    #[error(transparent)]
+    Groups(UnreadableRecord),
     /// What is deployed cannot be read.
     #[error("cannot read what is deployed: {0}")]
     Deployments(String),
@@ -197,8 +199,10 @@ impl Broker {
             run_blocking(move || startup::open(&config, &deps, &failure)).await?
         };
         let broker = Arc::new(Broker::assemble(config, &deps, opened, failure));
-        let transactions = broker.transactions.clone();
-        run_blocking(move || transactions.load()).await.map_err(StartError::Transactions)?;
+        if let Err(error) = broker.load().await {
+            broker.give_up().await;
+            return Err(error);
+        }
         broker.transactions.recover(RECOVERY_PATIENCE).await;
         let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
         let port = addr.port();
@@ -356,6 +360,32 @@ impl Broker {
         partition.append_records(records, self.clock.now_ms())
     }
 
+    /// Reads what the coordinators have in their topics.
+    async fn load(&self) -> Result<(), StartError> {
+        let transactions = self.transactions.clone();
+        run_blocking(move || transactions.load()).await?;
+        // Groups that take longer are read beside the first requests.
+        let groups = tokio::time::timeout(RECOVERY_PATIENCE, self.groups.loaded()).await;
+        groups.unwrap_or(Ok(())).map_err(StartError::Groups)
+    }
+
+    /// Ends a start that failed: the data directory is closed in order, so that another program can go on with it.
+    async fn give_up(&self) {
+        self.groups.stop().await;
+        if let Err(error) = self.close_logs().await {
+            tracing::warn!(%error, "the data directory was not closed in order; the next start recovers it");
+        }
+    }
+
+    async fn close_logs(&self) -> Result<(), CloseError> {
+        let (topics, log_dir) = (Arc::clone(&self.topics), Arc::clone(&self.log_dir));
+        run_blocking(move || {
+            topics.close();
+            log_dir.close()
+        })
+        .await
+    }
+
     /// Runs something that may wait for the disk, on a thread for that.
     pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         run_blocking(work).await
@@ -437,11 +467,6 @@ impl BrokerHandle {
                 tracing::error!(%error, "a part of the broker ended badly");
             }
         }
-        let (topics, log_dir) = (Arc::clone(&broker.topics), Arc::clone(&broker.log_dir));
-        run_blocking(move || {
-            topics.close();
-            log_dir.close()
-        })
-        .await
+        broker.close_logs().await
     }
 }

@@ -27,6 +27,7 @@ mod startup;
 pub mod topic_config;
 mod topics;
 mod txn;
+mod unreadable;
 
 pub use broker::{Broker, BrokerHandle, Deps, StartError};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -39,3 +40,5 @@ pub use partition::{
 };
 pub use topics::metadata_log::{MetadataReplayError, MetadataWriteError};
 pub use topics::{METADATA_TOPIC, NameError, NewTopic, Topic, TopicError, Topics};
+pub use txn::LoadError;
+pub use unreadable::UnreadableRecord;

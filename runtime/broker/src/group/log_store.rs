@@ -145,7 +145,7 @@ fn replay(partition: &Partition, into: &mpsc::Sender<Vec<Stored>>) -> Result<(),
     let send = |piece: Vec<Stored>| drop(into.blocking_send(piece));
     partition
         .replay(0, |met| {
-            piece.extend(stored(met));
+            piece.push(stored(met));
             if piece.len() == LOAD_RECORDS_PER_PIECE {
                 send(std::mem::replace(&mut piece, Vec::with_capacity(LOAD_RECORDS_PER_PIECE)));
             }
@@ -155,16 +155,15 @@ fn replay(partition: &Partition, into: &mpsc::Sender<Vec<Stored>>) -> Result<(),
     Ok(())
 }
 
-/// A record without a key is none of the coordinator's.
-fn stored(met: Replayed<'_>) -> Option<Stored> {
+fn stored(met: Replayed<'_>) -> Stored {
     match met {
-        Replayed::Record { offset, producer_id, key, value, timestamp: _ } => Some(Stored::Record {
+        Replayed::Record { offset, producer_id, key, value, timestamp: _ } => Stored::Record {
             offset,
             producer_id,
-            key: Bytes::copy_from_slice(key?),
+            key: Bytes::copy_from_slice(key.unwrap_or_default()),
             value: value.map(Bytes::copy_from_slice),
-        }),
-        Replayed::Marker { producer_id, commit } => Some(Stored::Marker { producer_id, commit }),
+        },
+        Replayed::Marker { producer_id, commit } => Stored::Marker { producer_id, commit },
     }
 }
 

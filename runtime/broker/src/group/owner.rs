@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::config::GroupLimits;
 use super::error::GroupError;
 use super::records;
-use super::service::{GroupOffsets, GroupSummary, OffsetsPage};
+use super::service::{GroupOffsets, GroupSummary, Loading, OffsetsPage};
 use super::shard::{GroupCount, Shard};
 use super::state::Group;
-use super::store::{GroupStore, KeyValue, StoreError, StoreFuture};
+use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture};
 use super::types::{
     Append, CommitRequest, Effects, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing,
     GroupRecord, JoinRefused, JoinRequest, JoinResult, LeavingMember, LeftMember, MemberIdentity, Now, Reply,
@@ -27,6 +27,7 @@ use super::types::{
 use crate::clock::Clock;
 use crate::producer_id::ProducerIdentity;
 use crate::snapshot::SnapshotGauge;
+use crate::unreadable::UnreadableRecord;
 
 /// How long to wait before a partition that could not be read is tried again.
 const LOAD_RETRY: Duration = Duration::from_secs(5);
@@ -164,6 +165,32 @@ struct InFlight {
     after: Vec<After>,
 }
 
+/// What reading a partition at the start has come to.
+enum Loaded {
+    Whole,
+    Unreadable(UnreadableRecord),
+    /// The broker stops.
+    Stopped,
+}
+
+/// Why a partition was not read.
+enum ReadError {
+    Store(StoreError),
+    Record(UnreadableRecord),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> ReadError {
+        ReadError::Store(error)
+    }
+}
+
+impl From<UnreadableRecord> for ReadError {
+    fn from(record: UnreadableRecord) -> ReadError {
+        ReadError::Record(record)
+    }
+}
+
 /// The one task that holds a shard.
 pub(crate) struct Owner {
     partition: i32,
@@ -210,16 +237,28 @@ impl Owner {
         }
     }
 
-    /// Reads the partition if there is one, and counts it off in `loading`; then serves until every handle is gone.
+    /// Reads the partition if there is one, and counts it off in `loading`; then serves until every handle is gone. A
+    /// partition with a record that cannot be read is not served.
     pub(crate) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Message>,
-        loading: Option<watch::Sender<i32>>,
+        loading: Option<watch::Sender<Loading>>,
     ) {
         if let Some(loading) = loading {
             let loaded = self.load(&mut requests).await;
-            loading.send_modify(|left| *left -= 1);
-            if !loaded {
+            let serves = matches!(loaded, Loaded::Whole);
+            loading.send_modify(|loading| {
+                loading.left -= 1;
+                if let Loaded::Unreadable(record) = loaded {
+                    loading.unreadable.get_or_insert(record);
+                }
+            });
+            if !serves {
+                while let Some(request) = requests.recv().await
+                    && !matches!(request, Message::Stop)
+                {
+                    refuse(request, GroupError::CoordinatorNotAvailable);
+                }
                 return;
             }
         }
@@ -244,8 +283,8 @@ impl Owner {
         }
     }
 
-    /// Replays the partition; meanwhile requests are refused. False when nobody is left to serve.
-    async fn load(&mut self, requests: &mut mpsc::Receiver<Message>) -> bool {
+    /// Replays the partition; meanwhile requests are refused.
+    async fn load(&mut self, requests: &mut mpsc::Receiver<Message>) -> Loaded {
         let started = Instant::now();
         let mut delay = Duration::ZERO;
         loop {
@@ -255,7 +294,10 @@ impl Owner {
                 tokio::select! {
                     read = &mut reading => break read,
                     request = requests.recv() => match request {
-                        Some(Message::Stop) | None => return false,
+                        Some(Message::Stop) | None => {
+                            requests.close();
+                            return Loaded::Stopped;
+                        }
                         Some(request) => refuse(request, GroupError::CoordinatorLoadInProgress),
                     },
                 }
@@ -265,9 +307,13 @@ impl Owner {
                     self.shard = shard;
                     self.landed_before = self.store.end_offset(self.partition);
                     tracing::debug!(partition = self.partition, took = ?started.elapsed(), "groups loaded");
-                    return true;
+                    return Loaded::Whole;
                 }
-                Err(error) => {
+                Err(ReadError::Record(record)) => {
+                    tracing::error!(%record, "the groups of a partition cannot be served");
+                    return Loaded::Unreadable(record);
+                }
+                Err(ReadError::Store(error)) => {
                     tracing::error!(partition = self.partition, %error, "groups cannot be loaded; trying again");
                     delay = LOAD_RETRY;
                 }
@@ -275,7 +321,7 @@ impl Owner {
         }
     }
 
-    fn replay(&self, delay: Duration) -> impl Future<Output = Result<Shard, StoreError>> + use<> {
+    fn replay(&self, delay: Duration) -> impl Future<Output = Result<Shard, ReadError>> + use<> {
         let mut shard = Shard::new(self.limits.clone(), self.count.clone());
         let (store, partition, clock) = (Arc::clone(&self.store), self.partition, self.clock.clone());
         async move {
@@ -284,9 +330,13 @@ impl Owner {
             let reading = store.read(partition, into);
             while let Some(records) = pieces.recv().await {
                 for record in records {
-                    if let Err(error) = shard.replay(record, clock.now()) {
-                        tracing::error!(partition, %error, "a record of `__consumer_offsets` was left out");
-                    }
+                    let offset = record.offset();
+                    shard.replay(record, clock.now()).map_err(|error| UnreadableRecord {
+                        topic: OFFSETS_TOPIC,
+                        partition,
+                        offset: offset.unwrap_or(-1),
+                        reason: error.to_string(),
+                    })?;
                 }
             }
             reading.await?;

@@ -60,7 +60,7 @@ pub(crate) enum RecordError {
     Truncated,
     #[error("a string is not UTF-8, or a length is negative or beyond the record")]
     Malformed,
-    #[error("the value has version {0}, which is newer than this program")]
+    #[error("its value has version {0}, which is newer than this program")]
     Version(i16),
 }
 

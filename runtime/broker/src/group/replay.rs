@@ -23,7 +23,7 @@ pub(crate) enum ReplayError {
 }
 
 impl Shard {
-    /// Takes over one record. After an error the group or offset is as it was before.
+    /// Takes over one record. After an error the shard is not what its log says.
     pub(crate) fn replay(&mut self, stored: Stored, now: Now) -> Result<(), ReplayError> {
         match stored {
             Stored::Record { offset, producer_id, key, value } => match records::decode_key(key)? {
@@ -31,8 +31,13 @@ impl Shard {
                     self.replay_offset(&group, at, value, offset, producer_id, now)?
                 }
                 Key::Group(group) => self.replay_group(&group, value, offset, now)?,
-                // Groups of the newer protocol, share groups, in a log that another broker wrote: none of ours.
-                Key::Other(_) => {}
+                // Groups of the newer protocol and share groups, in a log that another broker wrote: none of ours.
+                Key::Other(version) => {
+                    tracing::warn!(
+                        version,
+                        "left out a record of `__consumer_offsets` whose key has an unknown version"
+                    );
+                }
             },
             Stored::Marker { producer_id, commit } => self.end_transaction(producer_id, commit),
         }

@@ -18,6 +18,7 @@ use super::types::{
 };
 use crate::clock::Clock;
 use crate::producer_id::ProducerIdentity;
+use crate::unreadable::UnreadableRecord;
 
 /// The group coordinator. A cheap clone.
 #[derive(Clone)]
@@ -32,8 +33,7 @@ struct Inner {
     created: OnceCell<()>,
     next_waiter: AtomicU64,
     count: GroupCount,
-    /// How many owners are still reading their partition.
-    loading: watch::Sender<i32>,
+    loading: watch::Sender<Loading>,
 }
 
 /// A group in a list.
@@ -61,6 +61,15 @@ pub(crate) struct OffsetsPage {
     pub(crate) more: bool,
 }
 
+/// How far owners have read their partitions.
+#[derive(Debug, Default)]
+pub(crate) struct Loading {
+    /// Owners that are still reading.
+    pub(crate) left: i32,
+    /// What the first owner could not read that gave up.
+    pub(crate) unreadable: Option<UnreadableRecord>,
+}
+
 impl Groups {
     /// Starts an owner for each partition of `__consumer_offsets`, which first reads its partition. While the topic does
     /// not exist there are as many as it will have, `partitions`. Needs a tokio runtime around it.
@@ -74,7 +83,7 @@ impl Groups {
         let partitions = existing.unwrap_or(partitions).max(1);
         let clock = OwnerClock::new(clock);
         let count = GroupCount::default();
-        let loading = watch::Sender::new(existing.unwrap_or(0));
+        let loading = watch::Sender::new(Loading { left: existing.unwrap_or(0), unreadable: None });
         let shards = (0..partitions)
             .map(|partition| {
                 let (sender, receiver) = mpsc::channel(limits.queue_max_requests);
@@ -90,10 +99,12 @@ impl Groups {
         Groups { inner: Arc::new(Inner { shards, store, created, next_waiter, count, loading }) }
     }
 
-    /// Waits until every owner has read its partition.
-    pub(crate) async fn loaded(&self) {
+    /// Waits until every owner has read its partition, or one has met a record that it cannot read.
+    pub(crate) async fn loaded(&self) -> Result<(), UnreadableRecord> {
+        let mut loading = self.inner.loading.subscribe();
+        let done = loading.wait_for(|loading| loading.left <= 0 || loading.unreadable.is_some()).await;
         // This has an end that sends itself, so there is no error.
-        let _ = self.inner.loading.subscribe().wait_for(|left| *left <= 0).await;
+        done.map_or(Ok(()), |loading| loading.unreadable.clone().map_or(Ok(()), Err))
     }
 
     /// How many groups there are.

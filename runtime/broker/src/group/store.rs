@@ -24,10 +24,20 @@ pub(crate) struct KeyValue {
 /// What a log holds, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// A record; `producer_id` is set when it belongs to a transaction.
+    /// A record; `producer_id` is set when it belongs to a transaction. A key that is absent is empty.
     Record { offset: i64, producer_id: Option<i64>, key: Bytes, value: Option<Bytes> },
     /// The end of a producer's transaction.
     Marker { producer_id: i64, commit: bool },
+}
+
+impl Stored {
+    /// Where a record is.
+    pub(crate) fn offset(&self) -> Option<i64> {
+        match self {
+            Stored::Record { offset, .. } => Some(*offset),
+            Stored::Marker { .. } => None,
+        }
+    }
 }
 
 /// Why a store did not do what was asked.

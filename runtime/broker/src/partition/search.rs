@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{ReadError, Slice, TimestampOffset};
 use pelton_wire::record::{
-    BatchError, BatchView, DecompressLimit, EndTransactionMarker, RecordError, batches,
+    BatchError, BatchView, ControlError, DecompressLimit, EndTransactionMarker, RecordError, batches,
 };
 
 use super::{Fetched, Isolation, Partition, PartitionReadError};
@@ -32,6 +32,14 @@ pub enum ReplayError {
         offset: i64,
         /// What is wrong.
         source: RecordError,
+    },
+    /// A marker of it is damaged.
+    #[error("the marker at offset {offset} is damaged: {source}")]
+    Marker {
+        /// Where it is.
+        offset: i64,
+        /// What is wrong.
+        source: ControlError,
     },
 }
 
@@ -194,9 +202,15 @@ fn replay_batch(
     for record in view.records(scratch, DecompressLimit::STORED).map_err(bad)? {
         let record = record.map_err(bad)?;
         if header.is_control() {
-            // Control records of other kinds say nothing to a coordinator.
-            if let Ok(marker) = EndTransactionMarker::parse(&record) {
-                each(Replayed::Marker { producer_id: header.producer_id, commit: marker.committed });
+            match EndTransactionMarker::parse(&record) {
+                Ok(marker) => {
+                    each(Replayed::Marker { producer_id: header.producer_id, commit: marker.committed })
+                }
+                // Control records of other kinds say nothing to a coordinator.
+                Err(ControlError::NotMarker(_)) => {}
+                Err(source) => {
+                    return Err(ReplayError::Marker { offset: record.offset, source });
+                }
             }
             continue;
         }

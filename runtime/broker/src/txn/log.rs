@@ -4,15 +4,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::TxnError;
-use super::records::{self, decode_key, decode_value};
+use super::records::{self, Key, RecordError, decode_key, decode_value};
 use super::state::Transaction;
 use crate::clock::Clock;
 use crate::group::partition_of;
-use crate::partition::{InternalAppend, InternalRecord, Partition, Replayed};
+use crate::partition::{InternalAppend, InternalRecord, Partition, ReplayError, Replayed};
 use crate::topics::{NewTopic, TopicError, Topics};
+use crate::unreadable::UnreadableRecord;
 
 /// The name of the topic.
 pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// Why transactions could not be read at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The log cannot be read.
+    #[error("`__transaction_state` cannot be read: {0}. Restore that topic's directories from a copy")]
+    Replay(#[from] ReplayError),
+    /// A record of it is not understood.
+    #[error(transparent)]
+    Record(#[from] UnreadableRecord),
+}
 
 /// Where transactions are kept.
 pub(super) struct TransactionLog {
@@ -72,27 +84,43 @@ impl TransactionLog {
         })
     }
 
-    /// Everything that is there, the newest of each id. Blocking. A record that does not read is left out, and said.
-    pub(super) fn replay(&self) -> Result<HashMap<Arc<str>, Transaction>, String> {
+    /// Everything that is there, the newest of each id. Blocking.
+    pub(super) fn replay(&self) -> Result<HashMap<Arc<str>, Transaction>, LoadError> {
         let mut all = HashMap::new();
         let Some(topic) = self.topics.get(TRANSACTIONS_TOPIC) else { return Ok(all) };
         for partition in &topic.partitions {
+            let mut unreadable = None;
             let take = |met: Replayed<'_>| {
-                let Replayed::Record { key: Some(key), value, offset, .. } = met else { return };
-                let read = decode_key(key).and_then(|id| match value {
-                    Some(value) => decode_value(Arc::clone(&id), value).map(|txn| (id, Some(txn))),
-                    None => Ok((id, None)),
-                });
-                match read {
-                    Ok((id, Some(txn))) => drop(all.insert(id, txn)),
-                    Ok((id, None)) => drop(all.remove(&id)),
-                    Err(error) => {
-                        tracing::error!(partition = partition.index(), offset, %error, "a record of `__transaction_state` was left out");
-                    }
+                let Replayed::Record { key, value, offset, .. } = met else { return };
+                if let Err(error) = take(&mut all, key.unwrap_or_default(), value) {
+                    unreadable.get_or_insert((offset, error));
                 }
             };
-            partition.replay(0, take).map_err(|error| error.to_string())?;
+            partition.replay(0, take)?;
+            if let Some((offset, error)) = unreadable {
+                let (partition, reason) = (partition.index(), error.to_string());
+                return Err(UnreadableRecord { topic: TRANSACTIONS_TOPIC, partition, offset, reason }.into());
+            }
         }
         Ok(all)
     }
+}
+
+/// Takes one record over.
+fn take(
+    all: &mut HashMap<Arc<str>, Transaction>,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> Result<(), RecordError> {
+    match (decode_key(key)?, value) {
+        (Key::Transaction(id), Some(value)) => {
+            let txn = decode_value(Arc::clone(&id), value)?;
+            all.insert(id, txn);
+        }
+        (Key::Transaction(id), None) => drop(all.remove(&id)),
+        (Key::Other(version), _) => {
+            tracing::warn!(version, "left out a record of `__transaction_state` whose key has an unknown version");
+        }
+    }
+    Ok(())
 }

@@ -37,6 +37,7 @@ mod snapshot;
 pub(crate) mod state;
 
 pub(crate) use self::coordinator::{Transactions, TxnSettings};
+pub use self::log::LoadError;
 pub(crate) use self::records::by_topic;
 
 #[cfg(test)]

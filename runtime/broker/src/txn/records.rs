@@ -33,7 +33,7 @@ pub(crate) enum RecordError {
     Truncated,
     #[error("a string is not UTF-8, a length is beyond the record, or a state has no name")]
     Malformed,
-    #[error("the record has version {0}, which is newer than this program")]
+    #[error("its value has version {0}, which is newer than this program")]
     Version(i16),
 }
 
@@ -46,14 +46,23 @@ pub(crate) fn encode_key(id: &str) -> Bytes {
     out.freeze()
 }
 
-/// The transactional id of a key.
-pub(crate) fn decode_key(mut key: &[u8]) -> Result<Arc<str>, RecordError> {
+/// What a key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A transactional id.
+    Transaction(Arc<str>),
+    /// A kind of record that other coordinators write.
+    Other(i16),
+}
+
+/// What a record's key names.
+pub(crate) fn decode_key(mut key: &[u8]) -> Result<Key, RecordError> {
     let version = key.try_get_i16().map_err(|_| RecordError::Truncated)?;
     if version != KEY {
-        return Err(RecordError::Version(version));
+        return Ok(Key::Other(version));
     }
     let len = key.try_get_u16().map_err(|_| RecordError::Truncated)?;
-    string(&mut key, usize::from(len)).map(Arc::from)
+    string(&mut key, usize::from(len)).map(|id| Key::Transaction(id.into()))
 }
 
 /// The value of a transaction.
@@ -258,8 +267,8 @@ mod tests {
         let example = example();
         let empty = Transaction::new("tx".into(), 7, 60_000, 6);
         for txn in [example.clone(), empty, Transaction { next_producer_id: 3, ..example }] {
-            let id = decode_key(&encode_key(&txn.id)).unwrap();
-            assert_eq!(decode_value(id, &encode_value(&txn)), Ok(txn));
+            assert_eq!(decode_key(&encode_key(&txn.id)), Ok(Key::Transaction(Arc::clone(&txn.id))));
+            assert_eq!(decode_value(Arc::clone(&txn.id), &encode_value(&txn)), Ok(txn));
         }
     }
 
@@ -285,7 +294,8 @@ mod tests {
         bad[16] = 77;
         assert_eq!(decode_value("tx".into(), &bad), Err(RecordError::Malformed));
         assert_eq!(decode_value("tx".into(), b"\0\x09"), Err(RecordError::Version(9)));
-        assert_eq!(decode_key(b"\0\x05"), Err(RecordError::Version(5)));
+        assert_eq!(decode_key(b"\0\x05"), Ok(Key::Other(5)));
+        assert_eq!(decode_key(b"\0"), Err(RecordError::Truncated));
         assert_eq!(decode_key(b"\0\0\0\x09ab"), Err(RecordError::Truncated));
     }
 }

@@ -18,3 +18,4 @@ mod storage;
 mod transaction_copies;
 mod transaction_ends;
 mod transactions;
+mod unreadable;

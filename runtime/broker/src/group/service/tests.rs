@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::group::store::KeyValue;
 use crate::group::store::fake::MemoryStore;
 use crate::group::types::{NO_GENERATION, OffsetToCommit, Protocol};
 
@@ -347,4 +348,30 @@ async fn transactions_that_overlap_do_not_keep_the_log_from_shrinking() {
     let applied = groups.end_transaction(0, producer(1), true).await.unwrap();
     applied.await.unwrap().unwrap();
     assert_eq!(committed(&groups, "b").await, Ok(Some(999)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_beside_a_record_that_does_not_read_are_not_served() {
+    let store = MemoryStore::default();
+    let groups = start(&store, 0);
+    assert_eq!(groups.commit("g", commit(1)).await, Ok(vec![Ok(())]));
+    let partition = groups.partition_of("g");
+    let elsewhere = ["a", "b", "c", "d"].into_iter().find(|id| groups.partition_of(id) != partition);
+    let elsewhere = elsewhere.expect("four groups are not all in one partition");
+    let offset = store.records(usize::try_from(partition).unwrap()).len();
+    let key = Bytes::from_static(b"\0\x02\0\x01g");
+    let newer = KeyValue { key, value: Some(Bytes::from_static(b"\0\x63")) };
+    drop(store.append(partition, None, vec![newer], 0).unwrap());
+    drop(groups);
+
+    let again = start(&store, 0);
+    let record = again.loaded().await.unwrap_err();
+    assert_eq!((record.partition, record.offset), (partition, i64::try_from(offset).unwrap()));
+    settle().await;
+    assert_eq!(committed(&again, "g").await, Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(again.commit("g", commit(2)).await, Err(GroupError::CoordinatorNotAvailable));
+    let kept = store.records(usize::try_from(partition).unwrap()).len();
+    assert_eq!(kept, offset + 1, "nothing is written beside it");
+    assert_eq!(again.commit(elsewhere, commit(2)).await, Ok(vec![Ok(())]));
+    again.stop().await;
 }

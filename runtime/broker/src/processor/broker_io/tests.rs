@@ -79,7 +79,7 @@ impl Lab {
         let factory: Arc<dyn PluginFactory> = Arc::new(Factory::default());
         let deps = Deps { storage: Arc::new(disk.clone()), plugins: Some(factory), ..Deps::default() };
         let lab = Lab { handle: Broker::start(Config::from_pairs(pairs).unwrap(), deps).await.unwrap() };
-        lab.broker().groups.loaded().await;
+        lab.broker().groups.loaded().await.unwrap();
         for (name, partitions) in [("in", 2), ("out", 1)] {
             if lab.broker().topics.get(name).is_none() {
                 let new = NewTopic { name: name.to_owned(), partitions, overrides: Default::default() };

@@ -91,7 +91,7 @@ impl Core {
         }
         let broker = Arc::clone(&core.broker);
         core.drive(disk, async move {
-            broker.groups.loaded().await;
+            broker.groups.loaded().await.expect("the groups read");
             broker.transactions.recover(PATIENCE).await;
         })
         .await?;
