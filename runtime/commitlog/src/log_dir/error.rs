@@ -85,7 +85,9 @@ pub enum DeleteError {
     #[error(transparent)]
     Storage(#[from] StorageFailure),
     /// The partition is gone for good, and its directory is still there.
-    #[error("the deleted partition's directory goes when the next partition of its name is created, or at the next start: {0}")]
+    #[error(
+        "the deleted partition's directory goes when the next partition of its name is created, or at the next start: {0}"
+    )]
     Directory(#[source] StorageFailure),
 }
 

@@ -82,6 +82,8 @@ pub(super) type Leftovers = HashMap<PathBuf, Leftover>;
 pub(super) enum Leftover {
     /// A creation failed.
     Created,
+    /// Its removal may be undone by a power cut. Only the next start knows.
+    Unsynced,
     /// This partition is durably deleted, and the directory could not be renamed.
     Deleted(Uuid, i32),
 }
@@ -225,30 +227,32 @@ impl LogDir {
         Ok(log)
     }
 
-    /// Removes what a creation that failed has left. A power cut must not bring it back once another topic has the name, so
-    /// a directory whose removal is not certain is noted, and [`LogDir::clear`] tries again before the name is used.
+    /// Removes what a creation that failed has left. A power cut must not bring it back once another topic has the name.
     fn undo_create(&self, dir: PathBuf, leftovers: &mut Leftovers) {
-        if let Err(failure) = self.remove_created(&dir) {
-            tracing::warn!(%failure, "the directory of a partition that was not created is still there");
-            leftovers.insert(dir, Leftover::Created);
+        leftovers.insert(dir.clone(), Leftover::Created);
+        if let Err(error) = self.clear(&dir, leftovers) {
+            tracing::warn!(%error, "the directory of a partition that was not created is still there");
         }
-    }
-
-    fn remove_created(&self, dir: &Path) -> Result<(), StorageFailure> {
-        match self.storage.remove_dir_all(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.at("remove", dir)?,
-        }
-        let parent = dir.parent().unwrap_or(&self.root);
-        self.storage.sync_dir(parent).at("sync", parent)
     }
 
     /// Frees the name of a directory that an earlier creation or deletion could not remove.
-    fn clear(&self, dir: &Path, leftovers: &mut Leftovers) -> Result<(), StorageFailure> {
+    fn clear(&self, dir: &Path, leftovers: &mut Leftovers) -> Result<(), CreateError> {
         match leftovers.get(dir) {
             None => return Ok(()),
-            Some(Leftover::Created) => self.remove_created(dir)?,
+            Some(Leftover::Unsynced) => return Err(CreateError::Exists(dir.to_owned())),
             Some(Leftover::Deleted(topic_id, partition)) => self.move_deleted(dir, *topic_id, *partition)?,
+            Some(Leftover::Created) => {
+                match self.storage.remove_dir_all(dir) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed.at("remove", dir)?,
+                }
+                let parent = dir.parent().unwrap_or(&self.root);
+                if let Err(failure) = self.storage.sync_dir(parent).at("sync", parent) {
+                    // A sync that works after one that failed proves nothing.
+                    leftovers.insert(dir.to_owned(), Leftover::Unsynced);
+                    return Err(failure.into());
+                }
+            }
         }
         leftovers.remove(dir);
         Ok(())

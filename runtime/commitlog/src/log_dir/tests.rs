@@ -325,7 +325,7 @@ fn a_creation_that_failed_does_not_come_back() {
         storage.crash(seed);
         assert_eq!(open(&storage, small()).1[0].id, second, "seed {seed}");
     }
-    // When even the removal fails, the name is not given away.
+    // When it is not certain that the removal stays, the name is not given away.
     storage.fail_after(Some(Call::Open), ".log", 0, std::io::ErrorKind::StorageFull);
     storage.fail_after(Some(Call::SyncDir), "topics", 0, std::io::ErrorKind::Other);
     let failed = dir.create(id("u", 0), LogConfig::default(), Arc::new(Nobody));
