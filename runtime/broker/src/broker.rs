@@ -32,7 +32,7 @@ use crate::shutdown::{StopSignal, Stopping};
 use crate::startup::{self, Opened};
 use crate::topics::metadata_log::MetadataReplayError;
 use crate::topics::{Topic, TopicError, Topics};
-use crate::txn::{LoadError, Transactions, TxnSettings};
+use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use crate::unreadable::UnreadableRecord;
 
 /// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
@@ -215,7 +215,7 @@ impl Broker {
             tasks.spawn(listener::serve(Arc::clone(&broker), listener, Arc::clone(&broker.connections)));
         }
         tasks.spawn(housekeeping::run(Arc::clone(&broker)));
-        tasks.spawn(crate::txn::housekeeping::run(Arc::clone(&broker)));
+        tasks.spawn(broker.txn_housekeeping());
         if let Some(plugins) = deps.plugins {
             let supervisor = Supervisor::start(broker.supervisor_spec(plugins)).await?;
             // Set once, here.
@@ -243,6 +243,16 @@ impl Broker {
             request_memory: Arc::clone(&self.request_memory),
             supervisor: self.supervisor().cloned(),
         }
+    }
+
+    fn txn_housekeeping(&self) -> impl Future<Output = ()> + use<> {
+        let every = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1));
+        let intervals = txn::housekeeping::Intervals {
+            sweep: every(self.config.transaction_abort_check_interval_ms),
+            snapshots: every(self.config.snapshot_check_interval_ms),
+        };
+        let mut stopping = self.stopping();
+        txn::housekeeping::run(self.transactions.clone(), intervals, async move { stopping.wait().await })
     }
 
     fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {

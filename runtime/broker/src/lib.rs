@@ -24,6 +24,7 @@ mod reply;
 mod shutdown;
 mod snapshot;
 mod startup;
+mod timer;
 pub mod topic_config;
 mod topics;
 mod txn;

@@ -29,11 +29,25 @@ impl<K: Clone + Ord + Hash> TimerQueue<K> {
         self.by_time.insert((at_ms, key));
     }
 
+    /// Sets the deadline of `key`, or forgets it.
+    pub(crate) fn set_or_cancel(&mut self, key: &K, at_ms: Option<u64>) {
+        match at_ms {
+            Some(at_ms) => self.set(key.clone(), at_ms),
+            None => self.cancel(key),
+        }
+    }
+
     /// Forgets the deadline of `key`, if it had one.
     pub(crate) fn cancel(&mut self, key: &K) {
         if let Some(at) = self.at.remove(key) {
             self.by_time.remove(&(at, key.clone()));
         }
+    }
+
+    /// The deadline of a key.
+    #[cfg(test)]
+    pub(crate) fn get(&self, key: &K) -> Option<u64> {
+        self.at.get(key).copied()
     }
 
     #[cfg(test)]

@@ -1,7 +1,5 @@
 //! DescribeTransactions: what transactional ids are doing.
 
-use std::sync::Arc;
-
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_transactions::{TopicData, TransactionState};
 use pelton_wire::message::{DescribeTransactionsRequest, DescribeTransactionsResponse};
@@ -14,21 +12,18 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: DescribeTransactionsRequest,
 ) -> Reply<DescribeTransactionsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::later(async move {
-        let mut states = Vec::with_capacity(request.transactional_ids.len());
-        for id in request.transactional_ids {
-            states.push(match broker.transactions.describe(&id).await {
-                Some(txn) => described(&txn),
-                None => TransactionState {
-                    error_code: ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,
-                    transactional_id: id,
-                    ..Default::default()
-                },
-            });
-        }
-        DescribeTransactionsResponse { transaction_states: states, ..Default::default() }
-    })
+    let mut states = Vec::with_capacity(request.transactional_ids.len());
+    for id in request.transactional_ids {
+        states.push(match cx.broker.transactions.describe(&id) {
+            Some(txn) => described(&txn),
+            None => TransactionState {
+                error_code: ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,
+                transactional_id: id,
+                ..Default::default()
+            },
+        });
+    }
+    Reply::ready(DescribeTransactionsResponse { transaction_states: states, ..Default::default() })
 }
 
 fn described(txn: &Transaction) -> TransactionState {

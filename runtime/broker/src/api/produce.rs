@@ -26,7 +26,8 @@ use crate::producer_id::ProducerIdentity;
 use crate::reply::{Close, Reply, RequestContext};
 use crate::topic_config::Durability;
 use crate::topics::Topic;
-use crate::txn::coordinator::{Held, open_to_clients};
+use crate::txn::cache::Held;
+use crate::txn::coordinator::open_to_clients;
 use crate::txn::error::TxnError;
 use crate::txn::state::Protocol;
 

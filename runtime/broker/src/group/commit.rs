@@ -277,6 +277,23 @@ impl Group {
         Ok(())
     }
 
+    /// When the group may have something to let go, at the earliest; `None` if there is nothing to wait for.
+    pub(crate) fn expiry_ms(&self, limits: &GroupLimits) -> Option<i64> {
+        if self.state == State::Dead || self.id.starts_with(PIPELINE_GROUP_PREFIX) {
+            return None;
+        }
+        if self.is_unused() {
+            return Some(self.state_since_ms);
+        }
+        self.offsets.first_expiry_ms(limits.offsets_retention_ms)
+    }
+
+    /// Nothing in it, and a record in the log that would bring it back.
+    fn is_unused(&self) -> bool {
+        let no_members = self.members.is_empty() && self.pending_members.is_empty();
+        self.state == State::Empty && self.recorded && no_members && self.offsets.is_vacant()
+    }
+
     /// Lets go what has not been used for `offsets.retention.minutes`, and the group itself when nothing is left of it.
     pub(crate) fn expire(&mut self, limits: &GroupLimits, now: Now, out: &mut Effects) {
         // A pipeline commits when it has something to do. One that is paused, or whose input is quiet, must go on where it
@@ -296,9 +313,7 @@ impl Group {
         let spared = |topic: &str| self.protocol_type.is_some() && self.may_be_subscribed(topic);
         let gone = self.offsets.expired(start, limits.offsets_retention_ms, now.wall_ms, spared);
         self.forget(gone, out);
-        let nothing_committed = self.offsets.iter().next().is_none() && self.offsets.is_vacant();
-        let unused = self.recorded && self.members.is_empty() && self.pending_members.is_empty();
-        if self.state == State::Empty && unused && nothing_committed {
+        if self.is_unused() {
             self.bury(now, out);
         }
     }

@@ -35,7 +35,6 @@ mod shard;
 mod state;
 mod subscription;
 mod sync;
-mod timer;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,48 @@ impl CommittedOffset {
     }
 }
 
+/// Offsets in the order in which they may go.
+#[derive(Debug, Default)]
+struct Ages {
+    /// Those with an expiry of their own, by that.
+    own: BTreeSet<(i64, TopicPartition)>,
+    /// The others, by when they were committed.
+    committed: BTreeSet<(i64, TopicPartition)>,
+}
+
+impl Ages {
+    fn of(&mut self, value: &CommittedOffset) -> (i64, &mut BTreeSet<(i64, TopicPartition)>) {
+        match value.expire_timestamp_ms {
+            Some(at_ms) => (at_ms, &mut self.own),
+            None => (value.commit_timestamp_ms, &mut self.committed),
+        }
+    }
+
+    fn insert(&mut self, at: &TopicPartition, value: &CommittedOffset) {
+        let (ms, ages) = self.of(value);
+        ages.insert((ms, at.clone()));
+    }
+
+    fn remove(&mut self, at: &TopicPartition, value: &CommittedOffset) {
+        let (ms, ages) = self.of(value);
+        ages.remove(&(ms, at.clone()));
+    }
+
+    /// When the first of them may go.
+    fn first_ms(&self, retention_ms: i64) -> Option<i64> {
+        let own = self.own.first().map(|(ms, _)| *ms);
+        let committed = self.committed.first().map(|(ms, _)| ms.saturating_add(retention_ms));
+        own.into_iter().chain(committed).min()
+    }
+
+    /// Those that may go at `now_ms`.
+    fn due(&self, retention_ms: i64, now_ms: i64) -> impl Iterator<Item = &TopicPartition> {
+        let own = self.own.iter().take_while(move |(ms, _)| *ms <= now_ms);
+        let old = move |ms: &i64| now_ms.saturating_sub(*ms) >= retention_ms;
+        own.chain(self.committed.iter().take_while(move |(ms, _)| old(ms))).map(|(_, at)| at)
+    }
+}
+
 /// When the offsets of a group start to expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpiryStart {
@@ -47,6 +89,8 @@ pub(crate) enum ExpiryStart {
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
     committed: BTreeMap<TopicPartition, CommittedOffset>,
+    // Invariant: exactly what is committed.
+    ages: Ages,
     /// Appends per partition that are not durable yet, commits and tombstones alike.
     // Invariant: no zeros.
     in_flight: BTreeMap<TopicPartition, u32>,
@@ -58,6 +102,22 @@ impl Offsets {
     /// Nothing committed, nothing on its way.
     pub(crate) fn is_vacant(&self) -> bool {
         self.committed.is_empty() && self.in_flight.is_empty() && self.pending.is_empty()
+    }
+
+    /// When the first of them may expire.
+    pub(crate) fn first_expiry_ms(&self, retention_ms: i64) -> Option<i64> {
+        self.ages.first_ms(retention_ms)
+    }
+
+    fn set(&mut self, at: TopicPartition, value: CommittedOffset) {
+        self.ages.insert(&at, &value);
+        if let Some(before) = self.committed.get(&at)
+            && (before.expire_timestamp_ms, before.commit_timestamp_ms)
+                != (value.expire_timestamp_ms, value.commit_timestamp_ms)
+        {
+            self.ages.remove(&at, before);
+        }
+        self.committed.insert(at, value);
     }
 
     pub(crate) fn get(&self, at: &TopicPartition) -> Option<&CommittedOffset> {
@@ -128,11 +188,11 @@ impl Offsets {
     /// had in mind for the partition.
     pub(crate) fn apply(&mut self, at: TopicPartition, value: Option<CommittedOffset>) {
         match value {
-            Some(value) => {
-                self.committed.insert(at, value);
-            }
+            Some(value) => self.set(at, value),
             None => {
-                self.committed.remove(&at);
+                if let Some(before) = self.committed.remove(&at) {
+                    self.ages.remove(&at, &before);
+                }
                 self.pending.retain(|_, offsets| {
                     offsets.remove(&at);
                     !offsets.is_empty()
@@ -155,9 +215,16 @@ impl Offsets {
         for (at, value) in offsets {
             let newer = self.committed.get(&at).is_none_or(|c| c.record_offset < value.record_offset);
             if newer || Mutant::OlderOffsetWins.is_on() {
-                self.committed.insert(at, value);
+                self.set(at, value);
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check_ages(&self) {
+        let mut ages = Ages::default();
+        self.committed.iter().for_each(|(at, value)| ages.insert(at, value));
+        assert_eq!((&self.ages.own, &self.ages.committed), (&ages.own, &ages.committed));
     }
 
     #[cfg(test)]
@@ -173,22 +240,34 @@ impl Offsets {
         now_ms: i64,
         spared: impl Fn(&str) -> bool,
     ) -> Vec<TopicPartition> {
-        self.committed
-            .iter()
-            .filter(|(at, value)| {
-                let since_ms = match start {
-                    ExpiryStart::Since(ms) => ms.max(value.commit_timestamp_ms),
-                    ExpiryStart::Commit => value.commit_timestamp_ms,
-                };
-                value.is_expired(since_ms, retention_ms, now_ms) && !spared(&at.topic) && !self.is_open(at)
-            })
-            .map(|(at, _)| at.clone())
-            .collect()
+        let is_expired = |at: &TopicPartition, value: &CommittedOffset| {
+            let since_ms = match start {
+                ExpiryStart::Since(ms) => ms.max(value.commit_timestamp_ms),
+                ExpiryStart::Commit => value.commit_timestamp_ms,
+            };
+            value.is_expired(since_ms, retention_ms, now_ms) && !spared(&at.topic) && !self.is_open(at)
+        };
+        let due = self.ages.due(retention_ms, now_ms);
+        let mut gone: Vec<_> = due
+            .filter(|at| self.committed.get(at).is_some_and(|value| is_expired(at, value)))
+            .cloned()
+            .collect();
+        gone.sort();
+        gone
     }
 
-    /// Every partition of these topics that the log may have an offset for.
+    /// Every partition of a topic that the log may have an offset for.
     pub(crate) fn of_topic(&self, topic: &Arc<str>) -> Vec<TopicPartition> {
-        self.may_be_logged_all().into_iter().filter(|at| at.topic == *topic).collect()
+        let of = |partition| TopicPartition { topic: Arc::clone(topic), partition };
+        let range = of(i32::MIN)..=of(i32::MAX);
+        let pending =
+            self.pending.values().flat_map(|offsets| offsets.range(range.clone()).map(|(at, _)| at));
+        let in_flight = self.in_flight.range(range.clone()).map(|(at, _)| at);
+        let committed = self.committed.range(range.clone()).map(|(at, _)| at);
+        let mut all: Vec<_> = committed.chain(in_flight).chain(pending).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
     }
 }
 

@@ -270,8 +270,8 @@ impl Groups {
     /// ListGroups. Fails while a shard cannot tell, rather than leave its groups out.
     pub(crate) async fn list(&self) -> Result<Vec<GroupListing>, GroupError> {
         let mut all = Vec::new();
-        for shard in &self.inner.shards {
-            all.extend(ask(shard, |reply| Message::List { reply }).await?);
+        for listed in self.ask_all(|reply| Message::List { reply }).await {
+            all.extend(listed?);
         }
         all.sort_by(|a, b| a.group_id.cmp(&b.group_id));
         Ok(all)
@@ -314,16 +314,34 @@ impl Groups {
         all
     }
 
+    /// Asks every shard, all of them before any answer is waited for.
+    async fn ask_all<T>(
+        &self,
+        message: impl Fn(oneshot::Sender<Result<T, GroupError>>) -> Message,
+    ) -> Vec<Result<T, GroupError>> {
+        let mut asked = Vec::with_capacity(self.inner.shards.len());
+        for shard in &self.inner.shards {
+            let (reply, answer) = oneshot::channel();
+            asked.push(shard.send(message(reply)).await.map(|()| answer));
+        }
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            // An owner that is gone has been stopped with the broker.
+            let stopped = Err(GroupError::CoordinatorNotAvailable);
+            answers.push(match answer {
+                Ok(answer) => answer.await.unwrap_or(stopped),
+                Err(_) => stopped,
+            });
+        }
+        answers
+    }
+
     /// A topic has been deleted: what groups have committed for it goes too. A shard that is still reading its log fails;
     /// the caller may try again, or leave the offsets to expire.
     pub(crate) async fn topic_deleted(&self, topic: &str) -> Result<(), GroupError> {
         let topic: Arc<str> = Arc::from(topic);
-        let mut result = Ok(());
-        for shard in &self.inner.shards {
-            let topic = Arc::clone(&topic);
-            result = result.and(ask(shard, |reply| Message::TopicDeleted { topic, reply }).await);
-        }
-        result
+        let told = self.ask_all(|reply| Message::TopicDeleted { topic: Arc::clone(&topic), reply }).await;
+        told.into_iter().fold(Ok(()), Result::and)
     }
 
     /// Has each shard look whether its log has grown so much that a snapshot is due. Ends when none is under way any more;

@@ -9,12 +9,12 @@ use super::commit::first;
 use super::config::GroupLimits;
 use super::error::GroupError;
 use super::state::{Group, State};
-use super::timer::TimerQueue;
 use super::types::{
     CommitRequest, Effects, FetchRequest, FetchedTopics, GroupDescription, GroupId, GroupListing,
     JoinRefused, JoinRequest, LeavingMember, LeftMember, MemberIdentity, Now, Reply, SyncRequest, Then,
     TopicPartition, Waiter,
 };
+use crate::timer::TimerQueue;
 
 /// How many groups the broker has, over all shards.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,9 @@ pub(crate) struct Shard {
     in_transaction: HashMap<i64, HashSet<GroupId>>,
     // Invariant: for each group with a deadline, its earliest.
     timers: TimerQueue<GroupId>,
+    /// When a group may have something to let go, on the wall clock (ms).
+    // Invariant: for each group that waits for this, its earliest.
+    expiries: TimerQueue<GroupId>,
     limits: GroupLimits,
     // Invariant: the groups of this shard are counted in.
     count: GroupCount,
@@ -50,7 +53,8 @@ impl Drop for Shard {
 impl Shard {
     pub(crate) fn new(limits: GroupLimits, count: GroupCount) -> Shard {
         let (groups, in_transaction) = (HashMap::new(), HashMap::new());
-        Shard { groups, in_transaction, timers: TimerQueue::default(), limits, count }
+        let (timers, expiries) = (TimerQueue::default(), TimerQueue::default());
+        Shard { groups, in_transaction, timers, expiries, limits, count }
     }
 
     pub(crate) fn get(&self, group: &str) -> Option<&Group> {
@@ -104,16 +108,17 @@ impl Shard {
         let id = group.id.clone();
         if group.is_vacant() {
             self.remove(&id);
-        } else if let Some(at) = group.timers.next_ms() {
-            self.timers.set(id, at);
-        } else {
-            self.timers.cancel(&id);
+            return Some((result, out));
         }
+        let expiry_ms = group.expiry_ms(&self.limits).map(|ms| u64::try_from(ms).unwrap_or(0));
+        self.timers.set_or_cancel(&id, group.timers.next_ms());
+        self.expiries.set_or_cancel(&id, expiry_ms);
         Some((result, out))
     }
 
     fn remove(&mut self, id: &GroupId) {
         self.timers.cancel(id);
+        self.expiries.cancel(id);
         if self.groups.remove(id).is_some() {
             self.count.0.fetch_sub(1, Ordering::Relaxed);
         }
@@ -269,6 +274,15 @@ impl Shard {
     }
 
     #[cfg(test)]
+    pub(crate) fn check_expiries(&self) {
+        for group in self.groups() {
+            group.offsets.check_ages();
+            let expect = group.expiry_ms(&self.limits).map(|ms| u64::try_from(ms).unwrap_or(0));
+            assert_eq!(self.expiries.get(&group.id), expect, "{} is looked at in time, not before", group.id);
+        }
+    }
+
+    #[cfg(test)]
     pub(crate) fn check_transactions(&self) {
         for group in self.groups() {
             for producer_id in group.offsets.pending().keys() {
@@ -317,9 +331,11 @@ impl Shard {
         self.each(|group, _, out| group.topic_deleted(topic, out))
     }
 
-    /// Lets go what has not been used for long.
+    /// Lets go what has not been used for long. Looks only at groups that may have something to let go.
     pub(crate) fn expire(&mut self, now: Now) -> Effects {
-        self.each(|group, limits, out| group.expire(limits, now, out))
+        let now_ms = u64::try_from(now.wall_ms).unwrap_or(0);
+        let due = std::iter::from_fn(|| self.expiries.pop_due(now_ms)).collect();
+        self.all_of(due, |group, limits, out| group.expire(limits, now, out))
     }
 
     /// All that is decided anew, as records for the end of the log, and the first offset of the log that is needed besides
@@ -334,8 +350,15 @@ impl Shard {
         (effects, needed)
     }
 
-    fn each(&mut self, mut act: impl FnMut(&mut Group, &GroupLimits, &mut Effects)) -> Effects {
-        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+    fn each(&mut self, act: impl FnMut(&mut Group, &GroupLimits, &mut Effects)) -> Effects {
+        self.all_of(self.groups.keys().cloned().collect(), act)
+    }
+
+    fn all_of(
+        &mut self,
+        ids: Vec<GroupId>,
+        mut act: impl FnMut(&mut Group, &GroupLimits, &mut Effects),
+    ) -> Effects {
         let mut all = Effects::default();
         for id in ids {
             if let Some(((), out)) = self.visit(&id, &mut act) {

@@ -16,8 +16,8 @@ use super::members::Members;
 use super::offsets::Offsets;
 use super::records::{GroupMetadata, MemberMetadata};
 use super::subscription;
-use super::timer::TimerQueue;
 use super::types::{Append, Effects, GroupId, GroupRecord, JoinRefused, MemberId, Now, Reply, Then};
+use crate::timer::TimerQueue;
 
 /// The protocol type of consumers, whose metadata tells which topics they are subscribed to.
 pub(crate) const CONSUMER_PROTOCOL_TYPE: &str = "consumer";

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use pelton_commitlog::AppendPermit;
 use pelton_commitlog::mutant::Mutant;
 
-use super::coordinator::{Ending, Held, Transactions};
+use super::cache::Held;
+use super::coordinator::Transactions;
+use super::end::Ending;
 use super::error::TxnError;
-use super::state::{EpochAfter, Protocol, TxnState};
+use super::state::{EpochAfter, Protocol, Transaction, TxnState};
 use crate::group::error::GroupError;
 use crate::group::types::{CommitRequest, TopicPartition};
 use crate::partition::{Partition, PartitionAppendError};
@@ -49,12 +51,12 @@ impl Transactions {
     /// the producer has committed is decided when this returns.
     pub(crate) async fn take_over(&self, id: &str) -> Result<ProducerIdentity, EmbeddedError> {
         self.ensure_topic().await?;
-        let mut held = self.slot_or_new(id)?.lock_owned().await;
-        if held.txn.as_ref().is_some_and(|txn| txn.is_ending()) {
+        let mut held = self.inner.slots.get_or_new(id)?.lock_owned().await;
+        if held.get().is_some_and(|txn| txn.is_ending()) {
             self.finish_held(&mut held).await?.settled().await?;
         }
-        if let Some(txn) = held.txn.as_mut().filter(|_| Mutant::TakeOverKeepsOpen.is_on()) {
-            txn.state = TxnState::Empty;
+        if let Some(txn) = held.get().cloned().filter(|_| Mutant::TakeOverKeepsOpen.is_on()) {
+            held.set(Some(Transaction { state: TxnState::Empty, ..(*txn).clone() }));
         }
         let timeout_ms = self.inner.settings.max_timeout_ms;
         Ok(self.init_held(&mut held, id.into(), None, timeout_ms).await?)
@@ -106,7 +108,7 @@ impl Transactions {
     /// Aborts what is open, or ends what was decided: the producer has gone. Whoever thinks to be it is fenced.
     pub(crate) async fn abandon(&self, id: &str) -> Result<(), TxnError> {
         let Ok(mut held) = self.hold(id).await else { return Ok(()) };
-        let ending = match held.txn.as_ref() {
+        let ending = match held.get() {
             Some(txn) if txn.state == TxnState::Ongoing => {
                 self.end_held(&mut held, false, EpochAfter::Fencing, None).await?
             }

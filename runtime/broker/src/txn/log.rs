@@ -119,7 +119,10 @@ fn take(
         }
         (Key::Transaction(id), None) => drop(all.remove(&id)),
         (Key::Other(version), _) => {
-            tracing::warn!(version, "left out a record of `__transaction_state` whose key has an unknown version");
+            tracing::warn!(
+                version,
+                "left out a record of `__transaction_state` whose key has an unknown version"
+            );
         }
     }
     Ok(())

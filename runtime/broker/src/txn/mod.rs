@@ -26,15 +26,19 @@
 //! - A restart of the broker forgets places, but no connection outlives it: a copy comes on a younger connection, or not.
 //! - Batches are told by their epoch and sequence alone, as they come over connections of their own.
 
+pub(crate) mod cache;
 pub(crate) mod coordinator;
 pub(crate) mod embedded;
+mod end;
 pub(crate) mod error;
 pub(crate) mod housekeeping;
+mod init;
 mod log;
 pub(crate) mod order;
 mod records;
 mod snapshot;
 pub(crate) mod state;
+mod sweep;
 
 pub(crate) use self::coordinator::{Transactions, TxnSettings};
 pub use self::log::LoadError;

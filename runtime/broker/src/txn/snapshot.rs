@@ -35,13 +35,10 @@ impl Transactions {
     async fn snapshot(&self, partition: &Arc<Partition>) -> Result<(), TxnError> {
         let before = partition.high_watermark();
         let mut last = None;
-        for (id, slot) in self.all() {
-            if !Arc::ptr_eq(&self.inner.log.partition(&id)?, partition) {
-                continue;
-            }
-            let mut held = slot.lock_owned().await;
-            if let Some(txn) = held.txn.clone() {
-                last = Some(self.replace(&mut held, txn)?);
+        for id in self.inner.slots.of_partition(partition.index()) {
+            let Ok(mut held) = self.hold(&id).await else { continue };
+            if let Some(txn) = held.get().cloned() {
+                last = Some(self.replace(&mut held, (*txn).clone())?);
             }
         }
         if let Some(last) = last {

@@ -367,6 +367,20 @@ impl Transaction {
         idle && now_ms.saturating_sub(self.updated_ms) >= after_ms
     }
 
+    /// When something is to be done about it without a request: its time-out or its expiry.
+    pub(crate) fn deadline_ms(&self, expiration_ms: i64) -> Option<i64> {
+        match self.state {
+            TxnState::Ongoing => Some(self.start_ms.saturating_add(i64::from(self.timeout_ms))),
+            TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort => {
+                Some(self.updated_ms.saturating_add(expiration_ms))
+            }
+            TxnState::PrepareCommit
+            | TxnState::PrepareAbort
+            | TxnState::PrepareEpochFence
+            | TxnState::Dead => None,
+        }
+    }
+
     /// Whether markers are on their way.
     pub(crate) fn is_ending(&self) -> bool {
         self.state.is_ending()

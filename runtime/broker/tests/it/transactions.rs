@@ -364,8 +364,7 @@ async fn who_timed_out_goes_on_and_who_was_taken_over_does_not() {
         assert_eq!((again.error_code, again.producer_epoch), (ErrorCode::NONE, 2), "{version}: asked again");
         let taken = client.call(version, &ask((-1, -1))).await;
         assert_eq!((taken.error_code, taken.producer_epoch), (ErrorCode::NONE, 3), "{version}");
-        let fenced =
-            if version < 4 { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED };
+        let fenced = if version < 4 { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED };
         assert_eq!(client.call(version, &ask(producer)).await.error_code, fenced, "{version}");
     }
 }

@@ -29,8 +29,7 @@ fn transaction_key() -> Vec<u8> {
 
 /// A broker of one partition per coordinator, with a group and a transactional id, and one more record.
 async fn with_record(topic: &str, key: Option<Vec<u8>>, value: Vec<u8>) -> std::sync::Arc<tempfile::TempDir> {
-    let one =
-        [("offsets.topic.num.partitions", "1"), ("transaction.state.log.num.partitions", "1")];
+    let one = [("offsets.topic.num.partitions", "1"), ("transaction.state.log.num.partitions", "1")];
     let server = Server::with(&one).await;
     let mut client = server.client().await;
     client.create_topic("t", 1, &[]).await;
@@ -63,8 +62,7 @@ async fn a_start_stops_at_what_it_cannot_read_and_says_what_to_do() {
         let dir = with_record(topic, key, value).await;
         let path = dir.path().to_str().unwrap().to_owned();
         for attempt in ["first", "second"] {
-            let pairs =
-                [("data.dir", path.as_str()), ("listen", "127.0.0.1:0"), ("http.listen", "off")];
+            let pairs = [("data.dir", path.as_str()), ("listen", "127.0.0.1:0"), ("http.listen", "off")];
             let config = Config::from_pairs(pairs).unwrap();
             let error = Broker::start(config, Deps::default()).await.err();
             let error = error.unwrap_or_else(|| panic!("{what}: it starts")).to_string();

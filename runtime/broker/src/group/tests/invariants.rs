@@ -11,6 +11,7 @@ impl Scene {
             check_group(group);
         }
         self.shard.check_transactions();
+        self.shard.check_expiries();
         self.check_replay();
         self.check_let_go();
         for (_, result) in self.answers.values().filter_map(|reply| match reply {

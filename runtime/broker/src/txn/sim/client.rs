@@ -64,7 +64,9 @@ pub(super) struct Client {
 fn is_fenced(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::PRODUCER_FENCED
+        // The answer to an EndTxn of the newer protocol that comes after the time-out.
+        ErrorCode::INVALID_TXN_STATE
+            | ErrorCode::PRODUCER_FENCED
             | ErrorCode::INVALID_PRODUCER_EPOCH
             | ErrorCode::INVALID_PRODUCER_ID_MAPPING
     )
@@ -229,7 +231,11 @@ impl Client {
                 // A refusal, and there was no request before of which one cannot know.
                 txn.fate = Fate::Never;
             }
-            return self.lose();
+            // Nobody else takes over here: it was the time-out.
+            assert!(!matches!(ask, Ask::Init { before: Some(_) }), "{}: it was not taken over", self.who.id);
+            self.lose();
+            self.says_who = self.past.len().is_multiple_of(2);
+            return;
         }
         match (ask, code) {
             (Ask::Init { .. }, ErrorCode::NONE) => {

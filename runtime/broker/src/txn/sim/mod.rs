@@ -12,6 +12,7 @@ mod client;
 mod core;
 mod reader;
 mod requests;
+mod sweeps;
 mod world;
 
 use std::sync::Arc;

@@ -131,7 +131,7 @@ impl World {
         }
         let transactions = core.broker.transactions.clone();
         self.housekeeping = Some(tokio::spawn(async move {
-            transactions.abort_timed_out().await;
+            transactions.sweep().await;
             drop(transactions.finish_all().await);
         }));
     }
@@ -257,7 +257,7 @@ impl World {
     /// The coordinator's state is what a replay of its topic gives.
     async fn check_replay(&self, core: &Core) {
         let plain = |txn: Transaction| Transaction { last_epoch: NO_EPOCH, ..txn };
-        let live = core.broker.transactions.list().await.into_iter().map(plain);
+        let live = core.broker.transactions.list().into_iter().map(|txn| plain((*txn).clone()));
         let live: BTreeMap<_, _> = live.map(|txn| (txn.id.to_string(), txn)).collect();
         let replayed = core.broker.transactions.replayed().expect("it reads").into_iter();
         let replayed: BTreeMap<_, _> = replayed.map(|(id, txn)| (id.to_string(), plain(txn))).collect();
