@@ -1,82 +1,69 @@
-//! From a frame to a handler and back. One table says which APIs are served and by which function; handlers are one file
-//! per API and never see bytes.
+//! From a frame to a handler and back. One table says which APIs are served, by which function, what the function is given and
+//! which access the request needs; handlers are one file per API and never see bytes.
 
 use bytes::Bytes;
-use pelton_wire::header::{RequestHeader, RequestPreamble, ResponseHeader, refuse_api_versions};
-use pelton_wire::message::{Message, Request};
-use pelton_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, Reader, Writer};
+use pelton_wire::header::{RequestHeader, RequestPreamble, refuse_api_versions};
+use pelton_wire::message::Request;
+use pelton_wire::{ApiKey, DecodeError, ErrorCode, Reader, Writer};
 
-use crate::net::send::Piece;
-use crate::reply::{Answer, Close, Later, Reply, RequestContext};
-use crate::txn::order::Place;
-
-pub(crate) mod acls;
-pub(crate) mod add_offsets_to_txn;
-pub(crate) mod add_partitions_to_txn;
-pub(crate) mod alter_configs;
-pub(crate) mod api_versions;
-mod broker_settings;
-mod configs;
-pub(crate) mod create_partitions;
-pub(crate) mod create_topics;
-pub(crate) mod delete_groups;
-pub(crate) mod delete_records;
-pub(crate) mod delete_topics;
-pub(crate) mod describe_client_quotas;
-pub(crate) mod describe_cluster;
-pub(crate) mod describe_configs;
-pub(crate) mod describe_groups;
-pub(crate) mod describe_log_dirs;
+pub(crate) mod access;
+mod acls;
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
+mod alter_configs;
+mod api_versions;
+pub(crate) mod context;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_client_quotas;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
 pub(crate) mod describe_producers;
-pub(crate) mod describe_quorum;
-pub(crate) mod describe_topic_partitions;
-pub(crate) mod describe_transactions;
-pub(crate) mod describe_user_scram_credentials;
-pub(crate) mod elect_leaders;
-pub(crate) mod end_txn;
-pub(crate) mod error_map;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod describe_transactions;
+mod describe_user_scram_credentials;
+mod elect_leaders;
+mod end_txn;
 pub(crate) mod fetch;
-pub(crate) mod find_coordinator;
-pub(crate) mod heartbeat;
-pub(crate) mod init_producer_id;
-pub(crate) mod join_group;
-pub(crate) mod leave_group;
-pub(crate) mod list_config_resources;
-pub(crate) mod list_groups;
-pub(crate) mod list_offsets;
-pub(crate) mod list_transactions;
-pub(crate) mod metadata;
-pub(crate) mod offset_commit;
-pub(crate) mod offset_delete;
-pub(crate) mod offset_fetch;
-pub(crate) mod offset_for_leader_epoch;
-mod once;
-pub(crate) mod operations;
-pub(crate) mod partition_reassignments;
-mod pipeline_group;
+mod find_coordinator;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_config_resources;
+mod list_groups;
+mod list_offsets;
+mod list_transactions;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod partition_reassignments;
+pub(crate) mod parts;
 pub(crate) mod produce;
 pub(crate) mod produce_check;
-pub(crate) mod sync_group;
-pub(crate) mod txn_offset_commit;
-pub(crate) mod update_features;
-pub(crate) mod write_txn_markers;
+pub(crate) mod reply;
+pub(crate) mod support;
+mod sync_group;
+pub(crate) mod timer;
+mod txn_offset_commit;
+mod update_features;
+mod write_txn_markers;
 
-/// A request that cannot be answered within the protocol. The connection is closed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RequestError {
-    #[error("the request cannot be read: {0}")]
-    Decode(#[from] DecodeError),
-    #[error("the response cannot be written: {0}")]
-    Encode(#[from] EncodeError),
-    #[error("{0}: {1}")]
-    Refused(&'static str, ErrorCode),
-}
+use std::sync::Arc;
 
-impl From<Close> for RequestError {
-    fn from(Close(why, code): Close) -> RequestError {
-        RequestError::Refused(why, code)
-    }
-}
+use self::access::{Need, Operation, Resource};
+use self::context::{ConnectionContext, RequestContext};
+use self::parts::Parts;
+use self::reply::{Close, Reply, RequestError, Started};
+use pelton_commitlog::Slice;
 
 /// A request whose handler has been called.
 pub(crate) struct Call {
@@ -85,82 +72,75 @@ pub(crate) struct Call {
     pub(crate) decoded: usize,
 }
 
-/// What became of a request after its first phase.
-pub(crate) enum Started {
-    /// The response, whole.
-    Ready(Vec<Piece>),
-    /// The response will come; the next request may start.
-    Later(Later<Result<Vec<Piece>, RequestError>>),
-    /// The response will come; the next request may not start before.
-    InOrder(Later<Result<Vec<Piece>, RequestError>>),
-    /// What must happen in order has to wait for something; the next request may not start before.
-    Waits(Later<Result<Started, RequestError>>),
-    /// There is no response.
-    Silent,
-}
-
-/// The APIs with the functions that serve them.
+/// The APIs: the function that serves each, the parts of the broker that it is given, and what the request needs access to.
 macro_rules! serve {
-    ($($key:ident => $handler:path,)*) => {
+    ($($key:ident => $module:ident::$function:ident($($part:ident),*) needs [$($operation:ident $resource:ident),*];)*) => {
         /// The APIs that this broker serves and advertises.
         pub(crate) const SERVED: &[ApiKey] = &[$(ApiKey::$key,)*];
 
-        fn dispatch(header: RequestHeader, cx: &RequestContext, reader: Reader) -> Result<Call, RequestError> {
-            match header.api_key {
-                $(ApiKey::$key => run(&header, cx, reader, $handler),)*
+        /// The access that a request of an API needs.
+        pub(crate) fn needs(key: ApiKey) -> &'static [Need] {
+            match key {
+                $(ApiKey::$key => &[$((Operation::$operation, Resource::$resource)),*],)*
+            }
+        }
+
+        fn dispatch(parts: &Parts, cx: &RequestContext, reader: Reader) -> Result<Call, RequestError> {
+            match cx.api_key {
+                $(ApiKey::$key => run(cx, reader, |request| $module::$function($(&parts.$part,)* cx, request)),)*
             }
         }
     };
 }
 
 serve! {
-    Produce => produce::handle,
-    Fetch => fetch::handle,
-    ListOffsets => list_offsets::handle,
-    Metadata => metadata::handle,
-    ApiVersions => api_versions::handle,
-    OffsetCommit => offset_commit::handle,
-    OffsetFetch => offset_fetch::handle,
-    FindCoordinator => find_coordinator::handle,
-    JoinGroup => join_group::handle,
-    Heartbeat => heartbeat::handle,
-    LeaveGroup => leave_group::handle,
-    SyncGroup => sync_group::handle,
-    DescribeGroups => describe_groups::handle,
-    ListGroups => list_groups::handle,
-    CreateTopics => create_topics::handle,
-    DeleteTopics => delete_topics::handle,
-    DeleteRecords => delete_records::handle,
-    InitProducerId => init_producer_id::handle,
-    OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
-    DescribeAcls => acls::describe,
-    CreateAcls => acls::create,
-    DeleteAcls => acls::delete,
-    DescribeConfigs => describe_configs::handle,
-    AlterConfigs => alter_configs::handle,
-    DescribeLogDirs => describe_log_dirs::handle,
-    CreatePartitions => create_partitions::handle,
-    DeleteGroups => delete_groups::handle,
-    ElectLeaders => elect_leaders::handle,
-    IncrementalAlterConfigs => alter_configs::handle_incremental,
-    AlterPartitionReassignments => partition_reassignments::alter,
-    ListPartitionReassignments => partition_reassignments::list,
-    OffsetDelete => offset_delete::handle,
-    DescribeClientQuotas => describe_client_quotas::handle,
-    DescribeUserScramCredentials => describe_user_scram_credentials::handle,
-    DescribeQuorum => describe_quorum::handle,
-    UpdateFeatures => update_features::handle,
-    DescribeCluster => describe_cluster::handle,
-    DescribeProducers => describe_producers::handle,
-    ListConfigResources => list_config_resources::handle,
-    DescribeTopicPartitions => describe_topic_partitions::handle,
-    AddPartitionsToTxn => add_partitions_to_txn::handle,
-    AddOffsetsToTxn => add_offsets_to_txn::handle,
-    EndTxn => end_txn::handle,
-    WriteTxnMarkers => write_txn_markers::handle,
-    TxnOffsetCommit => txn_offset_commit::handle,
-    DescribeTransactions => describe_transactions::handle,
-    ListTransactions => list_transactions::handle,
+    Produce => produce::handle(produce) needs [Write Topic, Write TransactionalId];
+    Fetch => fetch::handle(fetch) needs [ClusterAction Cluster, Read Topic];
+    ListOffsets => list_offsets::handle(topics) needs [Describe Topic];
+    Metadata => metadata::handle(cluster, admin) needs [Describe Topic, Create Topic];
+    ApiVersions => api_versions::handle(cluster) needs [];
+    OffsetCommit => offset_commit::handle(groups) needs [Read Group, Read Topic];
+    OffsetFetch => offset_fetch::handle(groups) needs [Describe Group, Describe Topic];
+    FindCoordinator => find_coordinator::handle(coordinators) needs [Describe Group, Describe TransactionalId];
+    JoinGroup => join_group::handle(groups) needs [Read Group];
+    Heartbeat => heartbeat::handle(groups) needs [Read Group];
+    LeaveGroup => leave_group::handle(groups) needs [Read Group];
+    SyncGroup => sync_group::handle(groups) needs [Read Group];
+    DescribeGroups => describe_groups::handle(groups) needs [Describe Group];
+    ListGroups => list_groups::handle(groups) needs [Describe Cluster, Describe Group];
+    CreateTopics => create_topics::handle(admin) needs [Create Cluster, Create Topic, DescribeConfigs Topic];
+    DeleteTopics => delete_topics::handle(admin) needs [Delete Topic, Describe Topic];
+    DeleteRecords => delete_records::handle(admin) needs [Delete Topic];
+    InitProducerId => init_producer_id::handle(transactions) needs [Write TransactionalId, IdempotentWrite Cluster];
+    OffsetForLeaderEpoch => offset_for_leader_epoch::handle(topics) needs [ClusterAction Cluster, Describe Topic];
+    DescribeAcls => acls::describe() needs [Describe Cluster];
+    CreateAcls => acls::create() needs [Alter Cluster];
+    DeleteAcls => acls::delete() needs [Alter Cluster];
+    DescribeConfigs => describe_configs::handle(cluster) needs [DescribeConfigs Cluster, DescribeConfigs Topic];
+    AlterConfigs => alter_configs::handle(admin) needs [AlterConfigs Cluster, AlterConfigs Topic];
+    DescribeLogDirs => describe_log_dirs::handle(cluster) needs [Describe Cluster];
+    CreatePartitions => create_partitions::handle(admin) needs [Alter Topic];
+    DeleteGroups => delete_groups::handle(groups) needs [Delete Group];
+    ElectLeaders => elect_leaders::handle(topics) needs [Alter Cluster];
+    IncrementalAlterConfigs => alter_configs::handle_incremental(admin) needs [AlterConfigs Cluster, AlterConfigs Topic];
+    AlterPartitionReassignments => partition_reassignments::alter(cluster) needs [Alter Cluster];
+    ListPartitionReassignments => partition_reassignments::list() needs [Describe Cluster];
+    OffsetDelete => offset_delete::handle(groups) needs [Delete Group, Read Topic];
+    DescribeClientQuotas => describe_client_quotas::handle() needs [DescribeConfigs Cluster];
+    DescribeUserScramCredentials => describe_user_scram_credentials::handle() needs [Describe Cluster];
+    DescribeQuorum => describe_quorum::handle(cluster) needs [Describe Cluster];
+    UpdateFeatures => update_features::handle() needs [Alter Cluster];
+    DescribeCluster => describe_cluster::handle(cluster) needs [Describe Cluster];
+    DescribeProducers => describe_producers::handle(topics) needs [Read Topic];
+    ListConfigResources => list_config_resources::handle(cluster) needs [DescribeConfigs Cluster];
+    DescribeTopicPartitions => describe_topic_partitions::handle(cluster) needs [Describe Topic];
+    AddPartitionsToTxn => add_partitions_to_txn::handle(transactions) needs [Write TransactionalId, Write Topic];
+    AddOffsetsToTxn => add_offsets_to_txn::handle(transactions) needs [Write TransactionalId, Read Group];
+    EndTxn => end_txn::handle(transactions) needs [Write TransactionalId];
+    WriteTxnMarkers => write_txn_markers::handle(transactions) needs [ClusterAction Cluster];
+    TxnOffsetCommit => txn_offset_commit::handle(transactions) needs [Write TransactionalId, Read Group, Read Topic];
+    DescribeTransactions => describe_transactions::handle(transactions) needs [Describe TransactionalId, Describe Topic];
+    ListTransactions => list_transactions::handle(transactions) needs [Describe TransactionalId];
 }
 
 /// Whether a frame is a request that appends, by the key at its front.
@@ -170,89 +150,54 @@ pub(crate) fn is_produce(frame: &[u8]) -> bool {
 
 /// Decodes a request, within `decode_limit` bytes of memory, and calls its handler. What must happen in the order of the
 /// connection's requests has happened when this returns.
-pub(crate) fn start(frame: Bytes, decode_limit: usize, cx: RequestContext) -> Result<Call, RequestError> {
+pub(crate) fn start(
+    parts: &Parts,
+    connection: &Arc<ConnectionContext>,
+    frame: Bytes,
+    decode_limit: usize,
+) -> Result<Call, RequestError> {
     let mut reader = Reader::within(frame.clone(), decode_limit);
     match RequestHeader::decode(&mut reader) {
         Ok(header) => {
             let request_bytes = frame.len();
             // From here on what the request keeps of the frame is all that is left of it.
             drop(frame);
-            cx.broker.metrics.request(header.api_key, request_bytes);
-            let (version, client_id) = (header.api_version, header.client_id.clone());
-            let place = Place { correlation_id: header.correlation_id, ..cx.place };
-            let cx = RequestContext { version, client_id, request_bytes, place, ..cx };
-            dispatch(header, &cx, reader)
+            parts.metrics.request(header.api_key, request_bytes);
+            let RequestHeader { api_key, api_version: version, correlation_id, client_id } = header;
+            let connection = Arc::clone(connection);
+            let cx =
+                RequestContext { connection, api_key, version, correlation_id, client_id, request_bytes };
+            if let Some((operation, resource)) = refused(&cx) {
+                tracing::debug!(peer = %cx.connection.peer, ?operation, ?resource, "access refused");
+                return Err(Close("access refused", ErrorCode::CLUSTER_AUTHORIZATION_FAILED).into());
+            }
+            dispatch(parts, &cx, reader)
         }
         Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, .. }) => {
             // The client cannot know what we speak before it has asked.
-            let preamble = RequestPreamble::decode(&mut Reader::new(frame))?;
+            let RequestPreamble { correlation_id, .. } = RequestPreamble::decode(&mut Reader::new(frame))?;
             let mut writer = Writer::framed();
-            refuse_api_versions(&mut writer, preamble.correlation_id)?;
-            let pieces = vec![Piece::Bytes(writer.into_bytes()?)];
-            Ok(Call { started: Started::Ready(pieces), decoded: 0 })
+            refuse_api_versions(&mut writer, correlation_id)?;
+            let slices = vec![Slice::Memory(writer.into_bytes()?)];
+            Ok(Call { started: Started::Ready(slices), decoded: 0 })
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// The first thing that the request needs and its sender may not do.
+fn refused(cx: &RequestContext) -> Option<Need> {
+    needs(cx.api_key).iter().copied().find(|need| !cx.connection.principal.may(*need))
+}
+
 fn run<Q: Request>(
-    header: &RequestHeader,
     cx: &RequestContext,
     mut reader: Reader,
-    handler: fn(&RequestContext, Q) -> Reply<Q::Response>,
-) -> Result<Call, RequestError>
-where
-    Q::Response: 'static,
-{
-    let request = Q::decode(&mut reader, header.api_version)?;
+    handler: impl FnOnce(Q) -> Reply<Q::Response>,
+) -> Result<Call, RequestError> {
+    let request = Q::decode(&mut reader, cx.version)?;
     let decoded = reader.allocated();
     drop(reader);
-    let started = started::<Q>(handler(cx, request), header.api_version, header.correlation_id)?;
+    let started = cx.response().start(handler(request))?;
     Ok(Call { started, decoded })
-}
-
-fn started<Q: Request>(
-    reply: Reply<Q::Response>,
-    version: i16,
-    correlation_id: i32,
-) -> Result<Started, RequestError>
-where
-    Q::Response: 'static,
-{
-    let finish = move |answer| encode(answer, Q::KEY, version, correlation_id);
-    Ok(match reply {
-        Reply::Ready(answer) => Started::Ready(finish(answer)?),
-        Reply::Later(future) => Started::Later(Box::pin(async move { Ok(finish(future.await)?) })),
-        Reply::LaterOrClose(future) => Started::Later(Box::pin(async move { Ok(finish(future.await?)?) })),
-        Reply::InOrder(future) => Started::InOrder(Box::pin(async move { Ok(finish(future.await)?) })),
-        Reply::Waits(future) => {
-            Started::Waits(Box::pin(async move { started::<Q>(future.await, version, correlation_id) }))
-        }
-        Reply::Silent => Started::Silent,
-        Reply::Close(close) => return Err(close.into()),
-    })
-}
-
-/// The frame of a response, its records still where they are.
-fn encode<R: Message>(
-    answer: Answer<R>,
-    key: ApiKey,
-    version: i16,
-    correlation_id: i32,
-) -> Result<Vec<Piece>, EncodeError> {
-    let mut writer = Writer::framed();
-    ResponseHeader { correlation_id }.encode(&mut writer, key, version);
-    answer.response.encode(&mut writer, version)?;
-    let mut externals = answer.externals;
-    let mut pieces = Vec::new();
-    for piece in writer.finish()? {
-        match piece {
-            pelton_wire::Piece::Bytes(bytes) => pieces.push(Piece::Bytes(bytes)),
-            pelton_wire::Piece::External { id, .. } => {
-                let parts = externals.get_mut(id as usize).map(std::mem::take);
-                pieces.extend(parts.expect("`Externals::add` gave this id and kept the pieces under it"));
-            }
-        }
-    }
-    Ok(pieces)
 }

@@ -2,15 +2,23 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_commitlog::storage::{DiskStorage, Storage};
 use pelton_commitlog::{CloseError, LogDir, OpenDirError};
 use pelton_streams::PluginFactory;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::admin::Admin;
+use crate::api::fetch::Fetching;
+use crate::api::parts::{
+    Cluster, CoordinatorParts, GroupParts, Node, Parts, PipelinesSlot, TransactionParts,
+};
+use crate::api::produce::Producing;
+use crate::blocking::run_blocking;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, HostPort};
 use crate::failure::Failure;
@@ -23,15 +31,15 @@ use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
+use crate::net::server::{ConnectionSettings, Server};
 use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
 use crate::processor::{
     BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
 };
 use crate::producer_id::ProducerIds;
-use crate::shutdown::{StopSignal, Stopping};
 use crate::startup::{self, Opened};
+use crate::topics::Topics;
 use crate::topics::metadata_log::MetadataReplayError;
-use crate::topics::{Topic, TopicError, Topics};
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use crate::unreadable::UnreadableRecord;
 
@@ -64,10 +72,10 @@ impl Default for Deps {
     }
 }
 
-/// What all connections share. Handlers get it as an `Arc`.
+/// The parts of a broker, wired up. They are handed out one by one: nobody but this and its handle holds all of them.
 pub struct Broker {
     /// What the operator set.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// The id that clients see; made with the data directory.
@@ -76,17 +84,13 @@ pub struct Broker {
     pub topics: Arc<Topics>,
     pub(crate) log_dir: Arc<LogDir>,
     pub(crate) producer_ids: Arc<ProducerIds>,
-    /// What requests may take of the memory.
-    pub(crate) request_memory: Arc<RequestMemory>,
-    pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
-    pub(crate) metrics: Arc<Metrics>,
-    supervisor: OnceLock<Arc<Supervisor>>,
-    /// Something runs plugins here.
-    has_pipelines: bool,
-    advertised: OnceLock<HostPort>,
-    stop: StopSignal,
+    request_memory: Arc<RequestMemory>,
+    connections: Arc<ConnectionLimits>,
+    metrics: Arc<Metrics>,
+    pipelines: PipelinesSlot,
+    stop: CancellationToken,
     failure: Failure,
 }
 
@@ -205,32 +209,101 @@ impl Broker {
         }
         broker.transactions.recover(RECOVERY_PATIENCE).await;
         let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
-        let port = addr.port();
-        let told = broker.config.advertise.clone();
-        let told = told.unwrap_or_else(|| HostPort { port, ..broker.config.listen.clone() });
-        // Set once, here, before anybody can ask.
-        let _ = broker.advertised.set(told);
+        let advertised = broker.config.advertise.clone();
+        let advertised =
+            advertised.unwrap_or_else(|| HostPort { port: addr.port(), ..broker.config.listen.clone() });
         let mut tasks = JoinSet::new();
+        let server = Arc::new(broker.server(advertised.clone()));
         for listener in listeners {
-            tasks.spawn(listener::serve(Arc::clone(&broker), listener, Arc::clone(&broker.connections)));
+            tasks.spawn(listener::serve(Arc::clone(&server), listener));
         }
-        tasks.spawn(housekeeping::run(Arc::clone(&broker)));
+        tasks.spawn(broker.housekeeping());
         tasks.spawn(broker.txn_housekeeping());
         if let Some(plugins) = deps.plugins {
             let supervisor = Supervisor::start(broker.supervisor_spec(plugins)).await?;
             // Set once, here.
-            let _ = broker.supervisor.set(supervisor);
+            let _ = broker.pipelines.supervisor.set(supervisor);
         }
         let mut http_addr = None;
         if let (Some(listener), Some(token)) = (http, token) {
             http_addr = listener.local_addr().ok();
             let listen = http_addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-            let names = vec![broker.advertised().host.clone()];
+            let names = vec![advertised.host];
             let state = HttpState::new(broker.http_parts(), &broker.config, listen, names, token);
-            let mut stopping = broker.stopping();
-            tasks.spawn(http::serve(listener, state, async move { stopping.wait().await }));
+            tasks.spawn(http::serve(listener, state, broker.stop.clone()));
         }
         Ok(BrokerHandle { addr, http_addr, broker, tasks })
+    }
+
+    fn server(&self, advertised: HostPort) -> Server {
+        Server {
+            parts: self.parts(advertised),
+            limits: Arc::clone(&self.connections),
+            request_memory: Arc::clone(&self.request_memory),
+            metrics: Arc::clone(&self.metrics),
+            settings: ConnectionSettings::of(&self.config),
+            stopping: self.stop.clone(),
+        }
+    }
+
+    /// What handlers are given.
+    pub(crate) fn parts(&self, advertised: HostPort) -> Parts {
+        let node = Node { id: self.config.node_id, cluster_id: self.cluster_id.clone(), advertised };
+        let (topics, metrics) = (|| Arc::clone(&self.topics), || Arc::clone(&self.metrics));
+        let (clock, config) = (|| Arc::clone(&self.clock), || Arc::clone(&self.config));
+        let (groups, transactions) = (|| self.groups.clone(), || self.transactions.clone());
+        let cluster = Cluster {
+            node: node.clone(),
+            config: config(),
+            topics: topics(),
+            log_dir: Arc::clone(&self.log_dir),
+            clock: clock(),
+        };
+        let produce = Producing {
+            topics: topics(),
+            transactions: transactions(),
+            log_dir: Arc::clone(&self.log_dir),
+            clock: clock(),
+            metrics: metrics(),
+            unpack: self.config.decompress_limit(),
+        };
+        let fetch = Fetching {
+            topics: topics(),
+            metrics: metrics(),
+            stopping: self.stop.clone(),
+            max_bytes: self.config.fetch_max_bytes.into(),
+        };
+        let group_parts =
+            GroupParts { groups: groups(), topics: topics(), pipelines: self.pipelines.clone() };
+        let transaction_parts = TransactionParts {
+            transactions: transactions(),
+            groups: groups(),
+            topics: topics(),
+            pipelines: self.pipelines.clone(),
+            producer_ids: Arc::clone(&self.producer_ids),
+            clock: clock(),
+        };
+        Parts {
+            metrics: metrics(),
+            topics: topics(),
+            cluster: Arc::new(cluster),
+            admin: Arc::new(Admin::new(topics(), groups(), clock(), config())),
+            produce: Arc::new(produce),
+            fetch: Arc::new(fetch),
+            groups: Arc::new(group_parts),
+            transactions: Arc::new(transaction_parts),
+            coordinators: Arc::new(CoordinatorParts { node, groups: groups(), transactions: transactions() }),
+        }
+    }
+
+    fn housekeeping(&self) -> impl Future<Output = ()> + use<> {
+        housekeeping::run(
+            Arc::clone(&self.topics),
+            self.groups.clone(),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.config),
+            self.stop.clone(),
+        )
     }
 
     fn http_parts(&self) -> HttpParts {
@@ -251,8 +324,8 @@ impl Broker {
             sweep: every(self.config.transaction_abort_check_interval_ms),
             snapshots: every(self.config.snapshot_check_interval_ms),
         };
-        let mut stopping = self.stopping();
-        txn::housekeeping::run(self.transactions.clone(), intervals, async move { stopping.wait().await })
+        let stopping = self.stop.clone().cancelled_owned();
+        txn::housekeeping::run(self.transactions.clone(), intervals, stopping)
     }
 
     fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {
@@ -281,12 +354,7 @@ impl Broker {
 
     /// Pipelines; `None` while the broker starts, or where nothing runs plugins.
     pub(crate) fn supervisor(&self) -> Option<&Arc<Supervisor>> {
-        self.supervisor.get()
-    }
-
-    /// Whether the broker still starts and has yet to find out which pipelines run.
-    pub(crate) fn pipelines_to_come(&self) -> bool {
-        self.has_pipelines && self.supervisor.get().is_none()
+        self.pipelines.supervisor.get()
     }
 
     /// All parts in place, and none of them asked yet. Needs a tokio runtime around it.
@@ -325,33 +393,11 @@ impl Broker {
             groups,
             transactions,
             metrics: Arc::default(),
-            supervisor: OnceLock::new(),
-            has_pipelines: deps.plugins.is_some(),
-            advertised: OnceLock::new(),
-            stop: StopSignal::new(),
+            pipelines: PipelinesSlot { expected: deps.plugins.is_some(), ..PipelinesSlot::default() },
+            stop: CancellationToken::new(),
             failure,
-            config,
+            config: Arc::new(config),
         }
-    }
-
-    /// Where clients are told to connect.
-    pub fn advertised(&self) -> &HostPort {
-        self.advertised.get().unwrap_or(&self.config.listen)
-    }
-
-    /// Waits for the broker to stop.
-    pub(crate) fn stopping(&self) -> Stopping {
-        self.stop.listen()
-    }
-
-    /// How long what is under way may take when the broker stops.
-    pub(crate) fn drain_time(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.config.shutdown_timeout_ms).unwrap_or(0))
-    }
-
-    /// Connections that are open now.
-    pub fn open_connections(&self) -> u32 {
-        self.connections.open()
     }
 
     /// Appends records of the broker's own to a partition. They have their place in the log when this returns, so calls in
@@ -394,32 +440,6 @@ impl Broker {
             log_dir.close()
         })
         .await
-    }
-
-    /// Runs something that may wait for the disk, on a thread for that.
-    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        run_blocking(work).await
-    }
-
-    /// Deletes a topic, and what others keep about it.
-    pub(crate) async fn delete_topic(&self, id: Uuid) -> Result<Arc<Topic>, TopicError> {
-        let topic = self.topics.delete(id).await?;
-        if let Err(error) = self.groups.topic_deleted(&topic.name).await {
-            tracing::warn!(topic = topic.name, %error, "what groups have committed for a deleted topic stays until it expires");
-        }
-        Ok(topic)
-    }
-}
-
-/// Runs `work` on a thread that may block; a panic goes on in the caller.
-pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is being shut down, and this task with it.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 
@@ -469,7 +489,7 @@ impl BrokerHandle {
         if let Some(supervisor) = broker.supervisor() {
             supervisor.stop().await;
         }
-        broker.stop.raise();
+        broker.stop.cancel();
         // Members that wait for others would hold their connections open until the drain time is over.
         broker.groups.stop().await;
         while let Some(ended) = tasks.join_next().await {

@@ -4,36 +4,46 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, run_blocking};
+use crate::blocking::run_blocking;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::group::service::Groups;
 use crate::partition::Partition;
+use crate::topics::Topics;
 
 /// Longest time between two rounds of small work in the logs (quiet producers, files to remove, snapshots), in ms: it costs
 /// microseconds a partition, and the next start is the shorter for it.
 const ROUND_MAX_MS: i64 = 60_000;
 
 /// Runs until the broker stops.
-pub(crate) async fn run(broker: Arc<Broker>) {
-    let mut stopping = broker.stopping();
-    let mut retention = every(broker.config.log_retention_check_interval_ms);
-    let mut snapshots = every(broker.config.snapshot_check_interval_ms);
-    let mut producers = every(broker.config.producer_id_expiration_check_interval_ms.min(ROUND_MAX_MS));
+pub(crate) async fn run(
+    topics: Arc<Topics>,
+    groups: Groups,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+    stopping: CancellationToken,
+) {
+    let mut retention = every(config.log_retention_check_interval_ms);
+    let mut snapshots = every(config.snapshot_check_interval_ms);
+    let mut producers = every(config.producer_id_expiration_check_interval_ms.min(ROUND_MAX_MS));
     loop {
         let job: fn(&Partition, i64) = tokio::select! {
             _ = retention.tick() => Partition::apply_retention,
             _ = producers.tick() => Partition::housekeep,
             _ = snapshots.tick() => {
-                drop(broker.groups.snapshot_when_due());
+                drop(groups.snapshot_when_due());
                 continue;
             }
-            () = stopping.wait() => return,
+            () = stopping.cancelled() => return,
         };
-        for topic in broker.topics.list() {
-            let (partitions, now_ms) = (topic.partitions.clone(), broker.clock.now_ms());
+        for topic in topics.list() {
+            let (partitions, now_ms) = (topic.partitions.clone(), clock.now_ms());
             // A topic at a time, so that a stop waits for one topic at most.
             tokio::select! {
                 () = run_blocking(move || partitions.iter().for_each(|partition| job(partition, now_ms))) => {}
-                () = stopping.wait() => return,
+                () = stopping.cancelled() => return,
             }
         }
     }

@@ -6,7 +6,9 @@
 //!
 //! It refuses to know RocksDB and wasmtime: what runs plugins and keeps their state is handed in.
 
+mod admin;
 mod api;
+mod blocking;
 mod broker;
 mod clock;
 mod config;
@@ -20,8 +22,6 @@ mod net;
 mod partition;
 mod processor;
 mod producer_id;
-mod reply;
-mod shutdown;
 mod snapshot;
 mod startup;
 mod timer;

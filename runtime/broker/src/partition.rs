@@ -18,9 +18,10 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use pelton_commitlog::mutant::Mutant;
+use pelton_commitlog::producer_state::ProducerState;
 use pelton_commitlog::{
     AppendError, AppendMeta, AppendOrigin, AppendPermit, Appended, ChangeError, Log, LogDir, LogReader,
-    PartitionId, PermitWait, ReadError,
+    PartitionId, PermitWait, ReadError, Slice,
 };
 use pelton_wire::record::{
     BatchBuilder, BatchOptions, BuildError, EndTransactionMarker, end_transaction_batch,
@@ -31,7 +32,6 @@ pub use self::open::PartitionCreateError;
 pub(crate) use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
 use self::waiters::{FetchWait, Progress};
-use crate::net::send::Piece;
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::{Durability, TopicConfig};
 
@@ -143,7 +143,7 @@ impl InternalAppend {
 
 /// What a fetch found.
 pub(crate) struct Fetched {
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) slices: Vec<Slice>,
     pub(crate) bytes: u64,
     pub(crate) offsets: Offsets,
     /// Aborted transactions among what was found: producer id and first offset.
@@ -462,10 +462,10 @@ impl Partition {
     }
 
     /// What is remembered of producers; `None` once the partition is gone.
-    pub(crate) fn producers(&self) -> Option<Vec<pelton_wire::message::describe_producers::ProducerState>> {
+    pub(crate) fn producers(&self) -> Option<Vec<(i64, ProducerState)>> {
         let log = self.lock().ok()?;
         let all = log.producers().all();
-        Some(all.into_iter().map(|(id, known)| crate::api::describe_producers::state(id, known)).collect())
+        Some(all.into_iter().map(|(id, known)| (id, known.clone())).collect())
     }
 
     /// Closes the log in order. Blocking.

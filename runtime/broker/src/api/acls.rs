@@ -8,7 +8,8 @@ use pelton_wire::message::{
     DescribeAclsResponse,
 };
 
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::reply::Reply;
 
 const NO_AUTHORIZER: &str = "this broker has no authorizer: every client may do everything";
 

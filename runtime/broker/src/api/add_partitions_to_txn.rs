@@ -10,10 +10,12 @@ use pelton_wire::message::add_partitions_to_txn::{
 };
 use pelton_wire::message::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::parts::TransactionParts;
+use super::reply::{Close, Reply};
+use super::support::txn_error::or_close;
 use crate::group::types::TopicPartition;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Close, Reply, RequestContext};
 use crate::txn::error::TxnError;
 use crate::txn::order::Place;
 
@@ -23,17 +25,18 @@ const BATCHED_SINCE: i16 = 4;
 const FENCED_SINCE: i16 = 2;
 
 pub(crate) fn handle(
+    parts: &Arc<TransactionParts>,
     cx: &RequestContext,
     request: AddPartitionsToTxnRequest,
 ) -> Reply<AddPartitionsToTxnResponse> {
-    let (broker, version, place) = (Arc::clone(&cx.broker), cx.version, cx.place);
-    Reply::later_or_close(async move {
+    let (parts, version, place) = (Arc::clone(parts), cx.version, cx.place());
+    cx.later_or_close(async move {
         if version >= BATCHED_SINCE {
             let mut results = Vec::with_capacity(request.transactions.len());
             for one in request.transactions {
                 let transactional_id = one.transactional_id.clone();
                 // Other brokers have connections of their own, and many.
-                let topic_results = add(&broker, one, version, None).await?;
+                let topic_results = add(&parts, one, version, None).await?;
                 results.push(AddPartitionsToTxnResult { transactional_id, topic_results });
             }
             return Ok(AddPartitionsToTxnResponse { results_by_transaction: results, ..Default::default() });
@@ -45,13 +48,13 @@ pub(crate) fn handle(
             verify_only: false,
             topics: request.v3_and_below_topics,
         };
-        let results = add(&broker, one, version, Some(place)).await?;
+        let results = add(&parts, one, version, Some(place)).await?;
         Ok(AddPartitionsToTxnResponse { results_by_topic_v3_and_below: results, ..Default::default() })
     })
 }
 
 async fn add(
-    broker: &Broker,
+    parts: &TransactionParts,
     request: AddPartitionsToTxnTransaction,
     version: i16,
     from: Option<Place>,
@@ -64,7 +67,7 @@ async fn add(
             let mut codes = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
                 let at = TopicPartition { topic: topic.name.as_str().into(), partition: *partition };
-                let verified = broker.transactions.verify(id, producer, &at).await;
+                let verified = parts.transactions.verify(id, producer, &at).await;
                 codes.push(verified.map_or_else(|error| error.code(), |()| ErrorCode::NONE));
             }
             results.push(result(topic, codes));
@@ -72,7 +75,7 @@ async fn add(
         return Ok(results);
     }
     let exists = |topic: &AddPartitionsToTxnTopic, partition: i32| {
-        broker.topics.get(&topic.name).is_some_and(|found| found.partition(partition).is_some())
+        parts.topics.get(&topic.name).is_some_and(|found| found.partition(partition).is_some())
     };
     let mut partitions = Vec::new();
     for topic in &request.topics {
@@ -83,8 +86,8 @@ async fn add(
     }
     let wanted: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
     let outcome = if partitions.len() == wanted {
-        let added = broker.transactions.add(id, producer, partitions, from).await;
-        Some(added.map_or_else(|error| error.or_close().map(Err), |()| Ok(Ok::<(), TxnError>(())))?)
+        let added = parts.transactions.add(id, producer, partitions, from).await;
+        Some(added.map_or_else(|error| or_close(error).map(Err), |()| Ok(Ok::<(), TxnError>(())))?)
     } else {
         None
     };

@@ -8,19 +8,24 @@ use pelton_wire::message::{
 };
 use std::sync::Arc;
 
-use super::configs::{self, Operation, Resource};
-use super::error_map::Refused;
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::configs::{self, Operation, Resource};
+use super::support::error_map::Refused;
+use crate::admin::Admin;
 use crate::config::ConfigError;
-use crate::reply::{Reply, RequestContext};
-use crate::topic_config::{self, Overrides, TopicConfig};
+use crate::topic_config::Overrides;
 
-pub(crate) fn handle(cx: &RequestContext, request: AlterConfigsRequest) -> Reply<AlterConfigsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::in_order(async move {
+pub(crate) fn handle(
+    admin: &Arc<Admin>,
+    cx: &RequestContext,
+    request: AlterConfigsRequest,
+) -> Reply<AlterConfigsResponse> {
+    let admin = Arc::clone(admin);
+    cx.in_order(async move {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in request.resources {
-            let outcome = replace(&broker, &resource, request.validate_only).await;
+            let outcome = replace(&admin, &resource, request.validate_only).await;
             let (error_code, error_message) = told(outcome);
             responses.push(alter_configs::AlterConfigsResourceResponse {
                 error_code,
@@ -34,14 +39,15 @@ pub(crate) fn handle(cx: &RequestContext, request: AlterConfigsRequest) -> Reply
 }
 
 pub(crate) fn handle_incremental(
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> Reply<IncrementalAlterConfigsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::in_order(async move {
+    let admin = Arc::clone(admin);
+    cx.in_order(async move {
         let mut responses = Vec::with_capacity(request.resources.len());
         for resource in request.resources {
-            let outcome = incremental(&broker, &resource, request.validate_only).await;
+            let outcome = incremental(&admin, &resource, request.validate_only).await;
             let (error_code, error_message) = told(outcome);
             responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
                 error_code,
@@ -55,7 +61,7 @@ pub(crate) fn handle_incremental(
 }
 
 async fn replace(
-    broker: &Arc<Broker>,
+    admin: &Admin,
     resource: &alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refused> {
@@ -64,11 +70,11 @@ async fn replace(
     let own = resource.configs.iter();
     let all: Overrides = own.filter_map(|c| Some((c.name.clone(), c.value.clone()?))).collect();
     let change = move |_: &Overrides| Ok(all);
-    alter(broker, (resource.resource_type, &resource.resource_name), validate_only, change).await
+    alter(admin, (resource.resource_type, &resource.resource_name), validate_only, change).await
 }
 
 async fn incremental(
-    broker: &Arc<Broker>,
+    admin: &Admin,
     resource: &incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refused> {
@@ -85,35 +91,19 @@ async fn incremental(
         })?;
         changes.push((config.name.clone(), operation, config.value.clone()));
     }
-    let defaults = broker.config.topic_defaults.clone();
-    let change = move |own: &Overrides| {
-        configs::apply(own, &changes, |name| {
-            let built_in = topic_config::by_name(name).map(|setting| setting.default.to_owned());
-            defaults.get(name).cloned().or(built_in)
-        })
-    };
-    alter(broker, (resource.resource_type, &resource.resource_name), validate_only, change).await
+    let default = admin.topic_default();
+    let change = move |own: &Overrides| configs::apply(own, &changes, default);
+    alter(admin, (resource.resource_type, &resource.resource_name), validate_only, change).await
 }
 
 async fn alter(
-    broker: &Arc<Broker>,
+    admin: &Admin,
     (kind, name): (i8, &str),
     validate_only: bool,
     change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
 ) -> Result<(), Refused> {
-    let name = Resource::parse(kind, name, broker.config.node_id)?.changeable()?;
-    let topic = broker.topics.get(&name).ok_or_else(|| {
-        Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic `{name}`"))
-    })?;
-    if topic.is_internal() {
-        return Err(Refused::new(ErrorCode::INVALID_REQUEST, "it is a topic of the broker's own"));
-    }
-    if validate_only {
-        let after = change(&topic.overrides).and_then(|after| TopicConfig::check_overrides(&after));
-        return after.map_err(|error| Refused::new(ErrorCode::INVALID_CONFIG, error.to_string()));
-    }
-    broker.topics.configure(&name, change).await?;
-    Ok(())
+    let name = Resource::parse(kind, name, admin.node_id())?.changeable()?;
+    Ok(admin.alter_topic(&name, change, validate_only).await?)
 }
 
 fn told(outcome: Result<(), Refused>) -> (ErrorCode, Option<String>) {

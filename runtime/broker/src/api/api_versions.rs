@@ -1,11 +1,15 @@
 //! ApiVersions: which APIs and versions this broker speaks.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::api_versions::{FinalizedFeatureKey, SupportedFeatureKey};
 use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::SERVED;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
 
 /// A feature of Kafka's that this broker has.
 pub(super) struct Feature {
@@ -20,9 +24,14 @@ pub(super) const FEATURES: [Feature; 1] = [Feature { name: "transaction.version"
 /// First version in which clients say what they are.
 const SOFTWARE_SINCE: i16 = 3;
 
-pub(crate) fn handle(cx: &RequestContext, request: ApiVersionsRequest) -> Reply<ApiVersionsResponse> {
-    let asked = check_software(cx.version, &request)
-        .and_then(|()| check_node(&request, &cx.broker.cluster_id, cx.broker.config.node_id));
+pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
+    cx: &RequestContext,
+    request: ApiVersionsRequest,
+) -> Reply<ApiVersionsResponse> {
+    let node = &cluster.node;
+    let asked =
+        check_software(cx.version, &request).and_then(|()| check_node(&request, &node.cluster_id, node.id));
     if let Err(error_code) = asked {
         return Reply::ready(ApiVersionsResponse { error_code, ..Default::default() });
     }

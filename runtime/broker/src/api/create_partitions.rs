@@ -9,23 +9,25 @@ use pelton_wire::message::create_partitions::{
 };
 use pelton_wire::message::{CreatePartitionsRequest, CreatePartitionsResponse};
 
+use super::context::RequestContext;
 use super::create_topics::duplicates;
-use super::error_map::Refused;
-use crate::broker::Broker;
-use crate::reply::{Reply, RequestContext};
+use super::reply::Reply;
+use super::support::error_map::Refused;
+use crate::admin::Admin;
 
 pub(crate) fn handle(
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: CreatePartitionsRequest,
 ) -> Reply<CreatePartitionsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::in_order(async move {
+    let admin = Arc::clone(admin);
+    cx.in_order(async move {
         let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
         let mut told = HashSet::new();
         let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let outcome = if !twice.contains(&topic.name) {
-                grow(&broker, &topic, request.validate_only).await
+                grow(&admin, &topic, request.validate_only).await
             } else if !told.insert(topic.name.clone()) {
                 continue;
             } else {
@@ -38,16 +40,13 @@ pub(crate) fn handle(
     })
 }
 
-async fn grow(broker: &Broker, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refused> {
-    let (topic, have) = broker.topics.check_growth(&wanted.name, wanted.count)?;
-    if topic.is_internal() {
-        return Err(Refused::new(ErrorCode::INVALID_REQUEST, "it is a topic of the broker's own"));
-    }
+async fn grow(admin: &Admin, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refused> {
+    let have = admin.check_partitions(&wanted.name, wanted.count)?;
     if let Some(assignments) = &wanted.assignments {
-        check_assignments(assignments, wanted.count - have, broker.config.node_id)?;
+        check_assignments(assignments, wanted.count - have, admin.node_id())?;
     }
     if !validate_only {
-        broker.topics.grow(&wanted.name, wanted.count).await?;
+        admin.create_partitions(&wanted.name, wanted.count).await?;
     }
     Ok(())
 }

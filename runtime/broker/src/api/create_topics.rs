@@ -10,20 +10,24 @@ use pelton_wire::message::create_topics::{
 use pelton_wire::message::{CreateTopicsRequest, CreateTopicsResponse};
 use uuid::Uuid;
 
-use super::error_map::Refused;
-use crate::broker::Broker;
-use crate::reply::{Reply, RequestContext};
-use crate::topic_config::{Overrides, effective};
-use crate::topics::{NameError, NewTopic, name};
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::error_map::Refused;
+use crate::admin::Admin;
+use crate::topic_config::Overrides;
 
 /// Kafka's value for "the broker's default".
 const DEFAULT: i32 = -1;
 
-pub(crate) fn handle(cx: &RequestContext, request: CreateTopicsRequest) -> Reply<CreateTopicsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::in_order(async move {
+pub(crate) fn handle(
+    admin: &Arc<Admin>,
+    cx: &RequestContext,
+    request: CreateTopicsRequest,
+) -> Reply<CreateTopicsResponse> {
+    let admin = Arc::clone(admin);
+    cx.in_order(async move {
         let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
-        let room = broker.config.max_partitions;
+        let room = admin.max_partitions();
         // Each would be checked, and answered with all its settings, only to be one too many in the end.
         let too_many = request.topics.len() > room as usize;
         let mut told = HashSet::new();
@@ -41,7 +45,7 @@ pub(crate) fn handle(cx: &RequestContext, request: CreateTopicsRequest) -> Reply
                 let why = format!("the request has more topics than `pelton.max.partitions` ({room})");
                 Err(Refused::new(ErrorCode::POLICY_VIOLATION, why))
             } else {
-                create(&broker, topic, request.validate_only).await
+                create(&admin, topic, request.validate_only).await
             };
             topics.push(result(name, made));
         }
@@ -61,33 +65,39 @@ struct Made {
     configs: Vec<CreatableTopicConfigs>,
 }
 
-async fn create(broker: &Broker, topic: CreatableTopic, validate_only: bool) -> Result<Made, Refused> {
-    let new = checked(topic, broker.config.node_id, broker.config.num_partitions)?;
-    let (partitions, configs) = (new.partitions, configs(broker, &new.overrides));
-    let id = if validate_only {
-        broker.topics.check_new(&new)?;
-        Uuid::nil()
-    } else {
-        broker.topics.create(new, broker.clock.now_ms()).await?.id
-    };
-    Ok(Made { id, partitions, configs })
+async fn create(admin: &Admin, topic: CreatableTopic, validate_only: bool) -> Result<Made, Refused> {
+    let Wanted { name, partitions, overrides } = checked(topic, admin.node_id())?;
+    let created = admin.create_topic(name, partitions, overrides, validate_only).await?;
+    let configs = admin.settings(&created).map(|(setting, value, source)| CreatableTopicConfigs {
+        name: setting.name.to_owned(),
+        value: Some(value.to_owned()),
+        read_only: setting.is_own(),
+        config_source: source.code(),
+        ..Default::default()
+    });
+    Ok(Made { id: created.id, partitions: created.partitions, configs: configs.collect() })
 }
 
-/// Turns what the client asks for into what the catalogue takes.
-fn checked(topic: CreatableTopic, node: i32, default_partitions: i32) -> Result<NewTopic, Refused> {
-    if name::is_internal(&topic.name) {
-        return Err(crate::topics::TopicError::from(NameError::Internal(topic.name)).into());
-    }
+/// What a client asks for, in words that do not depend on the protocol.
+struct Wanted {
+    name: String,
+    /// `None`: as many as the broker gives.
+    partitions: Option<i32>,
+    overrides: Overrides,
+}
+
+/// Every replica of a topic is on the one broker; what a client says of them may say that, and nothing else.
+fn checked(topic: CreatableTopic, node: i32) -> Result<Wanted, Refused> {
     let partitions = if topic.assignments.is_empty() {
         check_replicas(topic.replication_factor)?;
-        if topic.num_partitions == DEFAULT { default_partitions } else { topic.num_partitions }
+        Some(topic.num_partitions).filter(|partitions| *partitions != DEFAULT)
     } else {
         if topic.num_partitions != DEFAULT || i32::from(topic.replication_factor) != DEFAULT {
             let why =
                 "with manual assignments, the number of partitions and the replication factor must be -1";
             return Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         }
-        check_assignments(&topic.assignments, node)?
+        Some(check_assignments(&topic.assignments, node)?)
     };
     let mut overrides = Overrides::new();
     for config in topic.configs {
@@ -97,7 +107,7 @@ fn checked(topic: CreatableTopic, node: i32, default_partitions: i32) -> Result<
         };
         overrides.insert(config.name, value);
     }
-    Ok(NewTopic { name: topic.name, partitions, overrides })
+    Ok(Wanted { name: topic.name, partitions, overrides })
 }
 
 fn check_replicas(factor: i16) -> Result<(), Refused> {
@@ -126,18 +136,6 @@ fn check_assignments(assignments: &[CreatableReplicaAssignment], node: i32) -> R
         )),
         None => Ok(i32::try_from(indexes.len()).unwrap_or(i32::MAX)),
     }
-}
-
-fn configs(broker: &Broker, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
-    let all = effective(&broker.config.topic_defaults, overrides);
-    let described = all.map(|(setting, value, source)| CreatableTopicConfigs {
-        name: setting.name.to_owned(),
-        value: Some(value.to_owned()),
-        read_only: setting.is_own(),
-        config_source: source.code(),
-        ..Default::default()
-    });
-    described.collect()
 }
 
 fn result(name: String, made: Result<Made, Refused>) -> CreatableTopicResult {
@@ -182,31 +180,26 @@ mod tests {
         CreatableTopic { assignments: assignments.collect(), ..topic(-1, -1) }
     }
 
-    fn check(topic: CreatableTopic, expect: Result<i32, ErrorCode>) {
+    fn check(topic: CreatableTopic, expect: Result<Option<i32>, ErrorCode>) {
         let text = format!("{topic:?}");
-        let got = checked(topic, 1, 7).map(|new| new.partitions).map_err(|refused| refused.code);
+        let got = checked(topic, 1).map(|new| new.partitions).map_err(|refused| refused.code);
         assert_eq!(got, expect, "{text}");
     }
 
     #[test]
     fn counts_replicas_and_assignments() {
-        check(topic(3, 1), Ok(3));
-        check(topic(-1, -1), Ok(7));
+        check(topic(3, 1), Ok(Some(3)));
+        check(topic(-1, -1), Ok(None));
         check(topic(3, 3), Err(ErrorCode::INVALID_REPLICATION_FACTOR));
         check(topic(3, 0), Err(ErrorCode::INVALID_REPLICATION_FACTOR));
         check(topic(3, -2), Err(ErrorCode::INVALID_REPLICATION_FACTOR));
-        check(assigned(&[(1, &[1]), (0, &[1])]), Ok(2));
+        check(assigned(&[(1, &[1]), (0, &[1])]), Ok(Some(2)));
         check(assigned(&[(1, &[1]), (2, &[1])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
         check(assigned(&[(0, &[1]), (0, &[1])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
         check(assigned(&[(0, &[1, 2])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
         check(assigned(&[(0, &[])]), Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
         let both = CreatableTopic { num_partitions: 1, ..assigned(&[(0, &[1])]) };
         check(both, Err(ErrorCode::INVALID_REQUEST));
-        for internal in ["__consumer_offsets", "__pelton_x"] {
-            let own = CreatableTopic { name: internal.into(), ..topic(1, 1) };
-            check(own, Err(ErrorCode::INVALID_TOPIC_EXCEPTION));
-        }
-        check(CreatableTopic { name: "__x".into(), ..topic(1, 1) }, Ok(1));
         let config = CreatableTopicConfig { name: "retention.ms".into(), value: None };
         check(CreatableTopic { configs: vec![config], ..topic(1, 1) }, Err(ErrorCode::INVALID_CONFIG));
     }

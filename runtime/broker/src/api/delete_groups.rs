@@ -5,17 +5,22 @@ use std::sync::Arc;
 use pelton_wire::message::delete_groups::DeletableGroupResult;
 use pelton_wire::message::{DeleteGroupsRequest, DeleteGroupsResponse};
 
-use super::pipeline_group::unless_running;
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::error::{GroupError, code_of};
-use crate::reply::{Reply, RequestContext};
 
-pub(crate) fn handle(cx: &RequestContext, request: DeleteGroupsRequest) -> Reply<DeleteGroupsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: DeleteGroupsRequest,
+) -> Reply<DeleteGroupsResponse> {
+    let parts = Arc::clone(parts);
+    cx.later(async move {
         let mut results = Vec::with_capacity(request.groups_names.len());
         for group_id in request.groups_names {
-            let outcome = match unless_running(&broker, &group_id, GroupError::NonEmptyGroup) {
-                Ok(()) => broker.groups.delete(&group_id).await,
+            let outcome = match parts.pipelines.unless_running(&group_id, GroupError::NonEmptyGroup) {
+                Ok(()) => parts.groups.delete(&group_id).await,
                 in_use => in_use,
             };
             let error_code = code_of(&outcome);

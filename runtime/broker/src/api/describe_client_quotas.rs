@@ -6,8 +6,9 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_client_quotas::ComponentData;
 use pelton_wire::message::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
 
-use super::error_map::Refused;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::error_map::Refused;
 
 const IP: &str = "ip";
 const ENTITY_TYPES: [&str; 3] = ["user", "client-id", IP];

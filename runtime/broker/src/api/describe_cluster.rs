@@ -1,17 +1,25 @@
 //! DescribeCluster: the brokers of the cluster, which is one.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_cluster::DescribeClusterBroker;
 use pelton_wire::message::{DescribeClusterRequest, DescribeClusterResponse};
 
-use super::operations;
-use crate::reply::{Reply, RequestContext};
+use super::access::Resource;
+use super::context::RequestContext;
+use super::parts::{Cluster, Node};
+use super::reply::Reply;
 
 /// Kafka's numbers of what can be asked about.
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(crate) fn handle(cx: &RequestContext, request: DescribeClusterRequest) -> Reply<DescribeClusterResponse> {
+pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
+    cx: &RequestContext,
+    request: DescribeClusterRequest,
+) -> Reply<DescribeClusterResponse> {
     let refuse = |error_code: ErrorCode, text: &str| {
         Reply::ready(DescribeClusterResponse {
             error_code,
@@ -31,18 +39,18 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeClusterRequest) -> Re
             );
         }
     }
-    let (broker, advertised) = (&cx.broker, cx.broker.advertised());
+    let Node { id, cluster_id, advertised } = &cluster.node;
     let asked = request.include_cluster_authorized_operations;
     Reply::ready(DescribeClusterResponse {
-        cluster_id: broker.cluster_id.clone(),
-        controller_id: broker.config.node_id,
+        cluster_id: cluster_id.clone(),
+        controller_id: *id,
         brokers: vec![DescribeClusterBroker {
-            broker_id: broker.config.node_id,
+            broker_id: *id,
             host: advertised.host.clone(),
             port: advertised.port.into(),
             ..Default::default()
         }],
-        cluster_authorized_operations: operations::if_asked(asked, operations::CLUSTER),
+        cluster_authorized_operations: cx.connection.principal.authorized(asked, Resource::Cluster),
         ..Default::default()
     })
 }

@@ -1,19 +1,22 @@
 //! DescribeConfigs: the settings of topics and of this broker, where each comes from, and what it means. Other resources
 //! have none here, which is an answer too: a tool that asks about all of them goes on.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_configs::{
     DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use pelton_wire::message::{DescribeConfigsRequest, DescribeConfigsResponse};
 
-use super::broker_settings::{DerivedKind, derived};
-use super::configs::Resource;
-use super::error_map::Refused;
-use super::once::each_once;
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
+use super::support::broker_settings::{DerivedKind, derived};
+use super::support::configs::Resource;
+use super::support::error_map::Refused;
+use super::support::once::each_once;
 use crate::config::Config;
-use crate::reply::{Reply, RequestContext};
 use crate::topic_config::{self, Kind, Setting, Source};
 
 /// Kafka's numbers of config sources for the broker: in its file, nobody set it.
@@ -31,7 +34,11 @@ struct Wanted {
     documentation: bool,
 }
 
-pub(crate) fn handle(cx: &RequestContext, request: DescribeConfigsRequest) -> Reply<DescribeConfigsResponse> {
+pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
+    _: &RequestContext,
+    request: DescribeConfigsRequest,
+) -> Reply<DescribeConfigsResponse> {
     let wanted = Wanted { synonyms: request.include_synonyms, documentation: request.include_documentation };
     let asked = |resource: &DescribeConfigsResource| {
         let keys = resource.configuration_keys.clone().filter(|keys| !keys.is_empty());
@@ -39,30 +46,31 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeConfigsRequest) -> Re
     };
     let resources = each_once(request.resources, asked);
     let few = resources.len() <= SUBSCRIPTIONS_MAX;
-    let results = resources.into_iter().map(|resource| describe(&cx.broker, resource, few, wanted));
+    let results = resources.into_iter().map(|resource| describe(cluster, resource, few, wanted));
     Reply::ready(DescribeConfigsResponse { results: results.collect(), ..Default::default() })
 }
 
 fn describe(
-    broker: &Broker,
+    cluster: &Cluster,
     asked: DescribeConfigsResource,
     few: bool,
     wanted: Wanted,
 ) -> DescribeConfigsResult {
     let keys = asked.configuration_keys.as_deref();
-    let found = Resource::parse(asked.resource_type, &asked.resource_name, broker.config.node_id).and_then(
-        |resource| match resource {
-            Resource::Topic(name) => topic(broker, &name, keys, wanted),
-            Resource::Broker => Ok(of_broker(broker, keys, wanted)),
-            // Nothing is set while the broker runs.
-            Resource::EveryBroker | Resource::BrokerLogger | Resource::Group => Ok(Vec::new()),
-            Resource::ClientMetrics if few => Ok(of_client_metrics(keys, wanted)),
-            Resource::ClientMetrics => {
-                let why = format!("ask about at most {SUBSCRIPTIONS_MAX} subscriptions at once");
-                Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
+    let found =
+        Resource::parse(asked.resource_type, &asked.resource_name, cluster.node.id).and_then(|resource| {
+            match resource {
+                Resource::Topic(name) => topic(cluster, &name, keys, wanted),
+                Resource::Broker => Ok(of_broker(cluster, keys, wanted)),
+                // Nothing is set while the broker runs.
+                Resource::EveryBroker | Resource::BrokerLogger | Resource::Group => Ok(Vec::new()),
+                Resource::ClientMetrics if few => Ok(of_client_metrics(keys, wanted)),
+                Resource::ClientMetrics => {
+                    let why = format!("ask about at most {SUBSCRIPTIONS_MAX} subscriptions at once");
+                    Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
+                }
             }
-        },
-    );
+        });
     let (error_code, error_message, configs) = match found {
         Ok(configs) => (ErrorCode::NONE, None, configs),
         Err(Refused { code, message }) => (code, Some(message), Vec::new()),
@@ -77,15 +85,15 @@ fn describe(
 }
 
 fn topic(
-    broker: &Broker,
+    cluster: &Cluster,
     name: &str,
     keys: Option<&[String]>,
     wanted: Wanted,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
-    let topic = broker.topics.get(name).ok_or_else(|| {
+    let topic = cluster.topics.get(name).ok_or_else(|| {
         Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic `{name}`"))
     })?;
-    let defaults = &broker.config.topic_defaults;
+    let defaults = &cluster.config.topic_defaults;
     let effective = topic_config::effective(defaults, &topic.overrides);
     let rows = effective.filter(|(setting, _, _)| is_wanted(keys, setting.name));
     Ok(rows
@@ -116,8 +124,12 @@ fn topic(
         .collect())
 }
 
-fn of_broker(broker: &Broker, keys: Option<&[String]>, wanted: Wanted) -> Vec<DescribeConfigsResourceResult> {
-    let config = &broker.config;
+fn of_broker(
+    cluster: &Cluster,
+    keys: Option<&[String]>,
+    wanted: Wanted,
+) -> Vec<DescribeConfigsResourceResult> {
+    let config = &cluster.config;
     let set = |name: &'static str, default: String, meaning: &'static str, config_type: i8| Row {
         name,
         value: config.get(name).unwrap_or_default(),
@@ -129,8 +141,8 @@ fn of_broker(broker: &Broker, keys: Option<&[String]>, wanted: Wanted) -> Vec<De
     let of_topics = topic_config::settings().iter().map(|setting| {
         set(setting.broker_key, setting.default.to_owned(), setting.meaning, type_of(setting))
     });
-    let logs = broker.log_dir.topics_path().display().to_string();
-    let facts = derived(config, broker.advertised(), &logs).into_iter().map(|fact| Row {
+    let logs = cluster.log_dir.topics_path().display().to_string();
+    let facts = derived(config, &cluster.node.advertised, &logs).into_iter().map(|fact| Row {
         name: fact.name,
         value: fact.value,
         default: None,

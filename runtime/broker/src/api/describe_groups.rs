@@ -6,23 +6,30 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_groups::{DescribedGroup, DescribedGroupMember};
 use pelton_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
 
-use super::once::each_once;
-use super::operations;
+use super::access::Resource;
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
+use super::support::once::each_once;
 use crate::group::error::GroupError;
 use crate::group::types::{GroupDescription, MemberDescription};
-use crate::reply::{Reply, RequestContext};
 
 /// First version that tells a missing group as such; before, it is one in state Dead.
 const GROUP_ID_NOT_FOUND_SINCE: i16 = 6;
 
-pub(crate) fn handle(cx: &RequestContext, request: DescribeGroupsRequest) -> Reply<DescribeGroupsResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
-        let allowed = operations::if_asked(request.include_authorized_operations, operations::GROUP);
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: DescribeGroupsRequest,
+) -> Reply<DescribeGroupsResponse> {
+    let (parts, version) = (Arc::clone(parts), cx.version);
+    let asked = request.include_authorized_operations;
+    let allowed = cx.connection.principal.authorized(asked, Resource::Group);
+    cx.later(async move {
         let asked = each_once(request.groups, String::clone);
         let mut groups = Vec::with_capacity(asked.len());
         for group_id in asked {
-            let described = broker.groups.describe(&group_id).await;
+            let described = parts.groups.describe(&group_id).await;
             groups.push(DescribedGroup {
                 authorized_operations: allowed,
                 ..respond(group_id, described, version)

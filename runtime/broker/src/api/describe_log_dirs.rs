@@ -1,6 +1,7 @@
 //! DescribeLogDirs: the one directory that has the partitions, how much each takes in it, and how much room there is.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_log_dirs::{
@@ -8,9 +9,15 @@ use pelton_wire::message::describe_log_dirs::{
 };
 use pelton_wire::message::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
 
-pub(crate) fn handle(cx: &RequestContext, request: DescribeLogDirsRequest) -> Reply<DescribeLogDirsResponse> {
+pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
+    _: &RequestContext,
+    request: DescribeLogDirsRequest,
+) -> Reply<DescribeLogDirsResponse> {
     let asked = request.topics.as_ref().map(|topics| {
         let mut asked: HashMap<&str, HashSet<i32>> = HashMap::new();
         for topic in topics {
@@ -23,7 +30,7 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeLogDirsRequest) -> Re
         asked.is_none_or(|asked| asked.get(topic).is_some_and(|asked| asked.contains(&partition)))
     };
     let mut topics = Vec::new();
-    for topic in cx.broker.topics.list() {
+    for topic in cluster.topics.list() {
         let partitions: Vec<_> = topic
             .partitions
             .iter()
@@ -38,7 +45,7 @@ pub(crate) fn handle(cx: &RequestContext, request: DescribeLogDirsRequest) -> Re
             topics.push(DescribeLogDirsTopic { name: topic.name.clone(), partitions });
         }
     }
-    let (log_dir, space) = (&cx.broker.log_dir, cx.broker.log_dir.space());
+    let (log_dir, space) = (&cluster.log_dir, cluster.log_dir.space());
     let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let result = DescribeLogDirsResult {
         error_code: ErrorCode::NONE,

@@ -1,29 +1,35 @@
 //! DescribeProducers: the producers that partitions remember.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_producers::{PartitionResponse, ProducerState, TopicResponse};
 use pelton_wire::message::{DescribeProducersRequest, DescribeProducersResponse};
 
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::reply::Reply;
+use crate::topics::Topics;
 
 pub(crate) fn handle(
-    cx: &RequestContext,
+    topics: &Arc<Topics>,
+    _cx: &RequestContext,
     request: DescribeProducersRequest,
 ) -> Reply<DescribeProducersResponse> {
     // A partition can remember thousands of producers: it is asked once, however often it is named.
     let mut seen = HashSet::new();
-    let topics = request.topics.into_iter().map(|asked| {
-        let topic = cx.broker.topics.get(&asked.name);
+    let results = request.topics.into_iter().map(|asked| {
+        let topic = topics.get(&asked.name);
         let id = topic.as_ref().map(|topic| topic.id);
         let new = |index: &i32| id.is_none_or(|id| seen.insert((id, *index)));
         let partitions = asked.partition_indexes.into_iter().filter(new).map(|partition_index| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(partition_index));
             match partition.and_then(|partition| partition.producers()) {
-                Some(active_producers) => {
-                    PartitionResponse { partition_index, active_producers, ..Default::default() }
-                }
+                Some(known) => PartitionResponse {
+                    partition_index,
+                    active_producers: known.iter().map(|(id, known)| state(*id, known)).collect(),
+                    ..Default::default()
+                },
                 None => PartitionResponse {
                     partition_index,
                     error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -33,14 +39,11 @@ pub(crate) fn handle(
         });
         TopicResponse { partitions: partitions.collect(), name: asked.name }
     });
-    Reply::ready(DescribeProducersResponse { topics: topics.collect(), ..Default::default() })
+    Reply::ready(DescribeProducersResponse { topics: results.collect(), ..Default::default() })
 }
 
 /// One producer as the log remembers it.
-pub(crate) fn state(
-    producer_id: i64,
-    known: &pelton_commitlog::producer_state::ProducerState,
-) -> ProducerState {
+fn state(producer_id: i64, known: &pelton_commitlog::producer_state::ProducerState) -> ProducerState {
     ProducerState {
         producer_id,
         producer_epoch: known.epoch.into(),

@@ -1,14 +1,17 @@
 //! DescribeQuorum: the metadata log has one voter, this broker, which leads it.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_quorum::{
     Listener, Node, PartitionData, PartitionQuorum, ReplicaState, TopicData, TopicQuorum,
 };
 use pelton_wire::message::{DescribeQuorumRequest, DescribeQuorumResponse};
 
-use super::once::each_once;
-use crate::broker::Broker;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
+use super::support::once::each_once;
 use crate::topics::METADATA_TOPIC;
 
 /// First version in which an answer names nodes and their directories.
@@ -16,23 +19,26 @@ const NODES_SINCE: i16 = 2;
 /// Kafka's usual name of the listener of controllers.
 const CONTROLLER_LISTENER: &str = "CONTROLLER";
 
-pub(crate) fn handle(cx: &RequestContext, request: DescribeQuorumRequest) -> Reply<DescribeQuorumResponse> {
-    let broker = &cx.broker;
+pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
+    cx: &RequestContext,
+    request: DescribeQuorumRequest,
+) -> Reply<DescribeQuorumResponse> {
     let topics: Vec<TopicQuorum> = each_once(request.topics, |topic| topic.topic_name.clone())
         .into_iter()
-        .map(|topic| describe(broker, topic))
+        .map(|topic| describe(cluster, topic))
         .collect();
     let found = topics.iter().flat_map(|topic| &topic.partitions).any(|p| p.error_code.is_ok());
-    let nodes = if cx.version >= NODES_SINCE && found { vec![node(broker)] } else { Vec::new() };
+    let nodes = if cx.version >= NODES_SINCE && found { vec![node(cluster)] } else { Vec::new() };
     Reply::ready(DescribeQuorumResponse { topics, nodes, ..Default::default() })
 }
 
-fn describe(broker: &Broker, asked: TopicData) -> TopicQuorum {
+fn describe(cluster: &Cluster, asked: TopicData) -> TopicQuorum {
     let is_metadata = asked.topic_name == METADATA_TOPIC;
     let asked_partitions = each_once(asked.partitions, |partition| partition.partition_index).into_iter();
     let partitions = asked_partitions.map(|PartitionData { partition_index }| {
         if is_metadata && partition_index == 0 {
-            metadata(broker)
+            metadata(cluster)
         } else {
             PartitionQuorum {
                 partition_index,
@@ -45,10 +51,10 @@ fn describe(broker: &Broker, asked: TopicData) -> TopicQuorum {
     TopicQuorum { partitions: partitions.collect(), topic_name: asked.topic_name }
 }
 
-fn metadata(broker: &Broker) -> PartitionQuorum {
-    let (log, now_ms) = (broker.topics.metadata_partition(), broker.clock.now_ms());
+fn metadata(cluster: &Cluster) -> PartitionQuorum {
+    let (log, now_ms) = (cluster.topics.metadata_partition(), cluster.clock.now_ms());
     let voter = ReplicaState {
-        replica_id: broker.config.node_id,
+        replica_id: cluster.node.id,
         log_end_offset: log.log_end_offset(),
         // Of the leader itself, as Kafka has it.
         last_fetch_timestamp: now_ms,
@@ -57,7 +63,7 @@ fn metadata(broker: &Broker) -> PartitionQuorum {
     };
     PartitionQuorum {
         partition_index: 0,
-        leader_id: broker.config.node_id,
+        leader_id: cluster.node.id,
         leader_epoch: log.leader_epoch(),
         high_watermark: log.high_watermark(),
         current_voters: vec![voter],
@@ -65,12 +71,12 @@ fn metadata(broker: &Broker) -> PartitionQuorum {
     }
 }
 
-fn node(broker: &Broker) -> Node {
-    let advertised = broker.advertised();
+fn node(cluster: &Cluster) -> Node {
+    let advertised = &cluster.node.advertised;
     let listener = Listener {
         name: CONTROLLER_LISTENER.to_owned(),
         host: advertised.host.clone(),
         port: advertised.port,
     };
-    Node { node_id: broker.config.node_id, listeners: vec![listener] }
+    Node { node_id: cluster.node.id, listeners: vec![listener] }
 }

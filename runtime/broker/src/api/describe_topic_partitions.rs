@@ -1,6 +1,7 @@
 //! DescribeTopicPartitions: topics and partitions in pages, by name (KIP-966).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_topic_partitions::{
@@ -8,28 +9,31 @@ use pelton_wire::message::describe_topic_partitions::{
 };
 use pelton_wire::message::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
-use super::operations;
-use crate::broker::Broker;
-use crate::reply::{Reply, RequestContext};
+use super::access::Resource;
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
 use crate::topics::Topic;
 
 pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
     cx: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> Reply<DescribeTopicPartitionsResponse> {
-    let max = cx.broker.config.max_request_partition_size_limit;
+    let max = cluster.config.max_request_partition_size_limit;
     let limit = usize::try_from(request.response_partition_limit.min(max)).unwrap_or(1).max(1);
     let names: BTreeSet<String> = if request.topics.is_empty() {
-        cx.broker.topics.list().iter().map(|topic| topic.name.clone()).collect()
+        cluster.topics.list().iter().map(|topic| topic.name.clone()).collect()
     } else {
         request.topics.into_iter().map(|topic| topic.name).collect()
     };
     let start = request.cursor.unwrap_or_default();
-    Reply::ready(page(&cx.broker, &names, &start, limit))
+    Reply::ready(page(cluster, cx, &names, &start, limit))
 }
 
 fn page(
-    broker: &Broker,
+    cluster: &Cluster,
+    cx: &RequestContext,
     names: &BTreeSet<String>,
     start: &Cursor,
     limit: usize,
@@ -43,7 +47,7 @@ fn page(
             response.next_cursor = Some(cursor(name, skip));
             break;
         }
-        let Some(topic) = broker.topics.get(name) else {
+        let Some(topic) = cluster.topics.get(name) else {
             room -= 1;
             response.topics.push(DescribeTopicPartitionsResponseTopic {
                 error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -54,7 +58,7 @@ fn page(
         };
         let shown = topic.partitions.len().saturating_sub(skip).min(room);
         room -= shown;
-        response.topics.push(described(broker.config.node_id, &topic, skip, shown));
+        response.topics.push(described(cluster.node.id, cx, &topic, skip, shown));
         if skip + shown < topic.partitions.len() {
             response.next_cursor = Some(cursor(name, skip + shown));
             break;
@@ -67,7 +71,13 @@ fn cursor(name: &str, partition: usize) -> Cursor {
     Cursor { topic_name: name.to_owned(), partition_index: i32::try_from(partition).unwrap_or(i32::MAX) }
 }
 
-fn described(node: i32, topic: &Topic, skip: usize, shown: usize) -> DescribeTopicPartitionsResponseTopic {
+fn described(
+    node: i32,
+    cx: &RequestContext,
+    topic: &Topic,
+    skip: usize,
+    shown: usize,
+) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic.partitions.iter().skip(skip).take(shown);
     let partitions = partitions.map(|partition| DescribeTopicPartitionsResponsePartition {
         partition_index: partition.index(),
@@ -85,7 +95,7 @@ fn described(node: i32, topic: &Topic, skip: usize, shown: usize) -> DescribeTop
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
-        topic_authorized_operations: operations::TOPIC,
+        topic_authorized_operations: cx.connection.principal.authorized(true, Resource::Topic),
         ..Default::default()
     }
 }

@@ -1,20 +1,25 @@
 //! DescribeTransactions: what transactional ids are doing.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_transactions::{TopicData, TransactionState};
 use pelton_wire::message::{DescribeTransactionsRequest, DescribeTransactionsResponse};
 
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::TransactionParts;
+use super::reply::Reply;
 use crate::txn::by_topic;
 use crate::txn::state::Transaction;
 
 pub(crate) fn handle(
-    cx: &RequestContext,
+    parts: &Arc<TransactionParts>,
+    _: &RequestContext,
     request: DescribeTransactionsRequest,
 ) -> Reply<DescribeTransactionsResponse> {
     let mut states = Vec::with_capacity(request.transactional_ids.len());
     for id in request.transactional_ids {
-        states.push(match cx.broker.transactions.describe(&id) {
+        states.push(match parts.transactions.describe(&id) {
             Some(txn) => described(&txn),
             None => TransactionState {
                 error_code: ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,

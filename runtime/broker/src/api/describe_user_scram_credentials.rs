@@ -6,8 +6,9 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_user_scram_credentials::{DescribeUserScramCredentialsResult, UserName};
 use pelton_wire::message::{DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse};
 
-use super::once::each_once;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::once::each_once;
 
 pub(crate) fn handle(
     _: &RequestContext,

@@ -6,16 +6,20 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::elect_leaders::{PartitionResult, ReplicaElectionResult, TopicPartitions};
 use pelton_wire::message::{ElectLeadersRequest, ElectLeadersResponse};
 
-use super::error_map::Refused;
-use super::once::each_once;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::error_map::Refused;
+use super::support::once::each_once;
 use crate::topics::{Topic, Topics};
 
 /// Kafka's numbers of elections: the preferred replica, or any.
 const ELECTION_TYPES: [i8; 2] = [0, 1];
 
-pub(crate) fn handle(cx: &RequestContext, request: ElectLeadersRequest) -> Reply<ElectLeadersResponse> {
-    let topics = &cx.broker.topics;
+pub(crate) fn handle(
+    topics: &Arc<Topics>,
+    _: &RequestContext,
+    request: ElectLeadersRequest,
+) -> Reply<ElectLeadersResponse> {
     let known_type = ELECTION_TYPES.contains(&request.election_type);
     let results = match request.topic_partitions {
         Some(asked) => {

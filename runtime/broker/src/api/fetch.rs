@@ -13,13 +13,18 @@ use pelton_wire::message::fetch::{
 use pelton_wire::message::{FetchRequest, FetchResponse};
 use pelton_wire::{ErrorCode, Records};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::error_map;
-use crate::broker::{Broker, run_blocking};
+use super::context::RequestContext;
+use super::reply::{Answer, Externals, Reply};
+use super::support::error_map;
+use super::timer::ConnectionTimer;
+use crate::blocking::run_blocking;
+use crate::metrics::Metrics;
 use crate::partition::waiters::FetchWait;
 use crate::partition::{Fetched, Isolation, Partition};
-use crate::reply::{Answer, Externals, Reply, RequestContext};
+use crate::topics::Topics;
 
 /// First version in which topics have ids instead of names.
 const IDS_SINCE: i16 = 13;
@@ -27,7 +32,20 @@ const IDS_SINCE: i16 = 13;
 const NO_SESSION_EPOCH: i32 = -1;
 const NEW_SESSION_EPOCH: i32 = 0;
 
-pub(crate) fn handle(cx: &RequestContext, request: FetchRequest) -> Reply<FetchResponse> {
+/// What fetching needs.
+pub(crate) struct Fetching {
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) stopping: CancellationToken,
+    /// Most bytes of records in one response.
+    pub(crate) max_bytes: u64,
+}
+
+pub(crate) fn handle(
+    parts: &Arc<Fetching>,
+    cx: &RequestContext,
+    request: FetchRequest,
+) -> Reply<FetchResponse> {
     let refuse = |error_code| Reply::ready(FetchResponse { error_code, ..Default::default() });
     if request.session_id != 0 {
         return refuse(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
@@ -39,12 +57,12 @@ pub(crate) fn handle(cx: &RequestContext, request: FetchRequest) -> Reply<FetchR
         return refuse(ErrorCode::INVALID_REQUEST);
     };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let fetch = Arc::new(Fetch::resolve(cx, request, isolation));
+    let fetch = Arc::new(Fetch::resolve(parts, cx.version, request, isolation));
     // Nothing is read before the response is the next to go out: a client that sends many fetches and takes no answers would
     // hold memory and open files for each of them.
-    let broker = Arc::clone(&cx.broker);
+    let (parts, connection) = (Arc::clone(parts), Arc::clone(&cx.connection));
     let deadline = Instant::now() + wait;
-    Reply::Later(Box::pin(async move { fetch.wait(&broker, deadline).await }))
+    cx.later(async move { fetch.wait(&parts, &connection.timer, deadline).await })
 }
 
 /// A fetch with its topics looked up.
@@ -89,15 +107,14 @@ struct Round {
 }
 
 impl Fetch {
-    fn resolve(cx: &RequestContext, mut request: FetchRequest, isolation: Isolation) -> Fetch {
+    fn resolve(parts: &Fetching, version: i16, mut request: FetchRequest, isolation: Isolation) -> Fetch {
         once(&mut request);
-        let by_id = cx.version >= IDS_SINCE;
-        let limit = u64::from(cx.broker.config.fetch_max_bytes);
-        let topics = request.topics.into_iter().map(|topic| look_up(&cx.broker, topic, by_id));
+        let by_id = version >= IDS_SINCE;
+        let topics = request.topics.into_iter().map(|topic| look_up(&parts.topics, topic, by_id));
         Fetch {
             isolation,
             min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
-            max_bytes: u64::try_from(request.max_bytes).unwrap_or(0).min(limit),
+            max_bytes: u64::try_from(request.max_bytes).unwrap_or(0).min(parts.max_bytes),
             topics: topics.collect(),
         }
     }
@@ -130,31 +147,36 @@ impl Fetch {
     }
 
     /// Waits until there is enough to answer, or the time is over, or the broker stops.
-    async fn wait(self: Arc<Self>, broker: &Broker, deadline: Instant) -> Answer<FetchResponse> {
-        let first = self.look().await;
-        if self.is_satisfied(&first) || Instant::now() >= deadline {
-            broker.metrics.fetched(first.bytes);
-            return self.answer(first);
-        }
-        let wait = Watch(Arc::new(FetchWait::default()));
-        let mut stopping = broker.stopping();
-        // Watching before looking again: what arrives in between wakes the first wait.
-        self.partitions().for_each(|partition| partition.watch(&wait.0));
-        loop {
-            let round = self.look().await;
-            if self.is_satisfied(&round) || Instant::now() >= deadline {
-                broker.metrics.fetched(round.bytes);
-                return self.answer(round);
-            }
-            tokio::select! {
-                () = wait.0.changed() => {}
-                () = tokio::time::sleep_until(deadline) => {}
-                () = stopping.wait() => {
-                    broker.metrics.fetched(round.bytes);
-                    return self.answer(round);
+    async fn wait(
+        self: Arc<Self>,
+        parts: &Fetching,
+        timer: &ConnectionTimer,
+        deadline: Instant,
+    ) -> Answer<FetchResponse> {
+        let mut round = self.look().await;
+        if !self.is_satisfied(&round) && Instant::now() < deadline {
+            let wait = Watch(Arc::new(FetchWait::default()));
+            // Watching before looking again: what arrives in between wakes the first wait.
+            self.partitions().for_each(|partition| partition.watch(&wait.0));
+            let mut stopping = std::pin::pin!(parts.stopping.cancelled());
+            loop {
+                round = self.look().await;
+                if self.is_satisfied(&round) || Instant::now() >= deadline {
+                    break;
+                }
+                let news = async {
+                    tokio::select! {
+                        () = wait.0.changed() => true,
+                        () = &mut stopping => false,
+                    }
+                };
+                if timer.until(deadline, news).await == Some(false) {
+                    break;
                 }
             }
         }
+        parts.metrics.fetched(round.bytes);
+        self.answer(round)
     }
 
     /// Looks at every partition once, within the limits. The first partition that has anything gives at least one whole
@@ -229,7 +251,7 @@ impl Round {
             last_stable_offset: fetched.offsets.last_stable,
             log_start_offset: fetched.offsets.log_start,
             aborted_transactions: (isolation == Isolation::ReadCommitted).then(|| aborted.collect()),
-            records: Some(self.externals.add(fetched.pieces)),
+            records: Some(self.externals.add(fetched.slices)),
             ..Default::default()
         }
     }
@@ -256,11 +278,11 @@ impl Drop for Watch {
     }
 }
 
-fn look_up(broker: &Broker, wanted: FetchTopic, by_id: bool) -> Topic {
+fn look_up(topics: &Topics, wanted: FetchTopic, by_id: bool) -> Topic {
     let (topic, missing) = if by_id {
-        (broker.topics.by_id(wanted.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
+        (topics.by_id(wanted.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
-        (broker.topics.get(&wanted.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        (topics.get(&wanted.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
     let partitions = wanted.partitions.into_iter().map(|request| {
         let found = topic.as_ref().ok_or(missing).and_then(|topic| {

@@ -6,8 +6,9 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::find_coordinator::Coordinator;
 use pelton_wire::message::{FindCoordinatorRequest, FindCoordinatorResponse};
 
-use crate::broker::Broker;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::CoordinatorParts;
+use super::reply::Reply;
 
 /// Kafka's numbers of what is coordinated.
 const GROUP: i8 = 0;
@@ -16,16 +17,20 @@ const TRANSACTION: i8 = 1;
 /// First version that asks about many keys at once (KIP-699).
 const BATCHED_SINCE: i16 = 4;
 
-pub(crate) fn handle(cx: &RequestContext, request: FindCoordinatorRequest) -> Reply<FindCoordinatorResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
-        let available = available(&broker, request.key_type).await;
+pub(crate) fn handle(
+    parts: &Arc<CoordinatorParts>,
+    cx: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> Reply<FindCoordinatorResponse> {
+    let (parts, version) = (Arc::clone(parts), cx.version);
+    cx.later(async move {
+        let available = available(&parts, request.key_type).await;
         if version >= BATCHED_SINCE {
             let keys = request.coordinator_keys.into_iter();
-            let coordinators = keys.map(|key| coordinator(&broker, key, &available)).collect();
+            let coordinators = keys.map(|key| coordinator(&parts, key, &available)).collect();
             return FindCoordinatorResponse { coordinators, ..Default::default() };
         }
-        let one = coordinator(&broker, request.key, &available);
+        let one = coordinator(&parts, request.key, &available);
         FindCoordinatorResponse {
             error_code: one.error_code,
             error_message: one.error_message,
@@ -38,14 +43,14 @@ pub(crate) fn handle(cx: &RequestContext, request: FindCoordinatorRequest) -> Re
 }
 
 /// A coordinator is there as soon as its topic is, which the first question creates.
-async fn available(broker: &Broker, key_type: i8) -> Result<(), (ErrorCode, String)> {
+async fn available(parts: &CoordinatorParts, key_type: i8) -> Result<(), (ErrorCode, String)> {
     match key_type {
-        GROUP => broker.groups.ensure_topic().await.map_err(|error| {
+        GROUP => parts.groups.ensure_topic().await.map_err(|error| {
             tracing::warn!(%error, "groups cannot be served");
             (ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
         }),
         TRANSACTION => {
-            let ready = broker.transactions.ensure_topic().await;
+            let ready = parts.transactions.ensure_topic().await;
             ready.map_err(|error| (ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string()))
         }
         other => Err((
@@ -56,13 +61,17 @@ async fn available(broker: &Broker, key_type: i8) -> Result<(), (ErrorCode, Stri
 }
 
 /// The same host and port as in Metadata: clients match them.
-fn coordinator(broker: &Broker, key: String, available: &Result<(), (ErrorCode, String)>) -> Coordinator {
+fn coordinator(
+    parts: &CoordinatorParts,
+    key: String,
+    available: &Result<(), (ErrorCode, String)>,
+) -> Coordinator {
     match available {
         Ok(()) => {
-            let advertised = broker.advertised();
+            let advertised = &parts.node.advertised;
             Coordinator {
                 key,
-                node_id: broker.config.node_id,
+                node_id: parts.node.id,
                 host: advertised.host.clone(),
                 port: advertised.port.into(),
                 error_code: ErrorCode::NONE,

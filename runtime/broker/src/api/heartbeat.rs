@@ -1,14 +1,22 @@
 //! Heartbeat: a member is alive, and learns whether it must join again.
 
+use std::sync::Arc;
+
 use pelton_wire::message::{HeartbeatRequest, HeartbeatResponse};
 
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::error::code_of;
 use crate::group::types::MemberIdentity;
-use crate::reply::{Reply, RequestContext};
 
-pub(crate) fn handle(cx: &RequestContext, request: HeartbeatRequest) -> Reply<HeartbeatResponse> {
-    let groups = cx.broker.groups.clone();
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: HeartbeatRequest,
+) -> Reply<HeartbeatResponse> {
+    let groups = parts.groups.clone();
+    cx.later(async move {
         let who = MemberIdentity {
             member_id: request.member_id,
             group_instance_id: request.group_instance_id,

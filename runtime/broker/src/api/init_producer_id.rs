@@ -5,23 +5,30 @@ use std::sync::Arc;
 use pelton_wire::ErrorCode;
 use pelton_wire::message::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::error_map;
+use super::context::RequestContext;
+use super::parts::TransactionParts;
+use super::reply::Reply;
+use super::support::error_map;
+use super::support::txn_error::or_close;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Reply, RequestContext};
 
 /// First version whose clients know `PRODUCER_FENCED` (KIP-588).
 const FENCED_SINCE: i16 = 4;
 
-pub(crate) fn handle(cx: &RequestContext, request: InitProducerIdRequest) -> Reply<InitProducerIdResponse> {
+pub(crate) fn handle(
+    parts: &Arc<TransactionParts>,
+    cx: &RequestContext,
+    request: InitProducerIdRequest,
+) -> Reply<InitProducerIdResponse> {
     if let Some(id) = request.transactional_id.clone() {
-        return transactional(cx, id, &request);
+        return transactional(parts, cx, id, &request);
     }
-    if let Some(id) = cx.broker.producer_ids.next_cached() {
+    if let Some(id) = parts.producer_ids.next_cached() {
         return Reply::ready(given(ProducerIdentity { id, epoch: 0 }));
     }
-    let broker = Arc::clone(&cx.broker);
-    Reply::later(async move {
-        match broker.producer_ids.next(&broker.topics).await {
+    let parts = Arc::clone(parts);
+    cx.later(async move {
+        match parts.producer_ids.next(&parts.topics).await {
             // Epoch 0 always: without a transactional id nobody else can have had this id.
             Ok(id) => given(ProducerIdentity { id, epoch: 0 }),
             Err(error) => refused(error_map::topic(&error)),
@@ -30,6 +37,7 @@ pub(crate) fn handle(cx: &RequestContext, request: InitProducerIdRequest) -> Rep
 }
 
 fn transactional(
+    parts: &Arc<TransactionParts>,
     cx: &RequestContext,
     transactional_id: String,
     request: &InitProducerIdRequest,
@@ -40,13 +48,13 @@ fn transactional(
         return Reply::ready(refused(ErrorCode::INVALID_REQUEST));
     }
     let before = (id >= 0).then_some(ProducerIdentity { id, epoch });
-    let (broker, timeout_ms) = (Arc::clone(&cx.broker), request.transaction_timeout_ms);
-    let (version, from) = (cx.version, Some(cx.place));
-    Reply::later_or_close(async move {
-        Ok(match broker.transactions.init(&transactional_id, before, timeout_ms, from).await {
+    let (parts, timeout_ms) = (Arc::clone(parts), request.transaction_timeout_ms);
+    let (version, from) = (cx.version, Some(cx.place()));
+    cx.later_or_close(async move {
+        Ok(match parts.transactions.init(&transactional_id, before, timeout_ms, from).await {
             Ok(producer) => given(producer),
-            Err(error) if version < FENCED_SINCE => refused(error.or_close()?.code_before_fenced()),
-            Err(error) => refused(error.or_close()?.code()),
+            Err(error) if version < FENCED_SINCE => refused(or_close(error)?.code_before_fenced()),
+            Err(error) => refused(or_close(error)?.code()),
         })
     })
 }

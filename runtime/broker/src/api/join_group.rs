@@ -6,11 +6,13 @@ use pelton_wire::message::join_group::JoinGroupResponseMember;
 use pelton_wire::message::{JoinGroupRequest, JoinGroupResponse};
 use uuid::Uuid;
 
-use super::pipeline_group;
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
+use super::support::pipeline_group::no_members;
 use crate::group::types::{
     JoinRefused, JoinRequest, JoinResult, Joined, JoinedMember, NO_GENERATION, Protocol,
 };
-use crate::reply::{Reply, RequestContext};
 
 /// Before this version the session's time-out is also the time to join again.
 const REBALANCE_TIMEOUT_SINCE: i16 = 1;
@@ -21,13 +23,17 @@ const NULL_PROTOCOL_SINCE: i16 = 7;
 /// First version in which a leader can be told not to assign (KIP-814).
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
 
-pub(crate) fn handle(cx: &RequestContext, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
-    let (groups, version) = (cx.broker.groups.clone(), cx.version);
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: JoinGroupRequest,
+) -> Reply<JoinGroupResponse> {
+    let (groups, version) = (parts.groups.clone(), cx.version);
     let (group, join) = convert(cx, request);
-    if let Err(error) = pipeline_group::no_members(&group, &join.client_id) {
+    if let Err(error) = no_members(&group, &join.client_id) {
         return Reply::ready(respond(version, Err(JoinRefused { error, member_id: join.member_id })));
     }
-    Reply::later(async move { respond(version, groups.join(&group, join).await) })
+    cx.later(async move { respond(version, groups.join(&group, join).await) })
 }
 
 fn convert(cx: &RequestContext, request: JoinGroupRequest) -> (String, JoinRequest) {
@@ -48,7 +54,7 @@ fn convert(cx: &RequestContext, request: JoinGroupRequest) -> (String, JoinReque
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
         client_id,
-        client_host: format!("/{}", cx.peer.ip()),
+        client_host: format!("/{}", cx.connection.peer.ip()),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms,
         protocol_type: request.protocol_type,

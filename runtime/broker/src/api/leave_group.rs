@@ -1,18 +1,26 @@
 //! LeaveGroup: members go, so that the others need not wait for their sessions to end.
 
+use std::sync::Arc;
+
 use pelton_wire::message::leave_group::MemberResponse;
 use pelton_wire::message::{LeaveGroupRequest, LeaveGroupResponse};
 
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::error::code_of;
 use crate::group::types::{LeavingMember, LeftMember};
-use crate::reply::{Reply, RequestContext};
 
 /// First version that names many members, static ones too.
 const BATCHED_SINCE: i16 = 3;
 
-pub(crate) fn handle(cx: &RequestContext, request: LeaveGroupRequest) -> Reply<LeaveGroupResponse> {
-    let (groups, version) = (cx.broker.groups.clone(), cx.version);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: LeaveGroupRequest,
+) -> Reply<LeaveGroupResponse> {
+    let (groups, version) = (parts.groups.clone(), cx.version);
+    cx.later(async move {
         let leaving = if version >= BATCHED_SINCE {
             let members = request.members.into_iter();
             members

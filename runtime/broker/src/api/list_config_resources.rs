@@ -1,17 +1,21 @@
 //! ListConfigResources: what has settings, by name.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::list_config_resources::ConfigResource;
 use pelton_wire::message::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
-use super::configs::ResourceType;
-use crate::broker::Broker;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
+use super::support::configs::ResourceType;
 
 /// First version that can ask for anything but subscriptions to client metrics.
 const TYPES_SINCE: i16 = 1;
 
 pub(crate) fn handle(
+    cluster: &Arc<Cluster>,
     cx: &RequestContext,
     request: ListConfigResourcesRequest,
 ) -> Reply<ListConfigResourcesResponse> {
@@ -29,15 +33,15 @@ pub(crate) fn handle(
         wanted = ResourceType::ALL.to_vec();
     }
     let found = ResourceType::ALL.iter().filter(|kind| wanted.contains(kind));
-    let config_resources = found.flat_map(|kind| list(&cx.broker, *kind)).collect();
+    let config_resources = found.flat_map(|kind| list(cluster, *kind)).collect();
     Reply::ready(ListConfigResourcesResponse { config_resources, ..Default::default() })
 }
 
-fn list(broker: &Broker, kind: ResourceType) -> Vec<ConfigResource> {
+fn list(cluster: &Cluster, kind: ResourceType) -> Vec<ConfigResource> {
     let named = |resource_name: String| ConfigResource { resource_name, resource_type: kind.code() };
     match kind {
-        ResourceType::Topic => broker.topics.list().iter().map(|topic| named(topic.name.clone())).collect(),
-        ResourceType::Broker | ResourceType::BrokerLogger => vec![named(broker.config.node_id.to_string())],
+        ResourceType::Topic => cluster.topics.list().iter().map(|topic| named(topic.name.clone())).collect(),
+        ResourceType::Broker | ResourceType::BrokerLogger => vec![named(cluster.node.id.to_string())],
         // Nobody can make one here.
         ResourceType::ClientMetrics | ResourceType::Group => Vec::new(),
     }

@@ -5,18 +5,24 @@ use std::sync::Arc;
 use pelton_wire::message::list_groups::ListedGroup;
 use pelton_wire::message::{ListGroupsRequest, ListGroupsResponse};
 
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 
 /// Kafka's name for groups of the classic protocol, which all are.
 const CLASSIC: &str = "classic";
 
-pub(crate) fn handle(cx: &RequestContext, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: ListGroupsRequest,
+) -> Reply<ListGroupsResponse> {
+    let parts = Arc::clone(parts);
+    cx.later(async move {
         let wanted = |filter: &[String], value: &str| {
             filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
         };
-        match broker.groups.list().await {
+        match parts.groups.list().await {
             Ok(groups) => ListGroupsResponse {
                 groups: groups
                     .into_iter()

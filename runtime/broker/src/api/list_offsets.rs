@@ -10,10 +10,12 @@ use pelton_wire::message::list_offsets::{
 };
 use pelton_wire::message::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::error_map;
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::error_map;
+use crate::blocking::run_blocking;
 use crate::partition::Isolation;
-use crate::reply::{Reply, RequestContext};
+use crate::topics::Topics;
 
 /// The times with a meaning of their own.
 const LATEST: i64 = -1;
@@ -37,24 +39,24 @@ const NO_EPOCH: i32 = -1;
 
 const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: NO_EPOCH };
 
-pub(crate) fn handle(cx: &RequestContext, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
+pub(crate) fn handle(
+    topics: &Arc<Topics>,
+    cx: &RequestContext,
+    request: ListOffsetsRequest,
+) -> Reply<ListOffsetsResponse> {
     let Some(isolation) = Isolation::from_wire(request.isolation_level) else {
         return Reply::ready(answer(&request, cx.version, |_, _| Err(ErrorCode::INVALID_REQUEST)));
     };
     let needs_disk =
         |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP;
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
+    let version = cx.version;
     if request.topics.iter().flat_map(|topic| &topic.partitions).any(needs_disk) {
-        return Reply::later(async move {
-            let search = Arc::clone(&broker);
-            broker
-                .blocking(move || {
-                    answer(&request, version, |topic, partition| find(&search, topic, partition, isolation))
-                })
-                .await
-        });
+        let topics = Arc::clone(topics);
+        return cx.later(run_blocking(move || {
+            answer(&request, version, |topic, partition| find(&topics, topic, partition, isolation))
+        }));
     }
-    Reply::ready(answer(&request, version, |topic, partition| find(&broker, topic, partition, isolation)))
+    Reply::ready(answer(&request, version, |topic, partition| find(topics, topic, partition, isolation)))
 }
 
 fn answer(
@@ -98,12 +100,12 @@ fn named_twice(request: &ListOffsetsRequest) -> HashSet<(&str, i32)> {
 }
 
 fn find(
-    broker: &Broker,
+    topics: &Topics,
     topic: &str,
     wanted: &ListOffsetsPartition,
     isolation: Isolation,
 ) -> Result<Found, ErrorCode> {
-    let topic = broker.topics.get(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let topic = topics.get(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let partition = topic.partition(wanted.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     error_map::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch())?;
     let at = |offset: i64| Found { offset, leader_epoch: partition.leader_epoch(), ..NOTHING };

@@ -1,16 +1,21 @@
 //! ListTransactions: which transactional ids there are, by state, producer, age or name.
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::list_transactions::TransactionState;
 use pelton_wire::message::{ListTransactionsRequest, ListTransactionsResponse};
 
 use regex::Regex;
 
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::TransactionParts;
+use super::reply::Reply;
 use crate::txn::state::{Transaction, TxnState};
 
 pub(crate) fn handle(
-    cx: &RequestContext,
+    parts: &Arc<TransactionParts>,
+    _: &RequestContext,
     request: ListTransactionsRequest,
 ) -> Reply<ListTransactionsResponse> {
     let pattern = request.transactional_id_pattern.as_deref().filter(|text| !text.is_empty());
@@ -20,7 +25,7 @@ pub(crate) fn handle(
     };
     let known = |name: &String| TxnState::ALL.iter().any(|state| state.name() == name);
     let (states, unknown): (Vec<_>, Vec<_>) = request.state_filters.iter().cloned().partition(known);
-    let now_ms = cx.broker.clock.now_ms();
+    let now_ms = parts.clock.now_ms();
     let wanted = |txn: &Transaction| {
         let any_state = request.state_filters.is_empty();
         let any_producer = request.producer_id_filters.is_empty();
@@ -30,7 +35,7 @@ pub(crate) fn handle(
             && pattern.as_ref().is_none_or(|pattern| pattern.is_match(&txn.id))
             && (request.duration_filter < 0 || (txn.start_ms >= 0 && open_ms > request.duration_filter))
     };
-    let all = cx.broker.transactions.list();
+    let all = parts.transactions.list();
     let listed = all.iter().filter(|txn| wanted(txn)).map(|txn| TransactionState {
         transactional_id: txn.id.to_string(),
         producer_id: txn.producer.id,

@@ -9,20 +9,24 @@ use pelton_wire::message::offset_commit::{
 };
 use pelton_wire::message::{OffsetCommitRequest, OffsetCommitResponse};
 
-use super::pipeline_group::unless_running;
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::error::GroupError;
 use crate::group::types::{CommitRequest, MemberIdentity, OffsetToCommit, TopicPartition};
-use crate::reply::{Reply, RequestContext};
 
 /// First version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 10;
 /// First version whose clients know that a group can be missing.
 const GROUP_ID_NOT_FOUND_SINCE: i16 = 9;
 
-pub(crate) fn handle(cx: &RequestContext, request: OffsetCommitRequest) -> Reply<OffsetCommitResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: OffsetCommitRequest,
+) -> Reply<OffsetCommitResponse> {
+    let (parts, version) = (Arc::clone(parts), cx.version);
+    cx.later(async move {
         let OffsetCommitRequest { group_id, topics, .. } = request;
         let who = MemberIdentity {
             member_id: request.member_id,
@@ -32,7 +36,7 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetCommitRequest) -> Reply
         // One slot per partition in the order of the request; those that name nothing are settled here.
         let mut offsets = Vec::new();
         let mut response: Vec<_> =
-            topics.into_iter().map(|topic| check(&broker, topic, version, &mut offsets)).collect();
+            topics.into_iter().map(|topic| check(&parts, topic, version, &mut offsets)).collect();
         let commit = CommitRequest {
             who,
             retention_ms: Some(request.retention_time_ms).filter(|ms| *ms >= 0),
@@ -40,8 +44,8 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetCommitRequest) -> Reply
             transaction: None,
             offsets,
         };
-        let outcome = match unless_running(&broker, &group_id, GroupError::UnknownMemberId) {
-            Ok(()) => broker.groups.commit(&group_id, commit).await,
+        let outcome = match parts.pipelines.unless_running(&group_id, GroupError::UnknownMemberId) {
+            Ok(()) => parts.groups.commit(&group_id, commit).await,
             Err(in_use) => Err(in_use),
         };
         settle(&mut response, outcome);
@@ -51,13 +55,13 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetCommitRequest) -> Reply
 
 /// Collects the offsets of partitions that exist; the others have their answer already.
 fn check(
-    broker: &Broker,
+    parts: &GroupParts,
     wanted: OffsetCommitRequestTopic,
     version: i16,
     offsets: &mut Vec<OffsetToCommit>,
 ) -> OffsetCommitResponseTopic {
     let by_id = version >= TOPIC_IDS_SINCE;
-    let topic = if by_id { broker.topics.by_id(wanted.topic_id) } else { broker.topics.get(&wanted.name) };
+    let topic = if by_id { parts.topics.by_id(wanted.topic_id) } else { parts.topics.get(&wanted.name) };
     let missing = if by_id && topic.is_none() {
         ErrorCode::UNKNOWN_TOPIC_ID
     } else {

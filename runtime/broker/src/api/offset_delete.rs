@@ -6,18 +6,23 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::offset_delete::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use pelton_wire::message::{OffsetDeleteRequest, OffsetDeleteResponse};
 
-use super::pipeline_group::unless_running;
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::error::{GroupError, code_of};
 use crate::group::types::TopicPartition;
-use crate::reply::{Reply, RequestContext};
 
-pub(crate) fn handle(cx: &RequestContext, request: OffsetDeleteRequest) -> Reply<OffsetDeleteResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: OffsetDeleteRequest,
+) -> Reply<OffsetDeleteResponse> {
+    let parts = Arc::clone(parts);
+    cx.later(async move {
         let mut wanted = Vec::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
-            let known = broker.topics.get(&topic.name);
+            let known = parts.topics.get(&topic.name);
             let name: Arc<str> = Arc::from(&*topic.name);
             let partitions = topic.partitions.iter().map(|partition| {
                 let partition_index = partition.partition_index;
@@ -33,8 +38,8 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetDeleteRequest) -> Reply
         }
         // A pipeline reads every topic that it has offsets of.
         let in_use = GroupError::GroupSubscribedToTopic;
-        let outcome = match unless_running(&broker, &request.group_id, in_use) {
-            Ok(()) => broker.groups.delete_offsets(&request.group_id, wanted).await,
+        let outcome = match parts.pipelines.unless_running(&request.group_id, in_use) {
+            Ok(()) => parts.groups.delete_offsets(&request.group_id, wanted).await,
             Err(error) if error == in_use => Ok(vec![Err(in_use); wanted.len()]),
             Err(error) => Err(error),
         };

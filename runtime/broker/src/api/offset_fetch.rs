@@ -12,9 +12,10 @@ use pelton_wire::message::offset_fetch::{
 use pelton_wire::message::{OffsetFetchRequest, OffsetFetchResponse};
 use uuid::Uuid;
 
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::types::{FetchRequest, FetchedOffset};
-use crate::reply::{Reply, RequestContext};
 
 /// First version with an error for the whole request.
 const GROUP_ERROR_SINCE: i16 = 2;
@@ -27,9 +28,13 @@ const TOPIC_IDS_SINCE: i16 = 10;
 const NONE: i64 = -1;
 const NO_EPOCH: i32 = -1;
 
-pub(crate) fn handle(cx: &RequestContext, request: OffsetFetchRequest) -> Reply<OffsetFetchResponse> {
-    let (broker, version) = (Arc::clone(&cx.broker), cx.version);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: OffsetFetchRequest,
+) -> Reply<OffsetFetchResponse> {
+    let (parts, version) = (Arc::clone(parts), cx.version);
+    cx.later(async move {
         let OffsetFetchRequest { group_id, topics, groups, require_stable } = request;
         if version >= BATCHED_SINCE {
             // All that a group has committed is told once, however often it is asked for.
@@ -40,7 +45,7 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetFetchRequest) -> Reply<
                 .collect();
             let mut answers = Vec::with_capacity(groups.len());
             for group in groups {
-                answers.push(fetch(&broker, group, version, require_stable).await);
+                answers.push(fetch(&parts, group, version, require_stable).await);
             }
             return OffsetFetchResponse { groups: answers, ..Default::default() };
         }
@@ -52,12 +57,12 @@ pub(crate) fn handle(cx: &RequestContext, request: OffsetFetchRequest) -> Reply<
         let topics =
             topics.map(|topics| topics.into_iter().map(|t| named(t.name, t.partition_indexes)).collect());
         let group = OffsetFetchRequestGroup { group_id, topics, ..Default::default() };
-        one_group(fetch(&broker, group, version, require_stable).await, version)
+        one_group(fetch(&parts, group, version, require_stable).await, version)
     })
 }
 
 async fn fetch(
-    broker: &Broker,
+    parts: &GroupParts,
     wanted: OffsetFetchRequestGroup,
     version: i16,
     require_stable: bool,
@@ -65,7 +70,7 @@ async fn fetch(
     let OffsetFetchRequestGroup { group_id, topics, .. } = wanted;
     let (known, unknown) = match topics {
         Some(topics) => {
-            let (known, unknown) = resolve(broker, topics, version);
+            let (known, unknown) = resolve(parts, topics, version);
             (Some(known), unknown)
         }
         None => (None, Vec::new()),
@@ -73,11 +78,11 @@ async fn fetch(
     // In the request's shape, to be answered with an error for the whole group.
     let asked = known.clone().unwrap_or_default();
     let request = FetchRequest { topics: known, require_stable };
-    match broker.groups.fetch(&group_id, request).await {
+    match parts.groups.fetch(&group_id, request).await {
         Ok(fetched) => {
             let topics = fetched.into_iter().filter_map(|(name, offsets)| {
                 let partitions = offsets.into_iter().map(partition).collect();
-                answer(broker, &name, partitions, version)
+                answer(parts, &name, partitions, version)
             });
             OffsetFetchResponseGroup {
                 group_id,
@@ -89,7 +94,7 @@ async fn fetch(
             let failed =
                 |index: &i32| OffsetFetchResponsePartitions { error_code: error.code(), ..nothing(*index) };
             let topics = asked.into_iter().filter_map(|(name, partitions)| {
-                answer(broker, &name, partitions.iter().map(failed).collect(), version)
+                answer(parts, &name, partitions.iter().map(failed).collect(), version)
             });
             OffsetFetchResponseGroup { group_id, topics: topics.collect(), error_code: error.code() }
         }
@@ -101,7 +106,7 @@ type Known = Vec<(Arc<str>, Vec<i32>)>;
 /// The names of topics that are asked about by id, and the answers for ids that name none. Offsets are kept by name, so a
 /// name that is no topic any more can still be asked about.
 fn resolve(
-    broker: &Broker,
+    parts: &GroupParts,
     topics: Vec<OffsetFetchRequestTopics>,
     version: i16,
 ) -> (Known, Vec<OffsetFetchResponseTopics>) {
@@ -109,7 +114,7 @@ fn resolve(
     for topic in topics {
         if version < TOPIC_IDS_SINCE {
             known.push((Arc::from(topic.name), topic.partition_indexes));
-        } else if let Some(found) = broker.topics.by_id(topic.topic_id) {
+        } else if let Some(found) = parts.topics.by_id(topic.topic_id) {
             known.push((Arc::from(&*found.name), topic.partition_indexes));
         } else {
             let missing = |index| OffsetFetchResponsePartitions {
@@ -129,12 +134,12 @@ fn resolve(
 
 /// By id, a topic that is gone has no name to be told by: it is left out.
 fn answer(
-    broker: &Broker,
+    parts: &GroupParts,
     name: &str,
     partitions: Vec<OffsetFetchResponsePartitions>,
     version: i16,
 ) -> Option<OffsetFetchResponseTopics> {
-    let topic_id = if version < TOPIC_IDS_SINCE { Uuid::nil() } else { broker.topics.get(name)?.id };
+    let topic_id = if version < TOPIC_IDS_SINCE { Uuid::nil() } else { parts.topics.get(name)?.id };
     Some(OffsetFetchResponseTopics { name: name.to_owned(), topic_id, partitions })
 }
 

@@ -1,21 +1,25 @@
 //! OffsetForLeaderEpoch: where a leader epoch ended, so that a reader can see that what it read is still there (KIP-320).
 
+use std::sync::Arc;
+
 use pelton_wire::ErrorCode;
 use pelton_wire::message::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
 use pelton_wire::message::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
-use super::error_map;
-use crate::reply::{Reply, RequestContext};
-use crate::topics::Topic;
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::error_map;
+use crate::topics::{Topic, Topics};
 
 pub(crate) fn handle(
-    cx: &RequestContext,
+    topics: &Arc<Topics>,
+    _cx: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> Reply<OffsetForLeaderEpochResponse> {
-    let topics = request.topics.into_iter().map(|wanted| {
-        let topic = cx.broker.topics.get(&wanted.topic);
+    let results = request.topics.into_iter().map(|wanted| {
+        let topic = topics.get(&wanted.topic);
         let partitions = wanted.partitions.iter().map(|partition| {
             let found = find(topic.as_deref(), partition);
             let (error_code, (leader_epoch, end_offset)) = match found {
@@ -26,7 +30,7 @@ pub(crate) fn handle(
         });
         OffsetForLeaderTopicResult { partitions: partitions.collect(), topic: wanted.topic }
     });
-    Reply::ready(OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() })
+    Reply::ready(OffsetForLeaderEpochResponse { topics: results.collect(), ..Default::default() })
 }
 
 /// The largest epoch up to the one asked about, and where it ended; -1 for both if there is none.

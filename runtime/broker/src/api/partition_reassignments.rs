@@ -2,6 +2,7 @@
 //! nothing is ever on its way.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::alter_partition_reassignments::{
@@ -12,8 +13,10 @@ use pelton_wire::message::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
 };
 
-use super::error_map::Refused;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::parts::Cluster;
+use super::reply::Reply;
+use super::support::error_map::Refused;
 use crate::topics::Topics;
 
 pub(crate) fn list(
@@ -24,10 +27,11 @@ pub(crate) fn list(
 }
 
 pub(crate) fn alter(
-    cx: &RequestContext,
+    cluster: &Arc<Cluster>,
+    _: &RequestContext,
     request: AlterPartitionReassignmentsRequest,
 ) -> Reply<AlterPartitionReassignmentsResponse> {
-    let (topics, node) = (&cx.broker.topics, cx.broker.config.node_id);
+    let (topics, node) = (&cluster.topics, cluster.node.id);
     Reply::ready(AlterPartitionReassignmentsResponse {
         allow_replication_factor_change: request.allow_replication_factor_change,
         error_message: None,

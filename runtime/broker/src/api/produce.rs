@@ -8,24 +8,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelton_commitlog::mutant::Mutant;
-use pelton_commitlog::{AppendPermit, SinkClosed};
+use pelton_commitlog::{AppendPermit, LogDir, SinkClosed};
 use pelton_wire::ErrorCode;
 use pelton_wire::message::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use pelton_wire::message::{ProduceRequest, ProduceResponse};
-use pelton_wire::record::BatchHeader;
+use pelton_wire::record::{BatchHeader, DecompressLimit};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Instant;
 
-use super::error_map::{self, Refused};
+use super::context::RequestContext;
 use super::produce_check::{Accepted, Refusal, Rules, check};
-use crate::broker::Broker;
+use super::reply::{Close, Reply};
+use super::support::error_map::{self, Refused};
+use super::timer::ConnectionTimer;
+use crate::clock::Clock;
 use crate::group::types::TopicPartition;
+use crate::metrics::Metrics;
 use crate::partition::acks::Acks;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Close, Reply, RequestContext};
 use crate::topic_config::Durability;
-use crate::topics::Topic;
+use crate::topics::{Topic, Topics};
+use crate::txn::Transactions;
 use crate::txn::cache::Held;
 use crate::txn::coordinator::open_to_clients;
 use crate::txn::error::TxnError;
@@ -42,22 +47,37 @@ const ABORTABLE_SINCE: i16 = 11;
 /// takes about 100 µs, longer than moving the other connections to another thread.
 const BUSY_BYTES: usize = 256 * 1024;
 
-pub(crate) fn handle(cx: &RequestContext, request: ProduceRequest) -> Reply<ProduceResponse> {
+/// What appending needs.
+pub(crate) struct Producing {
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) transactions: Transactions,
+    pub(crate) log_dir: Arc<LogDir>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What a batch may unpack to.
+    pub(crate) unpack: DecompressLimit,
+}
+
+pub(crate) fn handle(
+    parts: &Arc<Producing>,
+    cx: &RequestContext,
+    request: ProduceRequest,
+) -> Reply<ProduceResponse> {
     let Some(acks) = Required::from_wire(request.acks) else {
         let why = "acks is 0, 1 or -1 (all)";
         return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
     };
     let bytes = cx.request_bytes as u64;
-    match cx.broker.log_dir.try_permit(bytes) {
-        Ok(Some(room)) => admitted(cx, request, acks, room),
+    match parts.log_dir.try_permit(bytes) {
+        Ok(Some(room)) => admitted(parts, cx, request, acks, room),
         Ok(None) => {
-            let (cx, room) = (cx.clone(), cx.broker.log_dir.permit(bytes));
-            Reply::Waits(Box::pin(async move {
+            let (parts, own, room) = (Arc::clone(parts), cx.clone(), parts.log_dir.permit(bytes));
+            cx.waits(async move {
                 match room.await {
-                    Ok(room) => admitted(&cx, request, acks, room),
+                    Ok(room) => admitted(&parts, &own, request, acks, room),
                     Err(closed) => refuse(request, acks, &closed_journal(&closed)),
                 }
-            }))
+            })
         }
         Err(closed) => refuse(request, acks, &closed_journal(&closed)),
     }
@@ -69,13 +89,14 @@ fn closed_journal(closed: &SinkClosed) -> Refused {
 
 /// There is room in the journal for the request. A transaction is taken hold of first.
 fn admitted(
+    parts: &Arc<Producing>,
     cx: &RequestContext,
     request: ProduceRequest,
     acks: Required,
     room: AppendPermit,
 ) -> Reply<ProduceResponse> {
     let Some(id) = request.transactional_id.as_deref() else {
-        return produce(cx, request, acks, room, None);
+        return produce(parts, cx, request, acks, room, None);
     };
     match acks {
         Required::All => {}
@@ -88,18 +109,18 @@ fn admitted(
             return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
         }
     }
-    let held = open_to_clients(id).and_then(|()| cx.broker.transactions.try_hold(id));
+    let held = open_to_clients(id).and_then(|()| parts.transactions.try_hold(id));
     match held {
-        Ok(Some(held)) => produce(cx, request, acks, room, Some(held)),
-        // Somebody is ending its transaction, or aborting it: what comes on this connection waits for that.
+        Ok(Some(held)) => produce(parts, cx, request, acks, room, Some(held)),
+        // The coordinator is ending its transaction, or aborting it: what comes on this connection waits for that.
         Ok(None) => {
-            let (cx, id) = (cx.clone(), id.to_owned());
-            Reply::Waits(Box::pin(async move {
-                match cx.broker.transactions.hold(&id).await {
-                    Ok(held) => produce(&cx, request, acks, room, Some(held)),
-                    Err(error) => refuse(request, acks, &transaction_refused(error, cx.version)),
+            let (parts, own, id) = (Arc::clone(parts), cx.clone(), id.to_owned());
+            cx.waits(async move {
+                match parts.transactions.hold(&id).await {
+                    Ok(held) => produce(&parts, &own, request, acks, room, Some(held)),
+                    Err(error) => refuse(request, acks, &transaction_refused(error, own.version)),
                 }
-            }))
+            })
         }
         Err(error) => refuse(request, acks, &transaction_refused(error, cx.version)),
     }
@@ -114,30 +135,31 @@ fn refuse(request: ProduceRequest, acks: Required, refused: &Refused) -> Reply<P
 }
 
 fn produce(
+    parts: &Producing,
     cx: &RequestContext,
     request: ProduceRequest,
     acks: Required,
     room: AppendPermit,
     held: Option<Held>,
 ) -> Reply<ProduceResponse> {
+    let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let bytes: usize = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(size).sum();
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let append = || append_all(cx, request.topic_data, acks, &room, held);
-    let appended = if bytes > BUSY_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+    let waiting = Acks::new();
+    let appending = Appending { parts, cx, acks, waiting: &waiting, room, held, scratch: Vec::new() };
+    let append = || appending.topics(request.topic_data);
+    let response = if bytes > BUSY_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
         tokio::task::block_in_place(append)
     } else {
         append()
     };
-    // What was appended counts by itself from here on.
-    drop(room);
-    let Appended { response, waiting } = appended;
     if acks == Required::None {
         return match first_error(&response) {
             None => Reply::Silent,
             Some(code) => Reply::Close(Close("an append with acks=0 was refused", code)),
         };
     }
-    Reply::later(async move { durable(response, &waiting, timeout).await })
+    let connection = Arc::clone(&cx.connection);
+    cx.later(async move { durable(response, &waiting, &connection.timer, deadline).await })
 }
 
 /// What an acknowledgement is asked to wait for. With one copy of a partition, leader and all are the same.
@@ -159,54 +181,104 @@ impl Required {
     }
 }
 
-struct Appended {
-    response: ProduceResponse,
-    waiting: Arc<Acks>,
-}
-
 fn size(partition: &PartitionProduceData) -> usize {
     partition.records.as_ref().map_or(0, Bytes::len)
 }
 
-/// Appends what can be appended. A transaction is held until all of it has its place in the log: no marker comes between.
-fn append_all(
-    cx: &RequestContext,
-    topics: Vec<TopicProduceData>,
+/// One request while it is appended. A transaction is held until all of it has its place in the log: no marker comes between.
+struct Appending<'a> {
+    parts: &'a Producing,
+    cx: &'a RequestContext,
     acks: Required,
-    room: &AppendPermit,
-    mut held: Option<Held>,
-) -> Appended {
-    let waiting = Acks::new();
-    let mut scratch = Vec::new();
-    let by_id = cx.version >= IDS_SINCE;
-    let mut responses = Vec::with_capacity(topics.len());
-    for data in topics {
-        let topic = look_up(&cx.broker, &data, by_id);
-        let mut partition_responses = Vec::with_capacity(data.partition_data.len());
-        for partition in data.partition_data {
-            let index = partition.index;
-            let outcome = match &topic {
-                Ok(topic) => {
-                    append(cx, topic, partition, (acks, room), &waiting, held.as_mut(), &mut scratch)
-                }
-                Err(refused) => Err(refused.clone().into()),
-            };
-            partition_responses.push(outcome.unwrap_or_else(|failed| failed.response(index)));
-        }
-        responses.push(TopicProduceResponse {
-            name: data.name,
-            topic_id: data.topic_id,
-            partition_responses,
-        });
-    }
-    Appended { response: ProduceResponse { responses, ..Default::default() }, waiting }
+    waiting: &'a Arc<Acks>,
+    /// Of the journal. What was appended counts by itself once this is given back.
+    room: AppendPermit,
+    held: Option<Held>,
+    scratch: Vec<u8>,
 }
 
-fn look_up(broker: &Broker, data: &TopicProduceData, by_id: bool) -> Result<Arc<Topic>, Refused> {
+impl Appending<'_> {
+    /// Appends what can be appended.
+    fn topics(mut self, topics: Vec<TopicProduceData>) -> ProduceResponse {
+        let by_id = self.cx.version >= IDS_SINCE;
+        let mut responses = Vec::with_capacity(topics.len());
+        for data in topics {
+            let topic = look_up(&self.parts.topics, &data, by_id);
+            let mut partition_responses = Vec::with_capacity(data.partition_data.len());
+            for partition in data.partition_data {
+                let index = partition.index;
+                let outcome = match &topic {
+                    Ok(topic) => self.append(topic, partition),
+                    Err(refused) => Err(refused.clone().into()),
+                };
+                partition_responses.push(outcome.unwrap_or_else(|failed| failed.response(index)));
+            }
+            responses.push(TopicProduceResponse {
+                name: data.name,
+                topic_id: data.topic_id,
+                partition_responses,
+            });
+        }
+        ProduceResponse { responses, ..Default::default() }
+    }
+
+    fn append(
+        &mut self,
+        topic: &Topic,
+        data: PartitionProduceData,
+    ) -> Result<PartitionProduceResponse, Failed> {
+        let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
+        let partition = topic.partition(data.index).ok_or_else(unknown)?;
+        let now_ms = self.parts.clock.now_ms();
+        let rules =
+            Rules { topic: &topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
+        let checked = check(data.records, &rules, &mut self.scratch);
+        let Accepted { batch, header } = checked.map_err(Failed::Check)?;
+        if header.is_transactional() {
+            self.allow(topic, data.index, &header)?;
+        } else if header.has_producer() && !self.parts.topics.producer_id_was_given(header.producer_id) {
+            let why = "no producer was given this id here: close the producer and make a new one";
+            return Err(Refused::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, why).into());
+        }
+        let is_awaited = self.acks != Required::None && topic.config.durability == Durability::Group;
+        let waits = is_awaited.then_some(self.waiting);
+        let bytes = batch.len();
+        // The batch may be kept in memory for a while, and all of its request with it.
+        let batch = if bytes < self.cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
+        let appended = partition
+            .append_client(batch, &self.room, now_ms, topic.config.durability, waits)
+            .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
+        self.parts.metrics.produced(header.records_count.unsigned_abs().into(), bytes);
+        Ok(PartitionProduceResponse {
+            index: data.index,
+            base_offset: appended.base_offset,
+            log_append_time_ms: if topic.config.log_append_time { appended.max_timestamp } else { -1 },
+            log_start_offset: partition.log_start_offset(),
+            ..Default::default()
+        })
+    }
+
+    /// Whether a transactional batch may be appended now.
+    fn allow(&mut self, topic: &Topic, partition: i32, header: &BatchHeader) -> Result<(), Refused> {
+        let Some(held) = &mut self.held else {
+            let why = "the batch is transactional and the request names no transactional id";
+            return Err(Refused::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, why));
+        };
+        let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
+        let at = TopicPartition { topic: topic.name.as_str().into(), partition };
+        let version = self.cx.version;
+        let newer = version >= ADDS_PARTITIONS_SINCE;
+        let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
+        let allowed = self.parts.transactions.allow(held, producer, at, protocol);
+        allowed.map_err(|error| transaction_refused(error, version))
+    }
+}
+
+fn look_up(topics: &Topics, data: &TopicProduceData, by_id: bool) -> Result<Arc<Topic>, Refused> {
     let found = if by_id {
-        broker.topics.by_id(data.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+        topics.by_id(data.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
-        broker.topics.get(&data.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        topics.get(&data.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
     let topic = found.map_err(|code| Refused::new(code, "there is no such topic"))?;
     if topic.is_internal() {
@@ -245,64 +317,6 @@ impl Failed {
     }
 }
 
-fn append(
-    cx: &RequestContext,
-    topic: &Topic,
-    data: PartitionProduceData,
-    (acks, room): (Required, &AppendPermit),
-    waiting: &Arc<Acks>,
-    held: Option<&mut Held>,
-    scratch: &mut Vec<u8>,
-) -> Result<PartitionProduceResponse, Failed> {
-    let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
-    let partition = topic.partition(data.index).ok_or_else(unknown)?;
-    let now_ms = cx.broker.clock.now_ms();
-    let limit = cx.broker.config.decompress_limit();
-    let rules = Rules { topic: &topic.config, version: cx.version, now_ms, limit };
-    let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
-    if header.is_transactional() {
-        allow(cx, topic, data.index, &header, held)?;
-    } else if header.has_producer() && !cx.broker.topics.producer_id_was_given(header.producer_id) {
-        let why = "no producer was given this id here: close the producer and make a new one";
-        return Err(Refused::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, why).into());
-    }
-    let waits = (acks != Required::None && topic.config.durability == Durability::Group).then_some(waiting);
-    let bytes = batch.len();
-    // The batch may be kept in memory for a while, and all of its request with it.
-    let batch = if bytes < cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
-    let appended = partition
-        .append_client(batch, room, now_ms, topic.config.durability, waits)
-        .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
-    cx.broker.metrics.produced(header.records_count.unsigned_abs().into(), bytes);
-    Ok(PartitionProduceResponse {
-        index: data.index,
-        base_offset: appended.base_offset,
-        log_append_time_ms: if topic.config.log_append_time { appended.max_timestamp } else { -1 },
-        log_start_offset: partition.log_start_offset(),
-        ..Default::default()
-    })
-}
-
-/// Whether a transactional batch may be appended now.
-fn allow(
-    cx: &RequestContext,
-    topic: &Topic,
-    partition: i32,
-    header: &BatchHeader,
-    held: Option<&mut Held>,
-) -> Result<(), Refused> {
-    let Some(held) = held else {
-        let why = "the batch is transactional and the request names no transactional id";
-        return Err(Refused::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, why));
-    };
-    let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
-    let at = TopicPartition { topic: topic.name.as_str().into(), partition };
-    let newer = cx.version >= ADDS_PARTITIONS_SINCE;
-    let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
-    let allowed = cx.broker.transactions.allow(held, producer, at, protocol);
-    allowed.map_err(|error| transaction_refused(error, cx.version))
-}
-
 /// What a producer is told, in words that its version knows.
 fn transaction_refused(error: TxnError, version: i16) -> Refused {
     let code = match error {
@@ -316,15 +330,20 @@ fn transaction_refused(error: TxnError, version: i16) -> Refused {
 }
 
 /// Waits for the sync that covers the appends, at most for the time that the client gave.
-async fn durable(mut response: ProduceResponse, waiting: &Acks, timeout: Duration) -> ProduceResponse {
+async fn durable(
+    mut response: ProduceResponse,
+    waiting: &Acks,
+    timer: &ConnectionTimer,
+    deadline: Instant,
+) -> ProduceResponse {
     if Mutant::ProduceBeforeSync.is_on() {
         return response;
     }
-    let refused = match tokio::time::timeout(timeout, waiting.wait()).await {
-        Ok(Ok(())) => return response,
-        Ok(Err(error)) => Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()),
+    let refused = match timer.until(deadline, waiting.wait()).await {
+        Some(Ok(())) => return response,
+        Some(Err(error)) => Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()),
         // Not known to be lost: the client sends it again, and its sequence tells the two apart.
-        Err(_) => {
+        None => {
             Refused::new(ErrorCode::REQUEST_TIMED_OUT, "the append was not durable in the request's time")
         }
     };

@@ -1,13 +1,21 @@
 //! SyncGroup: the leader brings the assignment, everybody gets its part of it.
 
+use std::sync::Arc;
+
 use pelton_wire::message::{SyncGroupRequest, SyncGroupResponse};
 
+use super::context::RequestContext;
+use super::parts::GroupParts;
+use super::reply::Reply;
 use crate::group::types::SyncRequest;
-use crate::reply::{Reply, RequestContext};
 
-pub(crate) fn handle(cx: &RequestContext, request: SyncGroupRequest) -> Reply<SyncGroupResponse> {
-    let groups = cx.broker.groups.clone();
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<GroupParts>,
+    cx: &RequestContext,
+    request: SyncGroupRequest,
+) -> Reply<SyncGroupResponse> {
+    let groups = parts.groups.clone();
+    cx.later(async move {
         let group = request.group_id;
         let sync = SyncRequest {
             member_id: request.member_id,

@@ -8,25 +8,30 @@ use pelton_wire::message::txn_offset_commit::{
 };
 use pelton_wire::message::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
-use super::pipeline_group::unless_running;
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::parts::TransactionParts;
+use super::reply::Reply;
+use super::support::txn_error::or_close;
 use crate::group::error::{GroupError, code_of};
 use crate::group::types::{CommitRequest, MemberIdentity, OffsetToCommit, TopicPartition};
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Reply, RequestContext};
 use crate::txn::error::TxnError;
 use crate::txn::state::Protocol;
 
 /// First version of the newer protocol (KIP-890).
 const EPOCH_PER_TRANSACTION_SINCE: i16 = 5;
 
-pub(crate) fn handle(cx: &RequestContext, request: TxnOffsetCommitRequest) -> Reply<TxnOffsetCommitResponse> {
-    let (broker, version, from) = (Arc::clone(&cx.broker), cx.version, Some(cx.place));
-    Reply::later_or_close(async move {
+pub(crate) fn handle(
+    parts: &Arc<TransactionParts>,
+    cx: &RequestContext,
+    request: TxnOffsetCommitRequest,
+) -> Reply<TxnOffsetCommitResponse> {
+    let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.place()));
+    cx.later_or_close(async move {
         let TxnOffsetCommitRequest { topics, .. } = request;
         let mut offsets = Vec::new();
         let mut response: Vec<_> =
-            topics.into_iter().map(|topic| check(&broker, topic, &mut offsets)).collect();
+            topics.into_iter().map(|topic| check(&parts, topic, &mut offsets)).collect();
         let who = MemberIdentity {
             member_id: request.member_id,
             group_instance_id: request.group_instance_id,
@@ -43,15 +48,15 @@ pub(crate) fn handle(cx: &RequestContext, request: TxnOffsetCommitRequest) -> Re
         let newer = version >= EPOCH_PER_TRANSACTION_SINCE;
         let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
         let (id, group) = (&request.transactional_id, &request.group_id);
-        let outcome = match unless_running(&broker, group, GroupError::UnknownMemberId) {
+        let outcome = match parts.pipelines.unless_running(group, GroupError::UnknownMemberId) {
             Ok(()) if group.is_empty() => Ok(Err(GroupError::InvalidGroupId)),
-            Ok(()) => broker.transactions.commit_offsets(id, group, commit, producer, protocol, from).await,
+            Ok(()) => parts.transactions.commit_offsets(id, group, commit, producer, protocol, from).await,
             Err(in_use) => Ok(Err(in_use)),
         };
         let codes: Box<dyn Iterator<Item = ErrorCode>> = match outcome {
             Ok(Ok(results)) => Box::new(results.into_iter().map(|result| code_of(&result))),
             Ok(Err(error)) => Box::new(std::iter::repeat(error.code())),
-            Err(error) => Box::new(std::iter::repeat(refusal(error.or_close()?, newer))),
+            Err(error) => Box::new(std::iter::repeat(refusal(or_close(error)?, newer))),
         };
         let open = response.iter_mut().flat_map(|topic| &mut topic.partitions);
         for (slot, code) in open.filter(|slot| slot.error_code.is_ok()).zip(codes) {
@@ -71,11 +76,11 @@ fn refusal(error: TxnError, newer: bool) -> ErrorCode {
 
 /// Collects the offsets of partitions that exist; the others have their answer already.
 fn check(
-    broker: &Broker,
+    parts: &TransactionParts,
     wanted: TxnOffsetCommitRequestTopic,
     offsets: &mut Vec<OffsetToCommit>,
 ) -> TxnOffsetCommitResponseTopic {
-    let topic = broker.topics.get(&wanted.name);
+    let topic = parts.topics.get(&wanted.name);
     let name: Arc<str> = wanted.name.as_str().into();
     let partitions = wanted.partitions.into_iter().map(|partition| {
         let partition_index = partition.partition_index;

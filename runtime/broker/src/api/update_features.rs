@@ -6,8 +6,9 @@ use pelton_wire::message::update_features::{FeatureUpdateKey, UpdatableFeatureRe
 use pelton_wire::message::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 
 use super::api_versions::FEATURES;
-use super::error_map::Refused;
-use crate::reply::{Reply, RequestContext};
+use super::context::RequestContext;
+use super::reply::Reply;
+use super::support::error_map::Refused;
 
 /// Versions up to this one list what became of each feature.
 const LISTS_UNTIL: i16 = 1;

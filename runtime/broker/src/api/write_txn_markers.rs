@@ -10,28 +10,33 @@ use pelton_wire::message::write_txn_markers::{
 };
 use pelton_wire::message::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
-use super::error_map;
-use crate::broker::Broker;
+use super::context::RequestContext;
+use super::parts::TransactionParts;
+use super::reply::Reply;
+use super::support::error_map;
 use crate::group::store::OFFSETS_TOPIC;
 use crate::partition::InternalAppendError;
 use crate::producer_id::ProducerIdentity;
-use crate::reply::{Reply, RequestContext};
 
-pub(crate) fn handle(cx: &RequestContext, request: WriteTxnMarkersRequest) -> Reply<WriteTxnMarkersResponse> {
-    let broker = Arc::clone(&cx.broker);
-    Reply::later(async move {
+pub(crate) fn handle(
+    parts: &Arc<TransactionParts>,
+    cx: &RequestContext,
+    request: WriteTxnMarkersRequest,
+) -> Reply<WriteTxnMarkersResponse> {
+    let parts = Arc::clone(parts);
+    cx.later(async move {
         let mut markers = Vec::with_capacity(request.markers.len());
         for marker in request.markers {
-            markers.push(write(&broker, marker).await);
+            markers.push(write(&parts, marker).await);
         }
         WriteTxnMarkersResponse { markers }
     })
 }
 
-async fn write(broker: &Broker, marker: WritableTxnMarker) -> WritableTxnMarkerResult {
+async fn write(parts: &TransactionParts, marker: WritableTxnMarker) -> WritableTxnMarkerResult {
     let producer = ProducerIdentity { id: marker.producer_id, epoch: marker.producer_epoch };
     let commit = marker.transaction_result;
-    let is_known = broker.topics.producer_id_was_given(producer.id);
+    let is_known = parts.topics.producer_id_was_given(producer.id);
     let mut topics = Vec::with_capacity(marker.topics.len());
     for topic in marker.topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
@@ -39,9 +44,9 @@ async fn write(broker: &Broker, marker: WritableTxnMarker) -> WritableTxnMarkerR
             let error_code = if !is_known {
                 ErrorCode::INVALID_PRODUCER_ID_MAPPING
             } else if topic.name == OFFSETS_TOPIC {
-                in_group(broker, partition_index, producer, commit).await
+                in_group(parts, partition_index, producer, commit).await
             } else {
-                in_partition(broker, &topic.name, partition_index, producer, commit).await
+                in_partition(parts, &topic.name, partition_index, producer, commit).await
             };
             partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code });
         }
@@ -50,8 +55,13 @@ async fn write(broker: &Broker, marker: WritableTxnMarker) -> WritableTxnMarkerR
     WritableTxnMarkerResult { producer_id: marker.producer_id, topics }
 }
 
-async fn in_group(broker: &Broker, partition: i32, producer: ProducerIdentity, commit: bool) -> ErrorCode {
-    match broker.groups.end_transaction(partition, producer, commit).await {
+async fn in_group(
+    parts: &TransactionParts,
+    partition: i32,
+    producer: ProducerIdentity,
+    commit: bool,
+) -> ErrorCode {
+    match parts.groups.end_transaction(partition, producer, commit).await {
         Ok(applied) => match applied.await {
             Ok(Ok(())) => ErrorCode::NONE,
             Ok(Err(error)) => error.code(),
@@ -62,15 +72,15 @@ async fn in_group(broker: &Broker, partition: i32, producer: ProducerIdentity, c
 }
 
 async fn in_partition(
-    broker: &Broker,
+    parts: &TransactionParts,
     topic: &str,
     partition: i32,
     producer: ProducerIdentity,
     commit: bool,
 ) -> ErrorCode {
-    let found = broker.topics.get(topic).and_then(|topic| topic.partition(partition).cloned());
+    let found = parts.topics.get(topic).and_then(|topic| topic.partition(partition).cloned());
     let Some(found) = found else { return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
-    match found.append_marker(producer, commit, broker.clock.now_ms()) {
+    match found.append_marker(producer, commit, parts.clock.now_ms()) {
         Ok(append) => append.durable().await.map_or(ErrorCode::KAFKA_STORAGE_ERROR, |_| ErrorCode::NONE),
         Err(InternalAppendError::Append(error)) => error_map::partition_append(&error),
         Err(InternalAppendError::Build(_) | InternalAppendError::UnknownPartition) => {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::config::LOAD_RECORDS_PER_PIECE;
 use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture, Stored};
-use crate::broker::run_blocking;
+use crate::blocking::run_blocking;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::partition::{InternalAppend, InternalRecord, Partition, Replayed};

@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::HttpState;
-use crate::broker::run_blocking;
+use crate::blocking::run_blocking;
 use crate::group::lag::lag;
 use crate::group::service::GroupOffsets;
 use crate::partition::Offsets;

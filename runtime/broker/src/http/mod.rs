@@ -20,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use pelton_commitlog::LogDir;
+use tokio_util::sync::CancellationToken;
 
 use self::access::{Access, Claims, Kind, Refused};
 use self::kept::Kept;
@@ -113,21 +114,13 @@ impl HttpState {
 pub(crate) async fn serve(
     listener: tokio::net::TcpListener,
     state: Arc<HttpState>,
-    stopping: impl Future<Output = ()> + Send + 'static,
+    stopping: CancellationToken,
 ) {
-    let (stopped, told) = tokio::sync::oneshot::channel();
-    let stopping = async move {
-        stopping.await;
-        // Nobody listens any more if the port was closed before.
-        let _ = stopped.send(());
-    };
     let listener = Limited::new(listener, state.limits.connections, state.limits.silence);
-    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stopping);
-    let too_long = async move {
-        // An error means that the server has ended, and that is what is waited for then.
-        if told.await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    let stop = stopping.clone().cancelled_owned();
+    let served = axum::serve(listener, router(state)).with_graceful_shutdown(stop);
+    let too_long = async {
+        stopping.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {

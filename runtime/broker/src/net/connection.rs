@@ -1,23 +1,23 @@
 //! One client: a loop that reads requests and starts them in order, and a loop that writes their responses in the same
 //! order. Both run in one task, so that a request costs no hop between threads.
 
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use pelton_commitlog::Slice;
 use pelton_wire::EncodeError;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::frame::{Frame, FrameReader, ReadError};
 use super::request_memory::{Share, decode_limit};
-use super::send::{Piece, send};
-use super::vitals::{Expired, Patience, Vitals};
-use crate::api::{self, Call, RequestError, Started};
-use crate::broker::Broker;
-use crate::reply::{Later, RequestContext};
-use crate::txn::order::Place;
+use super::send::send;
+use super::server::Server;
+use super::transport::Transport;
+use super::vitals::{Expired, Vitals};
+use crate::api::context::ConnectionContext;
+use crate::api::reply::{Encoded, Later, RequestError, Started};
+use crate::api::{self, Call};
 
 /// Responses that are ready together leave in one system call up to this many bytes.
 const COALESCE_BYTES: u64 = 64 * 1024;
@@ -70,14 +70,14 @@ struct Held {
 }
 
 enum Pending {
-    Ready(Vec<Piece>),
-    Later(Later<Result<Vec<Piece>, RequestError>>),
+    Ready(Vec<Slice>),
+    Later(Later),
 }
 
 impl Slot {
-    async fn wait(self) -> Result<(Vec<Piece>, Held), RequestError> {
+    async fn wait(self) -> Result<(Vec<Slice>, Held), RequestError> {
         match self.response {
-            Pending::Ready(pieces) => Ok((pieces, self.held)),
+            Pending::Ready(slices) => Ok((slices, self.held)),
             Pending::Later(future) => Ok((future.await?, self.held)),
         }
     }
@@ -85,11 +85,11 @@ impl Slot {
     /// Makes progress without waiting.
     async fn poll(&mut self) -> Result<bool, RequestError> {
         if let Pending::Later(future) = &mut self.response {
-            let polled =
-                std::future::poll_fn(|cx| std::task::Poll::Ready(Pin::new(&mut *future).poll(cx))).await;
+            let polled: Poll<Encoded> =
+                std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
             match polled {
-                std::task::Poll::Ready(pieces) => self.response = Pending::Ready(pieces?),
-                std::task::Poll::Pending => return Ok(false),
+                Poll::Ready(slices) => self.response = Pending::Ready(slices?),
+                Poll::Pending => return Ok(false),
             }
         }
         Ok(true)
@@ -98,23 +98,19 @@ impl Slot {
 
 /// A client's connection.
 pub(crate) struct Connection {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    /// Higher than that of every connection taken before.
-    pub(crate) number: u64,
+    pub(crate) server: Arc<Server>,
+    pub(crate) transport: Transport,
+    pub(crate) context: Arc<ConnectionContext>,
 }
 
 impl Connection {
     /// Serves the connection until it ends, and says why it did.
     pub(crate) async fn serve(self) -> Closed {
         let vitals = Vitals::new();
-        let patience = Patience::of(&self.broker.config);
-        let depth = self.broker.config.max_pipelined_requests as usize;
-        let (slots, queue) = mpsc::channel(depth);
+        let (slots, queue) = mpsc::channel(self.server.settings.pipelined_max);
         tokio::select! {
             closed = self.exchange(slots, queue, &vitals) => closed,
-            expired = vitals.expired(patience) => expired.into(),
+            expired = vitals.expired(self.server.settings.patience) => expired.into(),
         }
     }
 
@@ -134,7 +130,7 @@ impl Connection {
             Err(closed) = &mut writing => return closed,
         };
         let grace = match closed {
-            Closed::Stopping => self.broker.drain_time(),
+            Closed::Stopping => self.server.settings.drain,
             _ => HALF_CLOSED_GRACE,
         };
         match tokio::time::timeout(grace, writing).await {
@@ -144,17 +140,17 @@ impl Connection {
     }
 
     async fn read(&self, slots: mpsc::Sender<Slot>, vitals: &Vitals) -> Closed {
-        let max_frame = self.broker.config.socket_request_max_bytes;
-        let mut frames =
-            FrameReader::new(&self.stream, vitals, Arc::clone(&self.broker.request_memory), max_frame);
-        let mut stopping = self.broker.stopping();
-        let max_responses = self.broker.config.max_response_bytes;
+        let Server { settings, request_memory, .. } = &*self.server;
+        let max_frame = settings.request_max_bytes;
+        let mut frames = FrameReader::new(&self.transport, vitals, Arc::clone(request_memory), max_frame);
+        let mut stopping = std::pin::pin!(self.server.stopping.cancelled());
+        let max_responses = settings.responses_max_bytes;
         let responses = Arc::new(Semaphore::new(max_responses as usize));
         loop {
             let frame = tokio::select! {
                 biased;
                 frame = frames.next() => frame,
-                () = stopping.wait() => return Closed::Stopping,
+                () = &mut stopping => return Closed::Stopping,
             };
             let Frame { bytes: frame, mut share } = match frame {
                 Ok(Some(frame)) => frame,
@@ -163,7 +159,8 @@ impl Connection {
             };
             let produce_since = api::is_produce(&frame).then(Instant::now);
             let request_bytes = frame.len();
-            let mut started = match api::start(frame, decode_limit(request_bytes), self.context()) {
+            let limit = decode_limit(request_bytes);
+            let mut started = match api::start(&self.server.parts, &self.context, frame, limit) {
                 Ok(Call { started, decoded }) => {
                     share.settle(request_bytes.saturating_add(decoded));
                     Ok(started)
@@ -174,14 +171,14 @@ impl Connection {
                 started = tokio::select! {
                     biased;
                     started = future => started,
-                    () = stopping.wait() => return Closed::Stopping,
+                    () = &mut stopping => return Closed::Stopping,
                 };
             }
             let response = match started {
-                Ok(Started::Ready(pieces)) => Pending::Ready(pieces),
+                Ok(Started::Ready(slices)) => Pending::Ready(slices),
                 Ok(Started::Later(future)) => Pending::Later(future),
                 Ok(Started::InOrder(future)) => match future.await {
-                    Ok(pieces) => Pending::Ready(pieces),
+                    Ok(slices) => Pending::Ready(slices),
                     Err(error) => return error.into(),
                 },
                 Err(error) => return error.into(),
@@ -191,7 +188,7 @@ impl Connection {
                 }
             };
             let _response = match &response {
-                Pending::Ready(pieces) => room(&responses, max_responses, pieces).await,
+                Pending::Ready(slices) => room(&responses, max_responses, slices).await,
                 // Its bytes are not there before it is the next to go out.
                 Pending::Later(_) => None,
             };
@@ -213,43 +210,32 @@ impl Connection {
                     None => return Ok(()),
                 },
             };
-            let (mut pieces, held) = slot.wait().await?;
+            let (mut slices, held) = slot.wait().await?;
             let mut all_held = vec![held];
-            while pieces.iter().map(Piece::len).sum::<u64>() < COALESCE_BYTES {
+            while slices.iter().map(Slice::len).sum::<u64>() < COALESCE_BYTES {
                 let Ok(mut next) = queue.try_recv() else { break };
                 if !next.poll().await? {
                     carried = Some(next);
                     break;
                 }
                 let (more, held) = next.wait().await?;
-                pieces.extend(more);
+                slices.extend(more);
                 all_held.push(held);
             }
-            send(&self.stream, pieces, vitals).await.map_err(Closed::Write)?;
+            send(&self.transport, slices, vitals).await.map_err(Closed::Write)?;
             for held in all_held {
                 vitals.request_done();
                 if let Some(since) = held.produce_since {
-                    self.broker.metrics.produce.observe(since.elapsed());
+                    self.server.metrics.produce.observe(since.elapsed());
                 }
             }
-        }
-    }
-
-    fn context(&self) -> RequestContext {
-        RequestContext {
-            broker: Arc::clone(&self.broker),
-            version: 0,
-            client_id: None,
-            peer: self.peer,
-            request_bytes: 0,
-            place: Place { connection: self.number, correlation_id: 0 },
         }
     }
 }
 
 /// Waits until the client has taken enough of what is finished; a response larger than all of it waits for all.
-async fn room(responses: &Arc<Semaphore>, max: u32, pieces: &[Piece]) -> Option<OwnedSemaphorePermit> {
-    let bytes: u64 = pieces.iter().map(Piece::len).sum();
+async fn room(responses: &Arc<Semaphore>, max: u32, slices: &[Slice]) -> Option<OwnedSemaphorePermit> {
+    let bytes: u64 = slices.iter().map(Slice::len).sum();
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);
     // Never closed.
     Arc::clone(responses).acquire_many_owned(bytes).await.ok()

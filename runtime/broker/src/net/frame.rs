@@ -4,11 +4,10 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tokio::net::TcpStream;
-
 use super::request_memory::{RequestMemory, SMALL_REQUEST, Share};
+use super::transport::Transport;
 use super::vitals::Vitals;
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// Room made for a read when nothing is known of what comes. Small requests share one allocation of this size.
 const READ_CHUNK: usize = SMALL_REQUEST;
@@ -42,7 +41,7 @@ pub(crate) struct Frame {
 
 /// The reading half of a connection.
 pub(crate) struct FrameReader<'a> {
-    stream: &'a TcpStream,
+    transport: &'a Transport,
     vitals: &'a Vitals,
     memory: Arc<RequestMemory>,
     max_frame: u32,
@@ -56,13 +55,13 @@ pub(crate) struct FrameReader<'a> {
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(
-        stream: &'a TcpStream,
+        transport: &'a Transport,
         vitals: &'a Vitals,
         memory: Arc<RequestMemory>,
         max_frame: u32,
     ) -> Self {
         let (buffer, expected) = (BytesMut::new(), READ_CHUNK);
-        FrameReader { stream, vitals, memory, max_frame, buffer, expected, last: 0 }
+        FrameReader { transport, vitals, memory, max_frame, buffer, expected, last: 0 }
     }
 
     /// The next request; `None` when the client has closed its side between two requests. Cancel-safe.
@@ -122,14 +121,14 @@ impl<'a> FrameReader<'a> {
     /// Reads what is there, at most `room` bytes, waiting for something; 0 at the end of the stream.
     async fn fill(&mut self, room: usize) -> Result<usize, ReadError> {
         loop {
-            match self.stream.try_read_buf(&mut (&mut self.buffer).limit(room)) {
+            match self.transport.try_read(&mut (&mut self.buffer).limit(room)) {
                 Ok(n) => {
                     if n > 0 {
                         self.vitals.request_begun();
                     }
                     return Ok(n);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.transport.readable().await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -141,7 +140,7 @@ impl<'a> FrameReader<'a> {
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// What a reader with a limit of 100 bytes makes of these bytes, sent in pieces of `piece` bytes.
     async fn read(bytes: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<String>) {
@@ -157,7 +156,8 @@ mod tests {
         });
         let vitals = Vitals::new();
         let memory = RequestMemory::new(1 << 20);
-        let mut reader = FrameReader::new(&stream, &vitals, Arc::clone(&memory), 100);
+        let transport = Transport::Plain(stream);
+        let mut reader = FrameReader::new(&transport, &vitals, Arc::clone(&memory), 100);
         let mut frames = Vec::new();
         let error = loop {
             match reader.next().await {
@@ -198,7 +198,8 @@ mod tests {
             client
         });
         let vitals = Vitals::new();
-        let mut reader = FrameReader::new(&stream, &vitals, RequestMemory::new(16 << 20), 1 << 20);
+        let transport = Transport::Plain(stream);
+        let mut reader = FrameReader::new(&transport, &vitals, RequestMemory::new(16 << 20), 1 << 20);
         for (len, alone) in
             [(20_000, true), (20_000, true), (20_000, true), (9_000, false), (9_000, false), (70_000, true)]
         {
@@ -237,7 +238,8 @@ mod tests {
             client
         });
         let vitals = Vitals::new();
-        let mut reader = FrameReader::new(&stream, &vitals, RequestMemory::new(2 << 20), 1 << 20);
+        let transport = Transport::Plain(stream);
+        let mut reader = FrameReader::new(&transport, &vitals, RequestMemory::new(2 << 20), 1 << 20);
         let first = reader.next().await.unwrap().unwrap();
         let early = tokio::time::timeout(std::time::Duration::from_millis(20), reader.next()).await;
         assert!(early.is_err(), "the first has what there is");

@@ -11,8 +11,11 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::connection::{Closed, Connection};
 use super::frame::ReadError;
-use super::limits::ConnectionLimits;
-use crate::broker::Broker;
+use super::server::Server;
+use super::transport::Transport;
+use crate::api::access::Principal;
+use crate::api::context::ConnectionContext;
+use crate::api::timer::ConnectionTimer;
 use crate::config::HostPort;
 
 /// Pause after `accept` failed, which it does when descriptors are used up: long enough not to spin, short enough not to be
@@ -44,20 +47,20 @@ pub(crate) async fn bind(listen: &HostPort) -> io::Result<Vec<TcpListener>> {
 }
 
 /// Serves connections until the broker stops, then until the last of them has ended or the drain time is over.
-pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, limits: Arc<ConnectionLimits>) {
-    let mut stopping = broker.stopping();
+pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
+    let mut stopping = std::pin::pin!(server.stopping.cancelled());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&broker, &limits, stream, peer, &mut connections),
+                Ok((stream, peer)) => admit(&server, stream, peer, &mut connections),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
             Some(ended) = connections.join_next() => report(ended),
-            () = stopping.wait() => break,
+            () = &mut stopping => break,
         }
     }
     drop(listener);
@@ -67,19 +70,18 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, limits: Ar
         }
     };
     // Connections bound their own draining by the same time; the margin is for their last write.
-    if tokio::time::timeout(broker.drain_time() * 2, drain).await.is_err() {
+    if tokio::time::timeout(server.settings.drain * 2, drain).await.is_err() {
         connections.shutdown().await;
     }
 }
 
 fn admit(
-    broker: &Arc<Broker>,
-    limits: &Arc<ConnectionLimits>,
+    server: &Arc<Server>,
     stream: TcpStream,
     peer: SocketAddr,
     connections: &mut JoinSet<(SocketAddr, Closed)>,
 ) {
-    let admitted = match limits.admit(peer.ip()) {
+    let admitted = match server.limits.admit(peer.ip()) {
         Ok(admitted) => admitted,
         Err(refused) => {
             tracing::debug!(%peer, %refused, "connection refused");
@@ -91,8 +93,13 @@ fn admit(
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
     }
-    let number = admitted.number();
-    let connection = Connection { broker: Arc::clone(broker), stream, peer, number };
+    let context = Arc::new(ConnectionContext {
+        peer,
+        number: admitted.number(),
+        principal: Principal::Anonymous,
+        timer: ConnectionTimer::default(),
+    });
+    let connection = Connection { server: Arc::clone(server), transport: Transport::Plain(stream), context };
     connections.spawn(async move {
         let closed = connection.serve().await;
         drop(admitted);

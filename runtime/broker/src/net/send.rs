@@ -2,16 +2,15 @@
 //! the runtime's threads and without copying records.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
+use pelton_commitlog::Slice;
 use pelton_commitlog::storage::File;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use super::residency::is_resident;
+use super::transport::Transport;
 use super::vitals::Vitals;
 
 /// Buffers handed to one `writev`. The kernel takes 1024; each costs a copy of its address here.
@@ -24,51 +23,68 @@ const FILE_PIECE: u64 = 1024 * 1024;
 /// Bytes of one read when cold pages are brought in.
 const READ_AHEAD_CHUNK: usize = 128 * 1024;
 
-/// A range of a file that is sent without passing through this process.
-#[derive(Clone)]
-pub(crate) struct FileRange {
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) position: u64,
-    pub(crate) len: u64,
-}
+/// Runs in memory below this size are copied together: a system call with a thousand pieces of 100 bytes costs more than the
+/// copy.
+const COPY_BELOW: usize = 4 * 1024;
 
-/// One piece of what goes out.
-#[derive(Clone)]
-pub(crate) enum Piece {
-    Bytes(Bytes),
-    File(FileRange),
-}
-
-impl Piece {
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Piece::Bytes(bytes) => bytes.len() as u64,
-            Piece::File(range) => range.len,
-        }
-    }
-}
-
-/// Sends all pieces in order. Cancelling it leaves the stream in the middle of a response.
-pub(crate) async fn send(stream: &TcpStream, pieces: Vec<Piece>, vitals: &Vitals) -> io::Result<()> {
-    let mut bytes: Vec<Bytes> = Vec::new();
-    for piece in pieces {
-        match piece {
-            Piece::Bytes(run) if run.is_empty() => {}
-            Piece::Bytes(run) => bytes.push(run),
-            Piece::File(range) => {
-                send_bytes(stream, &mut bytes, true, vitals).await?;
-                send_file(stream, range, vitals).await?;
+/// Sends all slices in order. Cancelling it leaves the stream in the middle of a response.
+pub(crate) async fn send(transport: &Transport, slices: Vec<Slice>, vitals: &Vitals) -> io::Result<()> {
+    let mut runs = Runs::default();
+    for slice in slices {
+        match slice {
+            Slice::Memory(run) => runs.push(run),
+            Slice::File { file, position, len } => {
+                send_bytes(transport, runs.take(), true, vitals).await?;
+                send_file(transport, file, position, len, vitals).await?;
             }
         }
     }
-    send_bytes(stream, &mut bytes, false, vitals).await
+    send_bytes(transport, runs.take(), false, vitals).await
 }
 
-/// Sends the runs of bytes and empties the list. `more` tells the kernel that a file follows, so that a header does not
-/// leave as a packet of its own.
+/// Collects runs of bytes, small ones that follow each other as one.
+#[derive(Default)]
+struct Runs {
+    whole: Vec<Bytes>,
+    small: Vec<Bytes>,
+    small_bytes: usize,
+}
+
+impl Runs {
+    fn push(&mut self, run: Bytes) {
+        if run.len() < COPY_BELOW {
+            self.small_bytes += run.len();
+            self.small.push(run);
+        } else {
+            self.join_small();
+            self.whole.push(run);
+        }
+    }
+
+    fn join_small(&mut self) {
+        match &mut self.small[..] {
+            [] => {}
+            [one] => self.whole.push(std::mem::take(one)),
+            many => {
+                let mut joined = BytesMut::with_capacity(self.small_bytes);
+                many.iter().for_each(|run| joined.extend_from_slice(run));
+                self.whole.push(joined.freeze());
+            }
+        }
+        self.small.clear();
+        self.small_bytes = 0;
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.join_small();
+        std::mem::take(&mut self.whole)
+    }
+}
+
+/// Sends the runs of bytes. `more` tells the kernel that a file follows.
 async fn send_bytes(
-    stream: &TcpStream,
-    runs: &mut Vec<Bytes>,
+    transport: &Transport,
+    mut runs: Vec<Bytes>,
     more: bool,
     vitals: &Vitals,
 ) -> io::Result<()> {
@@ -76,20 +92,16 @@ async fn send_bytes(
     while first < runs.len() {
         let batch = &runs[first..runs.len().min(first + MAX_IOVECS)];
         let slices: Vec<IoSlice<'_>> = batch.iter().map(|run| IoSlice::new(run)).collect();
-        let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
-        let sent = stream.try_io(Interest::WRITABLE, || {
-            Ok(rustix::net::sendmsg(stream.as_fd(), &slices, &mut SendAncillaryBuffer::default(), flags)?)
-        });
+        let sent = transport.try_write(&slices, more);
         drop(slices);
         match sent {
             Ok(sent) => {
                 vitals.send_moved();
                 first += advance(&mut runs[first..], sent);
             }
-            Err(error) => blocked(stream, error, vitals).await?,
+            Err(error) => blocked(transport, error, vitals).await?,
         }
     }
-    runs.clear();
     Ok(())
 }
 
@@ -107,50 +119,63 @@ fn advance(runs: &mut [Bytes], mut sent: usize) -> usize {
     finished
 }
 
-async fn send_file(stream: &TcpStream, range: FileRange, vitals: &Vitals) -> io::Result<()> {
-    let end = range.position + range.len;
-    let mut position = range.position;
+/// Sends a range of a file, without passing it through this process where that can be.
+async fn send_file(
+    transport: &Transport,
+    file: Arc<dyn File>,
+    mut position: u64,
+    len: u64,
+    vitals: &Vitals,
+) -> io::Result<()> {
+    let end = position + len;
     while position < end {
         let len = FILE_PIECE.min(end - position);
-        if let Some(fd) = range.file.fd() {
-            if !is_resident(fd, position, len) {
-                read_ahead(Arc::clone(&range.file), position, len).await?;
-            }
-        } else {
-            // A storage without descriptors (a test's): the bytes go through memory.
-            let mut bytes = vec![read_whole(Arc::clone(&range.file), position, len).await?];
-            send_bytes(stream, &mut bytes, position + len < end, vitals).await?;
-            position += len;
-            continue;
-        }
-        let piece_end = position + len;
-        while position < piece_end {
-            let sent = stream.try_io(Interest::WRITABLE, || {
-                let fd = range.file.fd().ok_or(io::ErrorKind::Unsupported)?;
-                let mut from = position;
-                let most = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
-                Ok(rustix::fs::sendfile(stream.as_fd(), fd, Some(&mut from), most)?)
-            });
-            match sent {
-                // The reader promised that these bytes exist; a file that ends before is not what was promised.
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(sent) => {
-                    vitals.send_moved();
-                    position += sent as u64;
+        match file.fd().filter(|_| transport.can_sendfile()) {
+            Some(fd) => {
+                if !is_resident(fd, position, len) {
+                    read_ahead(Arc::clone(&file), position, len).await?;
                 }
-                Err(error) => blocked(stream, error, vitals).await?,
+                send_piece(transport, fd, position, len, vitals).await?;
             }
+            None => {
+                let bytes = read_whole(Arc::clone(&file), position, len).await?;
+                send_bytes(transport, vec![bytes], position + len < end, vitals).await?;
+            }
+        }
+        position += len;
+    }
+    Ok(())
+}
+
+async fn send_piece(
+    transport: &Transport,
+    file: BorrowedFd<'_>,
+    mut position: u64,
+    len: u64,
+    vitals: &Vitals,
+) -> io::Result<()> {
+    let end = position + len;
+    while position < end {
+        let most = usize::try_from(end - position).unwrap_or(usize::MAX);
+        match transport.try_sendfile(file, position, most) {
+            // The reader promised that these bytes exist; a file that ends before is not what was promised.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => {
+                vitals.send_moved();
+                position += sent as u64;
+            }
+            Err(error) => blocked(transport, error, vitals).await?,
         }
     }
     Ok(())
 }
 
 /// Waits until the socket takes bytes again, if that is what the error says.
-async fn blocked(stream: &TcpStream, error: io::Error, vitals: &Vitals) -> io::Result<()> {
+async fn blocked(transport: &Transport, error: io::Error, vitals: &Vitals) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::WouldBlock => {
             vitals.send_blocked();
-            stream.writable().await
+            transport.writable().await
         }
         io::ErrorKind::Interrupted => Ok(()),
         _ => Err(error),
@@ -186,9 +211,9 @@ async fn read_whole(file: Arc<dyn File>, position: u64, len: u64) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::BorrowedFd;
+    use std::os::fd::AsFd;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// A file on disk, or one without a descriptor.
     struct TestFile(std::fs::File, bool);
@@ -222,7 +247,7 @@ mod tests {
     }
 
     /// Sends `pieces` to a reader that takes its time, and compares what arrived.
-    async fn check(pieces: Vec<Piece>, expect: Vec<u8>) {
+    async fn check(pieces: Vec<Slice>, expect: Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let reader = tokio::spawn(async move {
@@ -232,8 +257,7 @@ mod tests {
             got
         });
         let (stream, _) = listener.accept().await.unwrap();
-        send(&stream, pieces, &Vitals::new()).await.unwrap();
-        drop(stream);
+        send(&Transport::Plain(stream), pieces, &Vitals::new()).await.unwrap();
         let got = reader.await.unwrap();
         assert_eq!(got.len(), expect.len());
         assert!(got == expect, "the bytes differ");
@@ -245,10 +269,12 @@ mod tests {
         for has_fd in [true, false] {
             let file: Arc<dyn File> = Arc::new(TestFile(tempfile::tempfile().unwrap(), has_fd));
             file.write_all_at(&content, 0).unwrap();
-            let range = |position: usize, len: usize| {
-                Piece::File(FileRange { file: Arc::clone(&file), position: position as u64, len: len as u64 })
+            let range = |position: usize, len: usize| Slice::File {
+                file: Arc::clone(&file),
+                position: position as u64,
+                len: len as u64,
             };
-            let bytes = |from: usize, len: usize| Piece::Bytes(Bytes::from(pattern(from, len)));
+            let bytes = |from: usize, len: usize| Slice::Memory(Bytes::from(pattern(from, len)));
             let mut pieces =
                 vec![bytes(0, 10), range(3, 3 << 20), bytes(0, 0), bytes(5, 700_000), range(0, 1)];
             pieces.extend((0..200).map(|i| bytes(i, 3)));
@@ -268,8 +294,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let pieces = vec![Piece::File(FileRange { file, position: 0, len: 6 })];
-        let error = send(&stream, pieces, &Vitals::new()).await.unwrap_err();
+        let pieces = vec![Slice::File { file, position: 0, len: 6 }];
+        let error = send(&Transport::Plain(stream), pieces, &Vitals::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 

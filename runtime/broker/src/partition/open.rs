@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Partition;
 use super::waiters::Progress;
-use crate::broker::run_blocking;
+use crate::blocking::run_blocking;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::topic_config::TopicConfig;

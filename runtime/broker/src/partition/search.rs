@@ -1,14 +1,12 @@
 //! Reading a partition: for a fetch, by time, by epoch, and from its beginning.
 
-use bytes::BytesMut;
 use pelton_commitlog::mutant::Mutant;
-use pelton_commitlog::{ReadError, Slice, TimestampOffset};
+use pelton_commitlog::{ReadError, TimestampOffset};
 use pelton_wire::record::{
     BatchError, BatchView, ControlError, DecompressLimit, EndTransactionMarker, RecordError, batches,
 };
 
 use super::{Fetched, Isolation, Partition, PartitionReadError};
-use crate::net::send::{FileRange, Piece};
 
 /// Bytes read at once when a partition is replayed: large enough for the disk, small against memory.
 const REPLAY_CHUNK: u64 = 1024 * 1024;
@@ -97,7 +95,7 @@ impl Partition {
             let touched = self.reader.aborted_transactions(range.base_offset, range.next_offset)?;
             aborted.extend(touched.iter().map(|txn| (txn.producer_id, txn.first_offset)));
         }
-        Ok(Fetched { pieces: pieces(range.slices), bytes: range.bytes, offsets, aborted })
+        Ok(Fetched { slices: range.slices, bytes: range.bytes, offsets, aborted })
     }
 
     /// The first record below `end` that is not older than `timestamp` (ms). Blocking.
@@ -158,36 +156,6 @@ impl Partition {
         }
         Ok(next)
     }
-}
-
-/// Runs in memory below this size are copied together: a system call with a thousand pieces of 100 bytes costs more than the
-/// copy.
-const COPY_BELOW: usize = 4 * 1024;
-
-fn pieces(slices: Vec<Slice>) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(slices.len().min(16));
-    let mut small = BytesMut::new();
-    for slice in slices {
-        match slice {
-            Slice::Memory(bytes) if bytes.len() < COPY_BELOW => {
-                small.extend_from_slice(&bytes);
-                continue;
-            }
-            other => {
-                if !small.is_empty() {
-                    pieces.push(Piece::Bytes(small.split().freeze()));
-                }
-                pieces.push(match other {
-                    Slice::Memory(bytes) => Piece::Bytes(bytes),
-                    Slice::File { file, position, len } => Piece::File(FileRange { file, position, len }),
-                });
-            }
-        }
-    }
-    if !small.is_empty() {
-        pieces.push(Piece::Bytes(small.freeze()));
-    }
-    pieces
 }
 
 fn replay_batch(

@@ -160,7 +160,7 @@ fn disk_before(change: Change) -> SimStorage {
             made.unwrap();
         }
         let (topics, log_dir) = (Arc::clone(&life.opened.topics), Arc::clone(&life.opened.log_dir));
-        life.drive(crate::broker::run_blocking(move || {
+        life.drive(crate::blocking::run_blocking(move || {
             topics.close();
             log_dir.close().unwrap();
         }))

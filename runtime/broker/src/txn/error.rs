@@ -2,8 +2,6 @@
 
 use pelton_wire::ErrorCode;
 
-use crate::reply::Close;
-
 /// A refusal of the transaction coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TxnError {
@@ -48,17 +46,6 @@ impl TxnError {
             TxnError::TooMany => ErrorCode::POLICY_VIOLATION,
             TxnError::Passed => ErrorCode::NETWORK_EXCEPTION,
             TxnError::NotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
-        }
-    }
-
-    /// The error, unless the connection is closed instead of an answer: nobody waits for one there, or somebody does whom
-    /// this broker takes for gone, who then connects anew and is heard.
-    pub(crate) fn or_close(self) -> Result<TxnError, Close> {
-        match self {
-            TxnError::Passed => {
-                Err(Close("a copy of a request that its producer has gone on from", self.code()))
-            }
-            other => Ok(other),
         }
     }
 

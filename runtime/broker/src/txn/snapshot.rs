@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::coordinator::{Transactions, durable};
 use super::error::TxnError;
-use crate::broker::run_blocking;
+use crate::blocking::run_blocking;
 use crate::partition::Partition;
 
 impl Transactions {

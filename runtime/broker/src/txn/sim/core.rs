@@ -4,15 +4,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pelton_commitlog::Threads;
+use bytes::Bytes;
 use pelton_commitlog::storage::SimStorage;
+use pelton_commitlog::{Slice, Threads};
+use pelton_wire::header::{RequestHeader, ResponseHeader};
+use pelton_wire::message::{Message, Request};
+use pelton_wire::{Piece, Reader, Writer};
 use uuid::Uuid;
 
-use crate::broker::{Broker, Deps, run_blocking};
+use crate::api;
+use crate::api::access::Principal;
+use crate::api::context::ConnectionContext;
+use crate::api::parts::Parts;
+use crate::api::reply::Started;
+use crate::api::timer::ConnectionTimer;
+use crate::blocking::run_blocking;
+use crate::broker::{Broker, Deps};
 use crate::clock::ManualClock;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::reply::{Reply, RequestContext};
 use crate::startup;
 use crate::topics::NewTopic;
 use crate::txn::order::Place;
@@ -32,6 +42,7 @@ pub(super) struct Cut;
 
 pub(super) struct Core {
     pub(super) broker: Arc<Broker>,
+    parts: Parts,
     pub(super) clock: Arc<ManualClock>,
 }
 
@@ -83,7 +94,8 @@ impl Core {
             }
         };
         let broker = Arc::new(Broker::assemble(config, &deps, opened, failure));
-        let core = Core { broker, clock: clock.clone() };
+        let parts = broker.parts(broker.config.listen.clone());
+        let core = Core { broker, parts, clock: clock.clone() };
         let transactions = core.broker.transactions.clone();
         if let Err(error) = run_blocking(move || transactions.load()).await {
             assert!(disk.power_is_off(), "transactions cannot be read: {error}");
@@ -160,26 +172,61 @@ impl Core {
         }
     }
 
-    /// What a handler is given.
-    pub(super) fn context(&self, version: i16, place: Place) -> RequestContext {
-        RequestContext {
-            broker: Arc::clone(&self.broker),
-            version,
-            client_id: None,
+    /// Sends a request as the connection's task would: what must happen in order has happened when this returns. The answer is
+    /// `None` when the broker hangs up.
+    pub(super) fn ask<Q: Request>(
+        &self,
+        version: i16,
+        place: Place,
+        request: &Q,
+    ) -> impl Future<Output = Option<Q::Response>> + Send + use<Q> {
+        let frame = frame(version, place, request);
+        let connection = Arc::new(ConnectionContext {
             peer: ([127, 0, 0, 1], 9).into(),
-            request_bytes: 0,
-            place,
+            number: place.connection,
+            principal: Principal::Anonymous,
+            timer: ConnectionTimer::default(),
+        });
+        let limit = frame.len() * 100;
+        let mut started = api::start(&self.parts, &connection, frame, limit).map(|call| call.started);
+        async move {
+            while let Ok(Started::Waits(future)) = started {
+                started = future.await;
+            }
+            let slices = match started {
+                Ok(Started::Ready(slices)) => slices,
+                Ok(Started::Later(answer) | Started::InOrder(answer)) => answer.await.ok()?,
+                Ok(Started::Silent | Started::Waits(_)) | Err(_) => return None,
+            };
+            Some(response::<Q>(version, slices))
         }
     }
 }
 
-/// The answer of a handler; `None` when it hangs up.
-pub(super) async fn answer<R>(reply: Reply<R>) -> Option<R> {
-    match reply {
-        Reply::Waits(reply) => Box::pin(answer(reply.await)).await,
-        Reply::Ready(answer) => Some(answer.response),
-        Reply::Later(answer) | Reply::InOrder(answer) => Some(answer.await.response),
-        Reply::LaterOrClose(answer) => answer.await.ok().map(|answer| answer.response),
-        Reply::Silent | Reply::Close(_) => None,
-    }
+fn frame<Q: Request>(version: i16, place: Place, request: &Q) -> Bytes {
+    let header = RequestHeader {
+        api_key: Q::KEY,
+        api_version: version,
+        correlation_id: place.correlation_id,
+        client_id: None,
+    };
+    let mut writer = Writer::new();
+    header.encode(&mut writer).unwrap();
+    request.encode(&mut writer, version).unwrap();
+    let pieces = writer.finish().unwrap().into_iter().map(|piece| match piece {
+        Piece::Bytes(bytes) => bytes,
+        Piece::External { .. } => panic!("a request has its records with it"),
+    });
+    pieces.collect::<Vec<_>>().concat().into()
+}
+
+fn response<Q: Request>(version: i16, slices: Vec<Slice>) -> Q::Response {
+    let bytes = slices.into_iter().map(|slice| match slice {
+        Slice::Memory(bytes) => bytes,
+        Slice::File { .. } => panic!("no transaction's request reads a file"),
+    });
+    let frame = Bytes::from(bytes.collect::<Vec<_>>().concat());
+    let mut reader = Reader::new(frame.slice(4..));
+    ResponseHeader::decode(&mut reader, Q::KEY, version).unwrap();
+    Q::Response::decode(&mut reader, version).unwrap()
 }

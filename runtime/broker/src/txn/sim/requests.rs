@@ -10,8 +10,7 @@ use pelton_wire::message::{
 };
 use pelton_wire::record::{BatchBuilder, BatchOptions};
 
-use super::core::{Core, answer};
-use crate::api;
+use super::core::Core;
 use crate::producer_id::ProducerIdentity;
 use crate::txn::order::Place;
 
@@ -57,7 +56,8 @@ pub(super) type Told = (ErrorCode, ProducerIdentity);
 
 /// Begins a request, as the connection's task would: what must happen in order has happened when this returns.
 pub(super) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Told> + Send + 'static {
-    let cx = |older: i16, newer: i16| core.context(if who.newer { newer } else { older }, who.place);
+    let version = |older: i16, newer: i16| if who.newer { newer } else { older };
+    let place = who.place;
     let (transactional_id, producer) = (who.id.clone(), who.producer);
     let (producer_id, producer_epoch) = (producer.id, producer.epoch);
     let group_id = group_of(&who.id);
@@ -65,44 +65,44 @@ pub(super) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Tol
     let reply: std::pin::Pin<Box<dyn Future<Output = Told> + Send>> = match ask {
         Ask::Init { before } => {
             let request = init(transactional_id, before);
-            let reply = api::init_producer_id::handle(&cx(4, 4), request);
+            let reply = core.ask(version(4, 4), place, &request);
             Box::pin(async move {
-                answer(reply).await.map_or(told(None), |r| {
+                reply.await.map_or(told(None), |r| {
                     (r.error_code, ProducerIdentity { id: r.producer_id, epoch: r.producer_epoch })
                 })
             })
         }
         Ask::AddPartition { topic, partition } => {
             let request = add_partition(&who, topic, partition);
-            let reply = api::add_partitions_to_txn::handle(&cx(3, 3), request);
+            let reply = core.ask(version(3, 3), place, &request);
             Box::pin(async move {
-                let result = answer(reply).await.map(|r| r.results_by_topic_v3_and_below);
+                let result = reply.await.map(|r| r.results_by_topic_v3_and_below);
                 told(result.map(|topics| topics[0].results_by_partition[0].partition_error_code))
             })
         }
         Ask::AddOffsets => {
             let request = AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group_id };
-            let reply = api::add_offsets_to_txn::handle(&cx(3, 3), request);
-            Box::pin(async move { told(answer(reply).await.map(|r| r.error_code)) })
+            let reply = core.ask(version(3, 3), place, &request);
+            Box::pin(async move { told(reply.await.map(|r| r.error_code)) })
         }
         Ask::Write { topic, partition, sequence, value } => {
             let request = write(&who, topic, partition, sequence, &value);
-            let reply = api::produce::handle(&cx(9, 12), request);
-            Box::pin(async move {
-                told(answer(reply).await.map(|r| r.responses[0].partition_responses[0].error_code))
-            })
+            let reply = core.ask(version(9, 12), place, &request);
+            Box::pin(
+                async move { told(reply.await.map(|r| r.responses[0].partition_responses[0].error_code)) },
+            )
         }
         Ask::CommitOffset { offset } => {
             let request = commit_offset(&who, group_id, offset);
-            let reply = api::txn_offset_commit::handle(&cx(3, 5), request);
-            Box::pin(async move { told(answer(reply).await.map(|r| r.topics[0].partitions[0].error_code)) })
+            let reply = core.ask(version(3, 5), place, &request);
+            Box::pin(async move { told(reply.await.map(|r| r.topics[0].partitions[0].error_code)) })
         }
         Ask::End { commit } => {
             let request = EndTxnRequest { transactional_id, producer_id, producer_epoch, committed: commit };
-            let reply = api::end_txn::handle(&cx(3, 5), request);
+            let reply = core.ask(version(3, 5), place, &request);
             let newer = who.newer;
             Box::pin(async move {
-                answer(reply).await.map_or(told(None), |r| {
+                reply.await.map_or(told(None), |r| {
                     let next = ProducerIdentity { id: r.producer_id, epoch: r.producer_epoch };
                     (r.error_code, if newer && r.error_code.is_ok() { next } else { producer })
                 })

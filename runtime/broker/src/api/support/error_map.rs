@@ -7,6 +7,7 @@
 use pelton_commitlog::{AppendError, ChangeError, ReadError};
 use pelton_wire::ErrorCode;
 
+use crate::admin::{AdminError, DeleteRecordsError};
 use crate::partition::acks::NotDurable;
 use crate::partition::{InternalAppendError, PartitionAppendError, PartitionReadError};
 use crate::topics::metadata_log::MetadataWriteError;
@@ -28,6 +29,29 @@ impl Refused {
 impl From<TopicError> for Refused {
     fn from(error: TopicError) -> Self {
         Refused { code: topic(&error), message: error.to_string() }
+    }
+}
+
+impl From<AdminError> for Refused {
+    fn from(error: AdminError) -> Self {
+        let code = match &error {
+            AdminError::Topic(error) => topic(error),
+            AdminError::UnknownId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
+            AdminError::Internal(_) => ErrorCode::INVALID_REQUEST,
+            AdminError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
+        };
+        Refused { code, message: error.to_string() }
+    }
+}
+
+/// Deleting the records at the start of a partition.
+pub(crate) fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
+    match error {
+        DeleteRecordsError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        DeleteRecordsError::Internal => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        DeleteRecordsError::Compacted => ErrorCode::POLICY_VIOLATION,
+        DeleteRecordsError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        DeleteRecordsError::Change(error) => change(error),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::topic_config::{self, Kind, Overrides};
 
 /// What can have settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ResourceType {
+pub(in crate::api) enum ResourceType {
     Topic,
     Broker,
     BrokerLogger,
@@ -21,7 +21,7 @@ pub(super) enum ResourceType {
 
 impl ResourceType {
     /// Every one, in the order in which Kafka lists resources.
-    pub(super) const ALL: [ResourceType; 5] = [
+    pub(in crate::api) const ALL: [ResourceType; 5] = [
         ResourceType::Group,
         ResourceType::ClientMetrics,
         ResourceType::BrokerLogger,
@@ -30,7 +30,7 @@ impl ResourceType {
     ];
 
     /// Kafka's number for it.
-    pub(super) fn code(self) -> i8 {
+    pub(in crate::api) fn code(self) -> i8 {
         match self {
             ResourceType::Topic => 2,
             ResourceType::Broker => 4,
@@ -40,14 +40,14 @@ impl ResourceType {
         }
     }
 
-    pub(super) fn from_wire(code: i8) -> Option<ResourceType> {
+    pub(in crate::api) fn from_wire(code: i8) -> Option<ResourceType> {
         ResourceType::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Resource {
+pub(in crate::api) enum Resource {
     Topic(String),
     /// This broker.
     Broker,
@@ -61,7 +61,7 @@ pub(super) enum Resource {
 
 impl Resource {
     /// Reads a resource of a request. Brokers are named by their number; an empty name means all of them.
-    pub(super) fn parse(code: i8, name: &str, node: i32) -> Result<Resource, Refused> {
+    pub(in crate::api) fn parse(code: i8, name: &str, node: i32) -> Result<Resource, Refused> {
         let refuse = |why: String| Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         let kind = ResourceType::from_wire(code);
         match kind {
@@ -83,7 +83,7 @@ impl Resource {
     }
 
     /// The name of the topic whose settings are to change; what clients are told who try to change others.
-    pub(super) fn changeable(self) -> Result<String, Refused> {
+    pub(in crate::api) fn changeable(self) -> Result<String, Refused> {
         let why = match self {
             Resource::Topic(name) => return Ok(name),
             Resource::Broker | Resource::EveryBroker => {
@@ -103,7 +103,7 @@ impl Resource {
 
 /// One change, as IncrementalAlterConfigs numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(in crate::api) enum Operation {
     Set,
     Delete,
     Append,
@@ -111,7 +111,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    pub(super) fn from_wire(code: i8) -> Option<Operation> {
+    pub(in crate::api) fn from_wire(code: i8) -> Option<Operation> {
         match code {
             0 => Some(Operation::Set),
             1 => Some(Operation::Delete),
@@ -124,7 +124,7 @@ impl Operation {
 
 /// Checks what a request gives: each name once, and each that needs a value with one. Null stands for no default in either
 /// API: Kafka refuses it, and so the client hears of it.
-pub(super) fn check_given<'a>(given: impl Iterator<Item = (&'a str, bool)>) -> Result<(), Refused> {
+pub(in crate::api) fn check_given<'a>(given: impl Iterator<Item = (&'a str, bool)>) -> Result<(), Refused> {
     let (mut names, mut nulls) = (HashSet::new(), Vec::new());
     for (name, has_value) in given {
         if !names.insert(name) {
@@ -144,7 +144,7 @@ pub(super) fn check_given<'a>(given: impl Iterator<Item = (&'a str, bool)>) -> R
 
 /// Applies changes to a topic's own settings. `resolved` gives what a setting comes to without them: appending to a list
 /// that nobody has set appends to its default, as Kafka does.
-pub(super) fn apply(
+pub(in crate::api) fn apply(
     own: &Overrides,
     changes: &[(String, Operation, Option<String>)],
     resolved: impl Fn(&str) -> Option<String>,

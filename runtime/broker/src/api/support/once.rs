@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 /// The first item of each key, in their order.
-pub(super) fn each_once<T, K: Eq + Hash>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+pub(in crate::api) fn each_once<T, K: Eq + Hash>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = HashSet::with_capacity(items.len());
     items.into_iter().filter(|item| seen.insert(key(item))).collect()
 }

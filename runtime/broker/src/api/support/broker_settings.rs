@@ -3,23 +3,23 @@
 use crate::config::{Config, HostPort};
 
 /// A setting of Kafka's that follows from what this broker is, or from a setting with another name.
-pub(super) struct Derived {
-    pub(super) name: &'static str,
-    pub(super) value: String,
-    pub(super) meaning: &'static str,
-    pub(super) kind: DerivedKind,
+pub(in crate::api) struct Derived {
+    pub(in crate::api) name: &'static str,
+    pub(in crate::api) value: String,
+    pub(in crate::api) meaning: &'static str,
+    pub(in crate::api) kind: DerivedKind,
 }
 
 /// What Kafka takes the value for.
 #[derive(Clone, Copy)]
-pub(super) enum DerivedKind {
+pub(in crate::api) enum DerivedKind {
     Text,
     Number,
     List,
 }
 
 /// Every one, by name. `advertised` is what clients are told, `logs` the directory of the partitions.
-pub(super) fn derived(config: &Config, advertised: &HostPort, logs: &str) -> Vec<Derived> {
+pub(in crate::api) fn derived(config: &Config, advertised: &HostPort, logs: &str) -> Vec<Derived> {
     const ONE_BROKER: &str = "There is one broker, so there is one copy of each partition.";
     let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");
     let text = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::Text };

@@ -1,0 +1,225 @@
+//! What an operator changes: topics, their partitions, settings and records. The Kafka protocol and HTTP both come here, so that what
+//! is refused does not depend on who asks.
+
+use std::sync::Arc;
+
+use pelton_commitlog::ChangeError;
+use uuid::Uuid;
+
+use crate::blocking::run_blocking;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::group::service::Groups;
+use crate::topic_config::{self, Overrides, Setting, Source, TopicConfig};
+use crate::topics::{NameError, NewTopic, Topic, TopicError, Topics, name};
+
+/// See the module.
+pub(crate) struct Admin {
+    topics: Arc<Topics>,
+    groups: Groups,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+}
+
+/// A topic that was created, or could be.
+pub(crate) struct CreatedTopic {
+    /// Nil for one that was only checked.
+    pub(crate) id: Uuid,
+    pub(crate) partitions: i32,
+    overrides: Overrides,
+}
+
+/// Which topic is meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TopicRef<'a> {
+    Name(&'a str),
+    Id(Uuid),
+}
+
+/// Why a topic was not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error("there is no topic with the id {0}")]
+    UnknownId(Uuid),
+    #[error("`{0}` is a topic of the broker's own")]
+    Internal(String),
+    #[error("`delete.topic.enable` is false")]
+    DeletionDisabled,
+}
+
+/// Why records were not deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteRecordsError {
+    #[error("there is no such partition")]
+    UnknownPartition,
+    #[error("it is a topic of the broker's own")]
+    Internal,
+    /// Compaction's promise, the newest record of each key, would be broken.
+    #[error("the topic's `cleanup.policy` has no `delete`")]
+    Compacted,
+    #[error("the offset {offset} is not between 0 and the high watermark, {high_watermark}")]
+    OutOfRange { offset: i64, high_watermark: i64 },
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+impl Admin {
+    pub(crate) fn new(
+        topics: Arc<Topics>,
+        groups: Groups,
+        clock: Arc<dyn Clock>,
+        config: Arc<Config>,
+    ) -> Admin {
+        Admin { topics, groups, clock, config }
+    }
+
+    /// This node's number, which every replica is on.
+    pub(crate) fn node_id(&self) -> i32 {
+        self.config.node_id
+    }
+
+    /// The most partitions that there may be.
+    pub(crate) fn max_partitions(&self) -> u32 {
+        self.config.max_partitions
+    }
+
+    /// Creates a topic; without a number of partitions it has as many as the broker gives. It is durable when this returns.
+    pub(crate) async fn create_topic(
+        &self,
+        name: String,
+        partitions: Option<i32>,
+        overrides: Overrides,
+        validate_only: bool,
+    ) -> Result<CreatedTopic, AdminError> {
+        if name::is_internal(&name) {
+            return Err(TopicError::from(NameError::Internal(name)).into());
+        }
+        let partitions = partitions.unwrap_or(self.config.num_partitions);
+        let new = NewTopic { name, partitions, overrides: overrides.clone() };
+        let id = if validate_only {
+            self.topics.check_new(&new)?;
+            Uuid::nil()
+        } else {
+            self.topics.create(new, self.clock.now_ms()).await?.id
+        };
+        Ok(CreatedTopic { id, partitions, overrides })
+    }
+
+    /// Creates a topic for a client that asked about it, if the operator lets clients do that.
+    pub(crate) async fn create_for_client(&self, name: &str) -> Result<Option<Arc<Topic>>, TopicError> {
+        if !self.creates_for_clients() || name::is_internal(name) {
+            return Ok(None);
+        }
+        let partitions = self.config.num_partitions;
+        let new = NewTopic { name: name.to_owned(), partitions, overrides: Overrides::new() };
+        match self.topics.create(new, self.clock.now_ms()).await {
+            Ok(topic) => Ok(Some(topic)),
+            // Another client was faster.
+            Err(TopicError::Exists(name)) => Ok(self.topics.get(&name)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the operator lets clients create topics by asking about them.
+    pub(crate) fn creates_for_clients(&self) -> bool {
+        self.config.auto_create_topics_enable
+    }
+
+    /// All settings of a topic that was created, with their sources.
+    pub(crate) fn settings<'a>(
+        &'a self,
+        created: &'a CreatedTopic,
+    ) -> impl Iterator<Item = (&'static Setting, &'a str, Source)> {
+        topic_config::effective(&self.config.topic_defaults, &created.overrides)
+    }
+
+    /// Checks whether a topic may have `count` partitions; how many it has.
+    pub(crate) fn check_partitions(&self, topic: &str, count: i32) -> Result<i32, AdminError> {
+        let (topic, have) = self.topics.check_growth(topic, count)?;
+        not_internal(&topic)?;
+        Ok(have)
+    }
+
+    /// Adds partitions until the topic has `count`.
+    pub(crate) async fn create_partitions(&self, topic: &str, count: i32) -> Result<(), AdminError> {
+        self.check_partitions(topic, count)?;
+        self.topics.grow(topic, count).await?;
+        Ok(())
+    }
+
+    /// Replaces a topic's own settings by what `change` makes of them.
+    pub(crate) async fn alter_topic(
+        &self,
+        topic: &str,
+        change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
+        validate_only: bool,
+    ) -> Result<(), AdminError> {
+        let topic = self.topics.get(topic).ok_or_else(|| TopicError::Unknown(topic.to_owned()))?;
+        not_internal(&topic)?;
+        if validate_only {
+            let checked = change(&topic.overrides).and_then(|after| TopicConfig::check_overrides(&after));
+            return Ok(checked.map_err(TopicError::from)?);
+        }
+        self.topics.configure(&topic.name, change).await?;
+        Ok(())
+    }
+
+    /// What a setting comes to where a topic does not have it.
+    pub(crate) fn topic_default(&self) -> impl Fn(&str) -> Option<String> + Send + use<> {
+        let defaults = self.config.topic_defaults.clone();
+        move |name| {
+            let built_in = topic_config::by_name(name).map(|setting| setting.default.to_owned());
+            defaults.get(name).cloned().or(built_in)
+        }
+    }
+
+    /// Deletes a topic, and what groups have committed for it.
+    pub(crate) async fn delete_topic(&self, wanted: TopicRef<'_>) -> Result<Arc<Topic>, AdminError> {
+        if !self.config.delete_topic_enable {
+            return Err(AdminError::DeletionDisabled);
+        }
+        let topic = match wanted {
+            TopicRef::Name(name) => {
+                self.topics.get(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?
+            }
+            TopicRef::Id(id) => self.topics.by_id(id).ok_or(AdminError::UnknownId(id))?,
+        };
+        not_internal(&topic)?;
+        let topic = self.topics.delete(topic.id).await?;
+        if let Err(error) = self.groups.topic_deleted(&topic.name).await {
+            let name = &topic.name;
+            tracing::warn!(topic = name, %error, "offsets that groups committed for a deleted topic stay until they expire");
+        }
+        Ok(topic)
+    }
+
+    /// Deletes the records of a partition before an offset, or all that consumers may read; the start of the log afterwards.
+    pub(crate) async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        before: Option<i64>,
+    ) -> Result<i64, DeleteRecordsError> {
+        let topic = self.topics.get(topic).ok_or(DeleteRecordsError::UnknownPartition)?;
+        if topic.is_internal() {
+            return Err(DeleteRecordsError::Internal);
+        }
+        let partition = topic.partition(partition).ok_or(DeleteRecordsError::UnknownPartition)?;
+        if !topic.config.delete {
+            return Err(DeleteRecordsError::Compacted);
+        }
+        let high_watermark = partition.high_watermark();
+        let offset = before.unwrap_or(high_watermark);
+        if !(0..=high_watermark).contains(&offset) {
+            return Err(DeleteRecordsError::OutOfRange { offset, high_watermark });
+        }
+        let partition = Arc::clone(partition);
+        Ok(run_blocking(move || partition.delete_records(offset)).await?)
+    }
+}
+
+fn not_internal(topic: &Topic) -> Result<(), AdminError> {
+    if topic.is_internal() { Err(AdminError::Internal(topic.name.clone())) } else { Ok(()) }
+}
