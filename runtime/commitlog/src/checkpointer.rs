@@ -17,14 +17,14 @@ use crate::journal::slot_file::{Checkpoint, SlotFile, StoreError};
 use crate::journal::tracker::DirtyFile;
 use crate::mutant::Mutant;
 use crate::sink::SyncLater;
-use crate::storage::{File, Storage};
+use crate::storage::{File, NotOpened, Storage};
 
 /// Calls in flight at a time: more put milliseconds in front of the journal's writes.
 const WORKERS_PACED: usize = 2;
 /// Calls in flight while producers wait, or soon will.
 pub(crate) const WORKERS_PRESSED: usize = 8;
-/// How long to wait before another try when a checkpoint did not fit on the disk.
-const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before another try when a checkpoint was postponed.
+const POSTPONED_RETRY: Duration = Duration::from_secs(1);
 
 /// Takes checkpoints. One at a time: it owns the slots.
 pub(crate) struct Checkpointer {
@@ -39,7 +39,8 @@ pub(crate) struct Checkpointer {
 pub(crate) enum Outcome {
     /// Everything that was durable in the journal when it began is durable in the segments.
     Done,
-    /// The disk was too full for the slot's list of partitions. The checkpoint before still holds.
+    /// There was no room for the slot's list of partitions, or no descriptor for what must be opened. The checkpoint before
+    /// still holds, and the next one does what this one could not.
     Postponed(StorageFailure),
 }
 
@@ -75,8 +76,17 @@ impl Checkpointer {
             (true, true) => WORKERS_PRESSED,
         };
         write_back(&snapshot.files, workers)?;
-        if !Mutant::CheckpointBeforeSegments.is_on() {
-            sync_all(&*self.storage, &snapshot.files, &later, workers)?;
+        if !Mutant::CheckpointBeforeSegments.is_on()
+            && let Err(failed) = sync_all(&*self.storage, &snapshot.files, &later, workers)
+        {
+            return match failed {
+                SyncFailed::NotBegun(failure) => {
+                    self.journal.tracker.lock().put_back(snapshot.files);
+                    self.journal.put_back_later(later);
+                    Ok(Outcome::Postponed(failure))
+                }
+                SyncFailed::Failed(failure) => Err(failure),
+            };
         }
         let checkpoint = Checkpoint {
             epoch: self.journal.epoch,
@@ -91,7 +101,7 @@ impl Checkpointer {
                 self.journal.checkpoint_done(&snapshot.point);
                 Ok(Outcome::Done)
             }
-            Err(StoreError::Full(failure)) => Ok(Outcome::Postponed(failure)),
+            Err(StoreError::Passing(failure)) => Ok(Outcome::Postponed(failure)),
             Err(StoreError::Failed(failure)) => Err(failure),
         }
     }
@@ -112,23 +122,45 @@ fn write_back(files: &[DirtyFile], workers: usize) -> Result<(), StorageFailure>
     })
 }
 
+/// Why something was not synced.
+pub(crate) enum SyncFailed {
+    /// A directory could not be opened for that: nothing is lost, and it may be tried again.
+    NotBegun(StorageFailure),
+    /// What was to be synced is in an unknown state.
+    Failed(StorageFailure),
+}
+
+impl From<SyncFailed> for StorageFailure {
+    fn from(failed: SyncFailed) -> StorageFailure {
+        match failed {
+            SyncFailed::NotBegun(failure) | SyncFailed::Failed(failure) => failure,
+        }
+    }
+}
+
 /// Syncs dirty files, then what was handed over for later: each file and directory once.
 pub(crate) fn sync_all(
     storage: &dyn Storage,
     files: &[DirtyFile],
     later: &[SyncLater],
     workers: usize,
-) -> Result<(), StorageFailure> {
+) -> Result<(), SyncFailed> {
     let all: Vec<Target<'_>> = targets(files, later);
     in_parallel(&all, workers, |target| match target {
-        Target::Segment(dirty) => dirty.file.sync_data().map_err(|error| named("sync", dirty, error)),
+        Target::Segment(dirty) => {
+            dirty.file.sync_data().map_err(|error| SyncFailed::Failed(named("sync", dirty, error)))
+        }
         Target::Other(file) => {
-            file.sync_data().at("sync", Path::new("index or metadata file of a partition"))
+            let path = Path::new("index or metadata file of a partition");
+            file.sync_data().at("sync", path).map_err(SyncFailed::Failed)
         }
         Target::Dir(dir) => match storage.sync_dir(dir) {
             // The partition was deleted meanwhile, or its topic's directory was: who did that has handed over the parent.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            synced => synced.at("sync", dir),
+            Err(error) if NotOpened::is_in(&error) => {
+                Err(SyncFailed::NotBegun(StorageFailure::new("open", dir, error)))
+            }
+            synced => synced.at("sync", dir).map_err(SyncFailed::Failed),
         },
     })
 }
@@ -166,11 +198,11 @@ fn targets<'a>(files: &'a [DirtyFile], later: &'a [SyncLater]) -> Vec<Target<'a>
 }
 
 /// Runs `act` on every item, `workers` at a time. The first failure ends it.
-fn in_parallel<T: Sync>(
+fn in_parallel<T: Sync, E: Send>(
     items: &[T],
     workers: usize,
-    act: impl Fn(&T) -> Result<(), StorageFailure> + Sync,
-) -> Result<(), StorageFailure> {
+    act: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     let work = || {
@@ -248,8 +280,8 @@ pub(crate) fn run(
         wait = match checkpoint() {
             Ok(Outcome::Done) => interval,
             Ok(Outcome::Postponed(failure)) => {
-                tracing::warn!(%failure, "checkpoint postponed: the disk is full");
-                FULL_DISK_RETRY.min(interval)
+                tracing::warn!(%failure, "checkpoint postponed");
+                POSTPONED_RETRY.min(interval)
             }
             Err(_) => break,
         };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::sink::SinkClosed;
+use crate::storage::NotOpened;
 
 /// A call to the disk that failed: which one, on what, and why. Cheap to clone, because one failure can end
 /// many waiting requests.
@@ -32,6 +33,21 @@ impl StorageFailure {
             self.source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
+    }
+
+    /// True if the process or the machine has run out of something that comes back: descriptors, memory. The call has
+    /// then done nothing, or as much of a write as the caller finds out.
+    pub fn is_short(&self) -> bool {
+        use rustix::io::Errno;
+
+        let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOBUFS];
+        let errno = NotOpened::errno(&self.source).map(Errno::from_raw_os_error);
+        errno.is_some_and(|errno| short.contains(&errno)) || self.source.kind() == io::ErrorKind::OutOfMemory
+    }
+
+    /// True if what failed may be tried again later: the disk has not failed.
+    pub fn is_passing(&self) -> bool {
+        self.is_full() || self.is_short()
     }
 }
 
@@ -204,12 +220,22 @@ pub enum AppendError {
         /// Last epoch of the log.
         current_epoch: i32,
     },
+    /// An earlier batch of the producer was refused for a while, and comes first when it is sent again.
+    #[error("an earlier batch of producer {producer_id} was refused, and has to come first")]
+    AfterRefused {
+        /// Producer.
+        producer_id: i64,
+    },
     /// So many of the broker's own records wait for the journal that it takes no more of them now.
     #[error("the journal is too far behind: the disk is slow, or stands still")]
     Behind,
     /// The disk is full. The write was cut back, and the log goes on as soon as there is room.
     #[error("disk full: {0}")]
     Full(StorageFailure),
+    /// A call failed before anything was written, which is not the failure of a disk that has what it was given: no
+    /// descriptor or memory was left, a file could not be opened. The log goes on.
+    #[error("nothing was written: {0}")]
+    Unavailable(StorageFailure),
     /// The disk failed. The log is latched from now on.
     #[error(transparent)]
     Storage(StorageFailure),
@@ -222,6 +248,30 @@ pub enum AppendError {
     /// The journal takes nothing more.
     #[error(transparent)]
     Closed(#[from] SinkClosed),
+}
+
+impl AppendError {
+    /// True if nothing is wrong with the batch, and the same batch may be taken later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            AppendError::TooManyProducers { .. }
+            | AppendError::AfterRefused { .. }
+            | AppendError::Behind
+            | AppendError::Full(_)
+            | AppendError::Unavailable(_) => true,
+            AppendError::InvalidBatch(_)
+            | AppendError::OutOfOrderSequence { .. }
+            | AppendError::SequenceOfEnded { .. }
+            | AppendError::InvalidProducerEpoch { .. }
+            | AppendError::InvalidTxnState { .. }
+            | AppendError::CoordinatorFenced { .. }
+            | AppendError::LeaderEpochFenced { .. }
+            | AppendError::Storage(_)
+            | AppendError::Corrupt(_)
+            | AppendError::Latched(_)
+            | AppendError::Closed(_) => false,
+        }
+    }
 }
 
 /// Why a change that is not an append (roll, truncate, delete records, retention, close) failed.

@@ -247,6 +247,11 @@ impl Journal {
         result
     }
 
+    /// Gives back what was taken and could not be synced now.
+    pub(crate) fn put_back_later(&self, items: Vec<SyncLater>) {
+        self.later.lock().extend(items);
+    }
+
     /// Takes what [`FrameSink::sync_later`] collected.
     pub(crate) fn take_later(&self) -> Vec<SyncLater> {
         std::mem::take(&mut self.later.lock())

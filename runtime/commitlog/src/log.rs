@@ -326,7 +326,7 @@ impl From<Fault> for AppendError {
         match fault {
             Fault::Corrupt(corruption) => AppendError::Corrupt(corruption),
             Fault::Storage(failure) if failure.is_full() => AppendError::Full(failure),
-            Fault::Storage(failure) => AppendError::Storage(failure),
+            Fault::Storage(failure) => AppendError::Unavailable(failure),
         }
     }
 }

@@ -87,6 +87,8 @@ pub enum Check {
     },
     /// The partition remembers as many producers as it may, and all of them have a transaction open.
     TooManyProducers,
+    /// An earlier batch of it was refused for a while, and has to come first.
+    AfterRefused,
 }
 
 /// A transaction that a marker has ended.
@@ -110,7 +112,13 @@ pub struct ProducerStates {
     ongoing: BTreeMap<i64, i64>,
     /// Ended ones whose marker is at or above the high watermark: first offset → offset of the marker.
     undecided: BTreeMap<i64, i64>,
+    /// Producers whose batch was refused for a while: epoch and first sequence of it.
+    refused: HashMap<i64, (i16, i32)>,
 }
+
+/// Most refused batches that are remembered. There are more only when a full disk meets that many producers, and then those
+/// of the others are told that they are out of order.
+const REFUSED_MAX: usize = 1000;
 
 impl ProducerState {
     fn new(epoch: i16) -> ProducerState {
@@ -200,7 +208,11 @@ impl ProducerStates {
             return Check::New;
         }
         let client = origin == AppendOrigin::Client;
+        let after_refused = client && self.follows_refused(header);
         let Some(state) = self.producers.get(&header.producer_id) else {
+            if after_refused {
+                return Check::AfterRefused;
+            }
             let none_can_go = client && self.ongoing.len() >= max;
             return if none_can_go { Check::TooManyProducers } else { Check::New };
         };
@@ -209,6 +221,9 @@ impl ProducerStates {
         }
         if header.producer_epoch < state.epoch && !Mutant::PartitionFencing.is_on() {
             return Check::InvalidProducerEpoch { current_epoch: state.epoch };
+        }
+        if after_refused {
+            return Check::AfterRefused;
         }
         if client {
             let last_sequence = state.last_sequence();
@@ -229,6 +244,36 @@ impl ProducerStates {
             return Check::InvalidTxnState;
         }
         Check::New
+    }
+
+    /// Notes that a batch was refused although nothing is wrong with it: its producer sends it again. The batches that it
+    /// has sent meanwhile wait for that. Were they taken, or told to be out of order, a client would lose the order of its
+    /// records, or give up its epoch and send again what other partitions have.
+    pub fn refuse(&mut self, header: &BatchHeader) {
+        if header.has_producer() && header.base_sequence >= 0 && self.refused.len() < REFUSED_MAX {
+            let batch = (header.producer_epoch, header.base_sequence);
+            // The first one counts until it comes again.
+            self.refused
+                .entry(header.producer_id)
+                .and_modify(|b| {
+                    if b.0 < batch.0 {
+                        *b = batch;
+                    }
+                })
+                .or_insert(batch);
+        }
+    }
+
+    /// Forgets the batches that were refused: who has not sent one again by now does not.
+    pub fn forget_refused(&mut self) {
+        self.refused = HashMap::new();
+    }
+
+    fn follows_refused(&self, header: &BatchHeader) -> bool {
+        let refused = self.refused.get(&header.producer_id);
+        refused.is_some_and(|(epoch, sequence)| {
+            *epoch == header.producer_epoch && *sequence != header.base_sequence
+        })
     }
 
     /// Whether a marker may be appended.
@@ -253,6 +298,7 @@ impl ProducerStates {
             .producers
             .entry(header.producer_id)
             .or_insert_with(|| ProducerState::new(header.producer_epoch));
+        self.refused.remove(&header.producer_id);
         state.enter_epoch(header.producer_epoch);
         state.last_write_ms = now_ms;
         if state.batches.len() == BATCHES_PER_PRODUCER {

@@ -78,6 +78,8 @@ pub(crate) struct Segment {
     /// When the last batch came, or when the segment was opened: the broker's clock, ms.
     written_ms: AtomicI64,
     aborted: RwLock<Option<Arc<Vec<AbortedTxn>>>>,
+    /// The transaction index, open while aborted transactions are added to it.
+    aborted_file: Mutex<Option<Arc<dyn File>>>,
     rebuilding: Mutex<()>,
 }
 
@@ -127,6 +129,7 @@ impl Segment {
             largest: Mutex::new(None),
             written_ms: now_ms.into(),
             aborted: RwLock::new(None),
+            aborted_file: Mutex::default(),
             rebuilding: Mutex::new(()),
         }
     }
@@ -159,6 +162,7 @@ impl Segment {
 
     /// Makes this the active segment, which keeps its file open, or an older one.
     pub(crate) fn hold_file(&self, file: Option<Arc<dyn File>>) {
+        *self.aborted_file.lock() = None;
         *self.active.write() = file;
     }
 

@@ -44,7 +44,8 @@ pub trait Storage: Send + Sync {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and all below it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Makes creations, renames and removals in this directory durable.
+    /// Makes creations, renames and removals in this directory durable. The error holds a [`NotOpened`] where nothing was
+    /// tried.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// How much room the file system of this path has.
     fn space(&self, path: &Path) -> io::Result<Space>;
@@ -57,6 +58,33 @@ pub struct Space {
     pub free_bytes: u64,
     /// Bytes of the whole file system.
     pub total_bytes: u64,
+}
+
+/// Inside of an error: what was to be opened for a call could not be, so the call has changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NotOpened(pub io::Error);
+
+impl NotOpened {
+    /// The same error, with this inside.
+    pub fn wrap(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), NotOpened(error))
+    }
+
+    fn within(error: &io::Error) -> Option<&io::Error> {
+        let inner = error.get_ref()?.downcast_ref::<NotOpened>();
+        inner.map(|NotOpened(inner)| inner)
+    }
+
+    /// Whether there is one inside.
+    pub(crate) fn is_in(error: &io::Error) -> bool {
+        NotOpened::within(error).is_some()
+    }
+
+    /// The number that the system gave, inside or not.
+    pub(crate) fn errno(error: &io::Error) -> Option<i32> {
+        NotOpened::within(error).unwrap_or(error).raw_os_error()
+    }
 }
 
 /// An open file. All calls are positional, so one handle serves a writer and many readers.

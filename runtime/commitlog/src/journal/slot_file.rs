@@ -28,8 +28,9 @@ pub(crate) struct SlotFile {
 
 /// Why a checkpoint was not written.
 pub(crate) enum StoreError {
-    /// The disk is full; the checkpoint before this one still holds, and writing another may work later.
-    Full(StorageFailure),
+    /// There is no room on the disk, or no descriptor; the checkpoint before this one still holds, and writing another may
+    /// work later.
+    Passing(StorageFailure),
     /// Final.
     Failed(StorageFailure),
 }
@@ -143,13 +144,15 @@ impl SlotFile {
 
     fn store_ends(&self, slot: &Slot, ends: &[u8]) -> Result<(), StoreError> {
         let path = SlotFile::ends_path(&self.journal_dir, slot.index());
-        let classify = |failure: StorageFailure| match failure.is_full() {
-            true => StoreError::Full(failure),
+        // No slot names this file yet, so what a write leaves in it does not matter.
+        let classify = |failure: StorageFailure| match failure.is_passing() {
+            true => StoreError::Passing(failure),
             false => StoreError::Failed(failure),
         };
-        let file = self.storage.open(&path, OpenMode::Write).at("open", &path).map_err(classify)?;
+        let file =
+            self.storage.open(&path, OpenMode::Write).at("open", &path).map_err(StoreError::Passing)?;
         let padded = (ends.len() as u64).next_power_of_two().max(ENDS_MIN_BYTES);
-        let len = file.len().at("ask the length of", &path).map_err(classify)?;
+        let len = file.len().at("ask the length of", &path).map_err(StoreError::Passing)?;
         if len < padded {
             let zeros = vec![0; usize::try_from(padded - len).expect("about as much as the list itself")];
             file.write_all_at(&zeros, len).at("write", &path).map_err(classify)?;

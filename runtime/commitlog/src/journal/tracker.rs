@@ -151,6 +151,11 @@ impl Tracker {
         }
     }
 
+    /// Gives back files that were taken and could not be synced now. One that was written again since is in there twice.
+    pub(crate) fn put_back(&mut self, files: Vec<DirtyFile>) {
+        self.dirty.extend(files);
+    }
+
     /// Segments that the next checkpoint has to sync.
     pub(crate) fn dirty_files(&self) -> usize {
         self.dirty.len()

@@ -46,6 +46,10 @@ enum BatchKind {
     OtherControl,
 }
 
+fn invalid(error: &dyn std::fmt::Display) -> AppendError {
+    AppendError::InvalidBatch(error.to_string())
+}
+
 impl Log {
     /// Appends one record batch. The broker has validated it: checksum, inner offsets, timestamps, size. The
     /// log assigns its base offset and leader epoch, in a copy of the bytes if somebody else holds them too.
@@ -56,22 +60,31 @@ impl Log {
         if let Some(reason) = &self.latched {
             return Err(AppendError::Latched(reason.clone()));
         }
-        let appended = self.append_unlatched(batch, meta);
-        if let Err(AppendError::Storage(failure)) = &appended {
-            self.latch(failure.clone());
+        let view = BatchView::new_unchecked_crc(&batch).map_err(|e| invalid(&e))?;
+        let kind = batch_kind(&view, meta.origin)?;
+        let header = *view.header();
+        let appended = self.append_unlatched(batch, header, &kind, meta);
+        match &appended {
+            Err(AppendError::Storage(failure)) => self.latch(failure.clone()),
+            Err(error) if error.is_passing() && meta.origin == AppendOrigin::Client => {
+                self.producers.refuse(&header);
+            }
+            _ => {}
         }
         appended
     }
 
-    fn append_unlatched(&mut self, batch: Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
-        let invalid = |error: &dyn std::fmt::Display| AppendError::InvalidBatch(error.to_string());
-        let view = BatchView::new_unchecked_crc(&batch).map_err(|e| invalid(&e))?;
-        let kind = batch_kind(&view, meta.origin)?;
+    fn append_unlatched(
+        &mut self,
+        batch: Bytes,
+        header: BatchHeader,
+        kind: &BatchKind,
+        meta: AppendMeta,
+    ) -> Result<Appended, AppendError> {
         if meta.origin == AppendOrigin::Coordinator && self.sink.is_behind() {
             return Err(AppendError::Behind);
         }
-        let header = *view.header();
-        if let Some(there) = self.check(&header, &kind, meta)? {
+        if let Some(there) = self.check(&header, kind, meta)? {
             return Ok(there);
         }
         self.cut_leftovers()?;
@@ -85,6 +98,10 @@ impl Log {
             self.roll(meta.now_ms)?;
         }
         self.enter_epoch(meta.leader_epoch, base_offset)?;
+        if matches!(kind, BatchKind::Marker(marker) if !marker.committed) {
+            // What can fail comes before the marker, which cannot be taken back.
+            self.active.segment.prepare_aborted(self.shared.io()).map_err(Fault::from)?;
+        }
 
         let mut stored = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
         let mut edit = BatchMut::new(&mut stored).map_err(|e| invalid(&e))?;
@@ -93,7 +110,7 @@ impl Log {
         let header = *edit.header();
         let stored = stored.freeze();
         let position = self.write(&stored)?;
-        self.note(&header, &kind, position, meta.now_ms);
+        self.note(&header, kind, position, meta.now_ms);
         self.shared.tail.push(base_offset, last_offset, stored.clone());
         self.submit(&header, meta.origin, position, stored)?;
         Ok(Appended { base_offset, last_offset, max_timestamp: header.max_timestamp, duplicate: false })
@@ -142,6 +159,7 @@ impl Log {
                 Err(AppendError::InvalidProducerEpoch { producer_id, producer_epoch, current_epoch })
             }
             Check::InvalidTxnState => Err(AppendError::InvalidTxnState { producer_id }),
+            Check::AfterRefused => Err(AppendError::AfterRefused { producer_id }),
             Check::TooManyProducers => Err(AppendError::TooManyProducers { max: self.config.producers_max }),
             Check::CoordinatorFenced { current_epoch } => {
                 let coordinator_epoch = match kind {
@@ -206,11 +224,11 @@ impl Log {
             return Ok(position);
         };
         self.active.must_cut = true;
-        if !failure.is_full() {
+        if !failure.is_passing() {
             return Err(AppendError::Storage(failure));
         }
         self.cut_leftovers()?;
-        Err(AppendError::Full(failure))
+        Err(Fault::from(failure).into())
     }
 
     fn cut_leftovers(&mut self) -> Result<(), AppendError> {

@@ -105,6 +105,7 @@ impl Log {
         /// A log is idle after this time without an append, ms.
         const IDLE_MS: i64 = 60_000;
         self.producers.expire(now_ms, self.config.producer_id_expiration_ms);
+        self.producers.forget_refused();
         let idle_ms = now_ms.saturating_sub(self.active.segment.written_ms());
         if self.bytes_since_snapshot > 0 && idle_ms >= IDLE_MS && self.latched.is_none() {
             self.snapshot();

@@ -6,7 +6,7 @@ use pelton_wire::record::BatchOptions;
 
 use super::*;
 use crate::retention::DeleteReason;
-use crate::storage::sim::Call;
+use crate::storage::sim::{Call, SimError};
 use crate::testkit::{DIR, Rig, append_marker, at, batch, of, producer_batch, read_all, small};
 use crate::{AppendOrigin, LogConfig};
 
@@ -21,10 +21,12 @@ fn refusal(error: &AppendError) -> &'static str {
         AppendError::CoordinatorFenced { .. } => "coordinator fenced",
         AppendError::LeaderEpochFenced { .. } => "leader epoch fenced",
         AppendError::Full(_) => "full",
+        AppendError::Unavailable(_) => "unavailable",
         AppendError::Storage(_) => "storage",
         AppendError::Corrupt(_) => "corrupt",
         AppendError::Latched(_) => "latched",
         AppendError::TooManyProducers { .. } => "too many producers",
+        AppendError::AfterRefused { .. } => "after refused",
         AppendError::Behind => "behind",
         AppendError::Closed(_) => "closed",
     }
@@ -185,8 +187,21 @@ fn a_failed_write_is_final() {
 /// A producer has sent the next batch before it hears of the failure. That one must not be told that it is out of order,
 /// which the failure alone made it: the client would give up its epoch, and send again what other partitions may have.
 #[test]
-fn whatever_fails_in_an_append_is_final() {
-    for (call, file) in [(Call::Open, ".log"), (Call::Write, "leader-epoch"), (Call::Write, ".log")] {
+fn what_fails_in_an_append_is_final_or_may_be_sent_again_in_order() {
+    let (full, other) = (SimError::Kind(io::ErrorKind::StorageFull), SimError::Kind(io::ErrorKind::Other));
+    let cases = [
+        // No descriptor, or a file that cannot be opened or replaced: the log itself is as it was.
+        (Call::Open, ".log", SimError::Os(libc::EMFILE), "unavailable"),
+        (Call::Open, ".log", SimError::Os(libc::ENFILE), "unavailable"),
+        (Call::Open, ".log", other, "unavailable"),
+        (Call::Write, "leader-epoch", other, "unavailable"),
+        (Call::Rename, "leader-epoch", other, "unavailable"),
+        // What a write has left is cut away.
+        (Call::Write, ".log", SimError::Os(libc::ENOMEM), "unavailable"),
+        (Call::Write, ".log", full, "full"),
+        (Call::Write, ".log", other, "storage"),
+    ];
+    for (call, file, error, expect) in cases {
         let rig = Rig::new(small());
         let mut log = rig.create();
         let of = |base_sequence| BatchOptions {
@@ -200,11 +215,46 @@ fn whatever_fails_in_an_append_is_final() {
             log.append(producer_batch(of(sequence), 1, 900, 0), meta)
         };
         append(&mut log, 0, 0).unwrap();
-        rig.disk.fail_after(Some(call), file, 0, io::ErrorKind::Other);
+        rig.disk.fail_after(Some(call), file, 0, error);
         let answers: Vec<_> =
             (1..4).map(|sequence| refusal(&append(&mut log, sequence, 1).unwrap_err())).collect();
-        assert_eq!(answers, ["storage", "latched", "latched"], "{call:?} {file}");
+        let then = if expect == "storage" { "latched" } else { "after refused" };
+        assert_eq!(answers, [expect, then, then], "{call:?} {file} {error:?}");
+        if expect == "storage" {
+            continue;
+        }
+        assert_eq!(append(&mut log, 0, 1).unwrap().base_offset, 0, "a copy is a copy");
+        for sequence in 1..4 {
+            let appended = append(&mut log, sequence, 1).unwrap();
+            assert_eq!(appended.base_offset, i64::from(sequence), "{call:?} {file} {error:?}");
+        }
+        assert_eq!(refusal(&append(&mut log, 9, 1).unwrap_err()), "out of order");
+        let log = rig.reopen(log);
+        assert_eq!(read_all(&log.reader()), [0, 1, 2, 3]);
     }
+}
+
+/// A producer that is not known may begin at any sequence, so its second batch would be taken in the place of the first.
+#[test]
+fn a_new_producer_whose_first_batch_was_refused_begins_with_it() {
+    let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    let append = |log: &mut Log, epoch, sequence| {
+        log.append(producer_batch(of(7, epoch, sequence, false), 1, 50, 0), at(0))
+    };
+    rig.disk.fail_after(Some(Call::Write), ".log", 0, io::ErrorKind::StorageFull);
+    assert_eq!(refusal(&append(&mut log, 0, 0).unwrap_err()), "full");
+    assert_eq!(refusal(&append(&mut log, 0, 1).unwrap_err()), "after refused");
+    assert_eq!(append(&mut log, 0, 0).unwrap().base_offset, 0);
+    assert_eq!(append(&mut log, 0, 1).unwrap().base_offset, 1);
+    // Who goes on in a new epoch, or not at all, holds up nothing.
+    rig.disk.fail_after(Some(Call::Write), ".log", 0, io::ErrorKind::StorageFull);
+    assert_eq!(refusal(&append(&mut log, 0, 2).unwrap_err()), "full");
+    assert_eq!(append(&mut log, 1, 0).unwrap().base_offset, 2);
+    rig.disk.fail_after(Some(Call::Write), ".log", 0, io::ErrorKind::StorageFull);
+    assert_eq!(refusal(&append(&mut log, 1, 1).unwrap_err()), "full");
+    log.housekeep(0);
+    assert_eq!(refusal(&append(&mut log, 1, 2).unwrap_err()), "out of order");
 }
 
 #[test]

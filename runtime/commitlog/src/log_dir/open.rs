@@ -200,7 +200,7 @@ fn store_checkpoint(
     let checkpoint = Checkpoint { epoch, point, durable_lsn: point.lsn, clean, ring_files, ends };
     match slots.store(&checkpoint) {
         Ok(_) => Ok(()),
-        Err(StoreError::Full(failure) | StoreError::Failed(failure)) => Err(failure),
+        Err(StoreError::Passing(failure) | StoreError::Failed(failure)) => Err(failure),
     }
 }
 

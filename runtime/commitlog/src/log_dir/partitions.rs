@@ -22,7 +22,7 @@ use crate::names::{FileKind, file_path};
 use crate::recovery::PartitionRecovery;
 use crate::shared::LogContext;
 use crate::sink::{DurableListener, FrameKind, FrameSink, SyncLater};
-use crate::storage::{OpenMode, Storage};
+use crate::storage::{NotOpened, OpenMode, Storage};
 use crate::tail::TailBudget;
 
 /// Partitions that are opened at a time: it is system calls more than work.
@@ -190,7 +190,7 @@ pub(super) fn sync(
 ) -> Result<(), StorageFailure> {
     dirty.extend(dirs.into_iter().map(|dir| SyncLater::Dir(dir.into())));
     let workers = if config.threads == Threads::Spawned { WORKERS_PRESSED } else { 1 };
-    checkpointer::sync_all(storage, &[], dirty, workers)
+    Ok(checkpointer::sync_all(storage, &[], dirty, workers)?)
 }
 
 impl LogDir {
@@ -247,10 +247,12 @@ impl LogDir {
                     removed => removed.at("remove", dir)?,
                 }
                 let parent = dir.parent().unwrap_or(&self.root);
-                if let Err(failure) = self.storage.sync_dir(parent).at("sync", parent) {
-                    // A sync that works after one that failed proves nothing.
-                    leftovers.insert(dir.to_owned(), Leftover::Unsynced);
-                    return Err(failure.into());
+                if let Err(error) = self.storage.sync_dir(parent) {
+                    if !NotOpened::is_in(&error) {
+                        // A sync that works after one that failed proves nothing.
+                        leftovers.insert(dir.to_owned(), Leftover::Unsynced);
+                    }
+                    return Err(StorageFailure::new("sync", parent, error).into());
                 }
             }
         }

@@ -9,10 +9,11 @@ use crate::config::LogConfig;
 use crate::error::{AppendError, CreateError};
 use crate::log::{AppendMeta, Log};
 use crate::producer_state::AppendOrigin;
-use crate::storage::sim::Call;
+use crate::storage::sim::{Call, SimError};
 use crate::storage::{DiskStorage, SimStorage};
 
 pub(crate) const ROOT: &str = "/data";
+const EMFILE: SimError = SimError::Os(libc::EMFILE);
 
 /// A listener that remembers, and that can be waited for.
 #[derive(Default)]
@@ -324,6 +325,17 @@ fn a_creation_that_failed_does_not_come_back() {
         let storage = storage.fork();
         storage.crash(seed);
         assert_eq!(open(&storage, small()).1[0].id, second, "seed {seed}");
+    }
+    // What could not be removed now is removed by the next creation of that name.
+    for call in [Call::Remove, Call::OpenDir] {
+        storage.fail_after(Some(Call::Open), ".log", 0, EMFILE);
+        storage.fail_after(Some(call), "topics", 0, EMFILE);
+        let failed = dir.create(id("w", 0), LogConfig::default(), Arc::new(Nobody));
+        assert!(matches!(failed, Err(CreateError::Storage(_))));
+        let third = PartitionId { topic_id: Uuid::from_u128(100), ..id("w", 0) };
+        create(&dir, third.clone());
+        dir.flush().unwrap();
+        dir.delete(third.topic_id, 0).unwrap();
     }
     // When it is not certain that the removal stays, the name is not given away.
     storage.fail_after(Some(Call::Open), ".log", 0, std::io::ErrorKind::StorageFull);

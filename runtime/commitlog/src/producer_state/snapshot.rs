@@ -61,7 +61,7 @@ impl ProducerStates {
         let producers: HashMap<i64, ProducerState> = entries.iter().map(entry).collect();
         let open = |(id, state): (&i64, &ProducerState)| Some((state.current_txn_first_offset?, *id));
         let ongoing: BTreeMap<i64, i64> = producers.iter().filter_map(open).collect();
-        Ok(ProducerStates { producers, ongoing, undecided: BTreeMap::new() })
+        Ok(ProducerStates { producers, ongoing, ..ProducerStates::default() })
     }
 }
 

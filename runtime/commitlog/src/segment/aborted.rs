@@ -22,6 +22,21 @@ impl Segment {
         Ok(aborted)
     }
 
+    /// Makes ready for [`Segment::add_aborted`]: opens the file, and reads what is in it.
+    pub(crate) fn prepare_aborted(&self, io: IndexIo<'_>) -> Result<(), StorageFailure> {
+        self.aborted(io)?;
+        self.open_aborted(io).map(drop)
+    }
+
+    fn open_aborted(&self, io: IndexIo<'_>) -> Result<Arc<dyn File>, StorageFailure> {
+        let mut open = self.aborted_file.lock();
+        if let Some(file) = &*open {
+            return Ok(file.clone());
+        }
+        let path = self.aborted_path();
+        Ok(open.insert(io.storage.open(&path, OpenMode::Create).at("create", &path)?).clone())
+    }
+
     /// Adds an entry. The file is returned, and whether this is its first entry, so that a checkpoint makes both durable, the
     /// bytes and the name.
     pub(crate) fn add_aborted(
@@ -33,9 +48,8 @@ impl Segment {
         Arc::make_mut(&mut aborted).push(entry);
         let position = (aborted.len() - 1) * ENTRY_BYTES;
         *self.aborted.write() = Some(aborted);
-        let path = self.aborted_path();
-        let file = io.storage.open(&path, OpenMode::Create).at("create", &path)?;
-        file.write_all_at(&entry.encode(), position as u64).at("write", &path)?;
+        let file = self.open_aborted(io)?;
+        file.write_all_at(&entry.encode(), position as u64).at("write", &self.aborted_path())?;
         Ok((file, position == 0))
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::{File, OpenMode, Space, Storage};
+use super::{File, NotOpened, OpenMode, Space, Storage};
 
 /// Files of the operating system. Stateless, so one value serves every log directory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +69,7 @@ impl Storage for DiskStorage {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        fs::File::open(path)?.sync_all()
+        fs::File::open(path).map_err(NotOpened::wrap)?.sync_all()
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DIRECT_ALIGN, File, OpenMode, Space, Storage};
+use super::{DIRECT_ALIGN, File, NotOpened, OpenMode, Space, Storage};
 
 mod inode;
 mod names;
@@ -46,7 +46,9 @@ pub enum Call {
     WriteSync,
     /// `sync_data`.
     Sync,
-    /// `sync_dir`.
+    /// The opening of a directory, in `sync_dir`.
+    OpenDir,
+    /// `sync_dir`, once the directory is open.
     SyncDir,
     /// `set_len`.
     SetLen,
@@ -86,7 +88,31 @@ struct Fault {
     call: Option<Call>,
     path_contains: String,
     countdown: u64,
-    kind: io::ErrorKind,
+    error: SimError,
+}
+
+/// The error of an injected fault.
+#[derive(Clone, Copy, Debug)]
+pub enum SimError {
+    /// Of this kind.
+    Kind(io::ErrorKind),
+    /// As the system gives it, where there is no kind for it: `EMFILE` and the like.
+    Os(i32),
+}
+
+impl From<io::ErrorKind> for SimError {
+    fn from(kind: io::ErrorKind) -> SimError {
+        SimError::Kind(kind)
+    }
+}
+
+impl From<SimError> for io::Error {
+    fn from(error: SimError) -> io::Error {
+        match error {
+            SimError::Kind(kind) => io::Error::new(kind, "injected fault"),
+            SimError::Os(errno) => io::Error::from_raw_os_error(errno),
+        }
+    }
 }
 
 /// What [`State::enter`] found out about a call that it lets through.
@@ -115,8 +141,9 @@ impl SimStorage {
 
     /// Lets `skip` calls pass that match (`None`: any kind; paths that contain `path_contains`), and fails
     /// the next one.
-    pub fn fail_after(&self, call: Option<Call>, path_contains: &str, skip: u64, kind: io::ErrorKind) {
-        let fault = Fault { call, path_contains: path_contains.to_owned(), countdown: skip, kind };
+    pub fn fail_after(&self, call: Option<Call>, path_contains: &str, skip: u64, error: impl Into<SimError>) {
+        let (path_contains, error) = (path_contains.to_owned(), error.into());
+        let fault = Fault { call, path_contains, countdown: skip, error };
         self.state.lock().faults.push(fault);
     }
 
@@ -209,7 +236,7 @@ impl State {
         let mut fired = None;
         for fault in self.faults.iter_mut().filter(matching) {
             if fault.countdown == 0 && fired.is_none() {
-                fired = Some(fault.kind);
+                fired = Some(fault.error);
                 // Never matches again: removed below.
                 fault.countdown = u64::MAX;
             } else if fault.countdown != u64::MAX {
@@ -218,7 +245,7 @@ impl State {
         }
         self.faults.retain(|f| f.countdown != u64::MAX);
         match fired {
-            Some(kind) => Err(io::Error::new(kind, "injected fault")),
+            Some(error) => Err(error.into()),
             None => Ok(Entry::Go),
         }
     }
@@ -337,6 +364,7 @@ impl Storage for SimStorage {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.enter(Call::OpenDir, path).map_err(NotOpened::wrap)?;
         if state.enter(Call::SyncDir, path)? == Entry::PowerCut {
             return Err(io::Error::other("the power went"));
         }

@@ -12,12 +12,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pelton_commitlog::storage::sim::{Call, SimRng};
+use pelton_commitlog::storage::sim::{Call, SimError, SimRng};
 use pelton_commitlog::storage::{DiskStorage, OpenMode, SimStorage, Storage};
 use pelton_commitlog::{LogDir, Threads};
 
 use history::check;
-use run::{Run, config, open};
+use run::{Doing, Run, config, open};
 
 const ROOT: &str = "/data";
 /// Operations of one run.
@@ -131,9 +131,10 @@ fn cut_everywhere(seed: u64, disk: &SimStorage) {
 }
 
 /// Every call of the run fails once, each time in a run of its own.
-fn fail_each_call(seed: u64, kind: ErrorKind, stride: usize) {
-    const CALLS: [Call; 9] = [
+fn fail_each_call(seed: u64, error: impl Into<SimError>, stride: usize) {
+    const CALLS: [Call; 10] = [
         Call::Open,
+        Call::OpenDir,
         Call::Write,
         Call::WriteSync,
         Call::Sync,
@@ -143,13 +144,13 @@ fn fail_each_call(seed: u64, kind: ErrorKind, stride: usize) {
         Call::CreateDir,
         Call::Remove,
     ];
-    let whole = SimStorage::new();
+    let (whole, error) = (SimStorage::new(), error.into());
     drop(run_on(&whole, seed));
     for call in CALLS {
         for n in (0..whole.calls(call)).step_by(stride) {
-            let what = format!("CRASH_SEED={seed}, {kind:?} at {call:?} number {n}");
+            let what = format!("CRASH_SEED={seed}, {error:?} at {call:?} number {n}");
             let storage = SimStorage::new();
-            storage.fail_after(Some(call), "", n, kind);
+            storage.fail_after(Some(call), "", n, error);
             let run = run_on(&storage, seed);
             recover_and_check(&storage, run, seed ^ n, 0, &what);
         }
@@ -167,6 +168,37 @@ fn an_error_of_the_disk_at_any_call_loses_nothing_acknowledged() {
 fn a_full_disk_at_any_call_loses_nothing_and_is_not_final() {
     for seed in seeds(2) {
         fail_each_call(seed, ErrorKind::StorageFull, 3);
+    }
+}
+
+/// No descriptor is left when something is to be opened, once in each run: what was asked for then is refused, and everything
+/// else goes on. (A truncation that fails half-way ends its log, and a start ends: those runs may end there.)
+#[test]
+fn no_descriptor_at_any_call_loses_nothing_and_is_not_final() {
+    for seed in seeds(2) {
+        fail_each_call(seed, SimError::Os(libc::EMFILE), 3);
+        let whole = SimStorage::new();
+        drop(run_on(&whole, seed));
+        let (mut went_on, mut all) = (0, 0);
+        for call in [Call::Open, Call::OpenDir] {
+            for n in (0..whole.calls(call)).step_by(2) {
+                let storage = SimStorage::new();
+                storage.fail_after(Some(call), "", n, SimError::Os(libc::EMFILE));
+                let run = run_on(&storage, seed);
+                all += 1;
+                match run.failure() {
+                    None => went_on += 1,
+                    Some(failure) => {
+                        assert_ne!(
+                            run.doing(),
+                            Doing::Other,
+                            "CRASH_SEED={seed}, EMFILE at {call:?} number {n}: {failure}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(went_on * 2 > all, "CRASH_SEED={seed}: only {went_on} of {all} runs went on");
     }
 }
 

@@ -79,6 +79,16 @@ pub(crate) struct Run {
     /// Why the run ended before its time.
     failure: Option<String>,
     full_errors: usize,
+    /// What is being done, for who asks why the run ended.
+    doing: Doing,
+}
+
+/// What a run was doing when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    Start,
+    Truncation,
+    Other,
 }
 
 /// What became of an operation.
@@ -129,6 +139,7 @@ impl Run {
             ids: 1,
             failure: None,
             full_errors: 0,
+            doing: Doing::Start,
         }
     }
 
@@ -146,6 +157,10 @@ impl Run {
 
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
+    }
+
+    pub(crate) fn doing(&self) -> Doing {
+        self.doing
     }
 
     pub(crate) fn full_errors(&self) -> usize {
@@ -194,6 +209,7 @@ impl Run {
 
     fn step(&mut self) -> Done {
         let before = self.history.submitted();
+        self.doing = Doing::Other;
         let done = match self.rng.up_to(99) {
             _ if self.logs.is_empty() => self.create(),
             0..6 if self.logs.len() < PARTITIONS_MAX => self.create(),
@@ -265,6 +281,7 @@ impl Run {
         match self.dir().create(id.clone(), log_config(), ear.clone()) {
             Ok(log) => drop(self.logs.insert(id, (log, ear))),
             Err(CreateError::Full(_)) => return self.refused(),
+            Err(CreateError::Storage(failure)) if failure.is_passing() => return self.refused(),
             Err(error) => return Done::Failed(error.to_string()),
         }
         Done::Yes
@@ -304,7 +321,7 @@ impl Run {
         let (log, _) = self.logs.get_mut(&id).expect("it was picked");
         match log.append(batch(&value), meta) {
             Ok(_) => Done::Yes,
-            Err(AppendError::Full(_)) => self.refused(),
+            Err(AppendError::Full(_) | AppendError::Unavailable(_)) => self.refused(),
             Err(error) => Done::Failed(error.to_string()),
         }
     }
@@ -323,6 +340,7 @@ impl Run {
             return Done::Refused;
         }
         self.history.push(Op::Truncate(id.clone(), end));
+        self.doing = Doing::Truncation;
         let dir = self.dir();
         let result = std::thread::scope(|scope| {
             let worker = scope.spawn(|| log.truncate_to(end, 1_000_000));
@@ -335,7 +353,8 @@ impl Run {
         });
         ear.0.store(log.offsets().high_watermark, Ordering::Release);
         self.logs.insert(id, (log, ear));
-        change(result.map(drop))
+        // After its frame is durable there is no way back but a restart.
+        result.map_or_else(|error| Done::Failed(error.to_string()), |_| Done::Yes)
     }
 
     fn delete_records(&mut self) -> Done {
@@ -381,6 +400,7 @@ impl Run {
             Err(pelton_commitlog::CloseError::NotClean(_)) => acknowledge(),
             Err(error) => return Done::Failed(error.to_string()),
         }
+        self.doing = Doing::Start;
         match LogDir::open(&self.path, config(self.threads), self.storage.clone()) {
             Ok((dir, recovered)) => {
                 self.adopt(recovered);
@@ -393,11 +413,15 @@ impl Run {
 }
 
 fn storage_failed(failure: StorageFailure) -> Done {
-    if failure.is_full() { Done::Refused } else { Done::Failed(failure.to_string()) }
+    if failure.is_passing() { Done::Refused } else { Done::Failed(failure.to_string()) }
 }
 
 fn change(result: Result<(), ChangeError>) -> Done {
-    result.map_or_else(|error| Done::Failed(error.to_string()), |()| Done::Yes)
+    match result {
+        Ok(()) => Done::Yes,
+        Err(ChangeError::Storage(failure)) => storage_failed(failure),
+        Err(error) => Done::Failed(error.to_string()),
+    }
 }
 
 fn batch(value: &[u8]) -> Bytes {

@@ -117,8 +117,10 @@ fn append(error: &AppendError) -> ErrorCode {
         AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         AppendError::LeaderEpochFenced { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         // What stands still may go on, room may come back, and retriable is what this code is to every client.
-        AppendError::Behind
+        AppendError::AfterRefused { .. }
+        | AppendError::Behind
         | AppendError::Full(_)
+        | AppendError::Unavailable(_)
         | AppendError::Corrupt(_)
         | AppendError::Storage(_)
         | AppendError::Latched(_)
