@@ -426,6 +426,11 @@ impl Partition {
 
     /// Removes segments that are older or more than the topic keeps. Blocking.
     pub(crate) fn apply_retention(&self, now_ms: i64) {
+        // What may have to be read is read before the log is held, which producers wait for.
+        if let Err(error) = self.reader.learn_timestamps() {
+            tracing::warn!(partition = %self.id, %error, "how old its segments are cannot be read: none is removed");
+            return;
+        }
         let applied = {
             let Ok(mut log) = self.lock() else { return };
             log.set_high_watermark(self.progress.high_watermark());

@@ -68,6 +68,7 @@ enum Running {
         writer: JoinHandle<()>,
         checkpointer: JoinHandle<()>,
         housekeeper: JoinHandle<()>,
+        remover: JoinHandle<()>,
     },
     /// The owner, by [`LogDir::step`].
     ByHand(Box<Writer>),
@@ -177,7 +178,7 @@ impl LogDir {
         if self.crew.signal.take_due() {
             self.crew.checkpoint(false)?;
         }
-        self.crew.housekeeper.step();
+        self.crew.housekeeper.step_all();
         Ok(step == Step::Wrote)
     }
 
@@ -218,12 +219,13 @@ impl LogDir {
     /// Stops all threads. Those that wait for disk finish what they do first.
     fn stop_threads(&self) {
         match std::mem::replace(&mut *self.running.lock(), Running::Stopped) {
-            Running::Threads { writer, checkpointer, housekeeper } => {
+            Running::Threads { writer, checkpointer, housekeeper, remover } => {
                 // The writer first: it may need a checkpoint to get room for its last groups.
                 let writer = writer.join();
                 self.crew.signal.stop();
                 self.crew.housekeeper.stop();
-                if writer.is_err() | checkpointer.join().is_err() | housekeeper.join().is_err() {
+                let rest = [checkpointer, housekeeper, remover].map(JoinHandle::join);
+                if writer.is_err() || rest.iter().any(Result::is_err) {
                     tracing::error!("a thread of the log directory panicked");
                 }
             }
@@ -286,7 +288,9 @@ fn start_threads(
     let checkpointer = spawn("pelton-checkpt", Box::new(checkpoints))?;
     let c = crew.clone();
     let housekeeper = spawn("pelton-house", Box::new(move || c.housekeeper.run()))?;
-    Ok(Running::Threads { writer, checkpointer, housekeeper })
+    let c = crew.clone();
+    let remover = spawn("pelton-remove", Box::new(move || c.housekeeper.run_removals()))?;
+    Ok(Running::Threads { writer, checkpointer, housekeeper, remover })
 }
 
 /// The listener of frames that nobody waits for: barriers do.

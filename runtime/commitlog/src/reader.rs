@@ -141,6 +141,23 @@ impl LogReader {
         self.shared.tail.covers(from)
     }
 
+    /// Finds out the largest timestamp of each segment, which after a start nobody knows. [`Log::apply_retention`] goes by
+    /// what is known, because its caller holds the log, which must not wait for a disk; who calls this first need not.
+    ///
+    /// [`Log::apply_retention`]: crate::Log::apply_retention
+    pub fn learn_timestamps(&self) -> Result<(), ReadError> {
+        let segments = self.shared.segments();
+        for segment in segments.iter() {
+            match segment.largest_timestamp(self.shared.io()) {
+                Ok(_) => {}
+                // It has left the log meanwhile, and its file may be gone.
+                Err(_) if segment.base_offset < self.offsets().log_start => {}
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of all segments.
     pub fn size_bytes(&self) -> u64 {
         self.shared.segments().iter().map(|s| s.len()).sum()

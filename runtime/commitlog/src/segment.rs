@@ -344,6 +344,11 @@ impl Segment {
         headers.first_from(start.position, |found| found.header.max_timestamp >= timestamp)
     }
 
+    /// The largest timestamp, if somebody has asked for it since the start.
+    pub(crate) fn known_largest(&self) -> Option<LargestTimestamp> {
+        *self.largest.lock()
+    }
+
     /// The largest timestamp, and where.
     pub(crate) fn largest_timestamp(&self, io: IndexIo<'_>) -> Result<LargestTimestamp, Fault> {
         if let Some(largest) = *self.largest.lock() {
@@ -357,8 +362,8 @@ impl Segment {
         if let Some(next) = self.find_with(io, &mut headers, largest.offset.max(self.base_offset - 1) + 1)? {
             headers.each_from(next.position, |found| largest.add(&found.header))?;
         }
-        *self.largest.lock() = Some(largest);
-        Ok(largest)
+        // Whoever was faster may know of batches that came meanwhile.
+        Ok(*self.largest.lock().get_or_insert(largest))
     }
 
     /// The largest timestamp of batches in `from..up_to`, [`NO_TIMESTAMP`] if none has one. Only a segment

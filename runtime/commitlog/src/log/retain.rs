@@ -27,21 +27,23 @@ pub struct DeletedSegment {
 impl Log {
     /// Applies `retention.ms` and `retention.bytes`, as Kafka: by whole segments, oldest first, by the
     /// largest timestamp in each, never above the high watermark, never the active segment. An active segment
-    /// of which all is expired is finished first, and then goes like any other.
+    /// of which all is expired is finished first, and then goes like any other. Touches no file: a segment whose timestamps
+    /// nobody knows stays ([`LogReader::learn_timestamps`]).
+    ///
+    /// [`LogReader::learn_timestamps`]: crate::LogReader::learn_timestamps
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<Vec<DeletedSegment>, ChangeError> {
         self.check_change()?;
         let offsets = self.offsets();
-        let active = self.facts(&self.active.segment.clone(), offsets.log_end)?;
+        let active = self.facts(&self.active.segment, offsets.log_end);
         let all_final = offsets.high_watermark == offsets.log_end;
         if all_final && finish_active(&active, &self.config, now_ms) {
             self.roll(now_ms)?;
         }
         let segments = self.shared.segments();
         let finished = &segments[..segments.len() - 1];
-        let mut facts = Vec::with_capacity(finished.len());
-        for (segment, next) in finished.iter().zip(&segments[1..]) {
-            facts.push(self.facts(segment, next.base_offset)?);
-        }
+        let ends = segments[1..].iter().map(|next| next.base_offset);
+        let facts: Vec<SegmentFacts> =
+            finished.iter().zip(ends).map(|(segment, end)| self.facts(segment, end)).collect();
         let (start, high_watermark) = (offsets.log_start, offsets.high_watermark);
         let reasons = expired(&facts, self.active.position, &self.config, start, high_watermark, now_ms);
         let deleted: Vec<DeletedSegment> = finished
@@ -70,11 +72,14 @@ impl Log {
         Ok(self.offsets().log_start)
     }
 
-    fn facts(&self, segment: &Arc<Segment>, end_offset: i64) -> Result<SegmentFacts, ChangeError> {
-        let largest = segment.largest_timestamp(self.shared.io())?.timestamp;
-        // Without a record timestamp the time of the last write has to do.
-        let largest_timestamp = if largest >= 0 { largest } else { segment.written_ms() };
-        Ok(SegmentFacts { end_offset, bytes: segment.len(), largest_timestamp })
+    fn facts(&self, segment: &Segment, end_offset: i64) -> SegmentFacts {
+        let largest_timestamp = match segment.known_largest() {
+            None => i64::MAX,
+            Some(largest) if largest.timestamp >= 0 => largest.timestamp,
+            // Without a record timestamp the time of the last write has to do.
+            Some(_) => segment.written_ms(),
+        };
+        SegmentFacts { end_offset, bytes: segment.len(), largest_timestamp }
     }
 
     fn move_log_start(&mut self, log_start: i64) -> Result<(), ChangeError> {

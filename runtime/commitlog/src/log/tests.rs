@@ -352,6 +352,22 @@ fn log_files(rig: &Rig) -> Vec<i64> {
     rig.files().into_iter().filter_map(bases).collect()
 }
 
+/// Producers wait while the log is held, so nothing is read then.
+#[test]
+fn retention_reads_nothing_while_it_decides() {
+    let rig = Rig::new(LogConfig { retention_ms: Some(500), ..small() });
+    let mut log = rig.reopen(filled(&rig));
+    log.set_high_watermark(120);
+    let asked = || [Call::Read, Call::Ask].map(|call| rig.disk.calls(call));
+    let before = asked();
+    assert!(log.apply_retention(1_000).unwrap().is_empty(), "how old they are is not known after a start");
+    assert_eq!(asked(), before);
+    log.reader().learn_timestamps().unwrap();
+    let before = asked();
+    assert_eq!(log.apply_retention(1_000).unwrap().len(), 2);
+    assert_eq!(asked(), before);
+}
+
 #[test]
 fn retention_removes_finished_segments_and_their_files() {
     let rig = Rig::new(LogConfig { retention_ms: Some(500), ..small() });

@@ -1,4 +1,5 @@
-//! What a log directory does on the side: grows the ring, removes deleted partitions, watches the free space.
+//! What a log directory does on the side: grows the ring, watches the free space; and on another thread, removes deleted
+//! partitions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(crate) struct Housekeeper {
     space: Arc<SpaceWatch>,
     state: Mutex<State>,
     changed: Condvar,
+    removals: Mutex<Removals>,
+    more_to_remove: Condvar,
 }
 
 #[derive(Default)]
@@ -40,7 +43,13 @@ struct State {
     grow_after: Option<Instant>,
     /// The ring has its full size.
     full_size: bool,
-    remove: Vec<PathBuf>,
+    stop: bool,
+}
+
+/// Directories of deleted partitions that are to be removed. Their number is bounded by that of the partitions.
+#[derive(Default)]
+struct Removals {
+    dirs: Vec<PathBuf>,
     stop: bool,
 }
 
@@ -61,6 +70,8 @@ impl Housekeeper {
             space,
             state: Mutex::default(),
             changed: Condvar::new(),
+            removals: Mutex::default(),
+            more_to_remove: Condvar::new(),
         }
     }
 
@@ -71,15 +82,43 @@ impl Housekeeper {
         }
     }
 
-    /// Has these directories removed. Their number is bounded by that of the partitions.
+    /// Has these directories removed.
     pub(crate) fn remove_dirs(&self, dirs: impl IntoIterator<Item = PathBuf>) {
-        self.state.lock().remove.extend(dirs);
-        self.changed.notify_one();
+        self.removals.lock().dirs.extend(dirs);
+        self.more_to_remove.notify_one();
     }
 
     pub(crate) fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_one();
+        self.removals.lock().stop = true;
+        self.more_to_remove.notify_one();
+    }
+
+    /// Removes directories until it is told to stop. A large one takes the disk seconds, and producers may wait for the
+    /// ring to grow meanwhile, so this has a thread of its own.
+    pub(crate) fn run_removals(&self) {
+        loop {
+            let dir = {
+                let mut removals = self.removals.lock();
+                while removals.dirs.is_empty() && !removals.stop {
+                    self.more_to_remove.wait(&mut removals);
+                }
+                if removals.stop {
+                    // What is left is found by the next start.
+                    return;
+                }
+                removals.dirs.pop()
+            };
+            dir.iter().for_each(|dir| self.remove(dir));
+        }
+    }
+
+    fn remove(&self, dir: &Path) {
+        if let Err(error) = self.storage.remove_dir_all(dir) {
+            // Not lost: the next start finds it by its name.
+            tracing::warn!(%error, "cannot remove `{}`", dir.display());
+        }
     }
 
     /// Works until it is told to stop.
@@ -87,7 +126,7 @@ impl Housekeeper {
         loop {
             {
                 let mut state = self.state.lock();
-                if !state.grow && state.remove.is_empty() && !state.stop {
+                if !state.grow && !state.stop {
                     self.changed.wait_for(&mut state, SPACE_INTERVAL);
                 }
                 if state.stop {
@@ -98,21 +137,17 @@ impl Housekeeper {
         }
     }
 
-    /// Does what there is to do now.
-    pub(crate) fn step(&self) {
+    /// Does what there is to do now, on this thread.
+    pub(crate) fn step_all(&self) {
+        self.step();
+        let dirs = std::mem::take(&mut self.removals.lock().dirs);
+        dirs.iter().for_each(|dir| self.remove(dir));
+    }
+
+    fn step(&self) {
         self.space.refresh(&*self.storage, &self.root);
-        let (grow, remove) = {
-            let mut state = self.state.lock();
-            (std::mem::take(&mut state.grow), std::mem::take(&mut state.remove))
-        };
-        if grow {
+        if std::mem::take(&mut self.state.lock().grow) {
             self.grow();
-        }
-        for dir in remove {
-            if let Err(error) = self.storage.remove_dir_all(&dir) {
-                // Not lost: the next start finds it by its name.
-                tracing::warn!(%error, "cannot remove `{}`", dir.display());
-            }
         }
     }
 
@@ -172,7 +207,7 @@ impl Helpers for Crew {
     fn grow(&self) {
         self.housekeeper.ask_to_grow();
         if !self.threads {
-            self.housekeeper.step();
+            self.housekeeper.step_all();
         }
     }
 }

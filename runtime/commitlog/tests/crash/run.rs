@@ -10,7 +10,7 @@ use pelton_commitlog::storage::Storage;
 use pelton_commitlog::storage::sim::SimRng;
 use pelton_commitlog::{
     AppendError, AppendMeta, AppendOrigin, ChangeError, CreateError, DurableListener, Log, LogConfig, LogDir,
-    LogDirConfig, PartitionId, RecoveredPartition, StorageFailure, Threads,
+    LogDirConfig, PartitionId, ReadError, RecoveredPartition, StorageFailure, Threads,
 };
 use pelton_wire::record::{BatchBuilder, BatchOptions};
 use uuid::Uuid;
@@ -373,6 +373,9 @@ impl Run {
         let id = self.pick();
         let (log, _) = self.logs.get_mut(&id).expect("it was picked");
         let before = log.offsets().log_start;
+        if let Err(ReadError::Storage(failure)) = log.reader().learn_timestamps() {
+            return storage_failed(failure);
+        }
         let result = log.apply_retention(1_000_000).map(drop);
         let after = log.offsets().log_start;
         if after > before {

@@ -97,6 +97,7 @@ fn use_it(mut log: Log, rng: &mut SimRng) {
     }
     let _ = log.truncate_to(offsets.log_end.saturating_sub(20), 2000);
     let _ = log.delete_records_before(offsets.log_start + 10);
+    let _ = log.reader().learn_timestamps();
     let _ = log.apply_retention(i64::MAX);
     log.remove_files();
     let _ = log.close();

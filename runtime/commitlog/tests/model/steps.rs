@@ -202,6 +202,7 @@ impl World {
         let now_ms = self.now_ms;
         self.log().set_config(config);
         let before = self.log().end();
+        self.log().reader().learn_timestamps().unwrap();
         let deleted = self.log().apply_retention(now_ms).unwrap();
         assert!(deleted.iter().all(|s| s.base_offset <= before.segment_base));
         let start = self.log().offsets().log_start;
