@@ -4,6 +4,7 @@
 //! may write to, and only if its checksum says that it is whole: a write that a power cut tore is compiled anew.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,22 @@ pub enum CacheError {
     },
 }
 
-/// A directory of compiled code: `<sha256 of the component>/<engine>.cwasm`.
+/// The files of a write that did not end, beside the process that made them.
+const PARTIAL: &str = "partial";
+
+/// What code depends on beside its component: wasmtime's full version, the machine, and every setting that shapes code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EngineBuild(String);
+
+impl EngineBuild {
+    pub(crate) fn of(engine: &wasmtime::Engine) -> EngineBuild {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        EngineBuild(format!("{}-{:016x}", wasmtime_environ::VERSION, hasher.finish()))
+    }
+}
+
+/// A directory of compiled code: `<sha256 of the component>/<version of wasmtime>-<settings>.cwasm`.
 #[derive(Debug)]
 pub struct CodeCache {
     dir: PathBuf,
@@ -63,7 +79,28 @@ impl CodeCache {
         if mode & 0o022 != 0 {
             return Err(CacheError::NotPrivate { path: dir, mode });
         }
-        Ok(CodeCache { dir })
+        let cache = CodeCache { dir };
+        if let Err(error) = cache.remove_partial() {
+            tracing::warn!(path = %cache.dir.display(), %error, "what a crash left among compiled plugins stays there");
+        }
+        Ok(cache)
+    }
+
+    /// Removes what processes left that ended in the midst of a write.
+    fn remove_partial(&self) -> io::Result<()> {
+        for component in fs::read_dir(&self.dir)? {
+            let component = component?;
+            if !component.file_type()?.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(component.path())? {
+                let path = file?.path();
+                if is_abandoned(&path) {
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes what was compiled of a component.
@@ -82,9 +119,9 @@ impl CodeCache {
         &self,
         engine: &wasmtime::Engine,
         digest: &Digest,
-        compatibility: u64,
+        build: &EngineBuild,
     ) -> Option<Component> {
-        let path = self.path(digest, compatibility);
+        let path = self.path(digest, build);
         let bytes = fs::read(&path).ok()?;
         let (header, code) = bytes.split_at_checked(HEADER_BYTES)?;
         let (magic, checksum) = header.split_at(MAGIC.len());
@@ -100,20 +137,44 @@ impl CodeCache {
     }
 
     /// Keeps a compiled component. A failure costs the next start some time and nothing else.
-    pub(crate) fn store(&self, component: &Component, digest: &Digest, compatibility: u64) {
-        let path = self.path(digest, compatibility);
+    pub(crate) fn store(&self, component: &Component, digest: &Digest, build: &EngineBuild) {
+        let path = self.path(digest, build);
         let kept = component
             .serialize()
             .map_err(|error| io::Error::other(error.to_string()))
-            .and_then(|code| write_whole(&path, &code));
+            .and_then(|code| write_whole(&path, &code))
+            .and_then(|()| remove_others(&path));
         if let Err(error) = kept {
-            tracing::warn!(path = %path.display(), %error, "compiled plugin is not kept");
+            tracing::warn!(path = %path.display(), %error, "compiled plugin is not kept, or not it alone");
         }
     }
 
-    fn path(&self, digest: &Digest, compatibility: u64) -> PathBuf {
-        self.dir.join(digest.hex()).join(format!("{compatibility:016x}.cwasm"))
+    fn path(&self, digest: &Digest, EngineBuild(build): &EngineBuild) -> PathBuf {
+        self.dir.join(digest.hex()).join(format!("{build}.cwasm"))
     }
+}
+
+/// Whether a file is of a write whose process has ended: `<build>.<process>-<write>.partial`.
+fn is_abandoned(path: &Path) -> bool {
+    let writer = path.file_stem().map(Path::new).and_then(Path::extension).and_then(|part| part.to_str());
+    let process =
+        writer.and_then(|writer| writer.split_once('-')).and_then(|(process, _)| process.parse::<u32>().ok());
+    let is_partial = path.extension().is_some_and(|extension| extension == PARTIAL);
+    let runs =
+        |process: u32| process != std::process::id() && Path::new("/proc").join(process.to_string()).exists();
+    is_partial && !process.is_some_and(runs)
+}
+
+/// Removes what other builds have compiled of the same component.
+fn remove_others(path: &Path) -> io::Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    for file in fs::read_dir(dir)? {
+        let file = file?.path();
+        if file != path && file.extension() == path.extension() {
+            fs::remove_file(&file)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes beside the file and renames: another server on the same directory sees all of it or nothing.
@@ -123,7 +184,7 @@ fn write_whole(path: &Path, code: &[u8]) -> io::Result<()> {
     // Several threads may write the same component at once, too.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let write = WRITES.fetch_add(1, Ordering::Relaxed);
-    let partial = path.with_extension(format!("{}-{write}.partial", std::process::id()));
+    let partial = path.with_extension(format!("{}-{write}.{PARTIAL}", std::process::id()));
     let write = || {
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;

@@ -1,7 +1,6 @@
 //! The one engine of a process: its configuration, its clock, and the components it has compiled.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -9,9 +8,9 @@ use std::time::Duration;
 
 use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, OptLevel, Strategy};
+use wasmtime::{Config, ModuleVersionStrategy, OptLevel, Strategy};
 
-use crate::cache::CodeCache;
+use crate::cache::{CodeCache, EngineBuild};
 use crate::component::{Loaded, check};
 use crate::host::{self, HostState};
 use crate::instance::WasmPlugin;
@@ -69,8 +68,8 @@ struct Shared {
     engine: wasmtime::Engine,
     linker: Linker<HostState>,
     config: EngineConfig,
-    /// Names what compiled code depends on beside the component.
-    compatibility: u64,
+    /// What compiled code depends on beside the component.
+    build: EngineBuild,
     loaded: Mutex<HashMap<Digest, Arc<Loaded>>>,
     instances: Arc<AtomicUsize>,
     memory: Arc<MemoryPool>,
@@ -84,11 +83,10 @@ impl Engine {
     /// The machine or the process's limits do not allow it.
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
         let failed = |error: wasmtime::Error| EngineError { reason: format!("{error:#}") };
-        let engine = wasmtime::Engine::new(&wasmtime_config()).map_err(failed)?;
+        let engine = wasmtime::Engine::new(&wasmtime_config().map_err(failed)?).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         host::define(&mut linker).map_err(failed)?;
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let build = EngineBuild::of(&engine);
         let ticker =
             Ticker::start(engine.clone()).map_err(|error| EngineError { reason: error.to_string() })?;
         let memory = MemoryPool::new(config.max_memory_bytes);
@@ -98,7 +96,7 @@ impl Engine {
                 memory,
                 linker,
                 config,
-                compatibility: hasher.finish(),
+                build,
                 loaded: Mutex::default(),
                 instances: Arc::default(),
                 ticker,
@@ -123,12 +121,12 @@ impl Engine {
 
     /// What was compiled before, by this process or an earlier one.
     fn cached(&self, digest: &Digest) -> Option<Component> {
-        let Shared { engine, config, compatibility, .. } = &*self.shared;
-        config.cache.as_ref().and_then(|cache| cache.load(engine, digest, *compatibility))
+        let Shared { engine, config, build, .. } = &*self.shared;
+        config.cache.as_ref().and_then(|cache| cache.load(engine, digest, build))
     }
 
     fn compile(&self, digest: &Digest, bytes: &[u8]) -> Result<Component, LoadError> {
-        let Shared { engine, config, compatibility, .. } = &*self.shared;
+        let Shared { engine, config, build, .. } = &*self.shared;
         if wasmparser::Parser::is_core_wasm(bytes) {
             let reason = "it is a core module, not a component; `pelton plugin build` makes components";
             return Err(LoadError::Invalid { reason: reason.to_owned() });
@@ -139,7 +137,7 @@ impl Engine {
         let compiled = Component::from_binary(engine, bytes)
             .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
         if let Some(cache) = &config.cache {
-            cache.store(&compiled, digest, *compatibility);
+            cache.store(&compiled, digest, build);
         }
         Ok(compiled)
     }
@@ -232,7 +230,7 @@ impl Drop for Slot {
 }
 
 /// Every choice on purpose. What is not needed is off: most advisories of past years were about it.
-fn wasmtime_config() -> Config {
+pub(crate) fn wasmtime_config() -> wasmtime::Result<Config> {
     let mut config = Config::new();
     // Cranelift alone. Deadlines by epoch: fuel doubles the cost of a tight loop.
     config.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
@@ -251,7 +249,10 @@ fn wasmtime_config() -> Config {
     // Memory is reserved and guarded as wasmtime does by default: no bounds-check tricks. Instances are allocated on
     // demand: they live as long as their task, so a pool would save microseconds once, and would need the largest
     // memory that any manifest may ever ask for to be known now.
-    config
+    //
+    // By itself wasmtime takes code that any release of its major version has compiled; a patch may mend the compiler.
+    config.module_version(ModuleVersionStrategy::Custom(wasmtime_environ::VERSION.to_owned()))?;
+    Ok(config)
 }
 
 /// Advances the epoch while anybody needs it.

@@ -14,6 +14,10 @@ use pelton_streams::{
     PluginLimits, Topology,
 };
 
+use wasmtime::{Config, ModuleVersionStrategy, OptLevel};
+
+use crate::cache::EngineBuild;
+use crate::engine::wasmtime_config;
 use crate::toolchain::componentize;
 use crate::{CacheError, CodeCache, Engine, EngineConfig, digest, inspect, package};
 
@@ -405,6 +409,81 @@ fn compiled_code_is_kept_and_checked() {
     let engine = run();
     engine.cache().expect("has one").remove(&digest(&component)).expect("goes");
     assert!(!file.exists());
+}
+
+/// wasmtime's own check takes what any release of its major version has compiled.
+#[test]
+fn code_of_another_build_is_not_run() {
+    let lock = include_str!("../../../Cargo.lock");
+    let version =
+        lock.split("name = \"wasmtime\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let version = version.expect("it is in the lock file");
+    let engine_of = |change: fn(&mut Config) -> &mut Config| {
+        let mut config = wasmtime_config().expect("is valid");
+        change(&mut config);
+        wasmtime::Engine::new(&config).expect("runs here")
+    };
+    let ours = engine_of(|config| config);
+    let build = EngineBuild::of(&ours);
+    assert!(format!("{build:?}").contains(&format!("\"{version}-")), "{build:?} names {version}");
+    let major: fn(&mut Config) -> &mut Config =
+        |config| config.module_version(ModuleVersionStrategy::WasmtimeVersion).expect("is short");
+    let earlier: fn(&mut Config) -> &mut Config =
+        |config| config.module_version(ModuleVersionStrategy::Custom("48.0.7".to_owned())).expect("is short");
+    let changes: [fn(&mut Config) -> &mut Config; 6] = [
+        earlier,
+        |config| config.cranelift_opt_level(OptLevel::None),
+        |config| config.cranelift_nan_canonicalization(false),
+        |config| config.epoch_interruption(false),
+        |config| config.consume_fuel(true),
+        |config| config.wasm_simd(true),
+    ];
+    let mut builds: Vec<EngineBuild> = changes.map(|change| EngineBuild::of(&engine_of(change))).into();
+    builds.push(build.clone());
+    builds.sort_by_key(|build| format!("{build:?}"));
+    builds.dedup();
+    assert_eq!(builds.len(), changes.len() + 1, "every one of them has a name of its own: {builds:?}");
+
+    // Even under our name: what any release of the major version has compiled by wasmtime's default, and an earlier one.
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let cache = CodeCache::open(dir.path().join("code")).expect("can be used");
+    let component = guest(CONFIGURED);
+    let digest = digest(&component);
+    let compiled = |engine: &wasmtime::Engine| {
+        wasmtime::component::Component::from_binary(engine, &component).expect("is valid")
+    };
+    for theirs in [major, earlier].map(engine_of) {
+        cache.store(&compiled(&theirs), &digest, &build);
+        assert!(cache.load(&ours, &digest, &build).is_none());
+    }
+    cache.store(&compiled(&ours), &digest, &build);
+    assert!(cache.load(&ours, &digest, &build).is_some());
+    // What another build has compiled goes when there is something new.
+    let theirs = engine_of(earlier);
+    cache.store(&compiled(&theirs), &digest, &EngineBuild::of(&theirs));
+    assert!(cache.load(&ours, &digest, &build).is_none());
+    let files = std::fs::read_dir(dir.path().join("code").join(digest.hex())).expect("is there").count();
+    assert_eq!(files, 1);
+}
+
+#[test]
+fn what_a_crash_left_of_a_write_goes() {
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let path = dir.path().join("code");
+    let of_component = path.join("ab".repeat(32));
+    std::fs::create_dir_all(&of_component).expect("makes a directory");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("may be set");
+    // Process 1 runs; no process has a number beyond the kernel's maximum.
+    let files = ["48.0.8-1f.cwasm", "48.0.8-1f.1-3.partial", "48.0.8-1f.4194305-0.partial", "1f.partial"];
+    let own = format!("48.0.8-1f.{}-0.partial", std::process::id());
+    for file in files.into_iter().chain([own.as_str()]) {
+        std::fs::write(of_component.join(file), "x").expect("writes");
+    }
+    CodeCache::open(&path).expect("can be used");
+    let left = std::fs::read_dir(&of_component).expect("is there");
+    let mut left: Vec<_> = left.map(|file| file.expect("is readable").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["48.0.8-1f.1-3.partial", "48.0.8-1f.cwasm"]);
 }
 
 #[test]
