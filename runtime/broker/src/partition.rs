@@ -119,6 +119,15 @@ pub struct InternalRecord {
     pub value: Option<Bytes>,
 }
 
+/// The end of a producer's transaction, as a partition is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TxnMarker {
+    pub(crate) producer: ProducerIdentity,
+    pub(crate) commit: bool,
+    /// Of the coordinator that sends it: one from an older coordinator is refused. `None` for the broker's own.
+    pub(crate) coordinator_epoch: Option<i32>,
+}
+
 /// Records of the broker's own that have their place in the log and are not durable yet.
 #[derive(Debug)]
 pub struct InternalAppend {
@@ -309,11 +318,21 @@ impl Partition {
     /// As [`Partition::append_records`].
     pub(crate) fn append_marker(
         &self,
-        producer: ProducerIdentity,
-        committed: bool,
+        marker: TxnMarker,
         now_ms: i64,
     ) -> Result<InternalAppend, InternalAppendError> {
-        let marker = EndTransactionMarker { committed, coordinator_epoch: LEADER_EPOCH };
+        let TxnMarker { producer, commit: committed, coordinator_epoch } = marker;
+        let coordinator_epoch = match coordinator_epoch {
+            Some(epoch) => epoch,
+            // There is one coordinator, so none has replaced it, whatever an administrator's marker has claimed.
+            None => {
+                let log = self.lock()?;
+                log.producers()
+                    .get(producer.id)
+                    .map_or(LEADER_EPOCH, |p| p.coordinator_epoch.max(LEADER_EPOCH))
+            }
+        };
+        let marker = EndTransactionMarker { committed, coordinator_epoch };
         self.append_internal(end_transaction_batch(&marker, producer.id, producer.epoch, now_ms)?, now_ms)
     }
 

@@ -10,6 +10,7 @@ use super::parts::TransactionParts;
 use super::reply::Reply;
 use super::support::txn_error::or_close;
 use crate::producer_id::ProducerIdentity;
+use crate::txn::origin::RequestKind;
 
 /// First version whose clients know `PRODUCER_FENCED` (KIP-588).
 const FENCED_SINCE: i16 = 2;
@@ -19,7 +20,8 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: AddOffsetsToTxnRequest,
 ) -> Reply<AddOffsetsToTxnResponse> {
-    let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.place()));
+    let (parts, version) = (Arc::clone(parts), cx.version);
+    let asked = (RequestKind::AddOffsets, Some(cx.origin()));
     cx.later_or_close(async move {
         let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
         let error_code = if request.group_id.is_empty() {
@@ -28,7 +30,7 @@ pub(crate) fn handle(
             ErrorCode::COORDINATOR_NOT_AVAILABLE
         } else {
             let at = parts.transactions.offsets_partition(&request.group_id);
-            match parts.transactions.add(&request.transactional_id, producer, vec![at], from).await {
+            match parts.transactions.add(&request.transactional_id, producer, vec![at], asked).await {
                 Ok(()) => ErrorCode::NONE,
                 Err(error) if version < FENCED_SINCE => or_close(error)?.code_before_fenced(),
                 Err(error) => or_close(error)?.code(),

@@ -17,7 +17,7 @@ use super::support::txn_error::or_close;
 use crate::group::types::TopicPartition;
 use crate::producer_id::ProducerIdentity;
 use crate::txn::error::TxnError;
-use crate::txn::order::Place;
+use crate::txn::origin::{RequestKind, RequestOrigin};
 
 /// First version with many transactions.
 const BATCHED_SINCE: i16 = 4;
@@ -29,7 +29,7 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: AddPartitionsToTxnRequest,
 ) -> Reply<AddPartitionsToTxnResponse> {
-    let (parts, version, place) = (Arc::clone(parts), cx.version, cx.place());
+    let (parts, version, place) = (Arc::clone(parts), cx.version, cx.origin());
     cx.later_or_close(async move {
         if version >= BATCHED_SINCE {
             let mut results = Vec::with_capacity(request.transactions.len());
@@ -57,7 +57,7 @@ async fn add(
     parts: &TransactionParts,
     request: AddPartitionsToTxnTransaction,
     version: i16,
-    from: Option<Place>,
+    from: Option<RequestOrigin>,
 ) -> Result<Vec<AddPartitionsToTxnTopicResult>, Close> {
     let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
     let id = &request.transactional_id;
@@ -86,7 +86,8 @@ async fn add(
     }
     let wanted: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
     let outcome = if partitions.len() == wanted {
-        let added = parts.transactions.add(id, producer, partitions, from).await;
+        let added =
+            parts.transactions.add(id, producer, partitions, (RequestKind::AddPartitions, from)).await;
         Some(added.map_or_else(|error| or_close(error).map(Err), |()| Ok(Ok::<(), TxnError>(())))?)
     } else {
         None

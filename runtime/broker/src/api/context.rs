@@ -11,7 +11,7 @@ use pelton_wire::{ApiKey, EncodeError, Writer};
 use super::access::Principal;
 use super::reply::{Answer, Close, Reply, RequestError, Started};
 use super::timer::ConnectionTimer;
-use crate::txn::order::Place;
+use crate::txn::origin::RequestOrigin;
 
 /// What is true of a connection as long as it lives.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub(crate) struct RequestContext {
 
 impl RequestContext {
     /// Which connection the request came on, and its number there.
-    pub(crate) fn place(&self) -> Place {
-        Place { connection: self.connection.number, correlation_id: self.correlation_id }
+    pub(crate) fn origin(&self) -> RequestOrigin {
+        RequestOrigin { connection: self.connection.number, correlation_id: self.correlation_id }
     }
 
     /// An answer that may overlap with later requests.

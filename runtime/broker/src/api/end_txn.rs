@@ -21,7 +21,7 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: EndTxnRequest,
 ) -> Reply<EndTxnResponse> {
-    let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.place()));
+    let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.origin()));
     cx.later_or_close(async move {
         let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
         let protocol = if version >= EPOCH_PER_TRANSACTION_SINCE {

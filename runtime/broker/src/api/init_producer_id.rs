@@ -49,7 +49,7 @@ fn transactional(
     }
     let before = (id >= 0).then_some(ProducerIdentity { id, epoch });
     let (parts, timeout_ms) = (Arc::clone(parts), request.transaction_timeout_ms);
-    let (version, from) = (cx.version, Some(cx.place()));
+    let (version, from) = (cx.version, Some(cx.origin()));
     cx.later_or_close(async move {
         Ok(match parts.transactions.init(&transactional_id, before, timeout_ms, from).await {
             Ok(producer) => given(producer),

@@ -17,6 +17,7 @@ use pelton_wire::message::{ProduceRequest, ProduceResponse};
 use pelton_wire::record::{BatchHeader, DecompressLimit};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::context::RequestContext;
 use super::produce_check::{Accepted, Refusal, Rules, check};
@@ -26,13 +27,14 @@ use super::timer::ConnectionTimer;
 use crate::clock::Clock;
 use crate::group::types::TopicPartition;
 use crate::metrics::Metrics;
+use crate::partition::Partition;
 use crate::partition::acks::Acks;
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::Durability;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
 use crate::txn::cache::Held;
-use crate::txn::coordinator::open_to_clients;
+use crate::txn::coordinator::{TransactionalWrite, open_to_clients};
 use crate::txn::error::TxnError;
 use crate::txn::state::Protocol;
 
@@ -96,34 +98,32 @@ fn admitted(
     room: AppendPermit,
 ) -> Reply<ProduceResponse> {
     let Some(id) = request.transactional_id.as_deref() else {
-        return produce(parts, cx, request, acks, room, None);
+        return produce(parts, cx, request, acks, room, Transactional::Unnamed);
     };
-    match acks {
-        Required::All => {}
-        // What is not known to be durable cannot be promised to be committed.
-        Required::None => {
-            return Reply::Close(Close("a transaction with acks=0", ErrorCode::INVALID_REQUIRED_ACKS));
-        }
-        Required::Leader => {
-            let why = "a transaction needs acks=all";
-            return Reply::ready(refuse_all(request, &Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why)));
-        }
-    }
     let held = open_to_clients(id).and_then(|()| parts.transactions.try_hold(id));
     match held {
-        Ok(Some(held)) => produce(parts, cx, request, acks, room, Some(held)),
+        Ok(Some(held)) => produce(parts, cx, request, acks, room, Transactional::Held(held)),
         // The coordinator is ending its transaction, or aborting it: what comes on this connection waits for that.
         Ok(None) => {
             let (parts, own, id) = (Arc::clone(parts), cx.clone(), id.to_owned());
             cx.waits(async move {
-                match parts.transactions.hold(&id).await {
-                    Ok(held) => produce(&parts, &own, request, acks, room, Some(held)),
-                    Err(error) => refuse(request, acks, &transaction_refused(error, own.version)),
-                }
+                let held = parts.transactions.hold(&id).await;
+                let held = held.map_or_else(Transactional::Refused, Transactional::Held);
+                produce(&parts, &own, request, acks, room, held)
             })
         }
-        Err(error) => refuse(request, acks, &transaction_refused(error, cx.version)),
+        Err(error) => produce(parts, cx, request, acks, room, Transactional::Refused(error)),
     }
+}
+
+/// What a request may write to the transaction of the transactional id that it names. Other batches are welcome with any id.
+enum Transactional {
+    /// It names none.
+    Unnamed,
+    /// Nothing, for this reason.
+    Refused(TxnError),
+    /// What its producer may. Held until all of it has its place in the log: no marker comes between.
+    Held(Held),
 }
 
 /// Refuses the whole request. With acks=0 the protocol has no answer, so an error can only be said by hanging up.
@@ -140,12 +140,12 @@ fn produce(
     request: ProduceRequest,
     acks: Required,
     room: AppendPermit,
-    held: Option<Held>,
+    transaction: Transactional,
 ) -> Reply<ProduceResponse> {
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let bytes: usize = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(size).sum();
     let waiting = Acks::new();
-    let appending = Appending { parts, cx, acks, waiting: &waiting, room, held, scratch: Vec::new() };
+    let appending = Appending { parts, cx, acks, waiting: &waiting, room, transaction };
     let append = || appending.topics(request.topic_data);
     let response = if bytes > BUSY_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
         tokio::task::block_in_place(append)
@@ -185,7 +185,21 @@ fn size(partition: &PartitionProduceData) -> usize {
     partition.records.as_ref().map_or(0, Bytes::len)
 }
 
-/// One request while it is appended. A transaction is held until all of it has its place in the log: no marker comes between.
+/// A partition's part of the request on its way to the log.
+struct Part {
+    index: i32,
+    outcome: Result<Checked, Failed>,
+}
+
+/// A batch that its partition may append, unless its transaction has a say in it.
+struct Checked {
+    topic: Arc<Topic>,
+    partition: Arc<Partition>,
+    batch: Bytes,
+    header: BatchHeader,
+}
+
+/// One request while it is appended.
 struct Appending<'a> {
     parts: &'a Producing,
     cx: &'a RequestContext,
@@ -193,92 +207,129 @@ struct Appending<'a> {
     waiting: &'a Arc<Acks>,
     /// Of the journal. What was appended counts by itself once this is given back.
     room: AppendPermit,
-    held: Option<Held>,
-    scratch: Vec<u8>,
+    transaction: Transactional,
 }
 
 impl Appending<'_> {
     /// Appends what can be appended.
     fn topics(mut self, topics: Vec<TopicProduceData>) -> ProduceResponse {
         let by_id = self.cx.version >= IDS_SINCE;
-        let mut responses = Vec::with_capacity(topics.len());
-        for data in topics {
-            let topic = look_up(&self.parts.topics, &data, by_id);
-            let mut partition_responses = Vec::with_capacity(data.partition_data.len());
-            for partition in data.partition_data {
-                let index = partition.index;
-                let outcome = match &topic {
-                    Ok(topic) => self.append(topic, partition),
+        let mut scratch = Vec::new();
+        let mut checked = Vec::with_capacity(topics.len());
+        for TopicProduceData { name, topic_id, partition_data } in topics {
+            let topic = look_up(&self.parts.topics, &name, topic_id, by_id);
+            let part = |data: PartitionProduceData| Part {
+                index: data.index,
+                outcome: match &topic {
+                    Ok(topic) => self.check(topic, data, &mut scratch),
                     Err(refused) => Err(refused.clone().into()),
-                };
-                partition_responses.push(outcome.unwrap_or_else(|failed| failed.response(index)));
-            }
-            responses.push(TopicProduceResponse {
-                name: data.name,
-                topic_id: data.topic_id,
-                partition_responses,
-            });
+                },
+            };
+            let parts: Vec<_> = partition_data.into_iter().map(part).collect();
+            checked.push((name, topic_id, parts));
         }
-        ProduceResponse { responses, ..Default::default() }
+        self.allow(checked.iter_mut().flat_map(|(_, _, parts)| parts));
+        let responses = checked.into_iter().map(|(name, topic_id, parts)| {
+            let answer = |Part { index, outcome }| {
+                let appended = outcome.and_then(|checked| self.append(checked));
+                appended.unwrap_or_else(|failed: Failed| failed.response(index))
+            };
+            let partition_responses = parts.into_iter().map(answer).collect();
+            TopicProduceResponse { name, topic_id, partition_responses }
+        });
+        ProduceResponse { responses: responses.collect(), ..Default::default() }
     }
 
-    fn append(
-        &mut self,
-        topic: &Topic,
+    fn check(
+        &self,
+        topic: &Arc<Topic>,
         data: PartitionProduceData,
-    ) -> Result<PartitionProduceResponse, Failed> {
+        scratch: &mut Vec<u8>,
+    ) -> Result<Checked, Failed> {
         let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
         let partition = topic.partition(data.index).ok_or_else(unknown)?;
         let now_ms = self.parts.clock.now_ms();
         let rules =
             Rules { topic: &topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
-        let checked = check(data.records, &rules, &mut self.scratch);
-        let Accepted { batch, header } = checked.map_err(Failed::Check)?;
-        if header.is_transactional() {
-            self.allow(topic, data.index, &header)?;
-        } else if header.has_producer() && !self.parts.topics.producer_id_was_given(header.producer_id) {
+        let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
+        if header.is_transactional() && self.acks == Required::None {
+            // What is not known to be durable cannot be promised to be committed.
+            let why = "a transaction needs acks=all or acks=1";
+            return Err(Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why).into());
+        }
+        let is_given = || self.parts.topics.producer_id_was_given(header.producer_id);
+        if !header.is_transactional() && header.has_producer() && !is_given() {
             let why = "no producer was given this id here: close the producer and make a new one";
             return Err(Refused::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, why).into());
         }
+        Ok(Checked { topic: Arc::clone(topic), partition: Arc::clone(partition), batch, header })
+    }
+
+    /// Refuses the transactional batches that may not be appended now. With the newer protocol this adds the partitions of
+    /// the others to the transaction, all at once.
+    fn allow<'p>(&mut self, parts: impl Iterator<Item = &'p mut Part>) {
+        let (mut batches, mut writes) = (Vec::new(), Vec::new());
+        for part in parts {
+            if let Ok(Checked { topic, partition, header, .. }) = &part.outcome
+                && header.is_transactional()
+            {
+                let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
+                let at = TopicPartition { topic: topic.name.as_str().into(), partition: partition.index() };
+                writes.push(TransactionalWrite { producer, at });
+                batches.push(&mut part.outcome);
+            }
+        }
+        let version = self.cx.version;
+        let refusals: Vec<Option<Refused>> = match &mut self.transaction {
+            _ if writes.is_empty() => return,
+            Transactional::Unnamed => {
+                let why = "the batch is transactional and the request names no transactional id";
+                let refused = Refused::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, why);
+                vec![Some(refused); writes.len()]
+            }
+            Transactional::Refused(error) => {
+                vec![Some(transaction_refused(*error, version)); writes.len()]
+            }
+            Transactional::Held(held) => {
+                let newer = version >= ADDS_PARTITIONS_SINCE;
+                let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
+                let verdicts = self.parts.transactions.allow(held, writes, protocol).into_iter();
+                verdicts.map(|verdict| Some(transaction_refused(verdict.err()?, version))).collect()
+            }
+        };
+        for (batch, refused) in batches.into_iter().zip(refusals) {
+            if let Some(refused) = refused {
+                *batch = Err(refused.into());
+            }
+        }
+    }
+
+    fn append(&self, checked: Checked) -> Result<PartitionProduceResponse, Failed> {
+        let Checked { topic, partition, batch, header } = checked;
         let is_awaited = self.acks != Required::None && topic.config.durability == Durability::Group;
         let waits = is_awaited.then_some(self.waiting);
         let bytes = batch.len();
         // The batch may be kept in memory for a while, and all of its request with it.
         let batch = if bytes < self.cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
         let appended = partition
-            .append_client(batch, &self.room, now_ms, topic.config.durability, waits)
+            .append_client(batch, &self.room, self.parts.clock.now_ms(), topic.config.durability, waits)
             .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
         self.parts.metrics.produced(header.records_count.unsigned_abs().into(), bytes);
         Ok(PartitionProduceResponse {
-            index: data.index,
+            index: partition.index(),
             base_offset: appended.base_offset,
             log_append_time_ms: if topic.config.log_append_time { appended.max_timestamp } else { -1 },
             log_start_offset: partition.log_start_offset(),
             ..Default::default()
         })
     }
-
-    /// Whether a transactional batch may be appended now.
-    fn allow(&mut self, topic: &Topic, partition: i32, header: &BatchHeader) -> Result<(), Refused> {
-        let Some(held) = &mut self.held else {
-            let why = "the batch is transactional and the request names no transactional id";
-            return Err(Refused::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, why));
-        };
-        let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
-        let at = TopicPartition { topic: topic.name.as_str().into(), partition };
-        let version = self.cx.version;
-        let newer = version >= ADDS_PARTITIONS_SINCE;
-        let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
-        let allowed = self.parts.transactions.allow(held, producer, at, protocol);
-        allowed.map_err(|error| transaction_refused(error, version))
-    }
 }
 
-fn look_up(topics: &Topics, data: &TopicProduceData, by_id: bool) -> Result<Arc<Topic>, Refused> {
+fn look_up(topics: &Topics, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Topic>, Refused> {
     let found = if by_id {
-        topics.by_id(data.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+        topics.by_id(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
-        topics.get(&data.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        topics.get(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
     let topic = found.map_err(|code| Refused::new(code, "there is no such topic"))?;
     if topic.is_internal() {

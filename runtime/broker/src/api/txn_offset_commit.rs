@@ -26,7 +26,7 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: TxnOffsetCommitRequest,
 ) -> Reply<TxnOffsetCommitResponse> {
-    let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.place()));
+    let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.origin()));
     cx.later_or_close(async move {
         let TxnOffsetCommitRequest { topics, .. } = request;
         let mut offsets = Vec::new();
@@ -70,6 +70,8 @@ pub(crate) fn handle(
 fn refusal(error: TxnError, newer: bool) -> ErrorCode {
     match error {
         TxnError::NotAdded if newer => ErrorCode::TRANSACTION_ABORTABLE,
+        // Of the two that mean "send it again" the one that every client knows here.
+        TxnError::Elsewhere => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         other => other.code_before_fenced(),
     }
 }

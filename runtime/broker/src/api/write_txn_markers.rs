@@ -15,7 +15,7 @@ use super::parts::TransactionParts;
 use super::reply::Reply;
 use super::support::error_map;
 use crate::group::store::OFFSETS_TOPIC;
-use crate::partition::InternalAppendError;
+use crate::partition::{InternalAppendError, TxnMarker};
 use crate::producer_id::ProducerIdentity;
 
 pub(crate) fn handle(
@@ -35,7 +35,8 @@ pub(crate) fn handle(
 
 async fn write(parts: &TransactionParts, marker: WritableTxnMarker) -> WritableTxnMarkerResult {
     let producer = ProducerIdentity { id: marker.producer_id, epoch: marker.producer_epoch };
-    let commit = marker.transaction_result;
+    let coordinator_epoch = Some(marker.coordinator_epoch);
+    let end = TxnMarker { producer, commit: marker.transaction_result, coordinator_epoch };
     let is_known = parts.topics.producer_id_was_given(producer.id);
     let mut topics = Vec::with_capacity(marker.topics.len());
     for topic in marker.topics {
@@ -44,9 +45,9 @@ async fn write(parts: &TransactionParts, marker: WritableTxnMarker) -> WritableT
             let error_code = if !is_known {
                 ErrorCode::INVALID_PRODUCER_ID_MAPPING
             } else if topic.name == OFFSETS_TOPIC {
-                in_group(parts, partition_index, producer, commit).await
+                in_group(parts, partition_index, end).await
             } else {
-                in_partition(parts, &topic.name, partition_index, producer, commit).await
+                in_partition(parts, &topic.name, partition_index, end).await
             };
             partitions.push(WritableTxnMarkerPartitionResult { partition_index, error_code });
         }
@@ -55,13 +56,8 @@ async fn write(parts: &TransactionParts, marker: WritableTxnMarker) -> WritableT
     WritableTxnMarkerResult { producer_id: marker.producer_id, topics }
 }
 
-async fn in_group(
-    parts: &TransactionParts,
-    partition: i32,
-    producer: ProducerIdentity,
-    commit: bool,
-) -> ErrorCode {
-    match parts.groups.end_transaction(partition, producer, commit).await {
+async fn in_group(parts: &TransactionParts, partition: i32, marker: TxnMarker) -> ErrorCode {
+    match parts.groups.end_transaction(partition, marker).await {
         Ok(applied) => match applied.await {
             Ok(Ok(())) => ErrorCode::NONE,
             Ok(Err(error)) => error.code(),
@@ -71,16 +67,10 @@ async fn in_group(
     }
 }
 
-async fn in_partition(
-    parts: &TransactionParts,
-    topic: &str,
-    partition: i32,
-    producer: ProducerIdentity,
-    commit: bool,
-) -> ErrorCode {
+async fn in_partition(parts: &TransactionParts, topic: &str, partition: i32, marker: TxnMarker) -> ErrorCode {
     let found = parts.topics.get(topic).and_then(|topic| topic.partition(partition).cloned());
     let Some(found) = found else { return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
-    match found.append_marker(producer, commit, parts.clock.now_ms()) {
+    match found.append_marker(marker, parts.clock.now_ms()) {
         Ok(append) => append.durable().await.map_or(ErrorCode::KAFKA_STORAGE_ERROR, |_| ErrorCode::NONE),
         Err(InternalAppendError::Append(error)) => error_map::partition_append(&error),
         Err(InternalAppendError::Build(_) | InternalAppendError::UnknownPartition) => {

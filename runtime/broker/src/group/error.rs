@@ -37,6 +37,12 @@ pub(crate) enum GroupError {
     /// Definite: nothing was done. The client tries again.
     #[error("the coordinator is still reading `__consumer_offsets`")]
     CoordinatorLoadInProgress,
+    /// Of a marker.
+    #[error("the producer has a newer epoch")]
+    ProducerFenced,
+    /// Of a marker.
+    #[error("a newer coordinator has ended a transaction of this producer")]
+    CoordinatorFenced,
     #[error("the group has members")]
     NonEmptyGroup,
     #[error("a member of the group is subscribed to the topic")]
@@ -69,6 +75,8 @@ impl GroupError {
             GroupError::GroupMaxSizeReached => ErrorCode::GROUP_MAX_SIZE_REACHED,
             GroupError::CoordinatorNotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
             GroupError::CoordinatorLoadInProgress => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+            GroupError::ProducerFenced => ErrorCode::INVALID_PRODUCER_EPOCH,
+            GroupError::CoordinatorFenced => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
             GroupError::NonEmptyGroup => ErrorCode::NON_EMPTY_GROUP,
             GroupError::GroupSubscribedToTopic => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pelton_commitlog::AppendError;
 use tokio::sync::mpsc;
 
 use super::config::LOAD_RECORDS_PER_PIECE;
@@ -10,7 +11,9 @@ use super::store::{GroupStore, KeyValue, OFFSETS_TOPIC, StoreError, StoreFuture,
 use crate::blocking::run_blocking;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::partition::{InternalAppend, InternalRecord, Partition, Replayed};
+use crate::partition::{
+    InternalAppend, InternalAppendError, InternalRecord, Partition, PartitionAppendError, Replayed, TxnMarker,
+};
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::Overrides;
 use crate::topics::{NewTopic, TopicError, Topics};
@@ -97,13 +100,19 @@ impl GroupStore for TopicStore {
     fn append_marker(
         &self,
         partition: i32,
-        producer: ProducerIdentity,
-        commit: bool,
+        marker: TxnMarker,
         timestamp_ms: i64,
     ) -> Result<StoreFuture<i64>, StoreError> {
-        let partition = self.partition(partition)?;
-        let appended = partition.append_marker(producer, commit, timestamp_ms);
-        appended.map(landing).map_err(|error| unavailable(&error))
+        let appended = self.partition(partition)?.append_marker(marker, timestamp_ms);
+        appended.map(landing).map_err(|error| match error {
+            InternalAppendError::Append(PartitionAppendError::Log(AppendError::InvalidProducerEpoch {
+                ..
+            })) => StoreError::ProducerFenced,
+            InternalAppendError::Append(PartitionAppendError::Log(AppendError::CoordinatorFenced {
+                ..
+            })) => StoreError::CoordinatorFenced,
+            other => unavailable(&other),
+        })
     }
 
     fn size_bytes(&self, partition: i32) -> u64 {

@@ -25,6 +25,7 @@ use super::types::{
     SyncRequest, SyncResult, Then, TopicPartition, Waiter,
 };
 use crate::clock::Clock;
+use crate::partition::TxnMarker;
 use crate::producer_id::ProducerIdentity;
 use crate::snapshot::SnapshotGauge;
 use crate::unreadable::UnreadableRecord;
@@ -78,8 +79,7 @@ pub(crate) enum Message {
     },
     /// Answered when the marker has its place in the log.
     EndTransaction {
-        producer: ProducerIdentity,
-        commit: bool,
+        marker: TxnMarker,
         applied: ReplyTo<()>,
         reply: ReplyTo<()>,
     },
@@ -392,8 +392,8 @@ impl Owner {
             Message::Commit { group, request, placed, reply } => {
                 self.commit(&group, *request, placed, reply, now);
             }
-            Message::EndTransaction { producer, commit, applied, reply } => {
-                answer(reply, self.end_transaction(producer, commit, applied));
+            Message::EndTransaction { marker, applied, reply } => {
+                answer(reply, self.end_transaction(marker, applied));
             }
             Message::Fetch { group, request, reply } => {
                 answer(reply, Ok(self.shard.fetch(&group, &request, now)))
@@ -455,19 +455,13 @@ impl Owner {
         }
     }
 
-    fn end_transaction(
-        &mut self,
-        producer: ProducerIdentity,
-        commit: bool,
-        applied: ReplyTo<()>,
-    ) -> Result<(), GroupError> {
-        let now_ms = self.clock.wall.now_ms();
-        let landing =
-            self.store.append_marker(self.partition, producer, commit, now_ms).map_err(|error| {
-                tracing::warn!(partition = self.partition, %error, "a transaction's marker was not written");
-                GroupError::CoordinatorNotAvailable
-            })?;
-        let then = Then::EndTransaction { producer_id: producer.id, commit };
+    fn end_transaction(&mut self, marker: TxnMarker, applied: ReplyTo<()>) -> Result<(), GroupError> {
+        let then = Then::EndTransaction { producer_id: marker.producer.id, commit: marker.commit };
+        let landing = self.store.append_marker(self.partition, marker, self.clock.wall.now_ms());
+        let landing = landing.map_err(|error| {
+            tracing::warn!(partition = self.partition, %error, "a transaction's marker was not written");
+            refusal(&error, &then)
+        })?;
         let after: Vec<After> = vec![Box::new(move |landed| answer(applied, landed))];
         // Of no group: the transaction may have offsets of several.
         self.in_flight.push_back(InFlight { landing, group: "".into(), then, after });
@@ -618,6 +612,8 @@ fn refusal(error: &StoreError, then: &Then) -> GroupError {
             StoreError::TooLarge,
             Then::Assign { .. } | Then::ReplaceStatic { .. } | Then::Emptied | Then::Delete { .. },
         ) => GroupError::GroupTooLarge,
+        (StoreError::ProducerFenced, _) => GroupError::ProducerFenced,
+        (StoreError::CoordinatorFenced, _) => GroupError::CoordinatorFenced,
         // The client finds its coordinator again and repeats: an offset committed twice is the same offset.
         (StoreError::Unavailable { .. }, _) => GroupError::CoordinatorNotAvailable,
     }

@@ -17,6 +17,7 @@ use super::types::{
     TopicPartition, Waiter,
 };
 use crate::clock::Clock;
+use crate::partition::TxnMarker;
 use crate::producer_id::ProducerIdentity;
 use crate::unreadable::UnreadableRecord;
 
@@ -209,7 +210,8 @@ impl Groups {
         placed.await.map_err(|_| GroupError::CoordinatorNotAvailable)?
     }
 
-    async fn commit_placed(
+    /// As [`Groups::commit`], and tells when the offsets have their place in the log.
+    pub(crate) async fn commit_placed(
         &self,
         group: &str,
         request: CommitRequest,
@@ -224,13 +226,12 @@ impl Groups {
     pub(crate) async fn end_transaction(
         &self,
         partition: i32,
-        producer: ProducerIdentity,
-        commit: bool,
+        marker: TxnMarker,
     ) -> Result<oneshot::Receiver<Result<(), GroupError>>, GroupError> {
         let index = usize::try_from(partition).unwrap_or(usize::MAX);
         let shard = self.inner.shards.get(index).ok_or(GroupError::CoordinatorNotAvailable)?;
         let (applied, heard) = oneshot::channel();
-        ask(shard, |reply| Message::EndTransaction { producer, commit, applied, reply }).await?;
+        ask(shard, |reply| Message::EndTransaction { marker, applied, reply }).await?;
         Ok(heard)
     }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::partition::TxnMarker;
 use crate::producer_id::ProducerIdentity;
 
 /// The name of the topic.
@@ -46,6 +47,12 @@ pub(crate) enum StoreError {
     /// Definite: nothing was written.
     #[error("the records do not fit into one batch of `{OFFSETS_TOPIC}`")]
     TooLarge,
+    /// Definite: the marker's producer has a newer epoch here.
+    #[error("the marker has an older epoch of its producer")]
+    ProducerFenced,
+    /// Definite: a newer coordinator has ended a transaction of the marker's producer here.
+    #[error("the marker is of an older coordinator")]
+    CoordinatorFenced,
     /// Definite for a full disk; after any other failure of the disk the broker stops.
     #[error("`{OFFSETS_TOPIC}` cannot be used: {reason}")]
     Unavailable { reason: String },
@@ -76,8 +83,7 @@ pub(crate) trait GroupStore: Send + Sync + 'static {
     fn append_marker(
         &self,
         partition: i32,
-        producer: ProducerIdentity,
-        commit: bool,
+        marker: TxnMarker,
         timestamp_ms: i64,
     ) -> Result<StoreFuture<i64>, StoreError>;
 

@@ -281,9 +281,8 @@ impl DriverIo for BrokerIo {
             offsets: offsets.iter().map(commit).collect(),
         };
         let (sender, ticket) = oneshot::channel();
-        // Offsets alone need no transaction: there is nothing that they must be seen together with.
+        let id = transactional_id_of(&self.group);
         if let Some(producer) = self.staging.producer().filter(|_| std::mem::take(&mut self.open)) {
-            let id = transactional_id_of(&self.group);
             let ended = self.transactions.commit_with_offsets(id, producer, &self.group, request);
             let ending = self.runtime.block_on(ended).map_err(embedded)?;
             self.runtime.spawn(async move {
@@ -293,6 +292,15 @@ impl DriverIo for BrokerIo {
             return Ok(ticket);
         }
         let (groups, group) = (self.groups.clone(), self.group.clone());
+        if let Some(producer) = self.staging.producer() {
+            let (transactions, id) = (self.transactions.clone(), id.to_owned());
+            self.runtime.spawn(async move {
+                let done = transactions.commit_offsets_alone(&id, producer, &group, request).await;
+                // The driver may have ended: then nobody needs to know.
+                let _ = sender.send(done.map_err(embedded));
+            });
+            return Ok(ticket);
+        }
         self.runtime.spawn(async move {
             let outcome = match groups.commit(&group, request).await {
                 Ok(results) => {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 use super::error::TxnError;
-use super::order::Heard;
+use super::origin::LastSeen;
 use super::state::Transaction;
 use crate::group::partition_of;
 
@@ -19,7 +19,7 @@ pub(crate) struct Seat {
     txn: Option<Arc<Transaction>>,
     /// The same for those who only look.
     shown: Arc<Mutex<Option<Arc<Transaction>>>>,
-    pub(super) heard: Heard,
+    pub(super) last_seen: LastSeen,
 }
 
 impl Seat {

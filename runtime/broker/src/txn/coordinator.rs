@@ -12,7 +12,7 @@ use super::embedded::EMBEDDED_ID_PREFIX;
 use super::end::Unfinished;
 use super::error::TxnError;
 use super::log::{LoadError, TransactionLog};
-use super::order::{Concern, Place};
+use super::origin::{RequestKind, RequestOrigin};
 use super::state::{Protocol, Transaction};
 use super::sweep;
 use crate::clock::Clock;
@@ -35,6 +35,13 @@ pub(crate) struct TxnSettings {
     pub(crate) max_timeout_ms: i32,
     pub(crate) max_ids: usize,
     pub(crate) expiration_ms: i64,
+}
+
+/// A batch or an offset that a producer wants to write as part of its transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TransactionalWrite {
+    pub(crate) producer: ProducerIdentity,
+    pub(crate) at: TopicPartition,
 }
 
 /// The coordinator. A cheap clone.
@@ -128,12 +135,12 @@ impl Transactions {
         id: &str,
         producer: ProducerIdentity,
         partitions: Vec<TopicPartition>,
-        from: Option<Place>,
+        (kind, from): (RequestKind, Option<RequestOrigin>),
     ) -> Result<(), TxnError> {
         open_to_clients(id)?;
         let mut held = self.hold(id).await?;
         held.txn()?.check_producer(producer)?;
-        held.heard.hear(Concern::Transaction, from)?;
+        held.last_seen.see(kind, from)?;
         let txn = held.txn()?;
         txn.check_open(producer)?;
         let next = txn.add(partitions, Protocol::Classic, self.now_ms());
@@ -165,24 +172,41 @@ impl Transactions {
         Ok(self.inner.slots.get(id)?.lock_owned().await)
     }
 
-    /// Lets the producer write to a partition while `held` is held. With the newer protocol that adds the partition.
+    /// Which of these writes may be done while `held` is held, in their order. With the newer protocol their partitions are
+    /// added to the transaction, all in one record.
     pub(crate) fn allow(
         &self,
         held: &mut Held,
-        producer: ProducerIdentity,
-        at: TopicPartition,
+        writes: Vec<TransactionalWrite>,
+        protocol: Protocol,
+    ) -> Vec<Result<(), TxnError>> {
+        let check = |write: &TransactionalWrite| match protocol {
+            Protocol::Classic => held.txn()?.check_added(write.producer, &write.at),
+            Protocol::EpochPerTransaction => held.txn()?.check_open(write.producer),
+        };
+        let mut verdicts: Vec<_> = writes.iter().map(check).collect();
+        if protocol == Protocol::Classic || verdicts.iter().all(Result::is_err) {
+            return verdicts;
+        }
+        let allowed = writes.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+        let added = self.add_held(held, allowed.map(|(write, _)| write.at), protocol);
+        if let Err(error) = added {
+            verdicts.iter_mut().for_each(|verdict| *verdict = verdict.and(Err(error)));
+        }
+        verdicts
+    }
+
+    /// Makes partitions part of the transaction, if they are not. The journal makes that durable before what is written next.
+    pub(super) fn add_held(
+        &self,
+        held: &mut Held,
+        partitions: impl IntoIterator<Item = TopicPartition>,
         protocol: Protocol,
     ) -> Result<(), TxnError> {
-        let txn = held.txn()?;
-        if protocol == Protocol::Classic {
-            return txn.check_added(producer, &at);
+        match held.txn()?.add(partitions, protocol, self.now_ms()) {
+            Some(next) => self.replace(held, next).map(drop),
+            None => Ok(()),
         }
-        txn.check_open(producer)?;
-        if let Some(next) = txn.add([at], protocol, self.now_ms()) {
-            // The journal makes it durable before what is written next.
-            self.replace(held, next)?;
-        }
-        Ok(())
     }
 
     /// TxnOffsetCommit: the offsets count once the transaction is committed. One result per offset, in order.
@@ -193,14 +217,15 @@ impl Transactions {
         request: CommitRequest,
         producer: ProducerIdentity,
         protocol: Protocol,
-        from: Option<Place>,
+        from: Option<RequestOrigin>,
     ) -> Result<Result<Vec<Result<(), GroupError>>, GroupError>, TxnError> {
         open_to_clients(id)?;
         self.inner.groups.ensure_topic().await.map_err(|_| TxnError::NotAvailable)?;
         let mut held = self.hold(id).await?;
         held.txn()?.check_producer(producer)?;
-        held.heard.hear(Concern::Offsets, from)?;
-        self.allow(&mut held, producer, self.offsets_partition(group), protocol)?;
+        held.last_seen.see(RequestKind::TxnOffsetCommit, from)?;
+        let write = TransactionalWrite { producer, at: self.offsets_partition(group) };
+        self.allow(&mut held, vec![write], protocol).into_iter().collect::<Result<(), _>>()?;
         // Held until the offsets have their place, or will have none.
         let release = Box::new(move |_| drop(held));
         Ok(self.inner.groups.commit_in_transaction(group, request, producer, release).await)

@@ -72,13 +72,9 @@ impl Transactions {
         batches: Vec<TransactionalBatch>,
         room: &AppendPermit,
     ) -> Result<(), EmbeddedError> {
-        let txn = held.txn()?;
-        txn.check_open(producer)?;
+        held.txn()?.check_open(producer)?;
         let partitions = batches.iter().map(|batch| batch.at.clone()).chain([self.offsets_partition(group)]);
-        if let Some(next) = txn.add(partitions, Protocol::Classic, self.now_ms()) {
-            // The journal makes it durable before what is written next.
-            self.replace(held, next)?;
-        }
+        self.add_held(held, partitions, Protocol::Classic)?;
         for TransactionalBatch { at, partition, batch, durability } in batches {
             match partition.append_client(batch, room, self.now_ms(), durability, None) {
                 Ok(appended) if appended.duplicate => return Err(EmbeddedError::Foreign { at }),
@@ -103,6 +99,23 @@ impl Transactions {
         txn.check_added(producer, &self.offsets_partition(group))?;
         self.inner.groups.place_in_transaction(group, offsets, producer).await?;
         Ok(self.end_held(&mut held, true, EpochAfter::Same, None).await?)
+    }
+
+    /// Commits offsets of a producer that has written nothing since its last commit. That needs no transaction, since there is
+    /// nothing that they must be seen together with; but a producer that was fenced commits nothing. Durable when this returns.
+    pub(crate) async fn commit_offsets_alone(
+        &self,
+        id: &str,
+        producer: ProducerIdentity,
+        group: &str,
+        offsets: CommitRequest,
+    ) -> Result<(), EmbeddedError> {
+        let held = self.hold(id).await?;
+        held.txn()?.check_open(producer)?;
+        // Held until the offsets have their place: whoever takes over looks at them after that.
+        let release = Box::new(move |_| drop(held));
+        let results = self.inner.groups.commit_placed(group, offsets, Some(release)).await?;
+        Ok(results.into_iter().collect::<Result<(), _>>()?)
     }
 
     /// Aborts what is open, or ends what was decided: the producer has gone. Whoever thinks to be it is fenced.

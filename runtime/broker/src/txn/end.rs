@@ -13,12 +13,12 @@ use tokio::task::JoinHandle;
 use super::cache::Held;
 use super::coordinator::{Transactions, durable, open_to_clients};
 use super::error::TxnError;
-use super::order::{Concern, Place};
+use super::origin::{RequestKind, RequestOrigin};
 use super::state::{End, EpochAfter, Protocol, TxnState};
 use crate::group::error::GroupError;
 use crate::group::store::OFFSETS_TOPIC;
 use crate::group::types::TopicPartition;
-use crate::partition::{InternalAppend, InternalAppendError, PartitionAppendError};
+use crate::partition::{InternalAppend, InternalAppendError, PartitionAppendError, TxnMarker};
 use crate::producer_id::ProducerIdentity;
 
 /// What ending a transaction has written, and what has yet to hear of it.
@@ -91,7 +91,7 @@ impl Transactions {
         producer: ProducerIdentity,
         commit: bool,
         protocol: Protocol,
-        from: Option<Place>,
+        from: Option<RequestOrigin>,
     ) -> Result<ProducerIdentity, TxnError> {
         open_to_clients(id)?;
         let (this, lock) = (self.clone(), self.inner.slots.get(id)?);
@@ -100,7 +100,7 @@ impl Transactions {
             // The newer protocol tells copies by their epoch, as Kafka does, and answers them.
             if protocol == Protocol::Classic {
                 held.txn()?.check_producer(producer)?;
-                held.heard.hear(Concern::Transaction, from)?;
+                held.last_seen.see(RequestKind::EndTxn { commit }, from)?;
             }
             let txn = held.txn()?;
             if txn.check_end(producer, commit, protocol)? == End::Done {
@@ -150,14 +150,15 @@ impl Transactions {
     pub(super) async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
         let txn = held.txn()?.clone();
         let commit = txn.state == TxnState::PrepareCommit;
+        let marker = TxnMarker { producer: txn.producer, commit, coordinator_epoch: None };
         let (mut markers, mut applied) = (Vec::new(), Vec::new());
         let left_out = usize::from(Mutant::MarkerLeftOut.is_on() && txn.partitions.len() > 1);
         for at in txn.partitions.iter().skip(left_out) {
             if &*at.topic == OFFSETS_TOPIC {
-                let end = self.inner.groups.end_transaction(at.partition, txn.producer, commit);
+                let end = self.inner.groups.end_transaction(at.partition, marker);
                 applied.push(end.await.map_err(|_| TxnError::NotAvailable)?);
             } else {
-                markers.extend(self.write_marker(at, txn.producer, commit)?);
+                markers.extend(self.write_marker(at, marker)?);
             }
         }
         let append = self.replace(held, txn.complete(self.now_ms()))?;
@@ -167,15 +168,14 @@ impl Transactions {
     fn write_marker(
         &self,
         at: &TopicPartition,
-        producer: ProducerIdentity,
-        commit: bool,
+        marker: TxnMarker,
     ) -> Result<Option<InternalAppend>, TxnError> {
         let topic = self.inner.topics.get(&at.topic);
         // With the topic went what the marker is about.
         let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(at.partition)) else {
             return Ok(None);
         };
-        match partition.append_marker(producer, commit, self.now_ms()) {
+        match partition.append_marker(marker, self.now_ms()) {
             Ok(append) => Ok(Some(append)),
             Err(InternalAppendError::Append(PartitionAppendError::Gone)) => Ok(None),
             Err(error) => {

@@ -2,6 +2,8 @@
 
 use pelton_wire::ErrorCode;
 
+use super::origin::StaleRequest;
+
 /// A refusal of the transaction coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TxnError {
@@ -26,7 +28,12 @@ pub(crate) enum TxnError {
     TooMany,
     /// The network's copy of a request that its client has sent again and gone on from.
     #[error("a later request of this producer has passed this one")]
-    Passed,
+    Repeated,
+    /// Such a copy, or a request of a client that uses several connections at a time, which sends it again.
+    #[error(
+        "the producer's last request came over another connection; this one is served when it is sent again"
+    )]
+    Elsewhere,
     /// Definite: nothing was done. The client tries again.
     #[error("the coordinator cannot serve this transactional id at the moment")]
     NotAvailable,
@@ -41,10 +48,10 @@ impl TxnError {
             TxnError::InvalidTimeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
             TxnError::UnknownProducer => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
             TxnError::Fenced => ErrorCode::PRODUCER_FENCED,
-            TxnError::Concurrent => ErrorCode::CONCURRENT_TRANSACTIONS,
+            TxnError::Concurrent | TxnError::Elsewhere => ErrorCode::CONCURRENT_TRANSACTIONS,
             TxnError::InvalidState | TxnError::NotAdded => ErrorCode::INVALID_TXN_STATE,
             TxnError::TooMany => ErrorCode::POLICY_VIOLATION,
-            TxnError::Passed => ErrorCode::NETWORK_EXCEPTION,
+            TxnError::Repeated => ErrorCode::NETWORK_EXCEPTION,
             TxnError::NotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
         }
     }
@@ -58,8 +65,11 @@ impl TxnError {
     }
 }
 
-impl From<super::order::Passed> for TxnError {
-    fn from(_: super::order::Passed) -> TxnError {
-        TxnError::Passed
+impl From<StaleRequest> for TxnError {
+    fn from(stale: StaleRequest) -> TxnError {
+        match stale {
+            StaleRequest::Repeated => TxnError::Repeated,
+            StaleRequest::Elsewhere => TxnError::Elsewhere,
+        }
     }
 }

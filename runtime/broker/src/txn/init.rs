@@ -7,7 +7,7 @@ use pelton_commitlog::mutant::Mutant;
 use super::cache::Held;
 use super::coordinator::{Transactions, durable, open_to_clients};
 use super::error::TxnError;
-use super::order::{Concern, Place};
+use super::origin::{RequestKind, RequestOrigin};
 use super::records::ID_BYTES_MAX;
 use super::state::{EpochAfter, Init, Transaction, TxnState};
 use crate::producer_id::ProducerIdentity;
@@ -19,7 +19,7 @@ impl Transactions {
         id: &str,
         before: Option<ProducerIdentity>,
         timeout_ms: i32,
-        from: Option<Place>,
+        from: Option<RequestOrigin>,
     ) -> Result<ProducerIdentity, TxnError> {
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             return Err(TxnError::InvalidId);
@@ -33,7 +33,7 @@ impl Transactions {
         let id: Arc<str> = id.into();
         self.uncancelled(async move {
             let mut held = lock.lock_owned().await;
-            held.heard.hear(Concern::Producer, from)?;
+            held.last_seen.see(RequestKind::InitProducerId, from)?;
             let outcome = this.init_held(&mut held, Arc::clone(&id), before, timeout_ms).await;
             if held.get().is_none() {
                 this.inner.slots.remove(&id, &mut held, || true);
@@ -69,7 +69,7 @@ impl Transactions {
             None
         };
         let next = current.init(before, rotated, timeout_ms, self.now_ms());
-        held.heard.start_anew();
+        held.last_seen.start_anew();
         self.replace_and_wait(held, next).await
     }
 

@@ -12,18 +12,20 @@
 //!
 //! A network may deliver a request after its client has given up the connection, asked again on another, and gone on
 //! (KAFKA-17754). With the newer protocol each transaction has an epoch of its own, and a copy is refused by that. With the
-//! older one it looks like a request for the next transaction, and [`order`] tells it by where it comes from: on an older
-//! connection than the newest that this producer was heard on, or with a correlation id that it has passed there. Its
-//! connection is closed without an answer. No client waits there; should one do so all the same, it connects anew, as after
-//! any broken connection, and is heard. TxnOffsetCommit is told so with both protocols, since several of them may be in
-//! one transaction.
+//! older one it looks like a request for the next transaction, and [`origin`] tells it by where it comes from. A request
+//! whose number was passed on its connection is a copy, and the connection is closed: no client waits there. A request on
+//! an older connection than the newest is a copy, or comes from a client that uses several connections at a time; it is
+//! refused with CONCURRENT_TRANSACTIONS (TxnOffsetCommit: COORDINATOR_LOAD_IN_PROGRESS), and served once it comes again on
+//! that connection, as no copy does. TxnOffsetCommit is treated so with both protocols, since several of them may be in one
+//! transaction.
 //!
 //! What remains with the older protocol, as with every broker that speaks it:
 //!
 //! - A copy on a connection that is younger than the client's: from something in between that repeats requests, or connects
 //!   to the broker long after the client has connected to it. It may commit or abort what is open then. The client is told:
 //!   what it sends next is refused with INVALID_TXN_STATE.
-//! - A restart of the broker forgets places, but no connection outlives it: a copy comes on a younger connection, or not.
+//! - A restart of the broker forgets origins, but no connection outlives it: a copy comes on a younger connection, or not.
+//! - Two copies of one request on one connection, the second numbered higher: no client sends that without an answer between.
 //! - Batches are told by their epoch and sequence alone, as they come over connections of their own.
 
 pub(crate) mod cache;
@@ -34,7 +36,7 @@ pub(crate) mod error;
 pub(crate) mod housekeeping;
 mod init;
 mod log;
-pub(crate) mod order;
+pub(crate) mod origin;
 mod records;
 mod snapshot;
 pub(crate) mod state;

@@ -49,7 +49,7 @@ impl Transactions {
             let kept = Mutant::TimeOutKeepsEpoch.is_on();
             let epoch = if kept { EpochAfter::Same } else { EpochAfter::Fencing };
             match self.end_held(&mut held, false, epoch, None).await {
-                Ok(_) => held.heard.start_anew(),
+                Ok(_) => held.last_seen.start_anew(),
                 Err(error) => {
                     tracing::warn!(transactional_id = &**id, %error, "a transaction that timed out is not aborted yet");
                 }

@@ -71,7 +71,15 @@ async fn refusals() {
     refused(&mut client, &produce("t", 0, -1, large), ErrorCode::MESSAGE_TOO_LARGE).await;
     let internal = produce("__cluster_metadata", 0, -1, plain());
     refused(&mut client, &internal, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).await;
-    let transactional = ProduceRequest { transactional_id: Some("x".into()), ..produce("t", 0, -1, plain()) };
+    let options = BatchOptions {
+        producer_id: 1,
+        producer_epoch: 0,
+        base_sequence: 0,
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    let transactional = produce("t", 0, -1, batch(options, &["v"]));
+    let transactional = ProduceRequest { transactional_id: Some("x".into()), ..transactional };
     refused(&mut client, &transactional, ErrorCode::INVALID_PRODUCER_ID_MAPPING).await;
     let mut flipped = plain().to_vec();
     *flipped.last_mut().unwrap() ^= 1;

@@ -3,11 +3,10 @@
 use crate::api::reply::Close;
 use crate::txn::error::TxnError;
 
-/// The error, unless the connection is closed instead of an answer: nobody waits for one there, or somebody does whom this broker
-/// takes for gone, who then connects anew and is heard.
+/// The error, unless the connection is closed instead of an answer, for which nobody waits there.
 pub(in crate::api) fn or_close(error: TxnError) -> Result<TxnError, Close> {
     match error {
-        TxnError::Passed => {
+        TxnError::Repeated => {
             Err(Close("a copy of a request that its producer has gone on from", error.code()))
         }
         other => Ok(other),

@@ -69,6 +69,10 @@ async fn committed(groups: &Groups, group: &str) -> Result<Option<i64>, GroupErr
     fetched[0].1[0].result.clone().map(|value| value.map(|v| v.offset))
 }
 
+fn committing(producer: ProducerIdentity) -> TxnMarker {
+    TxnMarker { producer, commit: true, coordinator_epoch: None }
+}
+
 /// Lets everything run that can, without time passing.
 async fn settle() {
     for _ in 0..50 {
@@ -314,7 +318,7 @@ async fn a_snapshot_takes_the_place_of_what_came_before() {
     groups.commit_in_transaction("b", commit(77), producer, Box::new(|_| {})).await.unwrap();
     groups.snapshot_when_due().await;
     assert_eq!(store.records(0).len(), 2, "the snapshot, and what is open");
-    let applied = groups.end_transaction(0, producer, true).await.unwrap();
+    let applied = groups.end_transaction(0, committing(producer)).await.unwrap();
     applied.await.unwrap().unwrap();
     groups.commit("a", commit(9)).await.unwrap().remove(0).unwrap();
     for again in [groups, start()] {
@@ -339,13 +343,13 @@ async fn transactions_that_overlap_do_not_keep_the_log_from_shrinking() {
         let placed = Box::new(|_| {});
         groups.commit_in_transaction("b", commit(round), producer(begins), placed).await.unwrap();
         drop(groups.snapshot_when_due());
-        let applied = groups.end_transaction(0, producer(ends), true).await.unwrap();
+        let applied = groups.end_transaction(0, committing(producer(ends))).await.unwrap();
         applied.await.unwrap().unwrap();
         settle().await;
         longest = longest.max(store.records(0).len());
     }
     assert!(longest < 60, "{longest} records");
-    let applied = groups.end_transaction(0, producer(1), true).await.unwrap();
+    let applied = groups.end_transaction(0, committing(producer(1))).await.unwrap();
     applied.await.unwrap().unwrap();
     assert_eq!(committed(&groups, "b").await, Ok(Some(999)));
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::partition::TxnMarker;
 use crate::producer_id::ProducerIdentity;
 
 use super::{GroupStore, KeyValue, StoreError, StoreFuture, Stored};
@@ -124,10 +125,10 @@ impl GroupStore for MemoryStore {
     fn append_marker(
         &self,
         partition: i32,
-        producer: ProducerIdentity,
-        commit: bool,
+        marker: TxnMarker,
         _timestamp_ms: i64,
     ) -> Result<StoreFuture<i64>, StoreError> {
+        let TxnMarker { producer, commit, .. } = marker;
         self.place(partition, [|_| Stored::Marker { producer_id: producer.id, commit }])
     }
 

@@ -17,7 +17,7 @@ use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::partition::{InternalRecord, Replayed};
+use crate::partition::{InternalRecord, Replayed, TxnMarker};
 use crate::processor::digest_of;
 use crate::producer_id::ProducerIdentity;
 use crate::topics::NewTopic;
@@ -230,6 +230,28 @@ async fn a_driver_that_fails_leaves_nothing_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_was_replaced_commits_no_offsets() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let (mut replaced, mut next) = (lab.io(), lab.io());
+    on_a_thread(move || {
+        // Without any output, so that there is no transaction.
+        let commit = |io: &mut dyn DriverIo, offset| {
+            io.commit(&[("in".to_owned(), 0, offset)]).unwrap().blocking_recv().unwrap()
+        };
+        replaced.begin().unwrap();
+        commit(&mut *replaced, 1).unwrap();
+        next.begin().unwrap();
+        commit(&mut *replaced, 2).unwrap_err();
+        let committed = |offset| Position { offset, committed: true };
+        assert_eq!(next.position("in", 0, Start::Earliest).unwrap(), committed(1));
+        commit(&mut *next, 3).unwrap();
+        assert_eq!(next.position("in", 0, Start::Earliest).unwrap(), committed(3));
+    })
+    .await;
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn input_counts_once_it_is_committed() {
     let lab = Lab::start(&SimStorage::new()).await;
     let (input, io) = (lab.partition("in", 0), lab.io());
@@ -240,7 +262,12 @@ async fn input_counts_once_it_is_committed() {
         open.durable().await.unwrap();
         let chunk = read();
         assert_eq!((chunk.next_offset, chunk.end_offset), (2 * round, 2 * round), "it is open");
-        input.append_marker(producer, commit, now_ms()).unwrap().durable().await.unwrap();
+        input
+            .append_marker(TxnMarker { producer, commit, coordinator_epoch: None }, now_ms())
+            .unwrap()
+            .durable()
+            .await
+            .unwrap();
         until(|| read().end_offset == 2 * round + 2).await;
         let chunk = read();
         assert_eq!(chunk.next_offset, chunk.end_offset);

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::core::{Core, TOPICS};
 use super::requests::{Ask, Told, Who, begin};
 use crate::producer_id::ProducerIdentity;
-use crate::txn::order::Place;
+use crate::txn::origin::RequestOrigin;
 
 /// Records of a transaction, at most.
 const RECORDS_MAX: usize = 5;
@@ -80,7 +80,7 @@ fn is_retriable(code: ErrorCode) -> bool {
 impl Client {
     pub(super) fn new(index: usize, newer: bool) -> Client {
         let producer = ProducerIdentity { id: -1, epoch: -1 };
-        let place = Place { connection: index as u64, correlation_id: 0 };
+        let place = RequestOrigin { connection: index as u64, correlation_id: 0 };
         Client {
             who: Who { id: format!("tx-{index}"), newer, producer, place },
             ready: false,
@@ -194,7 +194,7 @@ impl Client {
             Ask::Write { topic, partition, sequence, value: "of a zombie".to_owned() }
         };
         self.frozen = Some((self.who.clone(), ask));
-        self.who.place = Place { connection: *connections, correlation_id: 0 };
+        self.who.place = RequestOrigin { connection: *connections, correlation_id: 0 };
         self.who.newer = rng.chance(50);
         self.ask(core, Ask::Init { before: None });
     }

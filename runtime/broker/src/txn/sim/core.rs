@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::startup;
 use crate::topics::NewTopic;
-use crate::txn::order::Place;
+use crate::txn::origin::RequestOrigin;
 
 /// Where records go: topics and their partitions.
 pub(super) const TOPICS: [(&str, i32); 2] = [("a", 2), ("b", 1)];
@@ -177,7 +177,7 @@ impl Core {
     pub(super) fn ask<Q: Request>(
         &self,
         version: i16,
-        place: Place,
+        place: RequestOrigin,
         request: &Q,
     ) -> impl Future<Output = Option<Q::Response>> + Send + use<Q> {
         let frame = frame(version, place, request);
@@ -203,7 +203,7 @@ impl Core {
     }
 }
 
-fn frame<Q: Request>(version: i16, place: Place, request: &Q) -> Bytes {
+fn frame<Q: Request>(version: i16, place: RequestOrigin, request: &Q) -> Bytes {
     let header = RequestHeader {
         api_key: Q::KEY,
         api_version: version,

@@ -12,7 +12,7 @@ use pelton_wire::record::{BatchBuilder, BatchOptions};
 
 use super::core::Core;
 use crate::producer_id::ProducerIdentity;
-use crate::txn::order::Place;
+use crate::txn::origin::RequestOrigin;
 
 pub(super) const TIMEOUT_MS: i32 = 60_000;
 
@@ -48,7 +48,7 @@ pub(super) struct Who {
     pub(super) id: String,
     pub(super) newer: bool,
     pub(super) producer: ProducerIdentity,
-    pub(super) place: Place,
+    pub(super) place: RequestOrigin,
 }
 
 /// What came back; `NETWORK_EXCEPTION` for a connection that was closed.

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::{START_MS, in_a_life};
 use crate::clock::ManualClock;
 use crate::group::types::TopicPartition;
+use crate::txn::origin::RequestKind;
 use crate::txn::state::TxnState;
 
 const IDS: [&str; 3] = ["a", "b", "c"];
@@ -36,7 +37,7 @@ fn an_id_that_is_held_delays_no_other() {
             let begin = async move {
                 let producer = transactions.init(id, None, timeout_ms, None).await.unwrap();
                 let at = TopicPartition { topic: "a".into(), partition: 0 };
-                transactions.add(id, producer, vec![at], None).await.unwrap();
+                transactions.add(id, producer, vec![at], (RequestKind::AddPartitions, None)).await.unwrap();
             };
             core.drive(&disk, begin).await.unwrap();
         }
