@@ -70,6 +70,7 @@ fn refused(error: StartError) -> anyhow::Error {
         | StartError::Metadata { .. }
         | StartError::CreateMetadata { .. }
         | StartError::Transactions(_)
+        | StartError::Groups(_)
         | StartError::Deployments(_)
         | StartError::MetadataMissing(_)
         | StartError::PartitionMissing { .. } => Exit::Failed,
