@@ -11,9 +11,10 @@ pub(crate) mod acks;
 mod open;
 mod search;
 pub(crate) mod waiters;
+mod watermark;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,6 +33,7 @@ pub use self::open::PartitionCreateError;
 pub(crate) use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
 use self::waiters::{FetchWait, Progress};
+use self::watermark::{Relay, Watermark};
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::{Durability, TopicConfig};
 
@@ -392,22 +394,8 @@ impl Partition {
     }
 
     /// Brings the log up to the high watermark and wakes readers, unless somebody holds the log, who does it then.
-    /// The journal's thread comes here and must not wait: the holder may be waiting for the journal.
     pub(crate) fn publish(&self) {
-        loop {
-            // Either this sees a high watermark that was moved while the log was held, or who moved it sees the log free.
-            fence(Ordering::SeqCst);
-            if !self.progress.is_ahead() {
-                return;
-            }
-            let Some(mut log) = self.log.try_lock() else { return };
-            let high_watermark = self.progress.take_ahead();
-            if let Some(log) = log.as_mut() {
-                log.set_high_watermark(high_watermark);
-            }
-            drop(log);
-            self.progress.wake();
-        }
+        watermark::publish(self);
     }
 
     /// Gives the partition its topic's settings.
@@ -509,6 +497,27 @@ impl Partition {
         // A removal that came to its end later would find the files of the next topic of this name.
         let _removing = self.removing.lock();
         drop(self.log.lock().take());
+        self.progress.wake();
+    }
+}
+
+impl Relay for Partition {
+    type Offset = AtomicI64;
+
+    fn watermark(&self) -> &Watermark {
+        self.progress.watermark()
+    }
+
+    fn try_tell(&self) -> bool {
+        let Some(mut log) = self.log.try_lock() else { return false };
+        let high_watermark = self.progress.watermark().take();
+        if let Some(log) = log.as_mut() {
+            log.set_high_watermark(high_watermark);
+        }
+        true
+    }
+
+    fn told(&self) {
         self.progress.wake();
     }
 }

@@ -3,7 +3,7 @@
 //! The journal's thread calls in here after each group, so nothing here blocks or allocates much.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::Partition;
 use super::acks::Acks;
+use super::watermark::Watermark;
 use crate::failure::Failure;
 
 /// A fetch that waits on one or more partitions.
@@ -37,10 +38,7 @@ impl FetchWait {
 /// The offsets of a partition that others see, and who waits for them to move.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Up to here everything is as durable as its topic asks.
-    high_watermark: AtomicI64,
-    /// What the log was told of it.
-    published: AtomicI64,
+    watermark: Watermark,
     waiting: Mutex<Waiting>,
     failure: Failure,
     partition: OnceLock<Weak<Partition>>,
@@ -62,8 +60,7 @@ const FETCHES_KEPT: usize = 16;
 impl Progress {
     pub(crate) fn new(high_watermark: i64, failure: Failure) -> Arc<Self> {
         Arc::new(Progress {
-            high_watermark: AtomicI64::new(high_watermark),
-            published: AtomicI64::new(high_watermark),
+            watermark: Watermark::new(high_watermark),
             waiting: Mutex::default(),
             failure,
             partition: OnceLock::new(),
@@ -78,19 +75,12 @@ impl Progress {
 
     /// The offset up to which consumers may read.
     pub(crate) fn high_watermark(&self) -> i64 {
-        self.high_watermark.load(Ordering::Acquire)
+        self.watermark.get()
     }
 
-    /// Whether the log has to be told of a higher high watermark.
-    pub(crate) fn is_ahead(&self) -> bool {
-        self.high_watermark() > self.published.load(Ordering::Acquire)
-    }
-
-    /// The high watermark, which the caller tells the log now.
-    pub(crate) fn take_ahead(&self) -> i64 {
-        let high_watermark = self.high_watermark();
-        self.published.fetch_max(high_watermark, Ordering::AcqRel);
-        high_watermark
+    /// The same, with what the log was told of it.
+    pub(crate) fn watermark(&self) -> &Watermark {
+        &self.watermark
     }
 
     /// Counts `acks` off once everything before `end_offset` is durable. The calls of one partition come in the order of
@@ -126,7 +116,7 @@ impl Progress {
 
     /// Who comes to wait beside this sees it, or is in the queue before [`Progress::answer`] looks through it.
     fn advance(&self, end_offset: i64) {
-        self.high_watermark.fetch_max(end_offset, Ordering::AcqRel);
+        self.watermark.advance(end_offset);
     }
 
     fn answer(&self, end_offset: i64) {
