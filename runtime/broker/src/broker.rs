@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::admin::Admin;
-use crate::api::fetch::Fetching;
+use crate::api::fetch::{FetchSessions, Fetching};
 use crate::api::parts::{
     Cluster, CoordinatorParts, GroupParts, Node, Parts, PipelinesSlot, TransactionParts,
 };
@@ -88,6 +88,7 @@ pub struct Broker {
     pub(crate) transactions: Transactions,
     request_memory: Arc<RequestMemory>,
     connections: Arc<ConnectionLimits>,
+    fetch_sessions: Arc<FetchSessions>,
     metrics: Arc<Metrics>,
     pipelines: PipelinesSlot,
     stop: CancellationToken,
@@ -269,6 +270,7 @@ impl Broker {
         };
         let fetch = Fetching {
             topics: topics(),
+            sessions: Arc::clone(&self.fetch_sessions),
             metrics: metrics(),
             stopping: self.stop.clone(),
             max_bytes: self.config.fetch_max_bytes.into(),
@@ -314,6 +316,7 @@ impl Broker {
             metrics: Arc::clone(&self.metrics),
             connections: Arc::clone(&self.connections),
             request_memory: Arc::clone(&self.request_memory),
+            fetch_sessions: Arc::clone(&self.fetch_sessions),
             supervisor: self.supervisor().cloned(),
         }
     }
@@ -392,6 +395,10 @@ impl Broker {
             connections: ConnectionLimits::new(config.max_connections, config.max_connections_per_ip),
             groups,
             transactions,
+            fetch_sessions: Arc::new(FetchSessions::new(
+                config.fetch_sessions_max as usize,
+                config.fetch_session_partitions_max as usize,
+            )),
             metrics: Arc::default(),
             pipelines: PipelinesSlot { expected: deps.plugins.is_some(), ..PipelinesSlot::default() },
             stop: CancellationToken::new(),

@@ -131,6 +131,10 @@ settings! {
         "Allow topics to be deleted.";
     fetch_max_bytes: u32 = 55 * MIB as u32, "fetch.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
         "Most bytes of records in one fetch response, whatever the client asks for. One batch larger than that still goes out whole.";
+    fetch_sessions_max: u32 = 1000, "max.incremental.fetch.session.cache.slots", "count", Some((0, 10_000_000)),
+        "Fetch sessions of consumers. One that was not used for two minutes gives way to a new one; without a session a consumer names all of its partitions in each request.";
+    fetch_session_partitions_max: u32 = 200_000, "pelton.fetch.session.partitions.max", "count", Some((0, 100_000_000)),
+        "Partitions of all fetch sessions together. Each costs about 250 bytes.";
     decompression_max_bytes: u32 = 64 * MIB as u32, "pelton.decompression.max.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "What one compressed batch may unpack to when it is checked. Guards against batches of a few KiB that unpack to all memory.";
     log_retention_check_interval_ms: i64 = 5 * MINUTE_MS, "log.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),

@@ -32,7 +32,7 @@ use self::acks::{Acks, NotDurable};
 pub use self::open::PartitionCreateError;
 pub(crate) use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
-use self::waiters::{FetchWait, Progress};
+use self::waiters::{Progress, Watch};
 use self::watermark::{Relay, Watermark};
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::{Durability, TopicConfig};
@@ -252,8 +252,8 @@ impl Partition {
         &self.reader
     }
 
-    /// Has `fetch` woken when there is something new to read.
-    pub(crate) fn watch(&self, fetch: &Arc<FetchWait>) {
+    /// Has `fetch` told when there is something new: records, another start of the log, or its end for good.
+    pub(crate) fn watch(&self, fetch: &Arc<Watch>) {
         self.progress.watch(fetch);
     }
 
@@ -416,6 +416,8 @@ impl Partition {
             log.set_high_watermark(self.progress.high_watermark());
             log.delete_records_before(before)?
         };
+        // Readers are told where the log starts.
+        self.progress.wake();
         self.log_dir.flush()?;
         self.remove_files();
         Ok(start)
@@ -447,6 +449,7 @@ impl Partition {
             Ok(deleted) if deleted.is_empty() => {}
             Ok(deleted) => {
                 tracing::info!(partition = %self.id, segments = deleted.len(), "old segments were removed");
+                self.progress.wake();
             }
             Err(error) => tracing::warn!(partition = %self.id, %error, "old segments could not be removed"),
         }

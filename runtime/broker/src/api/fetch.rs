@@ -1,40 +1,40 @@
-//! Fetch: batches as they are stored, at once or when there are enough of them.
-//!
-//! Fetch sessions (KIP-227) are not offered: the session id of a response is 0, and clients then name all partitions in
-//! each request.
+//! Fetch: batches as they are stored, at once or when there are enough of them, with or without a session (KIP-227).
 
-use std::collections::{HashMap, HashSet};
+mod list;
+mod round;
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_wire::message::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData,
-};
+use pelton_wire::ErrorCode;
 use pelton_wire::message::{FetchRequest, FetchResponse};
-use pelton_wire::{ErrorCode, Records};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use self::list::FetchList;
+use self::round::Round;
+use self::sessions::{NEW_SESSION_EPOCH, NO_SESSION, NO_SESSION_EPOCH, Sessions, Turn};
 use super::context::RequestContext;
-use super::reply::{Answer, Externals, Reply};
-use super::support::error_map;
+use super::reply::{Answer, Reply};
 use super::timer::ConnectionTimer;
 use crate::blocking::run_blocking;
 use crate::metrics::Metrics;
-use crate::partition::waiters::FetchWait;
-use crate::partition::{Fetched, Isolation, Partition};
+use crate::partition::Isolation;
 use crate::topics::Topics;
 
 /// First version in which topics have ids instead of names.
 const IDS_SINCE: i16 = 13;
-/// `session_epoch` of a request that wants no session, and of one that wants a new one.
-const NO_SESSION_EPOCH: i32 = -1;
-const NEW_SESSION_EPOCH: i32 = 0;
+/// Requests of more partitions than this are looked through for ones that come twice; that of a session always is.
+const SUSPICIOUS: usize = 1000;
+
+/// The sessions of consumers, each with its partitions.
+pub(crate) type FetchSessions = Sessions<Box<FetchList>>;
 
 /// What fetching needs.
 pub(crate) struct Fetching {
     pub(crate) topics: Arc<Topics>,
+    pub(crate) sessions: Arc<FetchSessions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopping: CancellationToken,
     /// Most bytes of records in one response.
@@ -46,259 +46,187 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: FetchRequest,
 ) -> Reply<FetchResponse> {
-    let refuse = |error_code| Reply::ready(FetchResponse { error_code, ..Default::default() });
-    if request.session_id != 0 {
-        return refuse(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
-    }
-    if !matches!(request.session_epoch, NO_SESSION_EPOCH | NEW_SESSION_EPOCH) {
-        return refuse(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
-    }
-    let Some(isolation) = Isolation::from_wire(request.isolation_level) else {
-        return refuse(ErrorCode::INVALID_REQUEST);
+    let now = Instant::now();
+    let goal = Goal {
+        min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes: u64::try_from(request.max_bytes).unwrap_or(0).min(parts.max_bytes),
+        deadline: now + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let fetch = Arc::new(Fetch::resolve(parts, cx.version, request, isolation));
-    // Nothing is read before the response is the next to go out: a client that sends many fetches and takes no answers would
-    // hold memory and open files for each of them.
-    let (parts, connection) = (Arc::clone(parts), Arc::clone(&cx.connection));
-    let deadline = Instant::now() + wait;
-    cx.later(async move { fetch.wait(&parts, &connection.timer, deadline).await })
+    match Fetch::begin(parts, cx.version >= IDS_SINCE, request, now) {
+        // Nothing is read before the response is the next to go out: a client that sends many fetches and takes no answers
+        // would hold memory and open files for each of them.
+        Ok(fetch) => {
+            let (parts, connection) = (Arc::clone(parts), Arc::clone(&cx.connection));
+            cx.later(async move { fetch.run(&parts, &connection.timer, goal).await })
+        }
+        Err(error_code) => Reply::ready(FetchResponse { error_code, ..Default::default() }),
+    }
 }
 
-/// A fetch with its topics looked up.
-struct Fetch {
-    isolation: Isolation,
+/// When a fetch is answered, and with how much.
+#[derive(Clone, Copy)]
+struct Goal {
     min_bytes: u64,
     max_bytes: u64,
-    topics: Vec<Topic>,
+    deadline: Instant,
 }
 
-struct Topic {
-    name: String,
-    id: Uuid,
-    partitions: Vec<Wanted>,
-}
-
-struct Wanted {
-    request: FetchPartition,
-    found: Result<Arc<Partition>, ErrorCode>,
-}
-
-/// Each partition once, as Kafka answers: every one that is named is looked at whenever one of them has something new.
-/// Requests of the size that clients send are not worth the search.
-fn once(request: &mut FetchRequest) {
-    const SUSPICIOUS: usize = 1000;
-    if request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() <= SUSPICIOUS {
-        return;
-    }
-    let mut seen = HashMap::new();
-    for topic in &mut request.topics {
-        let of_topic: &mut HashSet<i32> = seen.entry((topic.topic_id, topic.topic.clone())).or_default();
-        topic.partitions.retain(|wanted| of_topic.insert(wanted.partition));
+impl Goal {
+    /// Whether this is worth an answer before the time is over. A failure is: the client must act on it.
+    fn is_reached(self, round: &Round) -> bool {
+        round.failed || round.bytes >= self.min_bytes || Instant::now() >= self.deadline
     }
 }
 
-/// What one look at all partitions gave.
-struct Round {
-    topics: Vec<FetchableTopicResponse>,
-    externals: Externals,
-    bytes: u64,
-    failed: bool,
+/// A request with its partitions looked up.
+enum Fetch {
+    /// All that it asks for is in the request.
+    Full { list: Box<FetchList>, wants_session: bool },
+    /// What it asks for is in its session.
+    Incremental(Turn<Box<FetchList>>),
 }
 
 impl Fetch {
-    fn resolve(parts: &Fetching, version: i16, mut request: FetchRequest, isolation: Isolation) -> Fetch {
-        once(&mut request);
-        let by_id = version >= IDS_SINCE;
-        let topics = request.topics.into_iter().map(|topic| look_up(&parts.topics, topic, by_id));
-        Fetch {
-            isolation,
-            min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
-            max_bytes: u64::try_from(request.max_bytes).unwrap_or(0).min(parts.max_bytes),
-            topics: topics.collect(),
+    fn begin(parts: &Fetching, by_id: bool, request: FetchRequest, now: Instant) -> Result<Fetch, ErrorCode> {
+        let isolation = Isolation::from_wire(request.isolation_level).ok_or(ErrorCode::INVALID_REQUEST)?;
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        if matches!(epoch, NO_SESSION_EPOCH | NEW_SESSION_EPOCH) {
+            // Either way the one that it had is over.
+            parts.sessions.remove(id);
+            let wants_session = epoch == NEW_SESSION_EPOCH;
+            let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
+            let each_once = wants_session || partitions > SUSPICIOUS;
+            let list = FetchList::new(&parts.topics, by_id, isolation, request.topics, each_once);
+            return Ok(Fetch::Full { list: Box::new(list), wants_session });
         }
-    }
-
-    fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        self.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|wanted| wanted.found.as_ref().ok())
-    }
-
-    /// Whether this is worth an answer before the time is over. An error is: the client must act on it.
-    fn is_satisfied(&self, round: &Round) -> bool {
-        round.failed || round.bytes >= self.min_bytes || self.topics.is_empty()
-    }
-
-    /// Whether a look at all partitions touches no file, and so cannot wait for a disk.
-    fn is_in_memory(&self) -> bool {
-        let mut wanted = self.topics.iter().flat_map(|topic| &topic.partitions);
-        wanted.all(|wanted| match &wanted.found {
-            Ok(partition) => partition.is_in_memory(wanted.request.fetch_offset),
-            Err(_) => true,
-        })
-    }
-
-    /// Looks at every partition once, on a thread that may wait for the disk if that could be.
-    async fn look(self: &Arc<Self>) -> Round {
-        if self.is_in_memory() {
-            return self.read();
+        let session = parts.sessions.get(id, now)?;
+        let (turn, partitions) = session.take_turn(epoch, |list| {
+            if list.by_id() != by_id {
+                return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
+            }
+            list.update(isolation, request.topics, request.forgotten_topics_data);
+            // A request before this one that still waits is over.
+            list.ready().wake_all();
+            Ok(list.len())
+        })?;
+        if partitions == 0 {
+            // It has left out everything: that is its end.
+            parts.sessions.remove(id);
+            let list = FetchList::new(&parts.topics, by_id, isolation, Vec::new(), false);
+            return Ok(Fetch::Full { list: Box::new(list), wants_session: false });
         }
-        let this = Arc::clone(self);
-        run_blocking(move || this.read()).await
+        parts.sessions.resized(id, partitions, now)?;
+        Ok(Fetch::Incremental(turn))
     }
 
     /// Waits until there is enough to answer, or the time is over, or the broker stops.
-    async fn wait(
-        self: Arc<Self>,
+    async fn run(self, parts: &Fetching, timer: &ConnectionTimer, goal: Goal) -> Answer<FetchResponse> {
+        match self.find(parts, timer, goal).await {
+            Ok((fetch, round)) => {
+                parts.metrics.fetched(round.bytes);
+                fetch.answer(parts, round)
+            }
+            Err(error_code) => FetchResponse { error_code, ..Default::default() }.into(),
+        }
+    }
+
+    async fn find(
+        mut self,
         parts: &Fetching,
         timer: &ConnectionTimer,
-        deadline: Instant,
-    ) -> Answer<FetchResponse> {
-        let mut round = self.look().await;
-        if !self.is_satisfied(&round) && Instant::now() < deadline {
-            let wait = Watch(Arc::new(FetchWait::default()));
-            // Watching before looking again: what arrives in between wakes the first wait.
-            self.partitions().for_each(|partition| partition.watch(&wait.0));
-            let mut stopping = std::pin::pin!(parts.stopping.cancelled());
-            loop {
-                round = self.look().await;
-                if self.is_satisfied(&round) || Instant::now() >= deadline {
-                    break;
+        goal: Goal,
+    ) -> Result<(Fetch, Round), ErrorCode> {
+        let (is_full, is_empty) = match &mut self {
+            Fetch::Full { list, wants_session } => {
+                if *wants_session {
+                    list.watch();
                 }
+                (true, list.len() == 0)
+            }
+            Fetch::Incremental(turn) => {
+                turn.with(|list| list.open_news())?;
+                (false, false)
+            }
+        };
+        let (mut this, mut round) = self.look(goal, is_full).await?;
+        if is_empty || goal.is_reached(&round) {
+            return Ok((this, round));
+        }
+        let ready = this.with(|list| {
+            list.unanswered(round, is_full);
+            // Watching before looking again: what comes in between is seen, or listed.
+            if list.watch() {
+                list.open_all();
+            }
+            Arc::clone(list.ready())
+        })?;
+        let mut stopping = std::pin::pin!(parts.stopping.cancelled());
+        loop {
+            (this, round) = this.look(goal, false).await?;
+            if !goal.is_reached(&round) {
                 let news = async {
                     tokio::select! {
-                        () = wait.0.changed() => true,
+                        () = ready.changed() => true,
                         () = &mut stopping => false,
                     }
                 };
-                if timer.until(deadline, news).await == Some(false) {
-                    break;
+                if timer.until(goal.deadline, news).await == Some(true) {
+                    this.with(|list| {
+                        list.unanswered(round, is_full);
+                        list.take_ready();
+                    })?;
+                    continue;
                 }
             }
-        }
-        parts.metrics.fetched(round.bytes);
-        self.answer(round)
-    }
-
-    /// Looks at every partition once, within the limits. The first partition that has anything gives at least one whole
-    /// batch, however large, so that a reader always gets on (KIP-74).
-    fn read(&self) -> Round {
-        let mut round = Round {
-            topics: Vec::with_capacity(self.topics.len()),
-            externals: Externals::default(),
-            bytes: 0,
-            failed: false,
-        };
-        for topic in &self.topics {
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for wanted in &topic.partitions {
-                partitions.push(self.read_partition(wanted, &mut round));
+            // The last look saw what was new, which may not be all that there is to tell.
+            if !is_full && this.with(|list| list.has_told_the_rest())? {
+                return Ok((this, round));
             }
-            round.topics.push(FetchableTopicResponse {
-                topic: topic.name.clone(),
-                topic_id: topic.id,
-                partitions,
-            });
+            this.with(|list| {
+                list.unanswered(round, is_full);
+                if is_full { list.open_all() } else { list.open_news() }
+            })?;
+            return this.look(goal, is_full).await;
         }
-        round
     }
 
-    fn read_partition(&self, wanted: &Wanted, round: &mut Round) -> PartitionData {
-        let index = wanted.request.partition;
-        let partition = match &wanted.found {
-            Ok(partition) => partition,
-            Err(code) => return round.fail(index, *code),
-        };
-        if let Err(code) =
-            error_map::leader_epoch(wanted.request.current_leader_epoch, partition.leader_epoch())
-        {
-            return round.fail(index, code);
+    /// Looks at what is open, on a thread that may wait for the disk if that could be.
+    async fn look(mut self, goal: Goal, all: bool) -> Result<(Fetch, Round), ErrorCode> {
+        let Goal { max_bytes, .. } = goal;
+        if self.with(|list| list.is_in_memory())? {
+            let round = self.with(|list| list.look(max_bytes, all))?;
+            return Ok((self, round));
         }
-        if let Some(diverging_epoch) = diverging(partition, &wanted.request) {
-            // Not an error, but the client must act on it as on one.
-            let data = PartitionData { diverging_epoch, ..round.fail(index, ErrorCode::NONE) };
-            return data;
+        run_blocking(move || {
+            let round = self.with(|list| list.look(max_bytes, all))?;
+            Ok((self, round))
+        })
+        .await
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&mut FetchList) -> T) -> Result<T, ErrorCode> {
+        match self {
+            Fetch::Full { list, .. } => Ok(work(list)),
+            Fetch::Incremental(turn) => turn.with(|list| work(list)),
         }
-        let room = self.max_bytes.saturating_sub(round.bytes);
-        let most = u64::try_from(wanted.request.partition_max_bytes).unwrap_or(0).min(room);
-        let whole_batch = round.bytes == 0;
-        match partition.fetch(wanted.request.fetch_offset, most, whole_batch, self.isolation) {
-            Ok(fetched) => round.add(index, fetched, self.isolation),
-            Err(error) => {
-                let offsets = partition.offsets();
-                PartitionData {
-                    high_watermark: offsets.high_watermark,
-                    log_start_offset: offsets.log_start,
-                    ..round.fail(index, error_map::partition_read(&error))
-                }
+    }
+
+    /// Tells the client. From now on a session knows that it has been told.
+    fn answer(self, parts: &Fetching, round: Round) -> Answer<FetchResponse> {
+        let Round { answers, externals, .. } = round;
+        let (session_id, responses) = match self {
+            Fetch::Full { mut list, wants_session } => {
+                let responses = list.tell(answers);
+                let partitions = list.len();
+                let create = || parts.sessions.create(partitions, list, Instant::now());
+                (wants_session.then(create).flatten(), responses)
             }
-        }
+            Fetch::Incremental(turn) => match turn.with(|list| list.tell(answers)) {
+                Ok(responses) => (Some(turn.session.id), responses),
+                Err(error_code) => return FetchResponse { error_code, ..Default::default() }.into(),
+            },
+        };
+        let session_id = session_id.unwrap_or(NO_SESSION);
+        externals.answer(FetchResponse { session_id, responses, ..Default::default() })
     }
-
-    fn answer(&self, round: Round) -> Answer<FetchResponse> {
-        round.externals.answer(FetchResponse { responses: round.topics, ..Default::default() })
-    }
-}
-
-impl Round {
-    fn add(&mut self, partition_index: i32, fetched: Fetched, isolation: Isolation) -> PartitionData {
-        self.bytes += fetched.bytes;
-        let aborted = fetched.aborted.into_iter();
-        let aborted =
-            aborted.map(|(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset });
-        PartitionData {
-            partition_index,
-            high_watermark: fetched.offsets.high_watermark,
-            last_stable_offset: fetched.offsets.last_stable,
-            log_start_offset: fetched.offsets.log_start,
-            aborted_transactions: (isolation == Isolation::ReadCommitted).then(|| aborted.collect()),
-            records: Some(self.externals.add(fetched.slices)),
-            ..Default::default()
-        }
-    }
-
-    fn fail(&mut self, partition_index: i32, error_code: ErrorCode) -> PartitionData {
-        self.failed = true;
-        PartitionData {
-            partition_index,
-            error_code,
-            high_watermark: -1,
-            aborted_transactions: None,
-            records: Some(Records::default()),
-            ..Default::default()
-        }
-    }
-}
-
-/// Tells partitions to forget the wait, also when its connection is gone.
-struct Watch(Arc<FetchWait>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.finish();
-    }
-}
-
-fn look_up(topics: &Topics, wanted: FetchTopic, by_id: bool) -> Topic {
-    let (topic, missing) = if by_id {
-        (topics.by_id(wanted.topic_id), ErrorCode::UNKNOWN_TOPIC_ID)
-    } else {
-        (topics.get(&wanted.topic), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-    };
-    let partitions = wanted.partitions.into_iter().map(|request| {
-        let found = topic.as_ref().ok_or(missing).and_then(|topic| {
-            topic.partition(request.partition).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-        });
-        Wanted { request, found }
-    });
-    Topic { partitions: partitions.collect(), name: wanted.topic, id: wanted.topic_id }
-}
-
-/// Where the log of a reader that says what it has read last parts from ours, if it does (KIP-595).
-fn diverging(partition: &Partition, request: &FetchPartition) -> Option<EpochEndOffset> {
-    if request.last_fetched_epoch < 0 {
-        return None;
-    }
-    let (epoch, end_offset) = partition.epoch_end(request.last_fetched_epoch).unwrap_or((-1, -1));
-    let parts = epoch < request.last_fetched_epoch || end_offset < request.fetch_offset;
-    parts.then_some(EpochEndOffset { epoch, end_offset })
 }

@@ -83,7 +83,10 @@ impl Scrape {
         let open = self.state.parts.connections.open();
         page.gauge("pelton_connections", "Open connections of Kafka clients.", open)?;
         let memory = self.state.parts.request_memory.in_use();
-        page.gauge("pelton_request_memory_bytes", "Memory of requests that are not answered yet.", memory)
+        page.gauge("pelton_request_memory_bytes", "Memory of requests that are not answered yet.", memory)?;
+        let (sessions, partitions) = self.state.parts.fetch_sessions.count();
+        page.gauge("pelton_fetch_sessions", "Fetch sessions of consumers.", sessions)?;
+        page.gauge("pelton_fetch_session_partitions", "Partitions of all fetch sessions.", partitions)
     }
 
     fn topics(&self, page: &mut Page<'_, '_>) -> Encoded {

@@ -28,6 +28,7 @@ use self::listener::Limited;
 use self::reply::Refusal;
 pub use self::token::TokenError;
 pub(crate) use self::token::{TOKEN_FILE, load_or_create};
+use crate::api::fetch::FetchSessions;
 use crate::config::Config;
 use crate::group::service::{GroupOffsets, Groups};
 use crate::metrics::Metrics;
@@ -52,6 +53,7 @@ pub(crate) struct HttpParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Arc<ConnectionLimits>,
     pub(crate) request_memory: Arc<RequestMemory>,
+    pub(crate) fetch_sessions: Arc<FetchSessions>,
     /// `None` where nothing runs plugins.
     pub(crate) supervisor: Option<Arc<Supervisor>>,
 }

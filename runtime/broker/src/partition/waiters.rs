@@ -3,7 +3,7 @@
 //! The journal's thread calls in here after each group, so nothing here blocks or allocates much.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -16,22 +16,71 @@ use super::acks::Acks;
 use super::watermark::Watermark;
 use crate::failure::Failure;
 
-/// A fetch that waits on one or more partitions.
+/// Which of the partitions that a consumer reads have something new, so that it need not look at all of them.
 #[derive(Debug, Default)]
-pub(crate) struct FetchWait {
+pub(crate) struct ReadyList {
+    /// Their numbers in the consumer's list, each once.
+    ready: Mutex<Vec<u32>>,
     changed: Notify,
-    over: AtomicBool,
 }
 
-impl FetchWait {
-    /// Waits until one of the partitions has something new since the last call.
+impl ReadyList {
+    /// Waits until there is something new since the last call. One caller is woken at a time.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// The fetch was answered: partitions may forget it.
+    /// Wakes who waits, and who comes to wait next, without anything new.
+    pub(crate) fn wake_all(&self) {
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    /// The partitions with something new. The caller tells each one's [`Watch`] before it looks at the partition.
+    pub(crate) fn take(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.ready.lock())
+    }
+}
+
+/// One partition's place in a [`ReadyList`].
+#[derive(Debug)]
+pub(crate) struct Watch {
+    list: Arc<ReadyList>,
+    number: u32,
+    /// It is in the list already.
+    is_listed: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Watch {
+    /// Has the partition listed under `number` whenever there is something new.
+    pub(crate) fn new(list: &Arc<ReadyList>, number: u32) -> Arc<Watch> {
+        let (is_listed, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Watch { list: Arc::clone(list), number, is_listed, over })
+    }
+
+    /// The partition was taken from the list and will be looked at: what is new from now on is listed again.
+    pub(crate) fn taken(&self) {
+        self.is_listed.store(false, Ordering::SeqCst);
+        // Either the look sees what is new, or whoever made it new sees that it is to be listed again.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Nobody reads the partition through this any more: it may forget it.
     pub(crate) fn finish(&self) {
         self.over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if !self.is_listed.swap(true, Ordering::SeqCst) {
+            self.list.ready.lock().push(self.number);
+            self.list.changed.notify_one();
+        }
     }
 }
 
@@ -48,7 +97,7 @@ pub(crate) struct Progress {
 struct Waiting {
     /// Appends not yet durable, by rising end offset.
     acks: VecDeque<(i64, Arc<Acks>)>,
-    fetches: Vec<Arc<FetchWait>>,
+    fetches: Vec<Arc<Watch>>,
     /// Fetches that were alive at the last look through the list.
     alive: usize,
     failed: bool,
@@ -137,11 +186,11 @@ impl Progress {
         self.failure.raise(reason);
     }
 
-    /// Has `fetch` woken whenever there is something new.
-    pub(crate) fn watch(&self, fetch: &Arc<FetchWait>) {
+    /// Has `fetch` told whenever there is something new.
+    pub(crate) fn watch(&self, fetch: &Arc<Watch>) {
         let mut waiting = self.waiting.lock();
         if waiting.fetches.len() >= FETCHES_KEPT.max(2 * waiting.alive) {
-            waiting.fetches.retain(|fetch| !fetch.over.load(Ordering::Relaxed));
+            waiting.fetches.retain(|fetch| !fetch.is_over());
             waiting.alive = waiting.fetches.len();
         }
         waiting.fetches.push(Arc::clone(fetch));
@@ -156,9 +205,9 @@ impl Progress {
 impl Waiting {
     fn wake(&mut self) {
         self.fetches.retain(|fetch| {
-            let alive = !fetch.over.load(Ordering::Relaxed);
+            let alive = !fetch.is_over();
             if alive {
-                fetch.changed.notify_one();
+                fetch.wake();
             }
             alive
         });
@@ -253,20 +302,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fetches_are_woken_and_forgotten() {
+    async fn fetches_are_told_and_forgotten() {
         let (progress, _) = progress();
-        let fetch = Arc::new(FetchWait::default());
+        let list = Arc::new(ReadyList::default());
+        let fetch = Watch::new(&list, 7);
         progress.watch(&fetch);
         progress.wake();
-        fetch.changed().await;
-        for _ in 0..10_000 {
-            let over = Arc::new(FetchWait::default());
+        progress.wake();
+        list.changed().await;
+        assert_eq!(list.take(), [7], "once, however often it was woken");
+        fetch.taken();
+        progress.wake();
+        list.changed().await;
+        assert_eq!(list.take(), [7]);
+        for number in 0..10_000 {
+            let over = Watch::new(&list, number);
             progress.watch(&over);
             over.finish();
         }
         assert!(progress.waiting.lock().fetches.len() <= FETCHES_KEPT + 1);
+        fetch.taken();
         progress.wake();
-        fetch.changed().await;
-        assert_eq!(progress.waiting.lock().fetches.len(), 1);
+        assert_eq!((list.take(), progress.waiting.lock().fetches.len()), (vec![7], 1));
     }
 }

@@ -21,7 +21,7 @@ use crate::group::service::Groups;
 use crate::group::types::{
     CommitRequest, FetchRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition,
 };
-use crate::partition::waiters::FetchWait;
+use crate::partition::waiters::{ReadyList, Watch};
 use crate::partition::{Isolation, Partition, PartitionAppendError};
 use crate::topic_config::Overrides;
 use crate::topics::{Topic, Topics};
@@ -315,7 +315,9 @@ impl DriverIo for BrokerIo {
     }
 
     fn wait(&self, positions: &[(String, i32, i64)], timeout_ms: u64) {
-        let wait = Arc::new(FetchWait::default());
+        let news = Arc::new(ReadyList::default());
+        // One for all of them: whichever has something new, the driver looks.
+        let wait = Watch::new(&news, 0);
         let mut ready = false;
         for (topic, partition, offset) in positions {
             if let Ok((_, found)) = self.find(topic, *partition) {
@@ -327,7 +329,7 @@ impl DriverIo for BrokerIo {
         if !ready {
             self.runtime.block_on(async {
                 tokio::select! {
-                    () = wait.changed() => {}
+                    () = news.changed() => {}
                     () = self.stop.wait() => {}
                     () = tokio::time::sleep(Duration::from_millis(timeout_ms)) => {}
                 }

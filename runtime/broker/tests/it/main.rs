@@ -5,6 +5,7 @@
 mod admin;
 mod client;
 mod fetch;
+mod fetch_sessions;
 mod gate;
 mod groups;
 mod held_syncs;
