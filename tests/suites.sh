@@ -1,7 +1,7 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust mutants plugins e2e pipelines examples clients librdkafka transactions kill powercut exactly_once streams)
+NORMAL_SUITES=(rust mutants plugins e2e pipelines examples clients kafka librdkafka transactions kill powercut exactly_once streams)
 # Run when named or with --long only.
 LONG_SUITES=()
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-streams -p pelton-state -p pelton-wasm -p pelton-broker)
@@ -27,6 +27,10 @@ suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e; }
 suite_pipelines() { cargo test --locked --release -p pelton-tests --test pipelines; }
 suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d"; done; }
 suite_clients() { setup_test; tests/run_clients.sh; }
+suite_kafka() {
+  setup_test; tests/oracle/setup.sh
+  tests/oracle/compare.py && tests/oracle/tools.py
+}
 suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }
 suite_kill() { PELTON_KILLS=${PELTON_KILLS:-50} cargo test --locked --release -p pelton-tests --test kill -- --nocapture; }
 suite_transactions() {

@@ -66,6 +66,9 @@ class Broker:
     def tail(self):
         return "\n".join((self.dir / "broker.log").read_text(errors="replace").splitlines()[-30:])
 
+    def remove(self):
+        shutil.rmtree(self.dir)
+
     def stop(self):
         """Ends it gracefully; returns what was wrong with its life."""
         died = self.p.poll()
@@ -163,7 +166,7 @@ def main():
             print(f"the broker's output is in {broker.dir}/broker.log, its end:\n{broker.tail()}")
         sys.exit(1)
     if broker:
-        shutil.rmtree(broker.dir)
+        broker.remove()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ pub(crate) fn handle(
     let asked = (RequestKind::AddOffsets, Some(cx.origin()));
     cx.later_or_close(async move {
         let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };
-        let error_code = if request.group_id.is_empty() {
+        let error_code = if request.transactional_id.is_empty() {
+            ErrorCode::INVALID_REQUEST
+        } else if request.group_id.is_empty() {
             ErrorCode::INVALID_GROUP_ID
         } else if parts.groups.ensure_topic().await.is_err() {
             ErrorCode::COORDINATOR_NOT_AVAILABLE

@@ -69,8 +69,9 @@ async fn replace(
     configs::check_given(given)?;
     let own = resource.configs.iter();
     let all: Overrides = own.filter_map(|c| Some((c.name.clone(), c.value.clone()?))).collect();
+    let sets = !all.is_empty();
     let change = move |_: &Overrides| Ok(all);
-    alter(admin, (resource.resource_type, &resource.resource_name), validate_only, change).await
+    alter(admin, (resource.resource_type, &resource.resource_name), sets, validate_only, change).await
 }
 
 async fn incremental(
@@ -91,18 +92,22 @@ async fn incremental(
         })?;
         changes.push((config.name.clone(), operation, config.value.clone()));
     }
+    let sets = changes.iter().any(|(_, operation, _)| *operation != Operation::Delete);
     let default = admin.topic_default();
     let change = move |own: &Overrides| configs::apply(own, &changes, default);
-    alter(admin, (resource.resource_type, &resource.resource_name), validate_only, change).await
+    alter(admin, (resource.resource_type, &resource.resource_name), sets, validate_only, change).await
 }
 
 async fn alter(
     admin: &Admin,
     (kind, name): (i8, &str),
+    sets: bool,
     validate_only: bool,
     change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
 ) -> Result<(), Refused> {
-    let name = Resource::parse(kind, name, admin.node_id())?.changeable()?;
+    let Some(name) = Resource::parse(kind, name, admin.node_id())?.changeable(sets)? else {
+        return Ok(());
+    };
     Ok(admin.alter_topic(&name, change, validate_only).await?)
 }
 

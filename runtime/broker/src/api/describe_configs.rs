@@ -16,7 +16,7 @@ use super::support::broker_settings::{DerivedKind, derived};
 use super::support::configs::Resource;
 use super::support::error_map::Refused;
 use super::support::once::each_once;
-use crate::config::Config;
+use crate::config::{Config, Key};
 use crate::topic_config::{self, Kind, Setting, Source};
 
 /// Kafka's numbers of config sources for the broker: in its file, nobody set it.
@@ -137,7 +137,7 @@ fn of_broker(
         meaning,
         config_type,
     };
-    let own = Config::keys().map(|key| set(key.name, key.default(), key.meaning, broker_type(key.unit)));
+    let own = Config::keys().map(|key| set(key.name, key.default(), key.meaning, broker_type(key)));
     let of_topics = topic_config::settings().iter().map(|setting| {
         set(setting.broker_key, setting.default.to_owned(), setting.meaning, type_of(setting))
     });
@@ -149,7 +149,8 @@ fn of_broker(
         meaning: fact.meaning,
         config_type: match fact.kind {
             DerivedKind::Text => TYPE_STRING,
-            DerivedKind::Number => TYPE_INT,
+            DerivedKind::Short => TYPE_SHORT,
+            DerivedKind::Int => TYPE_INT,
             DerivedKind::List => TYPE_LIST,
         },
     });
@@ -220,6 +221,7 @@ fn synonym((name, value, source): (&str, &str, i8)) -> DescribeConfigsSynonym {
 const TYPE_BOOLEAN: i8 = 1;
 const TYPE_STRING: i8 = 2;
 const TYPE_INT: i8 = 3;
+const TYPE_SHORT: i8 = 4;
 const TYPE_LONG: i8 = 5;
 const TYPE_DOUBLE: i8 = 6;
 const TYPE_LIST: i8 = 7;
@@ -235,10 +237,11 @@ fn type_of(setting: &Setting) -> i8 {
     }
 }
 
-fn broker_type(unit: &str) -> i8 {
-    match unit {
-        "bool" => TYPE_BOOLEAN,
-        "ms" | "bytes" | "us" | "count" | "minutes" => TYPE_LONG,
-        _ => TYPE_STRING,
+fn broker_type(key: &Key) -> i8 {
+    match (key.unit, key.range) {
+        ("bool", _) => TYPE_BOOLEAN,
+        (_, Some((_, most))) if most <= i128::from(i32::MAX) => TYPE_INT,
+        (_, Some(_)) => TYPE_LONG,
+        (_, None) => TYPE_STRING,
     }
 }

@@ -21,6 +21,8 @@ pub(crate) fn handle(
     request: ElectLeadersRequest,
 ) -> Reply<ElectLeadersResponse> {
     let known_type = ELECTION_TYPES.contains(&request.election_type);
+    // Who asks for nothing gets it, whatever the type.
+    let refused = !known_type && request.topic_partitions.as_ref().is_none_or(|asked| !asked.is_empty());
     let results = match request.topic_partitions {
         Some(asked) => {
             let asked = each_once(asked, |topic| topic.topic.clone()).into_iter();
@@ -31,7 +33,7 @@ pub(crate) fn handle(
     };
     Reply::ready(ElectLeadersResponse {
         // Before version 1 there is one type, and no place for an error of the whole.
-        error_code: if known_type { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST },
+        error_code: if refused { ErrorCode::INVALID_REQUEST } else { ErrorCode::NONE },
         replica_election_results: results,
         ..Default::default()
     })

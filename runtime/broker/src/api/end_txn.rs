@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pelton_wire::ErrorCode;
 use pelton_wire::message::{EndTxnRequest, EndTxnResponse};
 
 use super::context::RequestContext;
@@ -21,6 +22,10 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: EndTxnRequest,
 ) -> Reply<EndTxnResponse> {
+    if request.transactional_id.is_empty() {
+        let error_code = ErrorCode::INVALID_REQUEST;
+        return Reply::ready(EndTxnResponse { error_code, ..Default::default() });
+    }
     let (parts, version, from) = (Arc::clone(parts), cx.version, Some(cx.origin()));
     cx.later_or_close(async move {
         let producer = ProducerIdentity { id: request.producer_id, epoch: request.producer_epoch };

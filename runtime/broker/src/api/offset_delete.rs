@@ -17,6 +17,10 @@ pub(crate) fn handle(
     cx: &RequestContext,
     request: OffsetDeleteRequest,
 ) -> Reply<OffsetDeleteResponse> {
+    if request.group_id.is_empty() {
+        let error_code = GroupError::InvalidGroupId.code();
+        return Reply::ready(OffsetDeleteResponse { error_code, ..Default::default() });
+    }
     let parts = Arc::clone(parts);
     cx.later(async move {
         let mut wanted = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pelton_wire::ErrorCode;
 use pelton_wire::message::{SyncGroupRequest, SyncGroupResponse};
 
 use super::context::RequestContext;
@@ -9,11 +10,19 @@ use super::parts::GroupParts;
 use super::reply::Reply;
 use crate::group::types::SyncRequest;
 
+/// First version in which a member has to say which protocol it speaks (KIP-559).
+const PROTOCOL_SINCE: i16 = 5;
+
 pub(crate) fn handle(
     parts: &Arc<GroupParts>,
     cx: &RequestContext,
     request: SyncGroupRequest,
 ) -> Reply<SyncGroupResponse> {
+    let unnamed = request.protocol_type.is_none() || request.protocol_name.is_none();
+    if cx.version >= PROTOCOL_SINCE && unnamed {
+        let error_code = ErrorCode::INCONSISTENT_GROUP_PROTOCOL;
+        return Reply::ready(SyncGroupResponse { error_code, ..Default::default() });
+    }
     let groups = parts.groups.clone();
     cx.later(async move {
         let group = request.group_id;

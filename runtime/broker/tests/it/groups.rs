@@ -59,6 +59,8 @@ pub(crate) async fn member(client: &mut Client, group: &str) -> String {
         group_id: group.into(),
         generation_id: joined.generation_id,
         member_id: joined.member_id.clone(),
+        protocol_type: joined.protocol_type.clone(),
+        protocol_name: joined.protocol_name.clone(),
         assignments,
         ..Default::default()
     };
@@ -193,6 +195,8 @@ async fn members_of_every_version_join_and_leave() {
             group_id: group.clone(),
             generation_id: 1,
             member_id: joined.member_id.clone(),
+            protocol_type: (sync_version >= 5).then(|| "consumer".to_owned()),
+            protocol_name: (sync_version >= 5).then(|| "range".to_owned()),
             assignments,
             ..Default::default()
         };
@@ -244,7 +248,13 @@ async fn refusals_can_be_told_in_every_version() {
         assert_eq!(refused.protocol_name.is_none(), version >= 7, "version {version}");
     }
     for version in SYNC {
-        let request = SyncGroupRequest { group_id: "g".into(), ..Default::default() };
+        let named = |name: &str| (version >= 5).then(|| name.to_owned());
+        let request = SyncGroupRequest {
+            group_id: "g".into(),
+            protocol_type: named("consumer"),
+            protocol_name: named("range"),
+            ..Default::default()
+        };
         assert_eq!(client.call(version, &request).await.error_code, ErrorCode::UNKNOWN_MEMBER_ID);
     }
     for version in LEAVE {
@@ -457,4 +467,18 @@ async fn a_stop_does_not_wait_for_parked_members() {
     assert_eq!(refused.error_code, ErrorCode::COORDINATOR_NOT_AVAILABLE);
     stopping.await.unwrap().unwrap();
     assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+/// What Kafka checks before it looks for the group.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_name_too_little() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let sync = SyncGroupRequest { group_id: "g".into(), member_id: "m".into(), ..Default::default() };
+    assert_eq!(client.call(5, &sync).await.error_code, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    assert_eq!(client.call(4, &sync).await.error_code, ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(client.call(0, &OffsetDeleteRequest::default()).await.error_code, ErrorCode::INVALID_GROUP_ID);
+    let nobody = AddOffsetsToTxnRequest { group_id: "g".into(), ..Default::default() };
+    assert_eq!(client.call(3, &nobody).await.error_code, ErrorCode::INVALID_REQUEST);
+    assert_eq!(client.call(5, &EndTxnRequest::default()).await.error_code, ErrorCode::INVALID_REQUEST);
 }

@@ -95,6 +95,11 @@ async fn the_leader_is_elected_already() {
         let answer = client.call(2, &ask(election_type, None)).await;
         assert!(answer.replica_election_results.iter().all(|topic| topic.partition_result.is_empty()));
     }
+    assert_eq!(
+        client.call(2, &ask(2, Some(Vec::new()))).await.error_code,
+        ErrorCode::NONE,
+        "nothing was asked"
+    );
     let answer = client.call(2, &ask(2, Some(vec![of("t", &[0])]))).await;
     let result = &answer.replica_election_results[0].partition_result[0];
     assert_eq!(

@@ -14,7 +14,8 @@ pub(in crate::api) struct Derived {
 #[derive(Clone, Copy)]
 pub(in crate::api) enum DerivedKind {
     Text,
-    Number,
+    Short,
+    Int,
     List,
 }
 
@@ -23,9 +24,8 @@ pub(in crate::api) fn derived(config: &Config, advertised: &HostPort, logs: &str
     const ONE_BROKER: &str = "There is one broker, so there is one copy of each partition.";
     let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");
     let text = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::Text };
-    let number = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::Number };
     let list = |name, value: String, meaning| Derived { name, value, meaning, kind: DerivedKind::List };
-    let one = |name| number(name, "1".to_owned(), ONE_BROKER);
+    let one = |name, kind| Derived { name, value: "1".to_owned(), meaning: ONE_BROKER, kind };
     vec![
         list(
             "advertised.listeners",
@@ -37,8 +37,13 @@ pub(in crate::api) fn derived(config: &Config, advertised: &HostPort, logs: &str
             String::new(),
             "There is no authorizer: every client may do everything.",
         ),
-        number("broker.id", config.node_id.to_string(), "The number of this broker: `node.id`."),
-        one("default.replication.factor"),
+        Derived {
+            name: "broker.id",
+            value: config.node_id.to_string(),
+            meaning: "The number of this broker: `node.id`.",
+            kind: DerivedKind::Int,
+        },
+        one("default.replication.factor", DerivedKind::Int),
         text("inter.broker.listener.name", "PLAINTEXT".to_owned(), "The one listener."),
         list(
             "listener.security.protocol.map",
@@ -48,14 +53,14 @@ pub(in crate::api) fn derived(config: &Config, advertised: &HostPort, logs: &str
         list("listeners", plaintext(&config.listen), "Where Kafka clients connect: `listen`."),
         text("log.dir", logs.to_owned(), "The directory of the partitions: `topics` in `data.dir`."),
         list("log.dirs", logs.to_owned(), "The directory of the partitions: `topics` in `data.dir`."),
-        one("offsets.topic.replication.factor"),
+        one("offsets.topic.replication.factor", DerivedKind::Short),
         list(
             "process.roles",
             "broker,controller".to_owned(),
             "This broker keeps the metadata of the cluster itself.",
         ),
         text("security.inter.broker.protocol", "PLAINTEXT".to_owned(), "There are no other brokers."),
-        one("transaction.state.log.min.isr"),
-        one("transaction.state.log.replication.factor"),
+        one("transaction.state.log.min.isr", DerivedKind::Int),
+        one("transaction.state.log.replication.factor", DerivedKind::Short),
     ]
 }

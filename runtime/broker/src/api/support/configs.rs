@@ -82,10 +82,12 @@ impl Resource {
         }
     }
 
-    /// The name of the topic whose settings are to change; what clients are told who try to change others.
-    pub(in crate::api) fn changeable(self) -> Result<String, Refused> {
+    /// The name of the topic whose settings are to change. Of others nothing is ever set: who only deletes (`sets` is false,
+    /// as the tool for reassignments does with throttles) has that, with nothing to do, and who sets something is refused.
+    pub(in crate::api) fn changeable(self, sets: bool) -> Result<Option<String>, Refused> {
         let why = match self {
-            Resource::Topic(name) => return Ok(name),
+            Resource::Topic(name) => return Ok(Some(name)),
+            _ if !sets => return Ok(None),
             Resource::Broker | Resource::EveryBroker => {
                 "the broker's settings are in its configuration file; change them there and start it again"
             }
@@ -272,6 +274,16 @@ mod tests {
         check(&[("a", true), ("b", true)], None);
         check(&[("a", false), ("b", true), ("c", false)], Some("Null value not supported for : a, c"));
         check(&[("a", false), ("a", true)], Some("`a` is changed twice in one request"));
+    }
+
+    #[test]
+    fn only_topics_can_be_changed() {
+        assert_eq!(Resource::Topic("t".to_owned()).changeable(true), Ok(Some("t".to_owned())));
+        for other in [Resource::Broker, Resource::EveryBroker, Resource::ClientMetrics, Resource::Group] {
+            assert_eq!(other.clone().changeable(false), Ok(None));
+            let refused = other.changeable(true).map_err(|refused| refused.code);
+            assert_eq!(refused, Err(ErrorCode::INVALID_REQUEST));
+        }
     }
 
     #[test]
