@@ -182,7 +182,7 @@ def read_logs(tools, logs):
     """What Kafka's tool for files finds wrong with the partitions below a directory; how many files it read."""
     count, bad = 0, []
     for partition in sorted(path for path in logs.iterdir() if path.is_dir()):
-        files = sorted(path for path in partition.iterdir() if path.suffix in (".log", ".index", ".timeindex", ".txnindex"))
+        files = sorted(path for path in partition.iterdir() if path.suffix == ".log")
         for checks in (["--deep-iteration"],):
             status, output = tools("DumpLogSegments", *checks, "--files", ",".join(map(str, files)))
             wrong = [line for line in output.splitlines() if WRONG.search(line)]

@@ -69,7 +69,6 @@ fn refused(error: StartError) -> anyhow::Error {
         | StartError::DataDir { .. }
         | StartError::Metadata { .. }
         | StartError::CreateMetadata { .. }
-        | StartError::Groups(_)
         | StartError::Transactions(_)
         | StartError::Groups(_)
         | StartError::Deployments(_)
