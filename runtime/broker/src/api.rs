@@ -48,7 +48,6 @@ mod offset_for_leader_epoch;
 mod partition_reassignments;
 pub(crate) mod parts;
 pub(crate) mod produce;
-pub(crate) mod produce_check;
 pub(crate) mod reply;
 pub(crate) mod support;
 mod sync_group;

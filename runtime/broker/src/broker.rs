@@ -1,12 +1,12 @@
 //! The broker: what all connections share, and its life from start to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_commitlog::storage::{DiskStorage, Storage};
-use pelton_commitlog::{CloseError, LogDir, OpenDirError};
+use pelton_commitlog::{CloseError, LogDir};
+use pelton_partitions::data_dir::{OpenError, Opened};
 use pelton_streams::PluginFactory;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,9 +37,8 @@ use crate::processor::{
     BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
 };
 use crate::producer_id::ProducerIds;
-use crate::startup::{self, Opened};
+use crate::startup;
 use crate::topics::Topics;
-use crate::topics::metadata_log::MetadataReplayError;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use crate::unreadable::UnreadableRecord;
 
@@ -112,29 +111,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The data directory cannot be opened.
-    #[error("cannot open the data directory `{}`: {source}", path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<OpenDirError>,
-    },
-    /// The metadata cannot be read.
-    #[error("cannot read the metadata in `{}`: {source}", path.display())]
-    Metadata {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        source: MetadataReplayError,
-    },
-    /// The metadata partition cannot be made.
-    #[error("cannot create the metadata in `{}`: {reason}", path.display())]
-    CreateMetadata {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    DataDir(#[from] OpenError),
     /// Transactions cannot be read.
     #[error(transparent)]
     Transactions(#[from] LoadError),
@@ -162,19 +140,6 @@ pub enum StartError {
         "`http.listen` is `{0}`, which others can reach, and there is no `http.token` in the data directory: write one of at least 16 characters there (mode 0600), or listen on 127.0.0.1"
     )]
     NoToken(HostPort),
-    /// There are partitions and no metadata that knows them.
-    #[error("`{}` holds partitions but no `__cluster_metadata-0`: restore that directory from a copy", .0.display())]
-    MetadataMissing(PathBuf),
-    /// The metadata knows a partition that is not there.
-    #[error("partition {partition} of topic `{topic}` is missing in `{}`: restore its directory from a copy", path.display())]
-    PartitionMissing {
-        /// The data directory.
-        path: PathBuf,
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-    },
 }
 
 impl From<DeploymentLogError> for StartError {

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use pelton_wire::record::DecompressLimit;
 
-pub use value::{ConfigError, HostPort};
-pub(crate) use value::{Value, nearest};
+pub use pelton_partitions::setting::ConfigError;
+pub(crate) use pelton_partitions::setting::nearest;
+pub use value::HostPort;
+pub(crate) use value::Value;
 
 use crate::memory;
 use crate::topic_config::{self, TopicConfig};

@@ -66,14 +66,10 @@ fn refused(error: StartError) -> anyhow::Error {
         StartError::Config(_) | StartError::NoToken(_) | StartError::Token(_) => Exit::Usage,
         StartError::Listen { .. }
         | StartError::ListenHttp { .. }
-        | StartError::DataDir { .. }
-        | StartError::Metadata { .. }
-        | StartError::CreateMetadata { .. }
+        | StartError::DataDir(_)
         | StartError::Transactions(_)
         | StartError::Groups(_)
-        | StartError::Deployments(_)
-        | StartError::MetadataMissing(_)
-        | StartError::PartitionMissing { .. } => Exit::Failed,
+        | StartError::Deployments(_) => Exit::Failed,
     };
     Failure::new(exit, error.to_string()).into()
 }

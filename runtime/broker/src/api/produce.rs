@@ -9,18 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{AppendPermit, LogDir, SinkClosed};
+use pelton_partitions::admission::{Accepted, Refusal, Rules, check};
 use pelton_wire::ErrorCode;
 use pelton_wire::message::produce::{
-    PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, TopicProduceData,
+    TopicProduceResponse,
 };
 use pelton_wire::message::{ProduceRequest, ProduceResponse};
-use pelton_wire::record::{BatchHeader, DecompressLimit};
+use pelton_wire::record::{BatchHeader, DecompressLimit, RecordProblem};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::context::RequestContext;
-use super::produce_check::{Accepted, Refusal, Rules, check};
 use super::reply::{Close, Reply};
 use super::support::error_map::{self, Refused};
 use super::timer::ConnectionTimer;
@@ -354,7 +355,7 @@ impl From<Refused> for Failed {
 impl Failed {
     fn response(self, index: i32) -> PartitionProduceResponse {
         let (error_code, message, record_errors) = match self {
-            Failed::Check(refusal) => (refusal.code(), refusal.to_string(), refusal.record_errors()),
+            Failed::Check(refusal) => (refusal.code(), refusal.to_string(), record_errors(&refusal)),
             Failed::Refused(refused) => (refused.code, refused.message, Vec::new()),
         };
         PartitionProduceResponse {
@@ -366,6 +367,15 @@ impl Failed {
             ..Default::default()
         }
     }
+}
+
+/// The records that are to blame.
+fn record_errors(refusal: &Refusal) -> Vec<BatchIndexAndErrorMessage> {
+    let named = |problem: &RecordProblem| BatchIndexAndErrorMessage {
+        batch_index: problem.index,
+        batch_index_error_message: Some(format!("the record {}", problem.kind)),
+    };
+    refusal.record_problems().iter().map(named).collect()
 }
 
 /// What a producer is told, in words that its version knows.

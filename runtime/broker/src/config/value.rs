@@ -1,42 +1,7 @@
-//! How a setting's text becomes a value and back, and what is said when it does not.
+//! How a setting's text becomes a value and back.
 
 use std::fmt;
 use std::path::PathBuf;
-
-/// A setting that was refused: which one, what was given, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// No setting has this name.
-    #[error("there is no setting `{key}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
-    UnknownKey {
-        /// What was asked for.
-        key: String,
-        /// The known name closest to it, if one is close.
-        nearest: Option<String>,
-    },
-    /// The text is not a value of the setting's kind, or is out of its range.
-    #[error("`{key}` cannot be `{value}`: {fix}")]
-    BadValue {
-        /// The setting.
-        key: String,
-        /// The text given.
-        value: String,
-        /// What to write instead.
-        fix: String,
-    },
-    /// Two settings do not fit together.
-    #[error("`{key}` cannot be `{value}` {why}: {fix}")]
-    Conflict {
-        /// The setting to change.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it collides with.
-        why: &'static str,
-        /// What to write instead.
-        fix: &'static str,
-    },
-}
 
 /// A host and a port, as in `broker.example:9092` or `[::1]:9092`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,34 +124,6 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// The candidate nearest to `given` by edit distance, when it is near enough to be a slip of the finger.
-pub(crate) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Names longer than any of ours cannot be a slip of one, and the table below grows with the product of both lengths.
-    const LONGEST_NAME: usize = 64;
-    if given.len() > LONGEST_NAME {
-        return None;
-    }
-    candidates
-        .map(|candidate| (edit_distance(given.as_bytes(), candidate.as_bytes()), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len() / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-fn edit_distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, &from) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,18 +143,5 @@ mod tests {
         check("127.0.0.1:99999", None);
         check("[::1:9", None);
         assert_eq!(HostPort { host: "::1".into(), port: 2 }.to_string(), "[::1]:2");
-    }
-
-    #[test]
-    fn the_nearest_name_is_only_a_near_one() {
-        let known = ["retention.ms", "segment.bytes", "listen"];
-        let check = |given: &str, expect: Option<&str>| {
-            assert_eq!(nearest(given, known.into_iter()), expect, "{given}");
-        };
-        check("retention.msec", Some("retention.ms"));
-        check("segment-bytes", Some("segment.bytes"));
-        check("lisen", Some("listen"));
-        check("quota", None);
-        check(&"x".repeat(10_000), None);
     }
 }

@@ -28,17 +28,17 @@ const VERSION: i8 = 1;
 
 /// What is known of one topic beside its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TopicFacts {
-    pub(crate) id: Uuid,
-    pub(crate) name: String,
-    pub(crate) partitions: i32,
-    pub(crate) created_ms: i64,
-    pub(crate) overrides: Overrides,
+pub struct TopicFacts {
+    pub id: Uuid,
+    pub name: String,
+    pub partitions: i32,
+    pub created_ms: i64,
+    pub overrides: Overrides,
 }
 
 /// One change of the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// The topic is there, with these facts.
     Topic(TopicFacts),
     /// The topic of this id is gone.
@@ -49,7 +49,7 @@ pub(crate) enum Change {
 
 /// Why a record of the metadata cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MetadataRecordError {
+pub enum MetadataRecordError {
     #[error(
         "it has {what} {found}, which this version of pelton does not know; start the version that wrote it"
     )]
@@ -66,7 +66,7 @@ impl From<Malformed> for MetadataRecordError {
 
 impl Change {
     /// Key and value of the record that says this.
-    pub(crate) fn encode(&self) -> (Bytes, Option<Bytes>) {
+    pub fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = Writer::new();
         let mut value = Writer::new();
         value.i8(VERSION);
@@ -99,7 +99,7 @@ impl Change {
     }
 
     /// Reads a record.
-    pub(crate) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Change, MetadataRecordError> {
+    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Change, MetadataRecordError> {
         let mut key = Reader::new(Bytes::copy_from_slice(key));
         match (key.i8()?, value) {
             (TOPIC, None) => Ok(Change::TopicGone(key.uuid()?)),
@@ -154,7 +154,7 @@ fn topic(id: Uuid, value: &[u8]) -> Result<TopicFacts, MetadataRecordError> {
 
 /// What a replay of the metadata gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     topics: BTreeMap<Uuid, TopicFacts>,
     next_producer_id: i64,
     /// Records replayed or written since the last snapshot.
@@ -163,7 +163,7 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// Takes in one record.
-    pub(crate) fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: &Change) {
         self.records += 1;
         match change {
             Change::Topic(facts) => {
@@ -177,31 +177,31 @@ impl Metadata {
     }
 
     /// The topics, in the order of their ids.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &TopicFacts> {
+    pub fn topics(&self) -> impl Iterator<Item = &TopicFacts> {
         self.topics.values()
     }
 
     /// The first producer id that was never handed out.
-    pub(crate) fn next_producer_id(&self) -> i64 {
+    pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
     }
 
     /// Whether so much of the log is out of date that it should be written anew. The floor keeps small brokers from
     /// rewriting at every start, the factor bounds the log to a few times what is alive.
-    pub(crate) fn wants_snapshot(&self) -> bool {
+    pub fn wants_snapshot(&self) -> bool {
         const FLOOR: usize = 1000;
         const FACTOR: usize = 4;
         self.records > FLOOR.max(FACTOR * (self.topics.len() + 1))
     }
 
     /// Every live fact: what a new log would hold.
-    pub(crate) fn snapshot(&self) -> Vec<Change> {
+    pub fn snapshot(&self) -> Vec<Change> {
         let topics = self.topics.values().cloned().map(Change::Topic);
         topics.chain([Change::ProducerIds(self.next_producer_id)]).collect()
     }
 
     /// The log now starts with a snapshot.
-    pub(crate) fn snapshot_taken(&mut self) {
+    pub fn snapshot_taken(&mut self) {
         self.records = self.topics.len() + 1;
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// Shared by all that can see the storage fail. The first reason stays.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     reason: Arc<watch::Sender<Option<String>>>,
 }
 
@@ -20,7 +20,7 @@ impl Default for Failure {
 
 impl Failure {
     /// Says that the storage has failed for good.
-    pub(crate) fn raise(&self, reason: &StorageFailure) {
+    pub fn raise(&self, reason: &StorageFailure) {
         self.reason.send_if_modified(|first| {
             let news = first.is_none();
             if news {
@@ -32,12 +32,12 @@ impl Failure {
     }
 
     /// Why the storage failed, if it has.
-    pub(crate) fn reason(&self) -> Option<String> {
+    pub fn reason(&self) -> Option<String> {
         self.reason.borrow().clone()
     }
 
     /// Waits until the storage fails, and says why.
-    pub(crate) async fn raised(&self) -> String {
+    pub async fn raised(&self) -> String {
         let mut changes = self.reason.subscribe();
         match changes.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),

@@ -1,6 +1,7 @@
-//! The only source of wall-clock time in the broker, so that a test can set it. Waits and time-outs use the
+//! The only source of wall-clock time, so that a test can set it. Waits and time-outs use the
 //! runtime's monotonic timer (`tokio::time`), which a test can pause.
 
+#[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,11 +26,13 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until it is moved.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now_ms: AtomicI64,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl ManualClock {
     /// A clock that shows `now_ms`.
     pub fn new(now_ms: i64) -> Self {
@@ -42,6 +45,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
         self.now_ms.load(Ordering::SeqCst)

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::Partition;
 use super::waiters::Progress;
 use crate::blocking::run_blocking;
-use crate::config::Config;
 use crate::failure::Failure;
 use crate::topic_config::TopicConfig;
 
@@ -27,7 +26,7 @@ pub struct PartitionCreateError {
 
 /// Makes partitions in one data directory.
 #[derive(Clone)]
-pub(crate) struct OpenPartitions {
+pub struct OpenPartitions {
     log_dir: Arc<LogDir>,
     failure: Failure,
     producers: ProducerLimits,
@@ -35,32 +34,25 @@ pub(crate) struct OpenPartitions {
 
 /// How long and how many producers each partition remembers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ProducerLimits {
-    expiration_ms: i64,
-    max: usize,
-}
-
-impl From<&Config> for ProducerLimits {
-    fn from(config: &Config) -> Self {
-        let max = config.partition_producers_max as usize;
-        ProducerLimits { expiration_ms: config.producer_id_expiration_ms, max }
-    }
+pub struct ProducerLimits {
+    pub expiration_ms: i64,
+    pub max: usize,
 }
 
 impl ProducerLimits {
     /// Those of a log.
-    pub(crate) fn of(log: &LogConfig) -> Self {
+    pub fn of(log: &LogConfig) -> Self {
         ProducerLimits { expiration_ms: log.producer_id_expiration_ms, max: log.producers_max }
     }
 }
 
 impl OpenPartitions {
-    pub(crate) fn new(log_dir: Arc<LogDir>, failure: Failure, producers: ProducerLimits) -> Self {
+    pub fn new(log_dir: Arc<LogDir>, failure: Failure, producers: ProducerLimits) -> Self {
         OpenPartitions { log_dir, failure, producers }
     }
 
     /// Creates the partitions `range` of a topic and makes them durable; all or none.
-    pub(crate) async fn create(
+    pub async fn create(
         &self,
         topic_id: Uuid,
         topic: &str,
@@ -85,7 +77,7 @@ impl OpenPartitions {
     }
 
     /// Creates one partition. Blocking.
-    pub(crate) fn create_one(
+    pub fn create_one(
         &self,
         topic_id: Uuid,
         topic: &str,
@@ -103,7 +95,7 @@ impl OpenPartitions {
     }
 
     /// Takes over a partition that was found on disk.
-    pub(crate) fn adopt(&self, recovered: RecoveredPartition, config: &TopicConfig) -> Arc<Partition> {
+    pub fn adopt(&self, recovered: RecoveredPartition, config: &TopicConfig) -> Arc<Partition> {
         // All that recovery found is durable.
         let progress = Progress::new(recovered.log().offsets().log_end, self.failure.clone());
         let config = log_config(config, self.producers);
@@ -112,7 +104,7 @@ impl OpenPartitions {
     }
 
     /// Removes a partition that was found on disk and belongs to no topic. Blocking.
-    pub(crate) fn remove(&self, recovered: RecoveredPartition) {
+    pub fn remove(&self, recovered: RecoveredPartition) {
         let id = recovered.id.clone();
         drop(recovered);
         self.remove_files(&id);
@@ -120,7 +112,7 @@ impl OpenPartitions {
 
     /// Takes partitions away and removes what they are on disk. What cannot be removed now goes before its name is used again,
     /// or at the next start, because their topic is not in the metadata.
-    pub(crate) async fn delete(&self, partitions: &[Arc<Partition>]) {
+    pub async fn delete(&self, partitions: &[Arc<Partition>]) {
         let (this, partitions) = (self.clone(), partitions.to_vec());
         run_blocking(move || partitions.iter().for_each(|partition| this.delete_one(partition))).await;
     }
@@ -138,7 +130,7 @@ impl OpenPartitions {
 }
 
 /// What a topic's settings mean for a log.
-pub(crate) fn log_config(config: &TopicConfig, producers: ProducerLimits) -> LogConfig {
+pub fn log_config(config: &TopicConfig, producers: ProducerLimits) -> LogConfig {
     LogConfig {
         segment_bytes: config.segment_bytes.into(),
         segment_ms: config.segment_ms,

@@ -9,11 +9,11 @@ use crate::topics::{TopicError, Topics};
 
 /// A producer as it names itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProducerIdentity {
+pub struct ProducerIdentity {
     /// Its id.
-    pub(crate) id: i64,
+    pub id: i64,
     /// Its epoch: who has an older one is fenced.
-    pub(crate) epoch: i16,
+    pub epoch: i16,
 }
 
 /// Ids reserved at once. A crash loses what is left of a block, which costs nothing: there are 2^63.
@@ -21,19 +21,19 @@ const BLOCK: i64 = 1000;
 
 /// The ids that are reserved and not given out yet.
 #[derive(Debug, Default)]
-pub(crate) struct ProducerIds {
+pub struct ProducerIds {
     reserved: Mutex<Range<i64>>,
     refill: tokio::sync::Mutex<()>,
 }
 
 impl ProducerIds {
     /// An id, if one is reserved.
-    pub(crate) fn next_cached(&self) -> Option<i64> {
+    pub fn next_cached(&self) -> Option<i64> {
         self.reserved.lock().next()
     }
 
     /// An id; reserves a block first if there is none left.
-    pub(crate) async fn next(&self, topics: &Arc<Topics>) -> Result<i64, TopicError> {
+    pub async fn next(&self, topics: &Arc<Topics>) -> Result<i64, TopicError> {
         loop {
             if let Some(id) = self.next_cached() {
                 return Ok(id);

@@ -1,9 +1,9 @@
 //! Which names a topic may have.
 
-pub(crate) use pelton_wire::topic_name::is_internal;
+pub use pelton_wire::topic_name::is_internal;
 
 /// Longest name of a topic, in bytes: with `-<partition>` it must fit the 255 bytes of a file name.
-pub(crate) const MAX_NAME_BYTES: usize = 249;
+pub const MAX_NAME_BYTES: usize = 249;
 
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum NameError {
 }
 
 /// Checks what the name itself shows.
-pub(crate) fn check(name: &str) -> Result<(), NameError> {
+pub fn check(name: &str) -> Result<(), NameError> {
     match name {
         "" => Err(NameError::Empty),
         "." | ".." => Err(NameError::Dots),
@@ -42,7 +42,7 @@ pub(crate) fn check(name: &str) -> Result<(), NameError> {
 }
 
 /// The name with `.` as `_`: two topics may not share it.
-pub(crate) fn collision_key(name: &str) -> String {
+pub fn collision_key(name: &str) -> String {
     name.replace('.', "_")
 }
 

@@ -14,7 +14,7 @@ use crate::partition::{InternalAppendError, Partition, ReplayError, Replayed};
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Its id: Kafka's for the same topic, and never given to another.
-pub(crate) const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
+pub const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
 
 /// Why a change of the metadata was not written.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum MetadataReplayError {
 }
 
 /// The metadata and the log that it is kept in.
-pub(crate) struct MetadataLog {
+pub struct MetadataLog {
     partition: Arc<Partition>,
     state: Metadata,
     clock: Arc<dyn Clock>,
@@ -58,10 +58,7 @@ const SNAPSHOT_BATCH: usize = 500;
 
 impl MetadataLog {
     /// Replays the log. Blocking.
-    pub(crate) fn replay(
-        partition: Arc<Partition>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, MetadataReplayError> {
+    pub fn replay(partition: Arc<Partition>, clock: Arc<dyn Clock>) -> Result<Self, MetadataReplayError> {
         let mut state = Metadata::default();
         let mut bad = None;
         partition.replay(0, |replayed| {
@@ -81,21 +78,21 @@ impl MetadataLog {
     }
 
     /// The partition that it is kept in.
-    pub(crate) fn partition(&self) -> &Arc<Partition> {
+    pub fn partition(&self) -> &Arc<Partition> {
         &self.partition
     }
 
     /// The metadata as it is.
-    pub(crate) fn state(&self) -> &Metadata {
+    pub fn state(&self) -> &Metadata {
         &self.state
     }
 
-    pub(crate) fn next_producer_id(&self) -> i64 {
+    pub fn next_producer_id(&self) -> i64 {
         self.state.next_producer_id()
     }
 
     /// Writes changes, waits until they are durable, and only then takes them in.
-    pub(crate) async fn write(&mut self, changes: &[Change]) -> Result<(), MetadataWriteError> {
+    pub async fn write(&mut self, changes: &[Change]) -> Result<(), MetadataWriteError> {
         self.append(changes).await?;
         changes.iter().for_each(|change| self.state.apply(change));
         if self.state.wants_snapshot() {

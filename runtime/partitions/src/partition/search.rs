@@ -68,13 +68,13 @@ pub enum Replayed<'a> {
 
 impl Partition {
     /// Whether a read from `from` on is answered from memory, without touching a file.
-    pub(crate) fn is_in_memory(&self, from: i64) -> bool {
+    pub fn is_in_memory(&self, from: i64) -> bool {
         from >= self.high_watermark() || self.reader.is_in_memory(from)
     }
 
     /// What a fetch from `from` on may see, in about `max_bytes`; with `whole_batch` at least one batch, however large.
     /// Waits for the disk unless [`Partition::is_in_memory`].
-    pub(crate) fn fetch(
+    pub fn fetch(
         &self,
         from: i64,
         max_bytes: u64,
@@ -99,18 +99,18 @@ impl Partition {
     }
 
     /// The first record below `end` that is not older than `timestamp` (ms). Blocking.
-    pub(crate) fn first_from(&self, timestamp: i64, end: i64) -> Result<Option<TimestampOffset>, ReadError> {
+    pub fn first_from(&self, timestamp: i64, end: i64) -> Result<Option<TimestampOffset>, ReadError> {
         self.reader.offset_for_timestamp(timestamp, end)
     }
 
     /// The first record below `end` with the largest timestamp. Blocking.
-    pub(crate) fn max_timestamp(&self, end: i64) -> Result<Option<TimestampOffset>, ReadError> {
+    pub fn max_timestamp(&self, end: i64) -> Result<Option<TimestampOffset>, ReadError> {
         self.reader.max_timestamp_offset(end)
     }
 
     /// The largest leader epoch up to `epoch`, and where it ended: for the last one, where consumers may read to. `None` if
     /// the log knows none.
-    pub(crate) fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
+    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         match self.reader.end_offset_for_epoch(epoch) {
             Some(end) => Some((end.epoch, end.end_offset.min(self.high_watermark()))),
             // The log learns of an epoch with its first record. The leader is in it before: "none" would tell a reader
@@ -133,7 +133,7 @@ impl Partition {
     ///
     /// # Errors
     /// The log cannot be read, or is damaged.
-    pub(crate) fn replay_until(
+    pub fn replay_until(
         &self,
         from: i64,
         end: i64,

@@ -12,7 +12,7 @@ pub struct NotDurable;
 
 /// Appends that one answer waits for. Partitions count them off as they become durable.
 #[derive(Debug)]
-pub(crate) struct Acks {
+pub struct Acks {
     // One more than the appends while the handler still adds some, so that it cannot reach 0 early.
     open: AtomicU32,
     failed: AtomicBool,
@@ -21,30 +21,30 @@ pub(crate) struct Acks {
 
 impl Acks {
     /// Waits for nothing yet; call [`Acks::wait`] after the last append.
-    pub(crate) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(Acks { open: AtomicU32::new(1), failed: AtomicBool::new(false), changed: Notify::new() })
     }
 
     /// One more append to wait for.
-    pub(crate) fn add(&self) {
+    pub fn add(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One append is durable.
-    pub(crate) fn complete(&self) {
+    pub fn complete(&self) {
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.changed.notify_one();
         }
     }
 
     /// One append will never be known to be durable.
-    pub(crate) fn fail(&self) {
+    pub fn fail(&self) {
         self.failed.store(true, Ordering::Release);
         self.complete();
     }
 
     /// Waits until every append that was added is durable. Only one caller may wait.
-    pub(crate) async fn wait(&self) -> Result<(), NotDurable> {
+    pub async fn wait(&self) -> Result<(), NotDurable> {
         self.complete();
         while self.open.load(Ordering::Acquire) != 0 {
             self.changed.notified().await;

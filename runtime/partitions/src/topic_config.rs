@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use pelton_wire::record::Codec;
 
 use self::table::SETTINGS;
-use crate::config::{ConfigError, nearest};
+use crate::setting::{ConfigError, nearest};
 
 /// Settings of a topic by name, as text: what its creator set, without defaults.
 pub type Overrides = BTreeMap<String, String>;
@@ -141,7 +141,7 @@ pub fn by_broker_key(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|s| s.broker_key == key)
 }
 
-pub(crate) fn broker_keys() -> impl Iterator<Item = &'static str> {
+pub fn broker_keys() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().map(|s| s.broker_key)
 }
 

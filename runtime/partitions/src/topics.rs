@@ -4,9 +4,9 @@
 //! Look-ups take a short read lock. Changes go one at a time through [`Topics::change`], each in a task of its own, so that a
 //! client that hangs up in the middle leaves nothing half done.
 
-pub(crate) mod metadata_log;
-pub(crate) mod name;
-pub(crate) mod record;
+pub mod metadata_log;
+pub mod name;
+pub mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub use self::metadata_log::METADATA_TOPIC;
 use self::metadata_log::{MetadataLog, MetadataWriteError};
 pub use self::name::NameError;
 use self::record::{Change, TopicFacts};
-use crate::config::ConfigError;
 use crate::partition::{OpenPartitions, Partition, PartitionCreateError};
+use crate::setting::ConfigError;
 use crate::topic_config::{Overrides, TopicConfig};
 
 /// A topic as it is at one moment; a change makes a new one.
@@ -160,7 +160,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    pub(crate) fn new(
+    pub fn new(
         metadata: MetadataLog,
         partitions: OpenPartitions,
         defaults: Overrides,
@@ -183,7 +183,7 @@ impl Topics {
     }
 
     /// Takes in a topic whose partitions were found on disk.
-    pub(crate) fn adopt(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) {
+    pub fn adopt(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) {
         let topic = self.topic(facts, partitions);
         self.index.write().insert(topic);
     }
@@ -217,7 +217,7 @@ impl Topics {
     }
 
     /// The log that the catalogue is kept in.
-    pub(crate) fn metadata_partition(&self) -> &Partition {
+    pub fn metadata_partition(&self) -> &Partition {
         &self.metadata_partition
     }
 
@@ -371,7 +371,7 @@ impl Topics {
     }
 
     /// Reserves producer ids: the first of `count` that nobody had before.
-    pub(crate) async fn reserve_producer_ids(self: &Arc<Self>, count: i64) -> Result<i64, TopicError> {
+    pub async fn reserve_producer_ids(self: &Arc<Self>, count: i64) -> Result<i64, TopicError> {
         let this = Arc::clone(self);
         to_the_end(async move {
             let mut metadata = this.metadata.lock().await;
@@ -387,13 +387,13 @@ impl Topics {
 
     /// Whether a producer can have this id: one that was never handed out may be given to another producer later, whose
     /// records would be taken for copies of what this one wrote.
-    pub(crate) fn producer_id_was_given(&self, id: i64) -> bool {
+    pub fn producer_id_was_given(&self, id: i64) -> bool {
         id < self.producer_ids_end.load(Ordering::Acquire)
     }
 
     /// A log or a transaction has this producer id, which this catalogue may not have handed out: the data is of a
     /// version that did not ask, or from elsewhere. No other producer gets it.
-    pub(crate) fn producer_id_is_used(&self, id: i64) {
+    pub fn producer_id_is_used(&self, id: i64) {
         /// An id above this was made up: taking it for used would leave too few.
         const PLAUSIBLE_MAX: i64 = 1 << 62;
         if id < PLAUSIBLE_MAX {
@@ -402,7 +402,7 @@ impl Topics {
     }
 
     /// Closes every log in order. Blocking; nothing can be written afterwards.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         for topic in self.list() {
             topic.partitions.iter().for_each(|partition| partition.close());
         }

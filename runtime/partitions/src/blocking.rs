@@ -1,7 +1,7 @@
 //! Work that may wait for the disk, on threads for that.
 
 /// Runs `work` on a thread that may block; a panic goes on in the caller.
-pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

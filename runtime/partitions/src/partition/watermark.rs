@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicI64, Ordering, fence};
 
 /// An offset that several threads see, and that only rises.
-pub(crate) trait Rising {
+pub trait Rising {
     fn get(&self) -> i64;
     fn raise(&self, to: i64);
 }
@@ -25,7 +25,7 @@ impl Rising for AtomicI64 {
 
 /// The high watermark, and what the log was told of it.
 #[derive(Debug)]
-pub(crate) struct Watermark<A = AtomicI64> {
+pub struct Watermark<A = AtomicI64> {
     /// Up to here everything is as durable as its topic asks.
     high: A,
     told: A,
@@ -33,18 +33,18 @@ pub(crate) struct Watermark<A = AtomicI64> {
 
 impl Watermark {
     /// That of a log which has been told.
-    pub(crate) fn new(offset: i64) -> Watermark {
+    pub fn new(offset: i64) -> Watermark {
         Watermark { high: offset.into(), told: offset.into() }
     }
 }
 
 impl<A: Rising> Watermark<A> {
     /// The offset up to which consumers may read.
-    pub(crate) fn get(&self) -> i64 {
+    pub fn get(&self) -> i64 {
         self.high.get()
     }
 
-    pub(crate) fn advance(&self, end_offset: i64) {
+    pub fn advance(&self, end_offset: i64) {
         self.high.raise(end_offset);
     }
 
@@ -54,7 +54,7 @@ impl<A: Rising> Watermark<A> {
     }
 
     /// The offset, which the caller tells the log now: it holds it.
-    pub(crate) fn take(&self) -> i64 {
+    pub fn take(&self) -> i64 {
         let high = self.high.get();
         self.told.raise(high);
         high
@@ -62,7 +62,7 @@ impl<A: Rising> Watermark<A> {
 }
 
 /// What [`publish`] goes between.
-pub(crate) trait Relay {
+pub(super) trait Relay {
     /// The atomics of the watermark.
     type Offset: Rising;
 
@@ -78,7 +78,7 @@ pub(crate) trait Relay {
 }
 
 /// Tells the log of the high watermark. Called after the watermark was moved, and after the log was let go.
-pub(crate) fn publish(relay: &impl Relay) {
+pub(super) fn publish(relay: &impl Relay) {
     loop {
         relay.fence();
         if !relay.watermark().is_ahead() || !relay.try_tell() {

@@ -3,10 +3,9 @@
 
 use bytes::{Bytes, BytesMut};
 use pelton_wire::ErrorCode;
-use pelton_wire::message::produce::BatchIndexAndErrorMessage;
 use pelton_wire::record::{
     AppendRefusal, AppendRules, BatchError, BatchHeader, BatchMut, BatchView, BuildError, DecompressLimit,
-    RecordProblemKind, recompress, rewrite_offsets, validate_for_append,
+    RecordProblem, RecordProblemKind, recompress, rewrite_offsets, validate_for_append,
 };
 
 use crate::topic_config::{CompressionType, TopicConfig};
@@ -15,23 +14,23 @@ use crate::topic_config::{CompressionType, TopicConfig};
 const ZSTD_SINCE: i16 = 7;
 
 /// What the check depends on besides the batch.
-pub(crate) struct Rules<'a> {
-    pub(crate) topic: &'a TopicConfig,
-    pub(crate) version: i16,
-    pub(crate) now_ms: i64,
-    pub(crate) limit: DecompressLimit,
+pub struct Rules<'a> {
+    pub topic: &'a TopicConfig,
+    pub version: i16,
+    pub now_ms: i64,
+    pub limit: DecompressLimit,
 }
 
 /// A batch that may be appended as it is.
 #[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) batch: Bytes,
-    pub(crate) header: BatchHeader,
+pub struct Accepted {
+    pub batch: Bytes,
+    pub header: BatchHeader,
 }
 
 /// Why a batch was refused. Nothing was written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     #[error("a produce request needs one record batch for each partition")]
     NoBatch,
     #[error("the batch has {len} bytes, the topic's max.message.bytes is {max}")]
@@ -46,7 +45,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Kafka's code for it.
-    pub(crate) fn code(&self) -> ErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Refusal::NoBatch | Refusal::Rewrite(_) => ErrorCode::INVALID_RECORD,
             Refusal::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
@@ -55,14 +54,12 @@ impl Refusal {
         }
     }
 
-    /// The records that are to blame, for the response.
-    pub(crate) fn record_errors(&self) -> Vec<BatchIndexAndErrorMessage> {
-        let Refusal::Append(AppendRefusal::Records { problems, .. }) = self else { return Vec::new() };
-        let listed = problems.iter().map(|problem| BatchIndexAndErrorMessage {
-            batch_index: problem.index,
-            batch_index_error_message: Some(format!("the record {}", problem.kind)),
-        });
-        listed.collect()
+    /// The records that are to blame.
+    pub fn record_problems(&self) -> &[RecordProblem] {
+        match self {
+            Refusal::Append(AppendRefusal::Records { problems, .. }) => problems,
+            _ => &[],
+        }
     }
 }
 
@@ -101,11 +98,7 @@ fn append_code(refusal: &AppendRefusal) -> ErrorCode {
 }
 
 /// Checks a batch and brings it into the form in which it is stored. Untouched batches are not copied.
-pub(crate) fn check(
-    records: Option<Bytes>,
-    rules: &Rules<'_>,
-    scratch: &mut Vec<u8>,
-) -> Result<Accepted, Refusal> {
+pub fn check(records: Option<Bytes>, rules: &Rules<'_>, scratch: &mut Vec<u8>) -> Result<Accepted, Refusal> {
     let batch = records.filter(|bytes| !bytes.is_empty()).ok_or(Refusal::NoBatch)?;
     let max = rules.topic.max_message_bytes;
     if i64::try_from(batch.len()).unwrap_or(i64::MAX) > i64::from(max) {
@@ -238,8 +231,8 @@ mod tests {
     fn records_without_keys_are_named_on_a_compacted_topic() {
         let refusal = run(Some(plain()), &[("cleanup.policy", "compact")], 9).unwrap_err();
         assert_eq!(refusal.code(), ErrorCode::INVALID_RECORD);
-        let errors = refusal.record_errors();
-        assert_eq!(errors.iter().map(|e| e.batch_index).collect::<Vec<_>>(), [1]);
+        let errors = refusal.record_problems();
+        assert_eq!(errors.iter().map(|e| e.index).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

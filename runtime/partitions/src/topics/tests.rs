@@ -5,18 +5,17 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pelton_commitlog::Threads;
 use pelton_commitlog::storage::SimStorage;
 use pelton_commitlog::storage::sim::Call;
+use pelton_commitlog::{LogDirConfig, Threads};
 use uuid::Uuid;
 
 use super::{NewTopic, TopicError, Topics};
-use crate::broker::Deps;
 use crate::clock::ManualClock;
-use crate::config::Config;
+use crate::data_dir::{self, Environment, Opened, Settings};
 use crate::failure::Failure;
-use crate::partition::{InternalRecord, Replayed};
-use crate::startup::{self, Opened};
+use crate::partition::{InternalRecord, ProducerLimits, Replayed};
+use crate::topic_config::Overrides;
 
 const NAME: &str = "t";
 const CALLS: [Call; 11] = [
@@ -42,21 +41,31 @@ struct Life {
 impl Life {
     fn start(disk: &SimStorage) -> Life {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let pairs = [("data.dir", "/data"), ("http.listen", "off"), ("pelton.disk.free.min", "0")];
-        let config = Config::from_pairs(pairs).unwrap();
         let new_id = || Uuid::from_u64_pair(NEXT_ID.fetch_add(1, Ordering::Relaxed), u64::MAX);
-        let deps = Deps {
+        let failure = Failure::default();
+        let raise = failure.clone();
+        let log_dir = LogDirConfig {
+            threads: Threads::ByHand,
+            journal_first_file_bytes: 32 << 10,
+            journal_max_bytes: 64 << 10,
+            disk_free_min: 0,
+            on_failure: Arc::new(move |reason| raise.raise(reason)),
+            ..LogDirConfig::default()
+        };
+        let settings = Settings {
+            path: "/data".into(),
+            log_dir,
+            producers: ProducerLimits { expiration_ms: 86_400_000, max: 1000 },
+            topic_defaults: Overrides::new(),
+            max_partitions: 100,
+        };
+        let environment = Environment {
             clock: Arc::new(ManualClock::new(1)),
             storage: Arc::new(disk.clone()),
-            plugins: None,
             new_id: Arc::new(new_id),
+            failure: failure.clone(),
         };
-        let failure = Failure::default();
-        let mut dir = startup::dir_config(&config, &deps, &failure);
-        dir.threads = Threads::ByHand;
-        dir.journal_first_file_bytes = 32 << 10;
-        dir.journal_max_bytes = 64 << 10;
-        let opened = startup::open_as(&config, &deps, &failure, dir).expect("it starts");
+        let opened = data_dir::open(settings, environment).expect("it starts");
         Life { opened, failure }
     }
 

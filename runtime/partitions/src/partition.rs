@@ -7,10 +7,10 @@
 //!
 //! Readers take no lock: they go by `LogReader` and the offsets.
 
-pub(crate) mod acks;
+pub mod acks;
 mod open;
 mod search;
-pub(crate) mod waiters;
+pub mod waiters;
 mod watermark;
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use pelton_wire::record::{
 
 use self::acks::{Acks, NotDurable};
 pub use self::open::PartitionCreateError;
-pub(crate) use self::open::{OpenPartitions, ProducerLimits, log_config};
+pub use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
 use self::waiters::{Progress, Watch};
 use self::watermark::{Relay, Watermark};
@@ -48,7 +48,7 @@ pub enum Isolation {
 
 impl Isolation {
     /// Kafka's number for it.
-    pub(crate) fn from_wire(level: i8) -> Option<Isolation> {
+    pub fn from_wire(level: i8) -> Option<Isolation> {
         match level {
             0 => Some(Isolation::ReadUncommitted),
             1 => Some(Isolation::ReadCommitted),
@@ -89,7 +89,7 @@ pub enum PartitionAppendError {
 
 /// Why nothing was read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PartitionReadError {
+pub enum PartitionReadError {
     /// The topic has been deleted.
     #[error("the partition has been deleted")]
     Gone,
@@ -123,11 +123,11 @@ pub struct InternalRecord {
 
 /// The end of a producer's transaction, as a partition is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TxnMarker {
-    pub(crate) producer: ProducerIdentity,
-    pub(crate) commit: bool,
+pub struct TxnMarker {
+    pub producer: ProducerIdentity,
+    pub commit: bool,
     /// Of the coordinator that sends it: one from an older coordinator is refused. `None` for the broker's own.
-    pub(crate) coordinator_epoch: Option<i32>,
+    pub coordinator_epoch: Option<i32>,
 }
 
 /// Records of the broker's own that have their place in the log and are not durable yet.
@@ -153,12 +153,12 @@ impl InternalAppend {
 }
 
 /// What a fetch found.
-pub(crate) struct Fetched {
-    pub(crate) slices: Vec<Slice>,
-    pub(crate) bytes: u64,
-    pub(crate) offsets: Offsets,
+pub struct Fetched {
+    pub slices: Vec<Slice>,
+    pub bytes: u64,
+    pub offsets: Offsets,
     /// Aborted transactions among what was found: producer id and first offset.
-    pub(crate) aborted: Vec<(i64, i64)>,
+    pub aborted: Vec<(i64, i64)>,
 }
 
 /// A partition. Shared by all that use it.
@@ -253,13 +253,13 @@ impl Partition {
     }
 
     /// Has `fetch` told when there is something new: records, another start of the log, or its end for good.
-    pub(crate) fn watch(&self, fetch: &Arc<Watch>) {
+    pub fn watch(&self, fetch: &Arc<Watch>) {
         self.progress.watch(fetch);
     }
 
     /// Appends a checked batch of a client, for which there is room in the journal. `acks` counts it off once it is durable;
     /// a duplicate once its original is.
-    pub(crate) fn append_client(
+    pub fn append_client(
         &self,
         batch: Bytes,
         _room: &AppendPermit,
@@ -274,7 +274,7 @@ impl Partition {
     }
 
     /// Room in the journal for appends of about `bytes` bytes, on this partition or another.
-    pub(crate) fn room(&self, bytes: u64) -> PermitWait {
+    pub fn room(&self, bytes: u64) -> PermitWait {
         self.log_dir.permit(bytes)
     }
 
@@ -298,7 +298,7 @@ impl Partition {
     ///
     /// # Errors
     /// As [`Partition::append_records`].
-    pub(crate) fn append_transactional(
+    pub fn append_transactional(
         &self,
         producer: ProducerIdentity,
         records: &[InternalRecord],
@@ -318,7 +318,7 @@ impl Partition {
     ///
     /// # Errors
     /// As [`Partition::append_records`].
-    pub(crate) fn append_marker(
+    pub fn append_marker(
         &self,
         marker: TxnMarker,
         now_ms: i64,
@@ -394,12 +394,12 @@ impl Partition {
     }
 
     /// Brings the log up to the high watermark and wakes readers, unless somebody holds the log, who does it then.
-    pub(crate) fn publish(&self) {
+    pub fn publish(&self) {
         watermark::publish(self);
     }
 
     /// Gives the partition its topic's settings.
-    pub(crate) fn configure(&self, config: &TopicConfig) {
+    pub fn configure(&self, config: &TopicConfig) {
         if let Ok(mut log) = self.lock() {
             let producers = ProducerLimits::of(log.config());
             log.set_config(log_config(config, producers));
@@ -410,7 +410,7 @@ impl Partition {
     ///
     /// # Errors
     /// The offset lies above the high watermark, or the storage failed.
-    pub(crate) fn delete_records(&self, before: i64) -> Result<i64, ChangeError> {
+    pub fn delete_records(&self, before: i64) -> Result<i64, ChangeError> {
         let start = {
             let Ok(mut log) = self.lock() else { return Ok(self.log_start_offset()) };
             log.set_high_watermark(self.progress.high_watermark());
@@ -427,14 +427,14 @@ impl Partition {
     ///
     /// # Errors
     /// As [`Partition::delete_records`].
-    pub(crate) fn delete_before(&self, before: i64, now_ms: i64) -> Result<(), ChangeError> {
+    pub fn delete_before(&self, before: i64, now_ms: i64) -> Result<(), ChangeError> {
         self.delete_records(before)?;
         self.apply_retention(now_ms);
         Ok(())
     }
 
     /// Removes segments that are older or more than the topic keeps. Blocking.
-    pub(crate) fn apply_retention(&self, now_ms: i64) {
+    pub fn apply_retention(&self, now_ms: i64) {
         // What may have to be read is read before the log is held, which producers wait for.
         if let Err(error) = self.reader.learn_timestamps() {
             tracing::warn!(partition = %self.id, %error, "how old its segments are cannot be read: none is removed");
@@ -457,7 +457,7 @@ impl Partition {
     }
 
     /// What is due in the log from time to time: forgets quiet producers, removes files. Blocking.
-    pub(crate) fn housekeep(&self, now_ms: i64) {
+    pub fn housekeep(&self, now_ms: i64) {
         if let Ok(mut log) = self.lock() {
             log.housekeep(now_ms);
         }
@@ -477,14 +477,14 @@ impl Partition {
     }
 
     /// What is remembered of producers; `None` once the partition is gone.
-    pub(crate) fn producers(&self) -> Option<Vec<(i64, ProducerState)>> {
+    pub fn producers(&self) -> Option<Vec<(i64, ProducerState)>> {
         let log = self.lock().ok()?;
         let all = log.producers().all();
         Some(all.into_iter().map(|(id, known)| (id, known.clone())).collect())
     }
 
     /// Closes the log in order. Blocking.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let _removing = self.removing.lock();
         if let Some(mut log) = self.log.lock().take() {
             log.set_high_watermark(self.progress.high_watermark());

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 
 /// Which of the partitions that a consumer reads have something new, so that it need not look at all of them.
 #[derive(Debug, Default)]
-pub(crate) struct ReadyList {
+pub struct ReadyList {
     /// Their numbers in the consumer's list, each once.
     ready: Mutex<Vec<u32>>,
     changed: Notify,
@@ -26,25 +26,25 @@ pub(crate) struct ReadyList {
 
 impl ReadyList {
     /// Waits until there is something new since the last call. One caller is woken at a time.
-    pub(crate) async fn changed(&self) {
+    pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// Wakes who waits, and who comes to wait next, without anything new.
-    pub(crate) fn wake_all(&self) {
+    pub fn wake_all(&self) {
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
 
     /// The partitions with something new. The caller tells each one's [`Watch`] before it looks at the partition.
-    pub(crate) fn take(&self) -> Vec<u32> {
+    pub fn take(&self) -> Vec<u32> {
         std::mem::take(&mut *self.ready.lock())
     }
 }
 
 /// One partition's place in a [`ReadyList`].
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     list: Arc<ReadyList>,
     number: u32,
     /// It is in the list already.
@@ -54,20 +54,20 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Has the partition listed under `number` whenever there is something new.
-    pub(crate) fn new(list: &Arc<ReadyList>, number: u32) -> Arc<Watch> {
+    pub fn new(list: &Arc<ReadyList>, number: u32) -> Arc<Watch> {
         let (is_listed, over) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Watch { list: Arc::clone(list), number, is_listed, over })
     }
 
     /// The partition was taken from the list and will be looked at: what is new from now on is listed again.
-    pub(crate) fn taken(&self) {
+    pub fn taken(&self) {
         self.is_listed.store(false, Ordering::SeqCst);
         // Either the look sees what is new, or whoever made it new sees that it is to be listed again.
         fence(Ordering::SeqCst);
     }
 
     /// Nobody reads the partition through this any more: it may forget it.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 
@@ -86,7 +86,7 @@ impl Watch {
 
 /// The offsets of a partition that others see, and who waits for them to move.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     watermark: Watermark,
     waiting: Mutex<Waiting>,
     failure: Failure,
@@ -107,7 +107,7 @@ struct Waiting {
 const FETCHES_KEPT: usize = 16;
 
 impl Progress {
-    pub(crate) fn new(high_watermark: i64, failure: Failure) -> Arc<Self> {
+    pub fn new(high_watermark: i64, failure: Failure) -> Arc<Self> {
         Arc::new(Progress {
             watermark: Watermark::new(high_watermark),
             waiting: Mutex::default(),
@@ -117,24 +117,24 @@ impl Progress {
     }
 
     /// Says whose progress this is; the log needs it before there is a partition.
-    pub(crate) fn belongs_to(&self, partition: &Arc<Partition>) {
+    pub fn belongs_to(&self, partition: &Arc<Partition>) {
         // Set once, by the constructor of the partition.
         let _ = self.partition.set(Arc::downgrade(partition));
     }
 
     /// The offset up to which consumers may read.
-    pub(crate) fn high_watermark(&self) -> i64 {
+    pub fn high_watermark(&self) -> i64 {
         self.watermark.get()
     }
 
     /// The same, with what the log was told of it.
-    pub(crate) fn watermark(&self) -> &Watermark {
+    pub fn watermark(&self) -> &Watermark {
         &self.watermark
     }
 
     /// Counts `acks` off once everything before `end_offset` is durable. The calls of one partition come in the order of
     /// its appends, because its log is locked meanwhile.
-    pub(crate) fn on_durable(&self, end_offset: i64, acks: &Arc<Acks>) {
+    pub fn on_durable(&self, end_offset: i64, acks: &Arc<Acks>) {
         acks.add();
         let mut waiting = self.waiting.lock();
         if self.high_watermark() >= end_offset {
@@ -152,7 +152,7 @@ impl Progress {
     /// If something before it waits for its sync, as a transaction's marker does, then so does this: nobody may see what
     /// comes after a marker before it is certain, and after a failure nothing becomes so. Readers are woken by
     /// [`Partition::publish`].
-    pub(crate) fn acknowledge(&self, end_offset: i64) {
+    pub fn acknowledge(&self, end_offset: i64) {
         let overtakes = {
             let waiting = self.waiting.lock();
             waiting.failed || waiting.acks.front().is_some_and(|(end, _)| *end < end_offset)
@@ -176,7 +176,7 @@ impl Progress {
     }
 
     /// Nothing that is not durable yet will ever be.
-    pub(crate) fn storage_failed(&self, reason: &StorageFailure) {
+    pub fn storage_failed(&self, reason: &StorageFailure) {
         let acks = {
             let mut waiting = self.waiting.lock();
             waiting.failed = true;
@@ -187,7 +187,7 @@ impl Progress {
     }
 
     /// Has `fetch` told whenever there is something new.
-    pub(crate) fn watch(&self, fetch: &Arc<Watch>) {
+    pub fn watch(&self, fetch: &Arc<Watch>) {
         let mut waiting = self.waiting.lock();
         if waiting.fetches.len() >= FETCHES_KEPT.max(2 * waiting.alive) {
             waiting.fetches.retain(|fetch| !fetch.is_over());
@@ -197,7 +197,7 @@ impl Progress {
     }
 
     /// Wakes the fetches without anything new: the partition is gone, or the broker stops.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         self.waiting.lock().wake();
     }
 }

@@ -1,0 +1,23 @@
+//! The topics of this broker: what is true of them, and the partitions that it owns.
+//!
+//! * [`partition`]: the owner of one log, its watermarks, and those who wait for it.
+//! * [`topics`]: the catalogue, which is what a replay of `__cluster_metadata-0` gives.
+//! * [`topic_config`]: every setting that a topic can have.
+//! * [`producer_id`]: ids for producers, each given out once.
+//! * [`admission`]: what is checked in a client's batch before it is appended.
+//! * [`data_dir`]: all of it opened from a data directory.
+//!
+//! It refuses to know sockets, requests and coordinators.
+
+#![allow(missing_docs, reason = "its users are the broker's packages; what a name does not say is said")]
+
+pub mod admission;
+pub mod blocking;
+pub mod clock;
+pub mod data_dir;
+pub mod failure;
+pub mod partition;
+pub mod producer_id;
+pub mod setting;
+pub mod topic_config;
+pub mod topics;
