@@ -33,6 +33,10 @@ pub(crate) fn verbs(lab: &Lab) -> Result<String> {
     create_topic(&address, "in", 2, &[])?;
     let said = lab.deploy(&cli, Pipe::new("verbs", "in", "out"))?;
     ensure!(said.contains("verbs, revision 1") && said.contains("pelton.verbs"), "deploy said {said}");
+    ensure!(
+        said.contains("running") || said.contains("starting (`pelton pipeline describe verbs`"),
+        "{said}"
+    );
     produce(&address, "in", 0, &["a", "log hello from record b"])?;
     produce(&address, "in", 1, &["c"])?;
     let seen = until_committed(&cli, "verbs", &[2, 1])?;
@@ -48,7 +52,8 @@ pub(crate) fn verbs(lab: &Lab) -> Result<String> {
     ensure!(line.contains("info") && line.contains("work[0]"), "{line}");
 
     // Pause stops at a commit: what is committed and what came out are the same.
-    cli.ok(&["pipeline", "pause", "verbs"])?;
+    let said = cli.ok(&["pipeline", "pause", "verbs"])?;
+    ensure!(said == "pipeline verbs is paused\n", "{said}");
     until_state(&cli, "verbs", "paused")?;
     produce(&address, "in", 1, &["d", "e"])?;
     std::thread::sleep(QUIET);

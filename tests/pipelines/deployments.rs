@@ -1,6 +1,6 @@
 //! Components that were pushed are in the log, not in memory.
 
-use crate::lab::{Lab, Pipe, until_committed};
+use crate::lab::{Lab, Pipe, until_committed, until_state};
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::Broker;
 use pelton_tests::load::create_topic;
@@ -75,7 +75,7 @@ pub(crate) fn memory(lab: &Lab) -> Result<String> {
     ensure!(listed.as_array().map(Vec::len) == Some(PUSHED + 2), "{listed}");
     let (first, last) = (cli.pipeline("first")?, cli.pipeline("last")?);
     ensure!(first["plugins"]["work"] != last["plugins"]["work"], "{first} {last}");
-    ensure!(first["state"] == "running", "{first}");
+    until_state(&cli, "first", "running")?;
     broker.stop()?;
     Ok(format!(
         "{} MiB of components, {} MiB more memory, {} MiB after a restart",

@@ -1,8 +1,8 @@
 //! What is wrong is refused when it is deployed, by name, with the exit code that `pelton --help` documents, and leaves
 //! nothing behind.
 
-use crate::lab::{Lab, Pipe, path};
-use anyhow::{Result, ensure};
+use crate::lab::{Lab, Pipe, path, until_state};
+use anyhow::{Context, Result, ensure};
 use pelton_tests::cli::Cli;
 use pelton_tests::load::create_topic;
 
@@ -163,7 +163,7 @@ pub(crate) fn strangers(lab: &Lab) -> Result<String> {
         elsewhere.refused(args, USAGE, &["http.token", "--data-dir"])?;
         wrong.refused(args, FAILED, &["token is wrong"])?;
     }
-    ensure!(elsewhere.pipeline("p")?["state"] == "running", "looking needs no token");
+    until_state(&elsewhere, "p", "running").context("looking needs no token")?;
     broker.stop()?;
     // A port that others can reach, and no token that somebody made on purpose.
     let serve =

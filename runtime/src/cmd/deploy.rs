@@ -32,11 +32,21 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     let text = |key: &str| deployed[key].as_str().unwrap_or_default().to_owned();
     match deployed["revision"].as_u64() {
         Some(revision) => print_line(&format!(
-            "pipeline {}, revision {revision}, is live; its offsets are those of group {}",
+            "pipeline {}, revision {revision}, is live and {}; its offsets are those of group {}",
             text("name"),
+            doing(&text("name"), &text("state")),
             text("group")
         )),
         None => print_line(&format!("pipeline {} is right; nothing was changed", text("name"))),
+    }
+}
+
+/// What a pipeline is doing a moment after a change, and where to look if it does not run yet.
+pub(super) fn doing(name: &str, state: &str) -> String {
+    match state {
+        "running" | "paused" => state.to_owned(),
+        "starting" => format!("starting (`pelton pipeline describe {name}` says when it runs)"),
+        _ => format!("{state} (`pelton pipeline describe {name}` says why)"),
     }
 }
 

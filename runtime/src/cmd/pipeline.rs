@@ -1,5 +1,6 @@
 //! `pelton pipeline`: what runs, and how it is doing.
 
+use super::deploy::doing;
 use super::table::Table;
 use super::topic::{print_json, print_line};
 use crate::cli;
@@ -73,8 +74,12 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
 }
 
 fn change(http: &HttpClient, name: &str, verb: &str) -> anyhow::Result<()> {
-    let _: Value = http.post(&format!("/v1/pipelines/{}/{verb}", segment(name)?), "application/json", b"")?;
-    Ok(())
+    let path = format!("/v1/pipelines/{}/{verb}", segment(name)?);
+    let changed: Value = http.post(&path, "application/json", b"")?;
+    match changed["state"].as_str() {
+        Some(state) => print_line(&format!("pipeline {name} is {}", doing(name, state))),
+        None => Ok(()),
+    }
 }
 
 fn logs(http: &HttpClient, name: &str) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::reply::Refusal;
-use crate::processor::{Deployed, LogLine, PipelineDescription, PluginSummary, Pushed};
+use crate::processor::{Deployed, LogLine, PipelineDescription, PipelineState, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 /// The name in a path. What cannot be read is refused as everything else is.
@@ -51,6 +51,12 @@ pub(super) struct LogAnswer {
 /// Nothing to say but that it is done.
 #[derive(Debug, Serialize)]
 pub(super) struct Done {}
+
+/// What a pipeline is doing a moment after a change; null if it was deleted meanwhile.
+#[derive(Debug, Serialize)]
+pub(super) struct Changed {
+    state: Option<PipelineState>,
+}
 
 pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<PluginSummary>> {
     Ok(Json(state.supervisor()?.plugins()))
@@ -95,14 +101,12 @@ pub(super) async fn delete(State(state): State<Arc<HttpState>>, name: Name) -> A
     Ok(Json(Done {}))
 }
 
-pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Done> {
-    state.supervisor()?.set_paused(&name?.0, true).await?;
-    Ok(Json(Done {}))
+pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Changed> {
+    Ok(Json(Changed { state: state.supervisor()?.set_paused(&name?.0, true).await? }))
 }
 
-pub(super) async fn resume(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Done> {
-    state.supervisor()?.set_paused(&name?.0, false).await?;
-    Ok(Json(Done {}))
+pub(super) async fn resume(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Changed> {
+    Ok(Json(Changed { state: state.supervisor()?.set_paused(&name?.0, false).await? }))
 }
 
 pub(super) async fn logs(

@@ -1,6 +1,6 @@
 //! A factory for tests whose compilations take as long as the test wants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
@@ -9,7 +9,8 @@ use pelton_streams::{
     PluginInfo,
 };
 
-/// Compiles what begins with `slow` once it is let go, and panics over what begins with `panic`.
+/// Compiles what begins with `slow` once it is let go, and panics over what begins with `panic`. Of what begins with `late`
+/// the first instance starts at once, the others once they are let go.
 #[derive(Default)]
 pub(super) struct SlowFactory {
     state: Mutex<State>,
@@ -21,6 +22,8 @@ struct State {
     let_go: bool,
     compiling: usize,
     loaded: BTreeSet<Digest>,
+    /// Of those that start late: whether one instance has started.
+    late: BTreeMap<Digest, bool>,
 }
 
 impl SlowFactory {
@@ -60,6 +63,9 @@ impl PluginFactory for SlowFactory {
             state.compiling -= 1;
             self.changed.notify_all();
         }
+        if component.starts_with(b"late") {
+            state.late.insert(*digest, false);
+        }
         state.loaded.insert(*digest);
         Ok(info(digest, component))
     }
@@ -73,8 +79,15 @@ impl PluginFactory for SlowFactory {
     }
 
     fn instantiate(&self, digest: &Digest, _: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
-        let loaded = self.state.lock().loaded.contains(digest);
-        if loaded { Ok(Box::new(Silent)) } else { Err(InstantiateError::NotLoaded(*digest)) }
+        let mut state = self.state.lock();
+        if !state.loaded.contains(digest) {
+            return Err(InstantiateError::NotLoaded(*digest));
+        }
+        let started = state.late.get_mut(digest).map(|started| std::mem::replace(started, true));
+        if started == Some(true) {
+            self.changed.wait_while(&mut state, |state| !state.let_go);
+        }
+        Ok(Box::new(Silent))
     }
 
     fn unload(&self, digest: &Digest) {

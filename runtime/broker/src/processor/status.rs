@@ -7,6 +7,8 @@ use pelton_streams::log::{LogLevel, LogRing, LogSink};
 use pelton_streams::task::{Calls, StepCounts};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 
@@ -116,6 +118,8 @@ pub(crate) struct PipelineStatus {
 /// Shared between a driver and those who ask.
 pub(crate) struct StatusBoard {
     inner: Mutex<Inner>,
+    /// Tells of a change of the state. Set under the lock of `inner`.
+    state: watch::Sender<PipelineState>,
     clock: Arc<dyn Clock>,
 }
 
@@ -136,7 +140,8 @@ impl StatusBoard {
             failure: None,
             log: LogRing::default(),
         };
-        Arc::new(StatusBoard { inner: Mutex::new(inner), clock })
+        let state = watch::Sender::new(inner.state);
+        Arc::new(StatusBoard { inner: Mutex::new(inner), state, clock })
     }
 
     pub(crate) fn snapshot(&self) -> PipelineStatus {
@@ -162,6 +167,16 @@ impl StatusBoard {
         }
         inner.state = state;
         inner.failure = failure;
+        self.state.send_replace(state);
+    }
+
+    /// The state, once the pipeline has started, or after `patience`.
+    pub(crate) async fn started(&self, patience: Duration) -> PipelineState {
+        let mut changes = self.state.subscribe();
+        let started = changes.wait_for(|state| *state != PipelineState::Starting);
+        // The sender is this board's own, so only the time can be over.
+        let _ = tokio::time::timeout(patience, started).await;
+        self.state()
     }
 
     pub(super) fn set_task(&self, task: TaskStatus) {

@@ -75,6 +75,8 @@ pub(crate) struct Deployed {
     pub(crate) name: String,
     /// Absent for a dry run.
     pub(crate) revision: Option<u64>,
+    /// What the pipeline is doing a moment after it went live. Absent for a dry run.
+    pub(crate) state: Option<PipelineState>,
     /// By node.
     pub(crate) plugins: BTreeMap<String, String>,
     pub(crate) group: String,
@@ -222,7 +224,7 @@ impl Supervisor {
         self.check_outputs(&checked)?;
         let name = checked.manifest.name.clone();
         let group = super::io::group_of(&name);
-        Ok(Deployed { name, revision: None, plugins: checked.plugins, group })
+        Ok(Deployed { name, revision: None, state: None, plugins: checked.plugins, group })
     }
 
     /// Takes a manifest live. A pipeline of that name that runs is stopped at a commit, and the new revision goes on
@@ -234,7 +236,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.try_start(&checked).await?;
-        let _change = self.changes.lock().await;
+        let change = self.changes.lock().await;
         let name = checked.manifest.name.clone();
         {
             let deployments = &self.inner.lock().deployments;
@@ -259,21 +261,34 @@ impl Supervisor {
         self.halt(&name).await;
         self.run(&name, false, Patience::Bounded).await;
         self.unload_unused();
-        let group = super::io::group_of(&name);
-        Ok(Deployed { name, revision: Some(number), plugins: checked.plugins.clone(), group })
+        drop(change);
+        let (group, state) = (super::io::group_of(&name), self.started(&name).await);
+        Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), group })
     }
 
-    /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again.
-    pub(crate) async fn set_paused(&self, name: &str, paused: bool) -> Result<(), DeployError> {
+    /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is doing a
+    /// moment later.
+    pub(crate) async fn set_paused(
+        &self,
+        name: &str,
+        paused: bool,
+    ) -> Result<Option<PipelineState>, DeployError> {
         // Only a pipeline whose plugins could not be compiled before has something to compile now.
         let _ready = if paused { None } else { self.compiled(name).await? };
-        let _change = self.changes.lock().await;
+        let change = self.changes.lock().await;
         let records = self.inner.lock().deployments.set_paused(name, paused);
         let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
         self.store(records).await?;
         self.halt(name).await;
         self.run(name, paused, Patience::Bounded).await;
-        Ok(())
+        drop(change);
+        Ok(self.started(name).await)
+    }
+
+    /// The state of a pipeline that was started, which mostly takes less than [`START_PATIENCE`].
+    async fn started(&self, name: &str) -> Option<PipelineState> {
+        let board = self.inner.lock().runners.get(name).map(|runner| Arc::clone(runner.board()))?;
+        Some(board.started(START_PATIENCE).await)
     }
 
     /// Takes a pipeline away. Its topics and its group's offsets stay.
@@ -533,6 +548,9 @@ fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
         status: inner.runners.get(name)?.board().snapshot(),
     })
 }
+
+/// How long a change waits for a pipeline that it has started, before it says that the pipeline is starting.
+const START_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a driver that failed for a passing reason waits before it starts again: doubled each time.
 pub(super) const RESTART_BACKOFF: Duration = Duration::from_millis(500);

@@ -96,6 +96,27 @@ async fn a_slow_compilation_holds_up_nobody_else() {
     lab.handle.shutdown().await.unwrap();
 }
 
+/// Who deploys is told whether it runs; nobody has to guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_says_whether_the_pipeline_runs() {
+    let lab = Lab::start(&[]).await;
+    lab.push("late").await.unwrap();
+    let (text, plugins) = manifest("p", "late", "out");
+    assert_eq!(lab.supervisor().check(&text, &plugins).await.unwrap().state, None);
+    // Its driver waits for an instance.
+    let deployed = lab.deploy("p", "late", "out").await.unwrap();
+    assert_eq!(deployed.state, Some(PipelineState::Starting));
+    lab.factory.let_go();
+    let mut state = deployed.state;
+    while state == Some(PipelineState::Starting) {
+        state = lab.supervisor().set_paused("p", false).await.unwrap();
+    }
+    assert_eq!(state, Some(PipelineState::Running));
+    assert_eq!(lab.state("p"), PipelineState::Running);
+    assert_eq!(lab.supervisor().set_paused("p", true).await.unwrap(), Some(PipelineState::Paused));
+    lab.handle.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_cannot_be_created_is_refused_with_the_reason() {
     let lab = Lab::start(&[("pelton.max.partitions", "60")]).await;
