@@ -177,8 +177,8 @@ pub(crate) fn revisions(lab: &Lab) -> Result<String> {
     Ok(format!("{} revisions, {} records", REVISIONS + 1, sent * 2))
 }
 
-/// A topic that goes away stops the pipeline with its name; when it is there again, the pipeline goes on with what is in
-/// it now. More partitions are found by themselves.
+/// A pipeline waits for a topic that goes away, says which one, and goes on by itself with the one that is created next: its
+/// input from the beginning. More partitions are found by themselves.
 pub(crate) fn topics_go_away(lab: &Lab) -> Result<String> {
     let (_, broker, cli) = lab.start_with_plugin()?;
     let address = broker.address.clone();
@@ -191,24 +191,42 @@ pub(crate) fn topics_go_away(lab: &Lab) -> Result<String> {
     until_committed(&cli, "p", &[3, 0, 1])?;
 
     cli.ok(&["topic", "delete", "in"])?;
-    let failed = until_state(&cli, "p", "failed")?;
-    ensure!(failed["failure"]["reason"].as_str().is_some_and(|reason| reason.contains("in")), "{failed}");
+    let waiting = until_state(&cli, "p", "retrying")?;
+    let reason = waiting["failure"]["reason"].as_str().unwrap_or_default();
+    ensure!(waiting["failure"]["kind"] == "no-topic" && reason.contains("topic in,"), "{waiting}");
+    ensure!(offsets(&waiting).is_empty(), "{waiting}");
     cli.refused(&["deploy", &format!("{}/p.toml", path(&lab.dir))], 1, &["`in` does not exist"])?;
     create_topic(&address, "in", 1, &[])?;
     produce(&address, "in", 0, &["e", "f"])?;
-    cli.ok(&["pipeline", "resume", "p"])?;
-    until_committed(&cli, "p", &[2]).context("after the input was made again")?;
+    until_committed(&cli, "p", &[2]).context("after the input was created again")?;
+    until_state(&cli, "p", "running")?;
+    let said = cli.ok(&["pipeline", "logs", "p"])?;
+    ensure!(said.contains("topic in was deleted") && said.contains("topic in was created again"), "{said}");
 
     cli.ok(&["topic", "delete", "out"])?;
     produce(&address, "in", 0, &["g"])?;
-    let failed = until_state(&cli, "p", "failed")?;
-    ensure!(failed["failure"]["reason"].as_str().is_some_and(|reason| reason.contains("out")), "{failed}");
+    let waiting = until_state(&cli, "p", "retrying")?;
+    let reason = waiting["failure"]["reason"].as_str().unwrap_or_default();
+    ensure!(waiting["failure"]["kind"] == "no-topic" && reason.contains("topic out,"), "{waiting}");
     create_topic(&address, "out", 1, &[])?;
-    cli.ok(&["pipeline", "resume", "p"])?;
-    let described = until_committed(&cli, "p", &[3])?;
-    let left: Vec<String> = read_all(&address, "out")?.into_iter().map(|record| record.value).collect();
-    ensure!(left == ["0:2:g"], "{left:?}");
-    ensure!(offsets(&described) == [3], "{described}");
+    let described = until_committed(&cli, "p", &[3]).context("after the output was created again")?;
+    let left = |topic: &str| -> Result<Vec<String>> {
+        Ok(read_all(&address, topic)?.into_iter().map(|record| record.value).collect())
+    };
+    ensure!(left("out")? == ["0:2:g"] && offsets(&described) == [3], "{described}");
+    until_state(&cli, "p", "running")?;
+
+    // At once: whether it saw that there was none in between or not.
+    for (n, topic) in ["in", "out", "in"].into_iter().enumerate() {
+        cli.ok(&["topic", "delete", topic])?;
+        create_topic(&address, topic, 1, &[])?;
+        let (values, committed) = [(&["h"][..], 1), (&["i"], 2), (&["j", "k"], 2)][n];
+        produce(&address, "in", 0, values)?;
+        until_committed(&cli, "p", &[committed]).with_context(|| format!("{n}: {topic} created again"))?;
+    }
+    ensure!(left("out")? == ["0:1:i", "0:0:j", "0:1:k"], "{:?}", left("out")?);
+    produce(&address, "in", 0, &["l"])?;
+    until_committed(&cli, "p", &[3])?;
 
     // Offsets that somebody sets behind the end: waiting for the log to come there would pass over records.
     cli.ok(&["pipeline", "pause", "p"])?;

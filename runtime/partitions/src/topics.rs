@@ -10,7 +10,7 @@ pub mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use uuid::Uuid;
@@ -148,6 +148,8 @@ impl Index {
 /// The catalogue.
 pub struct Topics {
     index: RwLock<Index>,
+    /// How often the index has changed.
+    changes: AtomicU64,
     metadata: tokio::sync::Mutex<MetadataLog>,
     /// Where the metadata is kept, for those who only look how far it is.
     metadata_partition: Arc<Partition>,
@@ -172,6 +174,7 @@ impl Topics {
         let (index, metadata) = (RwLock::default(), tokio::sync::Mutex::new(metadata));
         Topics {
             index,
+            changes: AtomicU64::new(0),
             metadata,
             metadata_partition,
             partitions,
@@ -185,7 +188,17 @@ impl Topics {
     /// Takes in a topic whose partitions were found on disk.
     pub fn adopt(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) {
         let topic = self.topic(facts, partitions);
-        self.index.write().insert(topic);
+        self.change_index(|index| index.insert(topic));
+    }
+
+    /// How often topics were created, changed or deleted: who has looked some up asks again when this has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn change_index(&self, change: impl FnOnce(&mut Index)) {
+        change(&mut self.index.write());
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// What the settings of a topic come to.
@@ -362,7 +375,7 @@ impl Topics {
             let mut metadata = this.metadata.lock().await;
             let topic = this.by_id(id).ok_or_else(|| TopicError::Unknown(id.to_string()))?;
             metadata.write(&[Change::TopicGone(id)]).await?;
-            this.index.write().remove(&topic);
+            this.change_index(|index| index.remove(&topic));
             // Durably gone: a file that cannot be removed now is removed at the next start.
             this.partitions.delete(&topic.partitions).await;
             Ok(topic)
@@ -437,7 +450,7 @@ impl Topics {
     ) -> Result<Arc<Topic>, TopicError> {
         metadata.write(&[Change::Topic(facts.clone())]).await?;
         let topic = self.topic(facts, partitions);
-        self.index.write().insert(Arc::clone(&topic));
+        self.change_index(|index| index.insert(Arc::clone(&topic)));
         Ok(topic)
     }
 }

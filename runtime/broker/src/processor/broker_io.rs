@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::staging::{Rules, Staging};
-use super::io::{Chunk, DriverIo, IoError, IoFactory, Position, StopSignal, Ticket, group_of};
+use super::io::{Change, Chunk, DriverIo, Input, IoError, IoFactory, Position, StopSignal, Ticket, group_of};
 use crate::clock::Clock;
 use crate::group::error::GroupError;
 use crate::group::service::Groups;
@@ -46,7 +46,7 @@ impl IoFactory for BrokerIoFactory {
             topology: Arc::clone(of),
             guarantee,
             staging: Staging::default(),
-            rules: Vec::new(),
+            known: Known::none(of),
             open: false,
             transactions: self.transactions.clone(),
             topics: Arc::clone(&self.topics),
@@ -77,8 +77,7 @@ struct BrokerIo {
     guarantee: Guarantee,
     /// What was written and not appended. Its producer is the driver's own under exactly-once, once it has begun.
     staging: Staging,
-    /// Of each output.
-    rules: Vec<Rules>,
+    known: Known,
     /// Whether there is a transaction with outputs in it.
     open: bool,
     transactions: Transactions,
@@ -90,13 +89,14 @@ struct BrokerIo {
 }
 
 impl BrokerIo {
-    /// What the output topics take now. Of a topic that is gone nothing is known: appending to it fails.
-    fn update_rules(&mut self, now_ms: i64) {
-        let rules = |output: &OutputTopic| match self.topics.get(&output.topic) {
+    /// What the output topics take now.
+    fn rules(&self, now_ms: i64) -> Vec<Rules> {
+        let rules = |(output, topic): (&OutputTopic, &Option<Arc<Topic>>)| match topic {
             Some(topic) => Rules::new(&topic.config, output.dead_letter, now_ms),
+            // Nothing is written before all of them are known.
             None => Rules::new(&self.topics.resolve(&Overrides::new()), output.dead_letter, now_ms),
         };
-        self.rules = self.topology.outputs.iter().map(rules).collect();
+        self.topology.outputs.iter().zip(&self.known.outputs).map(rules).collect()
     }
 
     /// Waits for room in the journal, unless the pipeline is to stop.
@@ -121,14 +121,28 @@ impl BrokerIo {
         Ok(())
     }
 
-    fn find(&self, topic: &str, partition: i32) -> Result<(Arc<Topic>, Arc<Partition>), IoError> {
-        let missing = || IoError::NoPartition { topic: topic.to_owned(), partition };
-        let found = self.topics.get(topic).ok_or_else(missing)?;
-        let partition = Arc::clone(found.partition(partition).ok_or_else(missing)?);
-        Ok((found, partition))
+    fn input(&self, Input { source, partition }: Input) -> Result<(&Arc<Topic>, &Arc<Partition>), IoError> {
+        let topic = self.known.sources.get(source).and_then(Option::as_ref);
+        let found = topic.and_then(|topic| Some((topic, topic.partition(partition)?)));
+        found.ok_or_else(|| self.no_partition(Input { source, partition }))
     }
 
-    fn committed(&self, topic: &str, partition: i32) -> Result<Option<i64>, IoError> {
+    fn no_partition(&self, Input { source, partition }: Input) -> IoError {
+        IoError::NoPartition { topic: self.topology.sources[source].topic.clone(), partition }
+    }
+
+    /// Why a partition cannot be read. If the topic has been deleted, that is why.
+    fn unreadable(&self, input: Input, error: &dyn std::fmt::Display) -> IoError {
+        let topic = &self.topology.sources[input.source].topic;
+        let known = self.known.sources[input.source].as_ref().map(|topic| topic.id);
+        if self.topics.get(topic).map(|topic| topic.id) != known {
+            return self.no_partition(input);
+        }
+        IoError::Unavailable(format!("read {topic} [{}]: {error}", input.partition))
+    }
+
+    /// What the group has committed for a partition, and for which topic: the one that had the name then.
+    fn committed(&self, topic: &str, partition: i32) -> Result<Option<(i64, String)>, IoError> {
         let wanted =
             FetchRequest { topics: Some(vec![(topic.into(), vec![partition])]), require_stable: true };
         let fetched = match self.runtime.block_on(self.groups.fetch(&self.group, wanted)) {
@@ -140,17 +154,67 @@ impl BrokerIo {
             fetched.into_iter().flat_map(|(_, offsets)| offsets).find(|offset| offset.partition == partition);
         match offset.map(|offset| offset.result) {
             None | Some(Ok(None)) => Ok(None),
-            Some(Ok(Some(committed))) => Ok(Some(committed.offset)),
+            Some(Ok(Some(committed))) => Ok(Some((committed.offset, committed.metadata))),
             Some(Err(error)) => Err(unavailable(&error)),
         }
+    }
+}
+
+/// The topics of a pipeline as they were looked up, so that nothing is looked up by name while records pass.
+struct Known {
+    /// [`Topics::changes`] when they were.
+    at: Option<u64>,
+    sources: Vec<Option<Arc<Topic>>>,
+    outputs: Vec<Option<Arc<Topic>>>,
+}
+
+impl Known {
+    fn none(of: &Topology) -> Known {
+        Known { at: None, sources: vec![None; of.sources.len()], outputs: vec![None; of.outputs.len()] }
+    }
+
+    /// Looks all topics up again, if any topic has changed.
+    fn update(&mut self, of: &Topology, topics: &Topics) -> Result<Vec<Change>, IoError> {
+        let at = topics.changes();
+        let mut changes = Vec::new();
+        if self.at == Some(at) {
+            return Ok(changes);
+        }
+        for (output, (spec, known)) in of.outputs.iter().zip(&mut self.outputs).enumerate() {
+            let topic = || spec.topic.clone();
+            let found = topics.get(&spec.topic).ok_or_else(|| IoError::NoOutput { topic: topic() })?;
+            if known.as_ref().is_some_and(|known| known.id != found.id) {
+                return Err(IoError::OutputRenewed { topic: topic() });
+            }
+            let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
+            changes.push(Change::Output { output, partitions });
+            *known = Some(found);
+        }
+        for (source, (spec, known)) in of.sources.iter().zip(&mut self.sources).enumerate() {
+            let found = topics.get(&spec.topic);
+            if known.as_ref().is_some_and(|known| found.as_ref().is_none_or(|found| found.id != known.id)) {
+                *known = None;
+                changes.push(Change::Revoked { source });
+            }
+            let count = |topic: Option<&Arc<Topic>>| {
+                topic.map_or(0, |topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
+            };
+            let partitions = count(known.as_ref())..count(found.as_ref());
+            if !partitions.is_empty() {
+                changes.push(Change::Assigned { source, partitions });
+            }
+            *known = found;
+        }
+        self.at = Some(at);
+        Ok(changes)
     }
 }
 
 impl Sink for BrokerIo {
     fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
         let now_ms = self.clock.now_ms();
-        self.update_rules(now_ms);
-        self.staging.write(records, &self.rules, now_ms)
+        let rules = self.rules(now_ms);
+        self.staging.write(records, &rules, now_ms)
     }
 }
 
@@ -179,36 +243,42 @@ impl DriverIo for BrokerIo {
         Ok(())
     }
 
-    fn partitions(&self, topic: &str) -> Option<u32> {
-        u32::try_from(self.topics.get(topic)?.partitions.len()).ok()
+    fn changes(&mut self) -> Result<Vec<Change>, IoError> {
+        self.known.update(&self.topology, &self.topics)
     }
 
-    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<Position, IoError> {
-        if let Some(offset) = self.committed(topic, partition)? {
-            return Ok(Position { offset, committed: true });
+    fn position(&self, input: Input, start: Start) -> Result<Position, IoError> {
+        let (topic, found) = self.input(input)?;
+        let mut renewed = false;
+        if let Some((offset, of)) = self.committed(&topic.name, input.partition)? {
+            // Who sets offsets by hand means the topic that there is.
+            if of.is_empty() || of == topic.id.to_string() {
+                return Ok(Position { offset, committed: true, renewed });
+            }
+            renewed = true;
         }
-        let (_, found) = self.find(topic, partition)?;
         let offsets = found.offsets();
         let offset = match start {
+            // All of a topic that is new is new.
+            _ if renewed => offsets.log_start,
             Start::Earliest => offsets.log_start,
             Start::Latest => offsets.last_stable,
             Start::Offset(offset) => offset.clamp(offsets.log_start, offsets.last_stable),
             Start::Timestamp(ms) => {
                 let at = found.reader().offset_for_timestamp(ms, offsets.last_stable);
-                let at = at.map_err(|error| {
-                    IoError::Unavailable(format!("look up {topic} [{partition}]: {error}"))
-                })?;
+                let at = at.map_err(|error| self.unreadable(input, &error))?;
                 at.map_or(offsets.last_stable, |at| at.offset)
             }
         };
-        Ok(Position { offset, committed: false })
+        Ok(Position { offset, committed: false, renewed })
     }
 
-    fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
-        let (_, found) = self.find(topic, partition)?;
+    fn read(&self, input: Input, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
+        let (topic, found) = self.input(input)?;
         let end = found.log_end_offset();
         if offset > end {
-            return Err(IoError::BehindEnd { topic: topic.to_owned(), partition, offset, end });
+            let (topic, partition) = (topic.name.clone(), input.partition);
+            return Err(IoError::BehindEnd { topic, partition, offset, end });
         }
         let open_too = Mutant::OpenInputRead.is_on();
         let isolation = if open_too { Isolation::ReadUncommitted } else { Isolation::ReadCommitted };
@@ -220,17 +290,14 @@ impl DriverIo for BrokerIo {
                 let next_offset = found.log_start_offset();
                 return Ok(Chunk { next_offset, end_offset, deleted_unread: true, ..Chunk::default() });
             }
-            Err(error) => return Err(IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))),
-        };
-        let failed = |error: &dyn std::fmt::Display| {
-            IoError::Unavailable(format!("read {topic} [{partition}]: {error}"))
+            Err(error) => return Err(self.unreadable(input, &error)),
         };
         let next_offset = range.next_offset;
         let aborted = found
             .reader()
             .aborted_transactions(range.base_offset, next_offset)
-            .map_err(|error| failed(&error))?;
-        let bytes = range.into_bytes().map_err(|error| failed(&error))?;
+            .map_err(|error| self.unreadable(input, &error))?;
+        let bytes = range.into_bytes().map_err(|error| self.unreadable(input, &error))?;
         let batches = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
         Ok(Chunk { batches, aborted, next_offset, end_offset, deleted_unread: false })
     }
@@ -243,9 +310,11 @@ impl DriverIo for BrokerIo {
         }
         let find = |((output, partition), batch): (staging::Slot, Bytes)| {
             let topic = self.topology.outputs[output].topic.as_str();
-            let (found, target) = self.find(topic, partition)?;
-            let at = TopicPartition { topic: topic.into(), partition };
-            Ok(TransactionalBatch { at, partition: target, batch, durability: found.config.durability })
+            let found = self.known.outputs[output].as_ref();
+            let found = found.and_then(|topic| Some((topic, topic.partition(partition)?)));
+            let (found, target) = found.ok_or_else(|| IoError::NoOutput { topic: topic.to_owned() })?;
+            let (partition, at) = (Arc::clone(target), TopicPartition { topic: topic.into(), partition });
+            Ok(TransactionalBatch { at, partition, batch, durability: found.config.durability })
         };
         let batches = staged.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
         let Some(room) = self.room(&batches)? else { return Ok(()) };
@@ -262,24 +331,15 @@ impl DriverIo for BrokerIo {
         self.transactions.write(&mut held, producer, &self.group, batches, &room).map_err(embedded)
     }
 
-    fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
-        let commit = |(topic, partition, offset): &(String, i32, i64)| OffsetToCommit {
-            at: TopicPartition { topic: topic.as_str().into(), partition: *partition },
-            offset: *offset,
-            leader_epoch: -1,
-            metadata: String::new(),
+    fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError> {
+        let commit = |&(input, offset): &(Input, i64)| {
+            let (topic, _) = self.input(input)?;
+            let at = TopicPartition { topic: topic.name.as_str().into(), partition: input.partition };
+            // An offset means nothing in a topic that is created later under the same name.
+            Ok(OffsetToCommit { at, offset, leader_epoch: -1, metadata: topic.id.to_string() })
         };
-        let request = CommitRequest {
-            who: MemberIdentity {
-                member_id: String::new(),
-                group_instance_id: None,
-                generation_id: NO_GENERATION,
-            },
-            retention_ms: None,
-            knows_group_id_not_found: true,
-            transaction: None,
-            offsets: offsets.iter().map(commit).collect(),
-        };
+        let offsets = offsets.iter().map(commit).collect::<Result<Vec<_>, IoError>>()?;
+        let request = commit_of(offsets);
         let (sender, ticket) = oneshot::channel();
         let id = transactional_id_of(&self.group);
         if let Some(producer) = self.staging.producer().filter(|_| std::mem::take(&mut self.open)) {
@@ -289,6 +349,11 @@ impl DriverIo for BrokerIo {
                 // The driver may have ended: then nobody needs to know.
                 let _ = sender.send(ending.settled().await.map_err(|error| embedded(error.into())));
             });
+            return Ok(ticket);
+        }
+        if request.offsets.is_empty() {
+            // Nobody has dropped the other end.
+            let _ = sender.send(Ok(()));
             return Ok(ticket);
         }
         let (groups, group) = (self.groups.clone(), self.group.clone());
@@ -314,13 +379,13 @@ impl DriverIo for BrokerIo {
         Ok(ticket)
     }
 
-    fn wait(&self, positions: &[(String, i32, i64)], timeout_ms: u64) {
+    fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64) {
         let news = Arc::new(ReadyList::default());
         // One for all of them: whichever has something new, the driver looks.
         let wait = Watch::new(&news, 0);
         let mut ready = false;
-        for (topic, partition, offset) in positions {
-            if let Ok((_, found)) = self.find(topic, *partition) {
+        for (input, offset) in positions {
+            if let Ok((_, found)) = self.input(*input) {
                 found.watch(&wait);
                 // Looked at after the watch is set, so that nothing comes in between.
                 ready |= found.readable_end(Isolation::ReadCommitted) > *offset;
@@ -343,6 +408,21 @@ impl DriverIo for BrokerIo {
     }
 }
 
+/// A commit of a driver, which is no member of its group.
+fn commit_of(offsets: Vec<OffsetToCommit>) -> CommitRequest {
+    CommitRequest {
+        who: MemberIdentity {
+            member_id: String::new(),
+            group_instance_id: None,
+            generation_id: NO_GENERATION,
+        },
+        retention_ms: None,
+        knows_group_id_not_found: true,
+        transaction: None,
+        offsets,
+    }
+}
+
 /// A pipeline's transactional id is the name of its group.
 fn transactional_id_of(group: &str) -> &str {
     group
@@ -352,7 +432,7 @@ fn transactional_id_of(group: &str) -> &str {
 fn embedded(error: EmbeddedError) -> IoError {
     match error {
         EmbeddedError::Append { at, error: PartitionAppendError::Gone } => {
-            IoError::NoPartition { topic: at.topic.as_ref().to_owned(), partition: at.partition }
+            IoError::NoOutput { topic: at.topic.as_ref().to_owned() }
         }
         error => IoError::Unavailable(error.to_string()),
     }

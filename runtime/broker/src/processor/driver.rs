@@ -11,27 +11,29 @@
 //!
 //! While a commit is on its way to the disk the driver goes on with the next records; one commit is in flight at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pelton_commitlog::AbortedTxn;
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
-use pelton_streams::manifest::values::Start;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
-use pelton_streams::task::{Notice, NoticeKind, RecordError, StepError, TaskId};
+use pelton_streams::task::{Notice, NoticeKind, RecordError, StepError};
 use pelton_streams::{
     BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
 };
 use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, Select};
 
 use self::commit::{InFlight, Uncommitted};
-use super::io::{Chunk, DriverIo, IoError, Position, StopSignal};
-use super::status::{FailureStatus, InstanceLog, PipelineState, StatusBoard, TaskStatus, Totals};
+use super::io::{Chunk, DriverIo, Input, IoError, StopSignal};
+use super::status::{FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
 const READ_BYTES: usize = 1 << 20;
 /// Unpacked bytes that one step is given, unless a single batch has more.
 const STEP_BYTES: usize = 4 << 20;
+/// What a failure is called that ends when somebody creates a topic.
+pub(super) const NO_TOPIC: &str = "no-topic";
 /// How long an idle driver sleeps at the most before it looks for new partitions.
 const IDLE_MS: u64 = 1_000;
 /// How often progress is published while there is always something to do.
@@ -56,9 +58,6 @@ pub(crate) enum DriverError {
     /// A plugin does not start.
     #[error("node `{node}` does not start: {error}")]
     Start { node: String, error: InstantiateError },
-    /// A topic is missing.
-    #[error("topic `{0}` does not exist")]
-    NoTopic(String),
     /// The stored batch cannot be read.
     #[error(
         "topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}"
@@ -85,8 +84,13 @@ impl DriverError {
             DriverError::Task(failure) => {
                 matches!(failure.error, RecordError::Plugin(PluginError::ServerMemory { .. }))
             }
-            DriverError::NoTopic(_) | DriverError::Input { .. } | DriverError::Bug(_) => false,
+            DriverError::Input { .. } | DriverError::Bug(_) => false,
         }
+    }
+
+    /// Whether it passes when somebody creates a topic.
+    pub(crate) fn waits_for_topic(&self) -> bool {
+        matches!(self, DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }))
     }
 
     /// For status and HTTP.
@@ -102,16 +106,17 @@ impl DriverError {
             DriverError::Io(IoError::NoPartition { topic, partition }) => {
                 Some((topic.clone(), *partition, None))
             }
-            DriverError::Io(IoError::Unavailable(_))
+            DriverError::Io(
+                IoError::Unavailable(_) | IoError::NoOutput { .. } | IoError::OutputRenewed { .. },
+            )
             | DriverError::Start { .. }
-            | DriverError::NoTopic(_)
             | DriverError::Bug(_) => None,
         };
         let kind = match self {
             DriverError::Task(failure) => failure.error.kind(),
             DriverError::Start { .. } => "start",
-            DriverError::NoTopic(_) => "no-topic",
             DriverError::Input { .. } => "input",
+            DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => NO_TOPIC,
             DriverError::Io(_) => "io",
             DriverError::Bug(_) => "bug",
         };
@@ -130,8 +135,12 @@ pub(crate) struct Driver {
     lanes: Vec<Lane>,
     uncommitted: Uncommitted,
     in_flight: Option<InFlight>,
-    /// The partitions of each source, when tasks were last looked for.
-    partitions: Vec<u32>,
+    /// Sources whose topic is not there.
+    missing: BTreeSet<usize>,
+    /// The partitions of each output topic.
+    outputs: Vec<u32>,
+    /// Everything that was there when it began has its task.
+    has_begun: bool,
     totals: Totals,
     published_ms: i64,
     columns: Columns,
@@ -140,8 +149,8 @@ pub(crate) struct Driver {
 /// One task with its position.
 struct Lane {
     task: Task,
+    input: Input,
     topic: String,
-    partition: i32,
     /// The next offset to read.
     position: i64,
     committed: i64,
@@ -163,15 +172,17 @@ enum Progress {
 impl Driver {
     pub(crate) fn new(spec: DriverSpec, io: Box<dyn DriverIo>) -> Driver {
         Driver {
-            spec,
             io,
             lanes: Vec::new(),
             uncommitted: Uncommitted::default(),
             in_flight: None,
-            partitions: Vec::new(),
+            missing: (0..spec.topology.sources.len()).collect(),
+            outputs: vec![0; spec.topology.outputs.len()],
+            has_begun: false,
             totals: Totals::default(),
             published_ms: i64::MIN,
             columns: Columns::new(),
+            spec,
         }
     }
 
@@ -190,10 +201,12 @@ impl Driver {
 
     fn run_until_stopped(&mut self) -> Result<(), DriverError> {
         self.io.begin()?;
-        self.add_lanes()?;
-        self.spec.board.set_state(PipelineState::Running, None);
-        self.publish();
-        while !self.spec.stop.is_set() {
+        loop {
+            // At least once, so that where it begins is committed even if it is stopped at once.
+            self.follow_changes()?;
+            if self.spec.stop.is_set() {
+                return Ok(());
+            }
             let mut idle = true;
             for lane in 0..self.lanes.len() {
                 if self.lanes[lane].not_before_ms > self.io.now_ms() {
@@ -208,62 +221,16 @@ impl Driver {
                 self.commit_all()?;
                 self.publish();
                 self.rest();
-                self.add_lanes()?;
             } else if self.io.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
                 self.publish();
             }
         }
-        Ok(())
-    }
-
-    /// A task for each partition of each source that has none yet, and the sizes of the output topics.
-    fn add_lanes(&mut self) -> Result<(), DriverError> {
-        let topology = Arc::clone(&self.spec.topology);
-        let count =
-            |topic: &str| self.io.partitions(topic).ok_or_else(|| DriverError::NoTopic(topic.to_owned()));
-        let outputs =
-            topology.outputs.iter().map(|output| count(&output.topic)).collect::<Result<Vec<u32>, _>>()?;
-        let inputs =
-            topology.sources.iter().map(|source| count(&source.topic)).collect::<Result<Vec<u32>, _>>()?;
-        for (source, spec) in topology.sources.iter().enumerate() {
-            for partition in self.partitions.get(source).copied().unwrap_or(0)..inputs[source] {
-                let partition = i32::try_from(partition).unwrap_or(i32::MAX);
-                let position = self.io.position(&spec.topic, partition, spec.start)?;
-                let plugins = self.plugins(source, partition)?;
-                let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &outputs);
-                let topic = spec.topic.clone();
-                let Position { offset: position, committed } = position;
-                let anchored = committed || spec.start == Start::Earliest;
-                if !anchored {
-                    // A pause before the first record must not lose what is written meanwhile.
-                    self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
-                }
-                self.lanes.push(Lane {
-                    task,
-                    topic,
-                    partition,
-                    position,
-                    committed: position,
-                    anchored,
-                    end: position,
-                    not_before_ms: i64::MIN,
-                });
-            }
-        }
-        self.partitions = inputs;
-        for lane in &mut self.lanes {
-            for (output, &partitions) in outputs.iter().enumerate() {
-                lane.task.set_output_partitions(output, partitions);
-            }
-        }
-        Ok(())
     }
 
     #[expect(clippy::type_complexity, reason = "the form that Task::new takes")]
     fn plugins(
         &self,
-        source: usize,
-        partition: i32,
+        Input { source, partition }: Input,
     ) -> Result<Vec<(usize, Box<dyn pelton_streams::Plugin>)>, DriverError> {
         let make = |index: usize| {
             let node = &self.spec.topology.nodes[index];
@@ -279,8 +246,12 @@ impl Driver {
 
     /// Reads, processes and appends once for one task.
     fn step(&mut self, lane: usize) -> Result<Progress, DriverError> {
-        let Lane { topic, partition, position, .. } = &self.lanes[lane];
-        let chunk = self.io.read(topic, *partition, *position, READ_BYTES)?;
+        let Lane { input, position, .. } = self.lanes[lane];
+        let chunk = match self.io.read(input, position, READ_BYTES) {
+            // Whether it has gone for good is a change to follow.
+            Err(IoError::NoPartition { .. }) => return Ok(Progress::Idle),
+            read => read?,
+        };
         self.lanes[lane].end = chunk.end_offset;
         if chunk.deleted_unread {
             self.say_deleted(lane, chunk.next_offset);
@@ -297,7 +268,7 @@ impl Driver {
     }
 
     fn say_deleted(&self, lane: usize, next_offset: i64) {
-        let Lane { topic, partition, position, .. } = &self.lanes[lane];
+        let Lane { topic, input: Input { partition, .. }, position, .. } = &self.lanes[lane];
         let text = format!(
             "topic {topic}, partition {partition}: offsets {position} to {} were deleted before they were read; raise the \
              topic's retention, or give the pipeline more time",
@@ -319,7 +290,7 @@ impl Driver {
             return Ok(if moved { Progress::Some } else { Progress::Idle });
         }
         let topic = entry.topic.clone();
-        let batch = BatchIn::new(&topic, entry.partition.unsigned_abs(), columns);
+        let batch = BatchIn::new(&topic, entry.input.partition.unsigned_abs(), columns);
         let stop = &self.spec.stop;
         let result = entry.task.process(&batch, end_offset, self.io.as_mut(), &|| stop.is_set());
         self.totals.add_calls(entry.task.take_calls());
@@ -367,8 +338,7 @@ impl Driver {
         let now = self.io.now_ms();
         let waiting = |lane: &&Lane| lane.not_before_ms > now;
         let ready = self.lanes.iter().filter(|lane| !waiting(lane));
-        let positions: Vec<_> =
-            ready.map(|lane| (lane.topic.clone(), lane.partition, lane.position)).collect();
+        let positions: Vec<_> = ready.map(|lane| (lane.input, lane.position)).collect();
         let retry =
             self.lanes.iter().filter(waiting).map(|lane| (lane.not_before_ms - now).unsigned_abs()).min();
         self.io.wait(&positions, retry.unwrap_or(IDLE_MS).min(IDLE_MS));
@@ -380,7 +350,7 @@ impl Driver {
         for lane in &self.lanes {
             self.spec.board.set_task(TaskStatus {
                 topic: lane.topic.clone(),
-                partition: lane.partition,
+                partition: lane.input.partition,
                 committed: lane.committed,
                 end: lane.end,
                 lag: (lane.end - lane.committed).max(0),
@@ -393,7 +363,7 @@ impl Driver {
 fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, DriverError> {
     let bad = |offset: i64, reason: String| DriverError::Input {
         topic: lane.topic.clone(),
-        partition: lane.partition,
+        partition: lane.input.partition,
         offset,
         reason,
     };
@@ -442,6 +412,7 @@ impl Aborted<'_> {
     }
 }
 
+mod changes;
 mod commit;
 #[cfg(test)]
 mod tests;

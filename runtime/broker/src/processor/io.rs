@@ -1,6 +1,7 @@
 //! The seam between a driver and the broker: what it reads, appends and commits. The broker implements it over its own
 //! partitions; a test implements it over vectors.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,6 +36,27 @@ pub(crate) struct Position {
     pub(crate) offset: i64,
     /// Whether the group coordinator has it, or it was found out just now.
     pub(crate) committed: bool,
+    /// What is committed belongs to an earlier topic of this name, and was passed over.
+    pub(crate) renewed: bool,
+}
+
+/// A partition of a source's topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Input {
+    /// An index in [`Topology::sources`].
+    pub(crate) source: usize,
+    pub(crate) partition: i32,
+}
+
+/// What has changed about the topics of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// An output topic has so many partitions.
+    Output { output: usize, partitions: u32 },
+    /// There are partitions that were not there before.
+    Assigned { source: usize, partitions: Range<i32> },
+    /// The topic of a source was deleted. One of the same name that was created since is assigned next.
+    Revoked { source: usize },
 }
 
 /// An append or commit that is not durable yet.
@@ -43,7 +65,19 @@ pub(crate) type Ticket = oneshot::Receiver<Result<(), IoError>>;
 /// Why the broker did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IoError {
-    /// The topic or partition is gone.
+    /// A topic that is written to is not there. Who created it can do that again.
+    #[error(
+        "topic {topic}, which is written to, does not exist; the pipeline goes on when it is created (`pelton topic create \
+         {topic}`, or deploy again)"
+    )]
+    NoOutput { topic: String },
+    /// A topic that is written to is another one now: what was written to the earlier one since the last commit is written
+    /// to this one.
+    #[error(
+        "topic {topic}, which is written to, was deleted and created again; the pipeline goes on with the new one"
+    )]
+    OutputRenewed { topic: String },
+    /// A source's topic is not there any more; what has become of it is a [`Change`].
     #[error("topic {topic}, partition {partition} does not exist")]
     NoPartition { topic: String, partition: i32 },
     /// The position lies behind the end of the log: reading on would wait, and then pass over new records.
@@ -61,8 +95,11 @@ impl IoError {
     /// Whether the same thing may succeed later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            IoError::NoPartition { .. } | IoError::BehindEnd { .. } => false,
-            IoError::Unavailable(_) => true,
+            IoError::BehindEnd { .. } => false,
+            IoError::NoOutput { .. }
+            | IoError::OutputRenewed { .. }
+            | IoError::NoPartition { .. }
+            | IoError::Unavailable(_) => true,
         }
     }
 }
@@ -73,21 +110,21 @@ pub(crate) trait DriverIo: Sink + Send {
     /// Called first. Under exactly-once this becomes the pipeline's only producer, after what an earlier one left open has
     /// been aborted.
     fn begin(&mut self) -> Result<(), IoError>;
-    /// How many partitions a topic has; `None`: there is no such topic.
-    fn partitions(&self, topic: &str) -> Option<u32>;
+    /// What has changed since this was asked last; at first everything that is there. Cheap when nothing has.
+    fn changes(&mut self) -> Result<Vec<Change>, IoError>;
     /// Where to begin: the committed offset of this pipeline, else `start`.
-    fn position(&self, topic: &str, partition: i32, start: Start) -> Result<Position, IoError>;
+    fn position(&self, input: Input, start: Start) -> Result<Position, IoError>;
     /// Batches from `offset` on that a read-committed consumer may see, about `max_bytes` of them, at least one if
     /// there is one.
-    fn read(&self, topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
+    fn read(&self, input: Input, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
     /// Appends what was written. Durable no later than what is committed after it; under exactly-once seen no earlier either.
     /// After an error some of it may be there.
     fn flush(&mut self) -> Result<(), IoError>;
     /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs, and
     /// under exactly-once the other way round too. What is appended after this is of the next commit.
-    fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError>;
+    fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError>;
     /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.
-    fn wait(&self, positions: &[(String, i32, i64)], timeout_ms: u64);
+    fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64);
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;
 }
@@ -98,7 +135,7 @@ pub(crate) trait IoFactory: Send + Sync {
     fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
     /// A driver ended without committing: what it appended since its last commit is never seen. Blocking.
     fn abandon(&self, pipeline: &str) -> Result<(), IoError>;
-    /// Whether a topic exists.
+    /// Whether a topic exists now.
     fn topic_exists(&self, topic: &str) -> bool;
 }
 

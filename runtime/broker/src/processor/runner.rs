@@ -10,7 +10,6 @@ use pelton_streams::{PluginFactory, Topology};
 use super::driver::{Driver, DriverError, DriverSpec};
 use super::io::{IoFactory, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
-use super::supervisor::{RESTART_BACKOFF, RESTART_BACKOFF_MAX};
 use crate::clock::Clock;
 
 /// What a pipeline's thread needs.
@@ -117,12 +116,20 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             board.set_state(PipelineState::Failed, Some(status));
             return;
         }
-        backoff = next_backoff(backoff, spec.clock.now_ms().saturating_sub(began_ms));
+        let most = if error.waits_for_topic() { TOPIC_BACKOFF_MAX } else { RESTART_BACKOFF_MAX };
+        backoff = next_backoff(backoff, spec.clock.now_ms().saturating_sub(began_ms)).min(most);
         tracing::warn!(pipeline = spec.name, %error, ?backoff, "the pipeline waits and tries again");
         board.set_state(PipelineState::Retrying, Some(status));
         sleep_or_stop(stop, backoff);
     }
 }
+
+/// How long a driver that failed for a passing reason waits before it starts again: doubled each time.
+const RESTART_BACKOFF: Duration = Duration::from_millis(500);
+/// The longest such wait.
+const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The longest wait for a topic to be created: looking for one costs nothing.
+const TOPIC_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// How long to wait after a driver that ran for so long: twice as long as before, unless it was well for some time.
 fn next_backoff(before: Duration, ran_ms: i64) -> Duration {

@@ -183,6 +183,11 @@ impl StatusBoard {
         self.inner.lock().tasks.insert((task.topic.clone(), task.partition), task);
     }
 
+    /// A topic is not read any more.
+    pub(super) fn remove_tasks(&self, topic: &str) {
+        self.inner.lock().tasks.retain(|(of, _), _| of != topic);
+    }
+
     pub(super) fn set_totals(&self, totals: Totals) {
         self.inner.lock().totals = totals;
     }

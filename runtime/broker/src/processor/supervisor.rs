@@ -220,6 +220,7 @@ impl Supervisor {
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
         let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
+        self.check_sources(&checked)?;
         self.try_start(&checked).await?;
         self.check_outputs(&checked)?;
         let name = checked.manifest.name.clone();
@@ -235,6 +236,7 @@ impl Supervisor {
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
         let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
+        self.check_sources(&checked)?;
         self.try_start(&checked).await?;
         let change = self.changes.lock().await;
         let name = checked.manifest.name.clone();
@@ -389,11 +391,6 @@ impl Supervisor {
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
-        for source in &topology.sources {
-            if !self.spec.io.topic_exists(&source.topic) {
-                return Err(DeployError::NoSourceTopic(source.topic.clone()));
-            }
-        }
         Ok(Checked { manifest, topology, plugins, _wanted: wanted })
     }
 
@@ -419,6 +416,15 @@ impl Supervisor {
     fn want(&self, digest: Digest) -> Wanted<'_> {
         *self.inner.lock().wanted.entry(digest).or_insert(0) += 1;
         Wanted { inner: &self.inner, digest }
+    }
+
+    /// A pipeline waits for topics that are deleted; one that names a topic that never was is refused.
+    fn check_sources(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
+        let mut sources = checked.topology.sources.iter();
+        match sources.find(|source| !self.spec.io.topic_exists(&source.topic)) {
+            Some(source) => Err(DeployError::NoSourceTopic(source.topic.clone())),
+            None => Ok(()),
+        }
     }
 
     fn check_outputs(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
@@ -551,11 +557,6 @@ fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
 
 /// How long a change waits for a pipeline that it has started, before it says that the pipeline is starting.
 const START_PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long a driver that failed for a passing reason waits before it starts again: doubled each time.
-pub(super) const RESTART_BACKOFF: Duration = Duration::from_millis(500);
-/// The longest such wait.
-pub(super) const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

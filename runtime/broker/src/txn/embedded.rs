@@ -97,7 +97,10 @@ impl Transactions {
         let mut held = self.hold(id).await?;
         let txn = held.txn()?;
         txn.check_added(producer, &self.offsets_partition(group))?;
-        self.inner.groups.place_in_transaction(group, offsets, producer).await?;
+        // A driver whose inputs are gone has outputs all the same.
+        if !offsets.offsets.is_empty() {
+            self.inner.groups.place_in_transaction(group, offsets, producer).await?;
+        }
         Ok(self.end_held(&mut held, true, EpochAfter::Same, None).await?)
     }
 

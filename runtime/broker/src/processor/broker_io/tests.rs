@@ -113,7 +113,9 @@ impl Lab {
         let plugins = Factory::default().load(&digest_of(b"pass on"), b"pass on").unwrap();
         let plugins = BTreeMap::from([("n".to_owned(), plugins)]);
         let topology = Arc::new(Topology::link(&manifest, &plugins).unwrap());
-        self.io_factory().open(&topology, Guarantee::ExactlyOnce, Arc::default())
+        let mut io = self.io_factory().open(&topology, Guarantee::ExactlyOnce, Arc::default());
+        io.changes().unwrap();
+        io
     }
 
     /// A record in `in`, durable.
@@ -167,6 +169,10 @@ fn record(value: &str) -> InternalRecord {
     InternalRecord { key: None, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
 }
 
+fn input(partition: i32) -> Input {
+    Input { source: 0, partition }
+}
+
 /// Begins as a driver does, and gives out `values` without committing them.
 fn begin_and_append(io: &mut dyn DriverIo, values: &[&str]) {
     io.begin().unwrap();
@@ -199,12 +205,12 @@ async fn what_a_crash_left_open_is_aborted_by_the_next_driver() {
         }
         let mut next = lab.io();
         on_a_thread(move || {
-            assert!(!next.position("in", 0, Start::Earliest).unwrap().committed);
+            assert!(!next.position(input(0), Start::Earliest).unwrap().committed);
             begin_and_append(&mut *next, &["a"]);
-            let ticket = next.commit(&[("in".to_owned(), 0, 1)]).unwrap();
+            let ticket = next.commit(&[(input(0), 1)]).unwrap();
             ticket.blocking_recv().unwrap().unwrap();
-            let position = next.position("in", 0, Start::Earliest).unwrap();
-            assert_eq!(position, Position { offset: 1, committed: true });
+            let position = next.position(input(0), Start::Earliest).unwrap();
+            assert_eq!(position, Position { offset: 1, committed: true, renewed: false });
         })
         .await;
         until(|| lab.nothing_is_open()).await;
@@ -221,7 +227,7 @@ async fn a_driver_that_fails_leaves_nothing_open() {
         begin_and_append(&mut *failed, &["a"]);
         factory.abandon("p").unwrap();
         // Should it go on all the same, it is fenced.
-        failed.commit(&[("in".to_owned(), 0, 1)]).unwrap_err();
+        failed.commit(&[(input(0), 1)]).unwrap_err();
     })
     .await;
     until(|| lab.nothing_is_open()).await;
@@ -236,16 +242,16 @@ async fn a_driver_that_was_replaced_commits_no_offsets() {
     on_a_thread(move || {
         // Without any output, so that there is no transaction.
         let commit = |io: &mut dyn DriverIo, offset| {
-            io.commit(&[("in".to_owned(), 0, offset)]).unwrap().blocking_recv().unwrap()
+            io.commit(&[(input(0), offset)]).unwrap().blocking_recv().unwrap()
         };
         replaced.begin().unwrap();
         commit(&mut *replaced, 1).unwrap();
         next.begin().unwrap();
         commit(&mut *replaced, 2).unwrap_err();
-        let committed = |offset| Position { offset, committed: true };
-        assert_eq!(next.position("in", 0, Start::Earliest).unwrap(), committed(1));
+        let committed = |offset| Position { offset, committed: true, renewed: false };
+        assert_eq!(next.position(input(0), Start::Earliest).unwrap(), committed(1));
         commit(&mut *next, 3).unwrap();
-        assert_eq!(next.position("in", 0, Start::Earliest).unwrap(), committed(3));
+        assert_eq!(next.position(input(0), Start::Earliest).unwrap(), committed(3));
     })
     .await;
     lab.handle.shutdown().await.unwrap();
@@ -254,15 +260,15 @@ async fn a_driver_that_was_replaced_commits_no_offsets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn input_counts_once_it_is_committed() {
     let lab = Lab::start(&SimStorage::new()).await;
-    let (input, io) = (lab.partition("in", 0), lab.io());
+    let (partition, io) = (lab.partition("in", 0), lab.io());
     let producer = ProducerIdentity { id: 9, epoch: 0 };
-    let read = || io.read("in", 0, 0, 1 << 20).unwrap();
+    let read = || io.read(input(0), 0, 1 << 20).unwrap();
     for (round, commit) in [(0, true), (1, false)] {
-        let open = input.append_transactional(producer, &[record("x")], now_ms()).unwrap();
+        let open = partition.append_transactional(producer, &[record("x")], now_ms()).unwrap();
         open.durable().await.unwrap();
         let chunk = read();
         assert_eq!((chunk.next_offset, chunk.end_offset), (2 * round, 2 * round), "it is open");
-        input
+        partition
             .append_marker(TxnMarker { producer, commit, coordinator_epoch: None }, now_ms())
             .unwrap()
             .durable()
@@ -327,7 +333,7 @@ async fn a_disk_that_is_full_at_any_write_loses_and_doubles_nothing() {
     until(|| lab.nothing_is_open()).await;
     let io = lab.io();
     let positions = on_a_thread(move || {
-        [0, 1].map(|partition| io.position("in", partition, Start::Earliest).unwrap().offset)
+        [0, 1].map(|partition| io.position(input(partition), Start::Earliest).unwrap().offset)
     });
     assert_eq!(positions.await, [7, 7], "all of it is committed");
     lab.handle.shutdown().await.unwrap();
@@ -346,10 +352,86 @@ async fn a_pipeline_starts_where_an_open_transaction_was_cut() {
     on_a_thread(move || {
         for start in [Start::Earliest, Start::Latest, Start::Offset(0), Start::Offset(9), Start::Timestamp(0)]
         {
-            let position = io.position("in", 0, start).unwrap();
-            assert_eq!(position, Position { offset: 2, committed: false }, "{start:?}");
+            let position = io.position(input(0), start).unwrap();
+            assert_eq!(position, Position { offset: 2, committed: false, renewed: false }, "{start:?}");
         }
     })
     .await;
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A crash may come between the deletion of a topic and that of its offsets, and a commit may come after both.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_of_an_earlier_topic_means_nothing() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let broker = Arc::clone(lab.broker());
+    for value in ["a", "b", "c"] {
+        lab.feed(0, value).await;
+    }
+    let mut before = lab.io();
+    let before = on_a_thread(move || {
+        before.begin().unwrap();
+        before.commit(&[(input(0), 2)]).unwrap().blocking_recv().unwrap().unwrap();
+        assert_eq!(before.position(input(0), Start::Earliest).unwrap().offset, 2);
+        before
+    });
+    let mut before = before.await;
+    broker.topics.delete(broker.topics.get("in").unwrap().id).await.unwrap();
+    let new = NewTopic { name: "in".to_owned(), partitions: 1, overrides: Default::default() };
+    broker.topics.create(new, 1).await.unwrap();
+    for value in ["d", "e", "f"] {
+        lab.feed(0, value).await;
+    }
+    let next = lab.io();
+    on_a_thread(move || {
+        // The driver that goes on says the same as one that starts.
+        let changes = before.changes().unwrap();
+        let renewed = [Change::Revoked { source: 0 }, Change::Assigned { source: 0, partitions: 0..1 }];
+        assert!(changes.ends_with(&renewed), "{changes:?}");
+        assert_eq!(before.changes().unwrap(), []);
+        for io in [&before, &next] {
+            for start in [Start::Earliest, Start::Latest] {
+                let position = io.position(input(0), start).unwrap();
+                assert_eq!(position, Position { offset: 0, committed: false, renewed: true }, "{start:?}");
+            }
+        }
+        assert_eq!(next.read(input(0), 0, 1 << 20).unwrap().next_offset, 3);
+    })
+    .await;
+    // Who sets an offset by hand means the topic that there is.
+    let at = TopicPartition { topic: "in".into(), partition: 0 };
+    let by_hand = OffsetToCommit { at, offset: 1, leader_epoch: -1, metadata: String::new() };
+    let io = lab.io();
+    broker.groups.commit("pelton.p", commit_of(vec![by_hand])).await.unwrap().remove(0).unwrap();
+    on_a_thread(move || {
+        let position = io.position(input(0), Start::Earliest).unwrap();
+        assert_eq!(position, Position { offset: 1, committed: true, renewed: false });
+    })
+    .await;
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_change_are_followed() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let broker = Arc::clone(lab.broker());
+    let mut io = lab.io();
+    assert_eq!(io.changes().unwrap(), [], "nothing has changed");
+    broker.topics.grow("in", 4).await.unwrap();
+    let output = Change::Output { output: 0, partitions: 1 };
+    assert_eq!(io.changes().unwrap(), [output.clone(), Change::Assigned { source: 0, partitions: 2..4 }]);
+    broker.topics.grow("out", 3).await.unwrap();
+    assert_eq!(io.changes().unwrap(), [Change::Output { output: 0, partitions: 3 }]);
+    broker.topics.delete(broker.topics.get("in").unwrap().id).await.unwrap();
+    let output = Change::Output { output: 0, partitions: 3 };
+    assert_eq!(io.changes().unwrap(), [output, Change::Revoked { source: 0 }]);
+    broker.topics.delete(broker.topics.get("out").unwrap().id).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(io.changes().unwrap_err(), IoError::NoOutput { topic: "out".to_owned() });
+    }
+    let new = NewTopic { name: "out".to_owned(), partitions: 1, overrides: Default::default() };
+    broker.topics.create(new, 1).await.unwrap();
+    assert_eq!(io.changes().unwrap_err(), IoError::OutputRenewed { topic: "out".to_owned() });
+    assert_eq!(lab.io().changes().unwrap(), [], "the next driver knows the new one");
     lab.handle.shutdown().await.unwrap();
 }

@@ -3,7 +3,7 @@
 use pelton_commitlog::mutant::Mutant;
 
 use super::super::io::{IoError, Ticket};
-use super::{Driver, DriverError, Lane};
+use super::{Driver, DriverError};
 
 /// What was appended since the last commit was started.
 #[derive(Default)]
@@ -48,13 +48,11 @@ impl Driver {
         let lanes = self.lanes.iter().enumerate();
         let moved = lanes.filter(|(_, lane)| lane.position > lane.committed || !lane.anchored);
         let moved: Vec<(usize, i64)> = moved.map(|(index, lane)| (index, lane.position)).collect();
-        self.uncommitted = Uncommitted::default();
-        if !moved.is_empty() {
-            let offset = |&(lane, offset): &(usize, i64)| {
-                let Lane { topic, partition, .. } = &self.lanes[lane];
-                (topic.clone(), *partition, offset)
-            };
-            let offsets: Vec<_> = moved.iter().map(offset).collect();
+        let Uncommitted { bytes, .. } = std::mem::take(&mut self.uncommitted);
+        // Outputs of a topic that has been deleted since have no offset.
+        if !moved.is_empty() || bytes > 0 {
+            let offsets: Vec<_> =
+                moved.iter().map(|&(lane, offset)| (self.lanes[lane].input, offset)).collect();
             let ticket = self.io.commit(&offsets)?;
             self.in_flight = Some(InFlight { ticket, lanes: moved });
         }
@@ -62,7 +60,7 @@ impl Driver {
     }
 
     /// Takes the outcome of the commit in flight, if it is there or must be waited for. True: none is in flight now.
-    fn settle(&mut self, wait: bool) -> Result<bool, DriverError> {
+    pub(super) fn settle(&mut self, wait: bool) -> Result<bool, DriverError> {
         let Some(mut flight) = self.in_flight.take() else { return Ok(true) };
         let gone = || IoError::Unavailable("the group coordinator went away".to_owned());
         let outcome = if wait {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_commitlog::AbortedTxn;
-use pelton_streams::manifest::Guarantee;
+use pelton_streams::manifest::values::Start;
 use pelton_streams::{
     BatchOut, Digest, Emissions, Emitted, LoadError, Manifest, Plugin, PluginError, PluginInfo, RecordIn,
     Refusal, Refused, Sink, Topology,
@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::processor::io::Ticket;
+use crate::processor::PipelineState;
+use crate::processor::io::{Change, Position, Ticket};
 
 /// What the fake broker takes at most.
 const MAX_RECORD_BYTES: usize = 1_000;
@@ -46,6 +47,12 @@ struct World {
     in_flight: Option<oneshot::Sender<Result<(), IoError>>>,
     /// Written and not appended: topic and value.
     written: Vec<(&'static str, String)>,
+    /// How often the input topic was created; `None`: it is not there.
+    created: Option<u32>,
+    /// The output topic is not there.
+    no_output: bool,
+    /// What happens when all input is read; the last wait ends the test.
+    at_rest: Vec<fn(&mut World)>,
     /// What is in the open transaction of the driver that began last.
     open: Vec<Event>,
 }
@@ -57,6 +64,10 @@ impl World {
 
     fn produce_as(&mut self, options: BatchOptions, partition: i32, values: &[&str]) {
         let end = self.ends.entry(partition).or_insert(0);
+        self.input.entry(partition).or_default();
+        if values.is_empty() {
+            return;
+        }
         let mut builder = BatchBuilder::new(options);
         for value in values {
             builder.append(1_000, None, Some(value.as_bytes()), &[]).unwrap();
@@ -85,6 +96,8 @@ impl World {
 
 struct FakeIo {
     world: Arc<Mutex<World>>,
+    /// The input topic that it knows, and how many partitions of it.
+    known: Option<(u32, i32)>,
     guarantee: Guarantee,
     stop: Arc<StopSignal>,
 }
@@ -121,25 +134,40 @@ impl DriverIo for FakeIo {
         Ok(())
     }
 
-    fn partitions(&self, topic: &str) -> Option<u32> {
-        match topic {
-            "in" => Some(self.world.lock().input.len() as u32),
-            "out" | "dead" => Some(1),
-            _ => None,
+    fn changes(&mut self) -> Result<Vec<Change>, IoError> {
+        let world = self.world.lock();
+        if world.no_output {
+            return Err(IoError::NoOutput { topic: "out".to_owned() });
         }
+        let mut changes = vec![Change::Output { output: 0, partitions: 1 }];
+        let known = self.known.take();
+        if known.is_some_and(|(created, _)| Some(created) != world.created) {
+            changes.push(Change::Revoked { source: 0 });
+        }
+        let Some(created) = world.created else { return Ok(changes) };
+        let before = known.filter(|(known, _)| *known == created).map_or(0, |(_, partitions)| partitions);
+        let now = world.input.len() as i32;
+        if before < now {
+            changes.push(Change::Assigned { source: 0, partitions: before..now });
+        }
+        self.known = Some((created, now));
+        Ok(changes)
     }
 
-    fn position(&self, _topic: &str, partition: i32, start: Start) -> Result<Position, IoError> {
-        let world = self.world.lock();
+    fn position(&self, Input { partition, .. }: Input, start: Start) -> Result<Position, IoError> {
+        let (world, renewed) = (self.world.lock(), false);
         if let Some(&offset) = world.committed.get(&partition) {
-            return Ok(Position { offset, committed: true });
+            return Ok(Position { offset, committed: true, renewed });
         }
         let offset = if start == Start::Latest { world.ends[&partition] } else { 0 };
-        Ok(Position { offset, committed: false })
+        Ok(Position { offset, committed: false, renewed })
     }
 
-    fn read(&self, _topic: &str, partition: i32, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
+    fn read(&self, Input { partition, .. }: Input, offset: i64, max_bytes: usize) -> Result<Chunk, IoError> {
         let mut world = self.world.lock();
+        if world.created != self.known.map(|(created, _)| created) {
+            return Err(IoError::NoPartition { topic: "in".to_owned(), partition });
+        }
         let mut chunk = Chunk { next_offset: offset, end_offset: world.ends[&partition], ..Chunk::default() };
         chunk.aborted.clone_from(&world.aborted);
         let mut bytes = 0;
@@ -179,7 +207,7 @@ impl DriverIo for FakeIo {
         Ok(())
     }
 
-    fn commit(&mut self, offsets: &[(String, i32, i64)]) -> Result<Ticket, IoError> {
+    fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError> {
         let mut world = self.world.lock();
         let (sender, ticket) = oneshot::channel();
         if world.refuse_commits {
@@ -191,7 +219,7 @@ impl DriverIo for FakeIo {
             return Ok(ticket);
         }
         world.events.extend(open);
-        for (_, partition, offset) in offsets {
+        for (Input { partition, .. }, offset) in offsets {
             world.committed.insert(*partition, *offset);
             world.events.push(Event::Commit(*partition, *offset));
         }
@@ -202,9 +230,14 @@ impl DriverIo for FakeIo {
         Ok(ticket)
     }
 
-    fn wait(&self, _positions: &[(String, i32, i64)], _timeout_ms: u64) {
-        // All input is read: the test is over.
-        self.stop.set();
+    fn wait(&self, _positions: &[(Input, i64)], _timeout_ms: u64) {
+        let mut world = self.world.lock();
+        if world.at_rest.is_empty() {
+            // All input is read: the test is over.
+            self.stop.set();
+        } else {
+            world.at_rest.remove(0)(&mut world);
+        }
     }
 
     fn now_ms(&self) -> i64 {
@@ -291,14 +324,14 @@ fn run_from(
         board: Arc::clone(&board),
         stop: Arc::clone(&stop),
     };
-    let io = FakeIo { world: Arc::clone(world), guarantee, stop };
+    let io = FakeIo { world: Arc::clone(world), known: None, guarantee, stop };
     (Driver::new(spec, Box::new(io)).run(), board)
 }
 
 const FAIL: &str = "{ policy = \"fail\" }";
 
 fn world(input: &[(i32, &[&str])]) -> Arc<Mutex<World>> {
-    let mut world = World::default();
+    let mut world = World { created: Some(1), ..World::default() };
     for (partition, values) in input {
         world.produce(*partition, values);
     }
@@ -468,6 +501,94 @@ fn a_refused_output_goes_by_the_policy() {
             assert!(says("warn", &["skipped", "offset 2", "max.message.bytes"]), "{told:?}");
         }
     }
+}
+
+impl World {
+    fn delete_input(&mut self) {
+        self.created = None;
+        self.input.clear();
+        self.ends.clear();
+        self.committed.clear();
+    }
+}
+
+/// A topic that is deleted and created again is read from its beginning, with the driver as it is and by itself.
+#[test]
+fn a_topic_that_is_created_again_is_read_again() {
+    let delete: fn(&mut World) = World::delete_input;
+    let create: fn(&mut World) = |world| {
+        world.created = Some(2);
+        world.produce(0, &["new"]);
+    };
+    let at_once: fn(&mut World) = |world| {
+        world.delete_input();
+        world.created = Some(2);
+        world.produce(0, &["new"]);
+    };
+    for (start, events, states) in [
+        ("earliest", vec![delete, |_| {}, create], 2),
+        ("latest", vec![delete, |_| {}, create], 2),
+        ("earliest", vec![at_once], 1),
+        ("latest", vec![at_once], 1),
+    ] {
+        for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+            let world = world(&[(0, &[])]);
+            let more: fn(&mut World) = |world| world.produce(0, &["a", "b", "c"]);
+            world.lock().at_rest = [&[more][..], &events].concat();
+            let (result, board) = run_from(start, guarantee, &world, FAIL);
+            result.unwrap();
+            assert_eq!(world.lock().values(), ["a", "b", "c", "new"], "{start} {guarantee:?}");
+            assert_eq!(world.lock().committed, BTreeMap::from([(0, 1)]), "of the new topic alone");
+            let status = board.snapshot();
+            assert_eq!((status.state, status.failure, status.tasks.len()), (PipelineState::Running, None, 1));
+            let lines: Vec<String> = board.log_since(0).0.into_iter().map(|line| line.text).collect();
+            let says = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+            assert_eq!((says("was deleted"), says("was created again")), (1, 1), "{lines:?}");
+            assert_eq!(says("does not exist") > 0, states == 2, "{lines:?}");
+        }
+    }
+}
+
+/// What was made of records before their topic went away is committed, with the offsets of the others.
+#[test]
+fn outputs_outlive_the_topic_that_they_come_from() {
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let world = world(&[(0, &["a"]), (1, &["b"])]);
+        // A commit is in flight when the topic goes.
+        world.lock().slow_commits = true;
+        world.lock().at_rest = vec![World::delete_input, |_| {}];
+        let (result, board) = run_from("earliest", guarantee, &world, FAIL);
+        result.unwrap();
+        let mut values = world.lock().values();
+        values.sort();
+        assert_eq!(values, ["a", "b"]);
+        let status = board.snapshot();
+        assert_eq!((status.state, status.tasks.len()), (PipelineState::Retrying, 0));
+        let failure = status.failure.unwrap();
+        assert_eq!((failure.kind, failure.topic.as_deref()), ("no-topic", Some("in")), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_pipeline_waits_for_its_topics() {
+    let world = world(&[]);
+    world.lock().no_output = true;
+    let (result, _) = run(&world, FAIL);
+    let error = result.unwrap_err();
+    assert!(error.is_transient() && error.waits_for_topic(), "{error}");
+    assert_eq!(error.status(9).kind, "no-topic");
+    // A source that is not there is waited for by the driver itself.
+    world.lock().no_output = false;
+    world.lock().created = None;
+    let create: fn(&mut World) = |world| {
+        world.created = Some(1);
+        world.produce(0, &["a"]);
+    };
+    world.lock().at_rest = vec![|_| {}, create];
+    let (result, board) = run(&world, FAIL);
+    result.unwrap();
+    assert_eq!(world.lock().values(), ["a"]);
+    assert_eq!(board.state(), PipelineState::Running);
 }
 
 #[test]

@@ -100,9 +100,10 @@ async fn a_slow_compilation_holds_up_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_says_whether_the_pipeline_runs() {
     let lab = Lab::start(&[]).await;
-    lab.push("late").await.unwrap();
-    let (text, plugins) = manifest("p", "late", "out");
+    lab.push("quick").await.unwrap();
+    let (text, plugins) = manifest("p", "quick", "out");
     assert_eq!(lab.supervisor().check(&text, &plugins).await.unwrap().state, None);
+    lab.push("late").await.unwrap();
     // Its driver waits for an instance.
     let deployed = lab.deploy("p", "late", "out").await.unwrap();
     assert_eq!(deployed.state, Some(PipelineState::Starting));

@@ -1,0 +1,124 @@
+//! Follows what becomes of the topics of a pipeline: partitions that are added, topics that are deleted and created again.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use pelton_streams::Task;
+use pelton_streams::log::LogLevel;
+use pelton_streams::manifest::values::Start;
+use pelton_streams::task::TaskId;
+
+use super::super::io::{Change, Input};
+use super::super::status::{FailureStatus, PipelineState};
+use super::{Driver, DriverError, Lane, NO_TOPIC};
+
+impl Driver {
+    pub(super) fn follow_changes(&mut self) -> Result<(), DriverError> {
+        let changes = self.io.changes()?;
+        if changes.is_empty() && self.has_begun {
+            return Ok(());
+        }
+        for change in changes {
+            match change {
+                Change::Output { output, partitions } => {
+                    self.outputs[output] = partitions;
+                    let tasks = self.lanes.iter_mut().map(|lane| &mut lane.task);
+                    tasks.for_each(|task| task.set_output_partitions(output, partitions));
+                }
+                Change::Assigned { source, partitions } => self.assign(source, partitions)?,
+                Change::Revoked { source } => self.revoke(source)?,
+            }
+        }
+        self.has_begun = true;
+        self.show_missing();
+        self.publish();
+        Ok(())
+    }
+
+    /// A task for each new partition of a source.
+    fn assign(&mut self, source: usize, partitions: Range<i32>) -> Result<(), DriverError> {
+        let topology = Arc::clone(&self.spec.topology);
+        let spec = &topology.sources[source];
+        let mut renewed = self.missing.remove(&source) && self.has_begun;
+        for partition in partitions {
+            let input = Input { source, partition };
+            // What was created while the pipeline ran has nothing in it that was there before.
+            let start = match spec.start {
+                Start::Latest if self.has_begun => Start::Earliest,
+                start => start,
+            };
+            let position = self.io.position(input, start)?;
+            renewed |= position.renewed;
+            let plugins = self.plugins(input)?;
+            let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &self.outputs);
+            let anchored = position.committed || start == Start::Earliest;
+            if !anchored {
+                // A pause before the first record must not lose what is written meanwhile.
+                self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+            }
+            self.lanes.push(Lane {
+                task,
+                input,
+                topic: spec.topic.clone(),
+                position: position.offset,
+                committed: position.offset,
+                anchored,
+                end: position.offset,
+                not_before_ms: i64::MIN,
+            });
+        }
+        if renewed {
+            self.say(
+                LogLevel::Info,
+                &format!("topic {} was created again: its records come next", spec.topic),
+            );
+        }
+        Ok(())
+    }
+
+    /// A source's topic is gone. What was made of its records stays; its offsets mean nothing any more.
+    fn revoke(&mut self, source: usize) -> Result<(), DriverError> {
+        // A commit in flight knows its lanes by their place among them.
+        self.settle(true)?;
+        self.lanes.retain(|lane| lane.input.source != source);
+        self.missing.insert(source);
+        let topic = &self.spec.topology.sources[source].topic;
+        self.spec.board.remove_tasks(topic);
+        self.say(
+            LogLevel::Warn,
+            &format!("topic {topic} was deleted: what comes next is read when it is created again"),
+        );
+        Ok(())
+    }
+
+    /// Which topics the pipeline waits for, if it does.
+    fn show_missing(&self) {
+        let sources = &self.spec.topology.sources;
+        let missing: Vec<&str> = self.missing.iter().map(|source| sources[*source].topic.as_str()).collect();
+        let [first, ..] = missing[..] else {
+            let waited = self.spec.board.snapshot().failure.is_some_and(|failure| failure.kind == NO_TOPIC);
+            self.spec.board.set_state(PipelineState::Running, None);
+            if waited {
+                self.say(LogLevel::Info, "all topics are there: the pipeline goes on");
+            }
+            return;
+        };
+        let failure = FailureStatus {
+            reason: format!(
+                "topic {}, which is read, does not exist; the pipeline goes on when it is created",
+                missing.join(" and topic ")
+            ),
+            kind: NO_TOPIC,
+            topic: Some(first.to_owned()),
+            partition: None,
+            offset: None,
+            at_ms: self.io.now_ms(),
+        };
+        self.spec.board.set_state(PipelineState::Retrying, Some(failure));
+    }
+
+    fn say(&self, level: LogLevel, text: &str) {
+        tracing::info!(pipeline = self.spec.topology.name, "{text}");
+        self.spec.board.say("source", -1, level, text);
+    }
+}
