@@ -40,7 +40,7 @@ use crate::producer_id::ProducerIds;
 use crate::startup;
 use crate::topics::Topics;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
-use crate::unreadable::UnreadableRecord;
+use pelton_coordinators::UnreadableRecord;
 
 /// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
 /// groups are read; longer than that, something is wrong that more waiting does not mend.
@@ -328,7 +328,12 @@ impl Broker {
     /// All parts in place, and none of them asked yet. Needs a tokio runtime around it.
     pub(crate) fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
         let clock = Arc::clone(&deps.clock);
-        let store = TopicStore::new(Arc::clone(&opened.topics), Arc::clone(&clock), &config);
+        let store = TopicStore::new(
+            Arc::clone(&opened.topics),
+            Arc::clone(&clock),
+            config.offsets_topic_segment_bytes,
+            config.offsets_batch_max_bytes as usize,
+        );
         let groups = Groups::start(
             &GroupLimits::from(&config),
             config.offsets_topic_num_partitions,
@@ -337,14 +342,7 @@ impl Broker {
         );
         let producer_ids = Arc::new(ProducerIds::default());
         let transactions = Transactions::new(
-            TxnSettings {
-                partitions: config.transaction_state_log_num_partitions,
-                segment_bytes: config.transaction_state_log_segment_bytes,
-                snapshot_min_bytes: config.snapshot_min_bytes,
-                max_timeout_ms: config.transaction_max_timeout_ms,
-                max_ids: config.max_transactional_ids as usize,
-                expiration_ms: config.transactional_id_expiration_ms,
-            },
+            TxnSettings::from(&config),
             Arc::clone(&opened.topics),
             groups.clone(),
             Arc::clone(&producer_ids),

@@ -10,19 +10,15 @@ mod admin;
 mod api;
 mod broker;
 mod config;
-mod group;
 mod housekeeping;
 mod http;
 mod memory;
 mod metrics;
 mod net;
 mod processor;
-mod snapshot;
 mod startup;
-mod timer;
-mod txn;
-mod unreadable;
 
+pub(crate) use pelton_coordinators::{group, txn};
 pub use pelton_partitions::topic_config;
 pub(crate) use pelton_partitions::{blocking, clock, failure, partition, producer_id, topics};
 
@@ -35,8 +31,8 @@ pub use partition::{
     InternalAppend, InternalAppendError, InternalRecord, Isolation, Offsets, Partition, PartitionAppendError,
     PartitionCreateError, ReplayError, Replayed,
 };
+pub use pelton_coordinators::UnreadableRecord;
 pub use pelton_partitions::data_dir::OpenError;
 pub use topics::metadata_log::{MetadataReplayError, MetadataWriteError};
 pub use topics::{METADATA_TOPIC, NameError, NewTopic, Topic, TopicError, Topics};
 pub use txn::LoadError;
-pub use unreadable::UnreadableRecord;

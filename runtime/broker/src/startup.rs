@@ -9,7 +9,9 @@ use pelton_partitions::data_dir::{self, Environment, OpenError, Opened, Settings
 use crate::broker::{Deps, StartError};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::group::config::GroupLimits;
 use crate::partition::ProducerLimits;
+use crate::txn::TxnSettings;
 
 /// Opens the HTTP port, if there is to be one. Off loopback only with a token that somebody made on purpose.
 pub(crate) async fn bind_http(config: &Config) -> Result<Option<tokio::net::TcpListener>, StartError> {
@@ -84,4 +86,51 @@ pub(crate) fn dir_config(config: &Config, deps: &Deps, failure: &Failure) -> Log
         tail_cache_bytes: usize::try_from(config.tail_cache_bytes).unwrap_or(usize::MAX),
     };
     dir
+}
+
+impl From<&Config> for GroupLimits {
+    fn from(config: &Config) -> Self {
+        const MINUTE_MS: i64 = 60_000;
+        GroupLimits {
+            min_session_timeout_ms: config.group_min_session_timeout_ms,
+            max_session_timeout_ms: config.group_max_session_timeout_ms,
+            initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+            max_size: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
+            max_groups: config.max_groups as usize,
+            name_max_bytes: config.group_name_max_bytes as usize,
+            member_protocols_max: config.group_member_protocols_max as usize,
+            queue_max_requests: config.group_queue_max_requests as usize,
+            appends_max: config.group_appends_max as usize,
+            member_metadata_max_bytes: config.group_member_metadata_max_bytes as usize,
+            group_metadata_max_bytes: config.group_metadata_max_bytes as usize,
+            snapshot_min_bytes: config.snapshot_min_bytes,
+            offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
+            offsets_retention_ms: i64::from(config.offsets_retention_minutes) * MINUTE_MS,
+            offsets_retention_check_interval_ms: u64::try_from(config.offsets_retention_check_interval_ms)
+                .unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl From<&Config> for TxnSettings {
+    fn from(config: &Config) -> Self {
+        TxnSettings {
+            partitions: config.transaction_state_log_num_partitions,
+            segment_bytes: config.transaction_state_log_segment_bytes,
+            snapshot_min_bytes: config.snapshot_min_bytes,
+            max_timeout_ms: config.transaction_max_timeout_ms,
+            max_ids: config.max_transactional_ids as usize,
+            expiration_ms: config.transactional_id_expiration_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_have_the_limits_that_the_settings_say() {
+        assert_eq!(GroupLimits::from(&Config::default()), GroupLimits::default());
+    }
 }

@@ -1,0 +1,237 @@
+//! The end of a transaction: decision, markers and completion, written in one go. And what a crash or a full disk has left
+//! between them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pelton_commitlog::mutant::Mutant;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::cache::Held;
+use super::coordinator::{Transactions, durable, open_to_clients};
+use super::error::TxnError;
+use super::origin::{RequestKind, RequestOrigin};
+use super::state::{End, EpochAfter, Protocol, TxnState};
+use crate::group::error::GroupError;
+use crate::group::store::OFFSETS_TOPIC;
+use crate::group::types::TopicPartition;
+use pelton_partitions::partition::{InternalAppend, InternalAppendError, PartitionAppendError, TxnMarker};
+use pelton_partitions::producer_id::ProducerIdentity;
+
+/// What ending a transaction has written, and what has yet to hear of it.
+pub struct Ending {
+    append: InternalAppend,
+    markers: Vec<InternalAppend>,
+    applied: Vec<oneshot::Receiver<Result<(), GroupError>>>,
+}
+
+impl Ending {
+    /// Waits until a crash cannot undo it and everybody sees it.
+    pub async fn settled(self) -> Result<(), TxnError> {
+        if Mutant::EndBeforeSync.is_on() {
+            return Ok(());
+        }
+        for append in self.markers.into_iter().chain([self.append]) {
+            durable(append).await?;
+        }
+        for applied in self.applied {
+            // An error means that the broker stops: whoever asks again finds it done.
+            let _ = applied.await;
+        }
+        Ok(())
+    }
+}
+
+/// The decided transactions whose markers could not all be written yet.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished(Mutex<Ids>);
+
+#[derive(Debug, Default)]
+struct Ids {
+    waiting: BTreeSet<Arc<str>>,
+    under_way: BTreeSet<Arc<str>>,
+}
+
+impl Unfinished {
+    pub(super) fn add(&self, id: Arc<str>) {
+        self.0.lock().waiting.insert(id);
+    }
+
+    fn len(&self) -> usize {
+        let ids = self.0.lock();
+        ids.waiting.union(&ids.under_way).count()
+    }
+
+    /// All that nobody is finishing; the caller does.
+    fn take(&self) -> Vec<Arc<str>> {
+        let mut ids = self.0.lock();
+        let Ids { waiting, under_way } = &mut *ids;
+        let taken: Vec<_> = waiting.extract_if(.., |id| !under_way.contains(id)).collect();
+        under_way.extend(taken.iter().cloned());
+        taken
+    }
+
+    fn put_back(&self, id: Arc<str>, finished: bool) {
+        let mut ids = self.0.lock();
+        ids.under_way.remove(&id);
+        if !finished {
+            ids.waiting.insert(id);
+        }
+    }
+}
+
+impl Transactions {
+    /// EndTxn. Answers who the producer is from now on.
+    pub async fn end(
+        &self,
+        id: &str,
+        producer: ProducerIdentity,
+        commit: bool,
+        protocol: Protocol,
+        from: Option<RequestOrigin>,
+    ) -> Result<ProducerIdentity, TxnError> {
+        open_to_clients(id)?;
+        let (this, lock) = (self.clone(), self.inner.slots.get(id)?);
+        self.uncancelled(async move {
+            let mut held = lock.lock_owned().await;
+            // The newer protocol tells copies by their epoch, as Kafka does, and answers them.
+            if protocol == Protocol::Classic {
+                held.txn()?.check_producer(producer)?;
+                held.last_seen.see(RequestKind::EndTxn { commit }, from)?;
+            }
+            let txn = held.txn()?;
+            if txn.check_end(producer, commit, protocol)? == End::Done {
+                let same = txn.clone();
+                if Mutant::RepeatedEndBeforeSync.is_on() {
+                    return Ok(same.producer);
+                }
+                return this.replace_and_wait(&mut held, same).await;
+            }
+            let (epoch, rotated) = match protocol {
+                Protocol::Classic => (EpochAfter::Same, None),
+                Protocol::EpochPerTransaction => (EpochAfter::Next, this.rotated(txn).await?),
+            };
+            let ending = this.end_held(&mut held, commit, epoch, rotated).await?;
+            let producer = held.txn()?.producer;
+            drop(held);
+            ending.settled().await?;
+            Ok(producer)
+        })
+        .await
+    }
+
+    /// Decides the end and carries it out: decision, markers, completion.
+    pub(super) async fn end_held(
+        &self,
+        held: &mut Held,
+        commit: bool,
+        epoch: EpochAfter,
+        rotated: Option<i64>,
+    ) -> Result<Ending, TxnError> {
+        let prepared = held.txn()?.prepare(commit, epoch, rotated, self.now_ms());
+        let id = Arc::clone(&prepared.id);
+        if Mutant::DecisionNotWritten.is_on() {
+            held.set(Some(prepared));
+        } else {
+            self.replace(held, prepared)?;
+        }
+        let ending = self.finish_held(held).await;
+        if ending.is_err() {
+            self.inner.unfinished.add(id);
+        }
+        ending
+    }
+
+    /// Writes the markers of a decided transaction and its completion. Doing it again is harmless: a marker ends what is
+    /// open, and nothing is.
+    pub(super) async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
+        let txn = held.txn()?.clone();
+        let commit = txn.state == TxnState::PrepareCommit;
+        let marker = TxnMarker { producer: txn.producer, commit, coordinator_epoch: None };
+        let (mut markers, mut applied) = (Vec::new(), Vec::new());
+        let left_out = usize::from(Mutant::MarkerLeftOut.is_on() && txn.partitions.len() > 1);
+        for at in txn.partitions.iter().skip(left_out) {
+            if &*at.topic == OFFSETS_TOPIC {
+                let end = self.inner.groups.end_transaction(at.partition, marker);
+                applied.push(end.await.map_err(|_| TxnError::NotAvailable)?);
+            } else {
+                markers.extend(self.write_marker(at, marker)?);
+            }
+        }
+        let append = self.replace(held, txn.complete(self.now_ms()))?;
+        Ok(Ending { append, markers, applied })
+    }
+
+    fn write_marker(
+        &self,
+        at: &TopicPartition,
+        marker: TxnMarker,
+    ) -> Result<Option<InternalAppend>, TxnError> {
+        let topic = self.inner.topics.get(&at.topic);
+        // With the topic went what the marker is about.
+        let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(at.partition)) else {
+            return Ok(None);
+        };
+        match partition.append_marker(marker, self.now_ms()) {
+            Ok(append) => Ok(Some(append)),
+            Err(InternalAppendError::Append(PartitionAppendError::Gone)) => Ok(None),
+            Err(error) => {
+                tracing::warn!(topic = &*at.topic, partition = at.partition, %error, "a transaction's marker was not written; trying again");
+                Err(TxnError::NotAvailable)
+            }
+        }
+    }
+
+    /// Ends what a crash left between decision and end, before anybody can ask. What cannot be ended in this time (a full
+    /// disk, groups that cannot be read) is left to [`Transactions::finish_all`], and the broker starts all the same.
+    pub async fn recover(&self, patience: Duration) {
+        if self.inner.unfinished.len() == 0 {
+            return;
+        }
+        let work = async {
+            // An error is the owner's, who logs it. Transactions without offsets there can be ended all the same.
+            let _ = self.inner.groups.loaded().await;
+            for ending in self.finish_all().await {
+                // An error stops the broker, and comes up there.
+                let _ = ending.settled().await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, work).await;
+        let left = self.inner.unfinished.len();
+        if left > 0 {
+            tracing::warn!(left, "transactions from before the start are not ended yet; trying again");
+        }
+    }
+
+    /// Tries again to end what could not be ended.
+    pub async fn finish_all(&self) -> Vec<Ending> {
+        let mut endings = Vec::new();
+        for task in self.start_to_finish() {
+            // An error: the runtime is being shut down.
+            endings.extend(task.await.ok().flatten());
+        }
+        endings
+    }
+
+    /// The same, each in a task of its own, so that one whose lock is taken delays no other.
+    pub(super) fn start_to_finish(&self) -> Vec<JoinHandle<Option<Ending>>> {
+        let finish = |id: Arc<str>| {
+            let this = self.clone();
+            tokio::spawn(async move {
+                let finished = this.finish(&id).await;
+                this.inner.unfinished.put_back(id, finished.is_ok());
+                finished.ok().flatten()
+            })
+        };
+        self.inner.unfinished.take().into_iter().map(finish).collect()
+    }
+
+    async fn finish(&self, id: &str) -> Result<Option<Ending>, TxnError> {
+        let Ok(mut held) = self.hold(id).await else { return Ok(None) };
+        let ending = held.get().is_some_and(|txn| txn.is_ending());
+        if ending { self.finish_held(&mut held).await.map(Some) } else { Ok(None) }
+    }
+}
