@@ -14,7 +14,7 @@ use std::net::TcpStream;
 
 /// Versions that carry topic names, known to every broker since 2020.
 const PRODUCE_VERSION: i16 = 9;
-const FETCH_VERSION: i16 = 12;
+pub(crate) const FETCH_VERSION: i16 = 12;
 const CREATE_TOPICS_VERSION: i16 = 5;
 
 /// One connection.

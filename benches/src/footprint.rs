@@ -5,7 +5,7 @@ use crate::server::Server;
 use crate::{Bench, produce};
 use std::time::Duration;
 
-const PARTITIONS: i32 = 5_000;
+const PARTITIONS: i32 = 10_000;
 /// Partitions that one CreateTopics asks for.
 const TOPIC_PARTITIONS: i32 = 500;
 /// Idle means: nothing was asked for so long.

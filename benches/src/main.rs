@@ -12,6 +12,7 @@ mod server;
 mod stats;
 mod transactions;
 mod transform;
+mod wide;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ struct Args {
     /// Numbers of partitions to produce to
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
     partitions: Vec<i32>,
-    /// produce, consume, latency, transform, transactions, exactly-once, footprint [default: all]
+    /// produce, consume, wide, latency, transform, transactions, exactly-once, footprint [default: all]
     suites: Vec<String>,
 }
 
@@ -68,6 +69,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("consume") {
         consume::run(&bench)?;
+    }
+    if wanted("wide") {
+        wide::run(&bench)?;
     }
     if wanted("latency") {
         latency::run(&bench)?;
