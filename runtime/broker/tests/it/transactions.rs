@@ -326,13 +326,14 @@ async fn a_transaction_has_its_time() {
     let producer = (given.producer_id, given.producer_epoch);
     assert_eq!(write(&mut client, NEWER_PRODUCE, producer, 0, "slow").await, ErrorCode::NONE);
     until("readers wait for ever", async || end_offset(&mut client, 1).await > 0).await;
+    // Before the client ends it, which raises the epoch too.
+    let late = write(&mut client, NEWER_PRODUCE, producer, 1, "late").await;
+    assert_eq!(late, ErrorCode::INVALID_PRODUCER_EPOCH);
     // As Apache Kafka 4.4 answers.
     assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::INVALID_TXN_STATE);
     let next = (producer.0, producer.1 + 1);
     assert_eq!(end(&mut client, NEWER_END, producer, false).await, (ErrorCode::NONE, next));
     assert_eq!(end(&mut client, OLDER_END, producer, true).await.0, ErrorCode::PRODUCER_FENCED);
-    let late = write(&mut client, NEWER_PRODUCE, producer, 1, "late").await;
-    assert_eq!(late, ErrorCode::INVALID_PRODUCER_EPOCH);
     assert_eq!(seen(&mut client, true).await, [""; 0]);
 }
 
