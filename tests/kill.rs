@@ -1,8 +1,8 @@
 //! `kill -9` under load: nothing acknowledged may be lost, moved, doubled or damaged.
 //!
 //! `PELTON_KILLS` (50) kills with records in flight, in rounds on a fresh data directory each, with further kills during
-//! recovery in between; `PELTON_SEED` repeats the choice of moments. A run in which too few kills met records in flight
-//! is INVALID, which fails as well.
+//! recovery in between; `PELTON_SEED` repeats the choice of moments. A kill waits for records in flight, so that each meets
+//! some whatever else the machine does.
 
 use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::{Broker, Start};
@@ -18,11 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Kills on one data directory.
 const ROUND: u32 = 25;
-/// A kill counts when it meets at least so many records in flight …
+/// A kill waits for at least so many records in flight.
 const IN_FLIGHT: u64 = 10;
-/// … and so many of a hundred kills must count.
-const VALID_PERCENT: u32 = 90;
-/// Longest wait after a restart until every producer is acknowledged something.
+/// Longest wait after a restart until every producer is acknowledged something, and then for records in flight.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -68,15 +66,14 @@ fn run() -> Result<()> {
 }
 
 fn summary(tally: &mut Tally, total: &Report, seed: u64, took: Duration) -> Result<()> {
-    let met = tally.in_flight.iter().filter(|n| **n >= IN_FLIGHT).count();
     tally.in_flight.sort_unstable();
     tally.ready_ms.sort_unstable();
     let ready = |percent: usize| {
         tally.ready_ms.get(tally.ready_ms.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0)
     };
     say(format_args!(
-        "kill: {} kills ({met} with at least {IN_FLIGHT} records in flight, median {}), {} more during recovery; ready again after p50 {} ms, \
-         p99 {} ms; {total}; seed {seed}; {:.1} min",
+        "kill: {} kills (each with at least {IN_FLIGHT} records in flight, median {}), {} more during recovery; \
+         ready again after p50 {} ms, p99 {} ms; {total}; seed {seed}; {:.1} min",
         tally.kills,
         tally.in_flight.get(tally.in_flight.len() / 2).copied().unwrap_or(0),
         tally.in_recovery,
@@ -88,11 +85,6 @@ fn summary(tally: &mut Tally, total: &Report, seed: u64, took: Duration) -> Resu
         total.findings.is_empty(),
         "what clients were told did not hold:\n  {}",
         total.findings.join("\n  ")
-    );
-    ensure!(
-        met as u32 * 100 >= tally.kills * VALID_PERCENT,
-        "INVALID: only {met} of {} kills met records in flight, {VALID_PERCENT} % must",
-        tally.kills
     );
     Ok(())
 }
@@ -112,7 +104,7 @@ fn round(binary: &Path, home: &Path, kills: u32, rng: &mut StdRng, tally: &mut T
             );
         }
         std::thread::sleep(Duration::from_millis(rng.random_range(20..250)));
-        tally.in_flight.push(meet_records(&load));
+        tally.in_flight.push(load.meet_records(IN_FLIGHT, PROGRESS_LIMIT)?);
         broker.kill()?;
         load.fault();
         tally.kills += 1;
@@ -131,18 +123,6 @@ fn round(binary: &Path, home: &Path, kills: u32, rng: &mut StdRng, tally: &mut T
     // The same must hold after a graceful stop, which writes more down than a kill.
     stop_and_check(broker, &mut start, &outcome)?;
     Ok(report)
-}
-
-/// Waits for a burst, but not long; returns how many records are in flight.
-fn meet_records(load: &Running) -> u64 {
-    let end = Instant::now() + Duration::from_millis(100);
-    loop {
-        let in_flight = load.in_flight();
-        if in_flight >= IN_FLIGHT || Instant::now() > end {
-            return in_flight;
-        }
-        std::hint::spin_loop();
-    }
 }
 
 fn stop_and_check(broker: Broker, start: &mut Start, outcome: &pelton_tests::load::Outcome) -> Result<()> {

@@ -42,8 +42,8 @@ impl fmt::Display for Kind {
 /// What a fault showed by itself.
 #[derive(Default)]
 pub(crate) struct Felt {
-    /// What was not synced is gone.
-    pub(crate) bitten: bool,
+    /// What was not synced is still there: the cut was none.
+    pub(crate) left: bool,
     /// The broker noticed by itself that its disk was gone.
     pub(crate) noticed: bool,
 }
@@ -91,9 +91,9 @@ impl Place {
             broker.wait_or_kill(Duration::ZERO)?;
         }
         disk.restore()?;
-        let bitten = std::fs::read(&canary).ok() != Some(bytes);
+        let left = std::fs::read(&canary).ok() == Some(bytes);
         let _ = std::fs::remove_file(&canary);
-        Ok(Felt { bitten, noticed })
+        Ok(Felt { left, noticed })
     }
 }
 

@@ -3,8 +3,9 @@
 //! consumer finds at the end with what clients asked for and were told.
 //!
 //! `PELTON_KILLS` (30) kills or `PELTON_CUTS` (30) cuts, in rounds on a fresh data directory each; `PELTON_SEED` repeats the
-//! choice of moments; `PELTON_CUT_DIR` says where disk images lie. A run in which too few faults met open transactions with
-//! records in flight is INVALID, which fails as well, and so is a cut that left a file that was not synced.
+//! choice of moments; `PELTON_CUT_DIR` says where disk images lie. A fault counts when it meets open transactions with records
+//! in flight, and a cut when it takes a file that was not synced: one that does not is repeated. A run in which faults find no
+//! open transactions, or several cuts in a row leave the file, is INVALID, which fails as well.
 //!
 //! `forgets` is a test of this test: after each kill the disk holds what it held some commits before, and the judge must find
 //! what was lost. (Cuts without syncs would not do: a marker is synced whatever its topic's durability, and one sync makes
@@ -29,10 +30,6 @@ use std::time::{Duration, Instant};
 const ROUND: u32 = 15;
 /// Kills after which the disk forgets something.
 const FORGETS: u32 = 2;
-/// So many of a hundred faults must meet open transactions, and so many must meet records in flight.
-const VALID_PERCENT: u32 = 80;
-/// So many of a hundred cuts must take what was not synced.
-const BITTEN_PERCENT: u32 = 90;
 
 fn main() -> ExitCode {
     end(run())
@@ -80,10 +77,10 @@ fn summary(plan: &Plan, tally: &mut Tally, took: Duration) -> Result<()> {
     tally.ready_ms.sort_unstable();
     let last = tally.ready_ms.len().saturating_sub(1);
     let ready = |percent: usize| tally.ready_ms.get(last * percent / 100).copied().unwrap_or(0);
-    let Tally { faults, open, met, bitten, in_recovery, noticed, producers, verdict, .. } = &tally;
+    let Tally { faults, early, left, in_recovery, noticed, producers, verdict, .. } = &tally;
     say(format_args!(
-        "exactly-once: {faults} {} ({open} inside open transactions, {met} with at least {} records in flight, median {}), \
-         {in_recovery} more during recovery; ready again after p50 {} ms, p99 {} ms; {producers} producers; {verdict}; seed {}; {:.1} min",
+        "exactly-once: {faults} {} (each inside open transactions, with at least {} records in flight, median {}), \
+         {early} more before any, {in_recovery} during recovery; ready again after p50 {} ms, p99 {} ms; {producers} producers; {verdict}; seed {}; {:.1} min",
         plan.kind,
         round::IN_FLIGHT,
         tally.in_flight.get(tally.in_flight.len() / 2).copied().unwrap_or(0),
@@ -94,7 +91,7 @@ fn summary(plan: &Plan, tally: &mut Tally, took: Duration) -> Result<()> {
     ));
     if plan.kind == Kind::Cuts {
         say(format_args!(
-            "exactly-once: {bitten} cuts took what was not synced, {noticed} were left for the broker to notice"
+            "exactly-once: each cut took what was not synced, {left} more did not; {noticed} were for the broker to notice"
         ));
     }
     for (error, n) in &tally.fatal {
@@ -116,18 +113,6 @@ fn summary(plan: &Plan, tally: &mut Tally, took: Duration) -> Result<()> {
         "what clients were told did not hold:\n  {}",
         verdict.findings.join("\n  ")
     );
-    let mut wanted =
-        vec![("met open transactions", *open, VALID_PERCENT), ("met records in flight", *met, VALID_PERCENT)];
-    if plan.kind == Kind::Cuts {
-        wanted.push(("took what was not synced", *bitten, BITTEN_PERCENT));
-    }
-    for (what, n, percent) in wanted {
-        ensure!(
-            n * 100 >= faults * percent,
-            "INVALID: only {n} of {faults} {} {what}, {percent} % must",
-            plan.kind
-        );
-    }
     for what in [Count::Committed, Count::Aborted, Count::Sights, Count::Found] {
         ensure!(verdict.count(what) > 0, "INVALID: the run has no {what:?} at all: {verdict}");
     }

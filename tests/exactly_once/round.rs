@@ -14,14 +14,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A fault counts when it meets at least so many records of open transactions.
+/// A fault counts when it meets an open transaction, and at least so many records of open transactions.
 pub(crate) const IN_FLIGHT: u64 = 50;
 /// Longest wait after a restart until every producer has committed something.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
+/// A cut counts when it takes what was not synced, too; so many in a row that leave it are no cuts.
+const MOST_LEFT: u32 = 10;
 /// Longest wait until a pipeline has come to the end of its input.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
-/// Longest wait for a burst before a fault.
-const BURST_LIMIT: Duration = Duration::from_millis(100);
+/// Longest wait for open transactions before a fault that is to come early. Another waits as long as for progress.
+const EARLY_LIMIT: Duration = Duration::from_millis(100);
+/// How often it is looked whether transactions are open; they are for longer.
+const LOOK: Duration = Duration::from_micros(50);
 
 /// What is to be done.
 pub(crate) struct Plan {
@@ -36,10 +40,12 @@ pub(crate) struct Plan {
 /// What was done.
 #[derive(Default)]
 pub(crate) struct Tally {
+    /// Faults that met open transactions with records in flight and, if cuts, took what was not synced.
     pub(crate) faults: u32,
-    pub(crate) open: u32,
-    pub(crate) met: u32,
-    pub(crate) bitten: u32,
+    /// Faults that came too early to meet any: they happened, and do not count.
+    pub(crate) early: u32,
+    /// Cuts that left what was not synced.
+    pub(crate) left: u32,
     pub(crate) noticed: u32,
     pub(crate) in_recovery: u32,
     pub(crate) in_flight: Vec<u64>,
@@ -93,28 +99,35 @@ impl Plan {
         let mut pipe = Pipe::deploy(&self.binary, &self.component, &broker, &place.data, home)?;
         let load = Running::start(&broker.address, Ledger::create("exactly-once")?, rng.random());
         load.progress(PROGRESS_LIMIT)?;
-        for fault in 0..faults {
+        let (wanted, mut left_in_a_row, mut early) = (tally.faults + faults, 0, false);
+        while tally.faults < wanted {
             // Mostly everybody has committed something since the last time; sometimes they have only just begun.
-            if fault == 0 || rng.random_ratio(4, 5) {
+            if !early {
                 load.progress(PROGRESS_LIMIT)?;
                 pipe.progress(&broker.address, PROGRESS_LIMIT)?;
             }
             std::thread::sleep(Duration::from_millis(rng.random_range(20..250)));
+            let mut met = Some(0);
             let felt = if self.kind == Kind::Forgets {
                 forget(broker, &place.data, || load.progress(PROGRESS_LIMIT))?;
                 Felt::default()
             } else {
-                place.strike(broker, rng, || meet(&load, tally))?
+                place.strike(broker, rng, || {
+                    met = meet(&load, if early { EARLY_LIMIT } else { PROGRESS_LIMIT });
+                })?
             };
-            tally.faults += 1;
-            tally.bitten += u32::from(felt.bitten);
+            left_in_a_row = if felt.left { left_in_a_row + 1 } else { 0 };
+            ensure!(left_in_a_row < MOST_LEFT, "INVALID: {MOST_LEFT} cuts in a row left what was not synced");
+            ensure!(early || met.is_some(), "INVALID: no transactions to meet for {PROGRESS_LIMIT:?}");
+            tally.note(met, felt.left);
             tally.noticed += u32::from(felt.noticed);
             while self.kind == Kind::Kills && rng.random_ratio(1, 4) {
                 start.kill_in_recovery(Duration::from_millis(rng.random_range(0..60)))?;
                 tally.in_recovery += 1;
             }
-            broker = start.start().with_context(|| format!("start after fault {fault}"))?;
+            broker = start.start().with_context(|| format!("start after fault {}", tally.faults))?;
             tally.ready_ms.push(broker.ready_after.as_millis());
+            early = rng.random_ratio(1, 5);
         }
         let mut history = load.finish(&broker.address)?;
         // One whose input went back stays where it was.
@@ -164,16 +177,29 @@ impl Plan {
     }
 }
 
-/// Waits for a burst, but not long, and notes what there is.
-fn meet(load: &Running, tally: &mut Tally) {
-    let end = Instant::now() + BURST_LIMIT;
-    while (load.in_flight() < IN_FLIGHT || load.open() == 0) && Instant::now() < end {
-        std::hint::spin_loop();
+impl Tally {
+    /// Notes a fault, which met so many records of open transactions, or none.
+    fn note(&mut self, met: Option<u64>, left: bool) {
+        self.in_flight.extend(met);
+        self.left += u32::from(left);
+        self.early += u32::from(met.is_none());
+        self.faults += u32::from(met.is_some() && !left);
     }
-    let in_flight = load.in_flight();
-    tally.open += u32::from(load.open() > 0);
-    tally.met += u32::from(in_flight >= IN_FLIGHT);
-    tally.in_flight.push(in_flight);
+}
+
+/// Waits for open transactions with records in flight, and returns how many records.
+fn meet(load: &Running, limit: Duration) -> Option<u64> {
+    let end = Instant::now() + limit;
+    loop {
+        let (open, in_flight) = (load.open(), load.in_flight());
+        if open > 0 && in_flight >= IN_FLIGHT {
+            return Some(in_flight);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Small files, and coordinators that write snapshots all the time: between any two faults there are some.

@@ -63,13 +63,16 @@ impl Program {
         Ok(())
     }
 
-    /// `kill -9`, and starts it again; whether it was busy.
-    pub(crate) fn kill(&mut self) -> Result<bool> {
-        let busy = self.busy();
+    /// `kill -9` if it is busy, and starts it again; whether it was.
+    pub(crate) fn kill_at_work(&mut self) -> Result<bool> {
+        self.tend()?;
+        if !self.busy() {
+            return Ok(false);
+        }
         self.child.kill()?;
         self.child.wait()?;
         self.again()?;
-        Ok(busy)
+        Ok(true)
     }
 
     /// Ends it with SIGTERM, as an operator does, and starts it again.

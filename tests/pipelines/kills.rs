@@ -25,8 +25,6 @@ const GROUP: &str = "pelton.kill";
 const PARTITIONS: u32 = 5;
 /// Records without acknowledgement at which the producer waits.
 const IN_FLIGHT: u64 = 500;
-/// A kill counts when it meets records in flight: most of them must.
-const VALID_PERCENT: u32 = 80;
 
 /// Where each acknowledged record is: (partition, offset) and its number.
 type Acked = Vec<(i32, i64, u64)>;
@@ -161,8 +159,7 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
         let (address, ledger, stop) = (broker.address.clone(), ledger.clone(), Arc::clone(&stop));
         std::thread::spawn(move || produce(&address, ledger, &stop))
     };
-    let (mut shown, mut before, mut working) =
-        (Shown::new(guarantee == "exactly-once"), vec![-1; PARTITIONS as usize], 0);
+    let (mut shown, mut before) = (Shown::new(guarantee == "exactly-once"), vec![-1; PARTITIONS as usize]);
     for kill in 0..kills {
         // Mostly it has come further than when it was killed last; sometimes it has only just begun.
         let patient = rng.random_ratio(3, 4);
@@ -175,7 +172,6 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
         change(lab, &cli, pipe, &mut rng)?;
         std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
         until("records are in flight", LIMIT, || Ok((ledger.in_flight() > 0).then_some(())))?;
-        working += u32::from(ledger.in_flight() > 0);
         broker.kill()?;
         broker = start.start().context("start after a kill")?;
         cli = lab.cli(&broker)?;
@@ -203,10 +199,6 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
         let superseded = deleted(&broker.address, "__transaction_state")?;
         ensure!(superseded > 0, "INVALID: the transaction coordinator has written no snapshot");
     }
-    ensure!(
-        working * 100 >= kills * VALID_PERCENT,
-        "INVALID: {working} of {kills} kills met records in flight"
-    );
     broker.stop()?;
     Ok(format!("{kills} kills, {sent} records acknowledged, {} replayed, seed {seed}", shown.replayed))
 }

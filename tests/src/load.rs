@@ -1,7 +1,7 @@
 //! Load that runs through kills: producers that never give up, a consumer that reads along, a consumer that commits.
 
 use crate::ledger::{Entry, Ledger};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -91,6 +91,8 @@ pub const GROUP: &str = "committer";
 const MEMBERS: &str = "members";
 /// Records that the member reads between two commits, at most.
 const COMMIT_EVERY: usize = 100;
+/// How often it is looked whether records are in flight; a burst is in flight for longer.
+const LOOK: Duration = Duration::from_micros(50);
 /// How long a producer tries before it gives a record up; longer than all kills of a round together.
 const DELIVERY_LIMIT_MS: &str = "600000";
 /// Longest wait for the last acknowledgements after the last kill.
@@ -326,6 +328,25 @@ impl Running {
     /// Records sent and not acknowledged.
     pub fn in_flight(&self) -> u64 {
         (0..LOADS.len()).map(|load| self.shared.in_flight(load)).sum()
+    }
+
+    /// Waits for so many records in flight, and returns how many there are.
+    ///
+    /// # Errors
+    /// They did not come.
+    pub fn meet_records(&self, least: u64, limit: Duration) -> Result<u64> {
+        let end = Instant::now() + limit;
+        loop {
+            let in_flight = self.in_flight();
+            if in_flight >= least {
+                return Ok(in_flight);
+            }
+            ensure!(
+                Instant::now() < end,
+                "INVALID: {in_flight} records in flight after {limit:?}, not {least}"
+            );
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Records acknowledged.
