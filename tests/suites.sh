@@ -23,7 +23,7 @@ suite_rust() {
 suite_mutants() { tests/mutants.py; }
 
 suite_plugins() { plugins/test.sh; }
-suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e; }
+suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e --test older; }
 suite_pipelines() { cargo test --locked --release -p pelton-tests --test pipelines; }
 suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d"; done; }
 suite_clients() { setup_test; tests/run_clients.sh; }
