@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use pelton_wire::codec::{Reader, Records, Writer};
 use pelton_wire::header::{RequestHeader, ResponseHeader};
-use pelton_wire::message::create_topics::{CreatableTopic, CreateTopicsRequest};
+use pelton_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use pelton_wire::message::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use pelton_wire::message::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use pelton_wire::record::{BatchBuilder, BatchOptions};
@@ -56,10 +56,25 @@ impl Conn {
     }
 
     pub(crate) fn create_topic(&mut self, name: &str, partitions: i32) -> anyhow::Result<()> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// One with settings of its own.
+    pub(crate) fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+        };
         let topic = CreatableTopic {
             name: name.to_owned(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..Default::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, ..Default::default() };

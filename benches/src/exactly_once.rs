@@ -25,7 +25,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// Pushes the plugin that hands on what it is given.
-fn push_identity(bench: &Bench, server: &Server) -> anyhow::Result<()> {
+pub(crate) fn push_identity(bench: &Bench, server: &Server) -> anyhow::Result<()> {
     let guest = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/bench-ops");
     let target_dir = Some(bench.dir.path().join("guest"));
     let built = build(&guest, &BuildOptions { target_dir, ..BuildOptions::default() })?;
@@ -34,7 +34,7 @@ fn push_identity(bench: &Bench, server: &Server) -> anyhow::Result<()> {
     server.command(&["plugin", "push", file.to_str().context("a path that is no text")?]).map(drop)
 }
 
-fn deploy(
+pub(crate) fn deploy(
     bench: &Bench,
     server: &Server,
     name: &str,
@@ -53,7 +53,7 @@ fn deploy(
 }
 
 /// How many records a pipeline has passed on, and committed.
-fn committed(server: &Server, name: &str) -> anyhow::Result<u64> {
+pub(crate) fn committed(server: &Server, name: &str) -> anyhow::Result<u64> {
     let text = server.command(&["pipeline", "describe", name, "--json"])?;
     let numbers = text.lines().filter_map(|line| line.trim().strip_prefix("\"committed\": "));
     let numbers = numbers.map(|number| number.trim_end_matches(',').parse::<u64>());

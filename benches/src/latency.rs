@@ -45,8 +45,18 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
 /// From `send` of each record to `poll` of what became of it. A record carries the time at which it was sent in its first
 /// eight bytes, and keeps them. One partition each.
 pub(crate) fn measure(bench: &Bench, path: &Path<'_>) -> anyhow::Result<Latencies> {
+    measure_after(WARM_UP, bench.time, path, || Ok(()))
+}
+
+/// The same with a warm-up of another length, and something to do when it ends.
+pub(crate) fn measure_after(
+    warm_up: Duration,
+    time: Duration,
+    path: &Path<'_>,
+    warm: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Latencies> {
     let &Path { address, input, output, records_per_s } = path;
-    let total = records_per_s * u32::try_from((bench.time + WARM_UP).as_secs())?;
+    let total = records_per_s * u32::try_from((time + warm_up).as_secs())?;
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("group.id", "bench")
@@ -81,13 +91,17 @@ pub(crate) fn measure(bench: &Bench, path: &Path<'_>) -> anyhow::Result<Latencie
         Ok(producer.flush(Duration::from_secs(30))?)
     });
     let mut latencies = Latencies::default();
-    let skip = records_per_s * u32::try_from(WARM_UP.as_secs())?;
+    let skip = records_per_s * u32::try_from(warm_up.as_secs())?;
+    let mut warm = Some(warm);
     for i in 0..total {
         let message =
             consumer.poll(Duration::from_secs(10)).context("the consumer got nothing for 10 s")??;
         let value = message.payload().context("a record without a value")?;
         let sent = u64::from_be_bytes(value[..8].try_into()?);
         if i >= skip {
+            if let Some(warm) = warm.take() {
+                warm()?;
+            }
             latencies.add(origin.elapsed().saturating_sub(Duration::from_nanos(sent)));
         }
     }

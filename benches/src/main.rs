@@ -5,6 +5,7 @@ mod client;
 mod consume;
 mod exactly_once;
 mod footprint;
+mod kafka;
 mod latency;
 mod produce;
 mod raw;
@@ -36,7 +37,13 @@ struct Args {
     /// Numbers of partitions to produce to
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
     partitions: Vec<i32>,
-    /// produce, consume, wide, latency, transform, transactions, exactly-once, footprint [default: all]
+    /// Rounds beside Apache Kafka
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
+    #[arg(long)]
+    quick: bool,
+    /// produce, consume, wide, latency, transform, transactions, exactly-once, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -62,6 +69,12 @@ fn main() -> anyhow::Result<()> {
         partitions: args.partitions,
     };
     let wanted = |suite: &str| args.suites.is_empty() || args.suites.iter().any(|given| given == suite);
+    if args.suites.iter().any(|given| given == "kafka") {
+        kafka::run(&bench, kafka::Extent::new(args.rounds, args.quick))?;
+        if args.suites.len() == 1 {
+            return Ok(());
+        }
+    }
     println!("durability: group (an acknowledgement waits for the journal's sync); acks=all");
     raw::print_limits(&bench)?;
     if wanted("produce") {

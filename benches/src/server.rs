@@ -36,7 +36,7 @@ impl Server {
         Server::launch(binary, data_dir, "off")
     }
 
-    fn launch(binary: &Path, data_dir: &Path, http: &str) -> anyhow::Result<Server> {
+    pub(crate) fn launch(binary: &Path, data_dir: &Path, http: &str) -> anyhow::Result<Server> {
         let log = std::fs::File::options().create(true).append(true).open(data_dir.with_extension("log"))?;
         let started = Instant::now();
         let mut child = Command::new(binary)
@@ -89,10 +89,12 @@ impl Server {
 
     /// Resident bytes.
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
-        Ok(kib * 1024)
+        memory_of(self.child.id(), "VmRSS:")
+    }
+
+    /// The most that was resident.
+    pub(crate) fn peak(&self) -> anyhow::Result<u64> {
+        peak_of(self.child.id())
     }
 
     /// A graceful stop: what comes after it is a clean start.
@@ -111,6 +113,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The most that a process had resident.
+pub(crate) fn peak_of(pid: u32) -> anyhow::Result<u64> {
+    memory_of(pid, "VmHWM:")
+}
+
+fn memory_of(pid: u32, what: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(what)).with_context(|| format!("no {what}"))?;
+    let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kib * 1024)
 }
 
 /// Processor time of a process.
