@@ -29,7 +29,11 @@ suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d
 suite_clients() { setup_test; tests/run_clients.sh; }
 suite_kafka() {
   setup_test; tests/oracle/setup.sh
-  tests/oracle/compare.py && tests/oracle/tools.py
+  tests/oracle/compare.py
+  tests/oracle/tools.py
+  [ "${LONG:-0}" = 1 ] || return 0
+  tests/clients/setup.sh python
+  "$PELTON_CACHE/clients/python/bin/python" tests/oracle/adopt.py
 }
 suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }
 suite_kill() { PELTON_KILLS=${PELTON_KILLS:-50} cargo test --locked --release -p pelton-tests --test kill -- --nocapture; }

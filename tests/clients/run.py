@@ -34,7 +34,7 @@ CLIENTS = {
 }
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 CLIENT_TIMEOUT = 240  # seconds; each takes less than 20 against a healthy broker
-READY_TIMEOUT = 30  # seconds
+READY_TIMEOUT = 90  # seconds
 
 
 class Broker:
@@ -42,8 +42,9 @@ class Broker:
 
     SETTINGS = {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 4}
 
-    def __init__(self, binary, **settings):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="pelton-clients-"))
+    def __init__(self, binary, directory=None, **settings):
+        self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="pelton-clients-"))
+        self.dir.mkdir(exist_ok=True)
         self.logs = self.dir / "data/topics"
         self.log = open(self.dir / "broker.log", "wb")
         command = [binary, "serve", "--data-dir", self.dir / "data", "--listen", "127.0.0.1:0", "--http", "off"]
