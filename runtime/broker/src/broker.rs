@@ -1,5 +1,7 @@
 //! The broker: what all connections share, and its life from start to stop.
 
+mod startup;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,13 +34,11 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
-use crate::partition::{InternalAppend, InternalAppendError, InternalRecord};
 use crate::processor::{
     BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
 };
-use crate::producer_id::ProducerIds;
-use crate::startup;
 use crate::topics::Topics;
+use crate::topics::producer_ids::ProducerIds;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use pelton_coordinators::UnreadableRecord;
 
@@ -71,7 +71,7 @@ impl Default for Deps {
     }
 }
 
-/// The parts of a broker, wired up. They are handed out one by one: nobody but this and its handle holds all of them.
+/// The parts of a broker, wired up. They are handed out one by one: only the handle holds all of them.
 pub struct Broker {
     /// What the operator set.
     pub config: Arc<Config>,
@@ -168,7 +168,7 @@ impl Broker {
             let (config, deps, failure) = (config.clone(), deps.clone(), failure.clone());
             run_blocking(move || startup::open(&config, &deps, &failure)).await?
         };
-        let broker = Arc::new(Broker::assemble(config, &deps, opened, failure));
+        let broker = Broker::assemble(config, &deps, opened, failure);
         if let Err(error) = broker.load().await {
             broker.give_up().await;
             return Err(error);
@@ -370,22 +370,6 @@ impl Broker {
         }
     }
 
-    /// Appends records of the broker's own to a partition. They have their place in the log when this returns, so calls in
-    /// order are records in order; [`InternalAppend::durable`] waits for the sync.
-    ///
-    /// # Errors
-    /// Nothing was written, unless the storage has failed.
-    pub fn internal_append(
-        &self,
-        topic: &str,
-        partition: i32,
-        records: &[InternalRecord],
-    ) -> Result<InternalAppend, InternalAppendError> {
-        let topic = self.topics.get(topic).ok_or(InternalAppendError::UnknownPartition)?;
-        let partition = topic.partition(partition).ok_or(InternalAppendError::UnknownPartition)?;
-        partition.append_records(records, self.clock.now_ms())
-    }
-
     /// Reads what the coordinators have in their topics.
     async fn load(&self) -> Result<(), StartError> {
         let transactions = self.transactions.clone();
@@ -417,7 +401,7 @@ impl Broker {
 pub struct BrokerHandle {
     addr: SocketAddr,
     http_addr: Option<SocketAddr>,
-    broker: Arc<Broker>,
+    broker: Broker,
     tasks: JoinSet<()>,
 }
 
@@ -433,7 +417,7 @@ impl BrokerHandle {
     }
 
     /// What the broker's parts share.
-    pub fn broker(&self) -> &Arc<Broker> {
+    pub fn broker(&self) -> &Broker {
         &self.broker
     }
 

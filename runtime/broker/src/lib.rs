@@ -16,7 +16,6 @@ mod memory;
 mod metrics;
 mod net;
 mod processor;
-mod startup;
 
 pub(crate) use pelton_coordinators::{group, txn};
 pub use pelton_partitions::topic_config;
@@ -25,14 +24,3 @@ pub(crate) use pelton_partitions::{blocking, clock, failure, partition, producer
 pub use broker::{Broker, BrokerHandle, Deps, StartError};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, ConfigError, HostPort, Key};
-pub use http::TokenError;
-pub use partition::acks::NotDurable;
-pub use partition::{
-    InternalAppend, InternalAppendError, InternalRecord, Isolation, Offsets, Partition, PartitionAppendError,
-    PartitionCreateError, ReplayError, Replayed,
-};
-pub use pelton_coordinators::UnreadableRecord;
-pub use pelton_partitions::data_dir::OpenError;
-pub use topics::metadata_log::{MetadataReplayError, MetadataWriteError};
-pub use topics::{METADATA_TOPIC, NameError, NewTopic, Topic, TopicError, Topics};
-pub use txn::LoadError;

@@ -1,9 +1,9 @@
 //! The topics of this broker: what is true of them, and the partitions that it owns.
 //!
 //! * [`partition`]: the owner of one log, its watermarks, and those who wait for it.
-//! * [`topics`]: the catalogue, which is what a replay of `__cluster_metadata-0` gives.
+//! * [`topics`]: the catalogue, which is what a replay of `__cluster_metadata-0` gives; it gives out producer ids.
 //! * [`topic_config`]: every setting that a topic can have.
-//! * [`producer_id`]: ids for producers, each given out once.
+//! * [`producer_id`]: who a producer is.
 //! * [`admission`]: what is checked in a client's batch before it is appended.
 //! * [`data_dir`]: all of it opened from a data directory.
 //!

@@ -6,6 +6,7 @@
 
 pub mod metadata_log;
 pub mod name;
+pub mod producer_ids;
 pub mod record;
 
 use std::collections::HashMap;

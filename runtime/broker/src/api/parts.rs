@@ -12,8 +12,8 @@ use crate::config::{Config, HostPort};
 use crate::group::service::Groups;
 use crate::metrics::Metrics;
 use crate::processor::Supervisor;
-use crate::producer_id::ProducerIds;
 use crate::topics::Topics;
+use crate::topics::producer_ids::ProducerIds;
 use crate::txn::Transactions;
 
 /// All parts, by the names that the table of APIs uses.

@@ -1,7 +1,8 @@
 //! Records of the coordinators' topics that this program cannot read: what another program wrote there.
 
 use bytes::Bytes;
-use pelton_broker::{Broker, Config, Deps, InternalRecord};
+use pelton_broker::{Broker, Config, Deps};
+use pelton_partitions::partition::InternalRecord;
 use pelton_wire::ErrorCode;
 
 use crate::client::Server;
@@ -39,8 +40,8 @@ async fn with_record(topic: &str, key: Option<Vec<u8>>, value: Vec<u8>) -> std::
     assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::NONE);
     assert_eq!(committed(&mut client, true).await, (ErrorCode::NONE, 7));
     let record = InternalRecord { key: key.map(Bytes::from), value: Some(value.into()) };
-    let append = server.handle.broker().internal_append(topic, 0, &[record]).unwrap();
-    append.durable().await.unwrap();
+    let topic = server.handle.broker().topics.get(topic).unwrap();
+    topic.partition(0).unwrap().append_records(&[record], 1).unwrap().durable().await.unwrap();
     server.handle.shutdown().await.unwrap();
     server.dir
 }

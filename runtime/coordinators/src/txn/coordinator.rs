@@ -23,8 +23,9 @@ use crate::snapshot::SnapshotGauge;
 use crate::timer::TimerQueue;
 use pelton_partitions::clock::Clock;
 use pelton_partitions::partition::InternalAppend;
-use pelton_partitions::producer_id::{ProducerIdentity, ProducerIds};
+use pelton_partitions::producer_id::ProducerIdentity;
 use pelton_partitions::topics::Topics;
+use pelton_partitions::topics::producer_ids::ProducerIds;
 
 /// What the operator set.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use pelton_partitions::clock::{Clock, ManualClock};
 use pelton_partitions::data_dir::{self, Environment, Opened, Settings};
 use pelton_partitions::failure::Failure;
 use pelton_partitions::partition::ProducerLimits;
-use pelton_partitions::producer_id::ProducerIds;
+use pelton_partitions::topics::producer_ids::ProducerIds;
 use pelton_partitions::topics::{NewTopic, Topics};
 use uuid::Uuid;
 

@@ -89,7 +89,7 @@ impl Lab {
         lab
     }
 
-    fn broker(&self) -> &Arc<Broker> {
+    fn broker(&self) -> &Broker {
         self.handle.broker()
     }
 
@@ -364,7 +364,7 @@ async fn a_pipeline_starts_where_an_open_transaction_was_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_of_an_earlier_topic_means_nothing() {
     let lab = Lab::start(&SimStorage::new()).await;
-    let broker = Arc::clone(lab.broker());
+    let broker = lab.broker();
     for value in ["a", "b", "c"] {
         lab.feed(0, value).await;
     }
@@ -414,7 +414,7 @@ async fn an_offset_of_an_earlier_topic_means_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_that_change_are_followed() {
     let lab = Lab::start(&SimStorage::new()).await;
-    let broker = Arc::clone(lab.broker());
+    let broker = lab.broker();
     let mut io = lab.io();
     assert_eq!(io.changes().unwrap(), [], "nothing has changed");
     broker.topics.grow("in", 4).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pelton_commitlog::{LogDirConfig, SharedLimits};
 use pelton_partitions::data_dir::{self, Environment, OpenError, Opened, Settings};
 
-use crate::broker::{Deps, StartError};
+use super::{Deps, StartError};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::group::config::GroupLimits;
