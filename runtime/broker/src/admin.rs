@@ -1,14 +1,21 @@
-//! What an operator changes: topics, their partitions, settings and records. The Kafka protocol and HTTP both come here, so that what
-//! is refused does not depend on who asks.
+//! What an operator looks after: topics, their settings and records, groups, pipelines. The Kafka protocol and HTTP both come
+//! here, so that what is refused does not depend on who asks.
+
+pub(crate) mod configs;
+mod groups;
+pub(crate) mod pipelines;
 
 use std::sync::Arc;
 
 use pelton_commitlog::ChangeError;
 use uuid::Uuid;
 
+use self::configs::ConfigChange;
+use self::pipelines::PipelinesSlot;
+
 use crate::blocking::run_blocking;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::group::service::Groups;
 use crate::topic_config::{self, Overrides, Setting, Source, TopicConfig};
 use crate::topics::{NameError, NewTopic, Topic, TopicError, Topics, name};
@@ -17,6 +24,7 @@ use crate::topics::{NameError, NewTopic, Topic, TopicError, Topics, name};
 pub(crate) struct Admin {
     topics: Arc<Topics>,
     groups: Groups,
+    pipelines: PipelinesSlot,
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
 }
@@ -69,10 +77,11 @@ impl Admin {
     pub(crate) fn new(
         topics: Arc<Topics>,
         groups: Groups,
+        pipelines: PipelinesSlot,
         clock: Arc<dyn Clock>,
         config: Arc<Config>,
     ) -> Admin {
-        Admin { topics, groups, clock, config }
+        Admin { topics, groups, pipelines, clock, config }
     }
 
     /// This node's number, which every replica is on.
@@ -83,6 +92,16 @@ impl Admin {
     /// The most partitions that there may be.
     pub(crate) fn max_partitions(&self) -> u32 {
         self.config.max_partitions
+    }
+
+    /// A topic by its name.
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// Every topic, by name.
+    pub(crate) fn list_topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.list()
     }
 
     /// Creates a topic; without a number of partitions it has as many as the broker gives. It is durable when this returns.
@@ -149,13 +168,15 @@ impl Admin {
         Ok(())
     }
 
-    /// Replaces a topic's own settings by what `change` makes of them.
+    /// Changes a topic's own settings.
     pub(crate) async fn alter_topic(
         &self,
         topic: &str,
-        change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
+        change: ConfigChange,
         validate_only: bool,
     ) -> Result<(), AdminError> {
+        let default = self.topic_default();
+        let change = move |own: &Overrides| change.apply(own, default);
         let topic = self.topics.get(topic).ok_or_else(|| TopicError::Unknown(topic.to_owned()))?;
         not_internal(&topic)?;
         if validate_only {
@@ -167,7 +188,7 @@ impl Admin {
     }
 
     /// What a setting comes to where a topic does not have it.
-    pub(crate) fn topic_default(&self) -> impl Fn(&str) -> Option<String> + Send + use<> {
+    fn topic_default(&self) -> impl Fn(&str) -> Option<String> + Send + use<> {
         let defaults = self.config.topic_defaults.clone();
         move |name| {
             let built_in = topic_config::by_name(name).map(|setting| setting.default.to_owned());

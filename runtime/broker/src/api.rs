@@ -6,7 +6,6 @@ use pelton_wire::header::{RequestHeader, RequestPreamble, refuse_api_versions};
 use pelton_wire::message::Request;
 use pelton_wire::{ApiKey, DecodeError, ErrorCode, Reader, Writer};
 
-pub(crate) mod access;
 mod acls;
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
@@ -58,10 +57,10 @@ mod write_txn_markers;
 
 use std::sync::Arc;
 
-use self::access::{Need, Operation, Resource};
 use self::context::{ConnectionContext, RequestContext};
 use self::parts::Parts;
 use self::reply::{Close, Reply, RequestError, Started};
+use crate::access::{Need, Operation, Resource};
 use pelton_commitlog::Slice;
 
 /// A request whose handler has been called.
@@ -105,8 +104,8 @@ serve! {
     Heartbeat => heartbeat::handle(groups) needs [Read Group];
     LeaveGroup => leave_group::handle(groups) needs [Read Group];
     SyncGroup => sync_group::handle(groups) needs [Read Group];
-    DescribeGroups => describe_groups::handle(groups) needs [Describe Group];
-    ListGroups => list_groups::handle(groups) needs [Describe Cluster, Describe Group];
+    DescribeGroups => describe_groups::handle(admin) needs [Describe Group];
+    ListGroups => list_groups::handle(admin) needs [Describe Cluster, Describe Group];
     CreateTopics => create_topics::handle(admin) needs [Create Cluster, Create Topic, DescribeConfigs Topic];
     DeleteTopics => delete_topics::handle(admin) needs [Delete Topic, Describe Topic];
     DeleteRecords => delete_records::handle(admin) needs [Delete Topic];
@@ -119,12 +118,12 @@ serve! {
     AlterConfigs => alter_configs::handle(admin) needs [AlterConfigs Cluster, AlterConfigs Topic];
     DescribeLogDirs => describe_log_dirs::handle(cluster) needs [Describe Cluster];
     CreatePartitions => create_partitions::handle(admin) needs [Alter Topic];
-    DeleteGroups => delete_groups::handle(groups) needs [Delete Group];
+    DeleteGroups => delete_groups::handle(admin) needs [Delete Group];
     ElectLeaders => elect_leaders::handle(topics) needs [Alter Cluster];
     IncrementalAlterConfigs => alter_configs::handle_incremental(admin) needs [AlterConfigs Cluster, AlterConfigs Topic];
     AlterPartitionReassignments => partition_reassignments::alter(cluster) needs [Alter Cluster];
     ListPartitionReassignments => partition_reassignments::list() needs [Describe Cluster];
-    OffsetDelete => offset_delete::handle(groups) needs [Delete Group, Read Topic];
+    OffsetDelete => offset_delete::handle(admin) needs [Delete Group, Read Topic];
     DescribeClientQuotas => describe_client_quotas::handle() needs [DescribeConfigs Cluster];
     DescribeUserScramCredentials => describe_user_scram_credentials::handle() needs [Describe Cluster];
     DescribeQuorum => describe_quorum::handle(cluster) needs [Describe Cluster];
@@ -166,7 +165,7 @@ pub(crate) fn start(
             let connection = Arc::clone(connection);
             let cx =
                 RequestContext { connection, api_key, version, correlation_id, client_id, request_bytes };
-            if let Some((operation, resource)) = refused(&cx) {
+            if let Some((operation, resource)) = cx.connection.principal.lacks(needs(api_key)) {
                 tracing::debug!(peer = %cx.connection.peer, ?operation, ?resource, "access refused");
                 return Err(Close("access refused", ErrorCode::CLUSTER_AUTHORIZATION_FAILED).into());
             }
@@ -184,11 +183,6 @@ pub(crate) fn start(
     }
 }
 
-/// The first thing that the request needs and its sender may not do.
-fn refused(cx: &RequestContext) -> Option<Need> {
-    needs(cx.api_key).iter().copied().find(|need| !cx.connection.principal.may(*need))
-}
-
 fn run<Q: Request>(
     cx: &RequestContext,
     mut reader: Reader,
@@ -199,4 +193,35 @@ fn run<Q: Request>(
     drop(reader);
     let started = cx.response().start(handler(request))?;
     Ok(Call { started, decoded })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Principal;
+
+    /// ApiVersions is what a client asks before it says who it is. Every other API touches something.
+    #[test]
+    fn every_api_needs_what_can_be_done() {
+        for key in SERVED {
+            let needs = needs(*key);
+            assert_eq!(needs.is_empty(), *key == ApiKey::ApiVersions, "{}", key.name());
+            assert!(needs.iter().all(|need| Principal::Anonymous.may(*need)), "{}", key.name());
+        }
+    }
+
+    /// As Kafka's documentation has it, "Operations and Resources on Protocols".
+    #[test]
+    fn needs_are_kafkas() {
+        use Resource::{Cluster, Group, Topic, TransactionalId};
+        let check = |key: ApiKey, expect: &[Need]| assert_eq!(needs(key), expect, "{}", key.name());
+        let fetch = [(Operation::ClusterAction, Cluster), (Operation::Read, Topic)];
+        check(ApiKey::Fetch, &fetch);
+        check(ApiKey::JoinGroup, &[(Operation::Read, Group)]);
+        check(ApiKey::EndTxn, &[(Operation::Write, TransactionalId)]);
+        check(ApiKey::WriteTxnMarkers, &[(Operation::ClusterAction, Cluster)]);
+        check(ApiKey::DeleteRecords, &[(Operation::Delete, Topic)]);
+        check(ApiKey::OffsetDelete, &[(Operation::Delete, Group), (Operation::Read, Topic)]);
+        check(ApiKey::CreatePartitions, &[(Operation::Alter, Topic)]);
+    }
 }

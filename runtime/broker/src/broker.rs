@@ -15,10 +15,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::admin::Admin;
+use crate::admin::pipelines::PipelinesSlot;
 use crate::api::fetch::{FetchSessions, Fetching};
-use crate::api::parts::{
-    Cluster, CoordinatorParts, GroupParts, Node, Parts, PipelinesSlot, TransactionParts,
-};
+use crate::api::parts::{Cluster, CoordinatorParts, GroupParts, Node, Parts, TransactionParts};
 use crate::api::produce::Producing;
 use crate::blocking::run_blocking;
 use crate::clock::{Clock, SystemClock};
@@ -88,6 +87,7 @@ pub struct Broker {
     request_memory: Arc<RequestMemory>,
     connections: Arc<ConnectionLimits>,
     fetch_sessions: Arc<FetchSessions>,
+    admin: Arc<Admin>,
     metrics: Arc<Metrics>,
     pipelines: PipelinesSlot,
     stop: CancellationToken,
@@ -254,7 +254,7 @@ impl Broker {
             metrics: metrics(),
             topics: topics(),
             cluster: Arc::new(cluster),
-            admin: Arc::new(Admin::new(topics(), groups(), clock(), config())),
+            admin: Arc::clone(&self.admin),
             produce: Arc::new(produce),
             fetch: Arc::new(fetch),
             groups: Arc::new(group_parts),
@@ -282,7 +282,7 @@ impl Broker {
             connections: Arc::clone(&self.connections),
             request_memory: Arc::clone(&self.request_memory),
             fetch_sessions: Arc::clone(&self.fetch_sessions),
-            supervisor: self.supervisor().cloned(),
+            admin: Arc::clone(&self.admin),
         }
     }
 
@@ -348,6 +348,15 @@ impl Broker {
             Arc::clone(&producer_ids),
             Arc::clone(&clock),
         );
+        let config = Arc::new(config);
+        let pipelines = PipelinesSlot { expected: deps.plugins.is_some(), ..PipelinesSlot::default() };
+        let admin = Admin::new(
+            Arc::clone(&opened.topics),
+            groups.clone(),
+            pipelines.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&config),
+        );
         Broker {
             clock,
             cluster_id: opened.cluster_id,
@@ -362,11 +371,12 @@ impl Broker {
                 config.fetch_sessions_max as usize,
                 config.fetch_session_partitions_max as usize,
             )),
+            admin: Arc::new(admin),
             metrics: Arc::default(),
-            pipelines: PipelinesSlot { expected: deps.plugins.is_some(), ..PipelinesSlot::default() },
+            pipelines,
             stop: CancellationToken::new(),
             failure,
-            config: Arc::new(config),
+            config,
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! It refuses to know RocksDB and wasmtime: what runs plugins and keeps their state is handed in.
 
+mod access;
 mod admin;
 mod api;
 mod broker;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::context::RequestContext;
 use super::reply::Reply;
-use super::support::configs::{self, Operation, Resource};
+use super::support::configs::{self, Resource};
 use super::support::error_map::Refused;
 use crate::admin::Admin;
-use crate::config::ConfigError;
+use crate::admin::configs::{ConfigChange, ConfigEdit, ConfigOperation};
 use crate::topic_config::Overrides;
 
 pub(crate) fn handle(
@@ -69,9 +69,8 @@ async fn replace(
     configs::check_given(given)?;
     let own = resource.configs.iter();
     let all: Overrides = own.filter_map(|c| Some((c.name.clone(), c.value.clone()?))).collect();
-    let sets = !all.is_empty();
-    let change = move |_: &Overrides| Ok(all);
-    alter(admin, (resource.resource_type, &resource.resource_name), sets, validate_only, change).await
+    let change = ConfigChange::Replace(all);
+    alter(admin, (resource.resource_type, &resource.resource_name), validate_only, change).await
 }
 
 async fn incremental(
@@ -80,32 +79,29 @@ async fn incremental(
     validate_only: bool,
 ) -> Result<(), Refused> {
     let given = resource.configs.iter().map(|config| {
-        let deleted = Operation::from_wire(config.config_operation) == Some(Operation::Delete);
+        let deleted = configs::operation_of(config.config_operation) == Some(ConfigOperation::Delete);
         (config.name.as_str(), deleted || config.value.is_some())
     });
     configs::check_given(given)?;
-    let mut changes = Vec::with_capacity(resource.configs.len());
+    let mut edits = Vec::with_capacity(resource.configs.len());
     for config in &resource.configs {
-        let operation = Operation::from_wire(config.config_operation).ok_or_else(|| {
+        let operation = configs::operation_of(config.config_operation).ok_or_else(|| {
             let why = format!("`{}` has the unknown operation {}", config.name, config.config_operation);
             Refused::new(ErrorCode::INVALID_REQUEST, why)
         })?;
-        changes.push((config.name.clone(), operation, config.value.clone()));
+        edits.push(ConfigEdit { name: config.name.clone(), operation, value: config.value.clone() });
     }
-    let sets = changes.iter().any(|(_, operation, _)| *operation != Operation::Delete);
-    let default = admin.topic_default();
-    let change = move |own: &Overrides| configs::apply(own, &changes, default);
-    alter(admin, (resource.resource_type, &resource.resource_name), sets, validate_only, change).await
+    let change = ConfigChange::Edit(edits);
+    alter(admin, (resource.resource_type, &resource.resource_name), validate_only, change).await
 }
 
 async fn alter(
     admin: &Admin,
     (kind, name): (i8, &str),
-    sets: bool,
     validate_only: bool,
-    change: impl FnOnce(&Overrides) -> Result<Overrides, ConfigError> + Send + 'static,
+    change: ConfigChange,
 ) -> Result<(), Refused> {
-    let Some(name) = Resource::parse(kind, name, admin.node_id())?.changeable(sets)? else {
+    let Some(name) = Resource::parse(kind, name, admin.node_id())?.changeable(change.sets())? else {
         return Ok(());
     };
     Ok(admin.alter_topic(&name, change, validate_only).await?)

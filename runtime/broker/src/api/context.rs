@@ -8,9 +8,9 @@ use pelton_wire::header::ResponseHeader;
 use pelton_wire::message::Message;
 use pelton_wire::{ApiKey, EncodeError, Writer};
 
-use super::access::Principal;
 use super::reply::{Answer, Close, Reply, RequestError, Started};
 use super::timer::ConnectionTimer;
+use crate::access::Principal;
 use crate::txn::origin::RequestOrigin;
 
 /// What is true of a connection as long as it lives.

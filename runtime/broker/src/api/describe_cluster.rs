@@ -6,10 +6,10 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_cluster::DescribeClusterBroker;
 use pelton_wire::message::{DescribeClusterRequest, DescribeClusterResponse};
 
-use super::access::Resource;
 use super::context::RequestContext;
 use super::parts::{Cluster, Node};
 use super::reply::Reply;
+use crate::access::Resource;
 
 /// Kafka's numbers of what can be asked about.
 const BROKERS: i8 = 1;

@@ -6,11 +6,11 @@ use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_groups::{DescribedGroup, DescribedGroupMember};
 use pelton_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
 
-use super::access::Resource;
 use super::context::RequestContext;
-use super::parts::GroupParts;
 use super::reply::Reply;
 use super::support::once::each_once;
+use crate::access::Resource;
+use crate::admin::Admin;
 use crate::group::error::GroupError;
 use crate::group::types::{GroupDescription, MemberDescription};
 
@@ -18,18 +18,18 @@ use crate::group::types::{GroupDescription, MemberDescription};
 const GROUP_ID_NOT_FOUND_SINCE: i16 = 6;
 
 pub(crate) fn handle(
-    parts: &Arc<GroupParts>,
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: DescribeGroupsRequest,
 ) -> Reply<DescribeGroupsResponse> {
-    let (parts, version) = (Arc::clone(parts), cx.version);
+    let (admin, version) = (Arc::clone(admin), cx.version);
     let asked = request.include_authorized_operations;
     let allowed = cx.connection.principal.authorized(asked, Resource::Group);
     cx.later(async move {
         let asked = each_once(request.groups, String::clone);
         let mut groups = Vec::with_capacity(asked.len());
         for group_id in asked {
-            let described = parts.groups.describe(&group_id).await;
+            let described = admin.describe_group(&group_id).await;
             groups.push(DescribedGroup {
                 authorized_operations: allowed,
                 ..respond(group_id, described, version)

@@ -9,10 +9,10 @@ use pelton_wire::message::describe_topic_partitions::{
 };
 use pelton_wire::message::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
-use super::access::Resource;
 use super::context::RequestContext;
 use super::parts::Cluster;
 use super::reply::Reply;
+use crate::access::Resource;
 use crate::topics::Topic;
 
 pub(crate) fn handle(

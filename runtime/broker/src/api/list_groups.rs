@@ -6,23 +6,23 @@ use pelton_wire::message::list_groups::ListedGroup;
 use pelton_wire::message::{ListGroupsRequest, ListGroupsResponse};
 
 use super::context::RequestContext;
-use super::parts::GroupParts;
 use super::reply::Reply;
+use crate::admin::Admin;
 
 /// Kafka's name for groups of the classic protocol, which all are.
 const CLASSIC: &str = "classic";
 
 pub(crate) fn handle(
-    parts: &Arc<GroupParts>,
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: ListGroupsRequest,
 ) -> Reply<ListGroupsResponse> {
-    let parts = Arc::clone(parts);
+    let admin = Arc::clone(admin);
     cx.later(async move {
         let wanted = |filter: &[String], value: &str| {
             filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
         };
-        match parts.groups.list().await {
+        match admin.list_groups().await {
             Ok(groups) => ListGroupsResponse {
                 groups: groups
                     .into_iter()

@@ -8,12 +8,12 @@ use pelton_wire::message::metadata::{
 };
 use pelton_wire::message::{MetadataRequest, MetadataResponse};
 
-use super::access::Resource;
 use super::context::RequestContext;
 use super::parts::{Cluster, Node};
 use super::reply::Reply;
 use super::support::error_map;
 use super::support::once::each_once;
+use crate::access::Resource;
 use crate::admin::Admin;
 use crate::topics::{Topic, name};
 

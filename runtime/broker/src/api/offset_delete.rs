@@ -7,13 +7,13 @@ use pelton_wire::message::offset_delete::{OffsetDeleteResponsePartition, OffsetD
 use pelton_wire::message::{OffsetDeleteRequest, OffsetDeleteResponse};
 
 use super::context::RequestContext;
-use super::parts::GroupParts;
 use super::reply::Reply;
+use crate::admin::Admin;
 use crate::group::error::{GroupError, code_of};
 use crate::group::types::TopicPartition;
 
 pub(crate) fn handle(
-    parts: &Arc<GroupParts>,
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: OffsetDeleteRequest,
 ) -> Reply<OffsetDeleteResponse> {
@@ -21,12 +21,12 @@ pub(crate) fn handle(
         let error_code = GroupError::InvalidGroupId.code();
         return Reply::ready(OffsetDeleteResponse { error_code, ..Default::default() });
     }
-    let parts = Arc::clone(parts);
+    let admin = Arc::clone(admin);
     cx.later(async move {
         let mut wanted = Vec::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
-            let known = parts.topics.get(&topic.name);
+            let known = admin.topic(&topic.name);
             let name: Arc<str> = Arc::from(&*topic.name);
             let partitions = topic.partitions.iter().map(|partition| {
                 let partition_index = partition.partition_index;
@@ -40,14 +40,7 @@ pub(crate) fn handle(
             let partitions = partitions.collect();
             topics.push(OffsetDeleteResponseTopic { name: topic.name, partitions });
         }
-        // A pipeline reads every topic that it has offsets of.
-        let in_use = GroupError::GroupSubscribedToTopic;
-        let outcome = match parts.pipelines.unless_running(&request.group_id, in_use) {
-            Ok(()) => parts.groups.delete_offsets(&request.group_id, wanted).await,
-            Err(error) if error == in_use => Ok(vec![Err(in_use); wanted.len()]),
-            Err(error) => Err(error),
-        };
-        match outcome {
+        match admin.delete_offsets(&request.group_id, wanted).await {
             Ok(results) => {
                 let open = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
                 for (slot, result) in open.filter(|slot| slot.error_code.is_ok()).zip(results) {

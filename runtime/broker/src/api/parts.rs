@@ -1,17 +1,17 @@
 //! What handlers are given. The wiring makes these once; each handler gets the parts that the table of APIs names for it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use pelton_commitlog::LogDir;
 
 use super::fetch::Fetching;
 use super::produce::Producing;
 use crate::admin::Admin;
+use crate::admin::pipelines::PipelinesSlot;
 use crate::clock::Clock;
 use crate::config::{Config, HostPort};
 use crate::group::service::Groups;
 use crate::metrics::Metrics;
-use crate::processor::Supervisor;
 use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
 use crate::txn::Transactions;
@@ -69,12 +69,4 @@ pub(crate) struct CoordinatorParts {
     pub(crate) node: Node,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
-}
-
-/// Where the pipelines are, once they have been started. A cheap clone.
-#[derive(Clone, Default)]
-pub(crate) struct PipelinesSlot {
-    /// Something runs plugins here.
-    pub(crate) expected: bool,
-    pub(crate) supervisor: Arc<OnceLock<Arc<Supervisor>>>,
 }

@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::access::Refused;
+use super::guard::Refused;
+use crate::admin::pipelines::NoPipelines;
+use crate::group::error::GroupError;
 use crate::processor::{CompileError, DeployError, EnsureTopicError};
 
 /// A refusal.
@@ -77,10 +79,22 @@ impl From<QueryRejection> for Refusal {
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Refusal {
         let status = match refused {
-            Refused::Host | Refused::Origin => StatusCode::FORBIDDEN,
+            Refused::Host | Refused::Origin | Refused::Access { .. } => StatusCode::FORBIDDEN,
             Refused::TokenMissing | Refused::TokenWrong => StatusCode::UNAUTHORIZED,
         };
         Refusal { status, error: refused.to_string(), hint: None }
+    }
+}
+
+impl From<GroupError> for Refusal {
+    fn from(error: GroupError) -> Refusal {
+        Refusal::unavailable(error.to_string())
+    }
+}
+
+impl From<NoPipelines> for Refusal {
+    fn from(error: NoPipelines) -> Refusal {
+        Refusal::unavailable(error.to_string())
     }
 }
 

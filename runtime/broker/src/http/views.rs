@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::reply::Refusal;
-use crate::group::error::GroupError;
-use crate::group::lag::lag;
 use crate::group::service;
-use crate::group::types::{FetchRequest, FetchedTopics};
 use crate::topics::Topic;
 
 /// Entries of a page that says nothing of its size, and of the largest one.
@@ -106,6 +103,10 @@ struct OffsetView {
     lag: Option<i64>,
 }
 
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
 pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Result<&'static str, Refusal> {
     state.supervisor().map(|_| "ready\n")
 }
@@ -113,7 +114,7 @@ pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Result<&'stati
 pub(super) async fn topics(State(state): State<Arc<HttpState>>, asked: Asked) -> Answer<TopicPage> {
     let Query(asked) = asked?;
     let limit = asked.limit();
-    let topics = state.parts.topics.list();
+    let topics = state.parts.admin.list_topics();
     let page = topics.iter().filter(|topic| topic.name > asked.after).take(limit);
     let summary = |topic: &Arc<Topic>| TopicSummary {
         name: topic.name.clone(),
@@ -128,7 +129,7 @@ pub(super) async fn topics(State(state): State<Arc<HttpState>>, asked: Asked) ->
 
 pub(super) async fn topic(State(state): State<Arc<HttpState>>, name: Name) -> Answer<TopicView> {
     let Path(name) = name?;
-    let topic = state.parts.topics.get(&name);
+    let topic = state.parts.admin.topic(&name);
     let topic = topic.ok_or_else(|| Refusal::not_found(format!("there is no topic `{name}`")))?;
     let partitions = topic.partitions.iter().map(|partition| {
         let offsets = partition.offsets();
@@ -151,7 +152,7 @@ pub(super) async fn topic(State(state): State<Arc<HttpState>>, name: Name) -> An
 pub(super) async fn groups(State(state): State<Arc<HttpState>>, asked: Asked) -> Answer<GroupPage> {
     let Query(asked) = asked?;
     let limit = asked.limit();
-    let summaries = state.parts.groups.summaries(&asked.after, limit).await;
+    let summaries = state.parts.admin.group_page(&asked.after, limit).await;
     let summary = |group: service::GroupSummary| GroupSummary {
         group: group.group.group_id.to_string(),
         state: group.group.state,
@@ -165,36 +166,21 @@ pub(super) async fn groups(State(state): State<Arc<HttpState>>, asked: Asked) ->
 
 pub(super) async fn group(State(state): State<Arc<HttpState>>, name: Name) -> Answer<GroupView> {
     let Path(name) = name?;
-    let unavailable = |error: GroupError| Refusal::unavailable(error.to_string());
-    let described = state.parts.groups.describe(&name).await.map_err(unavailable)?;
+    let admin = &state.parts.admin;
+    let described = admin.describe_group(&name).await?;
     let described = described.ok_or_else(|| Refusal::not_found(format!("there is no group `{name}`")))?;
-    let everything = FetchRequest { topics: None, require_stable: false };
-    let fetched = state.parts.groups.fetch(&name, everything).await.map_err(unavailable)?;
+    let positions = admin.group_positions(&name).await?;
+    let offsets = positions.iter().map(|position| OffsetView {
+        topic: position.at.topic.to_string(),
+        partition: position.at.partition,
+        committed: position.committed,
+        log_end: position.high_watermark,
+        lag: position.lag(),
+    });
     Ok(Json(GroupView {
         group: name,
         state: described.state,
         members: described.members.len(),
-        offsets: offsets(&state, &fetched),
+        offsets: offsets.collect(),
     }))
-}
-
-fn offsets(state: &HttpState, fetched: &FetchedTopics) -> Vec<OffsetView> {
-    let mut views = Vec::new();
-    for (name, partitions) in fetched {
-        let topic = state.parts.topics.get(name);
-        for fetched in partitions {
-            let Ok(Some(committed)) = &fetched.result else { continue };
-            let partition = topic.as_ref().and_then(|topic| topic.partition(fetched.partition));
-            let end = partition.map(|partition| partition.high_watermark());
-            views.push(OffsetView {
-                topic: name.to_string(),
-                partition: fetched.partition,
-                committed: committed.offset,
-                log_end: end,
-                lag: end.map(|end| lag(committed.offset, end)),
-            });
-        }
-    }
-    views.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-    views
 }

@@ -13,7 +13,7 @@ use super::connection::{Closed, Connection};
 use super::frame::ReadError;
 use super::server::Server;
 use super::transport::Transport;
-use crate::api::access::Principal;
+use crate::access::Principal;
 use crate::api::context::ConnectionContext;
 use crate::api::timer::ConnectionTimer;
 use crate::config::HostPort;

@@ -1,13 +1,12 @@
-//! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: which resource is meant, and the change of a
-//! topic's own settings as a pure function.
+//! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: which resource is meant, and what a
+//! request may give.
 
 use std::collections::HashSet;
 
 use pelton_wire::ErrorCode;
 
 use super::error_map::Refused;
-use crate::config::ConfigError;
-use crate::topic_config::{self, Kind, Overrides};
+use crate::admin::configs::ConfigOperation;
 
 /// What can have settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,24 +102,14 @@ impl Resource {
     }
 }
 
-/// One change, as IncrementalAlterConfigs numbers them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Operation {
-    Set,
-    Delete,
-    Append,
-    Subtract,
-}
-
-impl Operation {
-    pub(in crate::api) fn from_wire(code: i8) -> Option<Operation> {
-        match code {
-            0 => Some(Operation::Set),
-            1 => Some(Operation::Delete),
-            2 => Some(Operation::Append),
-            3 => Some(Operation::Subtract),
-            _ => None,
-        }
+/// The operation that IncrementalAlterConfigs gives this number.
+pub(in crate::api) fn operation_of(code: i8) -> Option<ConfigOperation> {
+    match code {
+        0 => Some(ConfigOperation::Set),
+        1 => Some(ConfigOperation::Delete),
+        2 => Some(ConfigOperation::Append),
+        3 => Some(ConfigOperation::Subtract),
+        _ => None,
     }
 }
 
@@ -144,122 +133,9 @@ pub(in crate::api) fn check_given<'a>(given: impl Iterator<Item = (&'a str, bool
     Err(Refused::new(ErrorCode::INVALID_REQUEST, why))
 }
 
-/// Applies changes to a topic's own settings. `resolved` gives what a setting comes to without them: appending to a list
-/// that nobody has set appends to its default, as Kafka does.
-pub(in crate::api) fn apply(
-    own: &Overrides,
-    changes: &[(String, Operation, Option<String>)],
-    resolved: impl Fn(&str) -> Option<String>,
-) -> Result<Overrides, ConfigError> {
-    let mut after = own.clone();
-    for (name, operation, value) in changes {
-        match operation {
-            // Also one that no broker of this version knows: it is gone afterwards, as was asked for (KIP-894).
-            Operation::Delete => drop(after.remove(name)),
-            Operation::Set | Operation::Append | Operation::Subtract => {
-                let own = after.get(name).cloned();
-                let value = changed(name, *operation, value.as_deref(), own, &resolved)?;
-                after.insert(name.clone(), value);
-            }
-        }
-    }
-    Ok(after)
-}
-
-/// What a setting becomes.
-fn changed(
-    name: &str,
-    operation: Operation,
-    value: Option<&str>,
-    own: Option<String>,
-    resolved: impl Fn(&str) -> Option<String>,
-) -> Result<String, ConfigError> {
-    let setting = topic_config::by_name(name).ok_or_else(|| unknown(name))?;
-    let bad = |fix: &str| ConfigError::BadValue {
-        key: name.to_owned(),
-        value: value.unwrap_or_default().to_owned(),
-        fix: fix.to_owned(),
-    };
-    if operation == Operation::Set {
-        return Ok(value.ok_or_else(|| bad("give a value, or delete the setting"))?.to_owned());
-    }
-    if !matches!(setting.kind, Kind::ListOf(_) | Kind::AnyList) {
-        return Err(bad("only lists can be appended to and subtracted from; set it instead"));
-    }
-    let given = value.ok_or_else(|| bad("give what to append or subtract"))?;
-    Ok(edit(&own.or_else(|| resolved(name)).unwrap_or_default(), given, operation))
-}
-
-fn edit(current: &str, given: &str, operation: Operation) -> String {
-    let words = |text: &str| -> Vec<String> {
-        text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
-    let mut list = words(current);
-    let given = words(given);
-    if operation == Operation::Append {
-        let new: Vec<String> = given.into_iter().filter(|word| !list.contains(word)).collect();
-        list.extend(new);
-    } else {
-        list.retain(|word| !given.contains(word));
-    }
-    list.join(",")
-}
-
-fn unknown(name: &str) -> ConfigError {
-    let names = topic_config::settings().iter().map(|setting| setting.name);
-    ConfigError::UnknownKey {
-        key: name.to_owned(),
-        nearest: crate::config::nearest(name, names).map(str::to_owned),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(
-        own: &[(&str, &str)],
-        changes: &[(&str, i8, Option<&str>)],
-        expect: Result<&[(&str, &str)], &str>,
-    ) {
-        let map = |pairs: &[(&str, &str)]| -> Overrides {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
-        let changes: Vec<_> = changes
-            .iter()
-            .map(|(name, code, value)| {
-                ((*name).to_owned(), Operation::from_wire(*code).unwrap(), value.map(str::to_owned))
-            })
-            .collect();
-        let default = |name: &str| topic_config::by_name(name).map(|setting| setting.default.to_owned());
-        let got = apply(&map(own), &changes, default).map_err(|error| error.to_string());
-        match (got, expect) {
-            (Ok(got), Ok(expect)) => assert_eq!(got, map(expect)),
-            (Err(got), Err(part)) => assert!(got.contains(part), "{got}"),
-            (got, expect) => panic!("got {got:?}, expected {expect:?}"),
-        }
-    }
-
-    #[test]
-    fn changes_are_made_in_order() {
-        check(&[], &[("retention.ms", 0, Some("5"))], Ok(&[("retention.ms", "5")]));
-        check(&[("retention.ms", "5")], &[("retention.ms", 1, None)], Ok(&[]));
-        check(&[], &[("retention.ms", 1, None)], Ok(&[]));
-        check(&[], &[("no.such", 1, None), ("retention.ms", 0, Some("5"))], Ok(&[("retention.ms", "5")]));
-        check(&[("of.another.version", "x")], &[("of.another.version", 1, None)], Ok(&[]));
-        check(&[], &[("cleanup.policy", 2, Some("compact"))], Ok(&[("cleanup.policy", "delete,compact")]));
-        check(&[], &[("cleanup.policy", 2, Some("delete"))], Ok(&[("cleanup.policy", "delete")]));
-        let both = [("cleanup.policy", "delete,compact")];
-        check(&both, &[("cleanup.policy", 3, Some("delete"))], Ok(&[("cleanup.policy", "compact")]));
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_by_name() {
-        check(&[], &[("retention.m", 0, Some("5"))], Err("did you mean `retention.ms`"));
-        check(&[], &[("retention.ms", 0, None)], Err("give a value"));
-        check(&[], &[("retention.ms", 2, Some("5"))], Err("only lists"));
-        assert_eq!(Operation::from_wire(4), None);
-    }
 
     #[test]
     fn names_come_once_and_with_a_value() {

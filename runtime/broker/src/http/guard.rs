@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use subtle::ConstantTimeEq;
 
+use crate::access::{Operation, Resource};
+
 /// Names that always mean this machine.
 const LOOPBACK_NAMES: [&str; 2] = ["localhost", "localhost.localdomain"];
 
@@ -38,11 +40,13 @@ pub(super) enum Refused {
     TokenMissing,
     #[error("the token is wrong; the right one is in <data-dir>/http.token")]
     TokenWrong,
+    #[error("this needs access that the sender has not: {operation:?} on {resource:?}")]
+    Access { operation: Operation, resource: Resource },
 }
 
 /// The rules of one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Access {
+pub(super) struct Guard {
     listen: SocketAddr,
     /// Host names, beside the address itself, by which clients may call us.
     names: Vec<String>,
@@ -51,7 +55,7 @@ pub(super) struct Access {
     guards_reads: bool,
 }
 
-impl Access {
+impl Guard {
     pub(super) fn new(listen: SocketAddr, names: Vec<String>, token: String, guards_reads: bool) -> Self {
         Self { listen, names, token, guards_reads }
     }
@@ -99,17 +103,17 @@ fn without_port(host: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, Claims, Kind, Refused};
+    use super::{Claims, Guard, Kind, Refused};
 
-    fn access(listen: &str) -> Access {
-        Access::new(listen.parse().unwrap(), vec!["broker.example".to_owned()], "s3cret".to_owned(), false)
+    fn guard(listen: &str) -> Guard {
+        Guard::new(listen.parse().unwrap(), vec!["broker.example".to_owned()], "s3cret".to_owned(), false)
     }
 
     #[test]
     fn only_our_own_host_is_answered() {
         let check = |listen: &str, host: Option<&str>, expect: Result<(), Refused>| {
             assert_eq!(
-                access(listen).check(Claims { host, ..Claims::default() }),
+                guard(listen).check(Claims { host, ..Claims::default() }),
                 expect,
                 "{listen} {host:?}"
             );
@@ -134,7 +138,7 @@ mod tests {
         let check = |origin: Option<&str>, authorization: Option<&str>, expect: Result<(), Refused>| {
             let kind = Kind::Change;
             let claims = Claims { host: Some("localhost:8080"), origin, authorization, kind };
-            assert_eq!(access("127.0.0.1:8080").check(claims), expect, "{origin:?} {authorization:?}");
+            assert_eq!(guard("127.0.0.1:8080").check(claims), expect, "{origin:?} {authorization:?}");
         };
         check(None, Some("Bearer s3cret"), Ok(()));
         check(Some("http://localhost:8080"), Some("Bearer s3cret"), Ok(()));
@@ -147,12 +151,12 @@ mod tests {
     }
     #[test]
     fn reads_need_the_token_if_the_operator_says_so() {
-        let guarded = Access { guards_reads: true, ..access("127.0.0.1:8080") };
-        let check = |access: &Access, kind, authorization, expect: Result<(), Refused>| {
+        let guarded = Guard { guards_reads: true, ..guard("127.0.0.1:8080") };
+        let check = |guard: &Guard, kind, authorization, expect: Result<(), Refused>| {
             let claims = Claims { host: Some("localhost"), authorization, kind, ..Claims::default() };
-            assert_eq!(access.check(claims), expect, "{kind:?} {authorization:?}");
+            assert_eq!(guard.check(claims), expect, "{kind:?} {authorization:?}");
         };
-        check(&access("127.0.0.1:8080"), Kind::Read, None, Ok(()));
+        check(&guard("127.0.0.1:8080"), Kind::Read, None, Ok(()));
         check(&guarded, Kind::Read, None, Err(Refused::TokenMissing));
         check(&guarded, Kind::Read, Some("Bearer s3cres"), Err(Refused::TokenWrong));
         check(&guarded, Kind::Read, Some("Bearer s3cret"), Ok(()));

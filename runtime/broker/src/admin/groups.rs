@@ -1,0 +1,82 @@
+//! Consumer groups: which there are, what each has committed, and how both are deleted.
+
+use std::sync::Arc;
+
+use super::Admin;
+use crate::group::error::GroupError;
+use crate::group::lag::lag;
+use crate::group::service::GroupSummary;
+use crate::group::types::{FetchRequest, GroupDescription, GroupListing, TopicPartition};
+
+/// How far a group has read a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupPosition {
+    pub(crate) at: TopicPartition,
+    pub(crate) committed: i64,
+    /// `None` if the partition is gone.
+    pub(crate) high_watermark: Option<i64>,
+}
+
+impl GroupPosition {
+    pub(crate) fn lag(&self) -> Option<i64> {
+        self.high_watermark.map(|end| lag(self.committed, end))
+    }
+}
+
+impl Admin {
+    /// Every group.
+    pub(crate) async fn list_groups(&self) -> Result<Vec<GroupListing>, GroupError> {
+        self.groups.list().await
+    }
+
+    /// At most `limit` groups by name, those that come after `after`.
+    pub(crate) async fn group_page(&self, after: &str, limit: usize) -> Vec<GroupSummary> {
+        self.groups.summaries(after, limit).await
+    }
+
+    /// State and members of a group, if there is such a group.
+    pub(crate) async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>, GroupError> {
+        self.groups.describe(group).await
+    }
+
+    /// What a group has committed, beside the high watermark of each partition.
+    pub(crate) async fn group_positions(&self, group: &str) -> Result<Vec<GroupPosition>, GroupError> {
+        let everything = FetchRequest { topics: None, require_stable: false };
+        let mut positions = Vec::new();
+        for (name, partitions) in self.groups.fetch(group, everything).await? {
+            let topic = self.topics.get(&name);
+            for fetched in partitions {
+                let Ok(Some(committed)) = fetched.result else { continue };
+                let partition = topic.as_ref().and_then(|topic| topic.partition(fetched.partition));
+                positions.push(GroupPosition {
+                    at: TopicPartition { topic: Arc::from(&*name), partition: fetched.partition },
+                    committed: committed.offset,
+                    high_watermark: partition.map(|partition| partition.high_watermark()),
+                });
+            }
+        }
+        positions.sort_by(|a, b| (&a.at.topic, a.at.partition).cmp(&(&b.at.topic, b.at.partition)));
+        Ok(positions)
+    }
+
+    /// Deletes a group without members, and what it has committed.
+    pub(crate) async fn delete_group(&self, group: &str) -> Result<(), GroupError> {
+        self.pipelines.unless_running(group, GroupError::NonEmptyGroup)?;
+        self.groups.delete(group).await
+    }
+
+    /// Deletes offsets that a group has committed, of topics that none of its members reads.
+    pub(crate) async fn delete_offsets(
+        &self,
+        group: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        // A pipeline reads every topic that it has offsets of.
+        let in_use = GroupError::GroupSubscribedToTopic;
+        match self.pipelines.unless_running(group, in_use) {
+            Ok(()) => self.groups.delete_offsets(group, partitions).await,
+            Err(error) if error == in_use => Ok(vec![Err(in_use); partitions.len()]),
+            Err(error) => Err(error),
+        }
+    }
+}
