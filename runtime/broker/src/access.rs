@@ -1,7 +1,7 @@
-//! What a request does to what, as Kafka's access control lists name it. The table of APIs says it of every API, that of HTTP's
-//! routes of every route, so that none is served without.
+//! The operations and resources of Kafka's access control lists. The table of APIs names them for every API, the table
+//! of HTTP routes for every route, so that none is served without.
 
-/// A kind of thing that access is given to.
+/// Kafka's resource type of an access control entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     Topic,
@@ -10,7 +10,7 @@ pub(crate) enum Resource {
     TransactionalId,
 }
 
-/// What is done to it. The numbers are Kafka's.
+/// Kafka's operation of an access control entry, with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Read = 3,
@@ -31,23 +31,23 @@ use Operation::{
 };
 
 impl Operation {
-    /// Whether something is different afterwards.
+    /// Whether it changes the resource.
     pub(crate) fn changes(self) -> bool {
         !matches!(self, Read | Describe | DescribeConfigs)
     }
 }
 
-/// An operation that a request asks for, on each thing of the kind that it names.
+/// An operation that a request performs on every resource of this type that it names.
 pub(crate) type Need = (Operation, Resource);
 
-/// Who sent a request. Nobody says so yet, and everybody may do everything.
+/// Who sent a request. Clients do not authenticate yet, and every client may do everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Principal {
     Anonymous,
 }
 
 impl Resource {
-    /// What can be done to it at all.
+    /// The operations that the resource type has.
     fn operations(self) -> &'static [Operation] {
         match self {
             Resource::Topic => &[Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs],
@@ -61,19 +61,19 @@ impl Resource {
 }
 
 impl Principal {
-    /// Whether it may do this to anything of the kind.
+    /// Whether the principal may do this to a resource of the type.
     pub(crate) fn may(&self, (operation, resource): Need) -> bool {
         match self {
             Principal::Anonymous => resource.operations().contains(&operation),
         }
     }
 
-    /// The first of these that it may not do.
+    /// The first of `needs` that the principal is not allowed.
     pub(crate) fn lacks(&self, needs: &[Need]) -> Option<Need> {
         needs.iter().copied().find(|need| !self.may(*need))
     }
 
-    /// What it may do to things of a kind, as a client is told that asks for it: a bit for each operation.
+    /// The principal's operations on a resource type as a response carries them: a bit for each operation.
     pub(crate) fn authorized(&self, asked: bool, resource: Resource) -> i32 {
         /// Kafka's value for "was not asked for".
         const NOT_ASKED: i32 = i32::MIN;

@@ -1,5 +1,5 @@
-//! What an operator looks after: topics, their settings and records, groups, pipelines. The Kafka protocol and HTTP both come
-//! here, so that what is refused does not depend on who asks.
+//! The admin service: topics, their settings and records, groups, pipelines. Kafka's admin APIs and HTTP both call it,
+//! so each operation has one implementation and one set of refusals.
 
 pub(crate) mod configs;
 mod groups;
@@ -20,7 +20,7 @@ use crate::group::service::Groups;
 use crate::topic_config::{self, Overrides, Setting, Source, TopicConfig};
 use crate::topics::{NameError, NewTopic, Topic, TopicError, Topics, name};
 
-/// See the module.
+/// The admin service.
 pub(crate) struct Admin {
     topics: Arc<Topics>,
     groups: Groups,
@@ -29,22 +29,22 @@ pub(crate) struct Admin {
     config: Arc<Config>,
 }
 
-/// A topic that was created, or could be.
+/// A topic that was created or, with `validate_only`, could be.
 pub(crate) struct CreatedTopic {
-    /// Nil for one that was only checked.
+    /// Nil with `validate_only`.
     pub(crate) id: Uuid,
     pub(crate) partitions: i32,
     overrides: Overrides,
 }
 
-/// Which topic is meant.
+/// How a request names a topic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TopicRef<'a> {
     Name(&'a str),
     Id(Uuid),
 }
 
-/// Why a topic was not changed.
+/// Why a change of a topic was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
     #[error(transparent)]
@@ -64,7 +64,7 @@ pub(crate) enum DeleteRecordsError {
     UnknownPartition,
     #[error("it is a topic of the broker's own")]
     Internal,
-    /// Compaction's promise, the newest record of each key, would be broken.
+    /// Deleting records of a compacted topic would lose the newest record of a key.
     #[error("the topic's `cleanup.policy` has no `delete`")]
     Compacted,
     #[error("the offset {offset} is not between 0 and the high watermark, {high_watermark}")]
@@ -84,7 +84,7 @@ impl Admin {
         Admin { topics, groups, pipelines, clock, config }
     }
 
-    /// This node's number, which every replica is on.
+    /// The node id of this broker, the only replica of every partition.
     pub(crate) fn node_id(&self) -> i32 {
         self.config.node_id
     }
@@ -104,7 +104,8 @@ impl Admin {
         self.topics.list()
     }
 
-    /// Creates a topic; without a number of partitions it has as many as the broker gives. It is durable when this returns.
+    /// Creates a topic, with `num.partitions` partitions if the caller names no number. The topic is durable when this
+    /// returns.
     pub(crate) async fn create_topic(
         &self,
         name: String,
@@ -126,7 +127,7 @@ impl Admin {
         Ok(CreatedTopic { id, partitions, overrides })
     }
 
-    /// Creates a topic for a client that asked about it, if the operator lets clients do that.
+    /// Creates a topic that a client asked for in Metadata, if `auto.create.topics.enable` allows it.
     pub(crate) async fn create_for_client(&self, name: &str) -> Result<Option<Arc<Topic>>, TopicError> {
         if !self.creates_for_clients() || name::is_internal(name) {
             return Ok(None);
@@ -135,18 +136,18 @@ impl Admin {
         let new = NewTopic { name: name.to_owned(), partitions, overrides: Overrides::new() };
         match self.topics.create(new, self.clock.now_ms()).await {
             Ok(topic) => Ok(Some(topic)),
-            // Another client was faster.
+            // Another request created the topic first.
             Err(TopicError::Exists(name)) => Ok(self.topics.get(&name)),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the operator lets clients create topics by asking about them.
+    /// Whether Metadata creates topics (`auto.create.topics.enable`).
     pub(crate) fn creates_for_clients(&self) -> bool {
         self.config.auto_create_topics_enable
     }
 
-    /// All settings of a topic that was created, with their sources.
+    /// Every setting of a created topic, with its source.
     pub(crate) fn settings<'a>(
         &'a self,
         created: &'a CreatedTopic,
@@ -154,7 +155,7 @@ impl Admin {
         topic_config::effective(&self.config.topic_defaults, &created.overrides)
     }
 
-    /// Checks whether a topic may have `count` partitions; how many it has.
+    /// Checks that a topic may grow to `count` partitions, and returns how many it has.
     pub(crate) fn check_partitions(&self, topic: &str, count: i32) -> Result<i32, AdminError> {
         let (topic, have) = self.topics.check_growth(topic, count)?;
         not_internal(&topic)?;
@@ -187,7 +188,7 @@ impl Admin {
         Ok(())
     }
 
-    /// What a setting comes to where a topic does not have it.
+    /// The value of a setting that the topic does not override.
     fn topic_default(&self) -> impl Fn(&str) -> Option<String> + Send + use<> {
         let defaults = self.config.topic_defaults.clone();
         move |name| {
@@ -196,7 +197,7 @@ impl Admin {
         }
     }
 
-    /// Deletes a topic, and what groups have committed for it.
+    /// Deletes a topic and the offsets that groups have committed for it.
     pub(crate) async fn delete_topic(&self, wanted: TopicRef<'_>) -> Result<Arc<Topic>, AdminError> {
         if !self.config.delete_topic_enable {
             return Err(AdminError::DeletionDisabled);
@@ -211,12 +212,13 @@ impl Admin {
         let topic = self.topics.delete(topic.id).await?;
         if let Err(error) = self.groups.topic_deleted(&topic.name).await {
             let name = &topic.name;
-            tracing::warn!(topic = name, %error, "offsets that groups committed for a deleted topic stay until they expire");
+            tracing::warn!(topic = name, %error, "committed offsets of a deleted topic stay until they expire");
         }
         Ok(topic)
     }
 
-    /// Deletes the records of a partition before an offset, or all that consumers may read; the start of the log afterwards.
+    /// Deletes the records of a partition below an offset, or below the high watermark; returns the new log start
+    /// offset.
     pub(crate) async fn delete_records(
         &self,
         topic: &str,

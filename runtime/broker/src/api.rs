@@ -1,5 +1,5 @@
-//! From a frame to a handler and back. One table says which APIs are served, by which function, what the function is given and
-//! which access the request needs; handlers are one file per API and never see bytes.
+//! From a request frame to its handler and back. One table lists the served APIs: the handler, the parts of the broker
+//! that it gets, and the access that a request needs. Handlers are one file per API and never see bytes.
 
 use bytes::Bytes;
 use pelton_wire::header::{RequestHeader, RequestPreamble, refuse_api_versions};
@@ -66,11 +66,11 @@ use pelton_commitlog::Slice;
 /// A request whose handler has been called.
 pub(crate) struct Call {
     pub(crate) started: Started,
-    /// Bytes of memory that the request was decoded to, beside its frame.
+    /// Bytes of memory that the decoded request takes beside its frame.
     pub(crate) decoded: usize,
 }
 
-/// The APIs: the function that serves each, the parts of the broker that it is given, and what the request needs access to.
+/// One line per API: its handler, the parts of the broker that the handler gets, and the access that a request needs.
 macro_rules! serve {
     ($($key:ident => $module:ident::$function:ident($($part:ident),*) needs [$($operation:ident $resource:ident),*];)*) => {
         /// The APIs that this broker serves and advertises.
@@ -141,13 +141,13 @@ serve! {
     ListTransactions => list_transactions::handle(transactions) needs [Describe TransactionalId];
 }
 
-/// Whether a frame is a request that appends, by the key at its front.
+/// Whether the frame is a Produce request, by its api key.
 pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.starts_with(&(ApiKey::Produce as i16).to_be_bytes())
 }
 
-/// Decodes a request, within `decode_limit` bytes of memory, and calls its handler. What must happen in the order of the
-/// connection's requests has happened when this returns.
+/// Decodes a request within `decode_limit` bytes of memory and calls its handler. The part of the handler that must run
+/// in the order of the connection's requests is done when this returns.
 pub(crate) fn start(
     parts: &Parts,
     connection: &Arc<ConnectionContext>,
@@ -158,7 +158,7 @@ pub(crate) fn start(
     match RequestHeader::decode(&mut reader) {
         Ok(header) => {
             let request_bytes = frame.len();
-            // From here on what the request keeps of the frame is all that is left of it.
+            // The decoded request alone keeps the frame alive from here on.
             drop(frame);
             parts.metrics.request(header.api_key, request_bytes);
             let RequestHeader { api_key, api_version: version, correlation_id, client_id } = header;
@@ -172,7 +172,7 @@ pub(crate) fn start(
             dispatch(parts, &cx, reader)
         }
         Err(DecodeError::UnsupportedVersion { api: ApiKey::ApiVersions, .. }) => {
-            // The client cannot know what we speak before it has asked.
+            // A client learns the broker's versions by this request, so an unknown version is answered.
             let RequestPreamble { correlation_id, .. } = RequestPreamble::decode(&mut Reader::new(frame))?;
             let mut writer = Writer::framed();
             refuse_api_versions(&mut writer, correlation_id)?;
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::access::Principal;
 
-    /// ApiVersions is what a client asks before it says who it is. Every other API touches something.
+    /// Clients send ApiVersions before they authenticate. Every other API touches a resource.
     #[test]
     fn every_api_needs_what_can_be_done() {
         for key in SERVED {

@@ -1,4 +1,4 @@
-//! The broker: what all connections share, and its life from start to stop.
+//! The wiring of the broker: its parts, and its life from start to stop.
 
 mod startup;
 
@@ -41,16 +41,14 @@ use crate::topics::producer_ids::ProducerIds;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use pelton_coordinators::UnreadableRecord;
 
-/// How long a start waits for the ends of transactions that a crash cut in two. They are a few appends and a sync, once the
-/// groups are read; longer than that, something is wrong that more waiting does not mend.
+/// How long a start waits for the markers of transactions that a crash interrupted. They are a few appends and a sync
+/// once the groups are loaded; after this time more waiting would not help.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a broker gets from outside: time, randomness and disk.
+/// The broker's dependencies: clock, randomness and disk.
 #[derive(Clone)]
 pub struct Deps {
-    /// The time of day.
     pub clock: Arc<dyn Clock>,
-    /// The disk.
     pub storage: Arc<dyn Storage>,
     /// What loads and runs plugins; without it there are no pipelines.
     pub plugins: Option<Arc<dyn PluginFactory>>,
@@ -72,13 +70,10 @@ impl Default for Deps {
 
 /// The parts of a broker, wired up. They are handed out one by one: only the handle holds all of them.
 pub struct Broker {
-    /// What the operator set.
     pub config: Arc<Config>,
-    /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// The id that clients see; made with the data directory.
     pub cluster_id: String,
-    /// The topic catalogue.
     pub topics: Arc<Topics>,
     pub(crate) log_dir: Arc<LogDir>,
     pub(crate) producer_ids: Arc<ProducerIds>,
@@ -97,45 +92,28 @@ pub struct Broker {
 /// Why a broker did not start. Nothing is running then.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A setting was refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The listen address cannot be opened.
     #[error(
         "cannot listen on `{address}`: {source}; stop what uses the port, or set `listen` to another address"
     )]
-    Listen {
-        /// The address.
-        address: HostPort,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The data directory cannot be opened.
+    Listen { address: HostPort, source: std::io::Error },
     #[error(transparent)]
     DataDir(#[from] OpenError),
-    /// Transactions cannot be read.
     #[error(transparent)]
     Transactions(#[from] LoadError),
-    /// A record of a group cannot be read.
     #[error(transparent)]
     Groups(UnreadableRecord),
-    /// What is deployed cannot be read.
-    #[error("cannot read what is deployed: {0}")]
+    #[error("cannot read the deployed pipelines: {0}")]
     Deployments(String),
-    /// The HTTP address cannot be opened.
     #[error(
         "cannot listen on `{address}` for HTTP: {source}; stop what uses the port, or set `http.listen` to another address or `off`"
     )]
-    ListenHttp {
-        /// The address.
-        address: HostPort,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    ListenHttp { address: HostPort, source: std::io::Error },
     /// Changes over HTTP need a token, and there is none that can be trusted.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Deploying is running code: off loopback the token must have been made on purpose.
+    /// Deploying runs code, so off loopback the operator must have written the token.
     #[error(
         "`http.listen` is `{0}`, which others can reach, and there is no `http.token` in the data directory: write one of at least 16 characters there (mode 0600), or listen on 127.0.0.1"
     )]
@@ -149,14 +127,14 @@ impl From<DeploymentLogError> for StartError {
 }
 
 impl Broker {
-    /// Starts a broker: opens the data directory, recovers it, and takes connections. Needs a multi-threaded tokio runtime
-    /// with I/O and time.
+    /// Starts a broker: opens the data directory, recovers it, and takes connections. Needs a multi-threaded tokio
+    /// runtime with I/O and time.
     ///
     /// # Errors
     /// What is wrong and what to do about it; nothing keeps running.
     pub async fn start(config: Config, deps: Deps) -> Result<BrokerHandle, StartError> {
         config.check()?;
-        // First the port: a second broker by mistake ends here, before it touches anything.
+        // The port comes first: a second broker started by mistake fails here, before it touches the data directory.
         let listeners = listener::bind(&config.listen)
             .await
             .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
@@ -212,7 +190,7 @@ impl Broker {
         }
     }
 
-    /// What handlers are given.
+    /// The parts that handlers get.
     pub(crate) fn parts(&self, advertised: HostPort) -> Parts {
         let node = Node { id: self.config.node_id, cluster_id: self.cluster_id.clone(), advertised };
         let (topics, metrics) = (|| Arc::clone(&self.topics), || Arc::clone(&self.metrics));
@@ -325,7 +303,7 @@ impl Broker {
         self.pipelines.supervisor.get()
     }
 
-    /// All parts in place, and none of them asked yet. Needs a tokio runtime around it.
+    /// Makes all parts; none of them does anything yet. Needs a tokio runtime.
     pub(crate) fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
         let clock = Arc::clone(&deps.clock);
         let store = TopicStore::new(
@@ -380,16 +358,16 @@ impl Broker {
         }
     }
 
-    /// Reads what the coordinators have in their topics.
+    /// Loads the coordinators from their topics.
     async fn load(&self) -> Result<(), StartError> {
         let transactions = self.transactions.clone();
         run_blocking(move || transactions.load()).await?;
-        // Groups that take longer are read beside the first requests.
+        // Groups that take longer are loaded while the first requests are served.
         let groups = tokio::time::timeout(RECOVERY_PATIENCE, self.groups.loaded()).await;
         groups.unwrap_or(Ok(())).map_err(StartError::Groups)
     }
 
-    /// Ends a start that failed: the data directory is closed in order, so that another program can go on with it.
+    /// Cleans up after a failed start: closes the data directory in order, so that the next start needs no recovery.
     async fn give_up(&self) {
         self.groups.stop().await;
         if let Err(error) = self.close_logs().await {
@@ -431,8 +409,8 @@ impl BrokerHandle {
         &self.broker
     }
 
-    /// Waits until the storage fails for good, and says why. The process should then end with an exit code of its own,
-    /// without an orderly stop: what is on disk must be found out anew.
+    /// Waits until the storage fails for good, and returns the reason. The process should then exit with its own code
+    /// and without an orderly stop: the next start finds out what is on disk.
     pub async fn failed(&self) -> String {
         self.broker.failure.raised().await
     }
@@ -442,23 +420,23 @@ impl BrokerHandle {
         self.broker.failure.reason()
     }
 
-    /// Stops in order: no more connections, requests that are under way are answered, everything is synced, and the data
-    /// directory is marked as cleanly stopped.
+    /// Stops in order: no more connections, requests that are under way are answered, everything is synced, and the
+    /// data directory is marked as cleanly stopped.
     ///
     /// # Errors
     /// The last sync or checkpoint failed. Everything acknowledged is still safe; the next start recovers.
     pub async fn shutdown(self) -> Result<(), CloseError> {
         let BrokerHandle { broker, mut tasks, .. } = self;
-        // Drivers first, while the group coordinator still takes their last commit.
+        // Pipelines stop first, while the group coordinator still takes their last commit.
         if let Some(supervisor) = broker.supervisor() {
             supervisor.stop().await;
         }
         broker.stop.cancel();
-        // Members that wait for others would hold their connections open until the drain time is over.
+        // JoinGroup requests that wait for other members would hold their connections open for the whole drain time.
         broker.groups.stop().await;
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a part of the broker ended badly");
+                tracing::error!(%error, "a task of the broker panicked");
             }
         }
         broker.close_logs().await

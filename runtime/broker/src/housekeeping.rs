@@ -1,4 +1,4 @@
-//! What is done now and then: old segments go, quiet producers are forgotten.
+//! Periodic work on the logs: deletes segments by retention, expires idle producers, writes snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::group::service::Groups;
 use crate::partition::Partition;
 use crate::topics::Topics;
 
-/// Longest time between two rounds of small work in the logs (quiet producers, files to remove, snapshots), in ms: it costs
-/// microseconds a partition, and the next start is the shorter for it.
+/// Longest time in ms between two rounds of small work in the logs (idle producers, files to remove, snapshots). A
+/// round costs microseconds a partition and shortens the next start.
 const ROUND_MAX_MS: i64 = 60_000;
 
 /// Runs until the broker stops.
@@ -40,7 +40,7 @@ pub(crate) async fn run(
         };
         for topic in topics.list() {
             let (partitions, now_ms) = (topic.partitions.clone(), clock.now_ms());
-            // A topic at a time, so that a stop waits for one topic at most.
+            // One topic at a time, so that a stop waits for one topic at most.
             tokio::select! {
                 () = run_blocking(move || partitions.iter().for_each(|partition| job(partition, now_ms))) => {}
                 () = stopping.cancelled() => return,
@@ -52,7 +52,7 @@ pub(crate) async fn run(
 fn every(ms: i64) -> Interval {
     let period = Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1));
     let mut interval = tokio::time::interval(period);
-    // After a long job the next one is a whole period away, not at once.
+    // After a long round the next one is a whole period away.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }

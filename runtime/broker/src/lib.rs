@@ -6,6 +6,8 @@
 //!
 //! It refuses to know RocksDB and wasmtime: what runs plugins and keeps their state is handed in.
 
+#![allow(missing_docs, reason = "its users are the binary and tests; what a name does not say is said")]
+
 mod access;
 mod admin;
 mod api;

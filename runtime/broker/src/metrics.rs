@@ -1,4 +1,4 @@
-//! What the broker counts and measures while it works, for `/metrics`. Nothing is decided by it.
+//! Counters and histograms for `/metrics`. No decision depends on them.
 
 mod histogram;
 
@@ -39,7 +39,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request arrived whole.
+    /// Counts a request that has arrived whole.
     pub(crate) fn request(&self, api: ApiKey, bytes: usize) {
         if let Some(count) = usize::try_from(api as i16).ok().and_then(|key| self.requests.get(key)) {
             count.inc();
@@ -47,13 +47,13 @@ impl Metrics {
         self.request_bytes.inc_by(bytes as u64);
     }
 
-    /// A batch of a client was appended.
+    /// Counts a client's batch that was appended.
     pub(crate) fn produced(&self, records: u64, bytes: usize) {
         self.produced_records.inc_by(records);
         self.produced_bytes.inc_by(bytes as u64);
     }
 
-    /// Stored bytes went to a consumer.
+    /// Counts bytes of records sent to a consumer.
     pub(crate) fn fetched(&self, bytes: u64) {
         self.fetched_bytes.inc_by(bytes);
     }

@@ -3,16 +3,16 @@
 use crate::config::ConfigError;
 use crate::topic_config::{self, Kind, Overrides};
 
-/// What becomes of a topic's own settings.
+/// A change of a topic's overrides.
 #[derive(Clone, Debug)]
 pub(crate) enum ConfigChange {
-    /// These, and no others.
+    /// The overrides become these (AlterConfigs).
     Replace(Overrides),
-    /// Those that there are, after these edits in their order.
+    /// The overrides are edited in this order (IncrementalAlterConfigs).
     Edit(Vec<ConfigEdit>),
 }
 
-/// A change of one setting.
+/// An edit of one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigEdit {
     pub(crate) name: String,
@@ -29,7 +29,7 @@ pub(crate) enum ConfigOperation {
 }
 
 impl ConfigChange {
-    /// The settings afterwards. `resolved` gives what a setting comes to where the topic does not have it.
+    /// The overrides afterwards. `resolved` gives the value of a setting that the topic does not override.
     pub(super) fn apply(
         self,
         own: &Overrides,
@@ -41,7 +41,7 @@ impl ConfigChange {
         }
     }
 
-    /// Whether it sets anything: one that only deletes changes nothing where nothing is ever set.
+    /// Whether it sets a value, and does not only delete.
     pub(crate) fn sets(&self) -> bool {
         match self {
             ConfigChange::Replace(all) => !all.is_empty(),
@@ -50,8 +50,8 @@ impl ConfigChange {
     }
 }
 
-/// Applies changes to a topic's own settings. `resolved` gives what a setting comes to without them: appending to a list
-/// that nobody has set appends to its default, as Kafka does.
+/// Applies edits to a topic's overrides. Appending to a list that the topic does not override appends to its `resolved`
+/// value, as Kafka does.
 fn apply(
     own: &Overrides,
     edits: &[ConfigEdit],
@@ -60,7 +60,7 @@ fn apply(
     let mut after = own.clone();
     for ConfigEdit { name, operation, value } in edits {
         match operation {
-            // Also one that no broker of this version knows: it is gone afterwards, as was asked for (KIP-894).
+            // A setting that this version does not know can be deleted too (KIP-894).
             ConfigOperation::Delete => drop(after.remove(name)),
             ConfigOperation::Set | ConfigOperation::Append | ConfigOperation::Subtract => {
                 let own = after.get(name).cloned();
@@ -72,7 +72,7 @@ fn apply(
     Ok(after)
 }
 
-/// What a setting becomes.
+/// The new value of a setting.
 fn changed(
     name: &str,
     operation: ConfigOperation,

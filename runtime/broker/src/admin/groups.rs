@@ -1,4 +1,4 @@
-//! Consumer groups: which there are, what each has committed, and how both are deleted.
+//! Consumer groups: list, describe, and delete groups and committed offsets.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::group::lag::lag;
 use crate::group::service::GroupSummary;
 use crate::group::types::{FetchRequest, GroupDescription, GroupListing, TopicPartition};
 
-/// How far a group has read a partition.
+/// A group's committed offset of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupPosition {
     pub(crate) at: TopicPartition,
@@ -34,12 +34,12 @@ impl Admin {
         self.groups.summaries(after, limit).await
     }
 
-    /// State and members of a group, if there is such a group.
+    /// State and members of a group; `None` if the group does not exist.
     pub(crate) async fn describe_group(&self, group: &str) -> Result<Option<GroupDescription>, GroupError> {
         self.groups.describe(group).await
     }
 
-    /// What a group has committed, beside the high watermark of each partition.
+    /// The committed offsets of a group, with the high watermark of each partition.
     pub(crate) async fn group_positions(&self, group: &str) -> Result<Vec<GroupPosition>, GroupError> {
         let everything = FetchRequest { topics: None, require_stable: false };
         let mut positions = Vec::new();
@@ -59,19 +59,19 @@ impl Admin {
         Ok(positions)
     }
 
-    /// Deletes a group without members, and what it has committed.
+    /// Deletes a group without members, and its committed offsets.
     pub(crate) async fn delete_group(&self, group: &str) -> Result<(), GroupError> {
         self.pipelines.unless_running(group, GroupError::NonEmptyGroup)?;
         self.groups.delete(group).await
     }
 
-    /// Deletes offsets that a group has committed, of topics that none of its members reads.
+    /// Deletes committed offsets of topics that no member subscribes to.
     pub(crate) async fn delete_offsets(
         &self,
         group: &str,
         partitions: Vec<TopicPartition>,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        // A pipeline reads every topic that it has offsets of.
+        // A running pipeline counts as subscribed to every topic that it has offsets of.
         let in_use = GroupError::GroupSubscribedToTopic;
         match self.pipelines.unless_running(group, in_use) {
             Ok(()) => self.groups.delete_offsets(group, partitions).await,

@@ -1,6 +1,6 @@
-//! Pipelines as clients and operators meet them: what runs them, and the groups `pelton.<pipeline>`. A pipeline has no members,
-//! but commits to its group as long as it runs: to clients that is a group in use. While it does not run, its offsets may be
-//! moved and deleted like any others.
+//! Pipelines: the supervisor, and the groups `pelton.<pipeline>`. The group of a pipeline has no members, but the
+//! pipeline commits to it while it runs, so clients are told that the group is in use. While the pipeline does not run,
+//! its offsets can be moved and deleted like those of any group without members.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,21 +9,21 @@ use crate::group::config::PIPELINE_GROUP_PREFIX;
 use crate::group::error::GroupError;
 use crate::processor::Supervisor;
 
-/// Where the pipelines are, once they have been started. A cheap clone.
+/// The supervisor of pipelines, once it has been started. A cheap clone.
 #[derive(Clone, Default)]
 pub(crate) struct PipelinesSlot {
-    /// Something runs plugins here.
+    /// This broker runs plugins.
     pub(crate) expected: bool,
     pub(crate) supervisor: Arc<OnceLock<Arc<Supervisor>>>,
 }
 
-/// Nothing can be deployed here, or not yet.
+/// This broker runs no plugins, or has not started them yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this server runs no pipelines")]
 pub(crate) struct NoPipelines;
 
 impl PipelinesSlot {
-    /// Refuses what a group in use refuses, with `in_use`, if the group is that of a pipeline that runs.
+    /// Refuses with `in_use` if the group is that of a running pipeline.
     pub(crate) fn unless_running(&self, group: &str, in_use: GroupError) -> Result<(), GroupError> {
         let Some(pipeline) = group.strip_prefix(PIPELINE_GROUP_PREFIX) else { return Ok(()) };
         match self.supervisor.get() {
@@ -36,7 +36,7 @@ impl PipelinesSlot {
 }
 
 impl Admin {
-    /// Plugins and pipelines: what is deployed, and every change of it.
+    /// The supervisor: every operation on plugins and pipelines.
     pub(crate) fn pipelines(&self) -> Result<&Arc<Supervisor>, NoPipelines> {
         self.pipelines.supervisor.get().ok_or(NoPipelines)
     }

@@ -1,4 +1,4 @@
-//! DescribeAcls, CreateAcls and DeleteAcls: there is no authorizer, and a client is told so as Kafka without one does.
+//! DescribeAcls, CreateAcls and DeleteAcls: refused with SECURITY_DISABLED, as Kafka without an authorizer does.
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::create_acls::AclCreationResult;

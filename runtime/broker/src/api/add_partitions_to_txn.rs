@@ -1,5 +1,5 @@
-//! AddPartitionsToTxn: makes partitions part of a transaction, all of them or none. From version 4 on it comes from other
-//! brokers, for many transactions, or to ask whether partitions are part of one (KIP-890).
+//! AddPartitionsToTxn: adds partitions to a transaction, all or none. From version 4 on other brokers send it, for many
+//! transactions, or to verify that a transaction has a partition (KIP-890).
 
 use std::sync::Arc;
 

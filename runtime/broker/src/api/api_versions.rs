@@ -14,7 +14,7 @@ use super::reply::Reply;
 /// A feature of Kafka's that this broker has.
 pub(super) struct Feature {
     pub(super) name: &'static str,
-    /// The level that clients may use: all up to it are there, and it never changes.
+    /// The finalized level. It never changes.
     pub(super) level: i16,
 }
 
@@ -55,14 +55,14 @@ pub(crate) fn handle(
     })
 }
 
-/// A client of version 3 or later says what it is.
+/// A client of version 3 or later names its software.
 fn check_software(version: i16, request: &ApiVersionsRequest) -> Result<(), ErrorCode> {
     let named = is_software(&request.client_software_name) && is_software(&request.client_software_version);
     if version >= SOFTWARE_SINCE && !named { Err(ErrorCode::INVALID_REQUEST) } else { Ok(()) }
 }
 
-/// A client that says which node of which cluster it means has the right one, or must look for its cluster again: the
-/// address was another's before (KIP-1242).
+/// Checks the node and cluster that the client expects. A mismatch makes the client bootstrap again: the address
+/// belonged to another broker before (KIP-1242).
 fn check_node(request: &ApiVersionsRequest, cluster_id: &str, node_id: i32) -> Result<(), ErrorCode> {
     const NOT_SAID: i32 = -1;
     match (request.cluster_id.as_deref(), request.node_id) {

@@ -1,4 +1,4 @@
-//! Who asks, and in which words: what is true of a connection, and what of one request on it.
+//! The contexts of a handler: one of the connection, and one of the request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use super::timer::ConnectionTimer;
 use crate::access::Principal;
 use crate::txn::origin::RequestOrigin;
 
-/// What is true of a connection as long as it lives.
+/// The context of a connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionContext {
     /// The address of the client.
     pub(crate) peer: SocketAddr,
-    /// Higher than that of every connection taken before.
+    /// Higher than the number of every connection accepted before.
     pub(crate) number: u64,
     /// Who the client is.
     pub(crate) principal: Principal,
     pub(crate) timer: ConnectionTimer,
 }
 
-/// One request, beside what it says.
+/// The context of a request: its header, and its connection.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     pub(crate) connection: Arc<ConnectionContext>,
@@ -33,14 +33,14 @@ pub(crate) struct RequestContext {
     /// Version of the request; the response has the same.
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
-    /// What the client calls itself.
+    /// The `client.id`.
     pub(crate) client_id: Option<String>,
     /// Bytes of the request.
     pub(crate) request_bytes: usize,
 }
 
 impl RequestContext {
-    /// Which connection the request came on, and its number there.
+    /// The connection and the correlation id of the request.
     pub(crate) fn origin(&self) -> RequestOrigin {
         RequestOrigin { connection: self.connection.number, correlation_id: self.correlation_id }
     }
@@ -77,7 +77,7 @@ impl RequestContext {
         Reply::InOrder(Box::pin(async move { Ok(response.encode(future.await.into())?) }))
     }
 
-    /// A reply that is known once something is there; the connection's next request waits for that.
+    /// A reply that has to wait before it runs in order; the connection's next request waits too.
     pub(crate) fn waits<R: Message>(
         &self,
         future: impl Future<Output = Reply<R>> + Send + 'static,
@@ -91,7 +91,7 @@ impl RequestContext {
     }
 }
 
-/// What the frame of a response needs of its request.
+/// The parts of a request's header that its response's frame needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Response {
     api_key: ApiKey,
@@ -111,7 +111,7 @@ impl Response {
         })
     }
 
-    /// The frame, its records still where they are.
+    /// Encodes the frame; records stay slices of memory or files.
     fn encode<R: Message>(self, answer: Answer<R>) -> Result<Vec<Slice>, EncodeError> {
         let Response { api_key, version, correlation_id } = self;
         let mut writer = Writer::framed();

@@ -1,4 +1,4 @@
-//! CreateTopics: creates topics, or says whether they could be created.
+//! CreateTopics: creates topics, or only validates them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) fn handle(
     cx.in_order(async move {
         let twice = duplicates(request.topics.iter().map(|topic| topic.name.as_str()));
         let room = admin.max_partitions();
-        // Each would be checked, and answered with all its settings, only to be one too many in the end.
+        // Refused at once: each answer has all settings of its topic, and the topics could not all be created.
         let too_many = request.topics.len() > room as usize;
         let mut told = HashSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
@@ -53,7 +53,7 @@ pub(crate) fn handle(
     })
 }
 
-/// The names that come more than once.
+/// The names that the request has more than once.
 pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
     let mut seen = HashSet::new();
     names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
@@ -78,15 +78,15 @@ async fn create(admin: &Admin, topic: CreatableTopic, validate_only: bool) -> Re
     Ok(Made { id: created.id, partitions: created.partitions, configs: configs.collect() })
 }
 
-/// What a client asks for, in words that do not depend on the protocol.
+/// A requested topic, without Kafka's special values.
 struct Wanted {
     name: String,
-    /// `None`: as many as the broker gives.
+    /// `None`: `num.partitions`.
     partitions: Option<i32>,
     overrides: Overrides,
 }
 
-/// Every replica of a topic is on the one broker; what a client says of them may say that, and nothing else.
+/// Checks replication factor and assignments: every replica is on the one broker.
 fn checked(topic: CreatableTopic, node: i32) -> Result<Wanted, Refused> {
     let partitions = if topic.assignments.is_empty() {
         check_replicas(topic.replication_factor)?;
@@ -121,7 +121,7 @@ fn check_replicas(factor: i16) -> Result<(), Refused> {
     Err(Refused::new(ErrorCode::INVALID_REPLICATION_FACTOR, why))
 }
 
-/// The number of partitions that manual assignments make.
+/// The number of partitions in manual assignments.
 fn check_assignments(assignments: &[CreatableReplicaAssignment], node: i32) -> Result<i32, Refused> {
     let mut indexes: Vec<i32> = assignments.iter().map(|a| a.partition_index).collect();
     indexes.sort_unstable();

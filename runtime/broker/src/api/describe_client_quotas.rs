@@ -1,4 +1,4 @@
-//! DescribeClientQuotas: there are no quotas, so a filter that makes sense finds none.
+//! DescribeClientQuotas: this broker has no quotas, so every valid filter matches none.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! DescribeConfigs: the settings of topics and of this broker, where each comes from, and what it means. Other resources
-//! have none here, which is an answer too: a tool that asks about all of them goes on.
+//! DescribeConfigs: the settings of topics and of this broker, with sources and documentation. Other resource types
+//! have no settings and get an empty answer, so that tools which ask about all of them go on.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use super::support::once::each_once;
 use crate::config::{Config, Key};
 use crate::topic_config::{self, Kind, Setting, Source};
 
-/// Kafka's numbers of config sources for the broker: in its file, nobody set it.
+/// Kafka's numbers of config sources: STATIC_BROKER_CONFIG and DEFAULT_CONFIG.
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
-/// Subscriptions to client metrics that one request may ask about. None of them exists, so any name has an answer, and that
-/// is many times as long as the name.
+/// Most client metrics subscriptions that one request may ask about. Every name gets an answer, which is many times as
+/// long as the name.
 const SUBSCRIPTIONS_MAX: usize = 1000;
 
-/// What of each setting is wanted.
+/// The optional parts of each setting that the request asks for.
 #[derive(Clone, Copy)]
 struct Wanted {
     synonyms: bool,
@@ -62,7 +62,7 @@ fn describe(
             match resource {
                 Resource::Topic(name) => topic(cluster, &name, keys, wanted),
                 Resource::Broker => Ok(of_broker(cluster, keys, wanted)),
-                // Nothing is set while the broker runs.
+                // The broker has no dynamic settings.
                 Resource::EveryBroker | Resource::BrokerLogger | Resource::Group => Ok(Vec::new()),
                 Resource::ClientMetrics if few => Ok(of_client_metrics(keys, wanted)),
                 Resource::ClientMetrics => {
@@ -158,7 +158,7 @@ fn of_broker(
     rows.map(|row| row.answer(wanted)).collect()
 }
 
-/// A subscription that nobody has made has Kafka's defaults, under which nothing is collected.
+/// A subscription has Kafka's defaults, with which no metric is collected.
 fn of_client_metrics(keys: Option<&[String]>, wanted: Wanted) -> Vec<DescribeConfigsResourceResult> {
     let row = |name, value: &str, meaning, config_type| Row {
         name,
@@ -179,7 +179,7 @@ fn of_client_metrics(keys: Option<&[String]>, wanted: Wanted) -> Vec<DescribeCon
 struct Row {
     name: &'static str,
     value: String,
-    /// What it would be if nobody had set it; `None` if it follows from other settings.
+    /// The default; `None` if the value follows from other settings.
     default: Option<String>,
     meaning: &'static str,
     config_type: i8,
@@ -208,7 +208,7 @@ impl Row {
     }
 }
 
-/// Null keys ask for everything; so does an empty list, as Kafka's clients send it.
+/// Null and an empty list of keys both ask for all settings.
 fn is_wanted(keys: Option<&[String]>, name: &str) -> bool {
     keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| key == name))
 }

@@ -1,4 +1,4 @@
-//! DescribeGroups: the state of groups, their members, and what each was assigned.
+//! DescribeGroups: the state of groups, their members, and each member's assignment.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::admin::Admin;
 use crate::group::error::GroupError;
 use crate::group::types::{GroupDescription, MemberDescription};
 
-/// First version that tells a missing group as such; before, it is one in state Dead.
+/// First version with GROUP_ID_NOT_FOUND; before, a missing group is one in state Dead.
 const GROUP_ID_NOT_FOUND_SINCE: i16 = 6;
 
 pub(crate) fn handle(

@@ -1,4 +1,4 @@
-//! DescribeLogDirs: the one directory that has the partitions, how much each takes in it, and how much room there is.
+//! DescribeLogDirs: the one log directory, the size of each partition in it, and the free space.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

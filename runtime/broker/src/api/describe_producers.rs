@@ -1,4 +1,4 @@
-//! DescribeProducers: the producers that partitions remember.
+//! DescribeProducers: the producer state of partitions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) fn handle(
     _cx: &RequestContext,
     request: DescribeProducersRequest,
 ) -> Reply<DescribeProducersResponse> {
-    // A partition can remember thousands of producers: it is asked once, however often it is named.
+    // A partition can have thousands of producers, so one that is named often is answered once.
     let mut seen = HashSet::new();
     let results = request.topics.into_iter().map(|asked| {
         let topic = topics.get(&asked.name);
@@ -42,7 +42,7 @@ pub(crate) fn handle(
     Reply::ready(DescribeProducersResponse { topics: results.collect(), ..Default::default() })
 }
 
-/// One producer as the log remembers it.
+/// The state of one producer.
 fn state(producer_id: i64, known: &pelton_commitlog::producer_state::ProducerState) -> ProducerState {
     ProducerState {
         producer_id,

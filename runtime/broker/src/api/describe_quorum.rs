@@ -56,7 +56,7 @@ fn metadata(cluster: &Cluster) -> PartitionQuorum {
     let voter = ReplicaState {
         replica_id: cluster.node.id,
         log_end_offset: log.log_end_offset(),
-        // Of the leader itself, as Kafka has it.
+        // Kafka's leader reports these of itself too.
         last_fetch_timestamp: now_ms,
         last_caught_up_timestamp: now_ms,
         ..Default::default()

@@ -85,7 +85,7 @@ fn described(
         leader_epoch: partition.leader_epoch(),
         replica_nodes: vec![node],
         isr_nodes: vec![node],
-        // Empty, not null: Java's admin client does not expect null, and Kafka never sends it.
+        // Empty, not null: Kafka never sends null, and Java's admin client fails on it.
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
         ..Default::default()

@@ -1,4 +1,4 @@
-//! DescribeTransactions: what transactional ids are doing.
+//! DescribeTransactions: the state of transactional ids.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! DescribeUserScramCredentials: nobody logs in here, so no user has a password.
+//! DescribeUserScramCredentials: this broker has no SASL, so no user has credentials.
 
 use std::collections::HashMap;
 

@@ -21,7 +21,7 @@ pub(crate) fn handle(
     request: ElectLeadersRequest,
 ) -> Reply<ElectLeadersResponse> {
     let known_type = ELECTION_TYPES.contains(&request.election_type);
-    // Who asks for nothing gets it, whatever the type.
+    // An empty list is answered empty, whatever the election type.
     let refused = !known_type && request.topic_partitions.as_ref().is_none_or(|asked| !asked.is_empty());
     let results = match request.topic_partitions {
         Some(asked) => {
@@ -32,14 +32,14 @@ pub(crate) fn handle(
         None => Vec::new(),
     };
     Reply::ready(ElectLeadersResponse {
-        // Before version 1 there is one type, and no place for an error of the whole.
+        // Before version 1 there is one election type, and no top-level error code.
         error_code: if refused { ErrorCode::INVALID_REQUEST } else { ErrorCode::NONE },
         replica_election_results: results,
         ..Default::default()
     })
 }
 
-/// Who asks for all of them is told of those that have a new leader.
+/// A request for all partitions is answered with those that have a new leader: none.
 fn nothing_to_do(topic: &Arc<Topic>) -> ReplicaElectionResult {
     ReplicaElectionResult { topic: topic.name.clone(), partition_result: Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! EndTxn: commits or aborts a transaction. Answered when that is durable and everybody sees it.
+//! EndTxn: commits or aborts a transaction. Answered when the markers are durable and visible to consumers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Fetch: batches as they are stored, at once or when there are enough of them, with or without a session (KIP-227).
+//! Fetch: stored batches, at once or when `min.bytes` are there, with or without a session (KIP-227).
 
 mod list;
 mod round;
@@ -25,7 +25,7 @@ use crate::topics::Topics;
 
 /// First version in which topics have ids instead of names.
 const IDS_SINCE: i16 = 13;
-/// Requests of more partitions than this are looked through for ones that come twice; that of a session always is.
+/// A request of more partitions than this is checked for duplicates; one of a session always is.
 const SUSPICIOUS: usize = 1000;
 
 /// The sessions of consumers, each with its partitions.
@@ -53,8 +53,8 @@ pub(crate) fn handle(
         deadline: now + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
     match Fetch::begin(parts, cx.version >= IDS_SINCE, request, now) {
-        // Nothing is read before the response is the next to go out: a client that sends many fetches and takes no answers
-        // would hold memory and open files for each of them.
+        // Records are read only when the response is the next to send: a client that sends many fetches and takes no
+        // responses would otherwise hold memory and open files for each.
         Ok(fetch) => {
             let (parts, connection) = (Arc::clone(parts), Arc::clone(&cx.connection));
             cx.later(async move { fetch.run(&parts, &connection.timer, goal).await })
@@ -63,7 +63,7 @@ pub(crate) fn handle(
     }
 }
 
-/// When a fetch is answered, and with how much.
+/// The limits of a fetch: deadline, least and most bytes.
 #[derive(Clone, Copy)]
 struct Goal {
     min_bytes: u64,
@@ -72,17 +72,17 @@ struct Goal {
 }
 
 impl Goal {
-    /// Whether this is worth an answer before the time is over. A failure is: the client must act on it.
+    /// Whether the round is answered before the deadline: it has enough bytes, or an error that the client must act on.
     fn is_reached(self, round: &Round) -> bool {
         round.failed || round.bytes >= self.min_bytes || Instant::now() >= self.deadline
     }
 }
 
-/// A request with its partitions looked up.
+/// A request whose partitions have been looked up.
 enum Fetch {
-    /// All that it asks for is in the request.
+    /// The request names all of its partitions.
     Full { list: Box<FetchList>, wants_session: bool },
-    /// What it asks for is in its session.
+    /// The partitions are in the session.
     Incremental(Turn<Box<FetchList>>),
 }
 
@@ -91,7 +91,7 @@ impl Fetch {
         let isolation = Isolation::from_wire(request.isolation_level).ok_or(ErrorCode::INVALID_REQUEST)?;
         let (id, epoch) = (request.session_id, request.session_epoch);
         if matches!(epoch, NO_SESSION_EPOCH | NEW_SESSION_EPOCH) {
-            // Either way the one that it had is over.
+            // The old session is closed either way.
             parts.sessions.remove(id);
             let wants_session = epoch == NEW_SESSION_EPOCH;
             let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
@@ -105,12 +105,12 @@ impl Fetch {
                 return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
             }
             list.update(isolation, request.topics, request.forgotten_topics_data);
-            // A request before this one that still waits is over.
+            // An earlier request of the session that still waits is answered.
             list.ready().wake_all();
             Ok(list.len())
         })?;
         if partitions == 0 {
-            // It has left out everything: that is its end.
+            // The session has no partitions left and is closed.
             parts.sessions.remove(id);
             let list = FetchList::new(&parts.topics, by_id, isolation, Vec::new(), false);
             return Ok(Fetch::Full { list: Box::new(list), wants_session: false });
@@ -119,7 +119,7 @@ impl Fetch {
         Ok(Fetch::Incremental(turn))
     }
 
-    /// Waits until there is enough to answer, or the time is over, or the broker stops.
+    /// Waits for enough bytes, the deadline, or the stop of the broker.
     async fn run(self, parts: &Fetching, timer: &ConnectionTimer, goal: Goal) -> Answer<FetchResponse> {
         match self.find(parts, timer, goal).await {
             Ok((fetch, round)) => {
@@ -154,7 +154,7 @@ impl Fetch {
         }
         let ready = this.with(|list| {
             list.unanswered(round, is_full);
-            // Watching before looking again: what comes in between is seen, or listed.
+            // Watch first, then look again: a change in between is either seen or listed.
             if list.watch() {
                 list.open_all();
             }
@@ -178,7 +178,7 @@ impl Fetch {
                     continue;
                 }
             }
-            // The last look saw what was new, which may not be all that there is to tell.
+            // The last look saw only the changes; the answer has all news.
             if !is_full && this.with(|list| list.has_told_the_rest())? {
                 return Ok((this, round));
             }
@@ -190,7 +190,7 @@ impl Fetch {
         }
     }
 
-    /// Looks at what is open, on a thread that may wait for the disk if that could be.
+    /// Looks at the open partitions, on a blocking thread if a look may wait for the disk.
     async fn look(mut self, goal: Goal, all: bool) -> Result<(Fetch, Round), ErrorCode> {
         let Goal { max_bytes, .. } = goal;
         if self.with(|list| list.is_in_memory())? {
@@ -211,7 +211,7 @@ impl Fetch {
         }
     }
 
-    /// Tells the client. From now on a session knows that it has been told.
+    /// Makes the response. The session notes that the client has been told.
     fn answer(self, parts: &Fetching, round: Round) -> Answer<FetchResponse> {
         let Round { answers, externals, .. } = round;
         let (session_id, responses) = match self {

@@ -1,4 +1,5 @@
-//! FindCoordinator: which broker coordinates a group or a transactional id. There is one broker, so the question is whether it can.
+//! FindCoordinator: which broker coordinates a group or a transactional id. There is one broker, so it answers with
+//! itself or with an error.
 
 use std::sync::Arc;
 
@@ -42,11 +43,11 @@ pub(crate) fn handle(
     })
 }
 
-/// A coordinator is there as soon as its topic is, which the first question creates.
+/// The coordinator is available once its topic exists; the first request creates the topic.
 async fn available(parts: &CoordinatorParts, key_type: i8) -> Result<(), (ErrorCode, String)> {
     match key_type {
         GROUP => parts.groups.ensure_topic().await.map_err(|error| {
-            tracing::warn!(%error, "groups cannot be served");
+            tracing::warn!(%error, "cannot create the topic __consumer_offsets; groups are not available");
             (ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
         }),
         TRANSACTION => {
@@ -60,7 +61,7 @@ async fn available(parts: &CoordinatorParts, key_type: i8) -> Result<(), (ErrorC
     }
 }
 
-/// The same host and port as in Metadata: clients match them.
+/// The same host and port as in Metadata: clients compare them.
 fn coordinator(
     parts: &CoordinatorParts,
     key: String,

@@ -1,4 +1,4 @@
-//! Heartbeat: a member is alive, and learns whether it must join again.
+//! Heartbeat: keeps a member's session alive, and tells the member when it must rejoin.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! InitProducerId: an id for an idempotent producer, and with a transactional id the right to be its only producer.
+//! InitProducerId: a producer id; with a transactional id, a new epoch that fences earlier producers.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) fn handle(
     let parts = Arc::clone(parts);
     cx.later(async move {
         match parts.producer_ids.next(&parts.topics).await {
-            // Epoch 0 always: without a transactional id nobody else can have had this id.
+            // Without a transactional id each producer id is new, so its epoch is 0.
             Ok(id) => given(ProducerIdentity { id, epoch: 0 }),
             Err(error) => refused(error_map::topic(&error)),
         }
@@ -43,7 +43,7 @@ fn transactional(
     request: &InitProducerIdRequest,
 ) -> Reply<InitProducerIdResponse> {
     let (id, epoch) = (request.producer_id, request.producer_epoch);
-    // Both or neither (KIP-360).
+    // Producer id and epoch come together or not at all (KIP-360).
     if (id < 0) != (epoch < 0) {
         return Reply::ready(refused(ErrorCode::INVALID_REQUEST));
     }

@@ -1,4 +1,4 @@
-//! JoinGroup: a member asks to be part of the next generation, and waits for it.
+//! JoinGroup: a member joins the next generation and waits for it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::group::types::{
     JoinRefused, JoinRequest, JoinResult, Joined, JoinedMember, NO_GENERATION, Protocol,
 };
 
-/// Before this version the session's time-out is also the time to join again.
+/// Before this version the session timeout is the rebalance timeout too.
 const REBALANCE_TIMEOUT_SINCE: i16 = 1;
 /// First version in which a dynamic member is told its id before it joins (KIP-394).
 const MEMBER_ID_REQUIRED_SINCE: i16 = 4;
@@ -38,7 +38,7 @@ pub(crate) fn handle(
 
 fn convert(cx: &RequestContext, request: JoinGroupRequest) -> (String, JoinRequest) {
     let client_id = cx.client_id.clone().unwrap_or_default();
-    // Kafka's form of an id: what the operator knows the member by, then something that is never the same twice.
+    // Kafka's form of a member id: the group instance id or client id, then a unique part.
     let prefix = request.group_instance_id.as_deref().unwrap_or(&client_id);
     let fresh_member_id = Arc::from(format!("{prefix}-{}", Uuid::new_v4()));
     let rebalance_timeout_ms = if cx.version < REBALANCE_TIMEOUT_SINCE {

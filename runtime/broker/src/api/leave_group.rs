@@ -1,4 +1,4 @@
-//! LeaveGroup: members go, so that the others need not wait for their sessions to end.
+//! LeaveGroup: removes members at once, without waiting for their session timeouts.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! ListConfigResources: what has settings, by name.
+//! ListConfigResources: the names of the resources that have settings.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::parts::Cluster;
 use super::reply::Reply;
 use super::support::configs::ResourceType;
 
-/// First version that can ask for anything but subscriptions to client metrics.
+/// First version with resource types; before, it lists client metrics subscriptions.
 const TYPES_SINCE: i16 = 1;
 
 pub(crate) fn handle(
@@ -42,7 +42,7 @@ fn list(cluster: &Cluster, kind: ResourceType) -> Vec<ConfigResource> {
     match kind {
         ResourceType::Topic => cluster.topics.list().iter().map(|topic| named(topic.name.clone())).collect(),
         ResourceType::Broker | ResourceType::BrokerLogger => vec![named(cluster.node.id.to_string())],
-        // Nobody can make one here.
+        // This broker has neither.
         ResourceType::ClientMetrics | ResourceType::Group => Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! ListGroups: which groups there are, by state and type if asked.
+//! ListGroups: all groups, filtered by state and type.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::context::RequestContext;
 use super::reply::Reply;
 use crate::admin::Admin;
 
-/// Kafka's name for groups of the classic protocol, which all are.
+/// Kafka's group type of the classic protocol, which every group has.
 const CLASSIC: &str = "classic";
 
 pub(crate) fn handle(

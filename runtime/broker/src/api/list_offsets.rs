@@ -1,4 +1,4 @@
-//! ListOffsets: the ends of a log, or the first record from a time on.
+//! ListOffsets: earliest and latest offsets, or the first record from a timestamp on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::blocking::run_blocking;
 use crate::partition::Isolation;
 use crate::topics::Topics;
 
-/// The times with a meaning of their own.
+/// Kafka's special timestamps.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -25,7 +25,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-/// What was found. Nothing is not an error: offset and timestamp are -1 then.
+/// The result. Offset and timestamp are -1 if no record was found, which is no error.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     offset: i64,
@@ -89,8 +89,8 @@ fn answer(
     ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
 }
 
-/// The partitions that a request names more than once, which Kafka refuses: each look-up by time may unpack a batch, so that
-/// a short request could keep a thread busy for hours.
+/// The partitions that a request names more than once. They are refused, as in Kafka: a look-up by timestamp may
+/// decompress a batch, so a short request could keep a thread busy for hours.
 fn named_twice(request: &ListOffsetsRequest) -> HashSet<(&str, i32)> {
     let mut seen = HashSet::new();
     let all = request.topics.iter().flat_map(|topic| {
@@ -112,7 +112,7 @@ fn find(
     match wanted.timestamp {
         LATEST => Ok(at(partition.readable_end(isolation))),
         EARLIEST | EARLIEST_LOCAL => Ok(at(partition.log_start_offset())),
-        // Nothing is kept anywhere else.
+        // There is no tiered storage.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         MAX_TIMESTAMP => found(partition.max_timestamp(partition.readable_end(isolation))),
         from @ 0.. => found(partition.first_from(from, partition.readable_end(isolation))),

@@ -1,4 +1,4 @@
-//! ListTransactions: which transactional ids there are, by state, producer, age or name.
+//! ListTransactions: transactional ids, filtered by state, producer id, duration or name pattern.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Metadata: the broker, the topics, and who leads which partition. Creates topics that are asked for, where that is allowed.
+//! Metadata: the broker, topics, and the leaders of partitions. Creates missing topics if client and configuration
+//! allow it.
 
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub(crate) fn handle(
             .is_some_and(|name| topic.topic_id.is_nil() && cluster.topics.get(name).is_none())
     };
     if may_create && wanted.iter().any(missing) {
-        // The next request of the connection may well use the topic.
+        // In order: the connection's next request may use the new topic.
         let admin = Arc::clone(admin);
         return cx.in_order(async move {
             let mut topics = Vec::with_capacity(wanted.len());
@@ -62,7 +63,7 @@ pub(crate) fn handle(
     Reply::ready(view.response(topics))
 }
 
-/// What a client is told, and what it may do.
+/// Metadata of one topic, with the client's authorized operations if asked for.
 struct View {
     cluster: Arc<Cluster>,
     topic_operations: i32,
@@ -87,7 +88,7 @@ impl View {
         }
     }
 
-    /// What is known of one topic that was asked for by name or by id.
+    /// The look-up of one topic by name or id.
     fn find(&self, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
         let MetadataRequestTopic { topic_id, name } = wanted;
         if !topic_id.is_nil() {
@@ -112,7 +113,7 @@ impl View {
             Ok(Some(topic)) => self.found(&topic),
             Ok(None) => topic,
             Err(error) => {
-                tracing::warn!(topic = name, %error, "automatic creation of a topic was refused");
+                tracing::warn!(topic = name, %error, "cannot create a topic automatically");
                 refused(Some(name), error_map::topic(&error))
             }
         }

@@ -1,4 +1,4 @@
-//! OffsetCommit: stores how far a group has read. Answered once that is durable.
+//! OffsetCommit: stores committed offsets of a group. Answered when they are durable.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::group::types::{CommitRequest, MemberIdentity, OffsetToCommit, TopicPa
 
 /// First version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 10;
-/// First version whose clients know that a group can be missing.
+/// First version whose clients know GROUP_ID_NOT_FOUND.
 const GROUP_ID_NOT_FOUND_SINCE: i16 = 9;
 
 pub(crate) fn handle(
@@ -33,7 +33,7 @@ pub(crate) fn handle(
             group_instance_id: request.group_instance_id,
             generation_id: request.generation_id_or_member_epoch,
         };
-        // One slot per partition in the order of the request; those that name nothing are settled here.
+        // One slot per partition in the order of the request; unknown partitions get their error here.
         let mut offsets = Vec::new();
         let mut response: Vec<_> =
             topics.into_iter().map(|topic| check(&parts, topic, version, &mut offsets)).collect();
@@ -53,7 +53,7 @@ pub(crate) fn handle(
     })
 }
 
-/// Collects the offsets of partitions that exist; the others have their answer already.
+/// Collects the offsets of partitions that exist; the others have their error already.
 fn check(
     parts: &GroupParts,
     wanted: OffsetCommitRequestTopic,
@@ -90,7 +90,7 @@ fn check(
     OffsetCommitResponseTopic { name: wanted.name, topic_id: wanted.topic_id, partitions }
 }
 
-/// Puts what became of the offsets where their slots are.
+/// Puts the results into the slots.
 fn settle(
     response: &mut [OffsetCommitResponseTopic],
     outcome: Result<Vec<Result<(), GroupError>>, GroupError>,

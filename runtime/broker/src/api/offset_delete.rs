@@ -1,4 +1,4 @@
-//! OffsetDelete: forgets offsets of topics that no member reads.
+//! OffsetDelete: deletes committed offsets of topics that no member subscribes to.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! OffsetFetch: how far groups have read. Nothing committed, or no such group, is −1 and no error.
+//! OffsetFetch: committed offsets of groups; -1 without an error if there is none, or no such group.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const BATCHED_SINCE: i16 = 8;
 /// First version that names topics by id.
 const TOPIC_IDS_SINCE: i16 = 10;
 
-/// What stands for an offset that was never committed, or an epoch that is not known.
+/// Kafka's value for no committed offset, and for an unknown leader epoch.
 const NONE: i64 = -1;
 const NO_EPOCH: i32 = -1;
 
@@ -37,7 +37,7 @@ pub(crate) fn handle(
     cx.later(async move {
         let OffsetFetchRequest { group_id, topics, groups, require_stable } = request;
         if version >= BATCHED_SINCE {
-            // All that a group has committed is told once, however often it is asked for.
+            // A group that is named often is answered once.
             let mut whole = HashSet::new();
             let groups: Vec<_> = groups
                 .into_iter()
@@ -75,7 +75,7 @@ async fn fetch(
         }
         None => (None, Vec::new()),
     };
-    // In the request's shape, to be answered with an error for the whole group.
+    // Answered in the request's shape, with the error of the whole group.
     let asked = known.clone().unwrap_or_default();
     let request = FetchRequest { topics: known, require_stable };
     match parts.groups.fetch(&group_id, request).await {
@@ -103,8 +103,8 @@ async fn fetch(
 
 type Known = Vec<(Arc<str>, Vec<i32>)>;
 
-/// The names of topics that are asked about by id, and the answers for ids that name none. Offsets are kept by name, so a
-/// name that is no topic any more can still be asked about.
+/// The names of topics requested by id, and the answers for unknown ids. Offsets are kept by name, so those of a
+/// deleted topic can still be fetched by name.
 fn resolve(
     parts: &GroupParts,
     topics: Vec<OffsetFetchRequestTopics>,
@@ -132,7 +132,7 @@ fn resolve(
     (known, unknown)
 }
 
-/// By id, a topic that is gone has no name to be told by: it is left out.
+/// By id, a deleted topic cannot be named and is left out.
 fn answer(
     parts: &GroupParts,
     name: &str,
@@ -181,7 +181,7 @@ fn one_group(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchRespon
         name: t.name,
         partitions: t.partitions.into_iter().map(partition).collect(),
     };
-    // Later versions tell it once; the partitions of a request that failed as a whole are not theirs to judge.
+    // Later versions have the error once for the group; these repeat it for each partition.
     let topics = if group.error_code.is_ok() || version < GROUP_ERROR_SINCE {
         group.topics.into_iter().map(topic).collect()
     } else {

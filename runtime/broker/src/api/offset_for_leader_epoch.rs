@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where a leader epoch ended, so that a reader can see that what it read is still there (KIP-320).
+//! OffsetForLeaderEpoch: the end offset of a leader epoch, by which consumers detect truncation (KIP-320).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! AlterPartitionReassignments and ListPartitionReassignments: with one broker a partition can only stay where it is, so
-//! nothing is ever on its way.
+//! AlterPartitionReassignments and ListPartitionReassignments: with one broker no partition can move, so no
+//! reassignment is ever in progress.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn unknown(why: String) -> Refused {
     Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
 }
 
-/// Whether a partition of this broker may have these replicas. Null replicas end a move, of which there is none.
+/// Checks the replicas of a partition. Null cancels a reassignment, of which there is none.
 fn check(replicas: Option<&[i32]>, node: i32) -> Result<(), Refused> {
     let Some(replicas) = replicas else {
         return Err(Refused::new(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, "the partition is not being moved"));

@@ -1,4 +1,5 @@
-//! What handlers are given. The wiring makes these once; each handler gets the parts that the table of APIs names for it.
+//! The parts of the broker that handlers get. The wiring makes them once; the table of APIs names those of each
+//! handler.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
 use crate::txn::Transactions;
 
-/// All parts, by the names that the table of APIs uses.
+/// All parts, under the names that the table of APIs uses.
 pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) topics: Arc<Topics>,
@@ -34,11 +35,11 @@ pub(crate) struct Parts {
 pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) cluster_id: String,
-    /// Where clients are told to connect.
+    /// The advertised address.
     pub(crate) advertised: HostPort,
 }
 
-/// For requests about the cluster and what it holds.
+/// For requests about the cluster, its topics and its configuration.
 pub(crate) struct Cluster {
     pub(crate) node: Node,
     pub(crate) config: Arc<Config>,
@@ -64,7 +65,7 @@ pub(crate) struct TransactionParts {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// For who looks for a coordinator.
+/// For FindCoordinator.
 pub(crate) struct CoordinatorParts {
     pub(crate) node: Node,
     pub(crate) groups: Groups,

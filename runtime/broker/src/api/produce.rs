@@ -1,7 +1,7 @@
 //! Produce: appends one batch to each of some partitions.
 //!
-//! What must happen in the order of a connection's requests, checking and appending, happens in the call; what the answer
-//! waits for, a group sync, happens afterwards and overlaps with the next requests.
+//! Batches are checked and appended in the call, in the order of the connection's requests. The response waits for the
+//! group sync, which overlaps with the next requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +46,11 @@ const ADDS_PARTITIONS_SINCE: i16 = 12;
 /// First version whose clients know `TRANSACTION_ABORTABLE`.
 const ABORTABLE_SINCE: i16 = 11;
 
-/// A request with more bytes than this is worth telling the runtime that its thread is busy: checking and copying 256 KiB
-/// takes about 100 µs, longer than moving the other connections to another thread.
+/// A larger request runs in `block_in_place`: checking and copying 256 KiB takes about 100 µs, longer than moving the
+/// thread's other connections to another thread.
 const BUSY_BYTES: usize = 256 * 1024;
 
-/// What appending needs.
+/// The parts that Produce needs.
 pub(crate) struct Producing {
     pub(crate) topics: Arc<Topics>,
     pub(crate) transactions: Transactions,
@@ -90,7 +90,7 @@ fn closed_journal(closed: &SinkClosed) -> Refused {
     Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, closed.to_string())
 }
 
-/// There is room in the journal for the request. A transaction is taken hold of first.
+/// The journal has room for the request. A transactional id is locked first.
 fn admitted(
     parts: &Arc<Producing>,
     cx: &RequestContext,
@@ -104,7 +104,7 @@ fn admitted(
     let held = open_to_clients(id).and_then(|()| parts.transactions.try_hold(id));
     match held {
         Ok(Some(held)) => produce(parts, cx, request, acks, room, Transactional::Held(held)),
-        // The coordinator is ending its transaction, or aborting it: what comes on this connection waits for that.
+        // The coordinator is ending the transaction: this connection's requests wait for that.
         Ok(None) => {
             let (parts, own, id) = (Arc::clone(parts), cx.clone(), id.to_owned());
             cx.waits(async move {
@@ -117,17 +117,17 @@ fn admitted(
     }
 }
 
-/// What a request may write to the transaction of the transactional id that it names. Other batches are welcome with any id.
+/// Whether the request may write transactional batches. Its other batches do not depend on this.
 enum Transactional {
-    /// It names none.
+    /// The request names no transactional id.
     Unnamed,
-    /// Nothing, for this reason.
+    /// It may not, for this reason.
     Refused(TxnError),
-    /// What its producer may. Held until all of it has its place in the log: no marker comes between.
+    /// It may, while this lock is held: no marker comes between its batches.
     Held(Held),
 }
 
-/// Refuses the whole request. With acks=0 the protocol has no answer, so an error can only be said by hanging up.
+/// Refuses the whole request. With acks=0 there is no response, so the connection is closed.
 fn refuse(request: ProduceRequest, acks: Required, refused: &Refused) -> Reply<ProduceResponse> {
     match acks {
         Required::None => Reply::Close(Close("an append with acks=0 was refused", refused.code)),
@@ -163,7 +163,7 @@ fn produce(
     cx.later(async move { durable(response, &waiting, &connection.timer, deadline).await })
 }
 
-/// What an acknowledgement is asked to wait for. With one copy of a partition, leader and all are the same.
+/// The `acks` of the request. With one replica, leader and all mean the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Required {
     None,
@@ -186,13 +186,13 @@ fn size(partition: &PartitionProduceData) -> usize {
     partition.records.as_ref().map_or(0, Bytes::len)
 }
 
-/// A partition's part of the request on its way to the log.
+/// One partition of the request.
 struct Part {
     index: i32,
     outcome: Result<Checked, Failed>,
 }
 
-/// A batch that its partition may append, unless its transaction has a say in it.
+/// A checked batch, which its transaction may still refuse.
 struct Checked {
     topic: Arc<Topic>,
     partition: Arc<Partition>,
@@ -200,19 +200,19 @@ struct Checked {
     header: BatchHeader,
 }
 
-/// One request while it is appended.
+/// One request during its appends.
 struct Appending<'a> {
     parts: &'a Producing,
     cx: &'a RequestContext,
     acks: Required,
     waiting: &'a Arc<Acks>,
-    /// Of the journal. What was appended counts by itself once this is given back.
+    /// The request's permit of the journal. Appended batches count by themselves once it is released.
     room: AppendPermit,
     transaction: Transactional,
 }
 
 impl Appending<'_> {
-    /// Appends what can be appended.
+    /// Checks all batches, then appends those that pass.
     fn topics(mut self, topics: Vec<TopicProduceData>) -> ProduceResponse {
         let by_id = self.cx.version >= IDS_SINCE;
         let mut scratch = Vec::new();
@@ -254,7 +254,7 @@ impl Appending<'_> {
             Rules { topic: &topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
         let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
         if header.is_transactional() && self.acks == Required::None {
-            // What is not known to be durable cannot be promised to be committed.
+            // With acks=0 the producer cannot know that the batch is durable before it commits.
             let why = "a transaction needs acks=all or acks=1";
             return Err(Refused::new(ErrorCode::INVALID_REQUIRED_ACKS, why).into());
         }
@@ -266,8 +266,8 @@ impl Appending<'_> {
         Ok(Checked { topic: Arc::clone(topic), partition: Arc::clone(partition), batch, header })
     }
 
-    /// Refuses the transactional batches that may not be appended now. With the newer protocol this adds the partitions of
-    /// the others to the transaction, all at once.
+    /// Refuses transactional batches whose producer may not write now. With the newer protocol the partitions of the
+    /// others are added to the transaction, all at once.
     fn allow<'p>(&mut self, parts: impl Iterator<Item = &'p mut Part>) {
         let (mut batches, mut writes) = (Vec::new(), Vec::new());
         for part in parts {
@@ -310,7 +310,7 @@ impl Appending<'_> {
         let is_awaited = self.acks != Required::None && topic.config.durability == Durability::Group;
         let waits = is_awaited.then_some(self.waiting);
         let bytes = batch.len();
-        // The batch may be kept in memory for a while, and all of its request with it.
+        // A cached batch keeps its whole request in memory, so a small part is copied.
         let batch = if bytes < self.cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
         let appended = partition
             .append_client(batch, &self.room, self.parts.clock.now_ms(), topic.config.durability, waits)
@@ -340,7 +340,7 @@ fn look_up(topics: &Topics, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Top
     Ok(topic)
 }
 
-/// A partition's part of the request that failed.
+/// Why a partition of the request failed.
 enum Failed {
     Check(Refusal),
     Refused(Refused),
@@ -369,7 +369,7 @@ impl Failed {
     }
 }
 
-/// The records that are to blame.
+/// The records that failed the check.
 fn record_errors(refusal: &Refusal) -> Vec<BatchIndexAndErrorMessage> {
     let named = |problem: &RecordProblem| BatchIndexAndErrorMessage {
         batch_index: problem.index,
@@ -378,11 +378,11 @@ fn record_errors(refusal: &Refusal) -> Vec<BatchIndexAndErrorMessage> {
     refusal.record_problems().iter().map(named).collect()
 }
 
-/// What a producer is told, in words that its version knows.
+/// The error code of a version for a refusal of the transaction coordinator.
 fn transaction_refused(error: TxnError, version: i16) -> Refused {
     let code = match error {
         TxnError::NotAdded if version >= ABORTABLE_SINCE => ErrorCode::TRANSACTION_ABORTABLE,
-        // Retriable for every client, which the coordinator's own codes are not here.
+        // The coordinator's own codes are fatal to these clients here; this code is retriable.
         TxnError::Concurrent if version < ADDS_PARTITIONS_SINCE => ErrorCode::NOT_ENOUGH_REPLICAS,
         TxnError::NotAvailable => ErrorCode::NOT_ENOUGH_REPLICAS,
         other => other.code_before_fenced(),
@@ -390,7 +390,7 @@ fn transaction_refused(error: TxnError, version: i16) -> Refused {
     Refused::new(code, error.to_string())
 }
 
-/// Waits for the sync that covers the appends, at most for the time that the client gave.
+/// Waits for the sync that covers the appends, at most for the request's timeout.
 async fn durable(
     mut response: ProduceResponse,
     waiting: &Acks,
@@ -403,10 +403,11 @@ async fn durable(
     let refused = match timer.until(deadline, waiting.wait()).await {
         Some(Ok(())) => return response,
         Some(Err(error)) => Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()),
-        // Not known to be lost: the client sends it again, and its sequence tells the two apart.
-        None => {
-            Refused::new(ErrorCode::REQUEST_TIMED_OUT, "the append was not durable in the request's time")
-        }
+        // The append may still become durable. The client retries, and its sequence makes that a duplicate.
+        None => Refused::new(
+            ErrorCode::REQUEST_TIMED_OUT,
+            "the append did not become durable within the request's timeout",
+        ),
     };
     let all = response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses);
     for partition in all.filter(|partition| partition.error_code.is_ok()) {

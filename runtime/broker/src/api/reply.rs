@@ -11,24 +11,24 @@ pub(crate) type Later = Pin<Box<dyn Future<Output = Encoded> + Send>>;
 /// The frame of a response.
 pub(crate) type Encoded = Result<Vec<Slice>, RequestError>;
 
-/// What becomes of a request once what it has to wait for first is there.
+/// The outcome of a request that had to wait before it could run in order.
 pub(crate) type Waits = Pin<Box<dyn Future<Output = Result<Started, RequestError>> + Send>>;
 
-/// What became of a request after its first phase.
+/// The outcome of calling a handler.
 pub(crate) enum Started {
-    /// The response, whole.
+    /// The response.
     Ready(Vec<Slice>),
     /// The response will come; the next request may start.
     Later(Later),
     /// The response will come; the next request may not start before.
     InOrder(Later),
-    /// What must happen in order has to wait for something; the next request may not start before.
+    /// The handler has to wait before its ordered part; the next request may not start before.
     Waits(Waits),
     /// There is no response.
     Silent,
 }
 
-/// A request that cannot be answered within the protocol. The connection is closed.
+/// A request that the protocol has no answer for. The connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("the request cannot be read: {0}")]
@@ -39,7 +39,7 @@ pub(crate) enum RequestError {
     Refused(&'static str, ErrorCode),
 }
 
-/// Why a connection is closed instead of an answer, and the nearest that Kafka has a number for.
+/// Why the connection is closed instead of an answer, with the nearest Kafka error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Close(pub(crate) &'static str, pub(crate) ErrorCode);
 
@@ -52,7 +52,7 @@ impl From<Close> for RequestError {
 /// A response, and the records that it only refers to.
 pub(crate) struct Answer<R> {
     pub(crate) response: R,
-    /// What `Records::External { id, .. }` in the response stands for: `id` is the index here.
+    /// The records of `Records::External { id, .. }` in the response; `id` is the index.
     pub(crate) externals: Vec<Vec<Slice>>,
 }
 
@@ -62,16 +62,17 @@ impl<R> From<R> for Answer<R> {
     }
 }
 
-/// How a handler answers. Handlers are called in the order of a connection's requests, and responses leave in that order
-/// whatever the handlers return. Those that come later are made by the request's context (`cx.later`, `cx.in_order`, `cx.waits`).
+/// How a handler answers. Handlers are called in the order of a connection's requests, and responses leave in that
+/// order whatever the handlers return. Those that come later are made by the request's context (`cx.later`,
+/// `cx.in_order`, `cx.waits`).
 pub(crate) enum Reply<R> {
     /// At once.
     Ready(Answer<R>),
-    /// What must happen in order has happened; the rest may overlap with later requests of the connection.
+    /// The ordered part is done; the rest may overlap with later requests of the connection.
     Later(Later),
     /// The connection's next request starts when this is done.
     InOrder(Later),
-    /// As this says once it is there; the connection's next request starts then.
+    /// By the reply of this future; the connection's next request waits for it.
     Waits(Waits),
     /// Not at all (acks=0).
     Silent,
@@ -101,12 +102,12 @@ impl Externals {
                 self.slices.push(slices);
                 Records::External { id, len }
             }
-            // Empty, not null: some clients stumble over null. A response is bounded far below 4 GiB before it gets here.
+            // Empty, not null, which some clients fail on. Responses are bounded far below 4 GiB.
             _ => Records::Bytes(bytes::Bytes::new()),
         }
     }
 
-    /// The response together with what it refers to.
+    /// The response together with its external records.
     pub(crate) fn answer<R>(self, response: R) -> Answer<R> {
         Answer { response, externals: self.slices }
     }

@@ -1,4 +1,4 @@
-//! What several handlers share.
+//! Helpers of several handlers.
 
 pub(super) mod broker_settings;
 pub(super) mod configs;

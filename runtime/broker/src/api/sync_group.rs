@@ -1,4 +1,4 @@
-//! SyncGroup: the leader brings the assignment, everybody gets its part of it.
+//! SyncGroup: the leader sends the assignment, each member gets its part.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::parts::GroupParts;
 use super::reply::Reply;
 use crate::group::types::SyncRequest;
 
-/// First version in which a member has to say which protocol it speaks (KIP-559).
+/// First version in which a member names protocol type and name (KIP-559).
 const PROTOCOL_SINCE: i16 = 5;
 
 pub(crate) fn handle(

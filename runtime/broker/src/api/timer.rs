@@ -1,6 +1,6 @@
-//! One timer for all that a connection waits for. Most of what is waited for comes long before its deadline, and then an entry
-//! in the runtime's timer wheel for each request would cost more than the request: here the entry stays where it is until it
-//! fires, and only then moves on to the deadline that counts by now.
+//! One timer for all waits of a connection. Most waits end long before their deadline, and an entry in tokio's timer
+//! wheel for each request would cost more than the request. The connection's one entry stays where it is until it
+//! fires, and only then moves on to the deadline of the current wait.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
-/// See the module. Used by the task of its connection alone, which it wakes.
+/// The timer of a connection. Only the connection's task uses it.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionTimer {
     sleep: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
 impl ConnectionTimer {
-    /// What `work` gives, or `None` once `deadline` has passed.
+    /// The result of `work`, or `None` once `deadline` has passed.
     pub(crate) async fn until<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
@@ -25,7 +25,7 @@ impl ConnectionTimer {
         .await
     }
 
-    /// Whether `deadline` has passed; if not, the task is woken then at the latest.
+    /// Ready if `deadline` has passed; otherwise the task is woken then at the latest.
     fn poll_passed(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut sleep = self.sleep.lock();
         let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));

@@ -1,4 +1,4 @@
-//! TxnOffsetCommit: stores how far a group has read as part of a transaction. It counts once that is committed.
+//! TxnOffsetCommit: stores offsets of a group as part of a transaction. They count once the transaction is committed.
 
 use std::sync::Arc;
 
@@ -66,17 +66,17 @@ pub(crate) fn handle(
     })
 }
 
-/// The group coordinator speaks here, which says INVALID_PRODUCER_EPOCH of a fenced producer.
+/// This API's errors are the group coordinator's: INVALID_PRODUCER_EPOCH for a fenced producer.
 fn refusal(error: TxnError, newer: bool) -> ErrorCode {
     match error {
         TxnError::NotAdded if newer => ErrorCode::TRANSACTION_ABORTABLE,
-        // Of the two that mean "send it again" the one that every client knows here.
+        // Of the two retriable codes, the one that every client knows here.
         TxnError::Elsewhere => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         other => other.code_before_fenced(),
     }
 }
 
-/// Collects the offsets of partitions that exist; the others have their answer already.
+/// Collects the offsets of partitions that exist; the others have their error already.
 fn check(
     parts: &TransactionParts,
     wanted: TxnOffsetCommitRequestTopic,

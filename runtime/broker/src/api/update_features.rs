@@ -1,5 +1,4 @@
-//! UpdateFeatures: the versions of features are this broker's own and do not change; who asks for what is so already is
-//! told that it is.
+//! UpdateFeatures: the levels of features never change. A request for the current level succeeds.
 
 use pelton_wire::ErrorCode;
 use pelton_wire::message::update_features::{FeatureUpdateKey, UpdatableFeatureResult};
@@ -10,7 +9,7 @@ use super::context::RequestContext;
 use super::reply::Reply;
 use super::support::error_map::Refused;
 
-/// Versions up to this one list what became of each feature.
+/// Versions up to this one have a result for each feature.
 const LISTS_UNTIL: i16 = 1;
 
 pub(crate) fn handle(cx: &RequestContext, request: UpdateFeaturesRequest) -> Reply<UpdateFeaturesResponse> {
@@ -25,7 +24,7 @@ pub(crate) fn handle(cx: &RequestContext, request: UpdateFeaturesRequest) -> Rep
             });
             UpdateFeaturesResponse { error_message: None, results: results.collect(), ..Default::default() }
         }
-        // One that fails fails them all.
+        // One failure fails all.
         Err(Refused { code, message }) => {
             UpdateFeaturesResponse { error_code: code, error_message: Some(message), ..Default::default() }
         }

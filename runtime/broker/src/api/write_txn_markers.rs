@@ -1,5 +1,5 @@
-//! WriteTxnMarkers: markers from elsewhere. On one broker nobody but an administrator sends them, to end a transaction
-//! whose coordinator has forgotten it.
+//! WriteTxnMarkers: on one broker only an administrator sends it, to end a hanging transaction that its coordinator has
+//! forgotten.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The first steps of a start, as the operator set them.
+//! The first steps of a start, by the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::group::config::GroupLimits;
 use crate::partition::ProducerLimits;
 use crate::txn::TxnSettings;
 
-/// Opens the HTTP port, if there is to be one. Off loopback only with a token that somebody made on purpose.
+/// Opens the HTTP port, if `http.listen` is set. Off loopback the operator must have written a token.
 pub(crate) async fn bind_http(config: &Config) -> Result<Option<tokio::net::TcpListener>, StartError> {
     let Some(address) = &config.http_listen else { return Ok(None) };
     let listen_error = |source| StartError::ListenHttp { address: address.clone(), source };
@@ -26,7 +26,7 @@ pub(crate) async fn bind_http(config: &Config) -> Result<Option<tokio::net::TcpL
     Ok(Some(listener))
 }
 
-/// The token that changes over HTTP need: the one that is there, or a new one.
+/// The token that changes over HTTP need: the one in the data directory, or a new one.
 pub(crate) fn http_token(
     config: &Config,
     new_id: &Arc<dyn Fn() -> uuid::Uuid + Send + Sync>,
@@ -35,12 +35,12 @@ pub(crate) fn http_token(
     Ok(crate::http::load_or_create(&config.data_dir, fresh)?)
 }
 
-/// Opens everything. Blocking.
+/// Opens the data directory. Blocking.
 pub(crate) fn open(config: &Config, deps: &Deps, failure: &Failure) -> Result<Opened, OpenError> {
     open_as(config, deps, failure, dir_config(config, deps, failure))
 }
 
-/// The same with settings of the log directory that are not the operator's. Blocking.
+/// Opens the data directory with the caller's settings of the log directory. Blocking.
 pub(crate) fn open_as(
     config: &Config,
     deps: &Deps,

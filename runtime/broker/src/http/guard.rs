@@ -1,5 +1,5 @@
-//! Who may ask what over HTTP. Deploying is running code, so: the Host must be ours (a web page cannot reach us through a
-//! name that it rebinds), an Origin must be that Host (nor from another site), and a change needs the token.
+//! Which HTTP requests are served. Deploying runs code, so the Host header must name this server (against DNS
+//! rebinding), an Origin header must match it (against other sites), and a change needs the token.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,17 +10,17 @@ use crate::access::{Operation, Resource};
 /// Names that always mean this machine.
 const LOOPBACK_NAMES: [&str; 2] = ["localhost", "localhost.localdomain"];
 
-/// What a request is after.
+/// What a request does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Whether the server is up: says nothing of what it holds.
+    /// Asks whether the server is up; the answer says nothing about data.
     Probe,
     #[default]
     Read,
     Change,
 }
 
-/// What of a request decides.
+/// The parts of a request that decide.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Claims<'a> {
     pub(super) host: Option<&'a str>,
@@ -40,7 +40,7 @@ pub(super) enum Refused {
     TokenMissing,
     #[error("the token is wrong; the right one is in <data-dir>/http.token")]
     TokenWrong,
-    #[error("this needs access that the sender has not: {operation:?} on {resource:?}")]
+    #[error("the sender is not allowed the operation {operation:?} on the resource {resource:?}")]
     Access { operation: Operation, resource: Resource },
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Refused {
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     listen: SocketAddr,
-    /// Host names, beside the address itself, by which clients may call us.
+    /// Host names, beside the address itself, that name this server.
     names: Vec<String>,
     token: String,
     /// Reads need the token like changes.
@@ -76,12 +76,12 @@ impl Guard {
             .authorization
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or(Refused::TokenMissing)?;
-        // Takes a time that depends on the lengths alone.
+        // Constant time for equal lengths.
         let right = given.as_bytes().ct_eq(self.token.as_bytes()).into();
         if right { Ok(()) } else { Err(Refused::TokenWrong) }
     }
 
-    /// An address cannot be rebound, only a name can: any address of ours will do, but only names we know.
+    /// DNS rebinding needs a name: any address of this server is accepted, but only known names.
     fn is_ours(&self, host: &str) -> bool {
         let name = without_port(host);
         let bare = name.trim_start_matches('[').trim_end_matches(']');

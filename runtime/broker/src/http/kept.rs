@@ -1,25 +1,25 @@
-//! An answer that is made at most once in a while, however many ask for it: nobody who reaches the port can keep the broker
-//! busy with making it.
+//! A cached answer: made at most once per interval however many clients ask, so that no client can keep the broker
+//! busy.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// See the module.
+/// A value that is cached for a time.
 pub(super) struct Kept<T> {
     time: Duration,
-    /// Locked while it is made, so that others wait for the same.
+    /// Locked while the value is made, so that concurrent requests wait for the same one.
     last: Mutex<Option<(Instant, T)>>,
 }
 
 impl<T: Clone> Kept<T> {
-    /// What is made is given out for `time`.
+    /// Caches values for `time`.
     pub(super) fn new(time: Duration) -> Kept<T> {
         Kept { time, last: Mutex::default() }
     }
 
-    /// What was made last, or what `make` gives.
+    /// The cached value, or a new one by `make`.
     pub(super) async fn get(&self, make: impl Future<Output = T>) -> T {
         let mut last = self.last.lock().await;
         if let Some((at, kept)) = &*last

@@ -1,5 +1,5 @@
-//! The HTTP port takes so many connections at once, and keeps none that is silent for long: otherwise whoever reaches it
-//! could use up the descriptors that Kafka clients and segment files need.
+//! Limits of the HTTP port: a number of connections, and an idle timeout. Without them HTTP clients could use up the
+//! file descriptors that Kafka clients and segment files need.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ impl axum::serve::Listener for Limited {
     async fn accept(&mut self) -> (Watched, SocketAddr) {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        // Waits and tries again when descriptors are used up.
+        // axum's listener retries when file descriptors are used up.
         let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
         let silent = Box::pin(tokio::time::sleep(self.silence));
         (Watched { stream, silence: self.silence, silent, _permit: permit }, peer)
@@ -45,7 +45,7 @@ impl axum::serve::Listener for Limited {
     }
 }
 
-/// A connection that ends when it is silent.
+/// A connection with an idle timeout.
 pub(super) struct Watched {
     stream: TcpStream,
     silence: Duration,
@@ -54,7 +54,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// What became of an attempt to read or write.
+    /// Passes on the result of a read or write, and restarts the idle timeout if bytes moved.
     fn watch<T>(&mut self, cx: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if moved.is_ready() {
             self.silent.as_mut().reset(Instant::now() + self.silence);

@@ -1,4 +1,4 @@
-//! `/metrics`: what Prometheus reads. What is not counted anyway is gathered when it is asked for.
+//! `/metrics` for Prometheus. Values that the broker does not count anyway are gathered for each page.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use crate::topics::Topic;
 /// Name, help, and where the value is.
 type Family<T, N> = (&'static str, &'static str, fn(&T) -> N);
 
-/// A page is shown for so long, and what groups have committed in it for longer: it is asked of the coordinator.
+/// How long a page is cached, and the committed offsets in it, which the group coordinator has to be asked for.
 pub(super) const PAGE_KEPT: Duration = Duration::from_secs(1);
 pub(super) const OFFSETS_KEPT: Duration = Duration::from_secs(5);
-/// Offsets of all groups that a page shows.
+/// Most committed offsets that a page shows.
 const OFFSETS_MAX: usize = 100_000;
 
 pub(super) async fn render(State(state): State<Arc<HttpState>>) -> impl IntoResponse {
@@ -39,7 +39,7 @@ async fn page(state: Arc<HttpState>) -> Bytes {
     let groups = state.parts.groups.clone();
     let offsets = async { groups.committed(OFFSETS_MAX).await.into() };
     let groups = state.group_offsets.get(offsets).await;
-    // It may be megabytes of text, and the threads of the runtime have clients to serve.
+    // The page may be megabytes of text: the runtime's threads are left to clients.
     run_blocking(move || {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Arc::clone(&state.parts.metrics)));
@@ -51,7 +51,7 @@ async fn page(state: Arc<HttpState>) -> Bytes {
     .await
 }
 
-/// What is gathered for one page.
+/// The values gathered for one page.
 struct Scrape {
     state: Arc<HttpState>,
     groups: Arc<[GroupOffsets]>,
@@ -98,7 +98,7 @@ impl Scrape {
             ("pelton_partition_log_start_offset", "First offset that can be read.", |offsets| {
                 offsets.log_start
             }),
-            ("pelton_partition_high_watermark", "Up to here consumers may read.", |offsets| {
+            ("pelton_partition_high_watermark", "High watermark: consumers may read below it.", |offsets| {
                 offsets.high_watermark
             }),
             ("pelton_partition_log_end_offset", "The offset that the next record gets.", |offsets| {
@@ -130,10 +130,10 @@ impl Scrape {
         page.counter("pelton_journal_bytes", help, stats.durable_lsn)?;
         let help = "Groups that had to wait for a checkpoint to make room.";
         page.counter("pelton_journal_waits", help, stats.waits_for_room)?;
-        let help = "Bytes that wait to become durable.";
+        let help = "Bytes that wait for the journal's sync.";
         page.gauge("pelton_journal_pending_bytes", help, stats.pending_bytes)?;
         page.gauge("pelton_journal_ring_bytes", "Size of the journal's files.", stats.ring_bytes)?;
-        let help = "Bytes of them that a restart would read again.";
+        let help = "Bytes of the journal that a restart would replay.";
         page.gauge("pelton_journal_ring_used_bytes", help, stats.ring_used_bytes)?;
         page.gauge("pelton_disk_free_bytes", "Free bytes on the file system of the data directory.", free)
     }
@@ -158,7 +158,7 @@ impl Scrape {
             })
         };
         let committed = rows().map(|(labels, _, committed)| (labels, committed));
-        page.gauges("pelton_group_committed_offset", "What a group has finished.", committed)?;
+        page.gauges("pelton_group_committed_offset", "Committed offset of a group.", committed)?;
         let help = "Records between the committed offset and the end of the partition.";
         let lags = rows().filter_map(|(labels, at, committed)| {
             let topic: Arc<Topic> = self.state.parts.topics.get(&at.topic)?;
@@ -212,7 +212,7 @@ impl Scrape {
     }
 }
 
-/// Families of values that nobody keeps as metrics.
+/// Writes metric families whose values are gathered for the page.
 struct Page<'p, 'e> {
     encoder: &'p mut DescriptorEncoder<'e>,
 }

@@ -1,4 +1,5 @@
-//! The HTTP side: health, metrics, and pipelines. JSON; changes need a token, reads only if the operator says so.
+//! The HTTP port: health, metrics, topics, groups, plugins and pipelines as JSON. Changes need the token; reads need it
+//! if `pelton.http.reads.need.token` is set.
 
 mod guard;
 mod kept;
@@ -32,10 +33,10 @@ use crate::net::request_memory::RequestMemory;
 use crate::processor::Supervisor;
 use crate::topics::Topics;
 
-/// How long a stop waits for requests that are under way.
+/// How long a stop waits for requests in progress.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// What HTTP shows and changes.
+/// The parts of the broker that HTTP handlers use.
 pub(crate) struct HttpParts {
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Groups,
@@ -47,12 +48,12 @@ pub(crate) struct HttpParts {
     pub(crate) admin: Arc<Admin>,
 }
 
-/// How the port is served.
+/// The limits of the port.
 #[derive(Clone, Copy)]
 struct HttpLimits {
     connections: usize,
     silence: Duration,
-    /// Largest body of a request that is no component.
+    /// Largest body of a request other than a pushed component.
     body_bytes: usize,
     component_bytes: usize,
 }
@@ -68,7 +69,7 @@ impl HttpLimits {
     }
 }
 
-/// What all requests share.
+/// The state that all handlers share.
 pub(crate) struct HttpState {
     parts: HttpParts,
     guard: Guard,
@@ -100,7 +101,7 @@ impl HttpState {
     }
 }
 
-/// Serves until `stopping` is done, then lets what is under way end, but does not wait for clients that do not.
+/// Serves until `stopping` is cancelled, then finishes the requests in progress, at most for [`DRAIN`].
 pub(crate) async fn serve(
     listener: tokio::net::TcpListener,
     state: Arc<HttpState>,
@@ -116,9 +117,9 @@ pub(crate) async fn serve(
     tokio::select! {
         ended = served => {
             if let Err(error) = ended {
-                tracing::error!(%error, "the HTTP port is closed");
+                tracing::error!(%error, "the HTTP server failed and its port is closed");
             }
         }
-        () = too_long => tracing::info!("HTTP clients that do not finish are cut off"),
+        () = too_long => tracing::info!("stopping: closing HTTP connections whose requests did not finish in time"),
     }
 }

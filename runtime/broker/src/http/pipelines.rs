@@ -15,7 +15,7 @@ use super::reply::Refusal;
 use crate::processor::{Deployed, LogLine, PipelineDescription, PipelineState, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
-/// The name in a path. What cannot be read is refused as everything else is.
+/// The name in a path; an unreadable one is refused in JSON too.
 type Name = Result<Path<String>, PathRejection>;
 type Body = Result<Bytes, BytesRejection>;
 
@@ -25,10 +25,10 @@ type Body = Result<Bytes, BytesRejection>;
 pub(super) struct DeployRequest {
     /// The text of pipeline.toml.
     manifest: String,
-    /// By node id: the digest of the component it runs. Nodes that are left out go by the manifest.
+    /// The digest of the component that a node runs, by node id. The manifest says it for the other nodes.
     #[serde(default)]
     plugins: BTreeMap<String, String>,
-    /// Check, and change nothing.
+    /// Validate only.
     #[serde(default)]
     dry_run: bool,
 }
@@ -41,18 +41,18 @@ pub(super) struct LogQuery {
     since: u64,
 }
 
-/// Lines, and where to go on.
+/// Log lines, and the sequence to ask for next.
 #[derive(Debug, Serialize)]
 pub(super) struct LogAnswer {
     lines: Vec<LogLine>,
     next: u64,
 }
 
-/// Nothing to say but that it is done.
+/// The empty answer of a change.
 #[derive(Debug, Serialize)]
 pub(super) struct Done {}
 
-/// What a pipeline is doing a moment after a change; null if it was deleted meanwhile.
+/// State of a pipeline shortly after a change; null if it was deleted meanwhile.
 #[derive(Debug, Serialize)]
 pub(super) struct Changed {
     state: Option<PipelineState>,

@@ -1,4 +1,4 @@
-//! How an answer and a refusal look: JSON, with what went wrong and what to do about it.
+//! Refusals over HTTP: a status, and JSON that says what failed and what to do.
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -11,7 +11,7 @@ use crate::admin::pipelines::NoPipelines;
 use crate::group::error::GroupError;
 use crate::processor::{CompileError, DeployError, EnsureTopicError};
 
-/// A refusal.
+/// A refused request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
@@ -45,7 +45,7 @@ impl Refusal {
         Refusal { status: StatusCode::METHOD_NOT_ALLOWED, error: error.to_owned(), hint: None }
     }
 
-    /// A body that could not be read.
+    /// Of a body that could not be read.
     pub(super) fn of_body(error: &BytesRejection, limit: usize) -> Refusal {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return Refusal::too_large(limit);

@@ -1,4 +1,4 @@
-//! The table of routes: which function answers each, how large a body it takes, and which access a request needs.
+//! The table of HTTP routes: the handler of each, its largest body, and the access that a request needs.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::access::{Need, Operation, Principal, Resource};
 struct Route {
     method: &'static str,
     path: &'static str,
-    /// What a request needs access to; nothing for probes.
+    /// The access that a request needs; none for probes.
     needs: &'static [Need],
     body_max: fn(&HttpLimits) -> usize,
 }
@@ -102,7 +102,7 @@ async fn check(
         tracing::debug!(method = route.method, path = route.path, %refused, "HTTP request refused");
         return Refusal::from(refused).into_response();
     }
-    // Said at once, not after so many bytes: a client that waits would wait for ever.
+    // Refused before the body is read: a client that expects `100 Continue` would wait forever.
     let limit = (route.body_max)(&state.limits);
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
@@ -137,7 +137,7 @@ fn verdict(state: &HttpState, route: Option<&Route>, request: &Request) -> Resul
 mod tests {
     use super::*;
 
-    /// Whoever adds a route that changes something and calls it a read would serve it without the token.
+    /// A changing route that is listed as a read would be served without the token.
     #[test]
     fn only_probes_need_nothing_and_only_gets_change_nothing() {
         for route in ROUTES {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The file's name in the data directory.
 pub(crate) const TOKEN_FILE: &str = "http.token";
-/// A token longer than this was not made by us.
+/// The broker never makes a longer token.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
 /// The token file cannot be used.
@@ -17,7 +17,7 @@ pub struct TokenError {
     reason: String,
 }
 
-/// The token in a data directory; made out of `fresh` if there is none.
+/// Reads the token of a data directory, or writes the one that `fresh` makes.
 pub(crate) fn load_or_create(data_dir: &Path, fresh: impl FnOnce() -> String) -> Result<String, TokenError> {
     let path = data_dir.join(TOKEN_FILE);
     let error = |reason: String| TokenError { path: path.clone(), reason };
@@ -39,7 +39,7 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Written beside its place and renamed, so that a crash leaves no half token.
+/// Writes a temporary file and renames it, so that a crash leaves no half token.
 fn write(path: &Path, token: &str) -> io::Result<()> {
     let beside = path.with_extension("token.new");
     let mut file =

@@ -1,4 +1,4 @@
-//! What the broker holds, as JSON. Lists say little of each thing and go by pages; all of one thing is asked for by its name.
+//! Topics and groups as JSON. Lists are summaries in pages; the details of one topic or group are asked for by name.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use super::reply::Refusal;
 use crate::group::service;
 use crate::topics::Topic;
 
-/// Entries of a page that says nothing of its size, and of the largest one.
+/// Entries of a page without `limit`, and most entries of a page.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 
-/// Which page of a list: at most `limit` names that come after `after`.
+/// A page of a list: at most `limit` names after `after`.
 #[derive(Debug, Deserialize)]
 pub(super) struct PageQuery {
     #[serde(default)]
@@ -34,7 +34,7 @@ type Asked = Result<Query<PageQuery>, QueryRejection>;
 type Name = Result<Path<String>, PathRejection>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
-/// The name to give as `after` for the next page, if there may be one.
+/// The `after` of the next page, if there may be one.
 fn next<'a>(names: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> Option<String> {
     if names.len() < limit { None } else { names.last().map(str::to_owned) }
 }
@@ -81,7 +81,7 @@ struct GroupSummary {
     group: String,
     state: &'static str,
     members: usize,
-    /// How many offsets it has committed.
+    /// Number of committed offsets.
     offsets: usize,
 }
 

@@ -1,5 +1,4 @@
-//! A histogram of times. `prometheus_client`'s own takes a lock for each observation; here threads that observe at once share
-//! nothing but cache lines.
+//! A histogram of times. `prometheus_client`'s own takes a lock for each observation; this one increments atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,13 +6,13 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-/// Upper bounds of the buckets, in microseconds: from a sync of a fast disk to what a client takes for an outage.
+/// Upper bounds of the buckets, in microseconds: from a sync of a fast disk to a client's request timeout.
 const BOUNDS_US: [u64; 16] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 10_000_000,
 ];
 
-/// See the module. The last bucket has no bound.
+/// The histogram. The last bucket has no bound.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     buckets: [AtomicU64; BOUNDS_US.len() + 1],
@@ -21,7 +20,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Something took so long.
+    /// Counts one duration.
     pub(crate) fn observe(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_US.partition_point(|bound| *bound < us);

@@ -53,19 +53,19 @@ impl From<RequestError> for Closed {
     }
 }
 
-/// The place of one response in the order of responses.
+/// One response in the order of the connection's responses.
 struct Slot {
     response: Pending,
     held: Held,
 }
 
-/// Kept until the response is out.
+/// Released when the response has been sent.
 struct Held {
-    /// A request's bytes, and what they were decoded to, may be in use until then.
+    /// Memory of the request and of what it was decoded to.
     _request: Share,
-    /// Of `pelton.connection.response.max.bytes`, for a response that is finished.
+    /// Permit of `pelton.connection.response.max.bytes`, for a finished response.
     _response: Option<OwnedSemaphorePermit>,
-    /// When a produce request was here whole.
+    /// When a Produce request had arrived whole.
     produce_since: Option<Instant>,
 }
 
@@ -82,7 +82,7 @@ impl Slot {
         }
     }
 
-    /// Makes progress without waiting.
+    /// Polls the response once; whether it is ready.
     async fn poll(&mut self) -> Result<bool, RequestError> {
         if let Pending::Later(future) = &mut self.response {
             let polled: Poll<Encoded> =
@@ -104,7 +104,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Serves the connection until it ends, and says why it did.
+    /// Serves the connection until it ends, and returns why.
     pub(crate) async fn serve(self) -> Closed {
         let vitals = Vitals::new();
         let (slots, queue) = mpsc::channel(self.server.settings.pipelined_max);
@@ -114,7 +114,7 @@ impl Connection {
         }
     }
 
-    /// Reads until there is nothing more to read, then lets the responses that are due go out.
+    /// Reads requests until the client or the broker stops, then sends the outstanding responses.
     async fn exchange(
         &self,
         slots: mpsc::Sender<Slot>,
@@ -126,7 +126,7 @@ impl Connection {
         let closed = tokio::select! {
             biased;
             closed = reading => closed,
-            // The writer ends before the reader only when it failed.
+            // The writer ends before the reader only if it fails.
             Err(closed) = &mut writing => return closed,
         };
         let grace = match closed {
@@ -189,12 +189,12 @@ impl Connection {
             };
             let _response = match &response {
                 Pending::Ready(slices) => room(&responses, max_responses, slices).await,
-                // Its bytes are not there before it is the next to go out.
+                // Its bytes exist only once it is the next response to send.
                 Pending::Later(_) => None,
             };
             let held = Held { _request: share, _response, produce_since };
             if slots.send(Slot { response, held }).await.is_err() {
-                // The writer is gone and says why itself.
+                // The writer has ended and reports the reason itself.
                 return Closed::ByClient;
             }
         }
@@ -233,7 +233,8 @@ impl Connection {
     }
 }
 
-/// Waits until the client has taken enough of what is finished; a response larger than all of it waits for all.
+/// Waits until the finished responses of this connection leave room for one more; a larger one waits for all of the
+/// room.
 async fn room(responses: &Arc<Semaphore>, max: u32, slices: &[Slice]) -> Option<OwnedSemaphorePermit> {
     let bytes: u64 = slices.iter().map(Slice::len).sum();
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(max);

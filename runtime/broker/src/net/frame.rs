@@ -1,5 +1,5 @@
-//! Takes requests off a socket: a 32-bit length, then that many bytes. A length is a claim: it is checked against the limit, and
-//! memory is asked for and allocated as the bytes for it arrive.
+//! Reads requests from a socket: a 32-bit length, then that many bytes. The length is checked against the limit, and
+//! memory is charged and allocated as the bytes arrive, not when they are announced.
 
 use std::io;
 use std::sync::Arc;
@@ -9,17 +9,16 @@ use super::transport::Transport;
 use super::vitals::Vitals;
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Room made for a read when nothing is known of what comes. Small requests share one allocation of this size.
+/// Buffer for a read while the next length is unknown. Small requests share one allocation of this size.
 const READ_CHUNK: usize = SMALL_REQUEST;
-/// Most room made for a request like the last one before its length is known, in bytes.
+/// Most bytes allocated for a request of the last one's size before its length is known.
 const EXPECTED_MAX: usize = 64 * 1024;
-/// Most room made for a request like the last one once its length is known. Of the pages of an allocation, those count that were
-/// written to.
+/// Most bytes allocated at once for a request whose length is known. Only pages that are written to take memory.
 const KNOWN_MAX: usize = 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
 
-/// Why no more requests come from a connection.
+/// Why reading from a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     #[error("the connection broke: {0}")]
@@ -32,7 +31,7 @@ pub(crate) enum ReadError {
     Truncated,
 }
 
-/// One request, and its share of the broker's memory for requests: enough to decode it.
+/// One request with its share of the request memory, which suffices to decode it.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) bytes: Bytes,
@@ -46,8 +45,8 @@ pub(crate) struct FrameReader<'a> {
     memory: Arc<RequestMemory>,
     max_frame: u32,
     buffer: BytesMut,
-    /// Room for the next read of a length. A client that sends large requests sends them in one size: exactly that much
-    /// room gives each an allocation of its own, filled by one read and copied by nobody.
+    /// Bytes to allocate before the next length is read. Clients send large requests in one size: an allocation of
+    /// exactly that size is filled by one read and never copied.
     expected: usize,
     /// Bytes of the last request.
     last: usize,
@@ -64,7 +63,7 @@ impl<'a> FrameReader<'a> {
         FrameReader { transport, vitals, memory, max_frame, buffer, expected, last: 0 }
     }
 
-    /// The next request; `None` when the client has closed its side between two requests. Cancel-safe.
+    /// Reads the next request; `None` if the client closed its side between two requests. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadError> {
         let Some(len) = self.length().await? else { return Ok(None) };
         let whole = LENGTH_BYTES + len as usize;
@@ -72,7 +71,7 @@ impl<'a> FrameReader<'a> {
         while self.buffer.len() < whole {
             let arrived = self.buffer.len();
             let room = share.for_more(arrived, whole, self.vitals).await;
-            // Twice what is here, so that growing copies each byte once on average.
+            // Doubling copies each byte once on average.
             self.make_room(room.max(2 * arrived).max(self.last.min(KNOWN_MAX)).min(whole));
             if self.fill(room - arrived).await? == 0 {
                 return Err(ReadError::Truncated);
@@ -81,7 +80,7 @@ impl<'a> FrameReader<'a> {
         share.for_decoding(len as usize, self.vitals).await;
         self.last = whole;
         self.expected = if whole > READ_CHUNK / 2 { whole.min(EXPECTED_MAX) } else { READ_CHUNK };
-        // A part that is split off shares its allocation; what is all of it need not.
+        // A split-off part shares the allocation; a request that fills all of it need not.
         let mut bytes = match self.buffer.len() == whole {
             true => std::mem::take(&mut self.buffer).freeze(),
             false => self.buffer.split_to(whole).freeze(),
@@ -90,7 +89,7 @@ impl<'a> FrameReader<'a> {
         Ok(Some(Frame { bytes: bytes.split_off(LENGTH_BYTES), share }))
     }
 
-    /// Room for `bytes` of a request, and no more where that needs an allocation.
+    /// Makes room for `bytes` of a request, exactly if that takes an allocation.
     fn make_room(&mut self, bytes: usize) {
         if self.buffer.capacity() < bytes {
             let mut exact = BytesMut::with_capacity(bytes);
@@ -118,7 +117,7 @@ impl<'a> FrameReader<'a> {
         }
     }
 
-    /// Reads what is there, at most `room` bytes, waiting for something; 0 at the end of the stream.
+    /// Reads at least one and at most `room` bytes; 0 at the end of the stream.
     async fn fill(&mut self, room: usize) -> Result<usize, ReadError> {
         loop {
             match self.transport.try_read(&mut (&mut self.buffer).limit(room)) {

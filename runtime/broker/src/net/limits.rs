@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Why a connection was not taken.
+/// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("`max.connections` ({0}) are open")]
@@ -26,7 +26,7 @@ pub(crate) struct ConnectionLimits {
 #[derive(Debug, Default)]
 struct Open {
     total: u32,
-    /// Connections taken in this life of the broker.
+    /// Connections accepted since the start.
     taken: u64,
     // Only addresses with an open connection have an entry, so the map is bounded by `total_max`.
     by_address: HashMap<IpAddr, u32>,
@@ -78,7 +78,7 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// Higher than that of every connection taken before.
+    /// Higher than the number of every connection accepted before.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }

@@ -1,4 +1,4 @@
-//! Takes connections, within the limits, until the broker stops.
+//! Accepts connections, within the limits, until the broker stops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use crate::api::context::ConnectionContext;
 use crate::api::timer::ConnectionTimer;
 use crate::config::HostPort;
 
-/// Pause after `accept` failed, which it does when descriptors are used up: long enough not to spin, short enough not to be
-/// noticed once some are free.
+/// Pause after a failed `accept`, for example without free file descriptors: long enough not to spin, short enough for
+/// clients not to notice.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Opens every address that the name stands for (`localhost` is two), all on one port.
@@ -38,7 +38,7 @@ pub(crate) async fn bind(listen: &HostPort) -> io::Result<Vec<TcpListener>> {
         match TcpListener::bind(address).await {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
-                tracing::debug!(%address, %error, "address of the listen name cannot be opened");
+                tracing::debug!(%address, %error, "cannot listen on one address of the host name");
                 refused = error;
             }
         }
@@ -55,7 +55,7 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => admit(&server, stream, peer, &mut connections),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be taken");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
@@ -69,7 +69,7 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) {
             report(ended);
         }
     };
-    // Connections bound their own draining by the same time; the margin is for their last write.
+    // Each connection drains for at most half of this; the margin is for its last write.
     if tokio::time::timeout(server.settings.drain * 2, drain).await.is_err() {
         connections.shutdown().await;
     }
@@ -88,7 +88,7 @@ fn admit(
             return;
         }
     };
-    // Without it a small response waits 40 ms for the acknowledgement of the one before.
+    // With Nagle's algorithm a small response would wait 40 ms for the previous one's TCP acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "connection lost before its first request");
         return;
@@ -107,8 +107,8 @@ fn admit(
     });
 }
 
-/// Says why a connection ended, as loudly as it deserves. A panic in a handler ends here: the connection is gone, the
-/// broker is not.
+/// Logs why a connection ended, at a level that fits the reason. A panic of a handler ends its connection and not the
+/// broker.
 fn report(ended: Result<(SocketAddr, Closed), JoinError>) {
     match ended {
         Ok((peer, Closed::ByClient | Closed::Stopping)) => tracing::debug!(%peer, "connection closed"),
@@ -121,14 +121,14 @@ fn report(ended: Result<(SocketAddr, Closed), JoinError>) {
         }
         Ok((peer, closed)) => tracing::debug!(%peer, why = %closed, "connection closed"),
         Err(error) if error.is_panic() => {
-            tracing::error!(%error, "a request made its handler panic; its connection was closed");
+            tracing::error!(%error, "a handler panicked; its connection was closed");
         }
         Err(_) => tracing::debug!("connection dropped at the end of the drain time"),
     }
 }
 
-/// Whether one more line about a client's mistake may be logged this second: a client that makes mistakes as fast as it can
-/// must not fill the disk.
+/// Whether one more line about a client's mistake may be logged this second: a misbehaving client must not fill the
+/// disk with log lines.
 fn may_log() -> bool {
     const LINES_PER_SECOND: u32 = 10;
     static SECOND: Mutex<Option<(Instant, u32)>> = Mutex::new(None);

@@ -1,12 +1,12 @@
 //! The memory that requests may take, all connections together.
 //!
-//! A request is charged as its bytes arrive, not when its length is claimed, and then for what it may decode to; once it is
-//! decoded, what it did not need is given back. A request that fits into the buffer that each connection has anyway is charged
-//! only once it is whole, and falls back on a reserve: heartbeats pass while large requests wait.
+//! A request is charged as its bytes arrive, not when its length is claimed, and then for what it may decode to; once
+//! it is decoded, what it did not need is given back. A request that fits into the buffer that each connection has
+//! anyway is charged only once it is whole, and falls back on a reserve: heartbeats pass while large requests wait.
 //!
 //! Large requests hold part of what they need while they wait for more, so they could all wait for each other. One of
-//! them at a time is therefore *excepted*: it is read, decoded and answered beside the limit. What requests take is bounded by
-//! `queued.max.request.bytes` and one largest request with what it decodes to.
+//! them at a time is therefore *excepted*: it is read, decoded and answered beside the limit. What requests take is
+//! bounded by `queued.max.request.bytes` and one largest request with what it decodes to.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::vitals::Vitals;
 
-/// Bytes of a request that the connection's own buffer has room for. Not charged before the request is whole.
+/// A request of up to this size fits the connection's own buffer and is charged once it is whole.
 pub(super) const SMALL_REQUEST: usize = 16 * 1024;
-/// One part of this many is kept for small requests.
+/// The reserve for small requests is one part of this many.
 const RESERVE_PART: u64 = 8;
-/// A large request is charged for as much again as has arrived of it, or for so much more.
+/// A large request is charged ahead for as many bytes as have arrived, or for this many.
 const LARGEST_STEP: usize = 1024 * 1024;
-/// What one request may decode to, however long it is. The largest that a client has reason to send names every partition
-/// of a broker, which is some MiB.
+/// What one request may decode to, however long it is. The largest that a client has reason to send names every
+/// partition of a broker, which is some MiB.
 pub(crate) const DECODED_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of memory that a request of this length may decode to.
@@ -30,12 +30,12 @@ pub(crate) fn decode_limit(len: usize) -> usize {
     decoded_limit(len).min(DECODED_MAX)
 }
 
-/// See the module.
+/// The memory of all requests.
 #[derive(Debug)]
 pub(crate) struct RequestMemory {
     shared: Pool,
     reserve: Pool,
-    /// One permit: who has it is not counted.
+    /// One permit: its holder is read beside the limit.
     exception: Arc<Semaphore>,
 }
 
@@ -80,13 +80,13 @@ impl RequestMemory {
         })
     }
 
-    /// Bytes that requests have now.
+    /// Bytes charged to requests now.
     pub(crate) fn in_use(&self) -> u64 {
         let used = |pool: &Pool| pool.total.saturating_sub(pool.free.available_permits());
         (used(&self.shared) + used(&self.reserve)) as u64
     }
 
-    /// The share of a request of which nothing has arrived.
+    /// The share of a request before its first byte.
     pub(super) fn nothing(self: &Arc<Self>) -> Share {
         Share { memory: Arc::clone(self), held: Held::Counted(None) }
     }
@@ -108,7 +108,7 @@ enum Held {
 }
 
 impl Share {
-    /// To how many bytes a request of `whole` bytes may be read of which `arrived` are here, once the share allows it.
+    /// Waits until more of a request of `whole` bytes may be read when `arrived` bytes are here; up to how many.
     pub(super) async fn for_more(&mut self, arrived: usize, whole: usize, vitals: &Vitals) -> usize {
         if arrived < SMALL_REQUEST {
             return whole.min(SMALL_REQUEST);
@@ -166,14 +166,14 @@ impl Share {
         }
     }
 
-    /// Gives back all but `bytes`, which is what a decoded request has.
+    /// Gives back all but the `bytes` that the decoded request takes.
     pub(crate) fn settle(&mut self, bytes: usize) {
         match &mut self.held {
             Held::Counted(held) => {
                 let spare = held.as_ref().map_or(0, |held| held.num_permits().saturating_sub(bytes));
                 drop(held.as_mut().and_then(|held| held.split(spare)));
             }
-            // Another one may need the exception more.
+            // Another request may need the exception now.
             Held::Excepted { .. } => {
                 if let Some(permit) = self.memory.shared.try_take(bytes) {
                     self.held = Held::Counted(Some(permit));
@@ -190,7 +190,7 @@ mod tests {
 
     const LARGE: usize = 1024 * 1024;
 
-    /// Memory of which large requests have nothing any more, and what has it.
+    /// Takes all memory that large requests could have.
     async fn used_up() -> (Arc<RequestMemory>, impl Sized) {
         let memory = RequestMemory::new(64 * 1024 * 1024);
         let all = memory.shared.take(memory.shared.total).await;

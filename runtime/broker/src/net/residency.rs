@@ -30,7 +30,7 @@ struct Cachestat {
 
 /// True when every page of the range is cached. False when one is not, or when the kernel cannot tell.
 pub(crate) fn is_resident(file: BorrowedFd<'_>, position: u64, len: u64) -> bool {
-    // A kernel that refused once (before 6.5, or a sandbox) will refuse always.
+    // A kernel that refused once (older than 6.5, or a sandbox) always refuses.
     static REFUSED: AtomicBool = AtomicBool::new(false);
     if len == 0 {
         return true;
@@ -50,9 +50,9 @@ fn pages(position: u64, len: u64) -> impl Iterator<Item = u64> {
     (first..end).map(|page| page * PAGE)
 }
 
-/// Whether a byte of every page of the range can be read without waiting, as the kernel finds when it is asked to give up
-/// rather than wait (Linux 4.14; file systems without that say so, and are never resident). Measured: 0.2 ms a MiB, a
-/// little less than reading all of it.
+/// Whether a byte of every page of the range can be read without waiting, as the kernel finds when it is asked to give
+/// up rather than wait (Linux 4.14; file systems without that say so, and are never resident). Measured: 0.2 ms a MiB,
+/// a little less than reading all of it.
 fn reads_without_waiting(file: BorrowedFd<'_>, position: u64, len: u64) -> bool {
     pages(position, len).all(|page| {
         let mut byte = [0];
@@ -95,8 +95,8 @@ mod tests {
         cached_pages(file, position, len) == Some(pages(position, len).count() as u64)
     }
 
-    /// The ways that this kernel and file system have. Reading is there wherever Linux is not older than 4.14 and the file
-    /// system is one that a log is kept on.
+    /// The ways that this kernel and file system have. Reading is there wherever Linux is not older than 4.14 and the
+    /// file system is one that a log is kept on.
     fn ways(file: BorrowedFd<'_>) -> Vec<Way> {
         let mut ways: Vec<Way> = vec![("reading", reads_without_waiting), ("either", is_resident)];
         if cached_pages(file, 0, 1).is_some() {

@@ -23,11 +23,11 @@ const FILE_PIECE: u64 = 1024 * 1024;
 /// Bytes of one read when cold pages are brought in.
 const READ_AHEAD_CHUNK: usize = 128 * 1024;
 
-/// Runs in memory below this size are copied together: a system call with a thousand pieces of 100 bytes costs more than the
-/// copy.
+/// Runs in memory below this size are copied together: a system call with a thousand pieces of 100 bytes costs more
+/// than the copy.
 const COPY_BELOW: usize = 4 * 1024;
 
-/// Sends all slices in order. Cancelling it leaves the stream in the middle of a response.
+/// Sends all slices in order. A cancelled send leaves the stream in the middle of a response.
 pub(crate) async fn send(transport: &Transport, slices: Vec<Slice>, vitals: &Vitals) -> io::Result<()> {
     let mut runs = Runs::default();
     for slice in slices {
@@ -105,7 +105,7 @@ async fn send_bytes(
     Ok(())
 }
 
-/// Takes `sent` bytes off the front of the runs; how many runs are now empty.
+/// Takes `sent` bytes off the front of the runs; returns how many runs are now empty.
 fn advance(runs: &mut [Bytes], mut sent: usize) -> usize {
     let mut finished = 0;
     for run in runs {
@@ -119,7 +119,7 @@ fn advance(runs: &mut [Bytes], mut sent: usize) -> usize {
     finished
 }
 
-/// Sends a range of a file, without passing it through this process where that can be.
+/// Sends a range of a file, by `sendfile` if the transport can.
 async fn send_file(
     transport: &Transport,
     file: Arc<dyn File>,
@@ -158,7 +158,7 @@ async fn send_piece(
     while position < end {
         let most = usize::try_from(end - position).unwrap_or(usize::MAX);
         match transport.try_sendfile(file, position, most) {
-            // The reader promised that these bytes exist; a file that ends before is not what was promised.
+            // The log reader said that these bytes exist.
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(sent) => {
                 vitals.send_moved();
@@ -170,7 +170,7 @@ async fn send_piece(
     Ok(())
 }
 
-/// Waits until the socket takes bytes again, if that is what the error says.
+/// Waits until the socket takes bytes again if the error is `WouldBlock`.
 async fn blocked(transport: &Transport, error: io::Error, vitals: &Vitals) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::WouldBlock => {

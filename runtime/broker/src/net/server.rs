@@ -12,7 +12,7 @@ use crate::api::parts::Parts;
 use crate::config::Config;
 use crate::metrics::Metrics;
 
-/// See the module.
+/// The part of the broker that every connection uses.
 pub(crate) struct Server {
     pub(crate) parts: Parts,
     pub(crate) limits: Arc<ConnectionLimits>,

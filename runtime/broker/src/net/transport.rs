@@ -1,4 +1,4 @@
-//! What the bytes of a connection go over. Reading and writing go by readiness, so that one task can do both at once.
+//! The transport of a connection. Reads and writes go by readiness, so that one task can do both.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +8,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// See the module.
+/// The transport of a connection.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// The socket as it is.
@@ -16,35 +16,36 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Whether a range of a file can go out without passing through this process.
+    /// Whether `sendfile` can send a range of a file to the client.
     pub(super) fn can_sendfile(&self) -> bool {
         match self {
             Transport::Plain(_) => true,
         }
     }
 
-    /// Waits until there is something to read.
+    /// Waits until bytes can be read.
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
             Transport::Plain(stream) => stream.readable().await,
         }
     }
 
-    /// Waits until something can be written.
+    /// Waits until bytes can be written.
     pub(super) async fn writable(&self) -> io::Result<()> {
         match self {
             Transport::Plain(stream) => stream.writable().await,
         }
     }
 
-    /// Reads what is there; `WouldBlock` if that is nothing.
+    /// Reads the bytes that have arrived; `WouldBlock` if none have.
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Transport::Plain(stream) => stream.try_read_buf(buffer),
         }
     }
 
-    /// Writes what it can. `more` says that something follows, so that a header does not leave as a packet of its own.
+    /// Writes as many bytes as the socket takes. With `more` the kernel waits for the next bytes before it sends a
+    /// short packet.
     pub(super) fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
         let Transport::Plain(stream) = self;
         let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
@@ -53,7 +54,7 @@ impl Transport {
         })
     }
 
-    /// Sends from a file what it can. Only where [`Transport::can_sendfile`].
+    /// Sends as many bytes of a file as the socket takes. Only if [`Transport::can_sendfile`].
     pub(super) fn try_sendfile(&self, file: BorrowedFd<'_>, position: u64, len: usize) -> io::Result<usize> {
         let Transport::Plain(stream) = self;
         stream.try_io(Interest::WRITABLE, || {

@@ -1,7 +1,7 @@
-//! When a connection last did something, and when that is too long ago.
+//! The timeouts of a connection: idle, request receive, response send.
 //!
-//! The reader and the writer of a connection note moments in atomics; one coarse timer looks at them. A timer per request
-//! would cost more than most requests.
+//! The reader and the writer of a connection note moments in atomics; one coarse timer looks at them. A timer per
+//! request would cost more than most requests.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 
-/// What a connection was closed for.
+/// Which timeout closed the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Expired {
     #[error("no request for `connections.max.idle.ms`")]
@@ -39,7 +39,7 @@ impl Patience {
         }
     }
 
-    /// How often to look: often enough that a limit is overrun by half at most.
+    /// How often to check: no timeout is exceeded by more than half.
     fn tick(self) -> Duration {
         const SHORTEST_MS: u64 = 10;
         const LONGEST_MS: u64 = 30_000;
@@ -55,7 +55,7 @@ pub(crate) struct Vitals {
     last_request: AtomicU64,
     receiving_since: AtomicU64,
     sending_since: AtomicU64,
-    /// Since when the request that arrives waits for us, and not for the client.
+    /// Since when reading the request waits for the broker and not for the client.
     held_up_since: AtomicU64,
     waiting: AtomicU32,
 }
@@ -77,21 +77,21 @@ impl Vitals {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Part of a request is here and the rest is not.
+    /// The first bytes of a request have arrived.
     pub(crate) fn request_begun(&self) {
         if self.receiving_since.load(Ordering::Relaxed) == 0 {
             self.receiving_since.store(self.now(), Ordering::Relaxed);
         }
     }
 
-    /// A request is here whole and waits for its response.
+    /// A request has arrived whole and waits for its response.
     pub(crate) fn request_whole(&self) {
         self.receiving_since.store(0, Ordering::Relaxed);
         self.last_request.store(self.now(), Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for what the client has no part in, such as the broker's memory: the time is not counted as the client's.
+    /// Waits for the broker, for example for request memory: the time does not count towards the client's timeouts.
     pub(crate) async fn waiting_for_us<T>(&self, ours: impl Future<Output = T>) -> T {
         let begin = self.now();
         self.held_up_since.store(begin, Ordering::Relaxed);
@@ -104,13 +104,13 @@ impl Vitals {
         got
     }
 
-    /// A request needs nothing more: its response is out, or it has none.
+    /// A request is done: its response has been sent, or it has none.
     pub(crate) fn request_done(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.last_request.store(self.now(), Ordering::Relaxed);
     }
 
-    /// The socket took no more bytes; counts from the last that it took.
+    /// The socket takes no more bytes; the time counts from the last byte that it took.
     pub(crate) fn send_blocked(&self) {
         if self.sending_since.load(Ordering::Relaxed) == 0 {
             self.sending_since.store(self.now(), Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl Vitals {
         Ok(())
     }
 
-    /// Returns when the connection has overrun one of its times.
+    /// Returns when the connection has exceeded one of its timeouts.
     pub(crate) async fn expired(&self, patience: Patience) -> Expired {
         loop {
             tokio::time::sleep(patience.tick()).await;

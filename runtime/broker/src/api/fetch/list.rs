@@ -1,9 +1,9 @@
-//! The partitions of one fetch, or of a session of fetches: what is asked of each, what the client knows of it, and which of them have
-//! to be looked at.
+//! The partitions of one fetch or of a fetch session: the requested offset of each, the offsets that the client knows,
+//! and which partitions have to be looked at.
 //!
-//! A partition is *open* while there may be something to say of it: it was just named, it has more to read, it has failed, or
-//! something has happened to it. What is open is looked at, and nothing else. So a fetch that waits costs what happens meanwhile, and
-//! a request of a session costs what has changed since the one before.
+//! A partition is *open* while there may be news of it: the request just named it, it has more to read, it has failed,
+//! or its log has changed. Only open partitions are looked at. So a waiting fetch costs what changes meanwhile, and a
+//! request of a session costs what has changed since the previous one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ struct TopicKey {
     id: Uuid,
 }
 
-/// What the client knows of a partition.
+/// The offsets of a partition that the client was last told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Told {
     high_watermark: i64,
@@ -40,14 +40,14 @@ struct Slot {
     topic: u32,
     asked: FetchPartition,
     found: Result<Arc<Partition>, ErrorCode>,
-    /// Says what happens to it.
+    /// Reports changes of its log.
     watch: Option<Arc<Watch>>,
     told: Option<Told>,
     /// Its number is in [`FetchList::open`].
     is_open: bool,
     /// Its number is in [`FetchList::news`].
     is_news: bool,
-    /// The look that saw it last.
+    /// Number of the last look at it.
     looked: u64,
 }
 
@@ -59,27 +59,27 @@ impl Drop for Slot {
     }
 }
 
-/// What became of a look at one partition.
+/// The result of a look at one partition.
 enum Seen {
-    /// Nothing that the client does not know.
+    /// The client knows everything.
     Nothing,
-    /// Where its log begins or ends by now, and nothing to read.
+    /// New log start offset or high watermark, and no records.
     News(PartitionData),
-    /// Records, or a failure.
+    /// Records, or an error.
     Found(PartitionData),
-    /// There are records, and no room for them.
+    /// Records that exceed the bytes left.
     NoRoom(PartitionData),
 }
 
-/// Where things are, by how requests name them.
+/// Indexes by the names that requests use.
 #[derive(Default)]
 struct Places {
     topics: HashMap<TopicKey, u32>,
-    /// By the number of the topic and the partition's own.
+    /// By topic number and partition index.
     slots: HashMap<(u32, i32), u32>,
 }
 
-/// See the module.
+/// The partitions of one fetch or of a fetch session.
 pub(crate) struct FetchList {
     catalogue: Arc<Topics>,
     by_id: bool,
@@ -88,21 +88,20 @@ pub(crate) struct FetchList {
     slots: Vec<Option<Slot>>,
     /// Numbers without a slot.
     free: Vec<u32>,
-    /// `None` while no second request names anything.
+    /// `None` until a second request names partitions.
     places: Option<Places>,
-    /// Numbers to look at, in order. Those of partitions that were forgotten since may be among them.
+    /// Numbers to look at, in order; some may be of partitions that were forgotten since.
     open: VecDeque<u32>,
-    /// Partitions that a look has closed and whose news are not told yet.
+    /// Partitions that a look has closed and whose news the client has not been told.
     news: Vec<u32>,
-    /// How many looks there were.
+    /// Number of looks so far.
     looks: u64,
     ready: Arc<ReadyList>,
     is_watching: bool,
 }
 
 impl FetchList {
-    /// The partitions that a request names; with `each_once`, those that it names often are there once. `by_id`: topics are
-    /// named by their ids.
+    /// The partitions of a request, without duplicates if `each_once`. With `by_id` topics are named by id.
     pub(super) fn new(
         catalogue: &Arc<Topics>,
         by_id: bool,
@@ -128,7 +127,7 @@ impl FetchList {
         list
     }
 
-    /// How many partitions it has.
+    /// The number of partitions.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -141,7 +140,7 @@ impl FetchList {
         &self.ready
     }
 
-    /// Takes in what a request says of the partitions of a topic.
+    /// Adds or updates the partitions of a topic in a request.
     fn name(&mut self, asked: FetchTopic) {
         let FetchTopic { topic: name, topic_id: id, partitions, .. } = asked;
         let key = TopicKey { name, id };
@@ -213,7 +212,7 @@ impl FetchList {
         }
     }
 
-    /// What the next request of a session says: partitions that it names and leaves out, and how they are read.
+    /// Applies the next request of a session: partitions to add, update and forget.
     pub(super) fn update(
         &mut self,
         isolation: Isolation,
@@ -254,7 +253,7 @@ impl FetchList {
         self.free.push(number);
     }
 
-    /// Numbers of forgotten partitions are dropped once they are the most.
+    /// Drops the numbers of forgotten partitions once they are the majority.
     fn drop_closed(&mut self) {
         const FEW: usize = 64;
         if self.open.len() > FEW.max(2 * self.len()) {
@@ -265,7 +264,7 @@ impl FetchList {
         }
     }
 
-    /// Topics of which nothing is asked any more are dropped once they are the most.
+    /// Drops topics without partitions once they are the majority.
     fn drop_topics(&mut self) {
         const FEW: usize = 64;
         if self.topics.len() <= FEW.max(2 * self.len()) {
@@ -282,7 +281,7 @@ impl FetchList {
         self.places = Some(self.find_places());
     }
 
-    /// From now on what happens to a partition opens it. False if that was so before.
+    /// Starts to watch: a change of a partition's log opens it. False if it was watched already.
     pub(super) fn watch(&mut self) -> bool {
         if std::mem::replace(&mut self.is_watching, true) {
             return false;
@@ -295,7 +294,7 @@ impl FetchList {
         true
     }
 
-    /// Opens what something has happened to.
+    /// Opens the partitions whose logs have changed.
     pub(super) fn take_ready(&mut self) {
         for number in self.ready.take() {
             if let Some(Some(Slot { watch: Some(watch), .. })) = self.slots.get(number as usize) {
@@ -305,7 +304,7 @@ impl FetchList {
         }
     }
 
-    /// Opens what something has happened to, and what is still to be told.
+    /// Opens the partitions whose logs have changed, and those with untold news.
     pub(super) fn open_news(&mut self) {
         self.take_ready();
         for number in std::mem::take(&mut self.news) {
@@ -316,7 +315,7 @@ impl FetchList {
         }
     }
 
-    /// Whether there is nothing to tell but what the last look gave.
+    /// Whether the last look gave all news.
     pub(super) fn has_told_the_rest(&self) -> bool {
         self.news.is_empty()
     }
@@ -325,7 +324,7 @@ impl FetchList {
         (0..number(self.slots.len())).for_each(|number| self.reopen(number));
     }
 
-    /// Whether a look touches no file, and so cannot wait for a disk.
+    /// Whether a look reads memory only and cannot wait for the disk.
     pub(super) fn is_in_memory(&self) -> bool {
         self.open.iter().all(|number| match &self.slots[*number as usize] {
             Some(Slot { found: Ok(partition), asked, .. }) => partition.is_in_memory(asked.fetch_offset),
@@ -333,17 +332,18 @@ impl FetchList {
         })
     }
 
-    /// Looks at what is open, and reads up to `max_bytes`. The first partition that has anything gives at least one whole batch,
-    /// however large, so that a reader always gets on (KIP-74). With `all`, what got no room is in the answer as well. What is
-    /// only news is closed: a round that is not answered goes to [`FetchList::unanswered`].
+    /// Looks at the open partitions and reads up to `max_bytes`. The first partition with records gives at least one
+    /// whole batch, however large, so that the consumer makes progress (KIP-74). With `all`, partitions that exceed the
+    /// limit are answered too, without records. Partitions with only news are closed: a round that is not answered goes
+    /// to [`FetchList::unanswered`].
     pub(super) fn look(&mut self, max_bytes: u64, all: bool) -> Round {
         let mut round = Round::default();
-        // Others are first the next time.
+        // Other partitions come first the next time.
         let mut found = Vec::new();
         self.looks += 1;
         for _ in 0..self.open.len() {
             let Some(number) = self.open.pop_front() else { break };
-            // A number may have come twice: of who was forgotten, and of who has it now.
+            // A number can be listed twice: for a forgotten partition, and for the one that reuses it.
             let is_due = |slot: &mut Slot| slot.is_open && slot.looked != self.looks;
             let Some(mut slot) = self.slots[number as usize].take_if(is_due) else { continue };
             slot.looked = self.looks;
@@ -374,7 +374,7 @@ impl FetchList {
     fn look_at(&self, number: u32, slot: &mut Slot, max_bytes: u64, round: &mut Round) -> Seen {
         let index = slot.asked.partition;
         if slot.found.is_err() {
-            // It may be there by now.
+            // The topic may exist by now.
             let topic = find(&self.catalogue, &self.topics[slot.topic as usize], self.by_id);
             let partition = |topic: Arc<Topic>| topic.partition(index).cloned();
             slot.found =
@@ -392,7 +392,7 @@ impl FetchList {
             return Seen::Found(round.fail(index, code));
         }
         if let Some(diverging_epoch) = diverging(&partition, asked) {
-            // Not an error, but the client must act on it as on one.
+            // No error code, but the client must act on it.
             return Seen::Found(PartitionData { diverging_epoch, ..round.fail(index, ErrorCode::NONE) });
         }
         let room = max_bytes.saturating_sub(round.bytes);
@@ -423,7 +423,7 @@ impl FetchList {
                 let offsets = partition.offsets();
                 let code = error_map::partition_read(&error);
                 if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
-                    // A topic that is created anew under the name is another one.
+                    // A topic created again under the same name is another one.
                     slot.found = Err(code);
                     slot.watch.take().inspect(|watch| watch.finish());
                 }
@@ -436,7 +436,7 @@ impl FetchList {
         }
     }
 
-    /// Nothing of the round was told. Where everything is told in the end, that need not be remembered.
+    /// The round was not answered, so its news is kept. A fetch without a session answers with everything anyway.
     pub(super) fn unanswered(&mut self, round: Round, all: bool) {
         for (number, _) in round.answers {
             if let Some(Some(slot)) = self.slots.get_mut(number as usize)
@@ -448,7 +448,7 @@ impl FetchList {
         }
     }
 
-    /// The answers by topic. The client knows them from now on.
+    /// The round as topics of a response; the client knows these offsets from now on.
     pub(super) fn tell(&mut self, mut answers: Vec<(u32, PartitionData)>) -> Vec<FetchableTopicResponse> {
         let mut topics: Vec<FetchableTopicResponse> = Vec::new();
         let mut last = None;
@@ -470,7 +470,7 @@ impl FetchList {
     }
 }
 
-/// A number of something that a frame has, or a session, both of which are bounded far below.
+/// An index as a number; frames and sessions are bounded far below `u32`.
 fn number(index: usize) -> u32 {
     u32::try_from(index).expect("there are fewer than 4 billion")
 }
@@ -491,7 +491,7 @@ fn find(catalogue: &Topics, key: &TopicKey, by_id: bool) -> Result<Arc<Topic>, E
     }
 }
 
-/// Where the log of a reader that says what it has read last parts from ours, if it does (KIP-595).
+/// The end of the last epoch that a diverged fetcher shares with this log (KIP-595).
 fn diverging(partition: &Partition, asked: &FetchPartition) -> Option<EpochEndOffset> {
     if asked.last_fetched_epoch < 0 {
         return None;

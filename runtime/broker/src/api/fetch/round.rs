@@ -1,4 +1,4 @@
-//! What one look at some partitions gives.
+//! The result of one look at the open partitions.
 
 use pelton_wire::message::fetch::{AbortedTransaction, PartitionData};
 use pelton_wire::{ErrorCode, Records};
@@ -6,7 +6,7 @@ use pelton_wire::{ErrorCode, Records};
 use crate::api::reply::Externals;
 use crate::partition::{Fetched, Isolation};
 
-/// See the module.
+/// The result of one look.
 #[derive(Default)]
 pub(super) struct Round {
     /// By the number of the partition in its list.
@@ -14,7 +14,7 @@ pub(super) struct Round {
     pub(super) externals: Externals,
     /// Bytes of records.
     pub(super) bytes: u64,
-    /// There is something that the client must act on.
+    /// An error, or a divergence, that the client must act on.
     pub(super) failed: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The sessions of consumers (KIP-227): what a consumer has named once it need not name again, and it is told only what has changed.
-//! How many there are, and of how many partitions in all, is bounded; one that nobody uses gives way to a new one.
+//! Fetch sessions (KIP-227): a consumer names a partition once, and is told only what has changed. The number of
+//! sessions and of their partitions is bounded; an unused session is evicted for a new one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ pub(super) const NO_SESSION_EPOCH: i32 = -1;
 pub(super) const NEW_SESSION_EPOCH: i32 = 0;
 const FIRST_EPOCH: i32 = 1;
 
-/// A session that was not used for so long may be closed for a new one, and one that is so old for a larger one. Kafka's time.
+/// A session that is unused for this time may be evicted for a new one, and one of this age for a larger one. Kafka's
+/// value.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 
 /// The epoch of the next request.
@@ -23,22 +24,22 @@ fn epoch_after(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(FIRST_EPOCH)
 }
 
-/// One session, with what is kept for it.
+/// One session with its partitions.
 pub(super) struct Session<T> {
     pub(super) id: i32,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    /// What the next request has to say.
+    /// The expected epoch.
     epoch: i32,
     kept: T,
 }
 
-/// The request that uses a session now.
+/// The current request of a session.
 pub(super) struct Turn<T> {
     pub(super) session: Arc<Session<T>>,
-    /// The epoch after it: another one means that a later request has come.
+    /// The epoch that the session has while no later request has come.
     epoch: i32,
 }
 
@@ -49,13 +50,13 @@ impl<T> Clone for Turn<T> {
 }
 
 impl<T> Session<T> {
-    /// Lets a request take its turn, with what it changes. One before it that is still being answered has lost its own.
+    /// Begins a request and applies its changes. An earlier request that is still waiting has lost its turn.
     pub(super) fn take_turn<R>(
         self: &Arc<Self>,
         epoch: i32,
         change: impl FnOnce(&mut T) -> Result<R, ErrorCode>,
     ) -> Result<(Turn<T>, R), ErrorCode> {
-        // Held by a request that reads, beside which this one has no place.
+        // Another request of the session is reading now.
         let mut state = self.state.try_lock().ok_or(ErrorCode::INVALID_FETCH_SESSION_EPOCH)?;
         if state.epoch != epoch {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
@@ -67,7 +68,7 @@ impl<T> Session<T> {
 }
 
 impl<T> Turn<T> {
-    /// Works with what is kept, unless a later request has come.
+    /// Runs `work` on the partitions, unless a later request has come.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Result<R, ErrorCode> {
         match self.session.state.try_lock() {
             Some(mut state) if state.epoch == self.epoch => Ok(work(&mut state.kept)),
@@ -102,13 +103,13 @@ impl<T> Sessions<T> {
         Sessions { sessions_max, partitions_max, open }
     }
 
-    /// How many there are, and of how many partitions.
+    /// The number of sessions, and of their partitions.
     pub(crate) fn count(&self) -> (usize, usize) {
         let open = self.open.lock();
         (open.sessions.len(), open.partitions)
     }
 
-    /// The id of a new session of so many partitions, if there is room for it.
+    /// Creates a session of this many partitions, if there is room; its id.
     pub(super) fn create(&self, partitions: usize, kept: T, now: Instant) -> Option<i32> {
         let mut open = self.open.lock();
         if partitions == 0 || !self.make_room(&mut open, partitions, now) {
@@ -121,8 +122,7 @@ impl<T> Sessions<T> {
         Some(id)
     }
 
-    /// Closes sessions until there is room for one more, of so many partitions. One gives way if it is out of use, or if it is
-    /// old and smaller.
+    /// Evicts sessions until one more of this many partitions has room: unused ones, and old ones that are smaller.
     fn make_room(&self, open: &mut Open<T>, partitions: usize, now: Instant) -> bool {
         if partitions > self.partitions_max {
             return false;
@@ -142,7 +142,7 @@ impl<T> Sessions<T> {
         true
     }
 
-    /// The session of a request, which uses it now.
+    /// Finds the session of a request and marks it used.
     pub(super) fn get(&self, id: i32, now: Instant) -> Result<Arc<Session<T>>, ErrorCode> {
         let mut open = self.open.lock();
         let entry = open.sessions.get_mut(&id).ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
@@ -150,7 +150,7 @@ impl<T> Sessions<T> {
         Ok(Arc::clone(&entry.session))
     }
 
-    /// The session has so many partitions now. It is closed if there is no room for them.
+    /// Updates the size of a session. It is closed if there is no room for its partitions.
     pub(super) fn resized(&self, id: i32, partitions: usize, now: Instant) -> Result<(), ErrorCode> {
         let mut open = self.open.lock();
         let Some(entry) = open.sessions.get_mut(&id) else {
@@ -161,7 +161,7 @@ impl<T> Sessions<T> {
         if open.partitions <= self.partitions_max || partitions <= before {
             return Ok(());
         }
-        // As for a new one of that size; this one was used just now, and does not give way to itself.
+        // Evicts as for a new session of that size; this one was just used and does not evict itself.
         let entry = open.sessions.remove(&id);
         open.partitions -= partitions;
         match entry.filter(|_| self.make_room(&mut open, partitions, now)) {
@@ -174,7 +174,7 @@ impl<T> Sessions<T> {
         }
     }
 
-    /// Closes a session, if there is one.
+    /// Closes a session, if it exists.
     pub(super) fn remove(&self, id: i32) {
         self.open.lock().remove(id);
     }
@@ -189,7 +189,7 @@ impl<T> Open<T> {
 
     fn new_id(&mut self) -> i32 {
         loop {
-            // Not to be guessed by other clients.
+            // Random, so that other clients cannot guess it.
             let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
             let id = i32::try_from(random >> 33).unwrap_or(NO_SESSION);
             if id != NO_SESSION && !self.sessions.contains_key(&id) {

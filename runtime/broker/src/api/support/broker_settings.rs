@@ -1,8 +1,8 @@
-//! What this broker says of itself under the names that Kafka's tools look for, beside its own settings.
+//! Broker settings that Kafka's tools ask for and that this broker derives instead of having them configured.
 
 use crate::config::{Config, HostPort};
 
-/// A setting of Kafka's that follows from what this broker is, or from a setting with another name.
+/// A Kafka setting that is fixed here, or follows from a setting with another name.
 pub(in crate::api) struct Derived {
     pub(in crate::api) name: &'static str,
     pub(in crate::api) value: String,
@@ -10,7 +10,7 @@ pub(in crate::api) struct Derived {
     pub(in crate::api) kind: DerivedKind,
 }
 
-/// What Kafka takes the value for.
+/// Kafka's type of the value.
 #[derive(Clone, Copy)]
 pub(in crate::api) enum DerivedKind {
     Text,
@@ -19,7 +19,7 @@ pub(in crate::api) enum DerivedKind {
     List,
 }
 
-/// Every one, by name. `advertised` is what clients are told, `logs` the directory of the partitions.
+/// Every derived setting, by name. `advertised` is the advertised address, `logs` the directory of the partitions.
 pub(in crate::api) fn derived(config: &Config, advertised: &HostPort, logs: &str) -> Vec<Derived> {
     const ONE_BROKER: &str = "There is one broker, so there is one copy of each partition.";
     let plaintext = |address: &HostPort| format!("PLAINTEXT://{address}");

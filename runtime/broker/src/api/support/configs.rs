@@ -1,5 +1,5 @@
-//! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: which resource is meant, and what a
-//! request may give.
+//! Helpers of DescribeConfigs, AlterConfigs and IncrementalAlterConfigs: the resource of a request, and the checks of
+//! its settings.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use pelton_wire::ErrorCode;
 use super::error_map::Refused;
 use crate::admin::configs::ConfigOperation;
 
-/// What can have settings.
+/// Kafka's config resource types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::api) enum ResourceType {
     Topic,
@@ -19,7 +19,7 @@ pub(in crate::api) enum ResourceType {
 }
 
 impl ResourceType {
-    /// Every one, in the order in which Kafka lists resources.
+    /// Every type, in the order in which Kafka lists resources.
     pub(in crate::api) const ALL: [ResourceType; 5] = [
         ResourceType::Group,
         ResourceType::ClientMetrics,
@@ -44,13 +44,13 @@ impl ResourceType {
     }
 }
 
-/// What a request is about.
+/// The resource that a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::api) enum Resource {
     Topic(String),
     /// This broker.
     Broker,
-    /// What all brokers have until one is told otherwise.
+    /// The cluster-wide default of all brokers.
     EveryBroker,
     BrokerLogger,
     /// A subscription to metrics of clients.
@@ -59,7 +59,7 @@ pub(in crate::api) enum Resource {
 }
 
 impl Resource {
-    /// Reads a resource of a request. Brokers are named by their number; an empty name means all of them.
+    /// Parses a resource of a request. Brokers are named by node id; an empty name means all brokers.
     pub(in crate::api) fn parse(code: i8, name: &str, node: i32) -> Result<Resource, Refused> {
         let refuse = |why: String| Err(Refused::new(ErrorCode::INVALID_REQUEST, why));
         let kind = ResourceType::from_wire(code);
@@ -81,8 +81,9 @@ impl Resource {
         }
     }
 
-    /// The name of the topic whose settings are to change. Of others nothing is ever set: who only deletes (`sets` is false,
-    /// as the tool for reassignments does with throttles) has that, with nothing to do, and who sets something is refused.
+    /// The name of the topic to change. Other resources have no settings: a request that only deletes (`sets` is false,
+    /// as Kafka's reassignment tool does with throttles) succeeds with nothing to do, and a request that sets a value
+    /// is refused.
     pub(in crate::api) fn changeable(self, sets: bool) -> Result<Option<String>, Refused> {
         let why = match self {
             Resource::Topic(name) => return Ok(Some(name)),
@@ -91,7 +92,7 @@ impl Resource {
                 "the broker's settings are in its configuration file; change them there and start it again"
             }
             Resource::BrokerLogger => {
-                "what the broker logs is said by the environment variable RUST_LOG at its start"
+                "log levels are set by the environment variable RUST_LOG when the broker starts"
             }
             Resource::ClientMetrics => "this broker does not collect metrics of clients",
             Resource::Group => {
@@ -113,8 +114,8 @@ pub(in crate::api) fn operation_of(code: i8) -> Option<ConfigOperation> {
     }
 }
 
-/// Checks what a request gives: each name once, and each that needs a value with one. Null stands for no default in either
-/// API: Kafka refuses it, and so the client hears of it.
+/// Checks the settings of a request: no name twice, and no null value where one is needed. Null does not mean the
+/// default in either API; Kafka refuses it.
 pub(in crate::api) fn check_given<'a>(given: impl Iterator<Item = (&'a str, bool)>) -> Result<(), Refused> {
     let (mut names, mut nulls) = (HashSet::new(), Vec::new());
     for (name, has_value) in given {

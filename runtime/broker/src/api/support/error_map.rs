@@ -1,7 +1,7 @@
-//! From what went wrong inside to Kafka's error codes. Each operation has one exhaustive match, so that a new way to fail
-//! cannot be forgotten.
+//! Internal errors as Kafka's error codes. Each operation has one exhaustive match, so that a new error cannot be
+//! forgotten.
 //!
-//! A client takes a code as definite (nothing was written) or not. `UNKNOWN_SERVER_ERROR` for an append that may have
+//! Clients take some codes to mean that nothing was written. `UNKNOWN_SERVER_ERROR` for an append that may have
 //! happened makes clients send it again under a new sequence, so no append ever ends in it.
 
 use pelton_commitlog::{AppendError, ChangeError, ReadError};
@@ -107,16 +107,16 @@ fn append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::InvalidBatch(_) => ErrorCode::CORRUPT_MESSAGE,
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
-        // Upon this librdkafka, which is who does that, aborts and asks for the next epoch; with the code above it is broken.
+        // librdkafka, which sends such requests, aborts and bumps its epoch on this code; the one above is fatal to it.
         AppendError::SequenceOfEnded { .. } => ErrorCode::UNKNOWN_PRODUCER_ID,
-        // Kafka answers a produce so, not with PRODUCER_FENCED: the producer may have been given a new epoch itself.
+        // As Kafka answers a Produce, not PRODUCER_FENCED: the producer may have bumped the epoch itself.
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
-        // A transaction that ends makes room. Retriable to every client, and says that nothing was written.
+        // The end of a transaction makes room. Retriable for every client, and says that nothing was written.
         AppendError::TooManyProducers { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
         AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
         AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         AppendError::LeaderEpochFenced { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
-        // What stands still may go on, room may come back, and retriable is what this code is to every client.
+        // The condition may pass, and this code is retriable for every client.
         AppendError::AfterRefused { .. }
         | AppendError::Behind
         | AppendError::Full(_)
@@ -136,7 +136,7 @@ pub(crate) fn read(error: &ReadError) -> ErrorCode {
     }
 }
 
-/// Reading from a partition that may be gone.
+/// Reading from a partition that may have been deleted.
 pub(crate) fn partition_read(error: &PartitionReadError) -> ErrorCode {
     match error {
         PartitionReadError::Gone => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -1,10 +1,10 @@
-//! What a request names twice is answered once: a name takes a few bytes of a request and its answer kilobytes of memory,
-//! so a request of one megabyte could otherwise ask for gigabytes.
+//! Duplicates in a request are answered once: a name takes a few bytes and its answer kilobytes, so a request of one
+//! megabyte could otherwise ask for gigabytes.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-/// The first item of each key, in their order.
+/// The first item of each key, in order.
 pub(in crate::api) fn each_once<T, K: Eq + Hash>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = HashSet::with_capacity(items.len());
     items.into_iter().filter(|item| seen.insert(key(item))).collect()

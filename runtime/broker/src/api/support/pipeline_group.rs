@@ -3,8 +3,8 @@
 use crate::group::config::PIPELINE_GROUP_PREFIX;
 use crate::group::error::GroupError;
 
-/// Refuses members: their commits and the pipeline's would undo each other. Also where no such pipeline is deployed,
-/// because tomorrow there may be one.
+/// Refuses members, whose commits would overwrite the pipeline's. Also if no such pipeline is deployed: it may be
+/// deployed later.
 pub(in crate::api) fn no_members(group: &str, client_id: &str) -> Result<(), GroupError> {
     if !group.starts_with(PIPELINE_GROUP_PREFIX) {
         return Ok(());
