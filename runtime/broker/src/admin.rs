@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::service::Groups;
 use crate::topic_config::{self, Overrides, Setting, Source, TopicConfig};
-use crate::topics::{NameError, NewTopic, Topic, TopicError, Topics, name};
+use crate::topics::{NameError, NewTopic, NotHere, Topic, TopicError, Topics, name};
 
 /// The admin service.
 pub(crate) struct Admin {
@@ -60,8 +60,8 @@ pub(crate) enum AdminError {
 /// Why records were not deleted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeleteRecordsError {
-    #[error("there is no such partition")]
-    UnknownPartition,
+    #[error(transparent)]
+    NotHere(#[from] NotHere),
     #[error("it is a topic of the broker's own")]
     Internal,
     /// Deleting records of a compacted topic would lose the newest record of a key.
@@ -225,11 +225,11 @@ impl Admin {
         partition: i32,
         before: Option<i64>,
     ) -> Result<i64, DeleteRecordsError> {
-        let topic = self.topics.get(topic).ok_or(DeleteRecordsError::UnknownPartition)?;
+        let topic = self.topics.get(topic).ok_or(NotHere::UnknownTopic)?;
         if topic.is_internal() {
             return Err(DeleteRecordsError::Internal);
         }
-        let partition = topic.partition(partition).ok_or(DeleteRecordsError::UnknownPartition)?;
+        let partition = topic.partition(partition)?;
         if !topic.config.delete {
             return Err(DeleteRecordsError::Compacted);
         }

@@ -39,7 +39,7 @@ pub(crate) async fn run(
             () = stopping.cancelled() => return,
         };
         for topic in topics.list() {
-            let (partitions, now_ms) = (topic.partitions.clone(), clock.now_ms());
+            let (partitions, now_ms) = (topic.local.clone(), clock.now_ms());
             // One topic at a time, so that a stop waits for one topic at most.
             tokio::select! {
                 () = run_blocking(move || partitions.iter().for_each(|partition| job(partition, now_ms))) => {}

@@ -22,7 +22,7 @@ mod processor;
 
 pub(crate) use pelton_coordinators::{group, txn};
 pub use pelton_partitions::topic_config;
-pub(crate) use pelton_partitions::{blocking, clock, failure, partition, producer_id, topics};
+pub(crate) use pelton_partitions::{blocking, clock, failure, partition, producer_id, same_journal, topics};
 
 pub use broker::{Broker, BrokerHandle, Deps, StartError};
 pub use clock::{Clock, SystemClock};

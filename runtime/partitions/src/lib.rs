@@ -5,6 +5,7 @@
 //! * [`topic_config`]: every setting that a topic can have.
 //! * [`producer_id`]: who a producer is.
 //! * [`admission`]: what is checked in a client's batch before it is appended.
+//! * [`same_journal`]: the assumption that one journal orders everything, as a value.
 //! * [`data_dir`]: all of it opened from a data directory.
 //!
 //! It refuses to know sockets, requests and coordinators.
@@ -18,6 +19,7 @@ pub mod data_dir;
 pub mod failure;
 pub mod partition;
 pub mod producer_id;
+pub mod same_journal;
 pub mod setting;
 pub mod topic_config;
 pub mod topics;

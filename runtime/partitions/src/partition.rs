@@ -101,9 +101,6 @@ pub enum PartitionReadError {
 /// Why the broker's own records were not appended. Nothing was written, unless the storage has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InternalAppendError {
-    /// There is no such partition.
-    #[error("there is no such partition")]
-    UnknownPartition,
     /// The records make no batch.
     #[error("the records make no batch: {0}")]
     Build(#[from] BuildError),
@@ -232,6 +229,12 @@ impl Partition {
     /// Up to here (exclusive) consumers may read.
     pub fn high_watermark(&self) -> i64 {
         self.progress.high_watermark()
+    }
+
+    /// Up to here (exclusive) everything is on this broker's disk. In a topic that is not synced for its producers the high
+    /// watermark may be above it.
+    pub fn flushed_offset(&self) -> i64 {
+        self.progress.watermark().flushed()
     }
 
     /// The offset that the next record gets.

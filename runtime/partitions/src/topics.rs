@@ -4,6 +4,7 @@
 //! Look-ups take a short read lock. Changes go one at a time through [`Topics::change`], each in a task of its own, so that a
 //! client that hangs up in the middle leaves nothing half done.
 
+mod lookup;
 pub mod metadata_log;
 pub mod name;
 pub mod producer_ids;
@@ -16,11 +17,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+pub use self::lookup::NotHere;
 pub use self::metadata_log::METADATA_TOPIC;
 use self::metadata_log::{MetadataLog, MetadataWriteError};
 pub use self::name::NameError;
 use self::record::{Change, TopicFacts};
 use crate::partition::{OpenPartitions, Partition, PartitionCreateError};
+use crate::same_journal::SameJournal;
 use crate::setting::ConfigError;
 use crate::topic_config::{Overrides, TopicConfig};
 
@@ -37,8 +40,10 @@ pub struct Topic {
     pub config: Arc<TopicConfig>,
     /// The settings that were set for it.
     pub overrides: Overrides,
-    /// Its partitions, by number.
-    pub partitions: Vec<Arc<Partition>>,
+    /// How many partitions it has.
+    pub partition_count: i32,
+    /// Those of them that this broker leads, by rising number: on one broker all.
+    pub local: Vec<Arc<Partition>>,
 }
 
 impl Topic {
@@ -48,15 +53,31 @@ impl Topic {
     }
 
     /// A partition by number.
-    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
-        self.partitions.get(usize::try_from(index).ok()?)
+    ///
+    /// # Errors
+    /// There is no such partition, or this broker does not lead it.
+    pub fn partition(&self, index: i32) -> Result<&Arc<Partition>, NotHere> {
+        if !self.has_partition(index) {
+            return Err(NotHere::UnknownPartition);
+        }
+        let at = self.local.binary_search_by_key(&index, |partition| partition.index());
+        at.map(|at| &self.local[at]).map_err(|_| NotHere::NotLeader)
+    }
+
+    /// Whether it has a partition of this number, whichever broker leads it.
+    pub fn has_partition(&self, index: i32) -> bool {
+        (0..self.partition_count).contains(&index)
+    }
+
+    fn count(&self) -> usize {
+        usize::try_from(self.partition_count).unwrap_or(0)
     }
 
     fn facts(&self) -> TopicFacts {
         TopicFacts {
             id: self.id,
             name: self.name.clone(),
-            partitions: i32::try_from(self.partitions.len()).unwrap_or(i32::MAX),
+            partitions: self.partition_count,
             created_ms: self.created_ms,
             overrides: self.overrides.clone(),
         }
@@ -129,11 +150,11 @@ struct Index {
 
 impl Index {
     fn insert(&mut self, topic: Arc<Topic>) {
-        self.partitions += topic.partitions.len();
+        self.partitions += topic.count();
         self.collisions.insert(name::collision_key(&topic.name), topic.name.clone());
         self.ids.insert(topic.id, Arc::clone(&topic));
         if let Some(before) = self.names.insert(topic.name.clone(), topic) {
-            self.partitions -= before.partitions.len();
+            self.partitions -= before.count();
         }
     }
 
@@ -141,7 +162,7 @@ impl Index {
         self.collisions.remove(&name::collision_key(&topic.name));
         self.ids.remove(&topic.id);
         if self.names.remove(&topic.name).is_some() {
-            self.partitions -= topic.partitions.len();
+            self.partitions -= topic.count();
         }
     }
 }
@@ -186,9 +207,9 @@ impl Topics {
         }
     }
 
-    /// Takes in a topic whose partitions were found on disk.
-    pub fn adopt(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) {
-        let topic = self.topic(facts, partitions);
+    /// Takes in a topic whose partitions were found on disk, by rising number.
+    pub fn adopt(&self, facts: TopicFacts, local: Vec<Arc<Partition>>) {
+        let topic = self.topic(facts, local);
         self.change_index(|index| index.insert(topic));
     }
 
@@ -207,10 +228,10 @@ impl Topics {
         TopicConfig::resolve(&self.defaults, overrides)
     }
 
-    fn topic(&self, facts: TopicFacts, partitions: Vec<Arc<Partition>>) -> Arc<Topic> {
+    fn topic(&self, facts: TopicFacts, local: Vec<Arc<Partition>>) -> Arc<Topic> {
         let config = Arc::new(self.resolve(&facts.overrides));
-        let TopicFacts { id, name, created_ms, overrides, .. } = facts;
-        Arc::new(Topic { name, id, created_ms, config, overrides, partitions })
+        let TopicFacts { id, name, created_ms, overrides, partitions: partition_count } = facts;
+        Arc::new(Topic { name, id, created_ms, config, overrides, partition_count, local })
     }
 
     /// The topic of this name.
@@ -223,11 +244,25 @@ impl Topics {
         self.index.read().ids.get(&id).cloned()
     }
 
+    /// A partition that this broker leads.
+    ///
+    /// # Errors
+    /// There is no such topic or partition, or this broker does not lead it.
+    pub fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NotHere> {
+        self.get(topic).ok_or(NotHere::UnknownTopic)?.partition(index).cloned()
+    }
+
     /// All topics, by name.
     pub fn list(&self) -> Vec<Arc<Topic>> {
         let mut topics: Vec<_> = self.index.read().names.values().cloned().collect();
         topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         topics
+    }
+
+    /// For whoever relies on the order of appends to several of these partitions.
+    pub fn same_journal(&self) -> SameJournal {
+        // `OpenPartitions` has made them all, in one log directory.
+        SameJournal::known()
     }
 
     /// The log that the catalogue is kept in.
@@ -323,7 +358,7 @@ impl Topics {
             let mut metadata = this.metadata.lock().await;
             let (topic, _) = this.check_growth(&name, count)?;
             let facts = TopicFacts { partitions: count, ..topic.facts() };
-            this.record_with_new(&mut metadata, facts, &topic.partitions).await
+            this.record_with_new(&mut metadata, facts, &topic.local).await
         })
         .await
     }
@@ -335,7 +370,7 @@ impl Topics {
     pub fn check_growth(&self, name: &str, count: i32) -> Result<(Arc<Topic>, i32), TopicError> {
         let index = self.index.read();
         let topic = index.names.get(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
-        let have = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        let have = topic.partition_count;
         if count <= have {
             return Err(TopicError::PartitionCount { asked: count, least: have.saturating_add(1) });
         }
@@ -359,8 +394,8 @@ impl Topics {
             let overrides = change(&topic.overrides)?;
             TopicConfig::check_overrides(&overrides)?;
             let facts = TopicFacts { overrides, ..topic.facts() };
-            let topic = this.record(&mut metadata, facts, topic.partitions.clone()).await?;
-            topic.partitions.iter().for_each(|partition| partition.configure(&topic.config));
+            let topic = this.record(&mut metadata, facts, topic.local.clone()).await?;
+            topic.local.iter().for_each(|partition| partition.configure(&topic.config));
             Ok(topic)
         })
         .await
@@ -378,7 +413,7 @@ impl Topics {
             metadata.write(&[Change::TopicGone(id)]).await?;
             this.change_index(|index| index.remove(&topic));
             // Durably gone: a file that cannot be removed now is removed at the next start.
-            this.partitions.delete(&topic.partitions).await;
+            this.partitions.delete(&topic.local).await;
             Ok(topic)
         })
         .await
@@ -418,7 +453,7 @@ impl Topics {
     /// Closes every log in order. Blocking; nothing can be written afterwards.
     pub fn close(&self) {
         for topic in self.list() {
-            topic.partitions.iter().for_each(|partition| partition.close());
+            topic.local.iter().for_each(|partition| partition.close());
         }
         self.metadata.blocking_lock().partition().close();
     }
@@ -447,10 +482,10 @@ impl Topics {
         &self,
         metadata: &mut MetadataLog,
         facts: TopicFacts,
-        partitions: Vec<Arc<Partition>>,
+        local: Vec<Arc<Partition>>,
     ) -> Result<Arc<Topic>, TopicError> {
         metadata.write(&[Change::Topic(facts.clone())]).await?;
-        let topic = self.topic(facts, partitions);
+        let topic = self.topic(facts, local);
         self.change_index(|index| index.insert(Arc::clone(&topic)));
         Ok(topic)
     }

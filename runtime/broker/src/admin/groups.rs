@@ -47,7 +47,7 @@ impl Admin {
             let topic = self.topics.get(&name);
             for fetched in partitions {
                 let Ok(Some(committed)) = fetched.result else { continue };
-                let partition = topic.as_ref().and_then(|topic| topic.partition(fetched.partition));
+                let partition = topic.as_ref().and_then(|topic| topic.partition(fetched.partition).ok());
                 positions.push(GroupPosition {
                     at: TopicPartition { topic: Arc::from(&*name), partition: fetched.partition },
                     committed: committed.offset,

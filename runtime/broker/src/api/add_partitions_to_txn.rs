@@ -75,7 +75,7 @@ async fn add(
         return Ok(results);
     }
     let exists = |topic: &AddPartitionsToTxnTopic, partition: i32| {
-        parts.topics.get(&topic.name).is_some_and(|found| found.partition(partition).is_some())
+        parts.topics.get(&topic.name).is_some_and(|found| found.has_partition(partition))
     };
     let mut partitions = Vec::new();
     for topic in &request.topics {

@@ -32,7 +32,7 @@ pub(crate) fn handle(
     let mut topics = Vec::new();
     for topic in cluster.topics.list() {
         let partitions: Vec<_> = topic
-            .partitions
+            .local
             .iter()
             .filter(|partition| wanted(&topic.name, partition.index()))
             .map(|partition| DescribeLogDirsPartition {

@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use pelton_wire::ErrorCode;
 use pelton_wire::message::describe_producers::{PartitionResponse, ProducerState, TopicResponse};
 use pelton_wire::message::{DescribeProducersRequest, DescribeProducersResponse};
 
 use super::context::RequestContext;
 use super::reply::Reply;
-use crate::topics::Topics;
+use crate::topics::{NotHere, Topics};
 
 pub(crate) fn handle(
     topics: &Arc<Topics>,
@@ -23,18 +22,19 @@ pub(crate) fn handle(
         let id = topic.as_ref().map(|topic| topic.id);
         let new = |index: &i32| id.is_none_or(|id| seen.insert((id, *index)));
         let partitions = asked.partition_indexes.into_iter().filter(new).map(|partition_index| {
-            let partition = topic.as_ref().and_then(|topic| topic.partition(partition_index));
-            match partition.and_then(|partition| partition.producers()) {
-                Some(known) => PartitionResponse {
+            let partition = topic.as_ref().ok_or(NotHere::UnknownTopic);
+            let partition = partition.and_then(|topic| topic.partition(partition_index));
+            // A partition that is gone has left its topic.
+            let known = partition.and_then(|it| it.producers().ok_or(NotHere::UnknownPartition));
+            match known {
+                Ok(known) => PartitionResponse {
                     partition_index,
                     active_producers: known.iter().map(|(id, known)| state(*id, known)).collect(),
                     ..Default::default()
                 },
-                None => PartitionResponse {
-                    partition_index,
-                    error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                    ..Default::default()
-                },
+                Err(not_here) => {
+                    PartitionResponse { partition_index, error_code: not_here.code(), ..Default::default() }
+                }
             }
         });
         TopicResponse { partitions: partitions.collect(), name: asked.name }

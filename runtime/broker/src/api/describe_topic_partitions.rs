@@ -56,10 +56,11 @@ fn page(
             });
             continue;
         };
-        let shown = topic.partitions.len().saturating_sub(skip).min(room);
+        let count = usize::try_from(topic.partition_count).unwrap_or(0);
+        let shown = count.saturating_sub(skip).min(room);
         room -= shown;
         response.topics.push(described(cluster.node.id, cx, &topic, skip, shown));
-        if skip + shown < topic.partitions.len() {
+        if skip + shown < count {
             response.next_cursor = Some(cursor(name, skip + shown));
             break;
         }
@@ -78,7 +79,7 @@ fn described(
     skip: usize,
     shown: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
-    let partitions = topic.partitions.iter().skip(skip).take(shown);
+    let partitions = topic.local.iter().skip(skip).take(shown);
     let partitions = partitions.map(|partition| DescribeTopicPartitionsResponsePartition {
         partition_index: partition.index(),
         leader_id: node,

@@ -50,21 +50,13 @@ fn elect(
     known_type: bool,
     election_type: i8,
 ) -> ReplicaElectionResult {
-    let topic = topics.get(&asked.topic);
-    let refused = |partition: i32| match &topic {
+    let refused = |partition: i32| match topics.partition(&asked.topic, partition) {
         _ if !known_type => {
             let why = format!("there is no election type {election_type}");
             Refused::new(ErrorCode::INVALID_REQUEST, why)
         }
-        None => {
-            let why = format!("there is no topic `{}`", asked.topic);
-            Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
-        }
-        Some(topic) if topic.partition(partition).is_none() => {
-            let why = format!("the topic `{}` has no partition {partition}", asked.topic);
-            Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
-        }
-        Some(_) => Refused::new(ErrorCode::ELECTION_NOT_NEEDED, "the only replica is the leader already"),
+        Err(not_here) => not_here.into(),
+        Ok(_) => Refused::new(ErrorCode::ELECTION_NOT_NEEDED, "the only replica is the leader already"),
     };
     let results = each_once(asked.partitions, |partition| *partition).into_iter().map(|partition_id| {
         let Refused { code, message } = refused(partition_id);

@@ -105,8 +105,7 @@ fn find(
     wanted: &ListOffsetsPartition,
     isolation: Isolation,
 ) -> Result<Found, ErrorCode> {
-    let topic = topics.get(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    let partition = topic.partition(wanted.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let partition = topics.partition(topic, wanted.partition_index)?;
     error_map::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch())?;
     let at = |offset: i64| Found { offset, leader_epoch: partition.leader_epoch(), ..NOTHING };
     match wanted.timestamp {

@@ -121,7 +121,7 @@ impl View {
 
     fn found(&self, topic: &Topic) -> MetadataResponseTopic {
         let node = self.cluster.node.id;
-        let partitions = topic.partitions.iter().map(|partition| MetadataResponsePartition {
+        let partitions = topic.local.iter().map(|partition| MetadataResponsePartition {
             partition_index: partition.index(),
             leader_id: node,
             leader_epoch: partition.leader_epoch(),

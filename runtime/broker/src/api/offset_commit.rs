@@ -70,9 +70,9 @@ fn check(
     let name: Option<Arc<str>> = topic.as_ref().map(|topic| Arc::from(&*topic.name));
     let one = |partition: OffsetCommitRequestPartition| {
         let partition_index = partition.partition_index;
-        let known = topic.as_ref().and_then(|topic| topic.partition(partition_index));
-        let error_code = match (&name, known) {
-            (Some(name), Some(_)) => {
+        let exists = topic.as_ref().is_some_and(|topic| topic.has_partition(partition_index));
+        let error_code = match &name {
+            Some(name) if exists => {
                 let at = TopicPartition { topic: Arc::clone(name), partition: partition_index };
                 offsets.push(OffsetToCommit {
                     at,

@@ -30,7 +30,7 @@ pub(crate) fn handle(
             let name: Arc<str> = Arc::from(&*topic.name);
             let partitions = topic.partitions.iter().map(|partition| {
                 let partition_index = partition.partition_index;
-                let exists = known.as_ref().is_some_and(|topic| topic.partition(partition_index).is_some());
+                let exists = known.as_ref().is_some_and(|topic| topic.has_partition(partition_index));
                 let error_code = if exists { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
                 if exists {
                     wanted.push(TopicPartition { topic: Arc::clone(&name), partition: partition_index });

@@ -11,7 +11,7 @@ use pelton_wire::message::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResp
 use super::context::RequestContext;
 use super::reply::Reply;
 use super::support::error_map;
-use crate::topics::{Topic, Topics};
+use crate::topics::Topics;
 
 pub(crate) fn handle(
     topics: &Arc<Topics>,
@@ -19,9 +19,8 @@ pub(crate) fn handle(
     request: OffsetForLeaderEpochRequest,
 ) -> Reply<OffsetForLeaderEpochResponse> {
     let results = request.topics.into_iter().map(|wanted| {
-        let topic = topics.get(&wanted.topic);
         let partitions = wanted.partitions.iter().map(|partition| {
-            let found = find(topic.as_deref(), partition);
+            let found = find(topics, &wanted.topic, partition);
             let (error_code, (leader_epoch, end_offset)) = match found {
                 Ok(end) => (ErrorCode::NONE, end),
                 Err(code) => (code, (-1, -1)),
@@ -34,10 +33,8 @@ pub(crate) fn handle(
 }
 
 /// The largest epoch up to the one asked about, and where it ended; -1 for both if there is none.
-fn find(topic: Option<&Topic>, wanted: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
-    let partition = topic
-        .and_then(|topic| topic.partition(wanted.partition))
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+fn find(topics: &Topics, topic: &str, wanted: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+    let partition = topics.partition(topic, wanted.partition)?;
     error_map::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch())?;
     Ok(partition.epoch_end(wanted.leader_epoch).unwrap_or((-1, -1)))
 }

@@ -41,13 +41,9 @@ pub(crate) fn alter(
 }
 
 fn alter_topic(topics: &Topics, node: i32, asked: ReassignableTopic) -> ReassignableTopicResponse {
-    let known = topics.get(&asked.name);
-    let outcome = |wanted: &ReassignablePartition| match &known {
-        None => Err(unknown(format!("there is no topic `{}`", asked.name))),
-        Some(topic) if topic.partition(wanted.partition_index).is_none() => {
-            Err(unknown(format!("the topic `{}` has no partition {}", asked.name, wanted.partition_index)))
-        }
-        Some(_) => check(wanted.replicas.as_deref(), node),
+    let outcome = |wanted: &ReassignablePartition| {
+        topics.partition(&asked.name, wanted.partition_index)?;
+        check(wanted.replicas.as_deref(), node)
     };
     let answer = |wanted: &ReassignablePartition| {
         let (error_code, error_message) = match outcome(wanted) {
@@ -58,10 +54,6 @@ fn alter_topic(topics: &Topics, node: i32, asked: ReassignableTopic) -> Reassign
     };
     let partitions = asked.partitions.iter().map(answer).collect();
     ReassignableTopicResponse { name: asked.name, partitions }
-}
-
-fn unknown(why: String) -> Refused {
-    Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, why)
 }
 
 /// Checks the replicas of a partition. Null cancels a reassignment, of which there is none.

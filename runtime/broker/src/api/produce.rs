@@ -247,8 +247,7 @@ impl Appending<'_> {
         data: PartitionProduceData,
         scratch: &mut Vec<u8>,
     ) -> Result<Checked, Failed> {
-        let unknown = || Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition");
-        let partition = topic.partition(data.index).ok_or_else(unknown)?;
+        let partition = topic.partition(data.index).map_err(Refused::from)?;
         let now_ms = self.parts.clock.now_ms();
         let rules =
             Rules { topic: &topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
@@ -294,7 +293,8 @@ impl Appending<'_> {
             Transactional::Held(held) => {
                 let newer = version >= ADDS_PARTITIONS_SINCE;
                 let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
-                let verdicts = self.parts.transactions.allow(held, writes, protocol).into_iter();
+                let journal = self.parts.topics.same_journal();
+                let verdicts = self.parts.transactions.allow(held, writes, protocol, journal).into_iter();
                 verdicts.map(|verdict| Some(transaction_refused(verdict.err()?, version))).collect()
             }
         };

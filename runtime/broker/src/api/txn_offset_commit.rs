@@ -86,8 +86,8 @@ fn check(
     let name: Arc<str> = wanted.name.as_str().into();
     let partitions = wanted.partitions.into_iter().map(|partition| {
         let partition_index = partition.partition_index;
-        let known = topic.as_ref().and_then(|topic| topic.partition(partition_index));
-        let error_code = if known.is_some() {
+        let exists = topic.as_ref().is_some_and(|topic| topic.has_partition(partition_index));
+        let error_code = if exists {
             offsets.push(OffsetToCommit {
                 at: TopicPartition { topic: Arc::clone(&name), partition: partition_index },
                 offset: partition.committed_offset,

@@ -68,13 +68,13 @@ async fn in_group(parts: &TransactionParts, partition: i32, marker: TxnMarker) -
 }
 
 async fn in_partition(parts: &TransactionParts, topic: &str, partition: i32, marker: TxnMarker) -> ErrorCode {
-    let found = parts.topics.get(topic).and_then(|topic| topic.partition(partition).cloned());
-    let Some(found) = found else { return ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+    let found = match parts.topics.partition(topic, partition) {
+        Ok(found) => found,
+        Err(not_here) => return not_here.code(),
+    };
     match found.append_marker(marker, parts.clock.now_ms()) {
         Ok(append) => append.durable().await.map_or(ErrorCode::KAFKA_STORAGE_ERROR, |_| ErrorCode::NONE),
         Err(InternalAppendError::Append(error)) => error_map::partition_append(&error),
-        Err(InternalAppendError::Build(_) | InternalAppendError::UnknownPartition) => {
-            ErrorCode::INVALID_REQUEST
-        }
+        Err(InternalAppendError::Build(_)) => ErrorCode::INVALID_REQUEST,
     }
 }

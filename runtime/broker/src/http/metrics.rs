@@ -91,7 +91,7 @@ impl Scrape {
 
     fn topics(&self, page: &mut Page<'_, '_>) -> Encoded {
         let topics = self.state.parts.topics.list();
-        let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
+        let partitions: i32 = topics.iter().map(|topic| topic.partition_count).sum();
         page.gauge("pelton_topics", "Topics, internal ones too.", topics.len())?;
         page.gauge("pelton_partitions", "Partitions, internal ones too.", partitions)?;
         let families: [Family<Offsets, i64>; 3] = [
@@ -108,7 +108,7 @@ impl Scrape {
         for (family, help, pick) in families {
             let shown = topics.iter().filter(|topic| !topic.is_internal());
             let samples = shown.flat_map(|topic| {
-                topic.partitions.iter().map(move |partition| {
+                topic.local.iter().map(move |partition| {
                     let labels =
                         [("topic", topic.name.clone()), ("partition", partition.index().to_string())];
                     (labels, pick(&partition.offsets()))
@@ -162,7 +162,7 @@ impl Scrape {
         let help = "Records between the committed offset and the end of the partition.";
         let lags = rows().filter_map(|(labels, at, committed)| {
             let topic: Arc<Topic> = self.state.parts.topics.get(&at.topic)?;
-            Some((labels, lag(committed, topic.partition(at.partition)?.high_watermark())))
+            Some((labels, lag(committed, topic.partition(at.partition).ok()?.high_watermark())))
         });
         page.gauges("pelton_group_lag", help, lags)?;
         let cut = groups.iter().filter(|group| group.committed.len() < group.summary.offsets).count();

@@ -120,7 +120,7 @@ pub(super) async fn topics(State(state): State<Arc<HttpState>>, asked: Asked) ->
         name: topic.name.clone(),
         id: topic.id.to_string(),
         internal: topic.is_internal(),
-        partitions: topic.partitions.len(),
+        partitions: usize::try_from(topic.partition_count).unwrap_or(0),
     };
     let topics: Vec<TopicSummary> = page.map(summary).collect();
     let next = next(topics.iter().map(|topic| topic.name.as_str()), limit);
@@ -131,7 +131,7 @@ pub(super) async fn topic(State(state): State<Arc<HttpState>>, name: Name) -> An
     let Path(name) = name?;
     let topic = state.parts.admin.topic(&name);
     let topic = topic.ok_or_else(|| Refusal::not_found(format!("there is no topic `{name}`")))?;
-    let partitions = topic.partitions.iter().map(|partition| {
+    let partitions = topic.local.iter().map(|partition| {
         let offsets = partition.offsets();
         PartitionView {
             partition: partition.index(),

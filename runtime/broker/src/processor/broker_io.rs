@@ -23,6 +23,7 @@ use crate::group::types::{
 };
 use crate::partition::waiters::{ReadyList, Watch};
 use crate::partition::{Isolation, Partition, PartitionAppendError};
+use crate::same_journal::SameJournal;
 use crate::topic_config::Overrides;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
@@ -123,7 +124,7 @@ impl BrokerIo {
 
     fn input(&self, Input { source, partition }: Input) -> Result<(&Arc<Topic>, &Arc<Partition>), IoError> {
         let topic = self.known.sources.get(source).and_then(Option::as_ref);
-        let found = topic.and_then(|topic| Some((topic, topic.partition(partition)?)));
+        let found = topic.and_then(|topic| Some((topic, topic.partition(partition).ok()?)));
         found.ok_or_else(|| self.no_partition(Input { source, partition }))
     }
 
@@ -186,7 +187,7 @@ impl Known {
             if known.as_ref().is_some_and(|known| known.id != found.id) {
                 return Err(IoError::OutputRenewed { topic: topic() });
             }
-            let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
+            let partitions = u32::try_from(found.partition_count).unwrap_or(0);
             changes.push(Change::Output { output, partitions });
             *known = Some(found);
         }
@@ -196,9 +197,7 @@ impl Known {
                 *known = None;
                 changes.push(Change::Revoked { source });
             }
-            let count = |topic: Option<&Arc<Topic>>| {
-                topic.map_or(0, |topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
-            };
+            let count = |topic: Option<&Arc<Topic>>| topic.map_or(0, |topic| topic.partition_count);
             let partitions = count(known.as_ref())..count(found.as_ref());
             if !partitions.is_empty() {
                 changes.push(Change::Assigned { source, partitions });
@@ -311,7 +310,7 @@ impl DriverIo for BrokerIo {
         let find = |((output, partition), batch): (staging::Slot, Bytes)| {
             let topic = self.topology.outputs[output].topic.as_str();
             let found = self.known.outputs[output].as_ref();
-            let found = found.and_then(|topic| Some((topic, topic.partition(partition)?)));
+            let found = found.and_then(|topic| Some((topic, topic.partition(partition).ok()?)));
             let (found, target) = found.ok_or_else(|| IoError::NoOutput { topic: topic.to_owned() })?;
             let (partition, at) = (Arc::clone(target), TopicPartition { topic: topic.into(), partition });
             Ok(TransactionalBatch { at, partition, batch, durability: found.config.durability })
@@ -356,7 +355,7 @@ impl DriverIo for BrokerIo {
             let _ = sender.send(Ok(()));
             return Ok(ticket);
         }
-        let (groups, group) = (self.groups.clone(), self.group.clone());
+        let group = self.group.clone();
         if let Some(producer) = self.staging.producer() {
             let (transactions, id) = (self.transactions.clone(), id.to_owned());
             self.runtime.spawn(async move {
@@ -366,15 +365,10 @@ impl DriverIo for BrokerIo {
             });
             return Ok(ticket);
         }
+        let commit = commit_behind(self.groups.clone(), group, request, self.topics.same_journal());
         self.runtime.spawn(async move {
-            let outcome = match groups.commit(&group, request).await {
-                Ok(results) => {
-                    results.into_iter().collect::<Result<(), _>>().map_err(|error| unavailable(&error))
-                }
-                Err(error) => Err(unavailable(&error)),
-            };
             // The driver may have ended: then nobody needs to know.
-            let _ = sender.send(outcome);
+            let _ = sender.send(commit.await.map_err(|error| unavailable(&error)));
         });
         Ok(ticket)
     }
@@ -421,6 +415,17 @@ fn commit_of(offsets: Vec<OffsetToCommit>) -> CommitRequest {
         transaction: None,
         offsets,
     }
+}
+
+/// Commits offsets without a transaction, behind the outputs that were appended and may not be durable yet: the journal makes
+/// those durable first.
+async fn commit_behind(
+    groups: Groups,
+    group: String,
+    offsets: CommitRequest,
+    _: SameJournal,
+) -> Result<(), GroupError> {
+    groups.commit(&group, offsets).await?.into_iter().collect()
 }
 
 /// A pipeline's transactional id is the name of its group.

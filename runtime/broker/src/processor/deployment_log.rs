@@ -32,7 +32,7 @@ impl BrokerDeploymentLog {
     }
 
     fn partition(&self) -> Option<Arc<Partition>> {
-        Some(Arc::clone(self.topics.get(TOPIC)?.partition(0)?))
+        self.topics.partition(TOPIC, 0).ok()
     }
 
     async fn create(&self, new: NewTopic) -> Result<(), EnsureTopicError> {

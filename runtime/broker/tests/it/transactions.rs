@@ -555,7 +555,7 @@ async fn a_request_adds_its_partitions_to_the_transaction_in_one_record() {
     assert_eq!(records() - before, 1);
     assert_eq!(end(&mut client, NEWER_END, producer, true).await.0, ErrorCode::NONE);
     let topic = server.handle.broker().topics.get("t").unwrap();
-    for partition in &topic.partitions {
+    for partition in &topic.local {
         let offsets = partition.offsets();
         let expect = if partition.index() == 7 { 0 } else { 2 };
         assert_eq!(

@@ -38,9 +38,7 @@ impl TopicStore {
     }
 
     fn partition(&self, index: i32) -> Result<Arc<Partition>, StoreError> {
-        let topic = self.topics.get(OFFSETS_TOPIC);
-        let partition = topic.as_ref().and_then(|topic| topic.partition(index));
-        partition.cloned().ok_or_else(|| unavailable(&"there is no such partition"))
+        self.topics.partition(OFFSETS_TOPIC, index).map_err(|not_here| unavailable(&not_here))
     }
 
     fn place(
@@ -74,8 +72,7 @@ fn landing(append: InternalAppend) -> StoreFuture<i64> {
 
 impl GroupStore for TopicStore {
     fn partition_count(&self) -> Option<i32> {
-        let topic = self.topics.get(OFFSETS_TOPIC)?;
-        i32::try_from(topic.partitions.len()).ok()
+        self.topics.get(OFFSETS_TOPIC).map(|topic| topic.partition_count)
     }
 
     fn create(&self, partitions: i32) -> StoreFuture<()> {

@@ -24,6 +24,7 @@ use crate::timer::TimerQueue;
 use pelton_partitions::clock::Clock;
 use pelton_partitions::partition::InternalAppend;
 use pelton_partitions::producer_id::ProducerIdentity;
+use pelton_partitions::same_journal::SameJournal;
 use pelton_partitions::topics::Topics;
 use pelton_partitions::topics::producer_ids::ProducerIds;
 
@@ -56,6 +57,7 @@ pub(super) struct Inner {
     pub(super) log: TransactionLog,
     pub(super) gauges: Mutex<HashMap<i32, SnapshotGauge>>,
     pub(super) topics: Arc<Topics>,
+    pub(super) journal: SameJournal,
     pub(super) groups: Groups,
     pub(super) producer_ids: Arc<ProducerIds>,
     clock: Arc<dyn Clock>,
@@ -95,6 +97,7 @@ impl Transactions {
             settings,
             log,
             gauges: Mutex::default(),
+            journal: topics.same_journal(),
             topics,
             groups,
             producer_ids,
@@ -174,12 +177,13 @@ impl Transactions {
     }
 
     /// Which of these writes may be done while `held` is held, in their order. With the newer protocol their partitions are
-    /// added to the transaction, all in one record.
+    /// added to the transaction, all in one record, which the journal makes durable before what is written next.
     pub fn allow(
         &self,
         held: &mut Held,
         writes: Vec<TransactionalWrite>,
         protocol: Protocol,
+        journal: SameJournal,
     ) -> Vec<Result<(), TxnError>> {
         let check = |write: &TransactionalWrite| match protocol {
             Protocol::Classic => held.txn()?.check_added(write.producer, &write.at),
@@ -190,19 +194,20 @@ impl Transactions {
             return verdicts;
         }
         let allowed = writes.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
-        let added = self.add_held(held, allowed.map(|(write, _)| write.at), protocol);
+        let added = self.add_held(held, allowed.map(|(write, _)| write.at), protocol, journal);
         if let Err(error) = added {
             verdicts.iter_mut().for_each(|verdict| *verdict = verdict.and(Err(error)));
         }
         verdicts
     }
 
-    /// Makes partitions part of the transaction, if they are not. The journal makes that durable before what is written next.
+    /// Makes partitions part of the transaction, if they are not, before something is written to them.
     pub(super) fn add_held(
         &self,
         held: &mut Held,
         partitions: impl IntoIterator<Item = TopicPartition>,
         protocol: Protocol,
+        _: SameJournal,
     ) -> Result<(), TxnError> {
         match held.txn()?.add(partitions, protocol, self.now_ms()) {
             Some(next) => self.replace(held, next).map(drop),
@@ -226,7 +231,9 @@ impl Transactions {
         held.txn()?.check_producer(producer)?;
         held.last_seen.see(RequestKind::TxnOffsetCommit, from)?;
         let write = TransactionalWrite { producer, at: self.offsets_partition(group) };
-        self.allow(&mut held, vec![write], protocol).into_iter().collect::<Result<(), _>>()?;
+        self.allow(&mut held, vec![write], protocol, self.inner.journal)
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         // Held until the offsets have their place, or will have none.
         let release = Box::new(move |_| drop(held));
         Ok(self.inner.groups.commit_in_transaction(group, request, producer, release).await)

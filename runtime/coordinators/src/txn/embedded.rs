@@ -53,7 +53,7 @@ impl Transactions {
         self.ensure_topic().await?;
         let mut held = self.inner.slots.get_or_new(id)?.lock_owned().await;
         if held.get().is_some_and(|txn| txn.is_ending()) {
-            self.finish_held(&mut held).await?.settled().await?;
+            self.finish_held(&mut held, self.inner.journal).await?.settled().await?;
         }
         if let Some(txn) = held.get().cloned().filter(|_| Mutant::TakeOverKeepsOpen.is_on()) {
             held.set(Some(Transaction { state: TxnState::Empty, ..(*txn).clone() }));
@@ -74,7 +74,7 @@ impl Transactions {
     ) -> Result<(), EmbeddedError> {
         held.txn()?.check_open(producer)?;
         let partitions = batches.iter().map(|batch| batch.at.clone()).chain([self.offsets_partition(group)]);
-        self.add_held(held, partitions, Protocol::Classic)?;
+        self.add_held(held, partitions, Protocol::Classic, self.inner.journal)?;
         for TransactionalBatch { at, partition, batch, durability } in batches {
             match partition.append_client(batch, room, self.now_ms(), durability, None) {
                 Ok(appended) if appended.duplicate => return Err(EmbeddedError::Foreign { at }),
@@ -128,7 +128,7 @@ impl Transactions {
             Some(txn) if txn.state == TxnState::Ongoing => {
                 self.end_held(&mut held, false, EpochAfter::Fencing, None).await?
             }
-            Some(txn) if txn.is_ending() => self.finish_held(&mut held).await?,
+            Some(txn) if txn.is_ending() => self.finish_held(&mut held, self.inner.journal).await?,
             _ => return Ok(()),
         };
         ending.settled().await

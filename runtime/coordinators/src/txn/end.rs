@@ -20,6 +20,8 @@ use crate::group::store::OFFSETS_TOPIC;
 use crate::group::types::TopicPartition;
 use pelton_partitions::partition::{InternalAppend, InternalAppendError, PartitionAppendError, TxnMarker};
 use pelton_partitions::producer_id::ProducerIdentity;
+use pelton_partitions::same_journal::SameJournal;
+use pelton_partitions::topics::NotHere;
 
 /// What ending a transaction has written, and what has yet to hear of it.
 pub struct Ending {
@@ -138,16 +140,17 @@ impl Transactions {
         } else {
             self.replace(held, prepared)?;
         }
-        let ending = self.finish_held(held).await;
+        let ending = self.finish_held(held, self.inner.journal).await;
         if ending.is_err() {
             self.inner.unfinished.add(id);
         }
         ending
     }
 
-    /// Writes the markers of a decided transaction and its completion. Doing it again is harmless: a marker ends what is
-    /// open, and nothing is.
-    pub(super) async fn finish_held(&self, held: &mut Held) -> Result<Ending, TxnError> {
+    /// Writes the markers of a decided transaction and its completion, all at once: the journal makes the decision durable
+    /// before the markers, and the markers before the completion. Doing it again is harmless: a marker ends what is open,
+    /// and nothing is.
+    pub(super) async fn finish_held(&self, held: &mut Held, _: SameJournal) -> Result<Ending, TxnError> {
         let txn = held.txn()?.clone();
         let commit = txn.state == TxnState::PrepareCommit;
         let marker = TxnMarker { producer: txn.producer, commit, coordinator_epoch: None };
@@ -170,10 +173,11 @@ impl Transactions {
         at: &TopicPartition,
         marker: TxnMarker,
     ) -> Result<Option<InternalAppend>, TxnError> {
-        let topic = self.inner.topics.get(&at.topic);
-        // With the topic went what the marker is about.
-        let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(at.partition)) else {
-            return Ok(None);
+        let partition = match self.inner.topics.partition(&at.topic, at.partition) {
+            Ok(partition) => partition,
+            // A topic takes its records with it, and then no marker is needed.
+            Err(NotHere::UnknownTopic | NotHere::UnknownPartition) => return Ok(None),
+            Err(NotHere::NotLeader) => return Err(TxnError::NotAvailable),
         };
         match partition.append_marker(marker, self.now_ms()) {
             Ok(append) => Ok(Some(append)),
@@ -232,6 +236,6 @@ impl Transactions {
     async fn finish(&self, id: &str) -> Result<Option<Ending>, TxnError> {
         let Ok(mut held) = self.hold(id).await else { return Ok(None) };
         let ending = held.get().is_some_and(|txn| txn.is_ending());
-        if ending { self.finish_held(&mut held).await.map(Some) } else { Ok(None) }
+        if ending { self.finish_held(&mut held, self.inner.journal).await.map(Some) } else { Ok(None) }
     }
 }

@@ -65,14 +65,15 @@ impl TransactionLog {
 
     /// The partitions, none before the topic is there.
     pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.topics.get(TRANSACTIONS_TOPIC).map(|topic| topic.partitions.clone()).unwrap_or_default()
+        self.topics.get(TRANSACTIONS_TOPIC).map(|topic| topic.local.clone()).unwrap_or_default()
     }
 
     /// The partition of a transactional id.
     pub(super) fn partition(&self, id: &str) -> Result<Arc<Partition>, TxnError> {
         let topic = self.topics.get(TRANSACTIONS_TOPIC).ok_or(TxnError::NotAvailable)?;
-        let index = i32::try_from(partition_of(id, topic.partitions.len())).unwrap_or(0);
-        topic.partition(index).cloned().ok_or(TxnError::NotAvailable)
+        let count = usize::try_from(topic.partition_count).unwrap_or(0);
+        let index = i32::try_from(partition_of(id, count)).unwrap_or(0);
+        topic.partition(index).cloned().map_err(|_| TxnError::NotAvailable)
     }
 
     fn append(&self, id: &str, value: Option<bytes::Bytes>) -> Result<InternalAppend, TxnError> {
@@ -88,7 +89,7 @@ impl TransactionLog {
     pub(super) fn replay(&self) -> Result<HashMap<Arc<str>, Transaction>, LoadError> {
         let mut all = HashMap::new();
         let Some(topic) = self.topics.get(TRANSACTIONS_TOPIC) else { return Ok(all) };
-        for partition in &topic.partitions {
+        for partition in &topic.local {
             let mut unreadable = None;
             let take = |met: Replayed<'_>| {
                 let Replayed::Record { key, value, offset, .. } = met else { return };

@@ -19,7 +19,7 @@ pub(crate) fn committed(core: &Core) -> Found {
     let mut all = BTreeMap::new();
     for (name, _) in TOPICS {
         let topic = core.topics.get(name).expect("the topic is there");
-        for partition in &topic.partitions {
+        for partition in &topic.local {
             let seen = by_index(partition);
             assert_eq!(seen, by_markers(partition), "{name}-{}", partition.index());
             all.insert(format!("{name}-{}", partition.index()), seen);

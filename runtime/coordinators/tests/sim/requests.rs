@@ -15,6 +15,7 @@ use pelton_partitions::clock::Clock;
 use pelton_partitions::partition::acks::Acks;
 use pelton_partitions::partition::{Partition, PartitionAppendError};
 use pelton_partitions::producer_id::ProducerIdentity;
+use pelton_partitions::same_journal::SameJournal;
 use pelton_partitions::topic_config::Durability;
 use pelton_wire::ErrorCode;
 use pelton_wire::record::{BatchBuilder, BatchOptions};
@@ -64,6 +65,7 @@ pub(crate) type Told = (ErrorCode, ProducerIdentity);
 /// One request of a producer, on its way through the coordinators.
 struct Request {
     transactions: Transactions,
+    journal: SameJournal,
     who: Who,
     now_ms: i64,
 }
@@ -71,13 +73,12 @@ struct Request {
 /// Makes a request, which is begun when it is first polled.
 pub(crate) fn begin(core: &Core, who: Who, ask: Ask) -> impl Future<Output = Told> + Send + 'static {
     let target = match &ask {
-        Ask::Write { topic, partition, .. } => {
-            core.topics.get(topic).and_then(|topic| topic.partition(*partition).cloned())
-        }
+        Ask::Write { topic, partition, .. } => core.topics.partition(topic, *partition).ok(),
         _ => None,
     };
     let (groups, now_ms) = (core.groups.clone(), core.clock.now_ms());
-    let request = Request { transactions: core.transactions.clone(), who, now_ms };
+    let (transactions, journal) = (core.transactions.clone(), core.topics.same_journal());
+    let request = Request { transactions, journal, who, now_ms };
     async move {
         let told = match ask {
             Ask::Init { before } => return request.init(before).await,
@@ -147,7 +148,8 @@ impl Request {
             Err(error) => return error.code(),
         };
         let write = TransactionalWrite { producer: self.who.producer, at };
-        let verdict = self.transactions.allow(&mut held, vec![write], self.protocol()).remove(0);
+        let verdict =
+            self.transactions.allow(&mut held, vec![write], self.protocol(), self.journal).remove(0);
         match verdict {
             Ok(()) => {}
             // Nothing was written, and the client drops what it wanted to write.

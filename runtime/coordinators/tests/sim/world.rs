@@ -188,10 +188,10 @@ impl World {
         self.let_go = [OFFSETS_TOPIC, TRANSACTIONS_TOPIC]
             .iter()
             .filter_map(|name| core.topics.get(name))
-            .map(|topic| topic.partitions.iter().filter(|partition| partition.log_start_offset() > 0).count())
+            .map(|topic| topic.local.iter().filter(|partition| partition.log_start_offset() > 0).count())
             .sum();
         for (name, topic) in core.topics.list().iter().map(|topic| (&topic.name, topic)) {
-            for partition in &topic.partitions {
+            for partition in &topic.local {
                 let offsets = partition.offsets();
                 let at = partition.index();
                 assert_eq!(offsets.last_stable, offsets.high_watermark, "{name}-{at} has something open");

@@ -158,16 +158,13 @@ impl Progress {
             waiting.failed || waiting.acks.front().is_some_and(|(end, _)| *end < end_offset)
         };
         if !overtakes || Mutant::EarlyPassesMarker.is_on() {
-            self.advance(end_offset);
+            self.watermark.advance(end_offset);
             self.answer(end_offset);
         }
     }
 
-    /// Who comes to wait beside this sees it, or is in the queue before [`Progress::answer`] looks through it.
-    fn advance(&self, end_offset: i64) {
-        self.watermark.advance(end_offset);
-    }
-
+    /// Acks what ends at or before `end_offset`. The high watermark is there already: an append that comes to wait meanwhile
+    /// sees that, or is in the queue.
     fn answer(&self, end_offset: i64) {
         let mut waiting = self.waiting.lock();
         while let Some((_, acks)) = waiting.acks.pop_front_if(|(end, _)| *end <= end_offset) {
@@ -217,7 +214,7 @@ impl Waiting {
 
 impl DurableListener for Progress {
     fn durable(&self, end_offset: i64) {
-        self.advance(end_offset);
+        self.watermark.flush(end_offset);
         // Before who waits is answered, so that a transaction's end is seen by who was told of it. Absent while a log is
         // being recovered: nobody reads it then.
         if let Some(partition) = self.partition.get().and_then(Weak::upgrade) {
@@ -269,7 +266,7 @@ mod tests {
     async fn what_is_acknowledged_early_does_not_overtake_what_waits_for_its_sync() {
         let (progress, _) = progress();
         progress.acknowledge(5);
-        assert_eq!(progress.high_watermark(), 5);
+        assert_eq!((progress.high_watermark(), progress.watermark().flushed()), (5, 0));
         let (marker, after) = (Acks::new(), Acks::new());
         progress.on_durable(6, &marker);
         progress.on_durable(9, &after);
@@ -277,6 +274,7 @@ mod tests {
         assert_eq!((progress.high_watermark(), progress.waiting.lock().acks.len()), (5, 2));
         progress.durable(9);
         assert!(is_done(&marker).await && is_done(&after).await);
+        assert_eq!((progress.high_watermark(), progress.watermark().flushed()), (9, 9));
         progress.on_durable(12, &Acks::new());
         progress.acknowledge(12);
         assert_eq!(progress.high_watermark(), 12, "nothing waits any more");

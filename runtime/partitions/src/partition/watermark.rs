@@ -23,10 +23,12 @@ impl Rising for AtomicI64 {
     }
 }
 
-/// The high watermark, and what the log was told of it.
+/// The flushed offset, the high watermark, and what the log was told of it.
 #[derive(Debug)]
 pub struct Watermark<A = AtomicI64> {
-    /// Up to here everything is as durable as its topic asks.
+    /// Up to here everything is on this broker's disk.
+    flushed: A,
+    /// Up to here everything is as durable as its topic asks, and consumers may read.
     high: A,
     told: A,
 }
@@ -34,7 +36,7 @@ pub struct Watermark<A = AtomicI64> {
 impl Watermark {
     /// That of a log which has been told.
     pub fn new(offset: i64) -> Watermark {
-        Watermark { high: offset.into(), told: offset.into() }
+        Watermark { flushed: offset.into(), high: offset.into(), told: offset.into() }
     }
 }
 
@@ -42,6 +44,18 @@ impl<A: Rising> Watermark<A> {
     /// The offset up to which consumers may read.
     pub fn get(&self) -> i64 {
         self.high.get()
+    }
+
+    /// Up to here everything is on this broker's disk.
+    pub fn flushed(&self) -> i64 {
+        self.flushed.get()
+    }
+
+    /// Everything before `end_offset` is on this broker's disk. It has the only replica, whose flushed offset is what
+    /// moves the high watermark.
+    pub fn flush(&self, end_offset: i64) {
+        self.flushed.raise(end_offset);
+        self.advance(end_offset);
     }
 
     pub fn advance(&self, end_offset: i64) {
@@ -138,7 +152,8 @@ mod tests {
             let mut model = loom::model::Builder::new();
             model.preemption_bound = switches;
             model.check(move || {
-                let watermark = Watermark { high: ModelI64::new(0), told: ModelI64::new(0) };
+                let [flushed, high, told] = [0; 3].map(ModelI64::new);
+                let watermark = Watermark { flushed, high, told };
                 let model = Arc::new(Model { watermark, log: Mutex::new(0) });
                 let mut threads = Vec::new();
                 for _ in 0..holders {

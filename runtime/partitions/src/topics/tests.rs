@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pelton_commitlog::storage::SimStorage;
 use pelton_commitlog::storage::sim::Call;
 use pelton_commitlog::{LogDirConfig, Threads};
+use pelton_wire::ErrorCode;
 use uuid::Uuid;
 
-use super::{NewTopic, TopicError, Topics};
+use super::{NewTopic, NotHere, TopicError, Topics};
 use crate::clock::ManualClock;
 use crate::data_dir::{self, Environment, Opened, Settings};
 use crate::failure::Failure;
@@ -88,8 +89,8 @@ impl Life {
     /// Writes to every partition of the topic and reads it again.
     async fn use_topic(&self, partitions: usize) {
         let topic = self.opened.topics.get(NAME).expect("the topic is there");
-        assert_eq!(topic.partitions.len(), partitions);
-        for partition in &topic.partitions {
+        assert_eq!(topic.local.len(), partitions);
+        for partition in &topic.local {
             let value = format!("{}", partition.index());
             let record = InternalRecord { key: None, value: Some(value.clone().into()) };
             let base = partition.append_records(&[record], 1).expect("the partition takes records");
@@ -131,7 +132,7 @@ impl Change {
     /// Brings the topic to where the change leads, whatever an earlier attempt has come to, and uses its name.
     async fn complete(self, life: &Life) {
         let topics = Arc::clone(&life.opened.topics);
-        let partitions = |topics: &Topics| topics.get(NAME).map(|topic| topic.partitions.len());
+        let partitions = |topics: &Topics| topics.get(NAME).map(|topic| topic.local.len());
         let (done, before) = match self {
             Change::Create => (Some(2), None),
             Change::Grow => (Some(4), Some(2)),
@@ -221,4 +222,24 @@ fn a_change_that_fails_half_way_leaves_the_name_usable() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_another_broker_leads_is_not_here() {
+    let life = Life::start(&SimStorage::new());
+    let topics = &life.opened.topics;
+    let new = NewTopic { name: NAME.to_owned(), partitions: 3, overrides: Overrides::new() };
+    let create = {
+        let topics = Arc::clone(topics);
+        async move { topics.create(new, 1).await }
+    };
+    let topic = life.drive(create).await.expect("the disk works");
+    assert!((0..3).all(|index| topics.partition(NAME, index).is_ok_and(|found| found.index() == index)));
+    topics.adopt(topic.facts(), vec![Arc::clone(&topic.local[0]), Arc::clone(&topic.local[2])]);
+    let not_here = |topic: &str, index: i32| topics.partition(topic, index).map(|found| found.index());
+    assert_eq!([0, 2].map(|index| not_here(NAME, index)), [Ok(0), Ok(2)]);
+    assert_eq!(not_here(NAME, 1), Err(NotHere::NotLeader));
+    assert_eq!([-1, 3].map(|index| not_here(NAME, index)), [Err(NotHere::UnknownPartition); 2]);
+    assert_eq!(not_here("another", 0), Err(NotHere::UnknownTopic));
+    assert_eq!(NotHere::NotLeader.code(), ErrorCode::NOT_LEADER_OR_FOLLOWER);
 }

@@ -156,10 +156,10 @@ impl FetchList {
                     self.reopen(number);
                 }
                 None => {
-                    let found = known.as_ref().map_err(|code| *code).and_then(|topic| {
-                        let partition = topic.partition(asked.partition).cloned();
-                        partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-                    });
+                    let found = known
+                        .as_ref()
+                        .map_err(|code| *code)
+                        .and_then(|topic| Ok(topic.partition(asked.partition).cloned()?));
                     self.add(Slot {
                         topic,
                         asked,
@@ -376,9 +376,7 @@ impl FetchList {
         if slot.found.is_err() {
             // The topic may exist by now.
             let topic = find(&self.catalogue, &self.topics[slot.topic as usize], self.by_id);
-            let partition = |topic: Arc<Topic>| topic.partition(index).cloned();
-            slot.found =
-                topic.and_then(|topic| partition(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+            slot.found = topic.and_then(|topic| Ok(topic.partition(index).cloned()?));
             if self.is_watching {
                 watch(slot, number, &self.ready);
             }

@@ -11,7 +11,7 @@ use crate::admin::{AdminError, DeleteRecordsError};
 use crate::partition::acks::NotDurable;
 use crate::partition::{InternalAppendError, PartitionAppendError, PartitionReadError};
 use crate::topics::metadata_log::MetadataWriteError;
-use crate::topics::{NameError, TopicError};
+use crate::topics::{NameError, NotHere, TopicError};
 
 /// An error code and the text that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,12 @@ impl From<TopicError> for Refused {
     }
 }
 
+impl From<NotHere> for Refused {
+    fn from(not_here: NotHere) -> Self {
+        Refused { code: not_here.code(), message: not_here.to_string() }
+    }
+}
+
 impl From<AdminError> for Refused {
     fn from(error: AdminError) -> Self {
         let code = match &error {
@@ -47,7 +53,7 @@ impl From<AdminError> for Refused {
 /// Deleting the records at the start of a partition.
 pub(crate) fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
     match error {
-        DeleteRecordsError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        DeleteRecordsError::NotHere(not_here) => not_here.code(),
         DeleteRecordsError::Internal => ErrorCode::INVALID_TOPIC_EXCEPTION,
         DeleteRecordsError::Compacted => ErrorCode::POLICY_VIOLATION,
         DeleteRecordsError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
@@ -88,7 +94,6 @@ fn metadata_write(error: &MetadataWriteError) -> ErrorCode {
 /// Appending to a topic of the broker's own.
 pub(crate) fn internal_append(error: &InternalAppendError) -> ErrorCode {
     match error {
-        InternalAppendError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         InternalAppendError::Build(_) => ErrorCode::INVALID_RECORD,
         InternalAppendError::Append(error) => partition_append(error),
     }
