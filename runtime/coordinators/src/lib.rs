@@ -1,11 +1,11 @@
-//! The coordinators: who is in a consumer group and what it has committed; who may write with a transactional id and how its
-//! transactions end.
+//! The coordinators: the members of consumer groups and their committed offsets; the producers of transactional ids and
+//! the ends of their transactions.
 //!
 //! * [`group`]: classic consumer groups over a store of records.
 //! * [`txn`]: transactions of both protocols.
 //!
-//! What is true is what a replay of `__consumer_offsets` and `__transaction_state` gives. This refuses to know sockets and
-//! requests: whoever asks names the versions' differences, not the versions.
+//! What is true is what a replay of `__consumer_offsets` and `__transaction_state` gives. This refuses to know sockets
+//! and requests: a caller names the versions' differences, not the versions.
 
 #![allow(missing_docs, reason = "its users are the broker's packages; what a name does not say is said")]
 

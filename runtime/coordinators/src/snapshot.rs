@@ -1,5 +1,5 @@
-//! When a coordinator writes a snapshot: its whole state once more, after which the records before it may go. That is what
-//! compaction would leave of its log, and costs the state once for each time that the log doubles.
+//! When a coordinator writes a snapshot: its whole state once more, after which the records before it may go. That is
+//! what compaction would leave of its log, and costs the state once for each time that the log doubles.
 
 /// The size of a coordinator's partition, as far as it matters here.
 #[derive(Debug, Default)]

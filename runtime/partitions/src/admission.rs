@@ -1,5 +1,5 @@
-//! What is checked in, and made of, the one batch that a client sends to a partition. Pure: bytes in, bytes or a refusal
-//! out.
+//! What is checked in, and made of, the one batch that a client sends to a partition. Pure: bytes in, bytes or a
+//! refusal out.
 
 use bytes::{Bytes, BytesMut};
 use pelton_wire::ErrorCode;

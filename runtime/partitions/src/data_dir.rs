@@ -1,5 +1,5 @@
-//! Opening the data directory: the log directory is recovered, the metadata replayed, and each partition that is found is
-//! given to the topic that it belongs to.
+//! Opening the data directory: the log directory is recovered, the metadata replayed, and each partition that is found
+//! is given to the topic that it belongs to.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Environment {
     pub storage: Arc<dyn Storage>,
     /// Makes ids for topics: random, never nil, never the same twice.
     pub new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
-    /// Told when the storage fails for good.
+    /// Raised when the storage fails for good.
     pub failure: Failure,
 }
 
@@ -89,7 +89,8 @@ pub fn open(settings: Settings, environment: Environment) -> Result<Opened, Open
         let adopted = adopt(&path, &partitions, &topics, &facts, &mut found)?;
         topics.adopt(facts, adopted);
     }
-    // What is left belongs to no topic: its creation was never finished, or its deletion was not. Nobody was told of it.
+    // The rest belongs to no topic: its creation was not finished, so no client was told of it, or its deletion was
+    // not.
     for (_, leftover) in found {
         tracing::info!(partition = %leftover.id, "a partition that belongs to no topic is removed");
         partitions.remove(leftover);

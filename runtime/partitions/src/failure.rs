@@ -1,5 +1,5 @@
-//! The one-way signal that the storage has failed for good and the process must end, so that a restart recovers from what
-//! is known to be on disk.
+//! The one-way signal that the storage has failed for good and the process must end, so that a restart recovers from
+//! what is known to be on disk.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ impl Failure {
         self.reason.send_if_modified(|first| {
             let news = first.is_none();
             if news {
-                tracing::error!(%reason, "the storage failed; the broker stops, since nothing it would acknowledge is safe");
+                tracing::error!(%reason,
+                    "the storage failed; the broker stops, since nothing it would acknowledge is safe");
                 *first = Some(reason.to_string());
             }
             news

@@ -1,10 +1,10 @@
-//! The topics of this broker: what is true of them, and the partitions that it owns.
+//! The topics of this broker: their facts, and the partitions that it leads.
 //!
-//! * [`partition`]: the owner of one log, its watermarks, and those who wait for it.
+//! * [`partition`]: the owner of one log, its watermarks, and the produces and fetches that wait for it.
 //! * [`topics`]: the catalogue, which is what a replay of `__cluster_metadata-0` gives; it gives out producer ids.
 //! * [`topic_config`]: every setting that a topic can have.
-//! * [`producer_id`]: who a producer is.
-//! * [`admission`]: what is checked in a client's batch before it is appended.
+//! * [`producer_id`]: the identity of a producer.
+//! * [`admission`]: the checks of a client's batch before it is appended.
 //! * [`same_journal`]: the assumption that one journal orders everything, as a value.
 //! * [`data_dir`]: all of it opened from a data directory.
 //!

@@ -1,16 +1,16 @@
 //! The owner of one partition's log: the only caller of what changes it.
 //!
-//! The log sits behind a lock that only the methods here take, and never across an await. An append runs in the task of the
-//! connection that brought it: a write to the page cache and a hand-over to the journal, a few microseconds. A task of its
-//! own per partition would cost two hops between threads for each request and buy nothing, because the lock already gives
-//! what an owner must: one change at a time, in an order that everybody sees.
+//! The log sits behind a lock that only the methods here take, and never across an await. An append runs in the task of
+//! the connection that brought it: a write to the page cache and a hand-over to the journal, a few microseconds. A task
+//! of its own per partition would cost two hops between threads for each request and buy nothing, because the lock
+//! already gives what an owner must: one change at a time, in an order that all readers see.
 //!
 //! Readers take no lock: they go by `LogReader` and the offsets.
 
 pub mod acks;
+pub mod delayed;
 mod open;
 mod search;
-pub mod waiters;
 mod watermark;
 
 use std::sync::Arc;
@@ -29,10 +29,10 @@ use pelton_wire::record::{
 };
 
 use self::acks::{Acks, NotDurable};
+use self::delayed::{DelayedRequests, Watch};
 pub use self::open::PartitionCreateError;
 pub use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
-use self::waiters::{Progress, Watch};
 use self::watermark::{Relay, Watermark};
 use crate::producer_id::ProducerIdentity;
 use crate::topic_config::{Durability, TopicConfig};
@@ -64,7 +64,7 @@ pub struct Offsets {
     pub log_start: i64,
     /// Up to here (exclusive) a read-committed reader may read.
     pub last_stable: i64,
-    /// Up to here (exclusive) anybody may read.
+    /// Up to here (exclusive) a read-uncommitted reader may read.
     pub high_watermark: i64,
     /// The offset that the next record gets.
     pub log_end: i64,
@@ -79,7 +79,7 @@ pub enum PartitionAppendError {
     /// The partition's log cannot be trusted any more.
     #[error("the partition is offline since an earlier failure")]
     Offline,
-    /// What is left of the disk is kept for the broker itself. Definite: nothing was written.
+    /// The rest of the disk is reserved for the broker's own records. Definite: nothing was written.
     #[error("the disk has less room than `pelton.disk.free.min`")]
     DiskLow,
     /// The log refused it.
@@ -118,7 +118,7 @@ pub struct InternalRecord {
     pub value: Option<Bytes>,
 }
 
-/// The end of a producer's transaction, as a partition is told of it.
+/// The end of a producer's transaction, as a partition records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxnMarker {
     pub producer: ProducerIdentity,
@@ -166,7 +166,7 @@ pub struct Partition {
     /// Held while files are removed, which needs no `log`. Taken before it.
     removing: Mutex<()>,
     reader: LogReader,
-    progress: Arc<Progress>,
+    delayed: Arc<DelayedRequests>,
     log_dir: Arc<LogDir>,
     gone: AtomicBool,
     offline: AtomicBool,
@@ -182,13 +182,13 @@ impl std::fmt::Debug for Partition {
 const LEADER_EPOCH: i32 = 0;
 
 impl Partition {
-    fn new(log: Log, progress: Arc<Progress>, log_dir: Arc<LogDir>) -> Arc<Partition> {
+    fn new(log: Log, delayed: Arc<DelayedRequests>, log_dir: Arc<LogDir>) -> Arc<Partition> {
         let (id, reader) = (log.id().clone(), log.reader());
         let log = Mutex::new(Some(log));
         let (gone, offline) = (AtomicBool::new(false), AtomicBool::new(false));
         let removing = Mutex::default();
-        let partition = Arc::new(Partition { id, log, removing, reader, progress, log_dir, gone, offline });
-        partition.progress.belongs_to(&partition);
+        let partition = Arc::new(Partition { id, log, removing, reader, delayed, log_dir, gone, offline });
+        partition.delayed.belongs_to(&partition);
         partition
     }
 
@@ -210,7 +210,7 @@ impl Partition {
     /// The offsets now.
     pub fn offsets(&self) -> Offsets {
         let log = self.reader.offsets();
-        let high_watermark = self.progress.high_watermark();
+        let high_watermark = self.delayed.high_watermark();
         let unbounded = Mutant::StableIsWatermark.is_on();
         let last_stable = self.reader.last_stable_at(high_watermark);
         Offsets {
@@ -228,13 +228,13 @@ impl Partition {
 
     /// Up to here (exclusive) consumers may read.
     pub fn high_watermark(&self) -> i64 {
-        self.progress.high_watermark()
+        self.delayed.high_watermark()
     }
 
-    /// Up to here (exclusive) everything is on this broker's disk. In a topic that is not synced for its producers the high
-    /// watermark may be above it.
+    /// Up to here (exclusive) everything is on this broker's disk. In a topic that is not synced for its producers the
+    /// high watermark may be above it.
     pub fn flushed_offset(&self) -> i64 {
-        self.progress.watermark().flushed()
+        self.delayed.watermark().flushed()
     }
 
     /// The offset that the next record gets.
@@ -255,13 +255,13 @@ impl Partition {
         &self.reader
     }
 
-    /// Has `fetch` told when there is something new: records, another start of the log, or its end for good.
+    /// Wakes `fetch` when there are new records, when the log start moves, and when the partition is deleted.
     pub fn watch(&self, fetch: &Arc<Watch>) {
-        self.progress.watch(fetch);
+        self.delayed.watch(fetch);
     }
 
-    /// Appends a checked batch of a client, for which there is room in the journal. `acks` counts it off once it is durable;
-    /// a duplicate once its original is.
+    /// Appends a checked batch of a client, for which there is room in the journal. `acks` counts it off once it is
+    /// durable; a duplicate once its original is.
     pub fn append_client(
         &self,
         batch: Bytes,
@@ -367,17 +367,17 @@ impl Partition {
         // Under the lock, so that acknowledgements are queued in the order of their offsets.
         let answered_early = appended.duplicate && Mutant::DuplicateBeforeOriginal.is_on();
         if let Some(acks) = acks.filter(|_| !answered_early) {
-            self.progress.on_durable(end, acks);
+            self.delayed.delay_produce(end, acks);
         }
         if durability != Durability::Group || Mutant::WatermarkBeforeSync.is_on() {
-            self.progress.acknowledge(end);
+            self.delayed.acknowledge(end);
         }
         Ok(appended)
     }
 
-    /// Takes the log, unless it is gone or cannot be trusted. A panic while it is held takes the partition offline: a change
-    /// that was made half is worse than none.
-    fn lock(&self) -> Result<Held<'_>, PartitionAppendError> {
+    /// Takes the log, unless it is gone or cannot be trusted. A panic while it is held takes the partition offline: a
+    /// change that was made half is worse than none.
+    fn lock(&self) -> Result<LockedLog<'_>, PartitionAppendError> {
         let log = self.log.lock();
         if self.offline.load(Ordering::Relaxed) {
             return Err(PartitionAppendError::Offline);
@@ -385,18 +385,18 @@ impl Partition {
         if log.is_none() || self.gone.load(Ordering::Relaxed) {
             return Err(PartitionAppendError::Gone);
         }
-        Ok(Held { log: Some(log), partition: self })
+        Ok(LockedLog { log: Some(log), partition: self })
     }
 
     /// Looks at an error of the log: some mean that the whole storage is lost.
     fn note(&self, error: AppendError) -> AppendError {
         if let AppendError::Storage(failure) | AppendError::Latched(failure) = &error {
-            self.progress.storage_failed(failure);
+            self.delayed.storage_failed(failure);
         }
         error
     }
 
-    /// Brings the log up to the high watermark and wakes readers, unless somebody holds the log, who does it then.
+    /// Tells the log the high watermark and wakes fetches. A thread that holds the log does it when it lets the log go.
     pub fn publish(&self) {
         watermark::publish(self);
     }
@@ -416,11 +416,11 @@ impl Partition {
     pub fn delete_records(&self, before: i64) -> Result<i64, ChangeError> {
         let start = {
             let Ok(mut log) = self.lock() else { return Ok(self.log_start_offset()) };
-            log.set_high_watermark(self.progress.high_watermark());
+            log.set_high_watermark(self.delayed.high_watermark());
             log.delete_records_before(before)?
         };
-        // Readers are told where the log starts.
-        self.progress.wake();
+        // Fetches learn the new log start.
+        self.delayed.wake();
         self.log_dir.flush()?;
         self.remove_files();
         Ok(start)
@@ -440,26 +440,26 @@ impl Partition {
     pub fn apply_retention(&self, now_ms: i64) {
         // What may have to be read is read before the log is held, which producers wait for.
         if let Err(error) = self.reader.learn_timestamps() {
-            tracing::warn!(partition = %self.id, %error, "how old its segments are cannot be read: none is removed");
+            tracing::warn!(partition = %self.id, %error, "retention cannot read the timestamps of its segments; none is removed");
             return;
         }
         let applied = {
             let Ok(mut log) = self.lock() else { return };
-            log.set_high_watermark(self.progress.high_watermark());
+            log.set_high_watermark(self.delayed.high_watermark());
             log.apply_retention(now_ms)
         };
         match applied {
             Ok(deleted) if deleted.is_empty() => {}
             Ok(deleted) => {
-                tracing::info!(partition = %self.id, segments = deleted.len(), "old segments were removed");
-                self.progress.wake();
+                tracing::info!(partition = %self.id, segments = deleted.len(), "retention removed segments");
+                self.delayed.wake();
             }
-            Err(error) => tracing::warn!(partition = %self.id, %error, "old segments could not be removed"),
+            Err(error) => tracing::warn!(partition = %self.id, %error, "retention could not remove segments"),
         }
         self.remove_files();
     }
 
-    /// What is due in the log from time to time: forgets quiet producers, removes files. Blocking.
+    /// Periodic work on the log: forgets expired producer ids, removes files. Blocking.
     pub fn housekeep(&self, now_ms: i64) {
         if let Ok(mut log) = self.lock() {
             log.housekeep(now_ms);
@@ -467,8 +467,8 @@ impl Partition {
         self.remove_files();
     }
 
-    /// Removes the files of segments that have left the log for good. Appends go on meanwhile: only what goes is decided
-    /// under the lock. Blocking.
+    /// Removes the files of segments that have left the log for good. Appends go on meanwhile: only what goes is
+    /// decided under the lock. Blocking.
     fn remove_files(&self) {
         let _removing = self.removing.lock();
         let removal = self.lock().ok().and_then(|mut log| log.removable());
@@ -479,7 +479,7 @@ impl Partition {
         }
     }
 
-    /// What is remembered of producers; `None` once the partition is gone.
+    /// The producer state of the log; `None` once the partition is deleted.
     pub fn producers(&self) -> Option<Vec<(i64, ProducerState)>> {
         let log = self.lock().ok()?;
         let all = log.producers().all();
@@ -490,20 +490,21 @@ impl Partition {
     pub fn close(&self) {
         let _removing = self.removing.lock();
         if let Some(mut log) = self.log.lock().take() {
-            log.set_high_watermark(self.progress.high_watermark());
+            log.set_high_watermark(self.delayed.high_watermark());
             if let Err(error) = log.close() {
-                tracing::warn!(partition = %self.id, %error, "the log was not closed in order; the next start recovers it");
+                tracing::warn!(partition = %self.id, %error,
+                    "the log was not closed cleanly; the next start recovers it");
             }
         }
     }
 
-    /// Takes the log away for good: the topic has been deleted. Who waits to read is told. Blocking.
+    /// Closes the log for good, since its topic is deleted, and wakes the fetches that wait for it. Blocking.
     fn retire(&self) {
         self.gone.store(true, Ordering::Release);
         // A removal that came to its end later would find the files of the next topic of this name.
         let _removing = self.removing.lock();
         drop(self.log.lock().take());
-        self.progress.wake();
+        self.delayed.wake();
     }
 }
 
@@ -511,12 +512,12 @@ impl Relay for Partition {
     type Offset = AtomicI64;
 
     fn watermark(&self) -> &Watermark {
-        self.progress.watermark()
+        self.delayed.watermark()
     }
 
     fn try_tell(&self) -> bool {
         let Some(mut log) = self.log.try_lock() else { return false };
-        let high_watermark = self.progress.watermark().take();
+        let high_watermark = self.delayed.watermark().take();
         if let Some(log) = log.as_mut() {
             log.set_high_watermark(high_watermark);
         }
@@ -524,33 +525,33 @@ impl Relay for Partition {
     }
 
     fn told(&self) {
-        self.progress.wake();
+        self.delayed.wake();
     }
 }
 
 /// The log, held.
-struct Held<'a> {
+struct LockedLog<'a> {
     /// Holds a log, until the drop.
     log: Option<MutexGuard<'a, Option<Log>>>,
     partition: &'a Partition,
 }
 
-const HELD: &str = "`Partition::lock` checked that there is a log, and only its holder could take it away";
+const LOCKED: &str = "`Partition::lock` checked that there is a log, and only its holder could take it away";
 
-impl std::ops::Deref for Held<'_> {
+impl std::ops::Deref for LockedLog<'_> {
     type Target = Log;
     fn deref(&self) -> &Log {
-        self.log.as_deref().and_then(Option::as_ref).expect(HELD)
+        self.log.as_deref().and_then(Option::as_ref).expect(LOCKED)
     }
 }
 
-impl std::ops::DerefMut for Held<'_> {
+impl std::ops::DerefMut for LockedLog<'_> {
     fn deref_mut(&mut self) -> &mut Log {
-        self.log.as_deref_mut().and_then(Option::as_mut).expect(HELD)
+        self.log.as_deref_mut().and_then(Option::as_mut).expect(LOCKED)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for LockedLog<'_> {
     fn drop(&mut self) {
         let partition = self.partition;
         if std::thread::panicking() {

@@ -5,6 +5,6 @@
 pub struct ProducerIdentity {
     /// Its id.
     pub id: i64,
-    /// Its epoch: who has an older one is fenced.
+    /// Its epoch: a producer with an older one is fenced.
     pub epoch: i16,
 }

@@ -1,4 +1,4 @@
-//! What is said of a setting that is refused.
+//! Why a setting is refused.
 
 /// A setting that was refused: which one, what was given, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -119,8 +119,8 @@ pub struct TopicConfig {
 const OWN_PREFIX: &str = "pelton.";
 
 impl Setting {
-    /// Whether Kafka does not have it. Tools see it as read-only, so that a mirror (MirrorMaker 2) leaves it out: a Kafka would
-    /// refuse the topic, and another broker may have another disk.
+    /// Whether Kafka does not have it. Tools see it as read-only, so that a mirror (MirrorMaker 2) leaves it out: a
+    /// Kafka would refuse the topic, and another broker may have another disk.
     pub fn is_own(&self) -> bool {
         self.name.starts_with(OWN_PREFIX)
     }
@@ -252,7 +252,7 @@ pub enum Source {
     Topic,
     /// Set for the broker.
     Broker,
-    /// Nobody has set it.
+    /// It is not set anywhere.
     Default,
 }
 

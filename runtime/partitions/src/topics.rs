@@ -1,8 +1,8 @@
 //! The topic catalogue: which topics there are, their settings and partitions. What is true is what a replay of
 //! `__cluster_metadata-0` says; this is its image in memory, plus the open partitions.
 //!
-//! Look-ups take a short read lock. Changes go one at a time through [`Topics::change`], each in a task of its own, so that a
-//! client that hangs up in the middle leaves nothing half done.
+//! Look-ups take a short read lock. Changes go one at a time through [`Topics::change`], each in a task of its own, so
+//! that a client that hangs up in the middle leaves nothing half done.
 
 mod lookup;
 pub mod metadata_log;
@@ -173,13 +173,13 @@ pub struct Topics {
     /// How often the index has changed.
     changes: AtomicU64,
     metadata: tokio::sync::Mutex<MetadataLog>,
-    /// Where the metadata is kept, for those who only look how far it is.
+    /// `__cluster_metadata-0`, for its offsets: reading them takes no lock.
     metadata_partition: Arc<Partition>,
     partitions: OpenPartitions,
     defaults: Overrides,
     max_partitions: u32,
     new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
-    /// The first producer id that nobody has had.
+    /// The first producer id that was never given out.
     producer_ids_end: AtomicI64,
 }
 
@@ -213,7 +213,8 @@ impl Topics {
         self.change_index(|index| index.insert(topic));
     }
 
-    /// How often topics were created, changed or deleted: who has looked some up asks again when this has changed.
+    /// How often topics were created, changed or deleted: a caller that keeps topics looks them up again when this has
+    /// changed.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -259,7 +260,7 @@ impl Topics {
         topics
     }
 
-    /// For whoever relies on the order of appends to several of these partitions.
+    /// For code that relies on the order of appends to several of these partitions.
     pub fn same_journal(&self) -> SameJournal {
         // `OpenPartitions` has made them all, in one log directory.
         SameJournal::known()
@@ -341,7 +342,7 @@ impl Topics {
             }
             let new = NewTopic { name: name.to_owned(), partitions, overrides: overrides.clone() };
             match self.create(new, now_ms).await {
-                // Somebody else was faster; it can only be gone again if it was deleted meanwhile.
+                // Another request created it first; it is missing again only if it was deleted meanwhile.
                 Err(TopicError::Exists(_)) => {}
                 made => return made,
             }
@@ -401,7 +402,7 @@ impl Topics {
         .await
     }
 
-    /// Deletes a topic. Nobody finds it any more from the start on; when this returns, the deletion is durable.
+    /// Deletes a topic. Look-ups miss it as soon as the deletion is appended; when this returns, it is durable.
     ///
     /// # Errors
     /// There is no topic of this id, or the storage failed.
@@ -419,7 +420,7 @@ impl Topics {
         .await
     }
 
-    /// Reserves producer ids: the first of `count` that nobody had before.
+    /// Reserves `count` producer ids that were never given out; the first of them.
     pub async fn reserve_producer_ids(self: &Arc<Self>, count: i64) -> Result<i64, TopicError> {
         let this = Arc::clone(self);
         to_the_end(async move {
@@ -458,8 +459,8 @@ impl Topics {
         self.metadata.blocking_lock().partition().close();
     }
 
-    /// Creates the partitions that a topic should have besides `existing`, and records it. All or nothing: partitions of a
-    /// topic that was not recorded would keep its name from being used again.
+    /// Creates the partitions that a topic should have besides `existing`, and records it. All or nothing: partitions
+    /// of a topic that was not recorded would keep its name from being used again.
     async fn record_with_new(
         &self,
         metadata: &mut MetadataLog,

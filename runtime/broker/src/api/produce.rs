@@ -34,7 +34,7 @@ use crate::producer_id::ProducerIdentity;
 use crate::topic_config::Durability;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
-use crate::txn::cache::Held;
+use crate::txn::cache::TxnLock;
 use crate::txn::coordinator::{TransactionalWrite, open_to_clients};
 use crate::txn::error::TxnError;
 use crate::txn::state::Protocol;
@@ -101,15 +101,15 @@ fn admitted(
     let Some(id) = request.transactional_id.as_deref() else {
         return produce(parts, cx, request, acks, room, Transactional::Unnamed);
     };
-    let held = open_to_clients(id).and_then(|()| parts.transactions.try_hold(id));
+    let held = open_to_clients(id).and_then(|()| parts.transactions.try_lock(id));
     match held {
-        Ok(Some(held)) => produce(parts, cx, request, acks, room, Transactional::Held(held)),
+        Ok(Some(held)) => produce(parts, cx, request, acks, room, Transactional::Locked(held)),
         // The coordinator is ending the transaction: this connection's requests wait for that.
         Ok(None) => {
             let (parts, own, id) = (Arc::clone(parts), cx.clone(), id.to_owned());
             cx.waits(async move {
-                let held = parts.transactions.hold(&id).await;
-                let held = held.map_or_else(Transactional::Refused, Transactional::Held);
+                let held = parts.transactions.lock(&id).await;
+                let held = held.map_or_else(Transactional::Refused, Transactional::Locked);
                 produce(&parts, &own, request, acks, room, held)
             })
         }
@@ -124,7 +124,7 @@ enum Transactional {
     /// It may not, for this reason.
     Refused(TxnError),
     /// It may, while this lock is held: no marker comes between its batches.
-    Held(Held),
+    Locked(TxnLock),
 }
 
 /// Refuses the whole request. With acks=0 there is no response, so the connection is closed.
@@ -290,7 +290,7 @@ impl Appending<'_> {
             Transactional::Refused(error) => {
                 vec![Some(transaction_refused(*error, version)); writes.len()]
             }
-            Transactional::Held(held) => {
+            Transactional::Locked(held) => {
                 let newer = version >= ADDS_PARTITIONS_SINCE;
                 let protocol = if newer { Protocol::EpochPerTransaction } else { Protocol::Classic };
                 let journal = self.parts.topics.same_journal();

@@ -21,7 +21,7 @@ use crate::group::service::Groups;
 use crate::group::types::{
     CommitRequest, FetchRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition,
 };
-use crate::partition::waiters::{ReadyList, Watch};
+use crate::partition::delayed::{ReadyList, Watch};
 use crate::partition::{Isolation, Partition, PartitionAppendError};
 use crate::same_journal::SameJournal;
 use crate::topic_config::Overrides;
@@ -233,7 +233,7 @@ impl DriverIo for BrokerIo {
                         .ensure_topic()
                         .await
                         .map_err(|error| IoError::Unavailable(error.to_string()))?;
-                    self.transactions.take_over(transactional_id_of(&self.group)).await.map_err(embedded)
+                    self.transactions.init_embedded(transactional_id_of(&self.group)).await.map_err(embedded)
                 };
                 Some(self.runtime.block_on(taken)?)
             }
@@ -319,9 +319,9 @@ impl DriverIo for BrokerIo {
         let Some(room) = self.room(&batches)? else { return Ok(()) };
         let Some(producer) = self.staging.producer() else { return self.append_plain(batches, &room) };
         let id = transactional_id_of(&self.group);
-        let held = match self.transactions.try_hold(id) {
+        let held = match self.transactions.try_lock(id) {
             // Somebody looks at it, or it has had its time.
-            Ok(None) => self.runtime.block_on(self.transactions.hold(id)),
+            Ok(None) => self.runtime.block_on(self.transactions.lock(id)),
             Ok(Some(held)) => Ok(held),
             Err(error) => Err(error),
         };

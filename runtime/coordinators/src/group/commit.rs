@@ -25,7 +25,8 @@ pub(super) fn first(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 }
 
 impl Group {
-    /// Who may commit: a member of the current generation, or anybody from outside while there are no members.
+    /// Checks that the client may commit: a member of the current generation, or any client while the group has no
+    /// members.
     pub(super) fn check_commit(&self, who: &MemberIdentity) -> Result<(), GroupError> {
         match self.state {
             State::Dead => return Err(GroupError::CoordinatorNotAvailable),
@@ -86,8 +87,8 @@ impl Group {
         Ok(results)
     }
 
-    /// Who may commit within a transaction: a member that says who it is must be one, whatever the group is doing
-    /// (KIP-447); clients from before that say nothing.
+    /// Checks that the client may commit within a transaction: one that names a member must be it, whatever the group
+    /// is doing (KIP-447); clients from before that say nothing.
     fn check_transactional(&self, who: &MemberIdentity) -> Result<(), GroupError> {
         if self.state == State::Dead {
             return Err(GroupError::CoordinatorNotAvailable);
@@ -221,8 +222,8 @@ impl Group {
         }
     }
 
-    /// What the log says of this group and is decided, once more. Of the rest the log is needed as it is: returns where the
-    /// first such record is. `members_on_their_way`: a record of the members is not durable yet.
+    /// What the log says of this group and is decided, once more. Of the rest the log is needed as it is: returns where
+    /// the first such record is. `members_on_their_way`: a record of the members is not durable yet.
     pub(super) fn snapshot(
         &mut self,
         members_on_their_way: bool,
@@ -296,8 +297,8 @@ impl Group {
 
     /// Lets go what has not been used for `offsets.retention.minutes`, and the group itself when nothing is left of it.
     pub(super) fn expire(&mut self, limits: &GroupLimits, now: Now, out: &mut Effects) {
-        // A pipeline commits when it has something to do. One that is paused, or whose input is quiet, must go on where it
-        // stopped all the same.
+        // A pipeline commits when it has something to do. One that is paused, or whose input is quiet, must go on where
+        // it stopped all the same.
         if self.id.starts_with(PIPELINE_GROUP_PREFIX) {
             return;
         }

@@ -6,7 +6,7 @@ use super::state::{Group, State};
 use super::types::{GroupDescription, GroupListing, MemberDescription};
 
 impl Group {
-    /// The group with its members. Their metadata is told once the group is stable: before, the protocol it belongs
+    /// The group with its members. Their metadata is shown once the group is stable: before, the protocol it belongs
     /// to is not settled.
     pub(super) fn describe(&self) -> GroupDescription {
         let settled = if self.state == State::Stable { self.protocol.as_deref() } else { None };

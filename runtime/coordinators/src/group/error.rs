@@ -23,7 +23,7 @@ pub enum GroupError {
     UnknownMemberId,
     #[error("the member must join again with the id it was given")]
     MemberIdRequired,
-    #[error("another member has taken this group instance id")]
+    #[error("a newer member of this group instance id has fenced this one")]
     FencedInstanceId,
     #[error("the generation is not the group's current one")]
     IllegalGeneration,

@@ -1,4 +1,4 @@
-//! JoinGroup: who gets in, under which id, and what that means for the group.
+//! JoinGroup: which members get in, under which id, and what that means for the group.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Group {
     }
 
     /// `group.max.size` counts the members; while a rebalance is prepared, those that have joined, so that a group
-    /// above a lowered limit shrinks to it. Ids that nobody has joined with yet have the same limit of their own.
+    /// above a lowered limit shrinks to it. Ids that no member has joined with yet have the same limit of their own.
     fn has_room_for(&self, request: &JoinRequest, limits: &GroupLimits) -> bool {
         let returns =
             request.group_instance_id.as_deref().is_some_and(|i| self.members.instance(i).is_some());
@@ -121,7 +121,7 @@ impl Group {
         let id = state_id(&request.member_id);
         if self.pending_members.contains(&id) {
             if request.group_instance_id.is_some() {
-                // Ids are told in advance to dynamic members alone.
+                // Only dynamic members get their id in advance.
                 return Err(GroupError::UnknownMemberId);
             }
             self.remove_pending_member(&id);
@@ -241,7 +241,7 @@ impl Group {
     }
 
     /// The return of a static member could not be written. Its former self is fenced already, so the place is given up
-    /// and everybody called in: the next assignment is a record of its own.
+    /// and all members called in: the next assignment is a record of its own.
     pub(super) fn return_failed(&mut self, id: &MemberId, limits: &GroupLimits, now: Now, out: &mut Effects) {
         if self.members.get(id).is_some() {
             self.remove_member(id, out);

@@ -150,7 +150,7 @@ fn settings(segment_bytes: u32) -> Overrides {
 
 fn replay(partition: &Partition, into: &mpsc::Sender<Vec<Stored>>) -> Result<(), StoreError> {
     let mut piece = Vec::with_capacity(LOAD_RECORDS_PER_PIECE);
-    // Who does not listen any more has stopped, and needs nothing more.
+    // A receiver that is gone has stopped, and needs no more.
     let send = |piece: Vec<Stored>| drop(into.blocking_send(piece));
     partition
         .replay(0, |met| {

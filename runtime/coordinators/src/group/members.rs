@@ -174,7 +174,7 @@ impl Members {
         votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
     }
 
-    /// What the leader is told of everybody.
+    /// The members, as the leader gets them.
     pub(super) fn for_leader(&self, protocol: &str) -> Vec<JoinedMember> {
         self.iter()
             .map(|m| JoinedMember {

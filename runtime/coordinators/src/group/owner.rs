@@ -1,8 +1,8 @@
-//! The owner of a shard: one loop that takes requests, lets the shard decide, appends what it wants appended, and answers
-//! when that is durable. Nothing else touches the shard.
+//! The owner of a shard: one loop that takes requests, lets the shard decide, appends what it wants appended, and
+//! answers when that is durable. Nothing else touches the shard.
 //!
 //! A spawned task with a queue rather than a lock, since the order of records must be the order of decisions, and since
-//! deadlines and durable appends need somebody who waits for them anyway.
+//! deadlines and durable appends need a task that waits for them anyway.
 
 mod append;
 mod load;

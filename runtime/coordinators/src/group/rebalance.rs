@@ -1,4 +1,4 @@
-//! From one generation to the next: who is waited for, how long, and who leads.
+//! From one generation to the next: which members the group waits for, how long, and which one leads.
 
 use super::config::GroupLimits;
 use super::error::GroupError;
@@ -39,7 +39,7 @@ impl Group {
         self.timers.set(GroupTimer::Join, now.after(delay_ms));
     }
 
-    /// Completes the join phase if everybody is in.
+    /// Completes the join phase if all members have joined.
     pub(super) fn maybe_complete_join(&mut self, now: Now, out: &mut Effects) {
         let all_in = self.members.awaiting_join() == self.members.len() && self.pending_members.is_empty();
         if self.state == State::PreparingRebalance && self.initial_delay.is_none() && all_in {
@@ -95,7 +95,7 @@ impl Group {
         self.start_generation(now, out);
     }
 
-    /// A leader that has not joined again cannot assign: somebody who has takes over. False when nobody has.
+    /// A leader that has not joined again cannot assign: a member that has becomes the leader. False when none has.
     fn elect_leader(&mut self) -> bool {
         let joined = |id: &str| self.members.get(id).is_some_and(|m| m.awaiting_join.is_some());
         if self.leader.as_deref().is_some_and(joined) {
@@ -163,7 +163,7 @@ impl Group {
         }
     }
 
-    /// Answers everybody who waits for an assignment that will not come.
+    /// Answers the members that wait for an assignment that will not come.
     pub(super) fn answer_syncs(&mut self, error: GroupError, now: Now, out: &mut Effects) {
         for id in self.members.ids() {
             self.members.set_assignment(&id, bytes::Bytes::new());

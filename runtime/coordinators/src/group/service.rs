@@ -72,8 +72,8 @@ pub struct Loading {
 }
 
 impl Groups {
-    /// Starts an owner for each partition of `__consumer_offsets`, which first reads its partition. While the topic does
-    /// not exist there are as many as it will have, `partitions`. Needs a tokio runtime around it.
+    /// Starts an owner for each partition of `__consumer_offsets`, which first reads its partition. While the topic
+    /// does not exist there are as many as it will have, `partitions`. Needs a tokio runtime around it.
     pub fn start(
         limits: &GroupLimits,
         partitions: i32,
@@ -187,8 +187,8 @@ impl Groups {
             .await
     }
 
-    /// As [`Groups::commit_in_transaction`], but returns once the offsets have their place in the log. On an error some of
-    /// them may have one: the transaction must be aborted.
+    /// As [`Groups::commit_in_transaction`], but returns once the offsets have their place in the log. On an error some
+    /// of them may have one: the transaction must be aborted.
     pub async fn place_in_transaction(
         &self,
         group: &str,
@@ -198,7 +198,7 @@ impl Groups {
         let transaction = Some(producer).filter(|_| !Mutant::OffsetsBesideTransaction.is_on());
         let (group, request) = (GroupId::from(group), Box::new(CommitRequest { transaction, ..request }));
         let (sender, placed) = oneshot::channel();
-        // Who commits waits for the end of the transaction, which is durable after the offsets.
+        // The producer waits for the end of the transaction, which is durable after the offsets.
         let (reply, _) = oneshot::channel();
         // A receiver that is gone has been cancelled, and needs no telling.
         let tell: Placed = Box::new(move |result| {
@@ -221,8 +221,8 @@ impl Groups {
         self.ask(group, |group, reply| Message::Commit { group, request, placed, reply }).await
     }
 
-    /// Ends a producer's transaction in a partition of `__consumer_offsets`. The marker has its place when this returns;
-    /// what it gives is heard of when the offsets count, or are dropped.
+    /// Ends a producer's transaction in a partition of `__consumer_offsets`. The marker has its place when this
+    /// returns; what it gives is heard of when the offsets count, or are dropped.
     pub async fn end_transaction(
         &self,
         partition: i32,
@@ -274,7 +274,8 @@ impl Groups {
         Ok(all)
     }
 
-    /// At most `limit` groups whose ids come after `after`, in order. Shards that are still reading their log are left out.
+    /// At most `limit` groups whose ids come after `after`, in order. Shards that are still reading their log are left
+    /// out.
     pub async fn summaries(&self, after: &str, limit: usize) -> Vec<GroupSummary> {
         let mut all = Vec::new();
         for shard in &self.inner.shards {
@@ -288,8 +289,8 @@ impl Groups {
         all
     }
 
-    /// Every group with what it has committed, in order of the ids, until that is `offsets_max` offsets: later groups come
-    /// without. Shards that are still reading their log are left out.
+    /// Every group with what it has committed, in order of the ids, until that is `offsets_max` offsets: later groups
+    /// come without. Shards that are still reading their log are left out.
     pub async fn committed(&self, offsets_max: usize) -> Vec<GroupOffsets> {
         let (mut all, mut left) = (Vec::new(), offsets_max);
         for shard in &self.inner.shards {
@@ -333,16 +334,16 @@ impl Groups {
         answers
     }
 
-    /// A topic has been deleted: what groups have committed for it goes too. A shard that is still reading its log fails;
-    /// the caller may try again, or leave the offsets to expire.
+    /// A topic has been deleted: what groups have committed for it goes too. A shard that is still reading its log
+    /// fails; the caller may try again, or leave the offsets to expire.
     pub async fn topic_deleted(&self, topic: &str) -> Result<(), GroupError> {
         let topic: Arc<str> = Arc::from(topic);
         let told = self.ask_all(|reply| Message::TopicDeleted { topic: Arc::clone(&topic), reply }).await;
         told.into_iter().fold(Ok(()), Result::and)
     }
 
-    /// Has each shard look whether its log has grown so much that a snapshot is due. Ends when none is under way any more;
-    /// nobody has to wait for that.
+    /// Has each shard look whether its log has grown so much that a snapshot is due. Ends when none is under way any
+    /// more; nobody has to wait for that.
     pub fn snapshot_when_due(&self) -> impl Future<Output = ()> + use<> {
         let mut under_way = Vec::with_capacity(self.inner.shards.len());
         for shard in &self.inner.shards {
@@ -359,8 +360,8 @@ impl Groups {
         }
     }
 
-    /// Refuses what is parked and what comes from now on, as a coordinator that is moving does: clients look for another
-    /// and join again. What is on its way to the log is still answered.
+    /// Refuses what is parked and what comes from now on, as a coordinator that is moving does: clients look for
+    /// another and join again. What is on its way to the log is still answered.
     pub async fn stop(&self) {
         for shard in &self.inner.shards {
             // One that has stopped already needs no telling.

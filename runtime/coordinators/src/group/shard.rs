@@ -1,5 +1,5 @@
-//! The groups of one partition of `__consumer_offsets`. Pure, like the groups in it: it finds or makes the group, lets it
-//! decide, and keeps the order of deadlines over all of them.
+//! The groups of one partition of `__consumer_offsets`. Pure, like the groups in it: it finds or makes the group, lets
+//! it decide, and keeps the order of deadlines over all of them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,8 +30,8 @@ impl GroupCount {
 #[derive(Debug)]
 pub(super) struct Shard {
     groups: HashMap<GroupId, Group>,
-    /// By producer id: the groups that its open transaction has offsets of. A group is named until the transaction ends, even
-    /// if it has let its offsets go.
+    /// By producer id: the groups that its open transaction has offsets of. A group is named until the transaction
+    /// ends, even if it has let its offsets go.
     // Invariant: every group with pending offsets is named.
     in_transaction: HashMap<i64, HashSet<GroupId>>,
     // Invariant: for each group with a deadline, its earliest.
@@ -338,9 +338,9 @@ impl Shard {
         self.all_of(due, |group, limits, out| group.expire(limits, now, out))
     }
 
-    /// All that is decided anew, as records for the end of the log, and the first offset of the log that is needed besides
-    /// them: of what a rebalance or a transaction has not decided, and of what is on its way. `on_their_way`: groups with
-    /// a record of their members that is not durable yet.
+    /// All that is decided anew, as records for the end of the log, and the first offset of the log that is needed
+    /// besides them: of what a rebalance or a transaction has not decided, and of what is on its way. `on_their_way`:
+    /// groups with a record of their members that is not durable yet.
     pub(super) fn snapshot(&mut self, on_their_way: &HashSet<GroupId>) -> (Effects, Option<i64>) {
         let mut needed = None;
         let effects = self.each(|group, limits, out| {

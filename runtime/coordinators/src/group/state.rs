@@ -1,4 +1,5 @@
-//! The state of one group and the moves between its states. Pure: requests and times come in, replies and records go out.
+//! The state of one group and the moves between its states. Pure: requests and times come in, replies and records go
+//! out.
 //!
 //! ```text
 //!             join                 all joined, or time is up             leader's assignment durable
@@ -35,7 +36,7 @@ pub(super) enum State {
     PreparingRebalance,
     /// All have joined; waiting for the leader to assign.
     CompletingRebalance,
-    /// Everybody has, or can fetch, its assignment.
+    /// Every member has, or can fetch, its assignment.
     Stable,
     /// Deleted; gone as soon as that is durable.
     Dead,
@@ -63,7 +64,7 @@ pub(super) enum GroupTimer {
     Sync,
     /// A sign of life of a member.
     Session(MemberId),
-    /// A member that was told its id, to join with it.
+    /// A member that was given its id, to join with it.
     Pending(MemberId),
 }
 
@@ -72,7 +73,7 @@ pub(super) enum GroupTimer {
 pub(super) struct InitialDelay {
     /// How much longer the delay may be extended.
     pub remaining_ms: i32,
-    /// Somebody has come since the delay was set.
+    /// A member has joined since the delay was set.
     pub newcomer: bool,
 }
 
@@ -188,7 +189,7 @@ impl Group {
         }
     }
 
-    /// Forgets an id that nobody has joined with.
+    /// Forgets an id that no member has joined with.
     pub(super) fn remove_pending_member(&mut self, id: &MemberId) {
         self.pending_members.remove(id);
         self.timers.cancel(&GroupTimer::Pending(id.clone()));

@@ -66,10 +66,10 @@ pub trait GroupStore: Send + Sync + 'static {
     /// Creates the topic, unless it is there. Done once that is durable.
     fn create(&self, partitions: i32) -> StoreFuture<()>;
 
-    /// Appends one batch. It has its place in the partition when the call returns, so that calls in order are records in
-    /// order; the future ends with the batch's base offset once it is durable. Futures of a partition end in order. A
-    /// future that is dropped changes nothing. An error means that it has no place.
-    /// With a producer the batch is part of its transaction.
+    /// Appends one batch. It has its place in the partition when the call returns, so that calls in order are records
+    /// in order; the future ends with the batch's base offset once it is durable. Futures of a partition end in order.
+    /// A future that is dropped changes nothing. An error means that it has no place. With a producer the batch is part
+    /// of its transaction.
     fn append(
         &self,
         partition: i32,

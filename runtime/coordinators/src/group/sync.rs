@@ -93,7 +93,7 @@ impl Group {
         }
     }
 
-    /// The assignment could not be written: nobody learns of it, and the members are called in again.
+    /// The assignment could not be written: no member gets it, and the members are called in again.
     pub(super) fn assign_failed(
         &mut self,
         generation: i32,

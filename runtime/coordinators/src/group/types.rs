@@ -76,7 +76,7 @@ pub struct Joined {
     pub leader: String,
     pub skip_assignment: bool,
     pub member_id: MemberId,
-    /// Everybody, for the leader; empty for the others.
+    /// All members, for the leader; empty for the others.
     pub members: Vec<JoinedMember>,
 }
 
@@ -119,7 +119,7 @@ pub struct Synced {
 
 pub type SyncResult = Result<Synced, GroupError>;
 
-/// Who says something as a member: Heartbeat, and the head of OffsetCommit.
+/// A member as it names itself: Heartbeat, and the head of OffsetCommit.
 #[derive(Clone, Debug)]
 pub struct MemberIdentity {
     pub member_id: String,
@@ -127,7 +127,7 @@ pub struct MemberIdentity {
     pub generation_id: i32,
 }
 
-/// One member of a LeaveGroup. An empty member id with an instance id removes whoever is that instance.
+/// One member of a LeaveGroup. An empty member id with an instance id removes the member that is that instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeavingMember {
     pub member_id: String,
@@ -164,7 +164,7 @@ pub struct CommitRequest {
     pub who: MemberIdentity,
     /// Versions 2 to 4: keep the offsets so long whatever the broker's setting says.
     pub retention_ms: Option<i64>,
-    /// Version 9 and up: a missing group is told as such, not as a wrong generation.
+    /// Version 9 and up: a missing group is answered as such, not as a wrong generation.
     pub knows_group_id_not_found: bool,
     /// Part of this producer's open transaction: the offsets count once it is committed.
     pub transaction: Option<ProducerIdentity>,
@@ -273,7 +273,7 @@ pub enum Then {
 }
 
 impl Then {
-    /// Whether the append says who the members of its group are.
+    /// Whether the append changes the members of its group.
     pub fn is_of_members(&self) -> bool {
         match self {
             Then::Assign { .. } | Then::ReplaceStatic { .. } | Then::Emptied | Then::Delete { .. } => true,

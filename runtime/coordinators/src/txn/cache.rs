@@ -14,15 +14,15 @@ use crate::group::partition_of;
 
 /// What is known of a transactional id.
 #[derive(Default)]
-pub struct Seat {
+pub struct TransactionMetadata {
     /// `None` until it is first used.
     txn: Option<Arc<Transaction>>,
-    /// The same for those who only look.
+    /// The same for readers that do not lock.
     shown: Arc<Mutex<Option<Arc<Transaction>>>>,
     pub(super) last_seen: LastSeen,
 }
 
-impl Seat {
+impl TransactionMetadata {
     pub(super) fn txn(&self) -> Result<&Transaction, TxnError> {
         self.txn.as_deref().ok_or(TxnError::UnknownProducer)
     }
@@ -37,37 +37,37 @@ impl Seat {
     }
 }
 
-type Lock = Arc<tokio::sync::Mutex<Seat>>;
-/// Alone with a transactional id.
-pub type Held = OwnedMutexGuard<Seat>;
+type Lock = Arc<tokio::sync::Mutex<TransactionMetadata>>;
+/// A locked transactional id.
+pub type TxnLock = OwnedMutexGuard<TransactionMetadata>;
 
-struct Slot {
+struct Entry {
     lock: Lock,
     shown: Arc<Mutex<Option<Arc<Transaction>>>>,
 }
 
-impl Slot {
-    fn new(txn: Option<Transaction>) -> Slot {
-        let mut seat = Seat::default();
-        seat.set(txn);
-        Slot { shown: Arc::clone(&seat.shown), lock: Arc::new(tokio::sync::Mutex::new(seat)) }
+impl Entry {
+    fn new(txn: Option<Transaction>) -> Entry {
+        let mut metadata = TransactionMetadata::default();
+        metadata.set(txn);
+        Entry { shown: Arc::clone(&metadata.shown), lock: Arc::new(tokio::sync::Mutex::new(metadata)) }
     }
 }
 
 /// The ids of one partition of `__transaction_state`.
-type Shard = HashMap<Arc<str>, Slot>;
+type Shard = HashMap<Arc<str>, Entry>;
 
 /// All transactional ids, by partition of `__transaction_state`.
-pub(super) struct Slots {
+pub(super) struct TransactionCache {
     shards: Vec<Mutex<Shard>>,
     count: AtomicUsize,
     max: usize,
 }
 
-impl Slots {
-    pub(super) fn new(partitions: i32, max: usize) -> Slots {
+impl TransactionCache {
+    pub(super) fn new(partitions: i32, max: usize) -> TransactionCache {
         let shards = (0..partitions.max(1)).map(|_| Mutex::default()).collect();
-        Slots { shards, count: AtomicUsize::new(0), max }
+        TransactionCache { shards, count: AtomicUsize::new(0), max }
     }
 
     fn shard(&self, id: &str) -> &Mutex<Shard> {
@@ -77,7 +77,7 @@ impl Slots {
     /// Takes over an id that the log has, whatever the limit says.
     pub(super) fn load(&self, txn: Transaction) {
         let id = Arc::clone(&txn.id);
-        if self.shard(&id).lock().insert(id, Slot::new(Some(txn))).is_none() {
+        if self.shard(&id).lock().insert(id, Entry::new(Some(txn))).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -85,28 +85,28 @@ impl Slots {
     /// The lock of an id.
     pub(super) fn get(&self, id: &str) -> Result<Lock, TxnError> {
         let shard = self.shard(id).lock();
-        shard.get(id).map(|slot| Arc::clone(&slot.lock)).ok_or(TxnError::UnknownProducer)
+        shard.get(id).map(|entry| Arc::clone(&entry.lock)).ok_or(TxnError::UnknownProducer)
     }
 
     /// The lock of an id, which may be a new one.
     pub(super) fn get_or_new(&self, id: &str) -> Result<Lock, TxnError> {
         let mut shard = self.shard(id).lock();
-        if let Some(slot) = shard.get(id) {
-            return Ok(Arc::clone(&slot.lock));
+        if let Some(entry) = shard.get(id) {
+            return Ok(Arc::clone(&entry.lock));
         }
         // Shards count at the same time, so the limit may be passed by as many ids as there are shards.
         if self.count.load(Ordering::Relaxed) >= self.max {
             return Err(TxnError::TooMany);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        let slot = shard.entry(id.into()).or_insert_with(|| Slot::new(None));
-        Ok(Arc::clone(&slot.lock))
+        let entry = shard.entry(id.into()).or_insert_with(|| Entry::new(None));
+        Ok(Arc::clone(&entry.lock))
     }
 
-    /// Removes an id if nobody but the caller has its lock or waits for it, and `forget` succeeds. Whether it is gone.
-    pub(super) fn remove(&self, id: &str, held: &mut Held, forget: impl FnOnce() -> bool) -> bool {
+    /// Removes an id if only the caller has its lock or waits for it, and `forget` succeeds. Whether it is removed.
+    pub(super) fn remove(&self, id: &str, held: &mut TxnLock, forget: impl FnOnce() -> bool) -> bool {
         let mut shard = self.shard(id).lock();
-        // Two references: the map's and the caller's. A third holder would go on with a lock that nobody finds.
+        // Two references: the map's and the caller's. A third holder would go on with an orphaned lock.
         if Arc::strong_count(OwnedMutexGuard::mutex(held)) > 2 || !forget() {
             return false;
         }
@@ -117,18 +117,18 @@ impl Slots {
         true
     }
 
-    /// An id as it is now, without waiting for whoever holds it.
+    /// An id as it is now, without waiting for its lock.
     pub(super) fn show(&self, id: &str) -> Option<Arc<Transaction>> {
         let shown = Arc::clone(&self.shard(id).lock().get(id)?.shown);
         shown.lock().clone()
     }
 
-    /// All ids as they are now, without waiting for anybody who holds one.
+    /// All ids as they are now, without waiting for their locks.
     pub(super) fn show_all(&self) -> Vec<Arc<Transaction>> {
         let mut all = Vec::with_capacity(self.count.load(Ordering::Relaxed));
         for shard in &self.shards {
             let shard = shard.lock();
-            all.extend(shard.values().filter_map(|slot| slot.shown.lock().clone()));
+            all.extend(shard.values().filter_map(|entry| entry.shown.lock().clone()));
         }
         all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         all

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pelton_commitlog::mutant::Mutant;
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::cache::{Held, Slots};
+use super::cache::{TransactionCache, TxnLock};
 use super::embedded::EMBEDDED_ID_PREFIX;
 use super::end::Unfinished;
 use super::error::TxnError;
@@ -61,7 +61,7 @@ pub(super) struct Inner {
     pub(super) groups: Groups,
     pub(super) producer_ids: Arc<ProducerIds>,
     clock: Arc<dyn Clock>,
-    pub(super) slots: Slots,
+    pub(super) cache: TransactionCache,
     pub(super) unfinished: Unfinished,
     /// When something is to be done about an id without a request, ms since 1970.
     pub(super) deadlines: Mutex<TimerQueue<Arc<str>>>,
@@ -93,7 +93,7 @@ impl Transactions {
             there => i32::try_from(there).unwrap_or(i32::MAX),
         };
         let inner = Inner {
-            slots: Slots::new(partitions, settings.max_ids),
+            cache: TransactionCache::new(partitions, settings.max_ids),
             settings,
             log,
             gauges: Mutex::default(),
@@ -110,7 +110,7 @@ impl Transactions {
         Transactions { inner: Arc::new(inner) }
     }
 
-    /// Takes over what the log has. Blocking; before the first request.
+    /// Replays `__transaction_state`. Blocking; before the first request.
     pub fn load(&self) -> Result<(), LoadError> {
         for (id, mut txn) in self.inner.log.replay()? {
             if open_to_clients(&id).is_err() {
@@ -122,7 +122,7 @@ impl Transactions {
             }
             self.inner.topics.producer_id_is_used(txn.largest_producer_id());
             self.watch(&txn);
-            self.inner.slots.load(txn);
+            self.inner.cache.load(txn);
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Transactions {
         (kind, from): (RequestKind, Option<RequestOrigin>),
     ) -> Result<(), TxnError> {
         open_to_clients(id)?;
-        let mut held = self.hold(id).await?;
+        let mut held = self.lock(id).await?;
         held.txn()?.check_producer(producer)?;
         held.last_seen.see(kind, from)?;
         let txn = held.txn()?;
@@ -162,25 +162,25 @@ impl Transactions {
         producer: ProducerIdentity,
         at: &TopicPartition,
     ) -> Result<(), TxnError> {
-        let held = self.hold(id).await?;
+        let held = self.lock(id).await?;
         held.txn()?.check_added(producer, at)
     }
 
-    /// Alone with an id, at once or not at all.
-    pub fn try_hold(&self, id: &str) -> Result<Option<Held>, TxnError> {
-        Ok(self.inner.slots.get(id)?.try_lock_owned().ok())
+    /// Locks an id, at once or not at all.
+    pub fn try_lock(&self, id: &str) -> Result<Option<TxnLock>, TxnError> {
+        Ok(self.inner.cache.get(id)?.try_lock_owned().ok())
     }
 
-    /// Alone with an id.
-    pub async fn hold(&self, id: &str) -> Result<Held, TxnError> {
-        Ok(self.inner.slots.get(id)?.lock_owned().await)
+    /// Locks an id.
+    pub async fn lock(&self, id: &str) -> Result<TxnLock, TxnError> {
+        Ok(self.inner.cache.get(id)?.lock_owned().await)
     }
 
-    /// Which of these writes may be done while `held` is held, in their order. With the newer protocol their partitions are
-    /// added to the transaction, all in one record, which the journal makes durable before what is written next.
+    /// Which of these writes may be done while `held` is held, in their order. With the newer protocol their partitions
+    /// are added to the transaction, all in one record, which the journal makes durable before what is written next.
     pub fn allow(
         &self,
-        held: &mut Held,
+        held: &mut TxnLock,
         writes: Vec<TransactionalWrite>,
         protocol: Protocol,
         journal: SameJournal,
@@ -194,7 +194,7 @@ impl Transactions {
             return verdicts;
         }
         let allowed = writes.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
-        let added = self.add_held(held, allowed.map(|(write, _)| write.at), protocol, journal);
+        let added = self.add_locked(held, allowed.map(|(write, _)| write.at), protocol, journal);
         if let Err(error) = added {
             verdicts.iter_mut().for_each(|verdict| *verdict = verdict.and(Err(error)));
         }
@@ -202,9 +202,9 @@ impl Transactions {
     }
 
     /// Makes partitions part of the transaction, if they are not, before something is written to them.
-    pub(super) fn add_held(
+    pub(super) fn add_locked(
         &self,
-        held: &mut Held,
+        held: &mut TxnLock,
         partitions: impl IntoIterator<Item = TopicPartition>,
         protocol: Protocol,
         _: SameJournal,
@@ -227,7 +227,7 @@ impl Transactions {
     ) -> Result<Result<Vec<Result<(), GroupError>>, GroupError>, TxnError> {
         open_to_clients(id)?;
         self.inner.groups.ensure_topic().await.map_err(|_| TxnError::NotAvailable)?;
-        let mut held = self.hold(id).await?;
+        let mut held = self.lock(id).await?;
         held.txn()?.check_producer(producer)?;
         held.last_seen.see(RequestKind::TxnOffsetCommit, from)?;
         let write = TransactionalWrite { producer, at: self.offsets_partition(group) };
@@ -246,12 +246,12 @@ impl Transactions {
 
     /// A transactional id as it is now.
     pub fn describe(&self, id: &str) -> Option<Arc<Transaction>> {
-        self.inner.slots.show(id)
+        self.inner.cache.show(id)
     }
 
     /// All transactional ids as they are now.
     pub fn list(&self) -> Vec<Arc<Transaction>> {
-        self.inner.slots.show_all()
+        self.inner.cache.show_all()
     }
 
     /// What a start would find. Blocking.
@@ -260,7 +260,7 @@ impl Transactions {
     }
 
     /// Writes the next state of an id, and takes it over if that worked.
-    pub(super) fn replace(&self, held: &mut Held, next: Transaction) -> Result<InternalAppend, TxnError> {
+    pub(super) fn replace(&self, held: &mut TxnLock, next: Transaction) -> Result<InternalAppend, TxnError> {
         let append = self.inner.log.write(&next)?;
         self.watch(&next);
         held.set(Some(next));

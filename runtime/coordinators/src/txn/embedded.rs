@@ -1,6 +1,6 @@
-//! Transactions of producers inside of the broker: the drivers of pipelines. The states, records and markers are those of a
-//! client's transaction; there are no requests in between, and a commit has its place in the log before it is durable, so
-//! that the next transaction may begin at once.
+//! Transactions of producers inside of the broker: the drivers of pipelines. The states, records and markers are those
+//! of a client's transaction; there are no requests in between, and a commit has its place in the log before it is
+//! durable, so that the next transaction may begin at once.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use pelton_commitlog::AppendPermit;
 use pelton_commitlog::mutant::Mutant;
 
-use super::cache::Held;
+use super::cache::TxnLock;
 use super::coordinator::Transactions;
-use super::end::Ending;
+use super::end::EndTxnWrites;
 use super::error::TxnError;
 use super::state::{EpochAfter, Protocol, Transaction, TxnState};
 use crate::group::error::GroupError;
@@ -47,26 +47,27 @@ pub enum EmbeddedError {
 }
 
 impl Transactions {
-    /// Becomes the only producer of `id`. What was open is aborted, and what was being ended has ended: what the group of
-    /// the producer has committed is decided when this returns.
-    pub async fn take_over(&self, id: &str) -> Result<ProducerIdentity, EmbeddedError> {
+    /// Becomes the only producer of `id`. What was open is aborted, and what was being ended has ended: what the group
+    /// of the producer has committed is decided when this returns.
+    pub async fn init_embedded(&self, id: &str) -> Result<ProducerIdentity, EmbeddedError> {
         self.ensure_topic().await?;
-        let mut held = self.inner.slots.get_or_new(id)?.lock_owned().await;
+        let mut held = self.inner.cache.get_or_new(id)?.lock_owned().await;
         if held.get().is_some_and(|txn| txn.is_ending()) {
-            self.finish_held(&mut held, self.inner.journal).await?.settled().await?;
+            self.finish_locked(&mut held, self.inner.journal).await?.settled().await?;
         }
         if let Some(txn) = held.get().cloned().filter(|_| Mutant::TakeOverKeepsOpen.is_on()) {
             held.set(Some(Transaction { state: TxnState::Empty, ..(*txn).clone() }));
         }
         let timeout_ms = self.inner.settings.max_timeout_ms;
-        Ok(self.init_held(&mut held, id.into(), None, timeout_ms).await?)
+        Ok(self.init_locked(&mut held, id.into(), None, timeout_ms).await?)
     }
 
-    /// Appends to the open transaction of a producer, for which there is `room`, and opens it if none is open. The partition with the offsets of
+    /// Appends to the open transaction of a producer, for which there is `room`, and opens it if none is open. The
+    /// partition with the offsets of
     /// `group` becomes part of it too. Not durable before the transaction has ended.
     pub fn write(
         &self,
-        held: &mut Held,
+        held: &mut TxnLock,
         producer: ProducerIdentity,
         group: &str,
         batches: Vec<TransactionalBatch>,
@@ -74,7 +75,7 @@ impl Transactions {
     ) -> Result<(), EmbeddedError> {
         held.txn()?.check_open(producer)?;
         let partitions = batches.iter().map(|batch| batch.at.clone()).chain([self.offsets_partition(group)]);
-        self.add_held(held, partitions, Protocol::Classic, self.inner.journal)?;
+        self.add_locked(held, partitions, Protocol::Classic, self.inner.journal)?;
         for TransactionalBatch { at, partition, batch, durability } in batches {
             match partition.append_client(batch, room, self.now_ms(), durability, None) {
                 Ok(appended) if appended.duplicate => return Err(EmbeddedError::Foreign { at }),
@@ -85,27 +86,28 @@ impl Transactions {
         Ok(())
     }
 
-    /// Commits the open transaction of a producer with its group's offsets in it. All of it has its place in the log when
-    /// this returns; [`Ending::settled`] waits until a crash cannot undo it.
+    /// Commits the open transaction of a producer with its group's offsets in it. All of it has its place in the log
+    /// when this returns; [`EndTxnWrites::settled`] waits until a crash cannot undo it.
     pub async fn commit_with_offsets(
         &self,
         id: &str,
         producer: ProducerIdentity,
         group: &str,
         offsets: CommitRequest,
-    ) -> Result<Ending, EmbeddedError> {
-        let mut held = self.hold(id).await?;
+    ) -> Result<EndTxnWrites, EmbeddedError> {
+        let mut held = self.lock(id).await?;
         let txn = held.txn()?;
         txn.check_added(producer, &self.offsets_partition(group))?;
         // A driver whose inputs are gone has outputs all the same.
         if !offsets.offsets.is_empty() {
             self.inner.groups.place_in_transaction(group, offsets, producer).await?;
         }
-        Ok(self.end_held(&mut held, true, EpochAfter::Same, None).await?)
+        Ok(self.end_locked(&mut held, true, EpochAfter::Same, None).await?)
     }
 
-    /// Commits offsets of a producer that has written nothing since its last commit. That needs no transaction, since there is
-    /// nothing that they must be seen together with; but a producer that was fenced commits nothing. Durable when this returns.
+    /// Commits offsets of a producer that has written nothing since its last commit. That needs no transaction, since
+    /// there is nothing that they must be seen together with; but a producer that was fenced commits nothing. Durable
+    /// when this returns.
     pub async fn commit_offsets_alone(
         &self,
         id: &str,
@@ -113,22 +115,22 @@ impl Transactions {
         group: &str,
         offsets: CommitRequest,
     ) -> Result<(), EmbeddedError> {
-        let held = self.hold(id).await?;
+        let held = self.lock(id).await?;
         held.txn()?.check_open(producer)?;
-        // Held until the offsets have their place: whoever takes over looks at them after that.
+        // Held until the offsets have their place in the log: the next producer of the id reads them after that.
         let release = Box::new(move |_| drop(held));
         let results = self.inner.groups.commit_placed(group, offsets, Some(release)).await?;
         Ok(results.into_iter().collect::<Result<(), _>>()?)
     }
 
-    /// Aborts what is open, or ends what was decided: the producer has gone. Whoever thinks to be it is fenced.
+    /// Aborts the open transaction, or ends the decided one, since the producer has ended. Its epoch is fenced.
     pub async fn abandon(&self, id: &str) -> Result<(), TxnError> {
-        let Ok(mut held) = self.hold(id).await else { return Ok(()) };
+        let Ok(mut held) = self.lock(id).await else { return Ok(()) };
         let ending = match held.get() {
             Some(txn) if txn.state == TxnState::Ongoing => {
-                self.end_held(&mut held, false, EpochAfter::Fencing, None).await?
+                self.end_locked(&mut held, false, EpochAfter::Fencing, None).await?
             }
-            Some(txn) if txn.is_ending() => self.finish_held(&mut held, self.inner.journal).await?,
+            Some(txn) if txn.is_ending() => self.finish_locked(&mut held, self.inner.journal).await?,
             _ => return Ok(()),
         };
         ending.settled().await

@@ -1,5 +1,5 @@
-//! The end of a transaction: decision, markers and completion, written in one go. And what a crash or a full disk has left
-//! between them.
+//! The end of a transaction: decision, markers and completion, written in one go. And what a crash or a full disk has
+//! left between them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use pelton_commitlog::mutant::Mutant;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::cache::Held;
+use super::cache::TxnLock;
 use super::coordinator::{Transactions, durable, open_to_clients};
 use super::error::TxnError;
 use super::origin::{RequestKind, RequestOrigin};
@@ -24,14 +24,14 @@ use pelton_partitions::same_journal::SameJournal;
 use pelton_partitions::topics::NotHere;
 
 /// What ending a transaction has written, and what has yet to hear of it.
-pub struct Ending {
+pub struct EndTxnWrites {
     append: InternalAppend,
     markers: Vec<InternalAppend>,
     applied: Vec<oneshot::Receiver<Result<(), GroupError>>>,
 }
 
-impl Ending {
-    /// Waits until a crash cannot undo it and everybody sees it.
+impl EndTxnWrites {
+    /// Waits until the end is durable and its offsets count.
     pub async fn settled(self) -> Result<(), TxnError> {
         if Mutant::EndBeforeSync.is_on() {
             return Ok(());
@@ -40,7 +40,7 @@ impl Ending {
             durable(append).await?;
         }
         for applied in self.applied {
-            // An error means that the broker stops: whoever asks again finds it done.
+            // An error means that the broker stops: a client that asks again finds the end done.
             let _ = applied.await;
         }
         Ok(())
@@ -67,7 +67,7 @@ impl Unfinished {
         ids.waiting.union(&ids.under_way).count()
     }
 
-    /// All that nobody is finishing; the caller does.
+    /// All that no task is finishing yet; the caller does.
     fn take(&self) -> Vec<Arc<str>> {
         let mut ids = self.0.lock();
         let Ids { waiting, under_way } = &mut *ids;
@@ -86,7 +86,7 @@ impl Unfinished {
 }
 
 impl Transactions {
-    /// EndTxn. Answers who the producer is from now on.
+    /// EndTxn. Returns the producer's identity from now on.
     pub async fn end(
         &self,
         id: &str,
@@ -96,7 +96,7 @@ impl Transactions {
         from: Option<RequestOrigin>,
     ) -> Result<ProducerIdentity, TxnError> {
         open_to_clients(id)?;
-        let (this, lock) = (self.clone(), self.inner.slots.get(id)?);
+        let (this, lock) = (self.clone(), self.inner.cache.get(id)?);
         self.uncancelled(async move {
             let mut held = lock.lock_owned().await;
             // The newer protocol tells copies by their epoch, as Kafka does, and answers them.
@@ -116,7 +116,7 @@ impl Transactions {
                 Protocol::Classic => (EpochAfter::Same, None),
                 Protocol::EpochPerTransaction => (EpochAfter::Next, this.rotated(txn).await?),
             };
-            let ending = this.end_held(&mut held, commit, epoch, rotated).await?;
+            let ending = this.end_locked(&mut held, commit, epoch, rotated).await?;
             let producer = held.txn()?.producer;
             drop(held);
             ending.settled().await?;
@@ -126,13 +126,13 @@ impl Transactions {
     }
 
     /// Decides the end and carries it out: decision, markers, completion.
-    pub(super) async fn end_held(
+    pub(super) async fn end_locked(
         &self,
-        held: &mut Held,
+        held: &mut TxnLock,
         commit: bool,
         epoch: EpochAfter,
         rotated: Option<i64>,
-    ) -> Result<Ending, TxnError> {
+    ) -> Result<EndTxnWrites, TxnError> {
         let prepared = held.txn()?.prepare(commit, epoch, rotated, self.now_ms());
         let id = Arc::clone(&prepared.id);
         if Mutant::DecisionNotWritten.is_on() {
@@ -140,17 +140,21 @@ impl Transactions {
         } else {
             self.replace(held, prepared)?;
         }
-        let ending = self.finish_held(held, self.inner.journal).await;
+        let ending = self.finish_locked(held, self.inner.journal).await;
         if ending.is_err() {
             self.inner.unfinished.add(id);
         }
         ending
     }
 
-    /// Writes the markers of a decided transaction and its completion, all at once: the journal makes the decision durable
-    /// before the markers, and the markers before the completion. Doing it again is harmless: a marker ends what is open,
-    /// and nothing is.
-    pub(super) async fn finish_held(&self, held: &mut Held, _: SameJournal) -> Result<Ending, TxnError> {
+    /// Writes the markers of a decided transaction and its completion, all at once: the journal makes the decision
+    /// durable before the markers, and the markers before the completion. Doing it again is harmless: a marker ends
+    /// what is open, and nothing is.
+    pub(super) async fn finish_locked(
+        &self,
+        held: &mut TxnLock,
+        _: SameJournal,
+    ) -> Result<EndTxnWrites, TxnError> {
         let txn = held.txn()?.clone();
         let commit = txn.state == TxnState::PrepareCommit;
         let marker = TxnMarker { producer: txn.producer, commit, coordinator_epoch: None };
@@ -165,7 +169,7 @@ impl Transactions {
             }
         }
         let append = self.replace(held, txn.complete(self.now_ms()))?;
-        Ok(Ending { append, markers, applied })
+        Ok(EndTxnWrites { append, markers, applied })
     }
 
     fn write_marker(
@@ -183,20 +187,22 @@ impl Transactions {
             Ok(append) => Ok(Some(append)),
             Err(InternalAppendError::Append(PartitionAppendError::Gone)) => Ok(None),
             Err(error) => {
-                tracing::warn!(topic = &*at.topic, partition = at.partition, %error, "a transaction's marker was not written; trying again");
+                tracing::warn!(topic = &*at.topic, partition = at.partition, %error,
+                    "a transaction's marker was not written; trying again");
                 Err(TxnError::NotAvailable)
             }
         }
     }
 
-    /// Ends what a crash left between decision and end, before anybody can ask. What cannot be ended in this time (a full
-    /// disk, groups that cannot be read) is left to [`Transactions::finish_all`], and the broker starts all the same.
+    /// Ends the transactions that a crash left between decision and end, before the first request. What cannot be ended
+    /// in this time (a full disk, groups that cannot be read) is left to [`Transactions::finish_all`], and the broker
+    /// starts all the same.
     pub async fn recover(&self, patience: Duration) {
         if self.inner.unfinished.len() == 0 {
             return;
         }
         let work = async {
-            // An error is the owner's, who logs it. Transactions without offsets there can be ended all the same.
+            // The group owner logs an error. Transactions without offsets there can be ended all the same.
             let _ = self.inner.groups.loaded().await;
             for ending in self.finish_all().await {
                 // An error stops the broker, and comes up there.
@@ -211,7 +217,7 @@ impl Transactions {
     }
 
     /// Tries again to end what could not be ended.
-    pub async fn finish_all(&self) -> Vec<Ending> {
+    pub async fn finish_all(&self) -> Vec<EndTxnWrites> {
         let mut endings = Vec::new();
         for task in self.start_to_finish() {
             // An error: the runtime is being shut down.
@@ -221,7 +227,7 @@ impl Transactions {
     }
 
     /// The same, each in a task of its own, so that one whose lock is taken delays no other.
-    pub(super) fn start_to_finish(&self) -> Vec<JoinHandle<Option<Ending>>> {
+    pub(super) fn start_to_finish(&self) -> Vec<JoinHandle<Option<EndTxnWrites>>> {
         let finish = |id: Arc<str>| {
             let this = self.clone();
             tokio::spawn(async move {
@@ -233,9 +239,9 @@ impl Transactions {
         self.inner.unfinished.take().into_iter().map(finish).collect()
     }
 
-    async fn finish(&self, id: &str) -> Result<Option<Ending>, TxnError> {
-        let Ok(mut held) = self.hold(id).await else { return Ok(None) };
+    async fn finish(&self, id: &str) -> Result<Option<EndTxnWrites>, TxnError> {
+        let Ok(mut held) = self.lock(id).await else { return Ok(None) };
         let ending = held.get().is_some_and(|txn| txn.is_ending());
-        if ending { self.finish_held(&mut held, self.inner.journal).await.map(Some) } else { Ok(None) }
+        if ending { self.finish_locked(&mut held, self.inner.journal).await.map(Some) } else { Ok(None) }
     }
 }

@@ -16,18 +16,18 @@ pub enum TxnError {
     InvalidTimeout,
     #[error("the producer id does not belong to this transactional id")]
     UnknownProducer,
-    #[error("another producer has taken this transactional id")]
+    #[error("a newer producer of this transactional id has fenced this one")]
     Fenced,
-    #[error("the transaction before is still being ended")]
+    #[error("the previous transaction is still ending")]
     Concurrent,
-    #[error("the transaction cannot be ended like this")]
+    #[error("the state of the transaction does not allow this")]
     InvalidState,
     #[error("the partition is not part of the transaction")]
     NotAdded,
     #[error("the broker has `pelton.max.transactional.ids` transactional ids")]
     TooMany,
     /// The network's copy of a request that its client has sent again and gone on from.
-    #[error("a later request of this producer has passed this one")]
+    #[error("a later request of this producer has overtaken this one")]
     Repeated,
     /// Such a copy, or a request of a client that uses several connections at a time, which sends it again.
     #[error(

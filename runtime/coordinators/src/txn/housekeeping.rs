@@ -1,4 +1,4 @@
-//! What is done for transactions now and then.
+//! Periodic jobs of the transaction coordinator.
 
 use std::time::Duration;
 

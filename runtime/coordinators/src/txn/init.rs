@@ -1,10 +1,10 @@
-//! InitProducerId: who becomes the only producer of a transactional id.
+//! InitProducerId: makes a producer the only one of a transactional id.
 
 use std::sync::Arc;
 
 use pelton_commitlog::mutant::Mutant;
 
-use super::cache::Held;
+use super::cache::TxnLock;
 use super::coordinator::{Transactions, durable, open_to_clients};
 use super::error::TxnError;
 use super::origin::{RequestKind, RequestOrigin};
@@ -29,23 +29,23 @@ impl Transactions {
             return Err(TxnError::InvalidTimeout);
         }
         self.ensure_topic().await?;
-        let (this, lock) = (self.clone(), self.inner.slots.get_or_new(id)?);
+        let (this, lock) = (self.clone(), self.inner.cache.get_or_new(id)?);
         let id: Arc<str> = id.into();
         self.uncancelled(async move {
             let mut held = lock.lock_owned().await;
             held.last_seen.see(RequestKind::InitProducerId, from)?;
-            let outcome = this.init_held(&mut held, Arc::clone(&id), before, timeout_ms).await;
+            let outcome = this.init_locked(&mut held, Arc::clone(&id), before, timeout_ms).await;
             if held.get().is_none() {
-                this.inner.slots.remove(&id, &mut held, || true);
+                this.inner.cache.remove(&id, &mut held, || true);
             }
             outcome
         })
         .await
     }
 
-    pub(super) async fn init_held(
+    pub(super) async fn init_locked(
         &self,
-        held: &mut Held,
+        held: &mut TxnLock,
         id: Arc<str>,
         before: Option<ProducerIdentity>,
         timeout_ms: i32,
@@ -59,8 +59,8 @@ impl Transactions {
             return self.replace_and_wait(held, (*current).clone()).await;
         }
         if current.state == TxnState::Ongoing && !Mutant::InitKeepsOpen.is_on() {
-            // Whoever goes on from here looks at what its group has committed: that must be decided by then.
-            self.end_held(held, false, EpochAfter::Fencing, None).await?.settled().await?;
+            // The new producer reads the committed offsets of its group next: they must be decided by then.
+            self.end_locked(held, false, EpochAfter::Fencing, None).await?.settled().await?;
             current = held.get().cloned().ok_or(TxnError::UnknownProducer)?;
         }
         let rotated = if init == Init::Rotate || current.must_rotate() {
@@ -76,7 +76,7 @@ impl Transactions {
     /// Writes the state of an id and waits until it is durable.
     pub(super) async fn replace_and_wait(
         &self,
-        held: &mut Held,
+        held: &mut TxnLock,
         next: Transaction,
     ) -> Result<ProducerIdentity, TxnError> {
         let producer = next.producer;
@@ -90,7 +90,7 @@ impl Transactions {
     async fn next_producer_id(&self) -> Result<i64, TxnError> {
         let next = self.inner.producer_ids.next(&self.inner.topics).await;
         next.map_err(|error| {
-            tracing::warn!(%error, "no producer id to give");
+            tracing::warn!(%error, "no producer id could be reserved");
             TxnError::NotAvailable
         })
     }

@@ -47,7 +47,7 @@ impl TransactionLog {
         match self.topics.create(new, self.clock.now_ms()).await {
             Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
             Err(error) => {
-                tracing::warn!(%error, "transactions cannot be served");
+                tracing::warn!(%error, "`__transaction_state` cannot be created: transactions are refused");
                 Err(TxnError::NotAvailable)
             }
         }

@@ -1,14 +1,14 @@
 //! Which of a producer's requests came last. Pure.
 //!
-//! A network can hold a request back and deliver it after the client has given up its connection, opened another, sent the
-//! request again and gone on. With the older protocol nothing in such a copy tells it from a request for the next
+//! A network can hold a request back and deliver it after the client has given up its connection, opened another, sent
+//! the request again and gone on. With the older protocol nothing in such a copy tells it from a request for the next
 //! transaction, but where it comes from does.
 //!
-//! Most clients ask a coordinator over one connection at a time and number their requests there, so a copy comes on an older
-//! connection, or has a number that was passed. A client that spreads its requests over several connections looks like one
-//! that has gone on: it is told to ask again (CONCURRENT_TRANSACTIONS), and whoever does so on the same connection has had
-//! that answer there, so it is no copy. A client has one request of a kind under way on a connection, and sends it again
-//! there only when it was answered.
+//! Most clients ask a coordinator over one connection at a time and number their requests there, so a copy comes on an
+//! older connection, or has a number that was passed. A client that spreads its requests over several connections looks
+//! like one that has gone on: it is told to ask again (CONCURRENT_TRANSACTIONS), and a client that does so on the same
+//! connection has had that answer there, so it is no copy. A client has one request of a kind under way on a
+//! connection, and sends it again there only when it was answered.
 
 use pelton_commitlog::mutant::Mutant;
 
@@ -17,8 +17,8 @@ use pelton_commitlog::mutant::Mutant;
 pub struct RequestOrigin {
     /// The number of the connection; a later connection of this broker's life has a higher one.
     pub connection: u64,
-    /// The number that the client gave the request. On one connection each is higher than the one before, until they start
-    /// anew: at 0 or at the lowest, as clients differ.
+    /// The number that the client gave the request. On one connection each is higher than the one before, until they
+    /// start anew: at 0 or at the lowest, as clients differ.
     pub correlation_id: i32,
 }
 
@@ -38,8 +38,8 @@ impl RequestOrigin {
     }
 }
 
-/// What a request asks for. Clients send some of them over different connections (librdkafka has one for the transaction
-/// coordinator and another for the group's, aiokafka another for InitProducerId).
+/// What a request asks for. Clients send some of them over different connections (librdkafka has one for the
+/// transaction coordinator and another for the group's, aiokafka another for InitProducerId).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     InitProducerId,
@@ -110,12 +110,12 @@ impl Window {
 }
 
 impl LastSeen {
-    /// Takes note of a request, unless it is stale. Only for requests of the current producer, so that nobody else moves
+    /// Takes note of a request, unless it is stale. Only for requests of the current producer, so that no other moves
     /// what was seen. `from` is `None` for the broker's own.
     pub fn see(&mut self, kind: RequestKind, from: Option<RequestOrigin>) -> Result<(), StaleRequest> {
         let Some(from) = from else { return Ok(()) };
         let seen = match kind {
-            // Who takes over may have been connected for longer than who is there.
+            // The new producer may have been connected for longer than the one it fences.
             RequestKind::InitProducerId => match self.init {
                 Some(last) if from.is_repeated(last) => Err(StaleRequest::Repeated),
                 _ => {

@@ -25,7 +25,8 @@ impl Transactions {
             match self.snapshot(&partition).await {
                 Ok(()) => self.inner.gauges.lock().entry(partition.index()).or_default().taken(),
                 Err(error) => {
-                    tracing::warn!(partition = partition.index(), %error, "`__transaction_state` stays larger than it must be; trying again");
+                    tracing::warn!(partition = partition.index(), %error,
+                        "a snapshot of `__transaction_state` was not written; trying again");
                 }
             }
         }
@@ -35,8 +36,8 @@ impl Transactions {
     async fn snapshot(&self, partition: &Arc<Partition>) -> Result<(), TxnError> {
         let before = partition.high_watermark();
         let mut last = None;
-        for id in self.inner.slots.of_partition(partition.index()) {
-            let Ok(mut held) = self.hold(&id).await else { continue };
+        for id in self.inner.cache.of_partition(partition.index()) {
+            let Ok(mut held) = self.lock(&id).await else { continue };
             if let Some(txn) = held.get().cloned() {
                 last = Some(self.replace(&mut held, (*txn).clone())?);
             }

@@ -81,8 +81,9 @@ pub struct Transaction {
     pub previous_producer_id: i64,
     /// The producer id that takes over when the transaction that is ending has ended.
     pub next_producer_id: i64,
-    /// The epoch that the producer had before the current one, if nobody else has taken the id over since: by it a repeated
-    /// InitProducerId is recognised, and a producer whose transaction timed out. Not in the log, nor in Kafka's.
+    /// The epoch that the producer had before the current one, if no other producer has taken the id since: by it a
+    /// repeated InitProducerId is recognised, and a producer whose transaction timed out. Not in the log, nor in
+    /// Kafka's.
     pub last_epoch: i16,
     pub timeout_ms: i32,
     pub state: TxnState,
@@ -97,8 +98,8 @@ pub struct Transaction {
 /// What InitProducerId asks for, when it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
-    /// A repeated request, which gets what the first one got; or one of a producer whose transaction was ended for it, which
-    /// gets the epoch that the end has left.
+    /// A repeated request, which gets what the first one got; or one of a producer whose transaction was ended for it,
+    /// which gets the epoch that the end has left.
     Again,
     /// The epoch after the current one.
     Bump,
@@ -113,7 +114,7 @@ pub enum EpochAfter {
     Same,
     /// The next one, which a client of the newer protocol learns from the answer.
     Next,
-    /// The next one, which nobody learns: the coordinator takes the transaction from its producer.
+    /// The next one, which no producer gets: the coordinator fences the producer.
     Fencing,
 }
 
@@ -149,7 +150,7 @@ impl Transaction {
     }
 
     /// Whether InitProducerId of a client that says it was `before` may go on. (KIP-360: a client that has lost its
-    /// place says who it was, and is fenced if somebody else is there now.)
+    /// place says who it was, and is fenced if another producer is there now.)
     pub fn check_init(&self, before: Option<ProducerIdentity>) -> Result<Init, TxnError> {
         if self.state.is_ending() {
             return Err(TxnError::Concurrent);
@@ -161,10 +162,10 @@ impl Transaction {
         }
         let was_rotated = before.id == self.previous_producer_id && before.epoch >= LAST_EPOCH;
         let was_here = before.id == self.producer.id || was_rotated;
-        // Who had this epoch before somebody else took over has it too, but did not ask for the next one.
+        // A producer that was fenced since has this epoch too, but did not ask for the next one.
         let was_last = before.epoch == self.last_epoch || Mutant::FormerAsksAgain.is_on();
         if was_here && was_last && self.state != TxnState::Ongoing {
-            // A time-out in the last epoch has raised it to the one that nobody gets.
+            // A time-out in the last epoch has raised it to the one that no producer gets.
             return Ok(if self.producer.epoch > LAST_EPOCH { Init::Rotate } else { Init::Again });
         }
         Err(TxnError::Fenced)
@@ -284,8 +285,8 @@ impl Transaction {
         }
     }
 
-    /// Whether this is who the producer was before its last transaction ended and raised its epoch. With the older protocol
-    /// none does that: who has the epoch before was taken over.
+    /// Whether this is the identity that the producer had before its last transaction ended and raised its epoch. With
+    /// the older protocol no end does that: a producer with the epoch before was fenced.
     fn ended_as(&self, producer: ProducerIdentity) -> bool {
         if self.client_version < EPOCH_PER_TRANSACTION && !Mutant::OlderTakenForNewer.is_on() {
             return false;
@@ -303,8 +304,8 @@ impl Transaction {
         self.producer.epoch >= LAST_EPOCH
     }
 
-    /// The state in which the end is decided and markers go out. Where the epoch rises, the markers have the new one, which
-    /// fences everything of this one; `rotated` is the producer id that comes then, if none is left.
+    /// The state in which the end is decided and markers go out. Where the epoch rises, the markers have the new one,
+    /// which fences everything of this one; `rotated` is the producer id that comes then, if none is left.
     pub fn prepare(&self, commit: bool, epoch: EpochAfter, rotated: Option<i64>, now_ms: i64) -> Transaction {
         let mut next = self.clone();
         if self.state != TxnState::Ongoing {
@@ -315,7 +316,7 @@ impl Transaction {
         let raised = self.producer.epoch.saturating_add(1);
         (next.producer.epoch, next.client_version) = match epoch {
             EpochAfter::Same => (self.producer.epoch, CLASSIC),
-            // Whatever wrote before: who ends it asks for it again like this.
+            // Whichever protocol wrote before: a producer that repeats its EndTxn uses this one.
             EpochAfter::Next => (raised, EPOCH_PER_TRANSACTION),
             EpochAfter::Fencing => (raised, self.client_version),
         };
@@ -350,7 +351,7 @@ impl Transaction {
         open && now_ms.saturating_sub(self.start_ms) >= i64::from(self.timeout_ms)
     }
 
-    /// Whether nothing is open and nobody has used it for so long.
+    /// Whether no transaction is open and no producer has used the id for so long.
     pub fn is_expired(&self, now_ms: i64, after_ms: i64) -> bool {
         let idle = matches!(self.state, TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort);
         let idle = idle || Mutant::OpenExpires.is_on();

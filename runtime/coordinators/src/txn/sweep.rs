@@ -1,5 +1,5 @@
-//! Time-outs of transactions and the expiry of transactional ids. Each id has one deadline in a queue, so a round costs what
-//! is due; and each id that is due has a task of its own, so that one whose lock is taken delays no other.
+//! Time-outs of transactions and the expiry of transactional ids. Each id has one deadline in a queue, so a round costs
+//! what is due; and each id that is due has a task of its own, so that one whose lock is taken delays no other.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use tokio::sync::Semaphore;
 use super::coordinator::Transactions;
 use super::state::{EpochAfter, Transaction};
 
-/// Ids that are looked at at the same time. As many that nobody lets go of would hold up the rest.
+/// Ids that are handled at the same time. If as many are locked and never unlocked, the rest waits.
 pub(super) const AT_ONCE: usize = 256;
 /// How long to wait before what could not be done for an id is tried again.
 const RETRY_MS: i64 = 1000;
 
 impl Transactions {
-    /// Starts to do what is due: aborts transactions that timed out, which fences their producers, and forgets ids that nobody
-    /// has used for `transactional.id.expiration.ms`. Does not wait until that is done.
+    /// Starts to do what is due: aborts transactions that timed out, which fences their producers, and deletes ids that
+    /// no producer has used for `transactional.id.expiration.ms`. Does not wait until that is done.
     pub async fn sweep(&self) {
         while let Some(id) = self.pop_due() {
             let permit = Arc::clone(&self.inner.sweeping).acquire_owned().await;
@@ -34,7 +34,7 @@ impl Transactions {
     }
 
     async fn act_on_deadline(&self, id: &Arc<str>) {
-        let Ok(mut held) = self.hold(id).await else { return };
+        let Ok(mut held) = self.lock(id).await else { return };
         let Some(txn) = held.get().cloned() else { return };
         let (now_ms, expiration_ms) = (self.now_ms(), self.inner.settings.expiration_ms);
         // Until this has worked. If it has, the state that it leaves sets another one.
@@ -48,7 +48,7 @@ impl Transactions {
             tracing::info!(transactional_id = &**id, "the transaction timed out, aborting it");
             let kept = Mutant::TimeOutKeepsEpoch.is_on();
             let epoch = if kept { EpochAfter::Same } else { EpochAfter::Fencing };
-            match self.end_held(&mut held, false, epoch, None).await {
+            match self.end_locked(&mut held, false, epoch, None).await {
                 Ok(_) => held.last_seen.start_anew(),
                 Err(error) => {
                     tracing::warn!(transactional_id = &**id, %error, "a transaction that timed out is not aborted yet");
@@ -56,7 +56,7 @@ impl Transactions {
             }
         } else if txn.is_expired(now_ms, expiration_ms) {
             let forget = || self.inner.log.forget(id).is_ok();
-            if self.inner.slots.remove(id, &mut held, forget) {
+            if self.inner.cache.remove(id, &mut held, forget) {
                 self.set_deadline(id, None);
             }
         }

@@ -1,5 +1,5 @@
-//! A transactional producer as client libraries are: one request at a time, what is uncertain is asked again, and who is
-//! fenced begins anew. It remembers what it may expect of each of its transactions.
+//! A transactional producer as client libraries are: one request at a time, what is uncertain is asked again, and who
+//! is fenced begins anew. It remembers what it may expect of each of its transactions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

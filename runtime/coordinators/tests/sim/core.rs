@@ -1,5 +1,5 @@
-//! The coordinators and partitions of a broker, over a disk that fails on command. Nothing here has a thread of its own: the
-//! journal writes when it is told to.
+//! The coordinators and partitions of a broker, over a disk that fails on command. Nothing here has a thread of its
+//! own: the journal writes when it is told to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

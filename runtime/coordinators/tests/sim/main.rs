@@ -1,9 +1,10 @@
-//! The coordinator, the groups and the partitions together, over a disk that loses, tears and reorders what is not synced.
+//! The coordinator, the groups and the partitions together, over a disk that loses, tears and reorders what is not
+//! synced.
 //!
 //! Several producers of both protocols run transactions at random: records in several partitions, offsets of a group,
-//! commits, aborts, time-outs, take-overs, a disk that is full now and then, and copies of earlier requests. The power goes
-//! at a sync point, or between two of them; the broker starts again, loses its power again while it recovers, and starts
-//! again. Then every transaction must be there whole or not at all, as its client was told.
+//! commits, aborts, time-outs, take-overs, a disk that is full now and then, and copies of earlier requests. The power
+//! goes at a sync point, or between two of them; the broker starts again, loses its power again while it recovers, and
+//! starts again. Then every transaction must be there whole or not at all, as its client was told.
 //!
 //! A failing run prints its seed: `PELTON_SIM_SEED=<seed> cargo test -p pelton-coordinators --test sim` repeats it.
 //! `PELTON_SIM_RUNS=<n>` sets how many seeds are taken; a hundredth of them is cut at every sync point.
@@ -72,8 +73,8 @@ impl Drop for Named {
 fn in_a_life<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let done = runtime.block_on(work);
-    // As the machine stops: no task gets to finish anything. Only a thread that deletes files does, before the next life and
-    // not in the middle of it.
+    // As the machine stops: no task gets to finish anything. Only a thread that deletes files does, before the next
+    // life and not in the middle of it.
     runtime.shutdown_timeout(THREADS_END);
     done
 }

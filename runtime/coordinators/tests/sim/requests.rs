@@ -143,7 +143,7 @@ impl Request {
         let Ok(room) = partition.room(batch.len() as u64).await else {
             return ErrorCode::KAFKA_STORAGE_ERROR;
         };
-        let mut held = match self.transactions.hold(&self.who.id).await {
+        let mut held = match self.transactions.lock(&self.who.id).await {
             Ok(held) => held,
             Err(error) => return error.code(),
         };

@@ -48,7 +48,7 @@ fn an_id_that_is_held_delays_no_other() {
         use TxnState::{CompleteAbort, Ongoing};
         sweep(&core, &disk).await;
         expect(&core, [Ongoing, Ongoing, Ongoing]);
-        let held = transactions.hold("a").await.unwrap();
+        let held = transactions.lock("a").await.unwrap();
         clock.advance(SHORT_MS.into());
         sweep(&core, &disk).await;
         expect(&core, [Ongoing, CompleteAbort, Ongoing]);
@@ -61,7 +61,7 @@ fn an_id_that_is_held_delays_no_other() {
         core.finish(&disk).await.unwrap();
         expect(&core, [CompleteAbort, CompleteAbort, CompleteAbort]);
 
-        let held = transactions.hold("a").await.unwrap();
+        let held = transactions.lock("a").await.unwrap();
         clock.advance(EXPIRATION_MS);
         sweep(&core, &disk).await;
         assert_eq!(states(&core), [("a".to_owned(), CompleteAbort)]);

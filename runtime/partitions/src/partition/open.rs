@@ -7,7 +7,7 @@ use pelton_commitlog::{CreateError, LogConfig, LogDir, PartitionId, RecoveredPar
 use uuid::Uuid;
 
 use super::Partition;
-use super::waiters::Progress;
+use super::delayed::DelayedRequests;
 use crate::blocking::run_blocking;
 use crate::failure::Failure;
 use crate::topic_config::TopicConfig;
@@ -20,7 +20,7 @@ pub struct PartitionCreateError {
     topic: String,
     /// The partition.
     partition: i32,
-    /// What is wrong.
+    /// The reason.
     source: CreateError,
 }
 
@@ -84,23 +84,23 @@ impl OpenPartitions {
         partition: i32,
         config: &TopicConfig,
     ) -> Result<Arc<Partition>, PartitionCreateError> {
-        let progress = Progress::new(0, self.failure.clone());
+        let delayed = DelayedRequests::new(0, self.failure.clone());
         let id = PartitionId { topic_id, topic: topic.to_owned(), partition };
         let config = log_config(config, self.producers);
         let log = self
             .log_dir
-            .create(id, config, Arc::clone(&progress) as _)
+            .create(id, config, Arc::clone(&delayed) as _)
             .map_err(|source| PartitionCreateError { topic: topic.to_owned(), partition, source })?;
-        Ok(Partition::new(log, progress, Arc::clone(&self.log_dir)))
+        Ok(Partition::new(log, delayed, Arc::clone(&self.log_dir)))
     }
 
     /// Takes over a partition that was found on disk.
     pub fn adopt(&self, recovered: RecoveredPartition, config: &TopicConfig) -> Arc<Partition> {
         // All that recovery found is durable.
-        let progress = Progress::new(recovered.log().offsets().log_end, self.failure.clone());
+        let delayed = DelayedRequests::new(recovered.log().offsets().log_end, self.failure.clone());
         let config = log_config(config, self.producers);
-        let log = recovered.into_log(config, Arc::clone(&progress) as _);
-        Partition::new(log, progress, Arc::clone(&self.log_dir))
+        let log = recovered.into_log(config, Arc::clone(&delayed) as _);
+        Partition::new(log, delayed, Arc::clone(&self.log_dir))
     }
 
     /// Removes a partition that was found on disk and belongs to no topic. Blocking.
@@ -110,8 +110,8 @@ impl OpenPartitions {
         self.remove_files(&id);
     }
 
-    /// Takes partitions away and removes what they are on disk. What cannot be removed now goes before its name is used again,
-    /// or at the next start, because their topic is not in the metadata.
+    /// Takes partitions away and removes what they are on disk. What cannot be removed now goes before its name is used
+    /// again, or at the next start, because their topic is not in the metadata.
     pub async fn delete(&self, partitions: &[Arc<Partition>]) {
         let (this, partitions) = (self.clone(), partitions.to_vec());
         run_blocking(move || partitions.iter().for_each(|partition| this.delete_one(partition))).await;

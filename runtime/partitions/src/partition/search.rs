@@ -28,7 +28,7 @@ pub enum ReplayError {
     Records {
         /// Where the batch starts.
         offset: i64,
-        /// What is wrong.
+        /// The reason.
         source: RecordError,
     },
     /// A marker of it is damaged.
@@ -36,7 +36,7 @@ pub enum ReplayError {
     Marker {
         /// Where it is.
         offset: i64,
-        /// What is wrong.
+        /// The reason.
         source: ControlError,
     },
 }
@@ -108,8 +108,8 @@ impl Partition {
         self.reader.max_timestamp_offset(end)
     }
 
-    /// The largest leader epoch up to `epoch`, and where it ended: for the last one, where consumers may read to. `None` if
-    /// the log knows none.
+    /// The largest leader epoch up to `epoch`, and where it ended: for the last one, where consumers may read to.
+    /// `None` if the log knows none.
     pub fn epoch_end(&self, epoch: i32) -> Option<(i32, i64)> {
         match self.reader.end_offset_for_epoch(epoch) {
             Some(end) => Some((end.epoch, end.end_offset.min(self.high_watermark()))),
@@ -120,8 +120,8 @@ impl Partition {
         }
     }
 
-    /// Calls `each` with every record and marker from `from` (or the start of the log) to its end, in order; where the next
-    /// record will be. For the broker's own topics, before anything is appended to them. Blocking.
+    /// Calls `each` with every record and marker from `from` (or the start of the log) to its end, in order; where the
+    /// next record will be. For the broker's own topics, before anything is appended to them. Blocking.
     ///
     /// # Errors
     /// The log cannot be read, or is damaged.

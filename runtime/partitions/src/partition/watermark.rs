@@ -1,9 +1,9 @@
 //! The high watermark, and how the log hears of it.
 //!
-//! The journal's thread moves it and then tells the log, for which it only ever *tries* the log's lock: whoever holds the
-//! log may be waiting for the journal. A holder that lets go tells the log too. So that no move is lost between the two,
-//! each of them puts a fence between what it did and what it looks at: either the journal's thread finds the log free, or
-//! the holder, who let go after that, finds the high watermark moved.
+//! The journal's thread moves it and then tells the log, for which it only ever *tries* the log's lock: the holder of
+//! the log may be waiting for the journal. A holder that lets go tells the log too. So that no move is lost between the
+//! two, each of them puts a fence between what it did and what it looks at: either the journal's thread finds the log
+//! free, or the holder, which let go after that, finds the high watermark moved.
 
 use std::sync::atomic::{AtomicI64, Ordering, fence};
 
@@ -23,7 +23,7 @@ impl Rising for AtomicI64 {
     }
 }
 
-/// The flushed offset, the high watermark, and what the log was told of it.
+/// The flushed offset, the high watermark, and the high watermark that the log knows.
 #[derive(Debug)]
 pub struct Watermark<A = AtomicI64> {
     /// Up to here everything is on this broker's disk.
@@ -34,7 +34,7 @@ pub struct Watermark<A = AtomicI64> {
 }
 
 impl Watermark {
-    /// That of a log which has been told.
+    /// Of a log that knows it.
     pub fn new(offset: i64) -> Watermark {
         Watermark { flushed: offset.into(), high: offset.into(), told: offset.into() }
     }
@@ -62,7 +62,7 @@ impl<A: Rising> Watermark<A> {
         self.high.raise(end_offset);
     }
 
-    /// Whether the log has to be told.
+    /// Whether the log does not know it yet.
     fn is_ahead(&self) -> bool {
         self.high.get() > self.told.get()
     }
@@ -81,9 +81,9 @@ pub(super) trait Relay {
     type Offset: Rising;
 
     fn watermark(&self) -> &Watermark<Self::Offset>;
-    /// Tells the log, unless somebody holds it: then `false`.
+    /// Tells the log, unless another thread holds it: then `false`.
     fn try_tell(&self) -> bool;
-    /// The log has been told.
+    /// The log knows it now.
     fn told(&self);
 
     fn fence(&self) {
@@ -144,8 +144,8 @@ mod tests {
         }
     }
 
-    /// Every order in which two threads can run, those with few switches of three threads (all take a minute), and every
-    /// older value that the memory model lets them see.
+    /// Every order in which two threads can run, those with few switches of three threads (all take a minute), and
+    /// every older value that the memory model lets them see.
     #[test]
     fn the_log_hears_of_every_move_whoever_holds_it() {
         for (holders, switches) in [(1, None), (2, Some(3))] {

@@ -41,7 +41,7 @@ pub enum MetadataReplayError {
     Record {
         /// Its offset.
         offset: i64,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
@@ -96,17 +96,17 @@ impl MetadataLog {
         self.append(changes).await?;
         changes.iter().for_each(|change| self.state.apply(change));
         if self.state.wants_snapshot() {
-            // A broker can run for years without a restart, so the log is kept short while it runs. The change itself is
-            // durable, so a snapshot that fails does not fail it.
+            // A broker can run for years without a restart, so the log is kept short while it runs. The change itself
+            // is durable, so a snapshot that fails does not fail it.
             if let Err(error) = self.snapshot().await {
-                tracing::warn!(%error, "the metadata log could not be written anew");
+                tracing::warn!(%error, "a snapshot of `__cluster_metadata-0` was not written");
             }
         }
         Ok(())
     }
 
-    /// Writes every live fact once more, and then drops what stood before. A crash in between leaves both, which replays
-    /// to the same.
+    /// Writes every live fact once more, and then drops what stood before. A crash in between leaves both, which
+    /// replays to the same.
     async fn snapshot(&mut self) -> Result<(), MetadataWriteError> {
         let start = self.partition.log_end_offset();
         for changes in self.state.snapshot().chunks(SNAPSHOT_BATCH) {

@@ -1,8 +1,8 @@
 //! The records of `__cluster_metadata-0`, and what a replay of them gives.
 //!
 //! The partition is an ordinary log of ordinary record batches. A record's key says what it is about, its value what is
-//! true of that from now on; the last record of a key wins, and a null value takes the thing away. So a snapshot is just
-//! every live record once more, and replaying any record twice changes nothing.
+//! true of that from now on; the last record of a key wins, and a null value takes the thing away. So a snapshot is
+//! just every live record once more, and replaying any record twice changes nothing.
 //!
 //! Integers are big-endian. `string` is a u32 length and UTF-8. The first byte of a value is its version.
 //!
@@ -11,8 +11,8 @@
 //! | topic | `1` u8, topic id (16 bytes) | `1` u8, partitions i32, created (ms) i64, name string, settings: count u32, then name string, text string each |
 //! | producer ids | `2` u8 | `1` u8, first id that was never handed out i64 |
 //!
-//! A key or version that is not in this table was written by a later pelton: the replay stops with an error, because what
-//! is not understood cannot be kept. New facts come as new keys or new versions, and old ones stay readable.
+//! A key or version that is not in this table was written by a later pelton: the replay stops with an error, because
+//! what is not understood cannot be kept. New facts come as new keys or new versions, and old ones stay readable.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ const TOPIC: i8 = 1;
 const PRODUCER_IDS: i8 = 2;
 const VERSION: i8 = 1;
 
-/// What is known of one topic beside its records.
+/// The facts of one topic, apart from its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicFacts {
     pub id: Uuid,

@@ -1,5 +1,5 @@
-//! Creations, growth and deletions over a disk that fails at each of their calls in turn. Nothing here has a thread of its
-//! own: the journal writes when it is told to.
+//! Creations, growth and deletions over a disk that fails at each of their calls in turn. Nothing here has a thread of
+//! its own: the journal writes when it is told to.
 
 use std::io::ErrorKind;
 use std::sync::Arc;

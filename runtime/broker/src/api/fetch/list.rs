@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::round::Round;
 use crate::api::support::error_map;
-use crate::partition::waiters::{ReadyList, Watch};
+use crate::partition::delayed::{ReadyList, Watch};
 use crate::partition::{Isolation, Partition};
 use crate::topics::{Topic, Topics};
 

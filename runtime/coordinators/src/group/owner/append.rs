@@ -33,7 +33,7 @@ impl Owner {
         self.perform(effects, Some(Box::new(move |landed| answer(reply, landed.and(result)))));
     }
 
-    /// Answers when everything that came before is durable, so that nobody is told of a change that a crash undoes.
+    /// Answers when everything before is durable, so that no client is told of a change that a crash undoes.
     pub(super) fn answer_after_all<T: Send + 'static>(&mut self, reply: ReplyTo<T>, value: T) {
         match self.in_flight.back_mut() {
             Some(last) => last.after.push(Box::new(move |landed| answer(reply, landed.map(|()| value)))),
@@ -99,7 +99,7 @@ impl Owner {
     pub(super) fn landed(&mut self, result: Result<i64, StoreError>) {
         let Some(InFlight { group, then, after, .. }) = self.in_flight.pop_front() else { return };
         let result = result.map_err(|error| {
-            tracing::warn!(partition = self.partition, group = &*group, %error, "group records not written");
+            tracing::warn!(partition = self.partition, group = &*group, %error, "the records of a group were not written");
             refusal(&error, &then)
         });
         if let Ok(base_offset) = result {

@@ -100,10 +100,10 @@ pub(in crate::group) enum Message {
     Stop,
 }
 
-/// Told when all that was asked for has its place in the log, or that it has not: then some of it may have.
+/// Called when all records of a request have their place in the log, or with an error: then some may have theirs.
 pub(in crate::group) type Placed = Box<dyn FnOnce(Result<(), GroupError>) + Send>;
 
-/// Whoever asked may have hung up; then nobody misses the answer.
+/// The client may have hung up: then the answer is dropped.
 pub(super) fn answer<T>(to: oneshot::Sender<T>, value: T) {
     drop(to.send(value));
 }

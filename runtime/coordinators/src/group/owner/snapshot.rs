@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use super::{After, Owner};
 
 impl Owner {
-    /// Writes a snapshot if the log has grown enough. It may be at any moment: what is not decided, or on its way, stays as
-    /// it is in the log, and only what is before that is let go, once the snapshot is durable.
+    /// Writes a snapshot if the log has grown enough. It may be at any moment: what is not decided, or on its way,
+    /// stays as it is in the log, and only what is before that is let go, once the snapshot is durable.
     pub(super) fn snapshot_when_due(&mut self, over: oneshot::Sender<()>) {
         let size = self.store.size_bytes(self.partition);
         if !self.snapshots.is_due(size, self.limits.snapshot_min_bytes) {
@@ -26,13 +26,15 @@ impl Owner {
                 let deleted = store.delete_before(partition, before);
                 tokio::spawn(async move {
                     if let Err(error) = deleted.await {
-                        tracing::warn!(partition, %error, "what a snapshot of the groups supersedes could not be deleted; the next one does that too");
+                        tracing::warn!(partition, %error,
+                            "records before a snapshot of `__consumer_offsets` were not deleted; the next one deletes them");
                     }
                     drop(over);
                 });
             }
             Err(error) => {
-                tracing::warn!(partition, %error, "a snapshot of the groups was not written; the next one is due when the log has doubled");
+                tracing::warn!(partition, %error,
+                    "a snapshot of `__consumer_offsets` was not written; the next is due when the log has doubled");
             }
         });
         self.perform(effects, Some(let_go));

@@ -46,8 +46,8 @@ pub(super) struct Scene {
     next: u64,
 }
 
-/// Appends that have to come to an end, and then those of the snapshot itself, well, before the log lets go what is before
-/// an offset.
+/// Appends that have to come to an end, and then those of the snapshot itself, well, before the log lets go what is
+/// before an offset.
 pub(super) struct SnapshotOnItsWay {
     ahead: usize,
     own: usize,
@@ -300,8 +300,8 @@ impl Scene {
         }
     }
 
-    /// The oldest append becomes durable, or fails and leaves nothing in the log. (A marker has no place until it is sure of
-    /// one: it does not fail.)
+    /// The oldest append becomes durable, or fails and leaves nothing in the log. (A marker has no place until it is
+    /// sure of one: it does not fail.)
     pub(super) fn land(&mut self, well: bool) -> bool {
         let Some((append, base)) = self.in_flight.pop_front() else { return false };
         let result = if let Then::EndTransaction { producer_id, commit } = append.then {

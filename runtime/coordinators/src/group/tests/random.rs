@@ -1,4 +1,5 @@
-//! Random requests, delays, failures and restarts. After each step the invariants hold; at the end nothing is left behind.
+//! Random requests, delays, failures and restarts. After each step the invariants hold; at the end nothing is left
+//! behind.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -222,7 +222,8 @@ fn requests_in_every_state() {
     let (go, done) = (Ok(End::Go), Ok(End::Done));
     let (fenced, invalid, later) =
         (Err(TxnError::Fenced), Err(TxnError::InvalidState), Err(TxnError::Concurrent));
-    // Of the older protocol: commit and abort with the current epoch. Of the newer: with the current one, and with the one before.
+    // Of the older protocol: commit and abort with the current epoch. Of the newer: with the current one, and with the
+    // one before.
     type Row = (TxnState, [Checked; 2], [Checked; 2], [Checked; 2]);
     let rows: [Row; 7] = [
         (Empty, [invalid, invalid], [invalid, go], [fenced, fenced]),

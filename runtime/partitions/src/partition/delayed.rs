@@ -1,4 +1,4 @@
-//! Who waits for a partition: producers for their appends to be durable, consumers for something to read.
+//! Requests that wait for a partition: a produce for its records to be durable, a fetch for something to read.
 //!
 //! The journal's thread calls in here after each group, so nothing here blocks or allocates much.
 
@@ -30,7 +30,7 @@ impl ReadyList {
         self.changed.notified().await;
     }
 
-    /// Wakes who waits, and who comes to wait next, without anything new.
+    /// Wakes the fetch that waits, and the next one, without anything new.
     pub fn wake_all(&self) {
         self.changed.notify_waiters();
         self.changed.notify_one();
@@ -62,11 +62,11 @@ impl Watch {
     /// The partition was taken from the list and will be looked at: what is new from now on is listed again.
     pub fn taken(&self) {
         self.is_listed.store(false, Ordering::SeqCst);
-        // Either the look sees what is new, or whoever made it new sees that it is to be listed again.
+        // Either the look sees the new records, or their append sees that the partition is to be listed again.
         fence(Ordering::SeqCst);
     }
 
-    /// Nobody reads the partition through this any more: it may forget it.
+    /// No fetch reads the partition through this any more: the partition may forget it.
     pub fn finish(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
@@ -84,17 +84,17 @@ impl Watch {
     }
 }
 
-/// The offsets of a partition that others see, and who waits for them to move.
+/// The watermarks of a partition, and the requests that wait for them to move.
 #[derive(Debug)]
-pub struct Progress {
+pub struct DelayedRequests {
     watermark: Watermark,
-    waiting: Mutex<Waiting>,
+    queues: Mutex<Queues>,
     failure: Failure,
     partition: OnceLock<Weak<Partition>>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queues {
     /// Appends not yet durable, by rising end offset.
     acks: VecDeque<(i64, Arc<Acks>)>,
     fetches: Vec<Arc<Watch>>,
@@ -106,17 +106,17 @@ struct Waiting {
 /// Below this many entries a list of fetches is not looked through for ones that are over.
 const FETCHES_KEPT: usize = 16;
 
-impl Progress {
+impl DelayedRequests {
     pub fn new(high_watermark: i64, failure: Failure) -> Arc<Self> {
-        Arc::new(Progress {
+        Arc::new(DelayedRequests {
             watermark: Watermark::new(high_watermark),
-            waiting: Mutex::default(),
+            queues: Mutex::default(),
             failure,
             partition: OnceLock::new(),
         })
     }
 
-    /// Says whose progress this is; the log needs it before there is a partition.
+    /// Says which partition they wait for; the log needs it before there is a partition.
     pub fn belongs_to(&self, partition: &Arc<Partition>) {
         // Set once, by the constructor of the partition.
         let _ = self.partition.set(Arc::downgrade(partition));
@@ -127,35 +127,35 @@ impl Progress {
         self.watermark.get()
     }
 
-    /// The same, with what the log was told of it.
+    /// The watermarks of the partition.
     pub fn watermark(&self) -> &Watermark {
         &self.watermark
     }
 
-    /// Counts `acks` off once everything before `end_offset` is durable. The calls of one partition come in the order of
-    /// its appends, because its log is locked meanwhile.
-    pub fn on_durable(&self, end_offset: i64, acks: &Arc<Acks>) {
+    /// Counts `acks` off once everything before `end_offset` is durable. The calls of one partition come in the order
+    /// of its appends, because its log is locked meanwhile.
+    pub fn delay_produce(&self, end_offset: i64, acks: &Arc<Acks>) {
         acks.add();
-        let mut waiting = self.waiting.lock();
+        let mut queues = self.queues.lock();
         if self.high_watermark() >= end_offset {
             acks.complete();
-        } else if waiting.failed {
+        } else if queues.failed {
             acks.fail();
         } else {
             // A duplicate waits for an offset before the last one in the queue.
-            let at = waiting.acks.partition_point(|(end, _)| *end <= end_offset);
-            waiting.acks.insert(at, (end_offset, Arc::clone(acks)));
+            let at = queues.acks.partition_point(|(end, _)| *end <= end_offset);
+            queues.acks.insert(at, (end_offset, Arc::clone(acks)));
         }
     }
 
-    /// An append that ends at `end_offset` is as durable as its topic asks: moves the high watermark and answers who waited.
-    /// If something before it waits for its sync, as a transaction's marker does, then so does this: nobody may see what
+    /// An append that ends at `end_offset` is as durable as its topic asks: moves the high watermark and acks. If an
+    /// append before it waits for its sync, as a transaction's marker does, then so does this: no reader may see what
     /// comes after a marker before it is certain, and after a failure nothing becomes so. Readers are woken by
     /// [`Partition::publish`].
     pub fn acknowledge(&self, end_offset: i64) {
         let overtakes = {
-            let waiting = self.waiting.lock();
-            waiting.failed || waiting.acks.front().is_some_and(|(end, _)| *end < end_offset)
+            let queues = self.queues.lock();
+            queues.failed || queues.acks.front().is_some_and(|(end, _)| *end < end_offset)
         };
         if !overtakes || Mutant::EarlyPassesMarker.is_on() {
             self.watermark.advance(end_offset);
@@ -163,11 +163,11 @@ impl Progress {
         }
     }
 
-    /// Acks what ends at or before `end_offset`. The high watermark is there already: an append that comes to wait meanwhile
-    /// sees that, or is in the queue.
+    /// Acks what ends at or before `end_offset`. The high watermark is there already: an append that comes to wait
+    /// meanwhile sees that, or is in the queue.
     fn answer(&self, end_offset: i64) {
-        let mut waiting = self.waiting.lock();
-        while let Some((_, acks)) = waiting.acks.pop_front_if(|(end, _)| *end <= end_offset) {
+        let mut queues = self.queues.lock();
+        while let Some((_, acks)) = queues.acks.pop_front_if(|(end, _)| *end <= end_offset) {
             acks.complete();
         }
     }
@@ -175,31 +175,31 @@ impl Progress {
     /// Nothing that is not durable yet will ever be.
     pub fn storage_failed(&self, reason: &StorageFailure) {
         let acks = {
-            let mut waiting = self.waiting.lock();
-            waiting.failed = true;
-            std::mem::take(&mut waiting.acks)
+            let mut queues = self.queues.lock();
+            queues.failed = true;
+            std::mem::take(&mut queues.acks)
         };
         acks.iter().for_each(|(_, acks)| acks.fail());
         self.failure.raise(reason);
     }
 
-    /// Has `fetch` told whenever there is something new.
+    /// Wakes `fetch` whenever there is something new.
     pub fn watch(&self, fetch: &Arc<Watch>) {
-        let mut waiting = self.waiting.lock();
-        if waiting.fetches.len() >= FETCHES_KEPT.max(2 * waiting.alive) {
-            waiting.fetches.retain(|fetch| !fetch.is_over());
-            waiting.alive = waiting.fetches.len();
+        let mut queues = self.queues.lock();
+        if queues.fetches.len() >= FETCHES_KEPT.max(2 * queues.alive) {
+            queues.fetches.retain(|fetch| !fetch.is_over());
+            queues.alive = queues.fetches.len();
         }
-        waiting.fetches.push(Arc::clone(fetch));
+        queues.fetches.push(Arc::clone(fetch));
     }
 
     /// Wakes the fetches without anything new: the partition is gone, or the broker stops.
     pub fn wake(&self) {
-        self.waiting.lock().wake();
+        self.queues.lock().wake();
     }
 }
 
-impl Waiting {
+impl Queues {
     fn wake(&mut self) {
         self.fetches.retain(|fetch| {
             let alive = !fetch.is_over();
@@ -212,11 +212,11 @@ impl Waiting {
     }
 }
 
-impl DurableListener for Progress {
+impl DurableListener for DelayedRequests {
     fn durable(&self, end_offset: i64) {
         self.watermark.flush(end_offset);
-        // Before who waits is answered, so that a transaction's end is seen by who was told of it. Absent while a log is
-        // being recovered: nobody reads it then.
+        // Before producers are acked, so that a producer can read the transaction whose commit was acked. `None` during
+        // recovery, when the partition has no readers.
         if let Some(partition) = self.partition.get().and_then(Weak::upgrade) {
             partition.publish();
         }
@@ -233,9 +233,9 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn progress() -> (Arc<Progress>, Failure) {
+    fn fresh() -> (Arc<DelayedRequests>, Failure) {
         let failure = Failure::default();
-        (Progress::new(0, failure.clone()), failure)
+        (DelayedRequests::new(0, failure.clone()), failure)
     }
 
     async fn is_done(acks: &Arc<Acks>) -> bool {
@@ -244,83 +244,83 @@ mod tests {
 
     #[tokio::test]
     async fn acks_come_with_the_offset_that_they_wait_for() {
-        let (progress, _) = progress();
+        let (delayed, _) = fresh();
         let ends = [10, 20, 30].map(|end| {
             let acks = Acks::new();
-            progress.on_durable(end, &acks);
+            delayed.delay_produce(end, &acks);
             acks
         });
-        progress.durable(20);
-        assert_eq!(progress.high_watermark(), 20);
+        delayed.durable(20);
+        assert_eq!(delayed.high_watermark(), 20);
         let [first, second, third] = ends;
         assert!(is_done(&first).await && is_done(&second).await && !is_done(&third).await);
         let late = Acks::new();
-        progress.on_durable(15, &late);
+        delayed.delay_produce(15, &late);
         assert!(is_done(&late).await, "what is durable already is answered at once");
-        progress.durable(12);
-        assert_eq!(progress.high_watermark(), 20, "it never goes back");
+        delayed.durable(12);
+        assert_eq!(delayed.high_watermark(), 20, "it never goes back");
     }
 
     /// In a topic that is not synced for its producers, beside a transaction's marker, which is.
     #[tokio::test]
     async fn what_is_acknowledged_early_does_not_overtake_what_waits_for_its_sync() {
-        let (progress, _) = progress();
-        progress.acknowledge(5);
-        assert_eq!((progress.high_watermark(), progress.watermark().flushed()), (5, 0));
+        let (delayed, _) = fresh();
+        delayed.acknowledge(5);
+        assert_eq!((delayed.high_watermark(), delayed.watermark().flushed()), (5, 0));
         let (marker, after) = (Acks::new(), Acks::new());
-        progress.on_durable(6, &marker);
-        progress.on_durable(9, &after);
-        progress.acknowledge(9);
-        assert_eq!((progress.high_watermark(), progress.waiting.lock().acks.len()), (5, 2));
-        progress.durable(9);
+        delayed.delay_produce(6, &marker);
+        delayed.delay_produce(9, &after);
+        delayed.acknowledge(9);
+        assert_eq!((delayed.high_watermark(), delayed.queues.lock().acks.len()), (5, 2));
+        delayed.durable(9);
         assert!(is_done(&marker).await && is_done(&after).await);
-        assert_eq!((progress.high_watermark(), progress.watermark().flushed()), (9, 9));
-        progress.on_durable(12, &Acks::new());
-        progress.acknowledge(12);
-        assert_eq!(progress.high_watermark(), 12, "nothing waits any more");
-        progress.on_durable(13, &Acks::new());
+        assert_eq!((delayed.high_watermark(), delayed.watermark().flushed()), (9, 9));
+        delayed.delay_produce(12, &Acks::new());
+        delayed.acknowledge(12);
+        assert_eq!(delayed.high_watermark(), 12, "nothing waits any more");
+        delayed.delay_produce(13, &Acks::new());
         let error = std::io::Error::other("the disk is gone");
-        progress.failed(&StorageFailure::new("sync", Path::new("/data/journal"), error));
-        progress.acknowledge(15);
-        assert_eq!(progress.high_watermark(), 12, "nobody knows what became of it");
+        delayed.failed(&StorageFailure::new("sync", Path::new("/data/journal"), error));
+        delayed.acknowledge(15);
+        assert_eq!(delayed.high_watermark(), 12, "nobody knows what became of it");
     }
 
     #[tokio::test]
     async fn a_failed_sync_fails_who_waits_and_who_comes() {
-        let (progress, failure) = progress();
+        let (delayed, failure) = fresh();
         let before = Acks::new();
-        progress.on_durable(10, &before);
+        delayed.delay_produce(10, &before);
         let error = std::io::Error::other("the disk is gone");
-        progress.failed(&StorageFailure::new("sync", Path::new("/data/journal"), error));
+        delayed.failed(&StorageFailure::new("sync", Path::new("/data/journal"), error));
         assert!(before.wait().await.is_err());
         let after = Acks::new();
-        progress.on_durable(20, &after);
+        delayed.delay_produce(20, &after);
         assert!(after.wait().await.is_err());
         assert!(failure.reason().is_some_and(|reason| reason.contains("the disk is gone")));
     }
 
     #[tokio::test]
     async fn fetches_are_told_and_forgotten() {
-        let (progress, _) = progress();
+        let (delayed, _) = fresh();
         let list = Arc::new(ReadyList::default());
         let fetch = Watch::new(&list, 7);
-        progress.watch(&fetch);
-        progress.wake();
-        progress.wake();
+        delayed.watch(&fetch);
+        delayed.wake();
+        delayed.wake();
         list.changed().await;
         assert_eq!(list.take(), [7], "once, however often it was woken");
         fetch.taken();
-        progress.wake();
+        delayed.wake();
         list.changed().await;
         assert_eq!(list.take(), [7]);
         for number in 0..10_000 {
             let over = Watch::new(&list, number);
-            progress.watch(&over);
+            delayed.watch(&over);
             over.finish();
         }
-        assert!(progress.waiting.lock().fetches.len() <= FETCHES_KEPT + 1);
+        assert!(delayed.queues.lock().fetches.len() <= FETCHES_KEPT + 1);
         fetch.taken();
-        progress.wake();
-        assert_eq!((list.take(), progress.waiting.lock().fetches.len()), (vec![7], 1));
+        delayed.wake();
+        assert_eq!((list.take(), delayed.queues.lock().fetches.len()), (vec![7], 1));
     }
 }
