@@ -145,6 +145,7 @@ pub struct SinkClosed {
 }
 
 /// Sinks for tests of this crate and of its users.
+#[cfg(any(test, feature = "testing"))]
 pub mod testing {
     use std::sync::atomic::{AtomicU64, Ordering};
 

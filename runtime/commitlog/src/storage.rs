@@ -2,9 +2,11 @@
 //! traits, so that a test can lose unsynced bytes, tear writes, fill the disk or fail the n-th call.
 
 pub mod disk;
+#[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
 pub use disk::DiskStorage;
+#[cfg(any(test, feature = "testing"))]
 pub use sim::SimStorage;
 
 use std::io;

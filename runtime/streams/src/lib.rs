@@ -18,6 +18,7 @@ pub mod plugin;
 pub mod plugin_manifest;
 pub mod sink;
 pub mod task;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod topology;
 
