@@ -4,7 +4,7 @@
 //! * [`group`]: classic consumer groups over a store of records.
 //! * [`txn`]: transactions of both protocols.
 //!
-//! What is true is what a replay of `__consumer_offsets` and `__transaction_state` gives. This refuses to know sockets
+//! The truth is a replay of `__consumer_offsets` and `__transaction_state`. This package refuses to know sockets
 //! and requests: a caller names the versions' differences, not the versions.
 
 #![allow(missing_docs, reason = "its users are the broker's packages; what a name does not say is said")]

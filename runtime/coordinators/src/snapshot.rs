@@ -19,7 +19,7 @@ impl SnapshotGauge {
         size > least.max(self.after_last.saturating_mul(2))
     }
 
-    /// A snapshot is written, and what was before it is let go.
+    /// A snapshot is written, and the records before it are deleted.
     pub(crate) fn taken(&mut self) {
         self.fresh = true;
     }

@@ -1,6 +1,6 @@
 //! Records of a coordinator's topic that this program cannot read.
 
-/// A record of a coordinator's topic that cannot be read. To go on without it could undo what was acknowledged: a
+/// A record of a coordinator's topic that cannot be read. To go on without it could undo an acknowledged change: a
 /// decided transaction would look open, and an old offset would look like the newest.
 ///
 /// Kafka leaves out records whose key has an unknown version, and so does pelton: such a key names a kind of thing that

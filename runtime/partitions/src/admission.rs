@@ -1,5 +1,5 @@
-//! What is checked in, and made of, the one batch that a client sends to a partition. Pure: bytes in, bytes or a
-//! refusal out.
+//! The checks of the one batch that a client sends to a partition, and the batch that is stored. Pure: bytes in, bytes
+//! or a refusal out.
 
 use bytes::{Bytes, BytesMut};
 use pelton_wire::ErrorCode;
@@ -13,7 +13,7 @@ use crate::topic_config::{CompressionType, TopicConfig};
 /// First version of Produce whose clients know zstd.
 const ZSTD_SINCE: i16 = 7;
 
-/// What the check depends on besides the batch.
+/// Everything that the check depends on besides the batch.
 pub struct Rules<'a> {
     pub topic: &'a TopicConfig,
     pub version: i16,

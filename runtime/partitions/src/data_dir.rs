@@ -17,7 +17,7 @@ use crate::topics::metadata_log::{METADATA_TOPIC_ID, MetadataLog, MetadataReplay
 use crate::topics::record::TopicFacts;
 use crate::topics::{METADATA_TOPIC, Topics};
 
-/// What the operator set.
+/// The operator's settings.
 pub struct Settings {
     pub path: PathBuf,
     pub log_dir: LogDirConfig,
@@ -26,7 +26,7 @@ pub struct Settings {
     pub max_partitions: u32,
 }
 
-/// What comes from outside: time, randomness and disk.
+/// The outside: time, randomness and disk.
 pub struct Environment {
     pub clock: Arc<dyn Clock>,
     pub storage: Arc<dyn Storage>,

@@ -149,12 +149,12 @@ impl InternalAppend {
     }
 }
 
-/// What a fetch found.
+/// The records of a fetch, with the partition's offsets.
 pub struct Fetched {
     pub slices: Vec<Slice>,
     pub bytes: u64,
     pub offsets: Offsets,
-    /// Aborted transactions among what was found: producer id and first offset.
+    /// Aborted transactions among these records: producer id and first offset.
     pub aborted: Vec<(i64, i64)>,
 }
 
@@ -250,7 +250,7 @@ impl Partition {
         }
     }
 
-    /// A reader of the log below the broker's limits: what it gives may not be durable yet.
+    /// A reader of the log below the broker's limits: it reads records that may not be durable yet.
     pub fn reader(&self) -> &LogReader {
         &self.reader
     }

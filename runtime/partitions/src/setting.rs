@@ -1,12 +1,12 @@
 //! Why a setting is refused.
 
-/// A setting that was refused: which one, what was given, and what to write instead.
+/// A refused setting: its key, the given value, and a value that would do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// No setting has this name.
     #[error("there is no setting `{key}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     UnknownKey {
-        /// What was asked for.
+        /// The value that was asked for.
         key: String,
         /// The known name closest to it, if one is close.
         nearest: Option<String>,
@@ -28,7 +28,7 @@ pub enum ConfigError {
         key: &'static str,
         /// Its value.
         value: String,
-        /// What it collides with.
+        /// The setting that it collides with.
         why: &'static str,
         /// What to write instead.
         fix: &'static str,

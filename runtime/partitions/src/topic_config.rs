@@ -47,7 +47,7 @@ pub struct Setting {
     pub default: &'static str,
     /// What values it takes.
     pub kind: Kind,
-    /// What it does here.
+    /// Its effect here.
     pub meaning: &'static str,
 }
 
@@ -76,7 +76,7 @@ pub enum CompressionType {
     },
 }
 
-/// What the settings of one topic come to, defaults included.
+/// The effective settings of one topic, defaults included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy` has `delete`.
@@ -192,7 +192,7 @@ impl TopicConfig {
         setting.kind.check(text)
     }
 
-    /// Checks what a client wants a topic's settings to be.
+    /// Checks the settings that a client gives a topic.
     ///
     /// # Errors
     /// The first setting that does not exist or whose value is refused, with the cure.
@@ -211,8 +211,8 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// What a topic's own settings and the broker's defaults come to. Both are checked before they are stored, so a
-    /// value that does not parse (a data directory of a later version) counts as not set.
+    /// The effective settings, from a topic's own and the broker's defaults. Both are checked before they are stored,
+    /// so a value that does not parse (a data directory of a later version) counts as not set.
     pub fn resolve(defaults: &Overrides, overrides: &Overrides) -> TopicConfig {
         let text = |name: &str| -> &str {
             let setting = by_name(name).expect("only names from the table are asked for");

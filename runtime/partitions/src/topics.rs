@@ -113,7 +113,7 @@ pub enum TopicError {
     /// The number of partitions is not possible.
     #[error("a topic cannot have {asked} partitions: write a number of at least {least}")]
     PartitionCount {
-        /// What was asked for.
+        /// The value that was asked for.
         asked: i32,
         /// The least that is possible: 1, or one more than there are.
         least: i32,
@@ -224,7 +224,7 @@ impl Topics {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// What the settings of a topic come to.
+    /// The effective settings of a topic.
     pub fn resolve(&self, overrides: &Overrides) -> TopicConfig {
         TopicConfig::resolve(&self.defaults, overrides)
     }

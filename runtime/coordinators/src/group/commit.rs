@@ -155,7 +155,7 @@ impl Group {
         }
     }
 
-    /// What is committed, and durable.
+    /// The committed offsets that are durable.
     pub(super) fn fetch(&self, request: &FetchRequest) -> FetchedTopics {
         let one = |at: &TopicPartition| FetchedOffset {
             partition: at.partition,
@@ -222,8 +222,9 @@ impl Group {
         }
     }
 
-    /// What the log says of this group and is decided, once more. Of the rest the log is needed as it is: returns where
-    /// the first such record is. `members_on_their_way`: a record of the members is not durable yet.
+    /// Appends the decided records of this group once more. Records of an undecided rebalance or transaction are kept as
+    /// they are in the log: returns the offset of the first. `members_on_their_way`: a record of the members is not
+    /// durable yet.
     pub(super) fn snapshot(
         &mut self,
         members_on_their_way: bool,
@@ -295,7 +296,7 @@ impl Group {
         self.state == State::Empty && self.recorded && no_members && self.offsets.is_vacant()
     }
 
-    /// Lets go what has not been used for `offsets.retention.minutes`, and the group itself when nothing is left of it.
+    /// Deletes offsets that were not used for `offsets.retention.minutes`, and the group itself when it has none left.
     pub(super) fn expire(&mut self, limits: &GroupLimits, now: Now, out: &mut Effects) {
         // A pipeline commits when it has something to do. One that is paused, or whose input is quiet, must go on where
         // it stopped all the same.
@@ -307,7 +308,8 @@ impl Group {
             (State::Dead, _) => return,
             (_, None) => ExpiryStart::Commit,
             (State::Empty, Some(_)) => ExpiryStart::Since(self.state_since_ms),
-            // Members are there: only what they no longer read may go, and only if it is known what they read.
+            // The group has members: only offsets of topics that none subscribes to may go, and only if subscriptions
+            // are known.
             (State::Stable, Some(_)) if consumer && self.subscribed.is_some() => ExpiryStart::Commit,
             (State::PreparingRebalance | State::CompletingRebalance | State::Stable, Some(_)) => return,
         };

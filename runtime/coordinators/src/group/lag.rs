@@ -1,7 +1,7 @@
 //! How far a group is behind.
 
-/// The records between what is committed and the end of the partition, as Kafka's tools count them. `end` is the high
-/// watermark, or the last stable offset for readers of committed records.
+/// The records between the committed offset and the end of the partition, as Kafka's tools count them. `end` is the
+/// high watermark, or the last stable offset for readers of committed records.
 ///
 /// A committed offset beyond the end (the topic was created anew) is no lag, and no offset that a client may have
 /// committed, however odd, overflows.

@@ -48,7 +48,7 @@ impl TopicStore {
         records: Vec<KeyValue>,
         now_ms: i64,
     ) -> Result<InternalAppend, StoreError> {
-        // What a record has besides its key and value is far below this.
+        // The other fields of a record take far fewer bytes.
         const RECORD_OVERHEAD_BYTES: usize = 64;
         let partition = self.partition(index)?;
         let size =

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::types::{JoinRequest, MemberId, Protocol, Waiter};
 
-/// What the coordinator knows of a member.
+/// One member, as the coordinator knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub id: MemberId,
@@ -18,7 +18,7 @@ pub(super) struct Member {
     pub rebalance_timeout_ms: i32,
     /// In the member's order of preference.
     pub protocols: Vec<Protocol>,
-    /// What the last durable assignment gave it.
+    /// Its part of the last durable assignment.
     pub assignment: Bytes,
     /// Its JoinGroup that waits for the others.
     pub awaiting_join: Option<Waiter>,

@@ -1,4 +1,4 @@
-//! The members of a group with what is counted over them.
+//! The members of a group, and the counts over them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Members {
         Some(member)
     }
 
-    /// Takes over what a joining member says of itself.
+    /// Takes over the metadata of a joining member.
     pub(super) fn update(&mut self, id: &str, request: &JoinRequest) {
         let Some(mut member) = self.remove(id) else { return };
         member.protocols.clone_from(&request.protocols);

@@ -1,4 +1,4 @@
-//! What a group has committed. Reads see what is durable; what is on its way to the log is only counted.
+//! The committed offsets of a group. Reads see durable offsets; those on their way to the log are only counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -144,7 +144,8 @@ impl Owner {
                 },
             }
         }
-        // What waits in the queue and what is parked is refused as this ends; what is in the log is still answered.
+        // Requests in the queue and waiting joins are refused as this ends; requests whose records are appended are
+        // still answered.
         drop(requests);
         while !self.in_flight.is_empty() {
             let result = landing(&mut self.in_flight).await;

@@ -33,7 +33,7 @@ pub struct GroupMetadata {
     pub members: Vec<MemberMetadata>,
 }
 
-/// One member with what it was assigned.
+/// One member with its assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberMetadata {
     pub member_id: String,
@@ -64,7 +64,7 @@ pub(super) enum RecordError {
     Version(i16),
 }
 
-/// What a key names.
+/// The thing that a key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Offset {
@@ -156,7 +156,7 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) -> Result<(), TooLong> {
     Ok(())
 }
 
-/// What a record's key names.
+/// The thing that a record's key names.
 pub(super) fn decode_key(key: Bytes) -> Result<Key, RecordError> {
     let mut fields = Fields { bytes: key, flexible: false };
     match fields.i16()? {

@@ -46,15 +46,15 @@ pub struct GroupSummary {
     pub offsets: usize,
 }
 
-/// What a group has committed, for the metrics.
+/// The committed offsets of a group, for the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupOffsets {
     pub summary: GroupSummary,
-    /// All of it, or what there was room for.
+    /// All of them, or as many as there was room for.
     pub committed: Vec<(TopicPartition, i64)>,
 }
 
-/// Some groups with what they have committed.
+/// Some groups with their committed offsets.
 #[derive(Clone, Debug, Default)]
 pub struct OffsetsPage {
     pub groups: Vec<GroupOffsets>,
@@ -67,7 +67,7 @@ pub struct OffsetsPage {
 pub struct Loading {
     /// Owners that are still reading.
     pub left: i32,
-    /// What the first owner could not read that gave up.
+    /// The record that the first failed owner could not read.
     pub unreadable: Option<UnreadableRecord>,
 }
 
@@ -289,7 +289,7 @@ impl Groups {
         all
     }
 
-    /// Every group with what it has committed, in order of the ids, until that is `offsets_max` offsets: later groups
+    /// Every group with its committed offsets, in order of the ids, until that is `offsets_max` offsets: later groups
     /// come without. Shards that are still reading their log are left out.
     pub async fn committed(&self, offsets_max: usize) -> Vec<GroupOffsets> {
         let (mut all, mut left) = (Vec::new(), offsets_max);
@@ -360,8 +360,8 @@ impl Groups {
         }
     }
 
-    /// Refuses what is parked and what comes from now on, as a coordinator that is moving does: clients look for
-    /// another and join again. What is on its way to the log is still answered.
+    /// Refuses waiting and new requests, as a coordinator that is moving does: clients look for another and join again.
+    /// Requests whose records are on their way to the log are still answered.
     pub async fn stop(&self) {
         for shard in &self.inner.shards {
             // One that has stopped already needs no telling.

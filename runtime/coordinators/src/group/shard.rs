@@ -331,16 +331,16 @@ impl Shard {
         self.each(|group, _, out| group.topic_deleted(topic, out))
     }
 
-    /// Lets go what has not been used for long. Looks only at groups that may have something to let go.
+    /// Deletes expired offsets. Looks only at groups that may have some.
     pub(super) fn expire(&mut self, now: Now) -> Effects {
         let now_ms = u64::try_from(now.wall_ms).unwrap_or(0);
         let due = std::iter::from_fn(|| self.expiries.pop_due(now_ms)).collect();
         self.all_of(due, |group, limits, out| group.expire(limits, now, out))
     }
 
-    /// All that is decided anew, as records for the end of the log, and the first offset of the log that is needed
-    /// besides them: of what a rebalance or a transaction has not decided, and of what is on its way. `on_their_way`:
-    /// groups with a record of their members that is not durable yet.
+    /// The decided records of all groups once more, for the end of the log, and the first offset of the log that is needed
+    /// besides them: that of an undecided rebalance or transaction, or of a record that is not durable yet.
+    /// `on_their_way`: groups with a record of their members that is not durable yet.
     pub(super) fn snapshot(&mut self, on_their_way: &HashSet<GroupId>) -> (Effects, Option<i64>) {
         let mut needed = None;
         let effects = self.each(|group, limits, out| {

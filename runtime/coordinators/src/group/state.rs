@@ -55,16 +55,16 @@ impl State {
     }
 }
 
-/// What a group waits for.
+/// A deadline of a group: how long it waits …
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum GroupTimer {
-    /// The members to join.
+    /// for its members to join;
     Join,
-    /// The members to ask for their assignment.
+    /// for its members to ask for their assignment;
     Sync,
-    /// A sign of life of a member.
+    /// for a heartbeat of a member;
     Session(MemberId),
-    /// A member that was given its id, to join with it.
+    /// for a member to join with the id that it was given.
     Pending(MemberId),
 }
 
@@ -77,7 +77,7 @@ pub(super) struct InitialDelay {
     pub newcomer: bool,
 }
 
-/// One consumer group: its members, and what it has committed.
+/// One consumer group: its members and its committed offsets.
 #[derive(Debug)]
 pub(super) struct Group {
     pub id: GroupId,
@@ -171,7 +171,7 @@ impl Group {
         }
     }
 
-    /// Takes a member out and answers what it has parked. The caller goes on with [`Group::after_removal`].
+    /// Removes a member and answers its waiting requests. The caller goes on with [`Group::after_removal`].
     pub(super) fn remove_member(&mut self, id: &MemberId, out: &mut Effects) {
         let Some(member) = self.members.remove(id) else { return };
         self.timers.cancel(&GroupTimer::Session(id.clone()));
@@ -201,7 +201,7 @@ impl Group {
         }
     }
 
-    /// What a smaller group means for the state it is in.
+    /// Moves the group on after members were removed.
     pub(super) fn after_removal(&mut self, limits: &GroupLimits, now: Now, out: &mut Effects) {
         match self.state {
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(limits, now, out),

@@ -22,7 +22,7 @@ pub struct KeyValue {
     pub value: Option<Bytes>,
 }
 
-/// What a log holds, in order.
+/// The entries of a log, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
     /// A record; `producer_id` is set when it belongs to a transaction. A key that is absent is empty.
@@ -41,7 +41,7 @@ impl Stored {
     }
 }
 
-/// Why a store did not do what was asked.
+/// Why a store refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Definite: nothing was written.
@@ -93,7 +93,7 @@ pub trait GroupStore: Send + Sync + 'static {
     /// One past the last durable record of a partition.
     fn end_offset(&self, partition: i32) -> i64;
 
-    /// Lets go every record before an offset, which is durable.
+    /// Deletes every record before an offset, which is durable.
     fn delete_before(&self, partition: i32, offset: i64) -> StoreFuture<()>;
 
     /// Reads a partition from its start to its end and sends what it holds, in order and in pieces. Reading starts with

@@ -53,7 +53,7 @@ impl Group {
         }
     }
 
-    /// Members that the leader left out get nothing; what it gave to others than members is dropped.
+    /// Members that the leader left out get nothing; its assignments to others than members are dropped.
     fn record_assignment(&mut self, given: Vec<(String, Bytes)>, out: &mut Effects) {
         let mut assignments: BTreeMap<MemberId, Bytes> =
             self.members.ids().into_iter().map(|id| (id, Bytes::new())).collect();

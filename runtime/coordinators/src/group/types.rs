@@ -1,4 +1,4 @@
-//! What goes into the group state machine and what comes out: plain values, without versions of the wire.
+//! The inputs and outputs of the group state machine: plain values, without versions of the wire.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub struct Joined {
     pub members: Vec<JoinedMember>,
 }
 
-/// What the leader learns of a member.
+/// A member, as the leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedMember {
     pub member_id: MemberId,
@@ -218,7 +218,7 @@ pub struct GroupListing {
     pub state: &'static str,
 }
 
-/// What a step of the state machine wants done.
+/// The replies and appends of one step of the state machine.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Parked requests to answer now.

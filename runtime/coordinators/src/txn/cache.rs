@@ -12,7 +12,7 @@ use super::origin::LastSeen;
 use super::state::Transaction;
 use crate::group::partition_of;
 
-/// What is known of a transactional id.
+/// The state of a transactional id, and its last requests.
 #[derive(Default)]
 pub struct TransactionMetadata {
     /// `None` until it is first used.

@@ -28,7 +28,7 @@ use pelton_partitions::same_journal::SameJournal;
 use pelton_partitions::topics::Topics;
 use pelton_partitions::topics::producer_ids::ProducerIds;
 
-/// What the operator set.
+/// The operator's settings.
 #[derive(Clone, Debug)]
 pub struct TxnSettings {
     pub partitions: i32,
@@ -254,7 +254,7 @@ impl Transactions {
         self.inner.cache.show_all()
     }
 
-    /// What a start would find. Blocking.
+    /// The transactions that a start would find. Blocking.
     pub fn replayed(&self) -> Result<HashMap<Arc<str>, Transaction>, LoadError> {
         self.inner.log.replay()
     }

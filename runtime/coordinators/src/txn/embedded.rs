@@ -47,8 +47,8 @@ pub enum EmbeddedError {
 }
 
 impl Transactions {
-    /// Becomes the only producer of `id`. What was open is aborted, and what was being ended has ended: what the group
-    /// of the producer has committed is decided when this returns.
+    /// Becomes the only producer of `id`. An open transaction is aborted, and a decided one is ended: the committed
+    /// offsets of the producer's group are decided when this returns.
     pub async fn init_embedded(&self, id: &str) -> Result<ProducerIdentity, EmbeddedError> {
         self.ensure_topic().await?;
         let mut held = self.inner.cache.get_or_new(id)?.lock_owned().await;

@@ -23,7 +23,7 @@ use pelton_partitions::producer_id::ProducerIdentity;
 use pelton_partitions::same_journal::SameJournal;
 use pelton_partitions::topics::NotHere;
 
-/// What ending a transaction has written, and what has yet to hear of it.
+/// The appends that end a transaction, and the groups that have yet to apply its offsets.
 pub struct EndTxnWrites {
     append: InternalAppend,
     markers: Vec<InternalAppend>,

@@ -25,7 +25,7 @@ pub async fn run(transactions: Transactions, intervals: Intervals, stopping: imp
     let sweeps = transactions.clone();
     jobs.spawn(every(intervals.sweep, async move || sweeps.sweep().await));
     let unfinished = transactions.clone();
-    // What is started here goes on by itself.
+    // The tasks that this starts go on by themselves.
     jobs.spawn(every(RETRY, async move || drop(unfinished.start_to_finish())));
     jobs.spawn(every(intervals.snapshots, async move || transactions.snapshot_when_due().await));
     stopping.await;

@@ -13,7 +13,7 @@ use super::state::{EpochAfter, Init, Transaction, TxnState};
 use pelton_partitions::producer_id::ProducerIdentity;
 
 impl Transactions {
-    /// InitProducerId: the producer becomes the only one of its id. What was open is aborted.
+    /// InitProducerId: the producer becomes the only one of its id. An open transaction is aborted.
     pub async fn init(
         &self,
         id: &str,

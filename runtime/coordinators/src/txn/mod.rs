@@ -5,8 +5,8 @@
 //! append of a producer ever comes between the check that it may and the marker that ends it, and no verification is
 //! needed (KIP-890 part 1 has one because its coordinator is elsewhere).
 //!
-//! Everything that is written goes through the one journal, whose syncs make a prefix durable. So what is decided may
-//! be acted upon at once; only answers wait, and each for the last thing that was written for it.
+//! All appends go through the one journal, whose syncs make a prefix durable (`SameJournal`). So a decision may be
+//! acted upon at once; only answers wait, and each for the last thing that was written for it.
 //!
 //! # Copies
 //!

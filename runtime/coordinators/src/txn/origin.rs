@@ -38,7 +38,7 @@ impl RequestOrigin {
     }
 }
 
-/// What a request asks for. Clients send some of them over different connections (librdkafka has one for the
+/// The kind of a request. Clients send some of them over different connections (librdkafka has one for the
 /// transaction coordinator and another for the group's, aiokafka another for InitProducerId).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
@@ -66,7 +66,7 @@ pub enum StaleRequest {
     Elsewhere,
 }
 
-/// What was accepted over any connection, and what was refused since.
+/// The request that was accepted last over any connection, and those that were refused since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Window {
     last: Option<RequestOrigin>,

@@ -46,7 +46,7 @@ pub(super) fn encode_key(id: &str) -> Bytes {
     out.freeze()
 }
 
-/// What a key names.
+/// The thing that a key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// A transactional id.
@@ -55,7 +55,7 @@ pub(super) enum Key {
     Other(i16),
 }
 
-/// What a record's key names.
+/// The thing that a record's key names.
 pub(super) fn decode_key(mut key: &[u8]) -> Result<Key, RecordError> {
     let version = key.try_get_i16().map_err(|_| RecordError::Truncated)?;
     if version != KEY {

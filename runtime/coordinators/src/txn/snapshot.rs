@@ -1,4 +1,4 @@
-//! Keeps `__transaction_state` as small as what it says.
+//! Keeps `__transaction_state` as small as its live records.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Transactions {
         }
     }
 
-    /// Every transactional id of the partition anew; then nothing is said by what was there before.
+    /// Appends every transactional id of the partition once more, and then deletes the records before.
     async fn snapshot(&self, partition: &Arc<Partition>) -> Result<(), TxnError> {
         let before = partition.high_watermark();
         let mut last = None;

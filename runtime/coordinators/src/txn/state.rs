@@ -180,7 +180,8 @@ impl Transaction {
         now_ms: i64,
     ) -> Transaction {
         let mut next = Transaction { timeout_ms, updated_ms: now_ms, ..self.clone() };
-        // What the client says it was, and not what fencing an open transaction has made of it since: so it asks again.
+        // The identity that the client names, not the one that fencing its open transaction made since: so it asks
+        // again.
         next.last_epoch = before.map_or(NO_EPOCH, |before| before.epoch);
         match rotated {
             Some(id) => {
@@ -309,7 +310,7 @@ impl Transaction {
     pub fn prepare(&self, commit: bool, epoch: EpochAfter, rotated: Option<i64>, now_ms: i64) -> Transaction {
         let mut next = self.clone();
         if self.state != TxnState::Ongoing {
-            // Only the newer protocol ends what has not begun.
+            // Only the newer protocol ends a transaction that has not begun.
             next.partitions.clear();
             next.start_ms = now_ms;
         }

@@ -59,7 +59,7 @@ impl Watch {
         Arc::new(Watch { list: Arc::clone(list), number, is_listed, over })
     }
 
-    /// The partition was taken from the list and will be looked at: what is new from now on is listed again.
+    /// The partition was taken from the list and is looked at next: later records list it again.
     pub fn taken(&self) {
         self.is_listed.store(false, Ordering::SeqCst);
         // Either the look sees the new records, or their append sees that the partition is to be listed again.

@@ -110,7 +110,7 @@ impl OpenPartitions {
         self.remove_files(&id);
     }
 
-    /// Takes partitions away and removes what they are on disk. What cannot be removed now goes before its name is used
+    /// Deletes partitions and their files. Files that cannot be removed now are removed before the name is used
     /// again, or at the next start, because their topic is not in the metadata.
     pub async fn delete(&self, partitions: &[Arc<Partition>]) {
         let (this, partitions) = (self.clone(), partitions.to_vec());
@@ -129,7 +129,7 @@ impl OpenPartitions {
     }
 }
 
-/// What a topic's settings mean for a log.
+/// The settings of a log, from those of its topic.
 pub fn log_config(config: &TopicConfig, producers: ProducerLimits) -> LogConfig {
     LogConfig {
         segment_bytes: config.segment_bytes.into(),

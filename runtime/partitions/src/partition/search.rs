@@ -72,8 +72,8 @@ impl Partition {
         from >= self.high_watermark() || self.reader.is_in_memory(from)
     }
 
-    /// What a fetch from `from` on may see, in about `max_bytes`; with `whole_batch` at least one batch, however large.
-    /// Waits for the disk unless [`Partition::is_in_memory`].
+    /// The records that a fetch from `from` on may read, in about `max_bytes`; with `whole_batch` at least one batch,
+    /// however large. Waits for the disk unless [`Partition::is_in_memory`].
     pub fn fetch(
         &self,
         from: i64,
@@ -182,7 +182,7 @@ fn replay_batch(
             }
             continue;
         }
-        // The first batch may begin before what was asked for.
+        // The first batch may begin before the offset that was asked for.
         if record.offset >= first {
             let (key, value) = (record.key, record.value);
             each(Replayed::Record {

@@ -28,7 +28,7 @@ pub enum NameError {
     Collides(String),
 }
 
-/// Checks what the name itself shows.
+/// Checks the name by itself.
 pub fn check(name: &str) -> Result<(), NameError> {
     match name {
         "" => Err(NameError::Empty),

@@ -1,4 +1,4 @@
-//! The records of `__cluster_metadata-0`, and what a replay of them gives.
+//! The records of `__cluster_metadata-0`, and the facts that a replay of them gives.
 //!
 //! The partition is an ordinary log of ordinary record batches. A record's key says what it is about, its value what is
 //! true of that from now on; the last record of a key wins, and a null value takes the thing away. So a snapshot is
@@ -11,8 +11,8 @@
 //! | topic | `1` u8, topic id (16 bytes) | `1` u8, partitions i32, created (ms) i64, name string, settings: count u32, then name string, text string each |
 //! | producer ids | `2` u8 | `1` u8, first id that was never handed out i64 |
 //!
-//! A key or version that is not in this table was written by a later pelton: the replay stops with an error, because
-//! what is not understood cannot be kept. New facts come as new keys or new versions, and old ones stay readable.
+//! A key or version that is not in this table was written by a later pelton: the replay stops with an error, because a
+//! fact that is not understood cannot be kept. New facts come as new keys or new versions, and old ones stay readable.
 
 use std::collections::BTreeMap;
 
@@ -152,7 +152,7 @@ fn topic(id: Uuid, value: &[u8]) -> Result<TopicFacts, MetadataRecordError> {
     Ok(TopicFacts { id, name, partitions, created_ms, overrides })
 }
 
-/// What a replay of the metadata gives.
+/// The facts that a replay of the metadata gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     topics: BTreeMap<Uuid, TopicFacts>,
@@ -187,14 +187,14 @@ impl Metadata {
     }
 
     /// Whether so much of the log is out of date that it should be written anew. The floor keeps small brokers from
-    /// rewriting at every start, the factor bounds the log to a few times what is alive.
+    /// rewriting at every start, the factor bounds the log to a few times its live records.
     pub fn wants_snapshot(&self) -> bool {
         const FLOOR: usize = 1000;
         const FACTOR: usize = 4;
         self.records > FLOOR.max(FACTOR * (self.topics.len() + 1))
     }
 
-    /// Every live fact: what a new log would hold.
+    /// Every live fact: the records of a new log.
     pub fn snapshot(&self) -> Vec<Change> {
         let topics = self.topics.values().cloned().map(Change::Topic);
         topics.chain([Change::ProducerIds(self.next_producer_id)]).collect()

@@ -125,7 +125,7 @@ pub(super) async fn landing(in_flight: &mut VecDeque<InFlight>) -> Result<i64, S
     }
 }
 
-/// What a failed append means to the client that waits for it.
+/// The error of a failed append, for the client that waits for it.
 pub(super) fn refusal(error: &StoreError, then: &Then) -> GroupError {
     match (error, then) {
         (StoreError::TooLarge, Then::Offsets(_) | Then::Pending { .. } | Then::EndTransaction { .. }) => {

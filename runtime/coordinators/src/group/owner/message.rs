@@ -1,4 +1,4 @@
-//! What the owner of a shard is asked, and how it answers.
+//! Requests to the owner of a shard, and their answers.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use pelton_partitions::partition::TxnMarker;
 
 pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, GroupError>>;
 
-/// What the owner of a shard is asked.
+/// A request to the owner of a shard.
 pub(in crate::group) enum Message {
     Join {
         group: GroupId,

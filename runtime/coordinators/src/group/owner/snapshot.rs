@@ -1,4 +1,4 @@
-//! Keeps a partition of `__consumer_offsets` as small as what it says.
+//! Keeps a partition of `__consumer_offsets` as small as its live records.
 
 use std::sync::Arc;
 
