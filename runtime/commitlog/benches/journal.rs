@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use pelton_commitlog::sink::testing::NoListener;
@@ -19,7 +18,7 @@ use pelton_commitlog::{
     AppendMeta, AppendOrigin, DurableListener, Log, LogConfig, LogDir, LogDirConfig, PartitionId,
     StorageFailure,
 };
-use pelton_wire::record::{BatchBuilder, BatchOptions};
+use pelton_wire::record::{BatchBuilder, BatchOptions, CheckedBatch};
 use uuid::Uuid;
 
 const PRODUCERS: u64 = 256;
@@ -50,7 +49,7 @@ struct Rig {
     dir: LogDir,
     logs: Vec<Log>,
     acks: Receiver<u64>,
-    batch: Bytes,
+    batch: CheckedBatch,
     rng: SimRng,
     sent: u64,
 }
@@ -59,10 +58,10 @@ fn bench_dir() -> PathBuf {
     std::env::var_os("PELTON_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
-fn batch() -> Bytes {
+fn batch() -> CheckedBatch {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder.append(1, None, Some(&[7; BATCH_BYTES - 73]), &[]).expect("it fits");
-    builder.finish().expect("it fits")
+    builder.build().expect("it fits")
 }
 
 impl Rig {

@@ -4,14 +4,13 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pelton_commitlog::sink::testing::{InstantSink, NoListener};
 use pelton_commitlog::storage::DiskStorage;
 use pelton_commitlog::{
     AppendMeta, AppendOrigin, FileCache, Log, LogConfig, LogContext, PartitionId, RecoverMode, TailBudget,
 };
-use pelton_wire::record::{BatchBuilder, BatchOptions};
+use pelton_wire::record::{BatchBuilder, BatchOptions, CheckedBatch};
 use uuid::Uuid;
 
 const META: AppendMeta =
@@ -39,12 +38,12 @@ fn new_log(dir: &Path, tail_bytes: usize) -> Log {
 }
 
 /// Ten records, about 1 KiB in all.
-fn batch() -> Bytes {
+fn batch() -> CheckedBatch {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for _ in 0..10 {
         builder.append(META.now_ms, None, Some(&[b'v'; BATCH_BYTES / 10 - 16]), &[]).expect("small");
     }
-    builder.finish().expect("small")
+    builder.build().expect("small")
 }
 
 fn append(c: &mut Criterion) {

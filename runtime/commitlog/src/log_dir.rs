@@ -14,7 +14,7 @@ use crate::journal::Journal;
 use crate::journal::writer::{FailIfUnwinding, Step, Writer};
 use crate::shared::LogContext;
 use crate::sink::{
-    DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, SinkClosed, SyncLater,
+    DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Payload, SinkClosed, SyncLater,
 };
 use crate::storage::Storage;
 
@@ -248,7 +248,8 @@ impl LogDir {
             leader_epoch: -1,
         };
         let class = FrameClass::Internal;
-        let frame = Frame { meta, class, payload, file: None, listener: Arc::new(Nobody) };
+        let frame =
+            Frame { meta, class, payload: Payload::Other(payload), file: None, listener: Arc::new(Nobody) };
         self.journal.submit(frame).map(drop)
     }
 

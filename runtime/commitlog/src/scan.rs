@@ -162,7 +162,7 @@ mod tests {
     fn stored(sizes: &[usize]) -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut starts) = (Vec::new(), Vec::new());
         for (offset, size) in sizes.iter().enumerate() {
-            let mut one = batch(1, *size, 0).to_vec();
+            let mut one = batch(1, *size, 0).bytes().to_vec();
             one[..8].copy_from_slice(&(offset as i64).to_be_bytes());
             starts.push(bytes.len());
             bytes.extend(one);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pelton_wire::record::{CheckedBatch, crc32c};
 use uuid::Uuid;
 
 use crate::error::StorageFailure;
@@ -84,14 +85,54 @@ pub enum FrameClass {
     Internal,
 }
 
+/// What a frame carries besides its fixed part.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// The batch exactly as it was written to the segment, base offset and leader epoch included.
+    Batch(CheckedBatch),
+    /// Anything else: the name of a created topic, or nothing.
+    Other(Bytes),
+}
+
+impl Payload {
+    /// Nothing.
+    pub const EMPTY: Payload = Payload::Other(Bytes::new());
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Payload::Batch(batch) => batch.bytes(),
+            Payload::Other(bytes) => bytes,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    /// The CRC-32C of some of the bytes. That of a whole batch follows from the checksum that came with it.
+    pub(crate) fn crc32c(&self, part: std::ops::Range<usize>) -> u32 {
+        match self {
+            Payload::Batch(batch) if part == (0..batch.len()) => batch.crc32c(),
+            Payload::Batch(_) | Payload::Other(_) => crc32c(&self.bytes()[part]),
+        }
+    }
+}
+
 /// What the log tells the journal about one change.
 pub struct Frame {
     /// The fixed part.
     pub meta: FrameMeta,
     /// What it counts against.
     pub class: FrameClass,
-    /// The batch exactly as it was written to the segment, base offset and leader epoch included.
-    pub payload: Bytes,
+    /// The rest.
+    pub payload: Payload,
     /// The segment file that this change dirtied. The checkpoint syncs it before the frame's journal space is
     /// reused.
     pub file: Option<Arc<dyn File>>,
@@ -201,7 +242,7 @@ pub mod testing {
                     return Err(SinkClosed { reason: reason.clone() });
                 }
                 if state.recording {
-                    state.frames.push((frame.meta, frame.payload.clone()));
+                    state.frames.push((frame.meta, frame.payload.bytes().clone()));
                 }
             }
             frame.listener.durable(frame.meta.end_offset());

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use pelton_wire::record::{BatchBuilder, BatchOptions, EndTransactionMarker, batches, end_transaction_batch};
+use pelton_wire::record::{
+    BatchBuilder, BatchOptions, CheckedBatch, EndTransactionMarker, batches, end_transaction_batch,
+};
 use uuid::Uuid;
 
 use crate::sink::testing::{InstantSink, NoListener};
@@ -90,17 +91,22 @@ pub(crate) fn at(now_ms: i64) -> AppendMeta {
 }
 
 /// `count` records of this timestamp, about `bytes` bytes in all.
-pub(crate) fn batch(count: usize, bytes: usize, timestamp: i64) -> Bytes {
+pub(crate) fn batch(count: usize, bytes: usize, timestamp: i64) -> CheckedBatch {
     producer_batch(BatchOptions::default(), count, bytes, timestamp)
 }
 
-pub(crate) fn producer_batch(options: BatchOptions, count: usize, bytes: usize, timestamp: i64) -> Bytes {
+pub(crate) fn producer_batch(
+    options: BatchOptions,
+    count: usize,
+    bytes: usize,
+    timestamp: i64,
+) -> CheckedBatch {
     let mut builder = BatchBuilder::new(options);
     let value = vec![b'v'; bytes / count];
     for _ in 0..count {
         builder.append(timestamp, None, Some(&value), &[]).unwrap();
     }
-    builder.finish().unwrap()
+    builder.build().unwrap()
 }
 
 /// A batch of an idempotent producer.
@@ -119,8 +125,8 @@ pub(crate) fn append_marker(
     committed: bool,
 ) -> Result<Appended, AppendError> {
     let marker = EndTransactionMarker { committed, coordinator_epoch: 0 };
-    let bytes = end_transaction_batch(&marker, producer_id, 0, 1000).unwrap();
-    log.append(bytes.clone(), AppendMeta { origin: AppendOrigin::Coordinator, ..at(1000) })
+    let batch = end_transaction_batch(&marker, producer_id, 0, 1000).unwrap();
+    log.append(batch, AppendMeta { origin: AppendOrigin::Coordinator, ..at(1000) })
 }
 
 /// Base offsets of all batches from the log start to the log end.

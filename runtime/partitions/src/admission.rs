@@ -1,11 +1,11 @@
 //! The checks of the one batch that a client sends to a partition, and the batch that is stored. Pure: bytes in, bytes
 //! or a refusal out.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pelton_wire::ErrorCode;
 use pelton_wire::record::{
-    AppendRefusal, AppendRules, BatchError, BatchHeader, BatchMut, BatchView, BuildError, DecompressLimit,
-    RecordProblem, RecordProblemKind, recompress, rewrite_offsets, validate_for_append,
+    AppendRefusal, AppendRules, BatchError, BuildError, CheckedBatch, DecompressLimit, RecordProblem,
+    RecordProblemKind, recompress, rewrite_offsets, validate_for_append,
 };
 
 use crate::topic_config::{CompressionType, TopicConfig};
@@ -19,13 +19,6 @@ pub struct Rules<'a> {
     pub version: i16,
     pub now_ms: i64,
     pub limit: DecompressLimit,
-}
-
-/// A batch that may be appended as it is.
-#[derive(Debug)]
-pub struct Accepted {
-    pub batch: Bytes,
-    pub header: BatchHeader,
 }
 
 /// Why a batch was refused. Nothing was written.
@@ -98,44 +91,37 @@ fn append_code(refusal: &AppendRefusal) -> ErrorCode {
 }
 
 /// Checks a batch and brings it into the form in which it is stored. Untouched batches are not copied.
-pub fn check(records: Option<Bytes>, rules: &Rules<'_>, scratch: &mut Vec<u8>) -> Result<Accepted, Refusal> {
-    let batch = records.filter(|bytes| !bytes.is_empty()).ok_or(Refusal::NoBatch)?;
+pub fn check(
+    records: Option<Bytes>,
+    rules: &Rules<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<CheckedBatch, Refusal> {
+    let records = records.filter(|bytes| !bytes.is_empty()).ok_or(Refusal::NoBatch)?;
     let max = rules.topic.max_message_bytes;
-    if i64::try_from(batch.len()).unwrap_or(i64::MAX) > i64::from(max) {
-        return Err(Refusal::TooLarge { len: batch.len(), max });
+    let is_too_large = |len| i64::try_from(len).unwrap_or(i64::MAX) > i64::from(max);
+    if is_too_large(records.len()) {
+        return Err(Refusal::TooLarge { len: records.len(), max });
     }
-    let view = BatchView::check(&batch)?;
+    let mut batch = CheckedBatch::check(records)?;
+    let view = batch.view();
     let validated = validate_for_append(&view, &append_rules(rules), scratch)?;
-    let mut stored = None;
     if validated.offsets_wrong {
-        stored = Some(rewrite_offsets(&view, scratch, rules.limit)?);
+        batch = rewrite_offsets(&view, scratch, rules.limit)?;
     }
     if let CompressionType::Fixed { codec, level } = rules.topic.compression
-        && view.header().codec().ok() != Some(codec)
+        && batch.header().codec().ok() != Some(codec)
     {
-        let bytes = stored.as_ref().unwrap_or(&batch);
-        let repacked = recompress(&BatchView::new_unchecked_crc(bytes)?, codec, level, scratch, rules.limit)?;
-        stored = Some(repacked);
+        batch = recompress(&batch.view(), codec, level, scratch, rules.limit)?;
     }
-    let mut header = *view.header();
-    let time_is_off = header.max_timestamp != validated.max_timestamp;
-    if rules.topic.log_append_time || time_is_off {
-        let mut bytes = BytesMut::from(stored.unwrap_or_else(|| batch.clone()));
-        let mut edit = BatchMut::new(&mut bytes)?;
-        if rules.topic.log_append_time {
-            edit.set_log_append_time(rules.now_ms);
-        } else {
-            edit.set_max_timestamp(validated.max_timestamp);
-        }
-        stored = Some(bytes.freeze());
+    if rules.topic.log_append_time {
+        batch = batch.with_log_append_time(rules.now_ms);
+    } else if batch.header().max_timestamp != validated.max_timestamp {
+        batch = batch.with_max_timestamp(validated.max_timestamp);
     }
-    if let Some(bytes) = &stored {
-        header = BatchHeader::parse(bytes)?;
-        if i64::try_from(bytes.len()).unwrap_or(i64::MAX) > i64::from(max) {
-            return Err(Refusal::TooLarge { len: bytes.len(), max });
-        }
+    if is_too_large(batch.len()) {
+        return Err(Refusal::TooLarge { len: batch.len(), max });
     }
-    Ok(Accepted { header, batch: stored.unwrap_or(batch) })
+    Ok(batch)
 }
 
 fn append_rules(rules: &Rules<'_>) -> AppendRules {
@@ -162,7 +148,8 @@ fn append_rules(rules: &Rules<'_>) -> AppendRules {
 mod tests {
     use super::*;
     use crate::topic_config::Overrides;
-    use pelton_wire::record::{BatchBuilder, BatchOptions, Codec, TimestampType};
+    use bytes::BytesMut;
+    use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView, Codec, TimestampType};
 
     const NOW: i64 = 1_700_000_000_000;
 
@@ -180,7 +167,7 @@ mod tests {
         batch(BatchOptions::default(), &[(NOW, Some("k")), (NOW - 5, None)])
     }
 
-    fn run(records: Option<Bytes>, settings: &[(&str, &str)], version: i16) -> Result<Accepted, Refusal> {
+    fn run(records: Option<Bytes>, settings: &[(&str, &str)], version: i16) -> Result<CheckedBatch, Refusal> {
         let overrides: Overrides = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let topic = TopicConfig::resolve(&Overrides::new(), &overrides);
         let limit = DecompressLimit { max_bytes: 1 << 20 };
@@ -196,8 +183,8 @@ mod tests {
     fn a_batch_is_stored_as_it_came() {
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let sent = batch(BatchOptions { codec, ..BatchOptions::default() }, &[(NOW, None)]);
-            let stored = run(Some(sent.clone()), &[], 9).unwrap().batch;
-            assert_eq!(stored.as_ptr(), sent.as_ptr(), "{codec}: not copied");
+            let stored = run(Some(sent.clone()), &[], 9).unwrap();
+            assert_eq!(stored.bytes().as_ptr(), sent.as_ptr(), "{codec}: not copied");
         }
     }
 
@@ -247,15 +234,15 @@ mod tests {
     #[test]
     fn settings_that_change_the_batch() {
         let accepted = run(Some(plain()), &[("message.timestamp.type", "LogAppendTime")], 9).unwrap();
-        let view = BatchView::check(&accepted.batch).unwrap();
+        let view = BatchView::check(accepted.bytes()).unwrap();
         assert_eq!(
             (view.header().timestamp_type(), view.header().max_timestamp),
             (TimestampType::LogAppendTime, NOW)
         );
-        assert_eq!(accepted.header, *view.header());
+        assert_eq!(accepted.header(), view.header());
 
         let accepted = run(Some(plain()), &[("compression.type", "lz4")], 9).unwrap();
-        let view = BatchView::check(&accepted.batch).unwrap();
+        let view = BatchView::check(accepted.bytes()).unwrap();
         assert_eq!((view.header().codec().unwrap(), view.header().records_count), (Codec::Lz4, 2));
 
         let noise: Vec<String> = (0..2000).map(|i: i32| format!("{}", i.wrapping_mul(40_503))).collect();
@@ -263,14 +250,14 @@ mod tests {
         for (codec, key) in [("gzip", "compression.gzip.level"), ("zstd", "compression.zstd.level")] {
             let size = |level: &str| {
                 let sent = batch(BatchOptions::default(), &[(NOW, Some(&long))]);
-                run(Some(sent), &[("compression.type", codec), (key, level)], 9).unwrap().batch.len()
+                run(Some(sent), &[("compression.type", codec), (key, level)], 9).unwrap().len()
             };
             assert!(size("9") < size("1"), "{codec}: {} bytes, {} at level 1", size("9"), size("1"));
         }
 
         let sent = plain();
         let accepted = run(Some(sent.clone()), &[("compression.type", "uncompressed")], 9).unwrap();
-        assert_eq!(accepted.batch.as_ptr(), sent.as_ptr(), "the codec is right already");
+        assert_eq!(accepted.bytes().as_ptr(), sent.as_ptr(), "the codec is right already");
     }
 
     #[test]
@@ -278,6 +265,6 @@ mod tests {
         let mut sent = BytesMut::from(plain());
         BatchMut::new(&mut sent).unwrap().set_max_timestamp(NOW + 77);
         let accepted = run(Some(sent.freeze()), &[], 9).unwrap();
-        assert_eq!(BatchView::check(&accepted.batch).unwrap().header().max_timestamp, NOW);
+        assert_eq!(BatchView::check(accepted.bytes()).unwrap().header().max_timestamp, NOW);
     }
 }

@@ -25,7 +25,7 @@ use pelton_commitlog::{
     PartitionId, PermitWait, ReadError, Slice,
 };
 use pelton_wire::record::{
-    BatchBuilder, BatchOptions, BuildError, EndTransactionMarker, end_transaction_batch,
+    BatchBuilder, BatchOptions, BuildError, CheckedBatch, EndTransactionMarker, end_transaction_batch,
 };
 
 use self::acks::{Acks, NotDurable};
@@ -264,7 +264,7 @@ impl Partition {
     /// durable; a duplicate once its original is.
     pub fn append_client(
         &self,
-        batch: Bytes,
+        batch: CheckedBatch,
         _room: &AppendPermit,
         now_ms: i64,
         durability: Durability,
@@ -294,7 +294,7 @@ impl Partition {
         for record in records {
             batch.append(now_ms, record.key.as_deref(), record.value.as_deref(), &[])?;
         }
-        self.append_internal(batch.finish()?, now_ms)
+        self.append_internal(batch.build()?, now_ms)
     }
 
     /// Appends records of the broker's own that are part of a client's transaction.
@@ -314,7 +314,7 @@ impl Partition {
         for record in records {
             batch.append(now_ms, record.key.as_deref(), record.value.as_deref(), &[])?;
         }
-        self.append_internal(batch.finish()?, now_ms)
+        self.append_internal(batch.build()?, now_ms)
     }
 
     /// Appends the marker that ends a producer's transaction.
@@ -345,7 +345,11 @@ impl Partition {
     ///
     /// # Errors
     /// Nothing was written, unless the storage has failed.
-    pub fn append_internal(&self, batch: Bytes, now_ms: i64) -> Result<InternalAppend, InternalAppendError> {
+    pub fn append_internal(
+        &self,
+        batch: CheckedBatch,
+        now_ms: i64,
+    ) -> Result<InternalAppend, InternalAppendError> {
         let acks = Acks::new();
         let durability = if Mutant::MarkersUnsynced.is_on() { Durability::Os } else { Durability::Group };
         let appended = self.append(batch, AppendOrigin::Coordinator, now_ms, durability, Some(&acks))?;
@@ -354,7 +358,7 @@ impl Partition {
 
     fn append(
         &self,
-        batch: Bytes,
+        batch: CheckedBatch,
         origin: AppendOrigin,
         now_ms: i64,
         durability: Durability,

@@ -12,7 +12,9 @@ pub mod columns;
 pub mod compression;
 
 mod builder;
+mod checked;
 mod control;
+mod crc;
 mod edit;
 #[cfg(feature = "fuzzing")]
 mod fuzz;
@@ -29,9 +31,11 @@ mod view;
 pub use builder::{
     BatchBuilder, BatchOptions, BuildError, BuilderMark, MAX_BATCH_BYTES, recompress, rewrite_offsets,
 };
+pub use checked::CheckedBatch;
 pub use columns::{Columns, ColumnsError, NULL_LENGTH, Select};
 pub use compression::{Codec, DecompressError, DecompressLimit};
 pub use control::{ControlError, ControlRecord, ControlType, EndTransactionMarker, end_transaction_batch};
+pub use crc::{combine as combine_crc32c, crc32c};
 pub use edit::BatchMut;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

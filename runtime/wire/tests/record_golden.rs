@@ -107,10 +107,9 @@ fn uncompressed_batches_are_kafkas() {
     for (name, committed) in [("marker-abort", false), ("marker-commit", true)] {
         let marker = EndTransactionMarker { committed, coordinator_epoch: 12 };
         let batch = end_transaction_batch(&marker, 4711, 7, START).expect("a small batch");
-        let mut batch = batch.to_vec();
+        let mut batch = batch.bytes().to_vec();
         let mut edit = BatchMut::new(&mut batch).expect("a batch");
-        edit.set_base_offset(99);
-        edit.set_partition_leader_epoch(3);
+        edit.set_place(99, 3);
         check(name, Bytes::from(batch));
     }
 
@@ -139,7 +138,7 @@ fn compressed_batches_are_read() {
         assert_eq!(view.header().codec(), Ok(codec));
         assert_eq!(read(batch), (0..count).map(expected).collect::<Vec<_>>(), "{codec}");
         let plain = recompress(&view, Codec::None, None, &mut Vec::new(), LIMIT).expect("can be unpacked");
-        assert_eq!(plain, build(BatchOptions::default(), count), "{codec}");
+        assert_eq!(*plain.bytes(), build(BatchOptions::default(), count), "{codec}");
         let rules = AppendRules::default();
         let validated = validate_for_append(&view, &rules, &mut Vec::new()).expect("a proper batch");
         assert_eq!(i64::from(validated.records_count), count);
@@ -149,7 +148,7 @@ fn compressed_batches_are_read() {
 
         for other in Codec::ALL {
             let again = recompress(&view, other, None, &mut Vec::new(), LIMIT).expect("can be written anew");
-            let again = BatchView::check(&again).expect("a whole batch");
+            let again = BatchView::check(again.bytes()).expect("a whole batch");
             assert_eq!(again.header().codec(), Ok(other));
             let back =
                 recompress(&again, Codec::None, None, &mut Vec::new(), LIMIT).expect("can be unpacked");

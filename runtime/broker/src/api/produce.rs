@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{AppendPermit, LogDir, SinkClosed};
-use pelton_partitions::admission::{Accepted, Refusal, Rules, check};
+use pelton_partitions::admission::{Refusal, Rules, check};
 use pelton_wire::ErrorCode;
 use pelton_wire::message::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, TopicProduceData,
     TopicProduceResponse,
 };
 use pelton_wire::message::{ProduceRequest, ProduceResponse};
-use pelton_wire::record::{BatchHeader, DecompressLimit, RecordProblem};
+use pelton_wire::record::{CheckedBatch, DecompressLimit, RecordProblem};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -196,8 +196,7 @@ struct Part {
 struct Checked {
     topic: Arc<Topic>,
     partition: Arc<Partition>,
-    batch: Bytes,
-    header: BatchHeader,
+    batch: CheckedBatch,
 }
 
 /// One request during its appends.
@@ -251,7 +250,8 @@ impl Appending<'_> {
         let now_ms = self.parts.clock.now_ms();
         let rules =
             Rules { topic: &topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
-        let Accepted { batch, header } = check(data.records, &rules, scratch).map_err(Failed::Check)?;
+        let batch = check(data.records, &rules, scratch).map_err(Failed::Check)?;
+        let header = batch.header();
         if header.is_transactional() && self.acks == Required::None {
             // With acks=0 the producer cannot know that the batch is durable before it commits.
             let why = "a transaction needs acks=all or acks=1";
@@ -262,7 +262,7 @@ impl Appending<'_> {
             let why = "no producer was given this id here: close the producer and make a new one";
             return Err(Refused::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, why).into());
         }
-        Ok(Checked { topic: Arc::clone(topic), partition: Arc::clone(partition), batch, header })
+        Ok(Checked { topic: Arc::clone(topic), partition: Arc::clone(partition), batch })
     }
 
     /// Refuses transactional batches whose producer may not write now. With the newer protocol the partitions of the
@@ -270,9 +270,10 @@ impl Appending<'_> {
     fn allow<'p>(&mut self, parts: impl Iterator<Item = &'p mut Part>) {
         let (mut batches, mut writes) = (Vec::new(), Vec::new());
         for part in parts {
-            if let Ok(Checked { topic, partition, header, .. }) = &part.outcome
-                && header.is_transactional()
+            if let Ok(Checked { topic, partition, batch }) = &part.outcome
+                && batch.header().is_transactional()
             {
+                let header = batch.header();
                 let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
                 let at = TopicPartition { topic: topic.name.as_str().into(), partition: partition.index() };
                 writes.push(TransactionalWrite { producer, at });
@@ -306,16 +307,16 @@ impl Appending<'_> {
     }
 
     fn append(&self, checked: Checked) -> Result<PartitionProduceResponse, Failed> {
-        let Checked { topic, partition, batch, header } = checked;
+        let Checked { topic, partition, batch } = checked;
         let is_awaited = self.acks != Required::None && topic.config.durability == Durability::Group;
         let waits = is_awaited.then_some(self.waiting);
-        let bytes = batch.len();
+        let (bytes, records) = (batch.len(), batch.header().records_count.unsigned_abs());
         // A cached batch keeps its whole request in memory, so a small part is copied.
-        let batch = if bytes < self.cx.request_bytes / 2 { Bytes::copy_from_slice(&batch) } else { batch };
+        let batch = if bytes < self.cx.request_bytes / 2 { batch.detached() } else { batch };
         let appended = partition
             .append_client(batch, &self.room, self.parts.clock.now_ms(), topic.config.durability, waits)
             .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
-        self.parts.metrics.produced(header.records_count.unsigned_abs().into(), bytes);
+        self.parts.metrics.produced(records.into(), bytes);
         Ok(PartitionProduceResponse {
             index: partition.index(),
             base_offset: appended.base_offset,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use pelton_commitlog::mutant::Mutant;
 use pelton_commitlog::{AppendPermit, ReadError};
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Emissions, Refused, Sink, Topology};
+use pelton_wire::record::CheckedBatch;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -307,7 +307,7 @@ impl DriverIo for BrokerIo {
         if staged.is_empty() {
             return Ok(());
         }
-        let find = |((output, partition), batch): (staging::Slot, Bytes)| {
+        let find = |((output, partition), batch): (staging::Slot, CheckedBatch)| {
             let topic = self.topology.outputs[output].topic.as_str();
             let found = self.known.outputs[output].as_ref();
             let found = found.and_then(|topic| Some((topic, topic.partition(partition).ok()?)));

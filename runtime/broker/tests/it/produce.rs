@@ -8,7 +8,7 @@ use pelton_wire::message::{
     DescribeProducersRequest, EndTxnRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest,
     WriteTxnMarkersRequest,
 };
-use pelton_wire::record::{BatchOptions, Codec};
+use pelton_wire::record::{BatchOptions, CheckedBatch, Codec};
 
 use crate::client::{Client, Server, batch, batch_at, fetch, produce, records, values};
 use crate::transactions::{NEWER_END, NEWER_PRODUCE};
@@ -157,7 +157,14 @@ async fn a_producer_id_that_is_in_a_log_is_given_to_no_other() {
     let known = 7_000_000;
     let topic = server.handle.broker().topics.get("t").unwrap();
     let written = batch_at(sequenced(known, 0, 0, 1), now(), &["v"]);
-    topic.partition(0).unwrap().append_internal(written, now()).unwrap().durable().await.unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .append_internal(CheckedBatch::check(written).unwrap(), now())
+        .unwrap()
+        .durable()
+        .await
+        .unwrap();
     drop(topic);
     assert_eq!(first_of(&mut client, known).await, ErrorCode::INVALID_PRODUCER_ID_MAPPING);
     let server = server.restart(&[]).await;

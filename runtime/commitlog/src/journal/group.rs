@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use pelton_wire::record::{combine_crc32c, crc32c};
 use uuid::Uuid;
 
 use super::buffer::AlignedBuf;
@@ -17,12 +18,6 @@ const VERSION: u16 = 1;
 pub(crate) const GROUP_HEADER_BYTES: usize = 72;
 /// Bytes of a frame's header; its payload follows at once.
 pub(crate) const FRAME_HEADER_BYTES: usize = 72;
-
-/// CRC-32C of `bytes`.
-pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    u32::try_from(crc).expect("a 32-bit CRC fits into 32 bits")
-}
 
 /// `len` rounded up to the unit of journal writes.
 pub(crate) fn round_up(len: usize) -> usize {
@@ -92,6 +87,37 @@ impl GroupHeader {
 pub(crate) struct GroupBuilder {
     buf: AlignedBuf,
     frame_count: u32,
+    crc: RunningCrc,
+}
+
+/// The CRC-32C of what stands behind the header of a group so far.
+#[derive(Default)]
+struct RunningCrc {
+    crc: u32,
+    /// Bytes of the group that it covers, its header included.
+    end: usize,
+}
+
+impl RunningCrc {
+    /// From here on the CRC of a payload is taken over; shorter ones are read again, which costs less than to combine.
+    const LARGE_BYTES: usize = 4096;
+
+    /// Takes in what was added to the group, whose last bytes are a payload with a known CRC.
+    fn add_payload(&mut self, group: &[u8], len: usize, crc: u32) {
+        if len >= Self::LARGE_BYTES {
+            self.catch_up(&group[..group.len() - len]);
+            self.crc = combine_crc32c(self.crc, crc, len);
+            self.end = group.len();
+        }
+    }
+
+    fn catch_up(&mut self, group: &[u8]) {
+        let new = &group[self.end..];
+        if !new.is_empty() {
+            self.crc = combine_crc32c(self.crc, crc32c(new), new.len());
+            self.end = group.len();
+        }
+    }
 }
 
 /// What the journal knows about the place of a group; the rest of its header follows from its frames.
@@ -106,7 +132,7 @@ pub(crate) struct GroupPlace {
 
 impl GroupBuilder {
     pub(crate) fn new() -> GroupBuilder {
-        let mut builder = GroupBuilder { buf: AlignedBuf::new(), frame_count: 0 };
+        let mut builder = GroupBuilder { buf: AlignedBuf::new(), frame_count: 0, crc: RunningCrc::default() };
         builder.clear();
         builder
     }
@@ -116,6 +142,7 @@ impl GroupBuilder {
         self.buf.clear();
         self.buf.extend(&[0; GROUP_HEADER_BYTES]);
         self.frame_count = 0;
+        self.crc = RunningCrc { crc: 0, end: GROUP_HEADER_BYTES };
     }
 
     pub(crate) fn frame_count(&self) -> u32 {
@@ -132,8 +159,8 @@ impl GroupBuilder {
         round_up(self.buf.len() + FRAME_HEADER_BYTES + payload)
     }
 
-    /// Adds a frame. The payload is copied here, once.
-    pub(crate) fn push(&mut self, header: &FrameHeader, payload: &[u8]) {
+    /// Adds a frame, whose payload has this CRC-32C. The payload is copied here, once.
+    pub(crate) fn push(&mut self, header: &FrameHeader, payload: &[u8], payload_crc: u32) {
         let mut h = [0_u8; FRAME_HEADER_BYTES];
         let len = u32::try_from(payload.len()).expect("the journal refuses longer payloads");
         let mut w = Writer { out: &mut h, at: 0 };
@@ -147,11 +174,12 @@ impl GroupBuilder {
         w.put(&meta.last_offset.to_be_bytes());
         w.put(&meta.segment_base.to_be_bytes());
         w.put(&meta.position.to_be_bytes());
-        w.put(&crc32c(payload).to_be_bytes());
+        w.put(&payload_crc.to_be_bytes());
         let crc = crc32c(&h[..FRAME_HEADER_BYTES - 4]);
         h[FRAME_HEADER_BYTES - 4..].copy_from_slice(&crc.to_be_bytes());
         self.buf.extend(&h);
         self.buf.extend(payload);
+        self.crc.add_payload(self.buf.as_slice(), payload.len(), payload_crc);
         self.frame_count += 1;
     }
 
@@ -159,7 +187,7 @@ impl GroupBuilder {
     pub(crate) fn seal(&mut self, place: &GroupPlace) -> &[u8] {
         let payload = &self.buf.as_slice()[GROUP_HEADER_BYTES..];
         let payload_len = u32::try_from(payload.len()).expect("the journal bounds a group below 4 GiB");
-        let payload_crc = crc32c(payload);
+        self.crc.catch_up(self.buf.as_slice());
         let mut h = [0_u8; GROUP_HEADER_BYTES];
         let mut w = Writer { out: &mut h, at: 0 };
         w.put(&MAGIC);
@@ -172,7 +200,7 @@ impl GroupBuilder {
         w.put(&place.durable_lsn.to_be_bytes());
         w.put(&payload_len.to_be_bytes());
         w.put(&self.frame_count.to_be_bytes());
-        w.put(&payload_crc.to_be_bytes());
+        w.put(&self.crc.crc.to_be_bytes());
         let crc = crc32c(&h[..GROUP_HEADER_BYTES - 4]);
         h[GROUP_HEADER_BYTES - 4..].copy_from_slice(&crc.to_be_bytes());
         self.buf.as_mut_slice()[..GROUP_HEADER_BYTES].copy_from_slice(&h);
@@ -308,7 +336,7 @@ mod tests {
     fn sealed(frames: &[(FrameHeader, &[u8])]) -> Vec<u8> {
         let mut builder = GroupBuilder::new();
         for (header, payload) in frames {
-            builder.push(header, payload);
+            builder.push(header, payload, crc32c(payload));
         }
         builder.seal(&place()).to_vec()
     }
@@ -327,9 +355,13 @@ mod tests {
         frames.extend(
             (0..=u8::MAX).filter_map(FrameKind::from_byte).map(|kind| (header(kind), &b"payload"[..])),
         );
+        frames.push((header(FrameKind::Data), &big));
+        frames.push((header(FrameKind::Data), &big[..RunningCrc::LARGE_BYTES]));
+        frames.push((header(FrameKind::Data), &big[..RunningCrc::LARGE_BYTES - 1]));
         let bytes = sealed(&frames);
         assert_eq!(bytes.len() % DIRECT_ALIGN, 0);
         let (group, payload) = payload_of(&bytes);
+        assert_eq!(group.payload_crc, crc32c(&payload), "however it was put together");
         assert_eq!((group.lsn, group.epoch, group.number), (8192, 2, 1));
         assert_eq!(group.total_bytes(), bytes.len());
         let back = decode_frames(&group, &payload).expect("frames decode");

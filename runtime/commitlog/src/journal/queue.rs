@@ -54,7 +54,7 @@ impl Entry {
             position: 0,
             leader_epoch: 0,
         };
-        let payload = vec![0; cost - ENTRY_BYTES as usize].into();
+        let payload = crate::sink::Payload::Other(vec![0; cost - ENTRY_BYTES as usize].into());
         let (class, listener) = (FrameClass::Client, std::sync::Arc::new(NoListener));
         Entry::Frame(Frame { meta, class, payload, file: None, listener })
     }

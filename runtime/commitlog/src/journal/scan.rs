@@ -8,13 +8,14 @@ use uuid::Uuid;
 
 use super::GROUP_MAX_BYTES;
 use super::buffer::AlignedBuf;
-use super::group::{BadFrame, FrameHeader, GROUP_HEADER_BYTES, GroupHeader, crc32c, decode_frames};
+use super::group::{BadFrame, FrameHeader, GROUP_HEADER_BYTES, GroupHeader, decode_frames};
 use super::ring_file::RingFile;
 use super::slot::{JournalPoint, Slot};
 use crate::error::{Corruption, StorageFailure};
 use crate::log_dir::OpenDirError;
 use crate::mutant::Mutant;
 use crate::storage::DIRECT_ALIGN;
+use pelton_wire::record::crc32c;
 
 /// Bytes of one read.
 const WINDOW_BYTES: usize = 1 << 20;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::group::{Fields, Writer, crc32c};
+use super::group::{Fields, Writer};
 use crate::id::LogEnd;
 use crate::storage::DIRECT_ALIGN;
+use pelton_wire::record::crc32c;
 
 /// Bytes of one slot: a unit of direct I/O.
 pub(crate) const SLOT_BYTES: usize = DIRECT_ALIGN;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::buffer::AlignedBuf;
-use super::group::crc32c;
 use super::ring_file::{SyncFile, create_zeroed};
 use super::slot::{JournalPoint, PartitionEnd, SLOT_BYTES, SLOTS, Slot, decode_ends, encode_ends};
 use crate::error::{Corruption, IoContext, StorageFailure};
 use crate::log_dir::OpenDirError;
 use crate::storage::{OpenMode, Storage, read_exact_at};
+use pelton_wire::record::crc32c;
 
 /// An ends file has at least this length, and its length doubles: so that a checkpoint hardly ever needs room on a full disk.
 const ENDS_MIN_BYTES: u64 = 64 << 10;

@@ -245,10 +245,10 @@ fn a_frame_type_of_a_newer_version_is_refused() {
             group[GROUP_HEADER_BYTES + 4] = 6;
             let fix = |bytes: &mut [u8]| {
                 let (rest, crc) = bytes.split_at_mut(bytes.len() - 4);
-                crc.copy_from_slice(&super::group::crc32c(rest).to_be_bytes());
+                crc.copy_from_slice(&pelton_wire::record::crc32c(rest).to_be_bytes());
             };
             fix(&mut group[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + 72]);
-            let payload_crc = super::group::crc32c(&group[GROUP_HEADER_BYTES..]);
+            let payload_crc = pelton_wire::record::crc32c(&group[GROUP_HEADER_BYTES..]);
             group[64..68].copy_from_slice(&payload_crc.to_be_bytes());
             fix(&mut group[..GROUP_HEADER_BYTES]);
         })

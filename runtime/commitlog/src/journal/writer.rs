@@ -151,11 +151,11 @@ impl Writer {
 
     fn add(&mut self, frame: &Frame, from: usize, to: usize) {
         let more = to < frame.payload.len();
-        let part = &frame.payload[from..to];
+        let part = &frame.payload.bytes()[from..to];
         let meta = FrameMeta { position: frame.meta.position + from as u64, ..frame.meta };
-        self.builder.push(&FrameHeader { meta, more }, part);
+        self.builder.push(&FrameHeader { meta, more }, part, frame.payload.crc32c(from..to));
         let is_create = meta.kind == FrameKind::PartitionCreate;
-        let topic = is_create.then(|| String::from_utf8_lossy(&frame.payload).into());
+        let topic = is_create.then(|| String::from_utf8_lossy(frame.payload.bytes()).into());
         self.group.frames.push(DurableFrame {
             meta,
             len: part.len() as u64,

@@ -1,14 +1,14 @@
 //! Appending one batch.
 
-use bytes::{Bytes, BytesMut};
-use pelton_wire::record::{BatchHeader, BatchMut, BatchView, DecompressLimit, EndTransactionMarker};
+use bytes::Bytes;
+use pelton_wire::record::{BatchHeader, BatchView, CheckedBatch, DecompressLimit, EndTransactionMarker};
 
 use super::Log;
 use crate::error::{AppendError, Fault, IoContext, StorageFailure};
 use crate::mutant::Mutant;
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::producer_state::{AppendOrigin, Check};
-use crate::sink::{Frame, FrameClass, FrameKind, FrameMeta, SyncLater};
+use crate::sink::{Frame, FrameClass, FrameKind, FrameMeta, Payload, SyncLater};
 
 /// Relative offsets and positions are 32-bit numbers, of which Kafka uses the positive half.
 const MAX_RELATIVE: i64 = i32::MAX as i64;
@@ -46,24 +46,19 @@ enum BatchKind {
     OtherControl,
 }
 
-fn invalid(error: &dyn std::fmt::Display) -> AppendError {
-    AppendError::InvalidBatch(error.to_string())
-}
-
 impl Log {
-    /// Appends one record batch. The broker has validated it: checksum, inner offsets, timestamps, size. The
-    /// log assigns its base offset and leader epoch, in a copy of the bytes if somebody else holds them too.
+    /// Appends one record batch: assigns its base offset and leader epoch, in a copy of the bytes if somebody else holds them
+    /// too. The broker has validated its records: inner offsets, timestamps, size.
     ///
     /// Idempotent producers are checked in Kafka's order (see [`crate::producer_state`]). When this returns,
     /// the batch is in the page cache and handed to the journal; nobody may see it before it is durable.
-    pub fn append(&mut self, batch: Bytes, meta: AppendMeta) -> Result<Appended, AppendError> {
+    pub fn append(&mut self, batch: CheckedBatch, meta: AppendMeta) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.latched {
             return Err(AppendError::Latched(reason.clone()));
         }
-        let view = BatchView::new_unchecked_crc(&batch).map_err(|e| invalid(&e))?;
-        let kind = batch_kind(&view, meta.origin)?;
-        let header = *view.header();
-        let appended = self.append_unlatched(batch, header, &kind, meta);
+        let kind = batch_kind(&batch, meta.origin)?;
+        let header = *batch.header();
+        let appended = self.append_unlatched(batch, &kind, meta);
         match &appended {
             Err(AppendError::Storage(failure)) => self.latch(failure.clone()),
             Err(error) if error.is_passing() && meta.origin == AppendOrigin::Client => {
@@ -76,15 +71,15 @@ impl Log {
 
     fn append_unlatched(
         &mut self,
-        batch: Bytes,
-        header: BatchHeader,
+        batch: CheckedBatch,
         kind: &BatchKind,
         meta: AppendMeta,
     ) -> Result<Appended, AppendError> {
+        let header = batch.header();
         if meta.origin == AppendOrigin::Coordinator && self.sink.is_behind() {
             return Err(AppendError::Behind);
         }
-        if let Some(there) = self.check(&header, kind, meta)? {
+        if let Some(there) = self.check(header, kind, meta)? {
             return Ok(there);
         }
         self.cut_leftovers()?;
@@ -92,9 +87,9 @@ impl Log {
         let last_offset = base_offset
             .checked_add(i64::from(header.last_offset_delta))
             .filter(|last| *last < i64::MAX)
-            .ok_or_else(|| invalid(&"no offsets are left"))?;
+            .ok_or_else(|| AppendError::InvalidBatch("no offsets are left".to_owned()))?;
         self.load_active()?;
-        if self.must_roll(&header, last_offset, meta.now_ms) {
+        if self.must_roll(header, last_offset, meta.now_ms) {
             self.roll(meta.now_ms)?;
         }
         self.enter_epoch(meta.leader_epoch, base_offset)?;
@@ -103,17 +98,13 @@ impl Log {
             self.active.segment.prepare_aborted(self.shared.io()).map_err(Fault::from)?;
         }
 
-        let mut stored = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
-        let mut edit = BatchMut::new(&mut stored).map_err(|e| invalid(&e))?;
-        edit.set_base_offset(base_offset);
-        edit.set_partition_leader_epoch(meta.leader_epoch);
-        let header = *edit.header();
-        let stored = stored.freeze();
-        let position = self.write(&stored)?;
-        self.note(&header, kind, position, meta.now_ms);
-        self.shared.tail.push(base_offset, last_offset, stored.clone());
-        self.submit(&header, meta.origin, position, stored)?;
-        Ok(Appended { base_offset, last_offset, max_timestamp: header.max_timestamp, duplicate: false })
+        let stored = batch.placed(base_offset, meta.leader_epoch);
+        let max_timestamp = stored.header().max_timestamp;
+        let position = self.write(stored.bytes())?;
+        self.note(stored.header(), kind, position, meta.now_ms);
+        self.shared.tail.push(base_offset, last_offset, stored.bytes().clone());
+        self.submit(stored, meta.origin, position)?;
+        Ok(Appended { base_offset, last_offset, max_timestamp, duplicate: false })
     }
 
     /// Whether the batch may be appended; a duplicate is answered with where it is.
@@ -294,11 +285,11 @@ impl Log {
 
     fn submit(
         &mut self,
-        header: &BatchHeader,
+        batch: CheckedBatch,
         origin: AppendOrigin,
         position: u64,
-        payload: Bytes,
     ) -> Result<(), AppendError> {
+        let header = batch.header();
         let frame = Frame {
             meta: FrameMeta {
                 kind: FrameKind::Data,
@@ -314,7 +305,7 @@ impl Log {
                 AppendOrigin::Client => FrameClass::Client,
                 AppendOrigin::Coordinator => FrameClass::Internal,
             },
-            payload,
+            payload: Payload::Batch(batch),
             file: Some(self.active.file.clone()),
             listener: self.listener.clone(),
         };
@@ -324,14 +315,14 @@ impl Log {
 }
 
 /// What kind of batch this is. Clients write data only.
-fn batch_kind(view: &BatchView<'_>, origin: AppendOrigin) -> Result<BatchKind, AppendError> {
-    if !view.header().is_control() {
+fn batch_kind(batch: &CheckedBatch, origin: AppendOrigin) -> Result<BatchKind, AppendError> {
+    if !batch.header().is_control() {
         return Ok(BatchKind::Data);
     }
     if origin == AppendOrigin::Client {
         return Err(AppendError::InvalidBatch("clients do not write control batches".to_owned()));
     }
-    match parse_marker(view).map_err(AppendError::InvalidBatch)? {
+    match parse_marker(&batch.view()).map_err(AppendError::InvalidBatch)? {
         Some(marker) => Ok(BatchKind::Marker(marker)),
         None => Ok(BatchKind::OtherControl),
     }

@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Doomed, Log};
 use crate::error::ChangeError;
 use crate::retention::{DeleteReason, SegmentFacts, expired, finish_active};
 use crate::segment::Segment;
-use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta};
+use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, Payload};
 
 /// A segment that has left the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +110,7 @@ impl Log {
         };
         let listener: Arc<dyn DurableListener> = self.starts.clone();
         let class = FrameClass::Internal;
-        self.sink.submit(Frame { meta, class, payload: Bytes::new(), file: None, listener })?;
+        self.sink.submit(Frame { meta, class, payload: Payload::EMPTY, file: None, listener })?;
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::Log;
@@ -11,7 +10,7 @@ use crate::error::{ChangeError, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::recovery::rebuild::{Rebuild, rebuild_tail};
 use crate::shared::segment_of;
-use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, SyncLater};
+use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, Payload, SyncLater};
 use crate::storage::OpenMode;
 
 impl Log {
@@ -70,7 +69,7 @@ impl Log {
         };
         let listener: Arc<dyn DurableListener> = waiter.clone();
         let class = FrameClass::Internal;
-        self.sink.submit(Frame { meta, class, payload: Bytes::new(), file: None, listener })?;
+        self.sink.submit(Frame { meta, class, payload: Payload::EMPTY, file: None, listener })?;
         waiter.wait()?;
         Ok(())
     }

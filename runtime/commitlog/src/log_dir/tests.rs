@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Condvar;
-use pelton_wire::record::{BatchBuilder, BatchOptions, DecompressLimit, batches};
+use pelton_wire::record::{BatchBuilder, BatchOptions, CheckedBatch, DecompressLimit, batches};
 use uuid::Uuid;
 
 use super::*;
@@ -59,10 +59,10 @@ pub(crate) fn id(topic: &str, partition: i32) -> PartitionId {
 }
 
 /// One batch of one record.
-fn batch(value: &[u8]) -> Bytes {
+fn batch(value: &[u8]) -> CheckedBatch {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder.append(1, None, Some(value), &[]).unwrap();
-    builder.finish().unwrap()
+    builder.build().unwrap()
 }
 
 pub(crate) fn append(log: &mut Log, value: &[u8]) -> Result<i64, AppendError> {

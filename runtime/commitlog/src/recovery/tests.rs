@@ -204,7 +204,7 @@ fn replay_refuses_a_journal_that_does_not_follow() {
         let mut recovery =
             PartitionRecovery::start(storage, Path::new(DIR), crate::testkit::id(), small(), mode, 0)
                 .unwrap();
-        assert_eq!(recovery.replay(&frame, false, &batch(10, 300, 0)).is_ok(), good, "{name}");
+        assert_eq!(recovery.replay(&frame, false, batch(10, 300, 0).bytes()).is_ok(), good, "{name}");
     }
     // A hole in a segment may be a part of a batch that the checkpoint has; if it is not there, it is
     // missing.
@@ -215,7 +215,7 @@ fn replay_refuses_a_journal_that_does_not_follow() {
         let storage: Arc<dyn Storage> = Arc::new(rig.disk.clone());
         let (id, mode) = (crate::testkit::id(), RecoverMode::Unclean(Some(end)));
         let mut recovery = PartitionRecovery::start(storage, Path::new(DIR), id, small(), mode, 0).unwrap();
-        assert_eq!(recovery.replay(&frame, false, &batch(10, 300, 0)).unwrap(), Replayed::Skipped);
+        assert_eq!(recovery.replay(&frame, false, batch(10, 300, 0).bytes()).unwrap(), Replayed::Skipped);
         let finished = recovery.finish(&rig.context, Arc::new(crate::sink::testing::NoListener), 0);
         let Some(OpenError::Corrupt(found)) = finished.err() else { panic!("the hole was not noticed") };
         assert_eq!((found.path, found.position), (Path::new(DIR).join(path), position));

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use bytes::Bytes;
 use pelton_commitlog::storage::Storage;
 use pelton_commitlog::storage::sim::SimRng;
 use pelton_commitlog::{
     AppendError, AppendMeta, AppendOrigin, ChangeError, CreateError, DurableListener, Log, LogConfig, LogDir,
     LogDirConfig, PartitionId, ReadError, RecoveredPartition, StorageFailure, Threads,
 };
-use pelton_wire::record::{BatchBuilder, BatchOptions};
+use pelton_wire::record::{BatchBuilder, BatchOptions, CheckedBatch};
 use uuid::Uuid;
 
 use crate::history::{History, Op};
@@ -427,8 +426,8 @@ fn change(result: Result<(), ChangeError>) -> Done {
     }
 }
 
-fn batch(value: &[u8]) -> Bytes {
+fn batch(value: &[u8]) -> CheckedBatch {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder.append(1_000_000, None, Some(value), &[]).expect("it fits");
-    builder.finish().expect("it fits")
+    builder.build().expect("it fits")
 }

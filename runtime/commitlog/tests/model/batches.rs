@@ -52,5 +52,5 @@ pub(crate) fn random(rng: &mut SimRng, now_ms: i64, producer: Option<Producer>) 
 
 pub(crate) fn marker(committed: bool, producer: Producer, now_ms: i64) -> Bytes {
     let marker = EndTransactionMarker { committed, coordinator_epoch: 1 };
-    end_transaction_batch(&marker, producer.id, producer.epoch, now_ms).unwrap()
+    end_transaction_batch(&marker, producer.id, producer.epoch, now_ms).unwrap().into_bytes()
 }

@@ -11,7 +11,7 @@ use pelton_commitlog::{
     AppendMeta, AppendOrigin, FileCache, Log, LogConfig, LogContext, LogReader, PartitionId, ReadError,
     TailBudget,
 };
-use pelton_wire::record::{BatchBuilder, BatchOptions, batches};
+use pelton_wire::record::{BatchBuilder, BatchOptions, CheckedBatch, batches};
 use uuid::Uuid;
 
 const META: AppendMeta = AppendMeta { leader_epoch: 0, origin: AppendOrigin::Client, now_ms: 1000 };
@@ -28,13 +28,13 @@ fn new_log(storage: Arc<dyn Storage>, dir: &Path, config: LogConfig, open_files:
 }
 
 /// A batch of `count` records, `bytes` long in all.
-fn batch(count: usize, bytes: usize) -> bytes::Bytes {
+fn batch(count: usize, bytes: usize) -> CheckedBatch {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     let value = vec![7; bytes / count];
     for _ in 0..count {
         builder.append(1000, None, Some(&value), &[]).unwrap();
     }
-    builder.finish().unwrap()
+    builder.build().unwrap()
 }
 
 /// Reads everything from `from` to the high watermark and checks that each batch comes once, in order.

@@ -10,6 +10,7 @@ use pelton_commitlog::{
     AppendMeta, AppendOrigin, FileCache, Log, LogConfig, LogContext, LogEnd, PartitionId, RecoverMode,
     TailBudget,
 };
+use pelton_wire::record::CheckedBatch;
 use uuid::Uuid;
 
 use crate::batches::{Producer, marker, random};
@@ -41,7 +42,10 @@ fn append(log: &mut Log, rng: &mut SimRng, n: i64) {
         _ => (AppendOrigin::Client, random(rng, 1000 + n, None).bytes),
     };
     // A damaged log may refuse.
-    let _ = log.append(bytes.clone(), AppendMeta { leader_epoch: (n / 30) as i32, origin, now_ms: 1000 + n });
+    let _ = log.append(
+        CheckedBatch::check(bytes).unwrap(),
+        AppendMeta { leader_epoch: (n / 30) as i32, origin, now_ms: 1000 + n },
+    );
 }
 
 fn build(disk: &SimStorage) -> LogEnd {

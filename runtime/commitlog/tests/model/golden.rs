@@ -55,17 +55,17 @@ fn write(log: &mut Log) {
         }
         sequences.insert(producer_id, base_sequence + 3);
         let meta = AppendMeta { leader_epoch, origin: AppendOrigin::Client, now_ms };
-        log.append(builder.finish().unwrap(), meta).unwrap();
+        log.append(builder.build().unwrap(), meta).unwrap();
     };
     for n in 0..20 {
         let leader_epoch = if n < 9 { 0 } else { 4 };
         append(log, [-1, 1000, -1, 2000][n % 4], n % 4 == 3, leader_epoch);
         if n == 12 {
             let marker = EndTransactionMarker { committed: false, coordinator_epoch: 7 };
-            let bytes = end_transaction_batch(&marker, 2000, 2, 1_700_000_013_500).unwrap();
+            let batch = end_transaction_batch(&marker, 2000, 2, 1_700_000_013_500).unwrap();
             let meta =
                 AppendMeta { leader_epoch, origin: AppendOrigin::Coordinator, now_ms: 1_700_000_013_500 };
-            log.append(bytes.clone(), meta).unwrap();
+            log.append(batch, meta).unwrap();
         }
     }
 }

@@ -91,6 +91,7 @@ pub(crate) fn apply(meta: &FrameMeta, payload: usize, end: &mut LogEnd, log_star
 impl FrameSink for LagSink {
     fn submit(&self, frame: Frame) -> Result<Lsn, SinkClosed> {
         let Frame { meta, class: _, payload, file, listener } = frame;
+        let payload = payload.bytes().clone();
         let lsn = {
             let mut state = self.state.lock();
             state.frames.push(Kept { meta, payload, file, listener });

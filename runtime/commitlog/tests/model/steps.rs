@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelton_commitlog::producer_state::AppendOrigin;
 use pelton_commitlog::storage::sim::SimRng;
 use pelton_commitlog::{AppendError, AppendMeta, Log, ReadError};
-use pelton_wire::record::batches;
+use pelton_wire::record::{CheckedBatch, batches};
 
 use crate::batches::{Producer, Sent, marker, random};
 use crate::model::{Aborted, Model, Role, Stored};
@@ -131,7 +131,7 @@ impl World {
         origin: AppendOrigin,
     ) -> Result<pelton_commitlog::Appended, AppendError> {
         let meta = AppendMeta { leader_epoch: self.epoch, origin, now_ms: self.now_ms };
-        self.log().append(bytes.clone(), meta)
+        self.log().append(CheckedBatch::check(bytes.clone()).unwrap(), meta)
     }
 
     fn append_new(&mut self, sent: Sent, origin: AppendOrigin, role: Role) -> i64 {

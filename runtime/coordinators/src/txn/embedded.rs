@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pelton_commitlog::AppendPermit;
 use pelton_commitlog::mutant::Mutant;
+use pelton_wire::record::CheckedBatch;
 
 use super::cache::TxnLock;
 use super::coordinator::Transactions;
@@ -27,7 +27,7 @@ pub struct TransactionalBatch {
     pub at: TopicPartition,
     pub partition: Arc<Partition>,
     /// Checked, with the producer's id and epoch in it.
-    pub batch: Bytes,
+    pub batch: CheckedBatch,
     pub durability: Durability,
 }
 

@@ -1,6 +1,5 @@
 //! The requests of a transactional producer, as the broker's handlers ask them of the coordinators.
 
-use bytes::Bytes;
 use pelton_commitlog::AppendError;
 use pelton_coordinators::group::error::code_of;
 use pelton_coordinators::group::types::{
@@ -18,7 +17,7 @@ use pelton_partitions::producer_id::ProducerIdentity;
 use pelton_partitions::same_journal::SameJournal;
 use pelton_partitions::topic_config::Durability;
 use pelton_wire::ErrorCode;
-use pelton_wire::record::{BatchBuilder, BatchOptions};
+use pelton_wire::record::{BatchBuilder, BatchOptions, CheckedBatch};
 
 use crate::core::Core;
 
@@ -139,7 +138,7 @@ impl Request {
     }
 
     /// Holds the transaction until the batch has its place in the log.
-    async fn write(&self, at: TopicPartition, partition: &Partition, batch: Bytes) -> ErrorCode {
+    async fn write(&self, at: TopicPartition, partition: &Partition, batch: CheckedBatch) -> ErrorCode {
         let Ok(room) = partition.room(batch.len() as u64).await else {
             return ErrorCode::KAFKA_STORAGE_ERROR;
         };
@@ -165,7 +164,7 @@ impl Request {
         }
     }
 
-    fn batch(&self, sequence: i32, value: &str) -> Bytes {
+    fn batch(&self, sequence: i32, value: &str) -> CheckedBatch {
         let options = BatchOptions {
             producer_id: self.who.producer.id,
             producer_epoch: self.who.producer.epoch,
@@ -175,7 +174,7 @@ impl Request {
         };
         let mut batch = BatchBuilder::new(options);
         batch.append(1_000_000, None, Some(value.as_bytes()), &[]).unwrap();
-        batch.finish().unwrap()
+        batch.build().unwrap()
     }
 
     async fn commit_offset(&self, offset: i64) -> ErrorCode {

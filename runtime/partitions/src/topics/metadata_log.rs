@@ -129,7 +129,7 @@ impl MetadataLog {
             let (key, value) = change.encode();
             batch.append(now, Some(&key), value.as_deref(), &[])?;
         }
-        self.partition.append_internal(batch.finish()?, now)?.durable().await?;
+        self.partition.append_internal(batch.build()?, now)?.durable().await?;
         Ok(())
     }
 }

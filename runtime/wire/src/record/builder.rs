@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::checked::CheckedBatch;
 use super::compression::{Codec, CompressError, DecompressLimit};
 use super::edit::seal;
 use super::header::{
@@ -270,8 +271,13 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
-    /// The batch. Without compression it is the buffer that the records were written into.
+    /// The bytes of the batch.
     pub fn finish(self) -> Result<Bytes, BuildError> {
+        self.build().map(CheckedBatch::into_bytes)
+    }
+
+    /// The batch. Without compression it is the buffer that the records were written into.
+    pub fn build(self) -> Result<CheckedBatch, BuildError> {
         let header = self.header()?;
         if self.options.codec.is_compressed() && self.count > 0 {
             return compressed(header, self.options.codec, self.options.level, &self.bytes[HEADER_BYTES..]);
@@ -324,7 +330,7 @@ pub fn recompress(
     level: Option<i32>,
     scratch: &mut Vec<u8>,
     limit: DecompressLimit,
-) -> Result<Bytes, BuildError> {
+) -> Result<CheckedBatch, BuildError> {
     let records = view.decompressed(scratch, limit)?;
     if codec.is_compressed() && !records.is_empty() {
         return compressed(*view.header(), codec, level, records);
@@ -341,7 +347,7 @@ pub fn rewrite_offsets(
     view: &BatchView<'_>,
     scratch: &mut Vec<u8>,
     limit: DecompressLimit,
-) -> Result<Bytes, BuildError> {
+) -> Result<CheckedBatch, BuildError> {
     let base_timestamp = Some(view.header().base_timestamp);
     let options = BatchOptions { base_timestamp, ..BatchOptions::like(view.header()) };
     let mut builder = BatchBuilder::with_capacity(options, view.payload().len());
@@ -349,7 +355,7 @@ pub fn rewrite_offsets(
         let Record { timestamp, key, value, headers, .. } = record?;
         builder.append_at(delta, timestamp, key, value, headers)?;
     }
-    builder.finish()
+    builder.build()
 }
 
 fn compressed(
@@ -357,20 +363,20 @@ fn compressed(
     codec: Codec,
     level: Option<i32>,
     records: &[u8],
-) -> Result<Bytes, BuildError> {
+) -> Result<CheckedBatch, BuildError> {
     let mut bytes = vec![0; HEADER_BYTES];
     codec.compress(level, records, &mut bytes)?;
     sealed(header, codec, bytes)
 }
 
 /// Writes the header into the room before the records and computes the checksum.
-fn sealed(mut header: BatchHeader, codec: Codec, mut bytes: Vec<u8>) -> Result<Bytes, BuildError> {
+fn sealed(mut header: BatchHeader, codec: Codec, mut bytes: Vec<u8>) -> Result<CheckedBatch, BuildError> {
     let length = bytes.len() - LENGTH_PREFIX_BYTES;
     header.length = i32::try_from(length).map_err(|_| BuildError::TooLarge)?;
     header.set_codec(codec);
     bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
-    seal(&mut bytes);
-    Ok(Bytes::from(bytes))
+    header.crc = seal(&mut bytes);
+    Ok(CheckedBatch::sealed(header, Bytes::from(bytes)))
 }
 
 fn nullable_len(field: Option<&[u8]>) -> usize {

@@ -1,8 +1,7 @@
 //! Control records: what brokers write between the data, above all the markers that end transactions.
 
-use bytes::Bytes;
-
 use super::builder::{BatchBuilder, BatchOptions, BuildError};
+use super::checked::CheckedBatch;
 use super::records::Record;
 
 /// Version of keys and values that are written here.
@@ -137,7 +136,7 @@ pub fn end_transaction_batch(
     producer_id: i64,
     producer_epoch: i16,
     timestamp: i64,
-) -> Result<Bytes, BuildError> {
+) -> Result<CheckedBatch, BuildError> {
     let key = ControlRecord { control_type: marker.control_type() }.encode_key();
     let mut value = [0; 6];
     value[..2].copy_from_slice(&VERSION.to_be_bytes());
@@ -151,7 +150,7 @@ pub fn end_transaction_batch(
     };
     let mut builder = BatchBuilder::with_capacity(options, 32);
     builder.append(timestamp, Some(&key), Some(&value), &[])?;
-    builder.finish()
+    builder.build()
 }
 
 fn check_version(version: i16) -> Result<(), ControlError> {

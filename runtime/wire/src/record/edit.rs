@@ -1,7 +1,8 @@
 //! Changes that a broker makes inside a batch that it was sent.
 
+use super::crc::crc32c;
 use super::header::{
-    BatchError, BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, TimestampType, crc32c,
+    BatchError, BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, TimestampType,
 };
 use super::view::BatchView;
 
@@ -19,21 +20,22 @@ impl<'a> BatchMut<'a> {
         Ok(BatchMut { header, bytes })
     }
 
+    /// The same for bytes that have this header.
+    pub(super) fn of_checked(header: BatchHeader, bytes: &'a mut [u8]) -> BatchMut<'a> {
+        BatchMut { header, bytes }
+    }
+
     /// The header as it now is.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
-    /// Sets the offset of the first record. It lies outside the checksum.
-    pub fn set_base_offset(&mut self, base_offset: i64) {
+    /// Sets the offset of the first record and the epoch of the leader that appends the batch. Both lie outside the checksum.
+    pub fn set_place(&mut self, base_offset: i64, partition_leader_epoch: i32) {
         self.header.base_offset = base_offset;
-        self.write_header();
-    }
-
-    /// Sets the epoch of the leader that appends the batch. It lies outside the checksum.
-    pub fn set_partition_leader_epoch(&mut self, epoch: i32) {
-        self.header.partition_leader_epoch = epoch;
-        self.write_header();
+        self.header.partition_leader_epoch = partition_leader_epoch;
+        let header = self.header.encode();
+        self.bytes[..CRC_COVERS_FROM].copy_from_slice(&header[..CRC_COVERS_FROM]);
     }
 
     /// Gives all records the timestamp `append_time` (ms), as `message.timestamp.type=LogAppendTime` asks, and

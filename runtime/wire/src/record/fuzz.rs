@@ -75,8 +75,7 @@ fn edit(view: &BatchView<'_>) {
     let mut bytes = view.bytes().to_vec();
     seal(&mut bytes);
     let Ok(mut batch) = BatchMut::new(&mut bytes) else { return };
-    batch.set_base_offset(i64::MAX - i64::from(i32::MAX));
-    batch.set_partition_leader_epoch(i32::MAX);
+    batch.set_place(i64::MAX - i64::from(i32::MAX), i32::MAX);
     batch.set_log_append_time(i64::MAX);
     batch.set_max_timestamp(i64::MIN);
     let view = BatchView::check(&bytes).expect("an edited batch is whole and sealed");

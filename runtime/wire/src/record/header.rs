@@ -295,8 +295,3 @@ impl BatchHeader {
 fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("every field lies inside the header")
 }
-
-/// CRC-32C, the checksum of batches.
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}

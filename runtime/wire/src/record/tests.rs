@@ -1,5 +1,7 @@
 //! Tests of single batches; what Kafka makes and what is random is tested in `tests/record_*.rs`.
 
+use bytes::Bytes;
+
 use super::*;
 
 const LIMIT: DecompressLimit = DecompressLimit { max_bytes: 1 << 20 };
@@ -58,7 +60,7 @@ fn headers_that_are_none() {
     let computed = {
         let mut bytes = plain();
         bytes[70] ^= 1;
-        header::crc32c(&bytes[21..])
+        crc::crc32c(&bytes[21..])
     };
     check(&|b| b[70] ^= 1, BatchError::Crc { stored, computed });
 }
@@ -80,8 +82,7 @@ fn edits_outside_the_checksum_keep_it() {
     let mut bytes = plain();
     let crc = BatchHeader::parse(&bytes).expect("a header").crc;
     let mut edit = BatchMut::new(&mut bytes).expect("a batch");
-    edit.set_base_offset(1 << 40);
-    edit.set_partition_leader_epoch(9);
+    edit.set_place(1 << 40, 9);
     assert_eq!(edit.header().last_offset(), (1 << 40) + 2);
     let view = BatchView::check(&bytes).expect("the checksum holds");
     let header = view.header();
@@ -434,15 +435,15 @@ fn wrong_offsets_are_found_and_written_anew() {
         });
         let view = BatchView::check(&wrong).expect("sealed again");
         let wrong = recompress(&view, codec, None, &mut Vec::new(), LIMIT).expect("can be packed");
-        let view = BatchView::check(&wrong).expect("a batch");
+        let view = BatchView::check(wrong.bytes()).expect("a batch");
         let rules = AppendRules::default();
         let found = validate_for_append(&view, &rules, &mut Vec::new()).expect("may be appended");
         assert!(found.offsets_wrong);
         let right = rewrite_offsets(&view, &mut Vec::new(), LIMIT).expect("well-formed");
-        let view = BatchView::check(&right).expect("a batch");
+        let view = BatchView::check(right.bytes()).expect("a batch");
         assert!(!validate_for_append(&view, &rules, &mut Vec::new()).expect("may be appended").offsets_wrong);
         let right = recompress(&view, Codec::None, None, &mut Vec::new(), LIMIT).expect("can be unpacked");
-        assert_eq!(right, plain, "{codec}");
+        assert_eq!(right.bytes(), &plain, "{codec}");
     }
 }
 
@@ -464,4 +465,56 @@ fn linked_lz4_blocks_are_refused() {
     let refusal =
         validate_for_append(&view, &AppendRules { limit: LIMIT, ..Default::default() }, &mut Vec::new());
     assert!(matches!(refusal, Err(AppendRefusal::Lz4NotPortable)), "{refusal:?}");
+}
+
+#[test]
+fn a_checked_batch_says_what_its_bytes_say() {
+    let check = |batch: &CheckedBatch| {
+        let view = BatchView::check(batch.bytes()).expect("checksum and all");
+        assert_eq!(batch.header(), view.header());
+        assert_eq!(batch.view().payload(), view.payload());
+    };
+    let sent = Bytes::from(plain());
+    let batch = CheckedBatch::check(sent.clone()).expect("a batch");
+    check(&batch);
+    assert_eq!(batch.bytes().as_ptr(), sent.as_ptr(), "nothing is copied");
+    assert_ne!(batch.detached().bytes().as_ptr(), sent.as_ptr());
+    let timed = batch.clone().with_log_append_time(7_777);
+    check(&timed);
+    assert_eq!(
+        (timed.header().max_timestamp, timed.header().timestamp_type()),
+        (7_777, TimestampType::LogAppendTime)
+    );
+    check(&batch.clone().with_max_timestamp(5));
+    assert_eq!(batch.bytes(), &sent, "who else holds the bytes sees nothing of that");
+    for codec in Codec::ALL {
+        let options = BatchOptions { codec, ..BatchOptions::default() };
+        let mut builder = BatchBuilder::new(options);
+        builder.append(1, None, Some(b"value value value"), &[]).expect("fits");
+        check(&builder.build().expect("a batch"));
+        check(&recompress(&batch.view(), codec, None, &mut Vec::new(), LIMIT).expect("can be packed"));
+    }
+    let mut flipped = plain();
+    flipped[70] ^= 1;
+    assert!(matches!(CheckedBatch::check(flipped.into()), Err(BatchError::Crc { .. })));
+    let two = [&sent[..], &sent[..]].concat();
+    for bad in [Bytes::new(), sent.slice(..sent.len() - 1), two.into(), Bytes::from(vec![0; 200])] {
+        assert!(CheckedBatch::check(bad.clone()).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_place_is_written_into_bytes_that_nobody_else_holds() {
+    let sent = Bytes::from(plain());
+    let at = sent.as_ptr();
+    let shared = CheckedBatch::check(sent.clone()).expect("a batch").placed(1 << 40, 77);
+    assert_ne!(shared.bytes().as_ptr(), at);
+    assert_eq!(sent, plain(), "who else holds the bytes sees nothing of it");
+    let placed = CheckedBatch::check(sent).expect("a batch").placed(1 << 40, 77);
+    assert_eq!(placed.bytes().as_ptr(), at, "nothing is copied");
+    assert_eq!(placed, shared);
+    let view = BatchView::check(placed.bytes()).expect("checksum and all");
+    assert_eq!(placed.header(), view.header());
+    assert_eq!((view.header().base_offset, view.header().partition_leader_epoch), (1 << 40, 77));
+    assert_eq!(placed.crc32c(), crc::crc32c(placed.bytes()));
 }

@@ -1,7 +1,8 @@
 //! Whole batches, borrowed.
 
 use super::compression::DecompressLimit;
-use super::header::{BatchError, BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, crc32c};
+use super::crc::crc32c;
+use super::header::{BatchError, BatchHeader, CRC_COVERS_FROM, HEADER_BYTES};
 use super::records::{RecordError, Records};
 
 /// Exactly one batch, borrowed from a buffer. Header and length are checked; the checksum is if it came from
@@ -30,6 +31,11 @@ impl<'a> BatchView<'a> {
             std::cmp::Ordering::Greater => Err(BatchError::Truncated { total, have }),
             std::cmp::Ordering::Less => Err(BatchError::Trailing { total, have }),
         }
+    }
+
+    /// A batch that was checked before, with its header.
+    pub(super) fn of_checked(header: BatchHeader, bytes: &'a [u8]) -> BatchView<'a> {
+        BatchView { header, bytes }
     }
 
     /// Computes the checksum and compares it with the one in the header.

@@ -1,12 +1,12 @@
 //! What a driver's step has written and not appended yet: batches that their topics take. A record that a topic would refuse
 //! is refused here, by itself, with what the topic's settings say of the record as it would be stored.
 
-use bytes::Bytes;
 use pelton_streams::batch::NO_TIMESTAMP;
 use pelton_streams::sink::{MAX_REFUSALS, Refusal, Refused};
 use pelton_streams::{Emissions, RecordIn};
 use pelton_wire::record::{
-    BatchBuilder, BatchOptions, BuildError, BuilderMark, Codec, Header, TimestampType, sequence_add,
+    BatchBuilder, BatchOptions, BuildError, BuilderMark, CheckedBatch, Codec, Header, TimestampType,
+    sequence_add,
 };
 
 use crate::producer_id::ProducerIdentity;
@@ -88,9 +88,7 @@ impl Rules {
 enum Batch {
     Open(BatchBuilder),
     /// Of one large record.
-    Closed {
-        bytes: Bytes,
-    },
+    Closed(CheckedBatch),
 }
 
 /// What is staged for one partition.
@@ -182,15 +180,15 @@ impl Staging {
     }
 
     /// Closes what is staged, in the order in which to append it. From here on it counts as appended.
-    pub(super) fn close(&mut self) -> Result<Vec<(Slot, Bytes)>, BuildError> {
+    pub(super) fn close(&mut self) -> Result<Vec<(Slot, CheckedBatch)>, BuildError> {
         let mut closed = Vec::new();
         for slot in std::mem::take(&mut self.touched) {
             for batch in std::mem::take(&mut self.at(slot).batches) {
-                let bytes = match batch {
-                    Batch::Open(builder) => builder.finish()?,
-                    Batch::Closed { bytes } => bytes,
+                let batch = match batch {
+                    Batch::Open(builder) => builder.build()?,
+                    Batch::Closed(batch) => batch,
                 };
-                closed.push((slot, bytes));
+                closed.push((slot, batch));
             }
         }
         Ok(closed)
@@ -201,7 +199,7 @@ impl Staged {
     fn mark(&self) -> Mark {
         let last = match self.batches.last() {
             Some(Batch::Open(builder)) => Some(builder.mark()),
-            Some(Batch::Closed { .. }) | None => None,
+            Some(Batch::Closed(_)) | None => None,
         };
         Mark { batches: self.batches.len(), last, next_sequence: self.next_sequence }
     }
@@ -224,8 +222,8 @@ impl Staged {
         rules.check(record, timestamp)?;
         let bytes = size_bound(record);
         if BATCH_OVERHEAD_BYTES + bytes > rules.safe_bytes {
-            let bytes = alone(record, timestamp, rules, options(producer, self.next_sequence, rules))?;
-            self.batches.push(Batch::Closed { bytes });
+            let batch = alone(record, timestamp, rules, options(producer, self.next_sequence, rules))?;
+            self.batches.push(Batch::Closed(batch));
         } else {
             let limit = rules.safe_bytes.min(BATCH_BYTES);
             let fits = |builder: &BatchBuilder| builder.uncompressed_bytes() + bytes <= limit;
@@ -251,7 +249,7 @@ fn alone(
     timestamp: i64,
     rules: &Rules,
     options: BatchOptions,
-) -> Result<Bytes, Refusal> {
+) -> Result<CheckedBatch, Refusal> {
     let mut builder = BatchBuilder::new(options.clone());
     append(&mut builder, record, timestamp)?;
     let mut codec = rules.codec;
@@ -260,7 +258,7 @@ fn alone(
         builder = BatchBuilder::new(BatchOptions { codec, ..options });
         append(&mut builder, record, timestamp)?;
     }
-    let batch = builder.finish().map_err(|error| Refusal::Unwritable(error.to_string()))?;
+    let batch = builder.build().map_err(|error| Refusal::Unwritable(error.to_string()))?;
     if batch.len() > rules.max_bytes {
         let (bytes, max) = (batch.len(), rules.max_bytes);
         return Err(Refusal::TooLarge { bytes, codec: codec.name(), max });

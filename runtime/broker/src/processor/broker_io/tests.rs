@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::time::Instant;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_commitlog::storage::SimStorage;
 use pelton_commitlog::storage::sim::Call;

@@ -73,7 +73,7 @@ impl World {
             builder.append(1_000, None, Some(value.as_bytes()), &[]).unwrap();
         }
         let mut batch = builder.finish().unwrap().to_vec();
-        BatchMut::new(&mut batch).unwrap().set_base_offset(*end);
+        BatchMut::new(&mut batch).unwrap().set_place(*end, 0);
         self.input.entry(partition).or_default().push(batch.into());
         *end += values.len() as i64;
     }

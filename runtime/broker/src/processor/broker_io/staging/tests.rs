@@ -30,13 +30,13 @@ impl Lab {
     /// The batches, each with its codec and the bytes of its values.
     fn close(&mut self) -> Vec<(Codec, usize, Vec<usize>)> {
         let mut batches = Vec::new();
-        for (slot, bytes) in self.staging.close().unwrap() {
+        for (slot, batch) in self.staging.close().unwrap() {
             assert_eq!(slot, (0, 0));
-            let view = BatchView::check(&bytes).unwrap();
+            let view = BatchView::check(batch.bytes()).unwrap();
             let mut scratch = Vec::new();
             let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
             let values = records.map(|record| record.unwrap().value.unwrap().len()).collect();
-            batches.push((view.header().codec().unwrap(), bytes.len(), values));
+            batches.push((view.header().codec().unwrap(), batch.len(), values));
         }
         batches
     }
@@ -155,8 +155,8 @@ fn timestamps_out_of_range_and_without() {
         why(lab.write(&[at(min - 1), at(NOW), at(max + 1)])),
         [(0, refusal(min - 1)), (2, refusal(max + 1))]
     );
-    let bytes = lab.staging.close().unwrap().remove(0).1;
-    let view = BatchView::check(&bytes).unwrap();
+    let batch = lab.staging.close().unwrap().remove(0).1;
+    let view = BatchView::check(batch.bytes()).unwrap();
     let mut scratch = Vec::new();
     let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
     let stored: Vec<i64> = records.map(|record| record.unwrap().timestamp).collect();
@@ -164,8 +164,8 @@ fn timestamps_out_of_range_and_without() {
     // A topic that says the time itself takes any.
     let mut lab = Lab::new(&[("message.timestamp.type", "LogAppendTime")], false);
     lab.write(&[at(0), at(i64::MAX)]).unwrap();
-    let bytes = lab.staging.close().unwrap().remove(0).1;
-    let header = *BatchView::check(&bytes).unwrap().header();
+    let batch = lab.staging.close().unwrap().remove(0).1;
+    let header = *BatchView::check(batch.bytes()).unwrap().header();
     assert_eq!((header.timestamp_type(), header.max_timestamp), (TimestampType::LogAppendTime, NOW));
 }
 
@@ -177,8 +177,8 @@ fn sequences_go_on_without_a_gap() {
         let records: Vec<TestRecord> = (0..7).map(|n| value(noise(100 * n + round))).collect();
         lab.write(&records).unwrap();
         lab.write(&[value("taken out again"), value(noise(2_000))]).unwrap_err();
-        for (_, bytes) in lab.staging.close().unwrap() {
-            let header = *BatchView::check(&bytes).unwrap().header();
+        for (_, batch) in lab.staging.close().unwrap() {
+            let header = *BatchView::check(batch.bytes()).unwrap().header();
             assert!(header.is_transactional());
             assert_eq!((header.producer_id, header.producer_epoch), (77, 3));
             assert_eq!(header.base_sequence, next, "round {round}");
@@ -194,7 +194,7 @@ fn at_least_once_has_no_sequences() {
     let mut lab = Lab::new(&[], false);
     lab.staging = Staging::default();
     lab.write(&[value("a")]).unwrap();
-    let header = *BatchView::check(&lab.staging.close().unwrap()[0].1).unwrap().header();
+    let header = *BatchView::check(lab.staging.close().unwrap()[0].1.bytes()).unwrap().header();
     assert_eq!((header.producer_id, header.base_sequence, header.is_transactional()), (-1, -1, false));
 }
 
