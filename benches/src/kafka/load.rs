@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Records that are consumed at most, in each of two turns.
 const CONSUMED_AT_MOST: u64 = 2_000_000;
+/// The warm-up ends at the latest after so many times its length.
+const WARM_UP_STRETCH: u32 = 5;
 /// One record in so many has its latency measured.
 const SAMPLE_EVERY: u64 = 64;
 
@@ -79,14 +81,20 @@ pub(super) fn produce(
         .set("queue.buffering.max.messages", "20000")
         .create_with_context(Deliveries(Arc::clone(&all)))?;
     let values = values(size);
-    let mut warm = None;
+    let (cold, mut warm) = (subject.cpu()?, None);
     let mut sent = 0_u64;
-    while origin.elapsed() < extent.warm_up + bench.time {
-        if warm.is_none() && origin.elapsed() >= extent.warm_up {
-            *all.latencies() = Latencies::default();
-            warm = Some((all.records.load(Ordering::Relaxed), subject.cpu()?, Instant::now()));
+    while warm.is_none_or(|(_, _, since): (_, _, Instant)| since.elapsed() < bench.time) {
+        let sampled = sent.is_multiple_of(SAMPLE_EVERY);
+        if warm.is_none() && sampled {
+            let cpu = subject.cpu()?;
+            if cpu.saturating_sub(cold) >= extent.warm_up
+                || origin.elapsed() >= WARM_UP_STRETCH * extent.warm_up
+            {
+                *all.latencies() = Latencies::default();
+                warm = Some((all.records.load(Ordering::Relaxed), cpu, Instant::now()));
+            }
         }
-        let stamp = if sent.is_multiple_of(SAMPLE_EVERY) { origin.elapsed().as_nanos() as usize } else { 0 };
+        let stamp = if sampled { origin.elapsed().as_nanos() as usize } else { 0 };
         let value = &values[sent as usize % values.len()];
         let partition = (sent % partitions as u64) as i32;
         let record: BaseRecord<'_, [u8], [u8], usize> =
@@ -99,7 +107,7 @@ pub(super) fn produce(
             Err((error, _)) => return Err(error.into()),
         }
     }
-    let (records, cpu, since) = warm.context("the warm-up took all of the time")?;
+    let (records, cpu, since) = warm.context("no record was sent")?;
     let (records, time) = (all.records.load(Ordering::Relaxed) - records, since.elapsed());
     let cpu = subject.cpu()?.saturating_sub(cpu);
     let mut latencies = std::mem::take(&mut *all.latencies());
@@ -127,7 +135,9 @@ pub(super) fn consume(subject: &dyn Subject, partitions: i32) -> anyhow::Result<
         .set("bootstrap.servers", subject.address())
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
-        .set("queued.min.messages", "200000")
+        .set("queued.min.messages", "1000000")
+        // Otherwise a server that fills the queue is not asked for a second.
+        .set("fetch.queue.backoff.ms", "1")
         .create()?;
     let mut expected = 0;
     for partition in 0..partitions {
@@ -175,7 +185,8 @@ pub(super) fn commits(bench: &Bench, extent: Extent, subject: &dyn Subject) -> a
         let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("committed").partition(0).payload(&[7; 100]);
         producer.send(record).map_err(|(error, _)| error)?;
         while producer.in_flight_count() > 0 {
-            producer.poll(Duration::from_millis(100));
+            // It takes all of this time, and no less is possible.
+            producer.poll(Duration::from_millis(1));
         }
         let started = Instant::now();
         producer.commit_transaction(LIMIT)?;
