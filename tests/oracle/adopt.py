@@ -21,7 +21,7 @@ from run import Broker
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 TOPICS = {"packed": 5, "moved": 2}
-CONFIG = {"index.interval.bytes": "500"}
+CONFIG = {"index.interval.bytes": "500", "retention.ms": "-1"}  # the timestamps lie years back
 SMALL = {**CONFIG, "segment.bytes": "20000"}  # Kafka takes no less than 1 MiB, and reads smaller ones all the same
 CLEAN = ".kafka_cleanshutdown"
 READ = [TopicPartition("packed", p, 10 + p) for p in range(5)]
