@@ -192,9 +192,9 @@ pub(crate) fn be(arguments: &[String]) -> Result<()> {
     let wrote = write(&producer, "thawed").map_err(|error| format!("{error:#}"));
     let fatal = producer.client().fatal_error().map(|(code, text)| format!("{code}: {text}"));
     let committed = producer.commit_transaction(LIMIT).map_err(|error| error.to_string());
-    // What it had in flight may have timed out while it was frozen: then librdkafka refuses all but an abort by itself, and
-    // the abort is what the broker answers.
-    if wrote.is_err() && producer.client().fatal_error().is_none() {
+    // Its records may have timed out while it was frozen: then librdkafka refuses all but an abort without asking the broker,
+    // and it is the abort that the broker answers.
+    if (wrote.is_err() || committed.is_err()) && producer.client().fatal_error().is_none() {
         drop(producer.abort_transaction(LIMIT));
     }
     let fatal =
