@@ -1,9 +1,10 @@
 //! A raw client: frames are made once and sent again and again, so that the load generator costs as little as it can.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use pelton_wire::codec::{Reader, Records, Writer};
 use pelton_wire::header::{RequestHeader, ResponseHeader};
+use pelton_wire::message::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use pelton_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use pelton_wire::message::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use pelton_wire::message::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -11,11 +12,19 @@ use pelton_wire::record::{BatchBuilder, BatchOptions};
 use pelton_wire::{ErrorCode, Message, Request};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 /// Versions that carry topic names, known to every broker since 2020.
 const PRODUCE_VERSION: i16 = 9;
 pub(crate) const FETCH_VERSION: i16 = 12;
 const CREATE_TOPICS_VERSION: i16 = 5;
+const CREATE_PARTITIONS_VERSION: i16 = 1;
+
+/// Partitions that one request asks for: until the next checkpoint each has a second file open.
+const CREATED_AT_ONCE: i32 = 2000;
+/// How often a creation is tried that the broker has no descriptors for, and how long after the last try.
+const CREATE_TRIES: u32 = 60;
+const CREATE_AGAIN: Duration = Duration::from_secs(2);
 
 /// One connection.
 pub(crate) struct Conn {
@@ -72,16 +81,43 @@ impl Conn {
         };
         let topic = CreatableTopic {
             name: name.to_owned(),
-            num_partitions: partitions,
+            num_partitions: partitions.min(CREATED_AT_ONCE),
             replication_factor: 1,
             configs: configs.iter().map(config).collect(),
             ..Default::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, ..Default::default() };
-        for topic in self.call(&request, CREATE_TOPICS_VERSION)?.topics {
-            ensure!(topic.error_code == ErrorCode::NONE, "create {name}: {:?}", topic.error_code);
+        self.until_created(name, |conn| {
+            let topics = conn.call(&request, CREATE_TOPICS_VERSION)?.topics;
+            Ok(topics.first().map_or(ErrorCode::NONE, |topic| topic.error_code))
+        })?;
+        for count in (CREATED_AT_ONCE..partitions).step_by(CREATED_AT_ONCE as usize) {
+            let count = (count + CREATED_AT_ONCE).min(partitions);
+            let grown = CreatePartitionsTopic { name: name.to_owned(), count, assignments: None };
+            let request =
+                CreatePartitionsRequest { topics: vec![grown], timeout_ms: 60_000, ..Default::default() };
+            self.until_created(name, |conn| {
+                let results = conn.call(&request, CREATE_PARTITIONS_VERSION)?.results;
+                Ok(results.first().map_or(ErrorCode::NONE, |result| result.error_code))
+            })?;
         }
         Ok(())
+    }
+
+    /// Tries again what is refused until a checkpoint has closed files.
+    fn until_created(
+        &mut self,
+        name: &str,
+        mut create: impl FnMut(&mut Conn) -> anyhow::Result<ErrorCode>,
+    ) -> anyhow::Result<()> {
+        for _ in 0..CREATE_TRIES {
+            match create(self)? {
+                ErrorCode::NONE => return Ok(()),
+                ErrorCode::KAFKA_STORAGE_ERROR => std::thread::sleep(CREATE_AGAIN),
+                other => bail!("create {name}: {other:?}"),
+            }
+        }
+        bail!("create {name}: no room for its files")
     }
 }
 

@@ -1,4 +1,4 @@
-//! The only place that knows the broker and what runs plugins at once.
+//! The wiring of the broker with wasmtime: the only module that knows both.
 
 use crate::report::{Exit, Failure, failed};
 use anyhow::Context;
@@ -6,7 +6,7 @@ use pelton_broker::{Config, Deps};
 use pelton_wasm::{CodeCache, Engine, EngineConfig};
 use std::sync::Arc;
 
-/// What the broker gets from outside.
+/// The broker's dependencies.
 pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir).map_err(|error| {

@@ -10,7 +10,7 @@ mod settings;
 use clap::Parser;
 use std::process::ExitCode;
 
-// glibc's malloc trims and maps anew for every answer above 128 KiB that a plugin gives; jemalloc does not.
+// glibc's malloc unmaps and maps memory for every plugin answer above 128 KiB; jemalloc does not.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

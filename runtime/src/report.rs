@@ -1,4 +1,4 @@
-//! How an error reaches the user: what failed, its causes, what to do; and the exit code.
+//! Errors as the user sees them: what failed, its causes, what to do, and the exit code.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -12,11 +12,11 @@ pub(crate) enum Exit {
     Usage = 2,
     /// No broker answered.
     Unreachable = 3,
-    /// The broker stopped because its disk did: what was not acknowledged is unknown.
+    /// The broker stopped because its storage failed; records that were not acknowledged may be lost.
     Storage = 4,
 }
 
-/// An error with an exit code and, where we know one, what to do about it.
+/// An error with an exit code and, if known, what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,

@@ -5,14 +5,14 @@ use crate::report::{Exit, Failure, usage};
 use pelton_broker::{Config, topic_config};
 use std::path::Path;
 
-/// A pair and where it came from, so that an error can say which place to change.
+/// A setting and its place, so that an error can name the place to change.
 struct Pair {
     key: String,
     value: String,
     place: String,
 }
 
-/// Everything that `serve` was told.
+/// The configuration of `serve` from all three places.
 pub(crate) fn for_serve(args: &cli::Serve) -> anyhow::Result<Config> {
     let mut pairs = file_and_environment(args.config.as_deref(), std::env::vars())?;
     let mut flag = |key: &str, value: Option<String>, name: &str| {
@@ -76,8 +76,7 @@ fn known_keys() -> Vec<String> {
     own.chain(topic_config::settings().iter().map(|setting| setting.broker_key.to_owned())).collect()
 }
 
-/// The environment variable of a key: `PELTON_`, then the key in capitals with `_` for `.`; the `pelton.` of our own keys
-/// is not said twice.
+/// The environment variable of a key: `PELTON_`, then the key in capitals with `_` for `.`, without the prefix `pelton.`.
 pub(crate) fn variable(key: &str) -> String {
     let key = key.strip_prefix("pelton.").unwrap_or(key);
     format!("PELTON_{}", key.to_uppercase().replace(['.', '-'], "_"))

@@ -1,4 +1,4 @@
-//! The broker's HTTP side, for plugins and pipelines.
+//! A client of the broker's HTTP port, for plugins and pipelines.
 
 use crate::cli;
 use crate::report::{Exit, Failure, failed};
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 /// Deploying compiles: a Python component takes 15 s on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// An answer larger than this is not one to a command.
+/// A larger response is refused.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// Talks to one broker.
+/// A client of one broker.
 pub(crate) struct HttpClient {
     agent: ureq::Agent,
     base: String,
     args: cli::Http,
 }
 
-/// How a failure looks in JSON.
+/// A refusal of the broker, in JSON.
 #[derive(serde::Deserialize)]
 struct Refusal {
     error: String,
@@ -32,7 +32,7 @@ impl HttpClient {
         Self { agent: config.into(), base: format!("http://{}", args.http_server), args: args.clone() }
     }
 
-    /// Needs the token only of a broker whose `pelton.http.reads.need.token` says so.
+    /// A read. The broker asks for the token only with `pelton.http.reads.need.token`.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let request = || self.agent.get(format!("{}{path}", self.base));
         let answer = request().call();

@@ -22,7 +22,7 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than any admin operation of a healthy broker.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A response larger than this is not one to an admin command.
+/// A larger response is refused.
 const RESPONSE_BYTES_MAX: usize = 256 << 20;
 const CLIENT_ID: &str = "pelton";
 
@@ -31,7 +31,7 @@ pub(crate) struct Client {
     stream: TcpStream,
     address: String,
     correlation_id: i32,
-    /// What the broker speaks: api key to its highest and lowest version.
+    /// The broker's versions, by api key.
     versions: HashMap<i16, (i16, i16)>,
 }
 
@@ -58,7 +58,7 @@ impl Client {
         self.send_at_most(request, i16::MAX)
     }
 
-    /// The same, but not above a version: for a request whose newer versions want other fields.
+    /// The same, but at most at a version, for requests whose newer versions have other fields.
     pub(crate) fn send_at_most<R: Request>(
         &mut self,
         request: &R,
@@ -125,7 +125,7 @@ impl Client {
             coordinator_keys: vec![group.to_owned()],
             ..Default::default()
         };
-        // v4 and later ask for a list, older ones for one key: each encoder takes what its version has.
+        // v4 and later have a list of keys, older ones one key: the encoder takes the field of its version.
         let newest = self.versions.get(&(ApiKey::FindCoordinator as i16)).map_or(0, |range| range.1);
         let request = if newest >= 4 {
             FindCoordinatorRequest { key: String::new(), ..request }
@@ -162,7 +162,7 @@ fn open(address: &str) -> anyhow::Result<TcpStream> {
     Err(unreachable(last).into())
 }
 
-/// An error code of a response as an error of ours.
+/// An error code of a response as an error.
 pub(crate) fn check(code: ErrorCode, what: &str) -> anyhow::Result<()> {
     check_with(code, None, what)
 }

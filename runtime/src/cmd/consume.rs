@@ -23,7 +23,7 @@ pub(crate) fn run(args: &cli::Consume) -> anyhow::Result<()> {
     let mut at_end = HashSet::new();
     while left > 0 && !stop.load(std::sync::atomic::Ordering::Relaxed) {
         match consumer.poll(Duration::ZERO).or_else(|| {
-            // Nothing waits: what was printed so far must be visible before we block.
+            // No record waits: flush before the next poll blocks.
             if out.flush().is_err() { None } else { consumer.poll(POLL) }
         }) {
             None => out.flush()?,

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     let http = HttpClient::new(&args.http);
     let mut plugins = serde_json::Map::new();
     for node in &manifest.nodes {
-        // A directory wins over a pushed name; what is neither here nor pushed the broker refuses by name.
+        // A directory wins over a pushed name. The broker refuses names that were not pushed.
         if let PluginRef::Name(name) = &node.plugin
             && let Some(dir) = directory(base, name)
         {
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     }
 }
 
-/// What a pipeline is doing a moment after a change, and where to look if it does not run yet.
+/// The state of a pipeline shortly after a change, and where to look if it does not run yet.
 pub(super) fn doing(name: &str, state: &str) -> String {
     match state {
         "running" | "paused" => state.to_owned(),

@@ -189,7 +189,7 @@ fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Why a group is in use that never has members.
+/// The error for the group of a running pipeline.
 fn pipeline_runs(group: &str) -> Option<anyhow::Error> {
     let pipeline = group.strip_prefix("pelton.")?;
     let failure = Failure::new(
@@ -199,7 +199,7 @@ fn pipeline_runs(group: &str) -> Option<anyhow::Error> {
     Some(failure.hint(format!("`pelton pipeline pause {pipeline}` first, and resume it afterwards")).into())
 }
 
-/// Where `--to` points.
+/// The target of `--to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Earliest,
@@ -218,7 +218,7 @@ impl Target {
         }
     }
 
-    /// Never outside of what the partition holds.
+    /// Clamps the offset to the partition's log.
     fn resolve(self, current: i64, start: i64, end: i64) -> i64 {
         let offset = match self {
             Self::Earliest => start,

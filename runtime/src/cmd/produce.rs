@@ -72,7 +72,7 @@ fn send(
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
-            // librdkafka's queue is full: its own thread is sending, so wait for it, not for a fixed time.
+            // librdkafka's queue is full: serve its callbacks until it has room.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = back;
                 producer.poll(Duration::from_millis(10));
@@ -82,7 +82,7 @@ fn send(
     }
 }
 
-/// Counts what the broker acknowledged, and keeps the first refusal.
+/// Counts acknowledged records, and keeps the first error.
 #[derive(Clone, Default)]
 struct Deliveries {
     acknowledged: Arc<AtomicU64>,
@@ -101,7 +101,7 @@ impl Deliveries {
             Exit::Failed,
             format!("{} of {sent} records were not acknowledged: {first}", sent - acknowledged),
         )
-        .hint("what was acknowledged is stored; sending all again would store it twice")
+        .hint("acknowledged records are stored; producing all again would store them twice")
         .into())
     }
 }
@@ -126,7 +126,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// What `produce` sets where the user did not: Kafka's own placement of keys, and no duplicates on retry.
+/// Defaults of `produce`: Kafka's partitioner, and no duplicates on retry.
 pub(crate) const PRODUCER_DEFAULTS: &[(&str, &str)] =
     &[("partitioner", "murmur2_random"), ("enable.idempotence", "true"), ("linger.ms", "5")];
 

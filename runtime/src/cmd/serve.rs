@@ -24,13 +24,13 @@ pub(crate) fn run(args: &cli::Serve) -> anyhow::Result<()> {
         until_told(handle).await
     });
     if ended.is_err() {
-        // Drivers may still be at work. They end with the process, and not in a panic because the runtime has gone first.
+        // Pipelines may still run. They end with the process: dropping the runtime first would make them panic.
         std::mem::forget(runtime);
     }
     ended
 }
 
-/// What a script waits for: one line, the Kafka address first.
+/// The line that scripts wait for, with the Kafka address first.
 fn ready(handle: &BrokerHandle) -> anyhow::Result<()> {
     let http = handle.http_addr().map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     let mut out = std::io::stdout().lock();
@@ -50,7 +50,7 @@ async fn until_told(handle: BrokerHandle) -> anyhow::Result<()> {
     tokio::select! {
         reason = handle.failed() => {
             return Err(Failure::new(Exit::Storage, format!("the disk failed: {reason}"))
-                .hint("what was acknowledged is on disk; look at the disk, then start again: the start checks the log")
+                .hint("acknowledged records are on disk; check the disk, then start again: the start verifies the log")
                 .into());
         }
         _ = terminate.recv() => {}
@@ -62,7 +62,7 @@ async fn until_told(handle: BrokerHandle) -> anyhow::Result<()> {
 
 fn refused(error: StartError) -> anyhow::Error {
     let exit = match &error {
-        // What the operator set, or should have: nothing but another configuration helps.
+        // Only another configuration helps.
         StartError::Config(_) | StartError::NoToken(_) | StartError::Token(_) => Exit::Usage,
         StartError::Listen { .. }
         | StartError::ListenHttp { .. }
@@ -74,7 +74,7 @@ fn refused(error: StartError) -> anyhow::Error {
     Failure::new(exit, error.to_string()).into()
 }
 
-/// `RUST_LOG` says how much; by default what an operator should see.
+/// The level is `RUST_LOG`, by default what an operator should see.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
