@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 const FEW: i32 = 100;
 const MANY: i32 = 10_000;
-/// Descriptors for every two partitions: each has its segment open, and the rest is for checkpoints and readers.
-const FILES: u64 = 3;
+/// Descriptors that a partition which is written to takes until the next checkpoint, and some for the rest.
+const FILES: u64 = 4;
 const CONNECTIONS: usize = 8;
 const IN_FLIGHT: usize = 5;
 const BATCH_BYTES: usize = 16 << 10;
@@ -31,7 +31,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         BATCH_BYTES >> 10
     );
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let many = files.and_then(|files| i32::try_from(2 * files / FILES).ok()).unwrap_or(MANY).min(MANY);
+    let many = files.and_then(|files| i32::try_from(files / FILES).ok()).unwrap_or(MANY).min(MANY);
     if many < MANY {
         println!(
             "  {many} partitions instead of {MANY}: the hard limit of open files (`ulimit -Hn`) allows no more"
