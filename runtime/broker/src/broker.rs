@@ -164,9 +164,15 @@ impl Broker {
         tasks.spawn(broker.housekeeping());
         tasks.spawn(broker.txn_housekeeping());
         if let Some(plugins) = deps.plugins {
-            let supervisor = Supervisor::start(broker.supervisor_spec(plugins)).await?;
-            // Set once, here.
-            let _ = broker.pipelines.supervisor.set(supervisor);
+            match Supervisor::start(broker.supervisor_spec(plugins)).await {
+                // Set once, here.
+                Ok(supervisor) => drop(broker.pipelines.supervisor.set(supervisor)),
+                Err(error) => {
+                    tasks.shutdown().await;
+                    broker.give_up().await;
+                    return Err(error.into());
+                }
+            }
         }
         let mut http_addr = None;
         if let (Some(listener), Some(token)) = (http, token) {
@@ -290,6 +296,7 @@ impl Broker {
             io: Arc::new(io),
             clock: Arc::clone(&self.clock),
             max_pipelines: self.config.max_pipelines,
+            snapshot_min_bytes: self.config.snapshot_min_bytes,
             compile: CompileLimits {
                 at_once: self.config.plugin_compile_max as usize,
                 wait: Duration::from_millis(self.config.plugin_compile_wait_ms.unsigned_abs()),

@@ -160,8 +160,8 @@ settings! {
     snapshot_check_interval_ms: i64 = 10 * SECOND_MS, "pelton.snapshot.check.interval.ms", "ms", Some((10, i64::MAX as i128)),
         "How often the coordinators look at the size of `__consumer_offsets` and `__transaction_state`, whose partitions are kept small by snapshots.";
     snapshot_min_bytes: u64 = 64 * MIB, "pelton.snapshot.min.bytes", "bytes", Some((4096, 1 << 40)),
-        "A partition of `__consumer_offsets` or `__transaction_state` that has grown beyond this, and to twice of what its last snapshot left, is \
-         written anew, and the records before are deleted, a segment at a time.";
+        "A partition of `__consumer_offsets`, `__transaction_state` or `__pelton_deployments` that has grown beyond this, and to twice of what it \
+         says, is written anew, and the records before are deleted, a segment at a time.";
     max_transactional_ids: u32 = 1_000_000, "pelton.max.transactional.ids", "count", Some((1, 100_000_000)),
         "Transactional ids that are remembered at once. Bounded because each costs memory until it expires.";
     journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),

@@ -256,4 +256,9 @@ pub trait PluginFactory: Send + Sync {
 
     /// Forgets a component. Instances that run are not touched.
     fn unload(&self, digest: &Digest);
+
+    /// Unloads a component that nobody can deploy any more, and removes what was compiled of it.
+    fn forget(&self, digest: &Digest) {
+        self.unload(digest);
+    }
 }

@@ -214,6 +214,14 @@ impl PluginFactory for Engine {
     fn unload(&self, digest: &Digest) {
         self.components().remove(digest);
     }
+
+    fn forget(&self, digest: &Digest) {
+        self.unload(digest);
+        let removed = self.cache().map_or(Ok(()), |cache| cache.remove(digest));
+        if let Err(error) = removed {
+            tracing::warn!(%digest, %error, "the compiled code of a plugin that is gone could not be removed");
+        }
+    }
 }
 
 /// One of the instances that may exist. Keeps the clock ticking, and the engine alive.

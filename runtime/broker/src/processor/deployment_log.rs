@@ -1,6 +1,5 @@
 //! `__pelton_deployments` as a partition of this broker.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::deployments::{BadRecord, DeploymentRecord, StoredComponent, TOPIC};
@@ -13,6 +12,9 @@ use crate::topics::{NewTopic, TopicError, Topics};
 
 /// One batch holds at most so many bytes of records, below `max.message.bytes`.
 const BATCH_BYTES: usize = 512 << 10;
+
+/// Files go as a whole: with these what a snapshot takes the place of goes soon.
+const SEGMENT_BYTES: (&str, &str) = ("segment.bytes", "16777216");
 
 /// See the module.
 pub(crate) struct BrokerDeploymentLog {
@@ -47,14 +49,28 @@ impl BrokerDeploymentLog {
         NewTopic { name: name.to_owned(), partitions: self.default_partitions, overrides: Overrides::new() }
     }
 
-    async fn append_all(&self, records: Vec<DeploymentRecord>) -> Result<Vec<i64>, DeploymentLogError> {
-        let settings = [("cleanup.policy", "compact")];
+    /// The partition, with the settings that it needs.
+    async fn ensure(&self) -> Result<Arc<Partition>, DeploymentLogError> {
+        let failed = |error: TopicError| DeploymentLogError(format!("create topic `{TOPIC}`: {error}"));
+        let settings = [("cleanup.policy", "compact"), (SEGMENT_BYTES.0, SEGMENT_BYTES.1)];
         let overrides = settings.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let own = NewTopic { name: TOPIC.to_owned(), partitions: 1, overrides };
-        let created = self.create(own).await;
-        created.map_err(|error| DeploymentLogError(format!("create topic `{TOPIC}`: {error}")))?;
-        let partition =
-            self.partition().ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))?;
+        let mut topic =
+            self.topics.ensure_internal(TOPIC, 1, overrides, self.clock.now_ms()).await.map_err(failed)?;
+        if !topic.overrides.contains_key(SEGMENT_BYTES.0) {
+            // Created by an earlier version.
+            let with = |overrides: &Overrides| {
+                let mut overrides = overrides.clone();
+                overrides.insert(SEGMENT_BYTES.0.to_owned(), SEGMENT_BYTES.1.to_owned());
+                Ok(overrides)
+            };
+            topic = self.topics.configure(TOPIC, with).await.map_err(failed)?;
+        }
+        let partition = topic.partition(0).map(Arc::clone);
+        partition.ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))
+    }
+
+    async fn append_all(&self, records: Vec<DeploymentRecord>) -> Result<Vec<i64>, DeploymentLogError> {
+        let partition = self.ensure().await?;
         let failed = |error: &dyn std::error::Error| DeploymentLogError(format!("write `{TOPIC}`: {error}"));
         let mut appended = Vec::new();
         for batch in batches(records) {
@@ -77,23 +93,23 @@ impl DeploymentLog for BrokerDeploymentLog {
 
     fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError> {
         let Some(partition) = self.partition() else { return Ok(()) };
-        // The newest record of a key wins, so only those are handed on: a compacted read, in the order of the last writes.
-        let mut newest: HashMap<Vec<u8>, i64> = HashMap::new();
-        let unreadable = |error: ReplayError| DeploymentLogError(format!("read `{TOPIC}`: {error}"));
-        let mut note = |met: Replayed<'_>| {
-            if let Replayed::Record { offset, key: Some(key), .. } = met {
-                newest.insert(key.to_vec(), offset);
-            }
-        };
-        partition.replay(0, &mut note).map_err(unreadable)?;
-        let apply = |met: Replayed<'_>| {
-            if let Replayed::Record { offset, key: Some(key), value, .. } = met
-                && newest.get(key) == Some(&offset)
-            {
+        let each = |met: Replayed<'_>| {
+            if let Replayed::Record { offset, key: Some(key), value, .. } = met {
                 each(offset, key, value);
             }
         };
-        partition.replay(0, apply).map(drop).map_err(unreadable)
+        let unreadable = |error: ReplayError| DeploymentLogError(format!("read `{TOPIC}`: {error}"));
+        partition.replay(0, each).map(drop).map_err(unreadable)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.partition().map_or(0, |partition| partition.reader().size_bytes())
+    }
+
+    fn forget_before(&self, offset: i64) -> Result<(), DeploymentLogError> {
+        let Some(partition) = self.partition() else { return Ok(()) };
+        let deleted = partition.delete_before(offset, self.clock.now_ms());
+        deleted.map_err(|error| DeploymentLogError(format!("delete records of `{TOPIC}`: {error}")))
     }
 
     fn component(&self, stored: &StoredComponent) -> Result<Vec<u8>, DeploymentLogError> {

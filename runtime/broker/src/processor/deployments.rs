@@ -8,10 +8,12 @@
 //! | `pipeline/<name>/<revision>` | JSON [`Revision`]; the last [`KEPT_REVISIONS`] are kept |
 //! | `pipeline/<name>` | JSON [`Live`]: which revision runs, and whether it is paused |
 //!
-//! A null value deletes. Unknown keys are kept out of the way: a newer version may have written them. Of chunks only the
-//! offsets are kept in memory: a component is read from the log when it is compiled, and never otherwise.
+//! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the offsets are
+//! kept in memory: a component is read from the log when it is compiled or written anew, and never otherwise.
+//!
+//! A component goes away when it was deployed once, no kept revision names it, and a newer one has its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -24,6 +26,8 @@ pub(crate) const TOPIC: &str = "__pelton_deployments";
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// Revisions of a pipeline that can still be looked at, the live one among them.
 pub(crate) const KEPT_REVISIONS: usize = 10;
+/// What a record takes besides a manifest or a component, about.
+const RECORD_BYTES: u64 = 512;
 
 /// A key with its value; `None` deletes the key.
 pub(crate) type DeploymentRecord = (String, Option<Bytes>);
@@ -38,6 +42,9 @@ pub(crate) struct PluginRecord {
     pub(crate) name: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) world: String,
+    /// A revision named it once. Follows from the revisions; a snapshot keeps it for those that are gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) deployed: bool,
 }
 
 /// What was deployed: the manifest as the user wrote it, and which component each node runs.
@@ -81,14 +88,53 @@ pub(crate) struct Deployments {
     /// Offsets by digest and index.
     chunks: BTreeMap<(String, u32), i64>,
     pipelines: BTreeMap<String, PipelineHistory>,
+    /// There are records of kinds that this version does not know.
+    has_unknown: bool,
 }
 
 /// A record that a replay cannot read. The topic is ours alone, so this is damage or a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the record `{key}` of {TOPIC} cannot be read: {reason}")]
+#[error(
+    "the record `{key}` of {TOPIC} cannot be read: {reason}. Start the version of pelton that wrote it, or restore the \
+     directory of that partition from a copy"
+)]
 pub(crate) struct BadRecord {
     pub(crate) key: String,
     pub(crate) reason: String,
+}
+
+/// A replay under way. What cannot be read is an error unless a later record of its key takes its place.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    state: Deployments,
+    bad: BTreeMap<Vec<u8>, BadRecord>,
+}
+
+impl Replay {
+    /// Takes the next record of the log.
+    pub(crate) fn take(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) {
+        match self.state.apply(offset, key, value) {
+            Ok(()) => drop(self.bad.remove(key)),
+            Err(error) => drop(self.bad.insert(key.to_vec(), error)),
+        }
+    }
+
+    /// What the records say, if all of them can be read and nothing is missing among them.
+    pub(crate) fn finish(self) -> Result<Deployments, BadRecord> {
+        let Replay { state, bad } = self;
+        if let Some(error) = bad.into_values().next() {
+            return Err(error);
+        }
+        for (name, history) in &state.pipelines {
+            if let Some(Live { revision, .. }) = history.live
+                && !history.revisions.contains_key(&revision)
+            {
+                let reason = format!("it says that revision {revision} runs, and there is no such revision");
+                return Err(BadRecord { key: format!("pipeline/{name}"), reason });
+            }
+        }
+        Ok(state)
+    }
 }
 
 impl Deployments {
@@ -116,7 +162,13 @@ impl Deployments {
                 let history = self.pipelines.entry((*name).to_owned()).or_default();
                 match value {
                     Some(value) => {
-                        drop(history.revisions.insert(number, serde_json::from_slice(value).map_err(json)?))
+                        let revision: Revision = serde_json::from_slice(value).map_err(json)?;
+                        for digest in revision.plugins.values() {
+                            if let Some(record) = self.plugins.get_mut(hex_of(digest)) {
+                                record.deployed = true;
+                            }
+                        }
+                        history.revisions.insert(number, revision);
                     }
                     None => drop(history.revisions.remove(&number)),
                 }
@@ -132,7 +184,7 @@ impl Deployments {
                 }
                 self.forget_if_empty(name);
             }
-            _ => {}
+            _ => self.has_unknown = true,
         }
         Ok(())
     }
@@ -179,26 +231,73 @@ impl Deployments {
         named.max_by_key(|(_, record)| record.pushed_at_ms).map(|(digest, _)| digest.as_str())
     }
 
-    /// What makes a component known: its chunks, then its record. Nothing if it is known already.
+    /// What makes a component known. Nothing if it is known already.
     pub(crate) fn push(
         &self,
         digest: &Digest,
-        record: PluginRecord,
+        record: &PluginRecord,
         component: &Bytes,
     ) -> Vec<DeploymentRecord> {
         let digest = digest.hex();
-        if self.plugins.contains_key(&digest) {
+        if self.component(&digest).is_some() {
             return Vec::new();
         }
-        let mut records: Vec<DeploymentRecord> = (0..record.chunks)
-            .map(|index| {
-                let from = index as usize * CHUNK_BYTES;
-                let chunk = component.slice(from..component.len().min(from + CHUNK_BYTES));
-                (format!("plugin/{digest}/{index}"), Some(chunk))
-            })
-            .collect();
-        records.push((format!("plugin/{digest}"), Some(json(&record))));
-        records
+        component_records(&digest, record, component)
+    }
+
+    /// Components that nobody can deploy or roll back to by what is kept, but for those that a change under way wants.
+    pub(crate) fn unused(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Digest> {
+        let revisions = self.pipelines.values().flat_map(|history| history.revisions.values());
+        let named: BTreeSet<&str> =
+            revisions.flat_map(|revision| revision.plugins.values()).map(|digest| hex_of(digest)).collect();
+        let is_newest = |hex: &str, record: &PluginRecord| {
+            record.name.as_deref().and_then(|name| self.newest(name)) == Some(hex)
+        };
+        let mut unused = Vec::new();
+        for (hex, record) in &self.plugins {
+            if record.deployed && !named.contains(hex.as_str()) && !is_newest(hex, record) {
+                unused.extend(format!("sha256:{hex}").parse().ok().filter(|digest| !wanted(digest)));
+            }
+        }
+        unused
+    }
+
+    /// What deletes a component. Its record goes first: a crash in between leaves chunks that nobody asks for.
+    pub(crate) fn remove(&self, digest: &Digest) -> Vec<DeploymentRecord> {
+        let hex = digest.hex();
+        let chunks = self.chunks.range((hex.clone(), 0)..=(hex.clone(), u32::MAX));
+        let chunks = chunks.map(|((hex, index), _)| (format!("plugin/{hex}/{index}"), None));
+        std::iter::once((format!("plugin/{hex}"), None)).chain(chunks).collect()
+    }
+
+    /// About how many bytes a log has that says this and nothing else.
+    pub(crate) fn bytes(&self) -> u64 {
+        let revisions = self.pipelines.values().flat_map(|history| history.revisions.values());
+        let revisions = revisions.map(|revision| RECORD_BYTES + revision.manifest.len() as u64);
+        let plugins = self.plugins.values().map(|record| RECORD_BYTES + record.bytes);
+        revisions.chain(plugins).sum()
+    }
+
+    /// What a snapshot has to write: components by where they are, and all other records. `None`: there are records that
+    /// only a newer version could write anew.
+    pub(crate) fn snapshot(&self) -> Option<(Vec<StoredComponent>, Vec<DeploymentRecord>)> {
+        if self.has_unknown {
+            return None;
+        }
+        let components = self.plugins.keys().filter_map(|hex| self.component(hex)).collect();
+        let mut records = Vec::new();
+        for (name, history) in &self.pipelines {
+            let revision = |(number, revision)| (format!("pipeline/{name}/{number}"), Some(json(revision)));
+            records.extend(history.revisions.iter().map(revision));
+            records.extend(history.live.map(|live| (format!("pipeline/{name}"), Some(json(&live)))));
+        }
+        Some((components, records))
+    }
+
+    /// What makes a component known that is known already.
+    pub(crate) fn rewrite(&self, stored: &StoredComponent, component: &Bytes) -> Vec<DeploymentRecord> {
+        let record = self.plugins.get(&stored.digest);
+        record.map_or_else(Vec::new, |record| component_records(&stored.digest, record, component))
     }
 
     /// What takes a revision live, even if the one before it was paused, and drops the oldest ones.
@@ -266,6 +365,21 @@ impl StoredComponent {
 /// Is handed a record's offset and value.
 pub(crate) type EachChunk<'a> = dyn FnMut(i64, &[u8]) + 'a;
 
+/// Its chunks, then its record.
+fn component_records(digest: &str, record: &PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
+    let chunk = |index: u32| {
+        let from = index as usize * CHUNK_BYTES;
+        let chunk = component.slice(from..component.len().min(from + CHUNK_BYTES));
+        (format!("plugin/{digest}/{index}"), Some(chunk))
+    };
+    let record = (format!("plugin/{digest}"), Some(json(record)));
+    (0..chunks(component.len())).map(chunk).chain([record]).collect()
+}
+
+fn hex_of(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
 /// How many chunks a component has.
 pub(crate) fn chunks(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
@@ -307,6 +421,7 @@ mod tests {
             name: Some("shout".to_owned()),
             version: None,
             world: "transform".to_owned(),
+            deployed: false,
         }
     }
 
@@ -316,7 +431,7 @@ mod tests {
             let component: Bytes = (0..bytes).map(|i| (i % 251) as u8).collect();
             let digest = Digest::new([7; 32]);
             let mut state = Deployments::default();
-            let records = state.push(&digest, plugin(&component), &component);
+            let records = state.push(&digest, &plugin(&component), &component);
             for (offset, (key, value)) in (0..).zip(&records) {
                 assert_eq!(state.component(&digest.hex()), None, "not before the last record");
                 state.apply(offset, key.as_bytes(), value.as_deref()).unwrap();
@@ -327,7 +442,7 @@ mod tests {
             damaged[0].1 = Some(Bytes::from_static(b"less"));
             assert!(assemble(&stored, &damaged).unwrap_err().to_string().contains(&digest.hex()), "{bytes}");
             assert_eq!(state.newest("shout"), Some(digest.hex().as_str()));
-            assert_eq!(state.push(&digest, plugin(&component), &component), [], "known already");
+            assert_eq!(state.push(&digest, &plugin(&component), &component), [], "known already");
         }
     }
 
@@ -336,7 +451,7 @@ mod tests {
         let component = Bytes::from(vec![1; CHUNK_BYTES + 1]);
         let digest = Digest::new([7; 32]);
         let mut state = Deployments::default();
-        let mut records = state.push(&digest, plugin(&component), &component);
+        let mut records = state.push(&digest, &plugin(&component), &component);
         records.remove(1);
         replay(&mut state, &records);
         assert_eq!(state.component(&digest.hex()), None);
@@ -388,5 +503,148 @@ mod tests {
         check(b"plugin/d", b"[]");
         check(b"plugin/d/-1", b"");
         assert_eq!(Deployments::default().apply(0, b"future/thing", Some(b"?")), Ok(()));
+    }
+
+    /// What a replay of a log says, which begins at `start`.
+    fn replay_log(log: &[DeploymentRecord], start: i64) -> Result<Deployments, BadRecord> {
+        let mut replay = Replay::default();
+        let kept = (0..).zip(log).filter(|(offset, _)| *offset >= start);
+        kept.for_each(|(offset, (key, value))| replay.take(offset, key.as_bytes(), value.as_deref()));
+        replay.finish()
+    }
+
+    #[test]
+    fn a_replay_passes_over_nothing_that_still_counts() {
+        let bad = |key: &str| (key.to_owned(), Some(Bytes::from_static(b"{")));
+        let (_, good) = Deployments::default().deploy("p", &revision("a"));
+        let mended: Vec<_> =
+            [bad("pipeline/p/1"), bad("pipeline/p")].into_iter().chain(good.clone()).collect();
+        assert_eq!(replay_log(&mended, 0).unwrap().live().count(), 1, "a later record took their place");
+        let deleted = [bad("plugin/d"), ("plugin/d".to_owned(), None)];
+        assert_eq!(replay_log(&deleted, 0), Ok(Deployments::default()));
+        for (log, key) in [
+            (vec![good[0].clone(), good[1].clone(), bad("pipeline/p")], "pipeline/p"),
+            (vec![bad("plugin/d"), good[0].clone(), good[1].clone()], "plugin/d"),
+            // Its revision is not there.
+            (vec![good[1].clone()], "pipeline/p"),
+        ] {
+            let error = replay_log(&log, 0).unwrap_err();
+            assert_eq!(error.key, key);
+            assert!(error.to_string().contains("restore"), "says what to do: {error}");
+        }
+    }
+
+    /// A log with its state, as the supervisor keeps them.
+    #[derive(Default)]
+    struct Log {
+        records: Vec<DeploymentRecord>,
+        state: Deployments,
+    }
+
+    impl Log {
+        fn append(&mut self, records: Vec<DeploymentRecord>) {
+            for (key, value) in records {
+                let offset = self.records.len() as i64;
+                self.state.apply(offset, key.as_bytes(), value.as_deref()).unwrap();
+                self.records.push((key, value));
+            }
+        }
+
+        /// A component of this number is pushed under a name, later than those of lower numbers.
+        fn push(&mut self, number: u8, name: &str) -> Digest {
+            let component = Bytes::from(vec![number; CHUNK_BYTES + 1]);
+            let digest = Digest::new([number; 32]);
+            let record = PluginRecord {
+                name: Some(name.to_owned()),
+                pushed_at_ms: number.into(),
+                ..plugin(&component)
+            };
+            self.append(self.state.push(&digest, &record, &component));
+            digest
+        }
+
+        fn deploy(&mut self, pipeline: &str, digest: Digest) {
+            let plugins = BTreeMap::from([("n".to_owned(), digest.to_string())]);
+            self.append(self.state.deploy(pipeline, &Revision { plugins, ..revision("m") }).1);
+        }
+
+        fn unused(&self) -> Vec<Digest> {
+            self.state.unused(|_| false)
+        }
+
+        fn component(&self, digest: &Digest) -> Bytes {
+            assemble(&self.state.component(&digest.hex()).unwrap(), &self.records).unwrap().into()
+        }
+
+        /// What the supervisor writes.
+        fn snapshot(&mut self) {
+            let (components, records) = self.state.snapshot().unwrap();
+            for stored in components {
+                let component = assemble(&stored, &self.records).unwrap().into();
+                self.append(self.state.rewrite(&stored, &component));
+            }
+            self.append(records);
+        }
+    }
+
+    #[test]
+    fn a_component_goes_when_nobody_can_deploy_or_roll_back_to_it() {
+        let mut log = Log::default();
+        let digests: Vec<Digest> = (1..=12).map(|number| log.push(number, "shout")).collect();
+        let spare = log.push(20, "spare");
+        assert_eq!(log.unused(), [], "never deployed: somebody may");
+        for digest in &digests[..11] {
+            log.deploy("p", *digest);
+        }
+        assert_eq!(log.unused(), [digests[0]], "its revision is not kept any more");
+        assert_eq!(log.state.unused(|digest| *digest == digests[0]), [], "a change under way wants it");
+        log.deploy("q", digests[0]);
+        assert_eq!(log.unused(), [], "another pipeline has it");
+        log.deploy("q", spare);
+        log.append(log.state.delete("q").unwrap());
+        assert_eq!(log.unused(), [digests[0]], "a manifest that says `spare` means the newest");
+        let remove = log.state.remove(&digests[0]);
+        for kept in 1..=remove.len() {
+            let mut crashed = log.records.clone();
+            crashed.extend_from_slice(&remove[..kept]);
+            assert_eq!(replay_log(&crashed, 0).unwrap().component(&digests[0].hex()), None);
+        }
+        log.append(remove);
+        assert_eq!(log.unused(), []);
+        assert_eq!(log.state.component(&digests[0].hex()), None);
+        assert!(log.state.chunks.keys().all(|(hex, _)| *hex != digests[0].hex()));
+        assert_eq!(log.push(1, "shout"), digests[0], "it can be pushed again");
+        assert!(log.state.component(&digests[0].hex()).is_some());
+    }
+
+    #[test]
+    fn a_snapshot_says_the_same_whenever_a_crash_comes() {
+        let mut log = Log::default();
+        let digests: Vec<Digest> = (1..=12).map(|number| log.push(number, "shout")).collect();
+        digests.iter().for_each(|digest| log.deploy("p", *digest));
+        log.append(log.state.set_paused("p", true).unwrap());
+        log.deploy("q", digests[11]);
+        for gone in log.unused() {
+            log.append(log.state.remove(&gone));
+        }
+        let said = |state: &Deployments| {
+            let live: Vec<_> = state.live().map(|(name, live, _)| (name.to_owned(), live)).collect();
+            (state.plugins.clone(), state.pipelines.clone(), live, state.bytes(), state.unused(|_| false))
+        };
+        let (before, start) = (said(&log.state), log.records.len());
+        log.snapshot();
+        for end in start..=log.records.len() {
+            assert_eq!(said(&replay_log(&log.records[..end], 0).unwrap()), before, "after {end} records");
+        }
+        let alone = replay_log(&log.records, start as i64).unwrap();
+        assert_eq!(said(&alone), before, "nothing before it is needed");
+        let bytes: usize =
+            log.records[start..].iter().filter_map(|(_, value)| Some(value.as_ref()?.len())).sum();
+        assert!((bytes as u64) < alone.bytes() && alone.bytes() < bytes as u64 + 40 * RECORD_BYTES);
+        for (number, digest) in (3..).zip(&digests[2..]) {
+            assert_eq!(log.component(digest), vec![number; CHUNK_BYTES + 1]);
+        }
+        log.append(vec![("future/thing".to_owned(), Some(Bytes::new()))]);
+        assert!(log.state.snapshot().is_none(), "nobody here could write it anew");
     }
 }

@@ -15,13 +15,14 @@ use serde::Serialize;
 
 use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
 use super::deployments::{
-    BadRecord, DeploymentRecord, Deployments, PluginRecord, Revision, StoredComponent, chunks,
+    DeploymentRecord, Deployments, PluginRecord, Replay, Revision, StoredComponent, chunks,
 };
 use super::io::IoFactory;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
 use crate::clock::Clock;
+use pelton_partitions::blocking::run_blocking;
 
 /// Whether the topic is there in the end.
 pub(crate) type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), EnsureTopicError>> + Send + 'a>>;
@@ -37,10 +38,14 @@ pub(crate) type EachRecord<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) + 'a;
 pub(crate) trait DeploymentLog: Send + Sync {
     /// Appends records and returns their offsets when they are durable.
     fn append(&self, records: Vec<DeploymentRecord>) -> Appending<'_>;
-    /// Everything from the start, in order. Blocking: called once, before anything else.
+    /// Everything from the start, in order. Called once, before anything else. Blocking.
     fn replay(&self, each: &mut EachRecord<'_>) -> Result<(), DeploymentLogError>;
     /// The bytes of a component. The caller checks them against the digest. Blocking.
     fn component(&self, stored: &StoredComponent) -> Result<Vec<u8>, DeploymentLogError>;
+    /// The size of the log.
+    fn bytes(&self) -> u64;
+    /// Lets go everything before an offset. Blocking.
+    fn forget_before(&self, offset: i64) -> Result<(), DeploymentLogError>;
     /// Whether a topic is there, or could be created with the broker's defaults.
     fn check_topic(&self, topic: &str) -> Result<(), EnsureTopicError>;
     /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
@@ -103,6 +108,8 @@ pub(crate) struct SupervisorSpec {
     pub(crate) clock: Arc<dyn Clock>,
     /// Pipelines that may be deployed at once.
     pub(crate) max_pipelines: u32,
+    /// `pelton.snapshot.min.bytes`: a smaller log is never written anew.
+    pub(crate) snapshot_min_bytes: u64,
     pub(crate) compile: CompileLimits,
 }
 
@@ -132,7 +139,7 @@ struct Checked<'a> {
     manifest: Manifest,
     topology: Topology,
     plugins: BTreeMap<String, String>,
-    _wanted: Vec<Wanted<'a>>,
+    wanted: Vec<Wanted<'a>>,
 }
 
 /// Keeps a component loaded between its compilation and the record that says who uses it.
@@ -155,16 +162,13 @@ impl Supervisor {
     /// Replays the deployments and starts what they say. A pipeline that cannot start is listed as failed; the broker
     /// starts all the same.
     pub(crate) async fn start(spec: SupervisorSpec) -> Result<Arc<Supervisor>, DeploymentLogError> {
-        let mut deployments = Deployments::default();
-        let mut bad: Vec<BadRecord> = Vec::new();
-        spec.log.replay(&mut |offset, key, value| {
-            if let Err(error) = deployments.apply(offset, key, value) {
-                bad.push(error);
-            }
-        })?;
-        for error in bad {
-            tracing::error!(%error, "a deployment was passed over");
-        }
+        let log = Arc::clone(&spec.log);
+        let deployments = run_blocking(move || {
+            let mut replay = Replay::default();
+            log.replay(&mut |offset, key, value| replay.take(offset, key, value))?;
+            Ok::<Deployments, DeploymentLogError>(replay.finish()?)
+        });
+        let deployments = deployments.await?;
         let live: Vec<(String, bool)> =
             deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
         let inner = Mutex::new(Inner { deployments, ..Inner::default() });
@@ -172,6 +176,7 @@ impl Supervisor {
         let supervisor =
             Arc::new(Supervisor { spec, compiler, changes: tokio::sync::Mutex::default(), inner });
         let change = supervisor.changes.lock().await;
+        supervisor.tidy().await;
         for (name, paused) in live {
             supervisor.run(&name, paused, Patience::Endless).await;
         }
@@ -199,6 +204,7 @@ impl Supervisor {
             name: manifest.map(|manifest| manifest.name.clone()),
             version: manifest.map(|manifest| manifest.version.clone()),
             world: info.world.clone(),
+            deployed: false,
         };
         let mut pushed = Pushed {
             digest: digest.to_string(),
@@ -207,9 +213,10 @@ impl Supervisor {
             world: record.world.clone(),
             new: true,
         };
-        let records = self.inner.lock().deployments.push(&digest, record, &component);
+        let records = self.inner.lock().deployments.push(&digest, &record, &component);
         pushed.new = !records.is_empty();
         self.store(records).await?;
+        self.tidy().await;
         Ok(pushed)
     }
 
@@ -263,6 +270,8 @@ impl Supervisor {
         self.halt(&name).await;
         self.run(&name, false, Patience::Bounded).await;
         self.unload_unused();
+        drop(checked.wanted);
+        self.tidy().await;
         drop(change);
         let (group, state) = (super::io::group_of(&name), self.started(&name).await);
         Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), group })
@@ -302,6 +311,7 @@ impl Supervisor {
         self.halt(name).await;
         self.inner.lock().runners.remove(name);
         self.unload_unused();
+        self.tidy().await;
         Ok(())
     }
 
@@ -359,19 +369,20 @@ impl Supervisor {
         }
     }
 
-    /// Appends, waits until durable, and only then believes.
-    async fn store(&self, records: Vec<DeploymentRecord>) -> Result<(), DeploymentLogError> {
+    /// Appends, waits until durable, and only then believes. The offset of the first record.
+    async fn store(&self, records: Vec<DeploymentRecord>) -> Result<Option<i64>, DeploymentLogError> {
         if records.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let offsets = self.spec.log.append(records.clone()).await?;
+        let first = offsets.first().copied();
         let mut inner = self.inner.lock();
         for (offset, (key, value)) in offsets.into_iter().zip(records) {
             if let Err(error) = inner.deployments.apply(offset, key.as_bytes(), value.as_deref()) {
                 tracing::error!(%error, "a deployment that was just written cannot be read");
             }
         }
-        Ok(())
+        Ok(first)
     }
 
     async fn checked(
@@ -391,7 +402,7 @@ impl Supervisor {
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
-        Ok(Checked { manifest, topology, plugins, _wanted: wanted })
+        Ok(Checked { manifest, topology, plugins, wanted })
     }
 
     /// Has the plugins of what is deployed under a name compiled. Only a compilation that did not end is an error here:
@@ -454,17 +465,23 @@ impl Supervisor {
         digest: &Digest,
         patience: Patience,
     ) -> Result<PluginInfo, DeployError> {
-        let stored = self.inner.lock().deployments.component(&digest.hex()).ok_or_else(|| {
-            DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() }
-        })?;
-        let log = Arc::clone(&self.spec.log);
-        let read = move || log.component(&stored).map(|component| (super::digest_of(&component), component));
-        let read = tokio::task::spawn_blocking(read).await;
-        let (actual, component) = read.map_err(|_| DeployError::Stopping)??;
+        let component = loop {
+            let find = || self.inner.lock().deployments.component(&digest.hex());
+            let unknown = || DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() };
+            let stored = find().ok_or_else(unknown)?;
+            match self.read(&stored).await {
+                Ok(component) => break component,
+                // A snapshot has moved it meanwhile.
+                Err(_) if find().as_ref() != Some(&stored) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let bytes = component.clone();
+        let actual = run_blocking(move || super::digest_of(&bytes)).await;
         if actual != *digest {
             return Err(CompileError::from(LoadError::DigestMismatch { expected: *digest, actual }).into());
         }
-        Ok(self.compiler.load(actual, component.into(), patience).await?)
+        Ok(self.compiler.load(actual, component, patience).await?)
     }
 
     /// Forgets compiled code that no pipeline runs. It is in the cache on disk if it is wanted again.
@@ -554,6 +571,8 @@ fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
         status: inner.runners.get(name)?.board().snapshot(),
     })
 }
+
+mod tidy;
 
 /// How long a change waits for a pipeline that it has started, before it says that the pipeline is starting.
 const START_PATIENCE: Duration = Duration::from_millis(100);

@@ -6,8 +6,10 @@ use pelton_streams::Digest;
 
 use self::wire::Wire;
 use super::*;
-use crate::broker::{Broker, BrokerHandle, Deps};
+use crate::broker::{Broker, BrokerHandle, Deps, StartError};
 use crate::config::Config;
+use crate::partition::{InternalRecord, Partition};
+use crate::processor::deployments::TOPIC;
 use crate::processor::digest_of;
 use crate::processor::slow::SlowFactory;
 use crate::topic_config::Overrides;
@@ -19,21 +21,36 @@ mod wire;
 struct Lab {
     factory: Arc<SlowFactory>,
     handle: BrokerHandle,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Lab {
     async fn start(settings: &[(&str, &str)]) -> Lab {
-        let dir = tempfile::tempdir().unwrap();
+        let lab = Lab::start_in(tempfile::tempdir().unwrap(), settings).await.unwrap();
+        lab.create_topic("in").await;
+        lab
+    }
+
+    async fn start_in(dir: tempfile::TempDir, settings: &[(&str, &str)]) -> Result<Lab, StartError> {
         let path = dir.path().to_str().unwrap();
         let own = [("data.dir", path), ("listen", "127.0.0.1:0"), ("http.listen", "off")];
         let config = Config::from_pairs(own.iter().chain(settings).copied()).unwrap();
         let factory = SlowFactory::new();
         let plugins: Option<Arc<dyn PluginFactory>> = Some(Arc::clone(&factory) as Arc<dyn PluginFactory>);
-        let handle = Broker::start(config, Deps { plugins, ..Deps::default() }).await.unwrap();
-        let lab = Lab { factory, handle, _dir: dir };
-        lab.create_topic("in").await;
-        lab
+        let handle = Broker::start(config, Deps { plugins, ..Deps::default() }).await?;
+        Ok(Lab { factory, handle, dir })
+    }
+
+    async fn restart(self, settings: &[(&str, &str)]) -> Result<Lab, StartError> {
+        let Lab { handle, dir, .. } = self;
+        handle.shutdown().await.unwrap();
+        Lab::start_in(dir, settings).await
+    }
+
+    /// The partition of the deployments.
+    fn log(&self) -> Arc<Partition> {
+        let topic = self.handle.broker().topics.get(TOPIC).unwrap();
+        Arc::clone(topic.partition(0).unwrap())
     }
 
     async fn create_topic(&self, name: &str) {
@@ -201,4 +218,64 @@ async fn what_nobody_waited_for_is_unloaded() {
     drop(lab.push("slow other").await);
     assert!(!lab.factory.loaded().contains(&digest_of(b"slow")));
     lab.handle.shutdown().await.unwrap();
+}
+
+/// Thirty components of which the newest ten can be rolled back to, in a log that is written anew early.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deployments_stay_as_small_as_what_they_say() {
+    const SIZE: usize = 1 << 20;
+    let settings = [("pelton.snapshot.min.bytes", "4096")];
+    let mut lab = Lab::start(&settings).await;
+    let component =
+        |n: usize| -> &'static str { Box::leak(format!("quick {n}{}", " ".repeat(SIZE)).into_boxed_str()) };
+    let mut largest = 0;
+    for n in 0..30 {
+        lab.push(component(n)).await.unwrap();
+        lab.deploy("p", component(n), "out").await.unwrap();
+        largest = largest.max(lab.log().reader().size_bytes());
+        if n % 10 == 0 {
+            lab = lab.restart(&settings).await.unwrap();
+        }
+    }
+    assert_eq!(lab.supervisor().plugins().len(), 10);
+    // Twice ten components, one more, and what a segment file keeps.
+    let bound = 21 * SIZE as u64 + (16 << 20) + (1 << 20);
+    assert!(largest <= bound, "{largest} bytes, more than {bound}");
+    let start = lab.log().log_start_offset();
+    assert!(start > 0, "nothing was let go");
+    lab.supervisor().set_paused("p", true).await.unwrap();
+    let described = lab.supervisor().pipeline("p").unwrap();
+    let lab = lab.restart(&settings).await.unwrap();
+    let after = lab.supervisor().pipeline("p").unwrap();
+    assert_eq!((after.revision, after.plugins), (30, described.plugins));
+    assert_eq!(lab.state("p"), PipelineState::Paused);
+    lab.supervisor().set_paused("p", false).await.unwrap();
+    lab.deploy("p", component(25), "out").await.unwrap();
+    let unknown = lab.deploy("p", component(5), "out").await.unwrap_err();
+    assert!(matches!(unknown, DeployError::UnknownPlugin { .. }), "{unknown}");
+    lab.push(component(5)).await.unwrap();
+    lab.deploy("p", component(5), "out").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_cannot_be_read_stops_the_start_and_says_what_to_do() {
+    let lab = Lab::start(&[]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let record = InternalRecord { key: Some("pipeline/q".into()), value: Some("{\"revision\":".into()) };
+    lab.log().append_records(&[record], 1).unwrap().durable().await.unwrap();
+    let Lab { handle, dir, .. } = lab;
+    handle.shutdown().await.unwrap();
+    let path = dir.path().to_str().unwrap();
+    // Twice: a start that fails leaves the directory to the next one.
+    for _ in 0..2 {
+        let pairs = [("data.dir", path), ("listen", "127.0.0.1:0"), ("http.listen", "off")];
+        let plugins: Option<Arc<dyn PluginFactory>> = Some(SlowFactory::new());
+        let config = Config::from_pairs(pairs).unwrap();
+        let error =
+            Broker::start(config, Deps { plugins, ..Deps::default() }).await.err().unwrap().to_string();
+        assert!(error.contains("`pipeline/q` of __pelton_deployments"), "{error}");
+        assert!(error.contains("restore the directory"), "{error}");
+    }
 }
