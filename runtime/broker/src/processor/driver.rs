@@ -14,7 +14,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pelton_commitlog::AbortedTxn;
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
@@ -22,16 +21,13 @@ use pelton_streams::task::{Notice, NoticeKind, RecordError, StepError};
 use pelton_streams::{
     BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
 };
-use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, Select};
+use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
-use super::io::{Chunk, DriverIo, Input, IoError, StopSignal};
+use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
 use super::status::{FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
+use crate::clock::Clock;
 
-/// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
-const READ_BYTES: usize = 1 << 20;
-/// Unpacked bytes that one step is given, unless a single batch has more.
-const STEP_BYTES: usize = 4 << 20;
 /// What a failure is called that ends when somebody creates a topic.
 pub(super) const NO_TOPIC: &str = "no-topic";
 /// How long an idle driver sleeps at the most before it looks for new partitions.
@@ -46,6 +42,7 @@ pub(crate) struct DriverSpec {
     pub(crate) commit: CommitSpec,
     pub(crate) factory: Arc<dyn PluginFactory>,
     pub(crate) board: Arc<StatusBoard>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop: Arc<StopSignal>,
 }
 
@@ -58,12 +55,7 @@ pub(crate) enum DriverError {
     /// A plugin does not start.
     #[error("node `{node}` does not start: {error}")]
     Start { node: String, error: InstantiateError },
-    /// The stored batch cannot be read.
-    #[error(
-        "topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}"
-    )]
-    Input { topic: String, partition: i32, offset: i64, reason: String },
-    /// The broker refused.
+    /// What the driver reads, writes and commits to refused.
     #[error(transparent)]
     Io(#[from] IoError),
     /// A defect of ours.
@@ -84,7 +76,7 @@ impl DriverError {
             DriverError::Task(failure) => {
                 matches!(failure.error, RecordError::Plugin(PluginError::ServerMemory { .. }))
             }
-            DriverError::Input { .. } | DriverError::Bug(_) => false,
+            DriverError::Bug(_) => false,
         }
     }
 
@@ -99,10 +91,10 @@ impl DriverError {
             DriverError::Task(failure) => {
                 Some((failure.topic.clone(), failure.partition, Some(failure.offset)))
             }
-            DriverError::Io(IoError::BehindEnd { topic, partition, offset, .. })
-            | DriverError::Input { topic, partition, offset, .. } => {
-                Some((topic.clone(), *partition, Some(*offset)))
-            }
+            DriverError::Io(
+                IoError::BehindEnd { topic, partition, offset, .. }
+                | IoError::BadBatch { topic, partition, offset, .. },
+            ) => Some((topic.clone(), *partition, Some(*offset))),
             DriverError::Io(IoError::NoPartition { topic, partition }) => {
                 Some((topic.clone(), *partition, None))
             }
@@ -115,7 +107,7 @@ impl DriverError {
         let kind = match self {
             DriverError::Task(failure) => failure.error.kind(),
             DriverError::Start { .. } => "start",
-            DriverError::Input { .. } => "input",
+            DriverError::Io(IoError::BadBatch { .. }) => "input",
             DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => NO_TOPIC,
             DriverError::Io(_) => "io",
             DriverError::Bug(_) => "bug",
@@ -129,9 +121,9 @@ impl DriverError {
 }
 
 /// See the module.
-pub(crate) struct Driver {
+pub(crate) struct Driver<'io> {
     spec: DriverSpec,
-    io: Box<dyn DriverIo>,
+    io: &'io mut dyn PipelineIo,
     lanes: Vec<Lane>,
     uncommitted: Uncommitted,
     in_flight: Option<InFlight>,
@@ -169,8 +161,8 @@ enum Progress {
     Some,
 }
 
-impl Driver {
-    pub(crate) fn new(spec: DriverSpec, io: Box<dyn DriverIo>) -> Driver {
+impl<'io> Driver<'io> {
+    pub(crate) fn new(spec: DriverSpec, io: &'io mut dyn PipelineIo) -> Driver<'io> {
         Driver {
             io,
             lanes: Vec::new(),
@@ -190,9 +182,13 @@ impl Driver {
     /// would be committed half.
     pub(crate) fn run(mut self) -> Result<(), DriverError> {
         let result = self.run_until_stopped();
-        // A step that fails has appended nothing, and all before it count. Only the broker can fail in the midst of one:
-        // then the transaction is aborted. Without one, what was appended twice is better than what is not committed.
-        let whole = !matches!(result, Err(DriverError::Io(_))) || Mutant::HalfStepCommitted.is_on();
+        // A step that fails has appended nothing, and all before it count. Only outputs and commits can fail in the midst of
+        // one: then the transaction is aborted. Without one, what was appended twice is better than what is not committed.
+        let whole = match &result {
+            Ok(()) | Err(DriverError::Io(IoError::BadBatch { .. })) => true,
+            Err(DriverError::Io(_)) => Mutant::HalfStepCommitted.is_on(),
+            Err(DriverError::Task(_) | DriverError::Start { .. } | DriverError::Bug(_)) => true,
+        };
         let half_is_kept = self.spec.guarantee == Guarantee::AtLeastOnce;
         let committed = if whole || half_is_kept { self.commit_all() } else { Ok(()) };
         self.publish();
@@ -209,7 +205,7 @@ impl Driver {
             }
             let mut idle = true;
             for lane in 0..self.lanes.len() {
-                if self.lanes[lane].not_before_ms > self.io.now_ms() {
+                if self.lanes[lane].not_before_ms > self.now_ms() {
                     continue;
                 }
                 if matches!(self.step(lane)?, Progress::Some) {
@@ -221,7 +217,7 @@ impl Driver {
                 self.commit_all()?;
                 self.publish();
                 self.rest();
-            } else if self.io.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
+            } else if self.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
                 self.publish();
             }
         }
@@ -244,26 +240,29 @@ impl Driver {
         self.spec.topology.nodes_of(source).into_iter().map(make).collect()
     }
 
+    fn now_ms(&self) -> i64 {
+        self.spec.clock.now_ms()
+    }
+
     /// Reads, processes and appends once for one task.
     fn step(&mut self, lane: usize) -> Result<Progress, DriverError> {
         let Lane { input, position, .. } = self.lanes[lane];
-        let chunk = match self.io.read(input, position, READ_BYTES) {
+        let mut records = std::mem::take(&mut self.columns);
+        records.clear();
+        let progress = match self.io.fill(input, position, &mut records) {
+            Ok(filled) => {
+                let Filled { next_offset, end_offset, deleted_unread } = filled;
+                self.lanes[lane].end = end_offset;
+                if deleted_unread {
+                    self.say_deleted(lane, next_offset);
+                }
+                self.process(lane, &records, next_offset)
+            }
             // Whether it has gone for good is a change to follow.
-            Err(IoError::NoPartition { .. }) => return Ok(Progress::Idle),
-            read => read?,
+            Err(IoError::NoPartition { .. }) => Ok(Progress::Idle),
+            Err(error) => Err(error.into()),
         };
-        self.lanes[lane].end = chunk.end_offset;
-        if chunk.deleted_unread {
-            self.say_deleted(lane, chunk.next_offset);
-        }
-        let mut columns = std::mem::take(&mut self.columns);
-        columns.clear();
-        let filled = fill(&mut columns, &chunk, &self.lanes[lane]);
-        let progress = match filled {
-            Ok(end_offset) => self.process(lane, &columns, end_offset),
-            Err(error) => Err(error),
-        };
-        self.columns = columns;
+        self.columns = records;
         progress
     }
 
@@ -285,20 +284,20 @@ impl Driver {
             let moved = end_offset > entry.position;
             entry.position = entry.position.max(end_offset);
             if moved {
-                self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+                self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
             return Ok(if moved { Progress::Some } else { Progress::Idle });
         }
         let topic = entry.topic.clone();
         let batch = BatchIn::new(&topic, entry.input.partition.unsigned_abs(), columns);
         let stop = &self.spec.stop;
-        let result = entry.task.process(&batch, end_offset, self.io.as_mut(), &|| stop.is_set());
+        let result = entry.task.process(&batch, end_offset, self.io, &|| stop.is_set());
         self.totals.add_calls(entry.task.take_calls());
         let output = match result {
             Ok(output) => output,
             Err(StepError::Failed(failure)) => return Err(DriverError::Task(failure)),
             Err(StepError::Retry { delay_ms, attempt, attempts, failure }) => {
-                entry.not_before_ms = self.io.now_ms().saturating_add(i64::from(delay_ms));
+                entry.not_before_ms = self.spec.clock.now_ms().saturating_add(i64::from(delay_ms));
                 let text = format!("{failure}; attempt {attempt} of {attempts} in {delay_ms} ms");
                 self.spec.board.say(&failure.node, failure.partition, LogLevel::Warn, &text);
                 return Ok(Progress::Idle);
@@ -316,7 +315,7 @@ impl Driver {
         self.totals.add(&output.counts);
         self.uncommitted.records += output.counts.records_in;
         self.uncommitted.bytes += output.counts.bytes_out;
-        self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+        self.uncommitted.since_ms.get_or_insert(self.now_ms());
         self.lanes[lane].position = output.next_offset;
         Ok(Progress::Some)
     }
@@ -335,7 +334,7 @@ impl Driver {
 
     /// Waits for records, a stop, or the earliest retry.
     fn rest(&self) {
-        let now = self.io.now_ms();
+        let now = self.now_ms();
         let waiting = |lane: &&Lane| lane.not_before_ms > now;
         let ready = self.lanes.iter().filter(|lane| !waiting(lane));
         let positions: Vec<_> = ready.map(|lane| (lane.input, lane.position)).collect();
@@ -345,7 +344,7 @@ impl Driver {
     }
 
     fn publish(&mut self) {
-        self.published_ms = self.io.now_ms();
+        self.published_ms = self.now_ms();
         self.spec.board.set_totals(self.totals);
         for lane in &self.lanes {
             self.spec.board.set_task(TaskStatus {
@@ -356,59 +355,6 @@ impl Driver {
                 lag: (lane.end - lane.committed).max(0),
             });
         }
-    }
-}
-
-/// Unpacks batches up to [`STEP_BYTES`]. Gives the offset behind the last one taken.
-fn fill(columns: &mut Columns, chunk: &Chunk, lane: &Lane) -> Result<i64, DriverError> {
-    let bad = |offset: i64, reason: String| DriverError::Input {
-        topic: lane.topic.clone(),
-        partition: lane.input.partition,
-        offset,
-        reason,
-    };
-    let select = Select { from_offset: lane.position, headers: true };
-    let aborted = Aborted::new(&chunk.aborted);
-    for stored in chunk.batches.iter().flat_map(|bytes| pelton_wire::record::batches(bytes)) {
-        let view = stored.map_err(|error| bad(lane.position, error.to_string()))?;
-        let header = view.header();
-        if header.is_control() || aborted.has(header) && !Mutant::AbortedInputRead.is_on() {
-            continue;
-        }
-        match columns.append(&view, select, DecompressLimit::STORED) {
-            Ok(_) => {}
-            // The next step takes it.
-            Err(ColumnsError::Full { .. }) if !columns.is_empty() => return Ok(header.base_offset),
-            Err(error) => return Err(bad(header.base_offset, error.to_string())),
-        }
-        if columns.data().len() >= STEP_BYTES {
-            return Ok(header.next_offset());
-        }
-    }
-    Ok(chunk.next_offset)
-}
-
-/// Aborted transactions, to be asked batch by batch.
-struct Aborted<'a> {
-    /// By producer and first offset; those of one producer do not overlap.
-    sorted: Vec<&'a AbortedTxn>,
-}
-
-impl Aborted<'_> {
-    fn new(aborted: &[AbortedTxn]) -> Aborted<'_> {
-        let mut sorted: Vec<&AbortedTxn> = aborted.iter().collect();
-        sorted.sort_unstable_by_key(|txn| (txn.producer_id, txn.first_offset));
-        Aborted { sorted }
-    }
-
-    /// Whether a batch is of one of them. The last offset of each is its marker's.
-    fn has(&self, header: &BatchHeader) -> bool {
-        let (producer_id, offset) = (header.producer_id, header.base_offset);
-        let behind =
-            self.sorted.partition_point(|txn| (txn.producer_id, txn.first_offset) <= (producer_id, offset));
-        let begun_before = behind.checked_sub(1).map(|index| self.sorted[index]);
-        let is_in = |txn: &AbortedTxn| txn.producer_id == producer_id && offset <= txn.last_offset;
-        header.is_transactional() && begun_before.is_some_and(is_in)
     }
 }
 

@@ -1,27 +1,21 @@
-//! The seam between a driver and the broker: what it reads, appends and commits. The broker implements it over its own
-//! partitions; a test implements it over vectors.
+//! What a driver needs from outside, at the level of records: a source that it reads, outputs that it writes, and somebody
+//! who commits. Batches, sequences and what a topic takes are the business of who implements them.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use pelton_commitlog::AbortedTxn;
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::{Sink, Topology};
+use pelton_wire::record::Columns;
 use tokio::sync::{Notify, oneshot};
 
-use crate::group::config::PIPELINE_GROUP_PREFIX;
-
-/// Stored batches of one partition.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    /// Whole batches as stored; the first may begin before the offset that was asked for.
-    pub(crate) batches: Vec<Bytes>,
-    /// Transactions among them that were aborted: their batches are not for readers.
-    pub(crate) aborted: Vec<AbortedTxn>,
-    /// Where to read next: behind the last batch, or where the asked offset moved because retention took it.
+/// What a read has found besides records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Filled {
+    /// Where to read next: behind the last record, aborted ones and control records among them, or where retention has moved
+    /// the start of the log.
     pub(crate) next_offset: i64,
     /// One past the last record that can be read now.
     pub(crate) end_offset: i64,
@@ -59,10 +53,10 @@ pub(crate) enum Change {
     Revoked { source: usize },
 }
 
-/// An append or commit that is not durable yet.
+/// A commit that is not durable yet.
 pub(crate) type Ticket = oneshot::Receiver<Result<(), IoError>>;
 
-/// Why the broker did not do it.
+/// Why it was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IoError {
     /// A topic that is written to is not there. Who created it can do that again.
@@ -86,6 +80,11 @@ pub(crate) enum IoError {
          lost or the offset was set by hand; `pelton group reset-offsets` moves it"
     )]
     BehindEnd { topic: String, partition: i32, offset: i64, end: i64 },
+    /// What is stored there is damaged.
+    #[error(
+        "topic {topic}, partition {partition}, offset {offset}: the stored batch cannot be read: {reason}"
+    )]
+    BadBatch { topic: String, partition: i32, offset: i64, reason: String },
     /// The disk is full, or the coordinator is not ready: later it may work.
     #[error("{0}")]
     Unavailable(String),
@@ -95,7 +94,7 @@ impl IoError {
     /// Whether the same thing may succeed later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            IoError::BehindEnd { .. } => false,
+            IoError::BehindEnd { .. } | IoError::BadBatch { .. } => false,
             IoError::NoOutput { .. }
             | IoError::OutputRenewed { .. }
             | IoError::NoPartition { .. }
@@ -104,44 +103,52 @@ impl IoError {
     }
 }
 
-/// What a driver needs of the broker. Every call may block the driver's thread, none is made while a plugin runs. What is
-/// written to the sink is appended by [`DriverIo::flush`].
-pub(crate) trait DriverIo: Sink + Send {
-    /// Called first. Under exactly-once this becomes the pipeline's only producer, after what an earlier one left open has
-    /// been aborted.
-    fn begin(&mut self) -> Result<(), IoError>;
+/// The partitions of a pipeline's topics, to be read. Every call may block the driver's thread.
+pub(crate) trait Source {
     /// What has changed since this was asked last; at first everything that is there. Cheap when nothing has.
     fn changes(&mut self) -> Result<Vec<Change>, IoError>;
     /// Where to begin: the committed offset of this pipeline, else `start`.
     fn position(&self, input: Input, start: Start) -> Result<Position, IoError>;
-    /// Batches from `offset` on that a read-committed consumer may see, about `max_bytes` of them, at least one if
+    /// Adds records from `offset` on that a read-committed consumer may see, as many as one step should have, at least one if
     /// there is one.
-    fn read(&self, input: Input, offset: i64, max_bytes: usize) -> Result<Chunk, IoError>;
+    fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError>;
+    /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.
+    fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64);
+}
+
+/// The topics that a pipeline writes. A write is refused record by record; what was taken is sent on by
+/// [`Outputs::flush`].
+pub(crate) trait Outputs: Sink {
     /// Appends what was written. Durable no later than what is committed after it; under exactly-once seen no earlier either.
     /// After an error some of it may be there.
     fn flush(&mut self) -> Result<(), IoError>;
-    /// Commits input offsets behind everything that was appended before: if they survive a crash, so do the outputs, and
-    /// under exactly-once the other way round too. What is appended after this is of the next commit.
-    fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError>;
-    /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.
-    fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64);
-    /// Milliseconds since 1970-01-01 UTC.
-    fn now_ms(&self) -> i64;
 }
 
-/// Makes the I/O of one pipeline's driver. Its offsets are those of the consumer group [`group_of`].
+/// Makes a pipeline's offsets durable, together with its outputs.
+pub(crate) trait Committer {
+    /// Called before anything is written. Under exactly-once this becomes the pipeline's only producer, after what an earlier
+    /// one left open has been aborted.
+    fn begin(&mut self) -> Result<(), IoError>;
+    /// Commits input offsets behind everything that was flushed before: if they survive a crash, so do the outputs, and
+    /// under exactly-once the other way round too. What is flushed after this is of the next commit.
+    fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError>;
+    /// The driver has ended without committing: what it flushed since its last commit is never seen.
+    fn abandon(&mut self) -> Result<(), IoError>;
+}
+
+/// All of one driver's outside.
+pub(crate) trait PipelineIo: Source + Outputs + Committer + Send {}
+
+impl<T: Source + Outputs + Committer + Send> PipelineIo for T {}
+
+/// Makes the I/O of one pipeline's driver.
 pub(crate) trait IoFactory: Send + Sync {
     /// For the pipeline of a topology; `stop` ends a wait early.
-    fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn DriverIo>;
-    /// A driver ended without committing: what it appended since its last commit is never seen. Blocking.
-    fn abandon(&self, pipeline: &str) -> Result<(), IoError>;
+    fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn PipelineIo>;
+    /// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
+    fn group(&self, pipeline: &str) -> String;
     /// Whether a topic exists now.
     fn topic_exists(&self, topic: &str) -> bool;
-}
-
-/// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
-pub(crate) fn group_of(pipeline: &str) -> String {
-    format!("{PIPELINE_GROUP_PREFIX}{pipeline}")
 }
 
 /// Tells a driver to stop at its next commit.

@@ -1,8 +1,8 @@
 //! Pipelines: what is deployed, the threads that run it, and what can be known of them.
 //!
 //! [`deployments`] says what should run (a replay of a topic), [`supervisor`] makes it so, [`runner`] is a pipeline's
-//! thread, [`driver`] the loop on it, [`compiler`] the threads that compile plugins, [`io`] the seam to partitions and the
-//! group coordinator.
+//! thread, [`driver`] the loop on it, [`compiler`] the threads that compile plugins, [`io`] the seams to what is
+//! read, written and committed.
 
 mod broker_io;
 mod compiler;

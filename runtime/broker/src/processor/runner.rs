@@ -8,7 +8,7 @@ use pelton_streams::manifest::{CommitSpec, Guarantee};
 use pelton_streams::{PluginFactory, Topology};
 
 use super::driver::{Driver, DriverError, DriverSpec};
-use super::io::{IoFactory, StopSignal};
+use super::io::{IoFactory, PipelineIo, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
 use crate::clock::Clock;
 
@@ -98,16 +98,17 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             commit: spec.commit,
             factory: Arc::clone(&spec.factory),
             board: Arc::clone(board),
+            clock: Arc::clone(&spec.clock),
             stop: Arc::clone(stop),
         };
         let began_ms = spec.clock.now_ms();
-        let io = spec.io.open(&spec.topology, spec.guarantee, Arc::clone(stop));
-        let error = match run_guarded(driver, io) {
+        let mut io = spec.io.open(&spec.topology, spec.guarantee, Arc::clone(stop));
+        let error = match run_guarded(driver, &mut *io) {
             Ok(()) => return,
             Err(error) => error,
         };
         // Readers of its outputs must not wait for what will never be committed.
-        if let Err(error) = spec.io.abandon(&spec.name) {
+        if let Err(error) = io.abandon() {
             tracing::warn!(pipeline = spec.name, %error, "what was not committed is aborted when the pipeline starts again");
         }
         let status = error.status(spec.clock.now_ms());
@@ -138,7 +139,7 @@ fn next_backoff(before: Duration, ran_ms: i64) -> Duration {
 }
 
 /// A panic here is a bug of ours, and must not take the broker with it: the pipeline stops and says so.
-fn run_guarded(spec: DriverSpec, io: Box<dyn super::io::DriverIo>) -> Result<(), DriverError> {
+fn run_guarded(spec: DriverSpec, io: &mut dyn PipelineIo) -> Result<(), DriverError> {
     let run = std::panic::AssertUnwindSafe(|| Driver::new(spec, io).run());
     std::panic::catch_unwind(run).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -231,7 +231,7 @@ impl Supervisor {
         self.try_start(&checked).await?;
         self.check_outputs(&checked)?;
         let name = checked.manifest.name.clone();
-        let group = super::io::group_of(&name);
+        let group = self.spec.io.group(&name);
         Ok(Deployed { name, revision: None, state: None, plugins: checked.plugins, group })
     }
 
@@ -273,7 +273,7 @@ impl Supervisor {
         drop(checked.wanted);
         self.tidy().await;
         drop(change);
-        let (group, state) = (super::io::group_of(&name), self.started(&name).await);
+        let (group, state) = (self.spec.io.group(&name), self.started(&name).await);
         Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), group })
     }
 
@@ -318,12 +318,12 @@ impl Supervisor {
     /// All pipelines, by name.
     pub(crate) fn pipelines(&self) -> Vec<PipelineDescription> {
         let inner = self.inner.lock();
-        inner.deployments.live().filter_map(|(name, _, _)| describe(&inner, name)).collect()
+        inner.deployments.live().filter_map(|(name, _, _)| self.describe(&inner, name)).collect()
     }
 
     /// One pipeline.
     pub(crate) fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
-        describe(&self.inner.lock(), name)
+        self.describe(&self.inner.lock(), name)
     }
 
     /// Whether its driver may still commit to its group. True until the driver has ended, whatever was asked for.
@@ -333,6 +333,18 @@ impl Supervisor {
             Some(PipelineState::Starting | PipelineState::Running | PipelineState::Retrying) => true,
             Some(PipelineState::Paused | PipelineState::Failed) | None => false,
         }
+    }
+
+    fn describe(&self, inner: &Inner, name: &str) -> Option<PipelineDescription> {
+        let (_, live, revision) = inner.deployments.live().find(|(known, _, _)| *known == name)?;
+        Some(PipelineDescription {
+            name: name.to_owned(),
+            revision: live.revision,
+            deployed_at_ms: revision.deployed_at_ms,
+            group: self.spec.io.group(name),
+            plugins: revision.plugins.clone(),
+            status: inner.runners.get(name)?.board().snapshot(),
+        })
     }
 
     /// Its log lines from a sequence on, and the sequence that the next line gets.
@@ -558,18 +570,6 @@ fn resolve(
             newest.ok_or_else(|| DeployError::UnknownPlugin { node: node.id.clone(), plugin: name.clone() })
         }
     }
-}
-
-fn describe(inner: &Inner, name: &str) -> Option<PipelineDescription> {
-    let (_, live, revision) = inner.deployments.live().find(|(known, _, _)| *known == name)?;
-    Some(PipelineDescription {
-        name: name.to_owned(),
-        revision: live.revision,
-        deployed_at_ms: revision.deployed_at_ms,
-        group: super::io::group_of(name),
-        plugins: revision.plugins.clone(),
-        status: inner.runners.get(name)?.board().snapshot(),
-    })
 }
 
 mod tidy;

@@ -14,10 +14,19 @@ use pelton_streams::{
     PluginFactory, PluginInfo,
 };
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelton_streams::manifest::values::Start;
+use pelton_wire::record::Columns;
+
+use super::super::io::Position;
+use super::committer::commit_of;
 use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::group::types::{OffsetToCommit, TopicPartition};
 use crate::partition::{InternalRecord, Replayed, TxnMarker};
 use crate::processor::digest_of;
 use crate::producer_id::ProducerIdentity;
@@ -109,7 +118,7 @@ impl Lab {
         }
     }
 
-    fn io(&self) -> Box<dyn DriverIo> {
+    fn io(&self) -> Box<dyn PipelineIo> {
         let manifest = Manifest::parse(MANIFEST).unwrap();
         let plugins = Factory::default().load(&digest_of(b"pass on"), b"pass on").unwrap();
         let plugins = BTreeMap::from([("n".to_owned(), plugins)]);
@@ -175,7 +184,7 @@ fn input(partition: i32) -> Input {
 }
 
 /// Begins as a driver does, and gives out `values` without committing them.
-fn begin_and_append(io: &mut dyn DriverIo, values: &[&str]) {
+fn begin_and_append(io: &mut dyn PipelineIo, values: &[&str]) {
     io.begin().unwrap();
     for value in values {
         write(io, &[(0, 0, TestRecord { timestamp: now_ms(), ..TestRecord::value(*value) })]).unwrap();
@@ -223,10 +232,10 @@ async fn what_a_crash_left_open_is_aborted_by_the_next_driver() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_fails_leaves_nothing_open() {
     let lab = Lab::start(&SimStorage::new()).await;
-    let (mut failed, factory) = (lab.io(), lab.io_factory());
+    let mut failed = lab.io();
     on_a_thread(move || {
         begin_and_append(&mut *failed, &["a"]);
-        factory.abandon("p").unwrap();
+        failed.abandon().unwrap();
         // Should it go on all the same, it is fenced.
         failed.commit(&[(input(0), 1)]).unwrap_err();
     })
@@ -242,7 +251,7 @@ async fn a_driver_that_was_replaced_commits_no_offsets() {
     let (mut replaced, mut next) = (lab.io(), lab.io());
     on_a_thread(move || {
         // Without any output, so that there is no transaction.
-        let commit = |io: &mut dyn DriverIo, offset| {
+        let commit = |io: &mut dyn PipelineIo, offset| {
             io.commit(&[(input(0), offset)]).unwrap().blocking_recv().unwrap()
         };
         replaced.begin().unwrap();
@@ -263,22 +272,26 @@ async fn input_counts_once_it_is_committed() {
     let lab = Lab::start(&SimStorage::new()).await;
     let (partition, io) = (lab.partition("in", 0), lab.io());
     let producer = ProducerIdentity { id: 9, epoch: 0 };
-    let read = || io.read(input(0), 0, 1 << 20).unwrap();
+    let read = || {
+        let mut records = Columns::new();
+        let filled = io.fill(input(0), 0, &mut records).unwrap();
+        (filled, records.offsets().to_vec())
+    };
     for (round, commit) in [(0, true), (1, false)] {
         let open = partition.append_transactional(producer, &[record("x")], now_ms()).unwrap();
         open.durable().await.unwrap();
-        let chunk = read();
-        assert_eq!((chunk.next_offset, chunk.end_offset), (2 * round, 2 * round), "it is open");
+        let (filled, _) = read();
+        assert_eq!((filled.next_offset, filled.end_offset), (2 * round, 2 * round), "it is open");
         partition
             .append_marker(TxnMarker { producer, commit, coordinator_epoch: None }, now_ms())
             .unwrap()
             .durable()
             .await
             .unwrap();
-        until(|| read().end_offset == 2 * round + 2).await;
-        let chunk = read();
-        assert_eq!(chunk.next_offset, chunk.end_offset);
-        assert_eq!(chunk.aborted.len(), usize::from(!commit), "readers are told what was aborted");
+        until(|| read().0.end_offset == 2 * round + 2).await;
+        let (filled, offsets) = read();
+        assert_eq!(filled.next_offset, filled.end_offset);
+        assert_eq!(offsets, [0], "what was aborted is passed over");
     }
     lab.handle.shutdown().await.unwrap();
 }
@@ -396,7 +409,7 @@ async fn an_offset_of_an_earlier_topic_means_nothing() {
                 assert_eq!(position, Position { offset: 0, committed: false, renewed: true }, "{start:?}");
             }
         }
-        assert_eq!(next.read(input(0), 0, 1 << 20).unwrap().next_offset, 3);
+        assert_eq!(next.fill(input(0), 0, &mut Columns::new()).unwrap().next_offset, 3);
     })
     .await;
     // Who sets an offset by hand means the topic that there is.

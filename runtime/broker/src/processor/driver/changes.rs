@@ -12,7 +12,7 @@ use super::super::io::{Change, Input};
 use super::super::status::{FailureStatus, PipelineState};
 use super::{Driver, DriverError, Lane, NO_TOPIC};
 
-impl Driver {
+impl Driver<'_> {
     pub(super) fn follow_changes(&mut self) -> Result<(), DriverError> {
         let changes = self.io.changes()?;
         if changes.is_empty() && self.has_begun {
@@ -54,7 +54,7 @@ impl Driver {
             let anchored = position.committed || start == Start::Earliest;
             if !anchored {
                 // A pause before the first record must not lose what is written meanwhile.
-                self.uncommitted.since_ms.get_or_insert(self.io.now_ms());
+                self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
             self.lanes.push(Lane {
                 task,
@@ -112,7 +112,7 @@ impl Driver {
             topic: Some(first.to_owned()),
             partition: None,
             offset: None,
-            at_ms: self.io.now_ms(),
+            at_ms: self.now_ms(),
         };
         self.spec.board.set_state(PipelineState::Retrying, Some(failure));
     }

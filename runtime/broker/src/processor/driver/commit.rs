@@ -19,7 +19,7 @@ pub(super) struct InFlight {
     lanes: Vec<(usize, i64)>,
 }
 
-impl Driver {
+impl Driver<'_> {
     /// Starts a commit when something is uncommitted and none is in flight; waits for the one in flight when the
     /// limits of the manifest are reached.
     pub(super) fn commit_when_due(&mut self) -> Result<(), DriverError> {
@@ -27,7 +27,7 @@ impl Driver {
         let limits = &self.spec.commit;
         let over = self.uncommitted.records >= u64::from(limits.records)
             || self.uncommitted.bytes >= limits.bytes.bytes()
-            || self.io.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms);
+            || self.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms);
         if !self.settle(over)? {
             return Ok(());
         }

@@ -24,11 +24,11 @@ const CODEC_GROWTH_PART: usize = 5;
 const LAST_RESORT_CODEC: Codec = Codec::Zstd;
 
 /// An index in the topology's outputs, and a partition.
-pub(super) type Slot = (usize, i32);
+pub(in super::super) type Slot = (usize, i32);
 
 /// What a topic takes now.
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
+pub(in super::super) struct Rules {
     codec: Codec,
     level: Option<i32>,
     /// For a record that is too large in `codec`.
@@ -44,7 +44,7 @@ pub(super) struct Rules {
 impl Rules {
     /// Dead letters are compressed, whatever the topic leaves to its producers: they have more bytes than the records that
     /// they are about.
-    pub(super) fn new(topic: &TopicConfig, dead_letters: bool, now_ms: i64) -> Rules {
+    pub(in super::super) fn new(topic: &TopicConfig, dead_letters: bool, now_ms: i64) -> Rules {
         let max_bytes = usize::try_from(topic.max_message_bytes).unwrap_or(0);
         let (codec, level, last_resort) = match topic.compression {
             CompressionType::Fixed { codec, level } => (codec, level, codec),
@@ -110,7 +110,7 @@ struct Mark {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Staging {
+pub(in super::super) struct Staging {
     /// `None`: without transactions, and without sequences.
     producer: Option<ProducerIdentity>,
     /// By output and partition.
@@ -121,16 +121,16 @@ pub(super) struct Staging {
 
 impl Staging {
     /// For a producer in a new epoch, in which sequences begin at 0.
-    pub(super) fn new(producer: Option<ProducerIdentity>) -> Staging {
+    pub(in super::super) fn new(producer: Option<ProducerIdentity>) -> Staging {
         Staging { producer, ..Staging::default() }
     }
 
-    pub(super) fn producer(&self) -> Option<ProducerIdentity> {
+    pub(in super::super) fn producer(&self) -> Option<ProducerIdentity> {
         self.producer
     }
 
     /// Takes all of these records or none. `rules` has those of each output.
-    pub(super) fn write(
+    pub(in super::super) fn write(
         &mut self,
         records: Emissions<'_>,
         rules: &[Rules],
@@ -180,7 +180,7 @@ impl Staging {
     }
 
     /// Closes what is staged, in the order in which to append it. From here on it counts as appended.
-    pub(super) fn close(&mut self) -> Result<Vec<(Slot, CheckedBatch)>, BuildError> {
+    pub(in super::super) fn close(&mut self) -> Result<Vec<(Slot, CheckedBatch)>, BuildError> {
         let mut closed = Vec::new();
         for slot in std::mem::take(&mut self.touched) {
             for batch in std::mem::take(&mut self.at(slot).batches) {

@@ -1,0 +1,92 @@
+//! Writes batches: what was staged becomes appends, in a transaction under exactly-once.
+
+use std::sync::Arc;
+
+use pelton_commitlog::AppendPermit;
+use pelton_streams::topology::OutputTopic;
+use pelton_streams::{Emissions, Refused, Sink};
+use pelton_wire::record::CheckedBatch;
+
+use self::staging::Rules;
+pub(super) use self::staging::Staging;
+use super::super::io::{IoError, Outputs};
+use super::{BrokerIo, embedded, transactional_id_of};
+use crate::group::types::TopicPartition;
+use crate::topic_config::Overrides;
+use crate::topics::Topic;
+use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
+
+mod staging;
+
+impl Sink for BrokerIo {
+    fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
+        let now_ms = self.clock.now_ms();
+        let rules = self.rules(now_ms);
+        self.staging.write(records, &rules, now_ms)
+    }
+}
+
+impl Outputs for BrokerIo {
+    fn flush(&mut self) -> Result<(), IoError> {
+        let staged = self.staging.close();
+        let staged = staged.map_err(|error| IoError::Unavailable(format!("write outputs: {error}")))?;
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let find = |((output, partition), batch): (staging::Slot, CheckedBatch)| {
+            let topic = self.topology.outputs[output].topic.as_str();
+            let found = self.known.outputs[output].as_ref();
+            let found = found.and_then(|topic| Some((topic, topic.partition(partition).ok()?)));
+            let (found, target) = found.ok_or_else(|| IoError::NoOutput { topic: topic.to_owned() })?;
+            let (partition, at) = (Arc::clone(target), TopicPartition { topic: topic.into(), partition });
+            Ok(TransactionalBatch { at, partition, batch, durability: found.config.durability })
+        };
+        let batches = staged.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
+        let Some(room) = self.room(&batches)? else { return Ok(()) };
+        let Some(producer) = self.staging.producer() else { return self.append_plain(batches, &room) };
+        let id = transactional_id_of(&self.group);
+        let held = match self.transactions.try_lock(id) {
+            // Somebody looks at it, or it has had its time.
+            Ok(None) => self.runtime.block_on(self.transactions.lock(id)),
+            Ok(Some(held)) => Ok(held),
+            Err(error) => Err(error),
+        };
+        let mut held = held.map_err(|error| embedded(error.into()))?;
+        self.open = true;
+        self.transactions.write(&mut held, producer, &self.group, batches, &room).map_err(embedded)
+    }
+}
+
+impl BrokerIo {
+    /// What the output topics take now.
+    fn rules(&self, now_ms: i64) -> Vec<Rules> {
+        let rules = |(output, topic): (&OutputTopic, &Option<Arc<Topic>>)| match topic {
+            Some(topic) => Rules::new(&topic.config, output.dead_letter, now_ms),
+            // Nothing is written before all of them are known.
+            None => Rules::new(&self.topics.resolve(&Overrides::new()), output.dead_letter, now_ms),
+        };
+        self.topology.outputs.iter().zip(&self.known.outputs).map(rules).collect()
+    }
+
+    /// Waits for room in the journal, unless the pipeline is to stop.
+    fn room(&self, batches: &[TransactionalBatch]) -> Result<Option<AppendPermit>, IoError> {
+        let Some(first) = batches.first() else { return Ok(None) };
+        let bytes = batches.iter().map(|batch| batch.batch.len() as u64).sum();
+        let room = first.partition.room(bytes);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                room = room => room.map(Some).map_err(|closed| IoError::Unavailable(closed.to_string())),
+                () = self.stop.wait() => Err(IoError::Unavailable("the pipeline is stopping".to_owned())),
+            }
+        })
+    }
+
+    fn append_plain(&self, batches: Vec<TransactionalBatch>, room: &AppendPermit) -> Result<(), IoError> {
+        for TransactionalBatch { at, partition, batch, durability } in batches {
+            let appended = partition.append_client(batch, room, self.clock.now_ms(), durability, None);
+            appended.map_err(|error| embedded(EmbeddedError::Append { at, error }))?;
+        }
+        Ok(())
+    }
+}
