@@ -33,13 +33,14 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
-use crate::processor::{
-    BrokerDeploymentLog, BrokerIoFactory, CompileLimits, DeploymentLogError, Supervisor, SupervisorSpec,
-};
+use crate::pipelines::{BrokerDeploymentLog, BrokerIoFactory};
 use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use pelton_coordinators::UnreadableRecord;
+use pelton_pipelines::compiler::CompileLimits;
+use pelton_pipelines::refusal::DeploymentLogError;
+use pelton_pipelines::supervisor::{Supervisor, SupervisorSpec};
 
 /// How long a start waits for the markers of transactions that a crash interrupted. They are a few appends and a sync
 /// once the groups are loaded; after this time more waiting would not help.
@@ -290,11 +291,13 @@ impl Broker {
         };
         let (topics, clock) = (Arc::clone(&self.topics), Arc::clone(&self.clock));
         let log = BrokerDeploymentLog::new(topics, clock, self.config.num_partitions);
+        let clock = Arc::clone(&self.clock);
+        let now_ms = move || clock.now_ms();
         SupervisorSpec {
             factory,
             log: Arc::new(log),
             io: Arc::new(io),
-            clock: Arc::clone(&self.clock),
+            clock: Arc::new(now_ms),
             max_pipelines: self.config.max_pipelines,
             snapshot_min_bytes: self.config.snapshot_min_bytes,
             compile: CompileLimits {

@@ -18,7 +18,7 @@ mod http;
 mod memory;
 mod metrics;
 mod net;
-mod processor;
+mod pipelines;
 
 pub(crate) use pelton_coordinators::{group, txn};
 pub use pelton_partitions::topic_config;

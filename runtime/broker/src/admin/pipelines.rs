@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::Admin;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
 use crate::group::error::GroupError;
-use crate::processor::Supervisor;
+use pelton_pipelines::supervisor::Supervisor;
 
 /// The supervisor of pipelines, once it has been started. A cheap clone.
 #[derive(Clone, Default)]

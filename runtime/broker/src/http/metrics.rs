@@ -18,8 +18,9 @@ use crate::blocking::run_blocking;
 use crate::group::lag::lag;
 use crate::group::service::GroupOffsets;
 use crate::partition::Offsets;
-use crate::processor::{PipelineDescription, PipelineState, Totals};
 use crate::topics::Topic;
+use pelton_pipelines::status::{PipelineState, Totals};
+use pelton_pipelines::supervisor::PipelineDescription;
 
 /// Name, help, and where the value is.
 type Family<T, N> = (&'static str, &'static str, fn(&T) -> N);

@@ -30,8 +30,8 @@ use crate::group::service::{GroupOffsets, Groups};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::request_memory::RequestMemory;
-use crate::processor::Supervisor;
 use crate::topics::Topics;
+use pelton_pipelines::supervisor::Supervisor;
 
 /// How long a stop waits for requests in progress.
 const DRAIN: Duration = Duration::from_secs(3);

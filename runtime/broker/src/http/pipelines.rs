@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::reply::Refusal;
-use crate::processor::{Deployed, LogLine, PipelineDescription, PipelineState, PluginSummary, Pushed};
+use pelton_pipelines::status::{LogLine, PipelineState};
+use pelton_pipelines::supervisor::{Deployed, PipelineDescription, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 /// The name in a path; an unreadable one is refused in JSON too.

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::guard::Refused;
 use crate::admin::pipelines::NoPipelines;
 use crate::group::error::GroupError;
-use crate::processor::{CompileError, DeployError, EnsureTopicError};
+use pelton_pipelines::compiler::CompileError;
+use pelton_pipelines::refusal::{DeployError, EnsureTopicError};
 
 /// A refused request.
 #[derive(Debug)]

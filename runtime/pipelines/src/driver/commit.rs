@@ -2,8 +2,8 @@
 
 use pelton_commitlog::mutant::Mutant;
 
-use super::super::io::{IoError, Ticket};
 use super::{Driver, DriverError};
+use crate::io::{IoError, Ticket};
 
 /// What was appended since the last commit was started.
 #[derive(Default)]

@@ -12,9 +12,8 @@ use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView, Decom
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::processor::PipelineState;
-use crate::processor::io::{Change, Committer, Outputs, Position, Source, Ticket};
+use crate::io::{Change, Committer, Outputs, Position, Source, Ticket};
+use crate::status::PipelineState;
 
 /// What the fake broker takes at most.
 const MAX_RECORD_BYTES: usize = 1_000;
@@ -315,7 +314,7 @@ fn run_from(
     on_error: &str,
 ) -> (Result<(), DriverError>, Arc<StatusBoard>) {
     let (topology, commit) = topology(start, on_error);
-    let board = StatusBoard::new(Arc::new(ManualClock::new(7)));
+    let board = StatusBoard::new(Arc::new(|| 7));
     let stop = Arc::new(StopSignal::default());
     let spec = DriverSpec {
         topology,
@@ -323,7 +322,7 @@ fn run_from(
         commit,
         factory: Arc::new(Factory(Arc::clone(&stop))),
         board: Arc::clone(&board),
-        clock: Arc::new(ManualClock::new(5_000)),
+        clock: Arc::new(|| 5_000),
         stop: Arc::clone(&stop),
     };
     let mut io = FakeIo { world: Arc::clone(world), known: None, guarantee, stop };

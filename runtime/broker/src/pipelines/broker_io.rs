@@ -8,7 +8,6 @@ use pelton_streams::manifest::Guarantee;
 use tokio::runtime::Handle;
 
 use self::outputs::Staging;
-use super::io::{Change, Input, IoError, IoFactory, PipelineIo, StopSignal};
 use crate::clock::Clock;
 use crate::group::Groups;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
@@ -17,6 +16,7 @@ use crate::partition::{Partition, PartitionAppendError};
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
 use crate::txn::embedded::EmbeddedError;
+use pelton_pipelines::io::{Change, Input, IoError, IoFactory, PipelineIo, StopSignal};
 
 mod committer;
 mod outputs;

@@ -10,7 +10,7 @@ use pelton_streams::{PluginFactory, Topology};
 use super::driver::{Driver, DriverError, DriverSpec};
 use super::io::{IoFactory, PipelineIo, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
-use crate::clock::Clock;
+use crate::Clock;
 
 /// What a pipeline's thread needs.
 pub(super) struct RunnerSpec {

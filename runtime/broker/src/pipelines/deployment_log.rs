@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::deployments::{BadRecord, DeploymentRecord, StoredComponent, TOPIC};
-use super::refusal::{DeploymentLogError, EnsureTopicError};
-use super::supervisor::{Appending, DeploymentLog, EachRecord, Ensuring};
 use crate::clock::Clock;
 use crate::partition::{InternalRecord, Partition, ReplayError, Replayed};
 use crate::topic_config::Overrides;
 use crate::topics::{NewTopic, TopicError, Topics};
+use pelton_pipelines::deployments::{DeploymentRecord, StoredComponent, TOPIC};
+use pelton_pipelines::refusal::{DeploymentLogError, EnsureTopicError};
+use pelton_pipelines::supervisor::{Appending, DeploymentLog, EachRecord, Ensuring};
 
 /// One batch holds at most so many bytes of records, below `max.message.bytes`.
 const BATCH_BYTES: usize = 512 << 10;
@@ -65,7 +65,7 @@ impl BrokerDeploymentLog {
             };
             topic = self.topics.configure(TOPIC, with).await.map_err(failed)?;
         }
-        let partition = topic.partition(0).map(Arc::clone);
+        let partition = topic.partition(0).ok().map(Arc::clone);
         partition.ok_or_else(|| DeploymentLogError(format!("there is no `{TOPIC}`")))
     }
 
@@ -148,12 +148,6 @@ fn is_there(created: Result<(), TopicError>) -> Result<(), EnsureTopicError> {
         TopicError::Unknown(_) | TopicError::Create(_) | TopicError::Write(_) | TopicError::Stopping => {
             Err(EnsureTopicError::Failed(text))
         }
-    }
-}
-
-impl From<BadRecord> for DeploymentLogError {
-    fn from(error: BadRecord) -> DeploymentLogError {
-        DeploymentLogError(error.to_string())
     }
 }
 

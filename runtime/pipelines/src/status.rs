@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::Clock;
 
 /// What a pipeline is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum PipelineState {
+pub enum PipelineState {
     /// Loading plugins, finding positions.
     Starting,
     /// Processing, or waiting for records.
@@ -30,7 +30,7 @@ pub(crate) enum PipelineState {
 
 impl PipelineState {
     /// Every state, for metrics.
-    pub(crate) const ALL: [PipelineState; 5] = [
+    pub const ALL: [PipelineState; 5] = [
         PipelineState::Starting,
         PipelineState::Running,
         PipelineState::Retrying,
@@ -38,7 +38,7 @@ impl PipelineState {
         PipelineState::Failed,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             PipelineState::Starting => "starting",
             PipelineState::Running => "running",
@@ -51,30 +51,30 @@ impl PipelineState {
 
 /// One task's progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct TaskStatus {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
+pub struct TaskStatus {
+    pub topic: String,
+    pub partition: i32,
     /// The next offset to be processed after a restart now.
-    pub(crate) committed: i64,
+    pub committed: i64,
     /// The end of the partition when it was last read.
-    pub(crate) end: i64,
+    pub end: i64,
     /// Records between the two.
-    pub(crate) lag: i64,
+    pub lag: i64,
 }
 
 /// What was counted since this driver started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Totals {
-    pub(crate) records_in: u64,
-    pub(crate) records_out: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) skipped: u64,
-    pub(crate) dead_lettered: u64,
+pub struct Totals {
+    pub records_in: u64,
+    pub records_out: u64,
+    pub bytes_out: u64,
+    pub skipped: u64,
+    pub dead_lettered: u64,
     /// Dropped, because the dead-letter topic did not take them.
-    pub(crate) undeliverable: u64,
-    pub(crate) calls: u64,
-    pub(crate) failed_calls: u64,
-    pub(crate) commits: u64,
+    pub undeliverable: u64,
+    pub calls: u64,
+    pub failed_calls: u64,
+    pub commits: u64,
 }
 
 impl Totals {
@@ -95,28 +95,28 @@ impl Totals {
 
 /// Why a pipeline stopped or waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct FailureStatus {
+pub struct FailureStatus {
     /// In a sentence, with the record that it happened at.
-    pub(crate) reason: String,
+    pub reason: String,
     /// `trapped`, `deadline`, …, or `io`.
-    pub(crate) kind: &'static str,
-    pub(crate) topic: Option<String>,
-    pub(crate) partition: Option<i32>,
-    pub(crate) offset: Option<i64>,
-    pub(crate) at_ms: i64,
+    pub kind: &'static str,
+    pub topic: Option<String>,
+    pub partition: Option<i32>,
+    pub offset: Option<i64>,
+    pub at_ms: i64,
 }
 
 /// A copy of all that is known.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct PipelineStatus {
-    pub(crate) state: PipelineState,
-    pub(crate) tasks: Vec<TaskStatus>,
-    pub(crate) totals: Totals,
-    pub(crate) failure: Option<FailureStatus>,
+pub struct PipelineStatus {
+    pub state: PipelineState,
+    pub tasks: Vec<TaskStatus>,
+    pub totals: Totals,
+    pub failure: Option<FailureStatus>,
 }
 
 /// Shared between a driver and those who ask.
-pub(crate) struct StatusBoard {
+pub struct StatusBoard {
     inner: Mutex<Inner>,
     /// Tells of a change of the state. Set under the lock of `inner`.
     state: watch::Sender<PipelineState>,
@@ -132,7 +132,7 @@ struct Inner {
 }
 
 impl StatusBoard {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<StatusBoard> {
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<StatusBoard> {
         let inner = Inner {
             state: PipelineState::Starting,
             tasks: BTreeMap::new(),
@@ -144,7 +144,7 @@ impl StatusBoard {
         Arc::new(StatusBoard { inner: Mutex::new(inner), state, clock })
     }
 
-    pub(crate) fn snapshot(&self) -> PipelineStatus {
+    pub fn snapshot(&self) -> PipelineStatus {
         let inner = self.inner.lock();
         PipelineStatus {
             state: inner.state,
@@ -154,12 +154,12 @@ impl StatusBoard {
         }
     }
 
-    pub(crate) fn state(&self) -> PipelineState {
+    pub fn state(&self) -> PipelineState {
         self.inner.lock().state
     }
 
     /// The state alone, and why if it is a bad one. A running pipeline has no failure.
-    pub(crate) fn set_state(&self, state: PipelineState, failure: Option<FailureStatus>) {
+    pub fn set_state(&self, state: PipelineState, failure: Option<FailureStatus>) {
         let mut inner = self.inner.lock();
         if let Some(failure) = &failure {
             let at = self.clock.now_ms();
@@ -171,7 +171,7 @@ impl StatusBoard {
     }
 
     /// The state, once the pipeline has started, or after `patience`.
-    pub(crate) async fn started(&self, patience: Duration) -> PipelineState {
+    pub async fn started(&self, patience: Duration) -> PipelineState {
         let mut changes = self.state.subscribe();
         let started = changes.wait_for(|state| *state != PipelineState::Starting);
         // The sender is this board's own, so only the time can be over.
@@ -199,7 +199,7 @@ impl StatusBoard {
     }
 
     /// The kept lines from a sequence on, and the sequence that the next line gets.
-    pub(crate) fn log_since(&self, sequence: u64) -> (Vec<LogLine>, u64) {
+    pub fn log_since(&self, sequence: u64) -> (Vec<LogLine>, u64) {
         let inner = self.inner.lock();
         let lines = inner.log.since(sequence).map(LogLine::from).collect();
         (lines, inner.log.next_sequence())
@@ -208,13 +208,13 @@ impl StatusBoard {
 
 /// A kept line, as JSON has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct LogLine {
-    pub(crate) sequence: u64,
-    pub(crate) timestamp_ms: i64,
-    pub(crate) node: String,
-    pub(crate) partition: i32,
-    pub(crate) level: String,
-    pub(crate) text: String,
+pub struct LogLine {
+    pub sequence: u64,
+    pub timestamp_ms: i64,
+    pub node: String,
+    pub partition: i32,
+    pub level: String,
+    pub text: String,
 }
 
 impl From<&pelton_streams::log::LogEntry> for LogLine {

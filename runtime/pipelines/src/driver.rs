@@ -26,7 +26,7 @@ use pelton_wire::record::Columns;
 use self::commit::{InFlight, Uncommitted};
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
 use super::status::{FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
-use crate::clock::Clock;
+use crate::Clock;
 
 /// What a failure is called that ends when somebody creates a topic.
 pub(super) const NO_TOPIC: &str = "no-topic";

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::run_blocking;
 use bytes::Bytes;
-use pelton_partitions::blocking::run_blocking;
 use pelton_streams::Digest;
 
-use super::super::deployments::{StoredComponent, TOPIC};
-use super::super::refusal::DeploymentLogError;
 use super::Supervisor;
+use crate::deployments::{StoredComponent, TOPIC};
+use crate::refusal::DeploymentLogError;
 
 /// A log is written anew when it is so many times as large as what it says.
 const GROWTH: u64 = 2;

@@ -20,7 +20,6 @@ use bytes::Bytes;
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::Columns;
 
-use super::super::io::Position;
 use super::committer::commit_of;
 use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps};
@@ -28,9 +27,10 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::group::types::{OffsetToCommit, TopicPartition};
 use crate::partition::{InternalRecord, Replayed, TxnMarker};
-use crate::processor::digest_of;
 use crate::producer_id::ProducerIdentity;
 use crate::topics::NewTopic;
+use pelton_pipelines::digest_of;
+use pelton_pipelines::io::Position;
 
 /// Many times what a failed driver waits before it begins anew.
 const PATIENCE: Duration = Duration::from_secs(10);

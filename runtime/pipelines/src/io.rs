@@ -13,38 +13,38 @@ use tokio::sync::{Notify, oneshot};
 
 /// What a read has found besides records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Filled {
+pub struct Filled {
     /// Where to read next: behind the last record, aborted ones and control records among them, or where retention has moved
     /// the start of the log.
-    pub(crate) next_offset: i64,
+    pub next_offset: i64,
     /// One past the last record that can be read now.
-    pub(crate) end_offset: i64,
+    pub end_offset: i64,
     /// Retention took records before they were read: `next_offset` is where the log starts now.
-    pub(crate) deleted_unread: bool,
+    pub deleted_unread: bool,
 }
 
 /// Where to begin to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
+pub struct Position {
     /// The first offset to read.
-    pub(crate) offset: i64,
+    pub offset: i64,
     /// Whether the group coordinator has it, or it was found out just now.
-    pub(crate) committed: bool,
+    pub committed: bool,
     /// What is committed belongs to an earlier topic of this name, and was passed over.
-    pub(crate) renewed: bool,
+    pub renewed: bool,
 }
 
 /// A partition of a source's topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Input {
+pub struct Input {
     /// An index in [`Topology::sources`].
-    pub(crate) source: usize,
-    pub(crate) partition: i32,
+    pub source: usize,
+    pub partition: i32,
 }
 
 /// What has changed about the topics of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// An output topic has so many partitions.
     Output { output: usize, partitions: u32 },
     /// There are partitions that were not there before.
@@ -54,11 +54,11 @@ pub(crate) enum Change {
 }
 
 /// A commit that is not durable yet.
-pub(crate) type Ticket = oneshot::Receiver<Result<(), IoError>>;
+pub type Ticket = oneshot::Receiver<Result<(), IoError>>;
 
 /// Why it was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum IoError {
+pub enum IoError {
     /// A topic that is written to is not there. Who created it can do that again.
     #[error(
         "topic {topic}, which is written to, does not exist; the pipeline goes on when it is created (`pelton topic create \
@@ -92,7 +92,7 @@ pub(crate) enum IoError {
 
 impl IoError {
     /// Whether the same thing may succeed later without anybody changing anything.
-    pub(crate) fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             IoError::BehindEnd { .. } | IoError::BadBatch { .. } => false,
             IoError::NoOutput { .. }
@@ -104,7 +104,7 @@ impl IoError {
 }
 
 /// The partitions of a pipeline's topics, to be read. Every call may block the driver's thread.
-pub(crate) trait Source {
+pub trait Source {
     /// What has changed since this was asked last; at first everything that is there. Cheap when nothing has.
     fn changes(&mut self) -> Result<Vec<Change>, IoError>;
     /// Where to begin: the committed offset of this pipeline, else `start`.
@@ -118,14 +118,14 @@ pub(crate) trait Source {
 
 /// The topics that a pipeline writes. A write is refused record by record; what was taken is sent on by
 /// [`Outputs::flush`].
-pub(crate) trait Outputs: Sink {
+pub trait Outputs: Sink {
     /// Appends what was written. Durable no later than what is committed after it; under exactly-once seen no earlier either.
     /// After an error some of it may be there.
     fn flush(&mut self) -> Result<(), IoError>;
 }
 
 /// Makes a pipeline's offsets durable, together with its outputs.
-pub(crate) trait Committer {
+pub trait Committer {
     /// Called before anything is written. Under exactly-once this becomes the pipeline's only producer, after what an earlier
     /// one left open has been aborted.
     fn begin(&mut self) -> Result<(), IoError>;
@@ -137,12 +137,12 @@ pub(crate) trait Committer {
 }
 
 /// All of one driver's outside.
-pub(crate) trait PipelineIo: Source + Outputs + Committer + Send {}
+pub trait PipelineIo: Source + Outputs + Committer + Send {}
 
 impl<T: Source + Outputs + Committer + Send> PipelineIo for T {}
 
 /// Makes the I/O of one pipeline's driver.
-pub(crate) trait IoFactory: Send + Sync {
+pub trait IoFactory: Send + Sync {
     /// For the pipeline of a topology; `stop` ends a wait early.
     fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn PipelineIo>;
     /// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
@@ -153,24 +153,24 @@ pub(crate) trait IoFactory: Send + Sync {
 
 /// Tells a driver to stop at its next commit.
 #[derive(Debug, Default)]
-pub(crate) struct StopSignal {
+pub struct StopSignal {
     set: AtomicBool,
     notify: Notify,
 }
 
 impl StopSignal {
-    pub(crate) fn set(&self) {
+    pub fn set(&self) {
         self.set.store(true, Ordering::Release);
         // A permit is kept for a driver that begins to wait just now.
         self.notify.notify_one();
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.set.load(Ordering::Acquire)
     }
 
     /// Returns when the signal is set. One waiter at a time: the driver.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         while !self.is_set() {
             self.notify.notified().await;
         }

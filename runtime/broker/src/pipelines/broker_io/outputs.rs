@@ -9,12 +9,12 @@ use pelton_wire::record::CheckedBatch;
 
 use self::staging::Rules;
 pub(super) use self::staging::Staging;
-use super::super::io::{IoError, Outputs};
 use super::{BrokerIo, embedded, transactional_id_of};
 use crate::group::types::TopicPartition;
 use crate::topic_config::Overrides;
 use crate::topics::Topic;
 use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
+use pelton_pipelines::io::{IoError, Outputs};
 
 mod staging;
 

@@ -1,3 +1,5 @@
+//! What is deployed, over a whole broker.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -5,15 +7,19 @@ use bytes::Bytes;
 use pelton_streams::Digest;
 
 use self::wire::Wire;
-use super::*;
 use crate::broker::{Broker, BrokerHandle, Deps, StartError};
 use crate::config::Config;
 use crate::partition::{InternalRecord, Partition};
-use crate::processor::deployments::TOPIC;
-use crate::processor::digest_of;
-use crate::processor::slow::SlowFactory;
 use crate::topic_config::Overrides;
 use crate::topics::NewTopic;
+use pelton_pipelines::compiler::CompileError;
+use pelton_pipelines::deployments::TOPIC;
+use pelton_pipelines::digest_of;
+use pelton_pipelines::refusal::{DeployError, EnsureTopicError};
+use pelton_pipelines::slow::SlowFactory;
+use pelton_pipelines::status::PipelineState;
+use pelton_pipelines::supervisor::{Deployed, Pushed, Supervisor};
+use pelton_streams::PluginFactory;
 
 mod wire;
 

@@ -21,21 +21,20 @@ use super::io::IoFactory;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
-use crate::clock::Clock;
-use pelton_partitions::blocking::run_blocking;
+use crate::Clock;
+use crate::run_blocking;
 
 /// Whether the topic is there in the end.
-pub(crate) type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), EnsureTopicError>> + Send + 'a>>;
+pub type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), EnsureTopicError>> + Send + 'a>>;
 
 /// The offsets of what was appended.
-pub(crate) type Appending<'a> =
-    Pin<Box<dyn Future<Output = Result<Vec<i64>, DeploymentLogError>> + Send + 'a>>;
+pub type Appending<'a> = Pin<Box<dyn Future<Output = Result<Vec<i64>, DeploymentLogError>> + Send + 'a>>;
 
 /// Is handed a record's offset, key and value.
-pub(crate) type EachRecord<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) + 'a;
+pub type EachRecord<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) + 'a;
 
 /// Where deployments are kept: a partition of the broker.
-pub(crate) trait DeploymentLog: Send + Sync {
+pub trait DeploymentLog: Send + Sync {
     /// Appends records and returns their offsets when they are durable.
     fn append(&self, records: Vec<DeploymentRecord>) -> Appending<'_>;
     /// Everything from the start, in order. Called once, before anything else. Blocking.
@@ -54,68 +53,68 @@ pub(crate) trait DeploymentLog: Send + Sync {
 
 /// What `push` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Pushed {
-    pub(crate) digest: String,
-    pub(crate) name: Option<String>,
-    pub(crate) version: Option<String>,
-    pub(crate) world: String,
+pub struct Pushed {
+    pub digest: String,
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub world: String,
     /// False: the broker had these bytes already.
-    pub(crate) new: bool,
+    pub new: bool,
 }
 
 /// One line of the list of plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PluginSummary {
-    pub(crate) digest: String,
-    pub(crate) name: Option<String>,
-    pub(crate) version: Option<String>,
-    pub(crate) world: String,
-    pub(crate) bytes: u64,
-    pub(crate) pushed_at_ms: i64,
+pub struct PluginSummary {
+    pub digest: String,
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub world: String,
+    pub bytes: u64,
+    pub pushed_at_ms: i64,
 }
 
 /// What `deploy` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Deployed {
-    pub(crate) name: String,
+pub struct Deployed {
+    pub name: String,
     /// Absent for a dry run.
-    pub(crate) revision: Option<u64>,
+    pub revision: Option<u64>,
     /// What the pipeline is doing a moment after it went live. Absent for a dry run.
-    pub(crate) state: Option<PipelineState>,
+    pub state: Option<PipelineState>,
     /// By node.
-    pub(crate) plugins: BTreeMap<String, String>,
-    pub(crate) group: String,
+    pub plugins: BTreeMap<String, String>,
+    pub group: String,
 }
 
 /// A pipeline as HTTP shows it.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct PipelineDescription {
-    pub(crate) name: String,
-    pub(crate) revision: u64,
-    pub(crate) deployed_at_ms: i64,
+pub struct PipelineDescription {
+    pub name: String,
+    pub revision: u64,
+    pub deployed_at_ms: i64,
     /// The consumer group that holds its offsets.
-    pub(crate) group: String,
-    pub(crate) plugins: BTreeMap<String, String>,
+    pub group: String,
+    pub plugins: BTreeMap<String, String>,
     #[serde(flatten)]
-    pub(crate) status: PipelineStatus,
+    pub status: PipelineStatus,
 }
 
 /// What a supervisor is made of.
-pub(crate) struct SupervisorSpec {
-    pub(crate) factory: Arc<dyn PluginFactory>,
-    pub(crate) log: Arc<dyn DeploymentLog>,
-    pub(crate) io: Arc<dyn IoFactory>,
-    pub(crate) clock: Arc<dyn Clock>,
+pub struct SupervisorSpec {
+    pub factory: Arc<dyn PluginFactory>,
+    pub log: Arc<dyn DeploymentLog>,
+    pub io: Arc<dyn IoFactory>,
+    pub clock: Arc<dyn Clock>,
     /// Pipelines that may be deployed at once.
-    pub(crate) max_pipelines: u32,
+    pub max_pipelines: u32,
     /// `pelton.snapshot.min.bytes`: a smaller log is never written anew.
-    pub(crate) snapshot_min_bytes: u64,
-    pub(crate) compile: CompileLimits,
+    pub snapshot_min_bytes: u64,
+    pub compile: CompileLimits,
 }
 
 /// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline;
 /// compiling comes before a change, and holds up none. Looking waits for neither.
-pub(crate) struct Supervisor {
+pub struct Supervisor {
     spec: SupervisorSpec,
     compiler: Compiler,
     /// Held for a whole change.
@@ -161,7 +160,7 @@ impl Drop for Wanted<'_> {
 impl Supervisor {
     /// Replays the deployments and starts what they say. A pipeline that cannot start is listed as failed; the broker
     /// starts all the same.
-    pub(crate) async fn start(spec: SupervisorSpec) -> Result<Arc<Supervisor>, DeploymentLogError> {
+    pub async fn start(spec: SupervisorSpec) -> Result<Arc<Supervisor>, DeploymentLogError> {
         let log = Arc::clone(&spec.log);
         let deployments = run_blocking(move || {
             let mut replay = Replay::default();
@@ -185,9 +184,9 @@ impl Supervisor {
     }
 
     /// Takes a component: checks it, and keeps it durably under its digest.
-    pub(crate) async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
+    pub async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
         let bytes = component.clone();
-        let digest = tokio::task::spawn_blocking(move || super::digest_of(&bytes)).await;
+        let digest = tokio::task::spawn_blocking(move || crate::digest_of(&bytes)).await;
         let digest = digest.map_err(|_| DeployError::Stopping)?;
         let _wanted = self.want(digest);
         // Before anything is changed: nobody else's change waits for it.
@@ -221,7 +220,7 @@ impl Supervisor {
     }
 
     /// Checks a manifest against the plugins and topics it names.
-    pub(crate) async fn check(
+    pub async fn check(
         &self,
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
@@ -237,7 +236,7 @@ impl Supervisor {
 
     /// Takes a manifest live. A pipeline of that name that runs is stopped at a commit, and the new revision goes on
     /// where it stopped.
-    pub(crate) async fn deploy(
+    pub async fn deploy(
         &self,
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
@@ -279,11 +278,7 @@ impl Supervisor {
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is doing a
     /// moment later.
-    pub(crate) async fn set_paused(
-        &self,
-        name: &str,
-        paused: bool,
-    ) -> Result<Option<PipelineState>, DeployError> {
+    pub async fn set_paused(&self, name: &str, paused: bool) -> Result<Option<PipelineState>, DeployError> {
         // Only a pipeline whose plugins could not be compiled before has something to compile now.
         let _ready = if paused { None } else { self.compiled(name).await? };
         let change = self.changes.lock().await;
@@ -303,7 +298,7 @@ impl Supervisor {
     }
 
     /// Takes a pipeline away. Its topics and its group's offsets stay.
-    pub(crate) async fn delete(&self, name: &str) -> Result<(), DeployError> {
+    pub async fn delete(&self, name: &str) -> Result<(), DeployError> {
         let _change = self.changes.lock().await;
         let records = self.inner.lock().deployments.delete(name);
         let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
@@ -316,18 +311,18 @@ impl Supervisor {
     }
 
     /// All pipelines, by name.
-    pub(crate) fn pipelines(&self) -> Vec<PipelineDescription> {
+    pub fn pipelines(&self) -> Vec<PipelineDescription> {
         let inner = self.inner.lock();
         inner.deployments.live().filter_map(|(name, _, _)| self.describe(&inner, name)).collect()
     }
 
     /// One pipeline.
-    pub(crate) fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
+    pub fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
         self.describe(&self.inner.lock(), name)
     }
 
     /// Whether its driver may still commit to its group. True until the driver has ended, whatever was asked for.
-    pub(crate) fn runs(&self, name: &str) -> bool {
+    pub fn runs(&self, name: &str) -> bool {
         let state = self.inner.lock().runners.get(name).map(|runner| runner.board().state());
         match state {
             Some(PipelineState::Starting | PipelineState::Running | PipelineState::Retrying) => true,
@@ -348,12 +343,12 @@ impl Supervisor {
     }
 
     /// Its log lines from a sequence on, and the sequence that the next line gets.
-    pub(crate) fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
+    pub fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
         Some(self.inner.lock().runners.get(name)?.board().log_since(since))
     }
 
     /// All plugins.
-    pub(crate) fn plugins(&self) -> Vec<PluginSummary> {
+    pub fn plugins(&self) -> Vec<PluginSummary> {
         let inner = self.inner.lock();
         let summary = |(digest, record): (&String, &PluginRecord)| PluginSummary {
             digest: format!("sha256:{digest}"),
@@ -367,7 +362,7 @@ impl Supervisor {
     }
 
     /// Stops every driver at a commit: part of a graceful stop of the broker.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         // All of them at once, and before a change that waits for one of them is over.
         {
             let mut inner = self.inner.lock();
@@ -489,7 +484,7 @@ impl Supervisor {
             }
         };
         let bytes = component.clone();
-        let actual = run_blocking(move || super::digest_of(&bytes)).await;
+        let actual = run_blocking(move || crate::digest_of(&bytes)).await;
         if actual != *digest {
             return Err(CompileError::from(LoadError::DigestMismatch { expected: *digest, actual }).into());
         }
@@ -576,6 +571,3 @@ mod tidy;
 
 /// How long a change waits for a pipeline that it has started, before it says that the pipeline is starting.
 const START_PATIENCE: Duration = Duration::from_millis(100);
-
-#[cfg(test)]
-mod tests;

@@ -3,15 +3,16 @@
 use pelton_streams::{InstantiateError, ManifestError, TopologyError};
 
 use super::compiler::CompileError;
+use super::deployments::BadRecord;
 
 /// The deployments' partition does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct DeploymentLogError(pub(crate) String);
+pub struct DeploymentLogError(pub String);
 
 /// A topic is not there and was not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EnsureTopicError {
+pub enum EnsureTopicError {
     /// There can be no such topic as things are: its name, or how many partitions there are.
     #[error("{0}")]
     Refused(String),
@@ -22,7 +23,7 @@ pub(crate) enum EnsureTopicError {
 
 /// Why a change was refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DeployError {
+pub enum DeployError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(transparent)]
@@ -45,4 +46,10 @@ pub(crate) enum DeployError {
     Log(#[from] DeploymentLogError),
     #[error("the server is stopping")]
     Stopping,
+}
+
+impl From<BadRecord> for DeploymentLogError {
+    fn from(error: BadRecord) -> DeploymentLogError {
+        DeploymentLogError(error.to_string())
+    }
 }

@@ -8,9 +8,9 @@ use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::task::TaskId;
 
-use super::super::io::{Change, Input};
-use super::super::status::{FailureStatus, PipelineState};
 use super::{Driver, DriverError, Lane, NO_TOPIC};
+use crate::io::{Change, Input};
+use crate::status::{FailureStatus, PipelineState};
 
 impl Driver<'_> {
     pub(super) fn follow_changes(&mut self) -> Result<(), DriverError> {

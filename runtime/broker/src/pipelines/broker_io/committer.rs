@@ -4,13 +4,13 @@ use pelton_commitlog::mutant::Mutant;
 use pelton_streams::manifest::Guarantee;
 use tokio::sync::oneshot;
 
-use super::super::io::{Committer, Input, IoError, Ticket};
 use super::outputs::Staging;
 use super::{BrokerIo, embedded, transactional_id_of, unavailable};
 use crate::group::error::GroupError;
 use crate::group::service::Groups;
 use crate::group::types::{CommitRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition};
 use crate::same_journal::SameJournal;
+use pelton_pipelines::io::{Committer, Input, IoError, Ticket};
 
 impl Committer for BrokerIo {
     fn begin(&mut self) -> Result<(), IoError> {

@@ -11,13 +11,13 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// How many compilations there may be, and how long somebody waits for one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CompileLimits {
+pub struct CompileLimits {
     /// `pelton.plugin.compile.max`.
-    pub(crate) at_once: usize,
+    pub at_once: usize,
     /// `pelton.plugin.compile.wait.ms`: for others to end.
-    pub(crate) wait: Duration,
+    pub wait: Duration,
     /// `pelton.plugin.compile.timeout.ms`: for the compilation itself.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// Who waits for a component.
@@ -31,7 +31,7 @@ pub(super) enum Patience {
 
 /// Why a component is not loaded.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CompileError {
+pub enum CompileError {
     #[error("the component cannot be used: {0}")]
     Refused(#[from] LoadError),
     #[error(
@@ -115,8 +115,8 @@ async fn within<T>(bound: Option<Duration>, future: impl Future<Output = T>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::processor::digest_of;
-    use crate::processor::slow::SlowFactory;
+    use crate::digest_of;
+    use crate::slow::SlowFactory;
 
     const LIMITS: CompileLimits =
         CompileLimits { at_once: 1, wait: Duration::from_secs(3), timeout: Duration::from_secs(60) };

@@ -21,69 +21,69 @@ use pelton_streams::Digest;
 use serde::{Deserialize, Serialize};
 
 /// The topic. Clients cannot produce to it.
-pub(crate) const TOPIC: &str = "__pelton_deployments";
+pub const TOPIC: &str = "__pelton_deployments";
 /// A chunk of a component. Well below `max.message.bytes`, so that no setting can make a plugin undeployable.
-pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+pub const CHUNK_BYTES: usize = 256 << 10;
 /// Revisions of a pipeline that can still be looked at, the live one among them.
-pub(crate) const KEPT_REVISIONS: usize = 10;
+pub const KEPT_REVISIONS: usize = 10;
 /// What a record takes besides a manifest or a component, about.
 const RECORD_BYTES: u64 = 512;
 
 /// A key with its value; `None` deletes the key.
-pub(crate) type DeploymentRecord = (String, Option<Bytes>);
+pub type DeploymentRecord = (String, Option<Bytes>);
 
 /// A component that was pushed whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PluginRecord {
-    pub(crate) bytes: u64,
-    pub(crate) chunks: u32,
-    pub(crate) pushed_at_ms: i64,
+pub struct PluginRecord {
+    pub bytes: u64,
+    pub chunks: u32,
+    pub pushed_at_ms: i64,
     /// From its `plugin.toml`, where it has one.
-    pub(crate) name: Option<String>,
-    pub(crate) version: Option<String>,
-    pub(crate) world: String,
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub world: String,
     /// A revision named it once. Follows from the revisions; a snapshot keeps it for those that are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) deployed: bool,
+    pub deployed: bool,
 }
 
 /// What was deployed: the manifest as the user wrote it, and which component each node runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Revision {
-    pub(crate) manifest: String,
+pub struct Revision {
+    pub manifest: String,
     /// By node id: `sha256:…`.
-    pub(crate) plugins: BTreeMap<String, String>,
-    pub(crate) deployed_at_ms: i64,
+    pub plugins: BTreeMap<String, String>,
+    pub deployed_at_ms: i64,
 }
 
 /// What should run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Live {
-    pub(crate) revision: u64,
-    pub(crate) paused: bool,
+pub struct Live {
+    pub revision: u64,
+    pub paused: bool,
 }
 
 /// One pipeline's history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PipelineHistory {
-    pub(crate) revisions: BTreeMap<u64, Revision>,
-    pub(crate) live: Option<Live>,
+pub struct PipelineHistory {
+    pub revisions: BTreeMap<u64, Revision>,
+    pub live: Option<Live>,
 }
 
 /// Where a component that is whole is in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredComponent {
+pub struct StoredComponent {
     /// Its digest, in hex.
-    pub(crate) digest: String,
+    pub digest: String,
     /// Its size.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// The offset of each chunk, in order.
-    pub(crate) chunks: Vec<i64>,
+    pub chunks: Vec<i64>,
 }
 
 /// What a replay of the topic gives.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Deployments {
+pub struct Deployments {
     plugins: BTreeMap<String, PluginRecord>,
     /// Offsets by digest and index.
     chunks: BTreeMap<(String, u32), i64>,
@@ -98,21 +98,21 @@ pub(crate) struct Deployments {
     "the record `{key}` of {TOPIC} cannot be read: {reason}. Start the version of pelton that wrote it, or restore the \
      directory of that partition from a copy"
 )]
-pub(crate) struct BadRecord {
-    pub(crate) key: String,
-    pub(crate) reason: String,
+pub struct BadRecord {
+    pub key: String,
+    pub reason: String,
 }
 
 /// A replay under way. What cannot be read is an error unless a later record of its key takes its place.
 #[derive(Debug, Default)]
-pub(crate) struct Replay {
+pub struct Replay {
     state: Deployments,
     bad: BTreeMap<Vec<u8>, BadRecord>,
 }
 
 impl Replay {
     /// Takes the next record of the log.
-    pub(crate) fn take(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) {
+    pub fn take(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) {
         match self.state.apply(offset, key, value) {
             Ok(()) => drop(self.bad.remove(key)),
             Err(error) => drop(self.bad.insert(key.to_vec(), error)),
@@ -120,7 +120,7 @@ impl Replay {
     }
 
     /// What the records say, if all of them can be read and nothing is missing among them.
-    pub(crate) fn finish(self) -> Result<Deployments, BadRecord> {
+    pub fn finish(self) -> Result<Deployments, BadRecord> {
         let Replay { state, bad } = self;
         if let Some(error) = bad.into_values().next() {
             return Err(error);
@@ -139,7 +139,7 @@ impl Replay {
 
 impl Deployments {
     /// Takes one record, in the order of the log.
-    pub(crate) fn apply(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) -> Result<(), BadRecord> {
+    pub fn apply(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) -> Result<(), BadRecord> {
         let bad = |reason: String| BadRecord { key: String::from_utf8_lossy(key).into_owned(), reason };
         let text = std::str::from_utf8(key).map_err(|error| bad(error.to_string()))?;
         let json = |error: serde_json::Error| bad(error.to_string());
@@ -200,12 +200,12 @@ impl Deployments {
     }
 
     /// The plugins that are whole, by digest.
-    pub(crate) fn plugins(&self) -> &BTreeMap<String, PluginRecord> {
+    pub fn plugins(&self) -> &BTreeMap<String, PluginRecord> {
         &self.plugins
     }
 
     /// Every pipeline that has a live revision.
-    pub(crate) fn live(&self) -> impl Iterator<Item = (&str, Live, &Revision)> {
+    pub fn live(&self) -> impl Iterator<Item = (&str, Live, &Revision)> {
         self.pipelines.iter().filter_map(|(name, history)| {
             let live = history.live?;
             Some((name.as_str(), live, history.revisions.get(&live.revision)?))
@@ -213,12 +213,12 @@ impl Deployments {
     }
 
     /// One pipeline's history.
-    pub(crate) fn pipeline(&self, name: &str) -> Option<&PipelineHistory> {
+    pub fn pipeline(&self, name: &str) -> Option<&PipelineHistory> {
         self.pipelines.get(name)
     }
 
     /// Where the bytes of a plugin are, if all its chunks are there.
-    pub(crate) fn component(&self, digest: &str) -> Option<StoredComponent> {
+    pub fn component(&self, digest: &str) -> Option<StoredComponent> {
         let record = self.plugins.get(digest)?;
         let chunk = |index| self.chunks.get(&(digest.to_owned(), index)).copied();
         let chunks = (0..record.chunks).map(chunk).collect::<Option<Vec<i64>>>()?;
@@ -226,18 +226,13 @@ impl Deployments {
     }
 
     /// The newest plugin pushed under a name, for manifests that name one without a digest.
-    pub(crate) fn newest(&self, name: &str) -> Option<&str> {
+    pub fn newest(&self, name: &str) -> Option<&str> {
         let named = self.plugins.iter().filter(|(_, record)| record.name.as_deref() == Some(name));
         named.max_by_key(|(_, record)| record.pushed_at_ms).map(|(digest, _)| digest.as_str())
     }
 
     /// What makes a component known. Nothing if it is known already.
-    pub(crate) fn push(
-        &self,
-        digest: &Digest,
-        record: &PluginRecord,
-        component: &Bytes,
-    ) -> Vec<DeploymentRecord> {
+    pub fn push(&self, digest: &Digest, record: &PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
         let digest = digest.hex();
         if self.component(&digest).is_some() {
             return Vec::new();
@@ -246,7 +241,7 @@ impl Deployments {
     }
 
     /// Components that nobody can deploy or roll back to by what is kept, but for those that a change under way wants.
-    pub(crate) fn unused(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Digest> {
+    pub fn unused(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Digest> {
         let revisions = self.pipelines.values().flat_map(|history| history.revisions.values());
         let named: BTreeSet<&str> =
             revisions.flat_map(|revision| revision.plugins.values()).map(|digest| hex_of(digest)).collect();
@@ -263,7 +258,7 @@ impl Deployments {
     }
 
     /// What deletes a component. Its record goes first: a crash in between leaves chunks that nobody asks for.
-    pub(crate) fn remove(&self, digest: &Digest) -> Vec<DeploymentRecord> {
+    pub fn remove(&self, digest: &Digest) -> Vec<DeploymentRecord> {
         let hex = digest.hex();
         let chunks = self.chunks.range((hex.clone(), 0)..=(hex.clone(), u32::MAX));
         let chunks = chunks.map(|((hex, index), _)| (format!("plugin/{hex}/{index}"), None));
@@ -271,7 +266,7 @@ impl Deployments {
     }
 
     /// About how many bytes a log has that says this and nothing else.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         let revisions = self.pipelines.values().flat_map(|history| history.revisions.values());
         let revisions = revisions.map(|revision| RECORD_BYTES + revision.manifest.len() as u64);
         let plugins = self.plugins.values().map(|record| RECORD_BYTES + record.bytes);
@@ -280,7 +275,7 @@ impl Deployments {
 
     /// What a snapshot has to write: components by where they are, and all other records. `None`: there are records that
     /// only a newer version could write anew.
-    pub(crate) fn snapshot(&self) -> Option<(Vec<StoredComponent>, Vec<DeploymentRecord>)> {
+    pub fn snapshot(&self) -> Option<(Vec<StoredComponent>, Vec<DeploymentRecord>)> {
         if self.has_unknown {
             return None;
         }
@@ -295,13 +290,13 @@ impl Deployments {
     }
 
     /// What makes a component known that is known already.
-    pub(crate) fn rewrite(&self, stored: &StoredComponent, component: &Bytes) -> Vec<DeploymentRecord> {
+    pub fn rewrite(&self, stored: &StoredComponent, component: &Bytes) -> Vec<DeploymentRecord> {
         let record = self.plugins.get(&stored.digest);
         record.map_or_else(Vec::new, |record| component_records(&stored.digest, record, component))
     }
 
     /// What takes a revision live, even if the one before it was paused, and drops the oldest ones.
-    pub(crate) fn deploy(&self, name: &str, revision: &Revision) -> (u64, Vec<DeploymentRecord>) {
+    pub fn deploy(&self, name: &str, revision: &Revision) -> (u64, Vec<DeploymentRecord>) {
         let history = self.pipelines.get(name);
         let newest = history.and_then(|history| history.revisions.keys().next_back().copied());
         let number = newest.unwrap_or(0).saturating_add(1);
@@ -318,13 +313,13 @@ impl Deployments {
     }
 
     /// What pauses or resumes a pipeline.
-    pub(crate) fn set_paused(&self, name: &str, paused: bool) -> Option<Vec<DeploymentRecord>> {
+    pub fn set_paused(&self, name: &str, paused: bool) -> Option<Vec<DeploymentRecord>> {
         let live = self.pipelines.get(name)?.live?;
         Some(vec![(format!("pipeline/{name}"), Some(json(&Live { paused, ..live })))])
     }
 
     /// What makes a pipeline go away. The live mark goes first: a crash in between leaves nothing that runs.
-    pub(crate) fn delete(&self, name: &str) -> Option<Vec<DeploymentRecord>> {
+    pub fn delete(&self, name: &str) -> Option<Vec<DeploymentRecord>> {
         let history = self.pipelines.get(name)?;
         let mut records = vec![(format!("pipeline/{name}"), None)];
         records.extend(history.revisions.keys().map(|number| (format!("pipeline/{name}/{number}"), None)));
@@ -337,7 +332,7 @@ impl StoredComponent {
     ///
     /// # Errors
     /// What `read` says, or that a chunk is missing.
-    pub(crate) fn assemble<E: From<BadRecord>>(
+    pub fn assemble<E: From<BadRecord>>(
         &self,
         read: impl FnOnce(Range<i64>, &mut EachChunk<'_>) -> Result<(), E>,
     ) -> Result<Vec<u8>, E> {
@@ -363,7 +358,7 @@ impl StoredComponent {
 }
 
 /// Is handed a record's offset and value.
-pub(crate) type EachChunk<'a> = dyn FnMut(i64, &[u8]) + 'a;
+pub type EachChunk<'a> = dyn FnMut(i64, &[u8]) + 'a;
 
 /// Its chunks, then its record.
 fn component_records(digest: &str, record: &PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
@@ -381,7 +376,7 @@ fn hex_of(digest: &str) -> &str {
 }
 
 /// How many chunks a component has.
-pub(crate) fn chunks(bytes: usize) -> u32 {
+pub fn chunks(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
 }
 

@@ -12,7 +12,7 @@ use pelton_streams::{
 /// Compiles what begins with `slow` once it is let go, and panics over what begins with `panic`. Of what begins with `late`
 /// the first instance starts at once, the others once they are let go.
 #[derive(Default)]
-pub(super) struct SlowFactory {
+pub struct SlowFactory {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -27,18 +27,18 @@ struct State {
 }
 
 impl SlowFactory {
-    pub(super) fn new() -> Arc<SlowFactory> {
+    pub fn new() -> Arc<SlowFactory> {
         Arc::default()
     }
 
     /// Slow compilations end, from now on at once.
-    pub(super) fn let_go(&self) {
+    pub fn let_go(&self) {
         self.state.lock().let_go = true;
         self.changed.notify_all();
     }
 
     /// Waits until so many slow compilations are under way. Blocking.
-    pub(super) fn until_compiling(&self, count: usize) {
+    pub fn until_compiling(&self, count: usize) {
         self.changed.wait_while(&mut self.state.lock(), |state| state.compiling != count);
     }
 }

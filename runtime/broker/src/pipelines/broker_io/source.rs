@@ -8,12 +8,12 @@ use pelton_commitlog::{AbortedTxn, ReadError};
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, Select};
 
-use super::super::io::{Change, Filled, Input, IoError, Position, Source};
 use super::{BrokerIo, unavailable};
 use crate::group::error::GroupError;
 use crate::group::types::FetchRequest;
 use crate::partition::Isolation;
 use crate::partition::delayed::{ReadyList, Watch};
+use pelton_pipelines::io::{Change, Filled, Input, IoError, Position, Source};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
 const READ_BYTES: u64 = 1 << 20;
@@ -263,9 +263,10 @@ mod tests {
         stored.add(None, &["a", "b", "c"]);
         let large = "x".repeat(STEP_BYTES);
         stored.add(None, &[&large]);
-        stored.add(None, &["d"]);
         let (values, next) = stored.unpack(1, &[]);
         assert_eq!((&values[..2], values.len(), next), (&["b".to_owned(), "c".to_owned()][..], 3, 4));
+        let mut stored = Stored { end: 4, ..Stored::default() };
+        stored.add(None, &["d"]);
         assert_eq!(stored.unpack(4, &[]), (vec!["d".to_owned()], 5));
         let last = stored.bytes.len() - 1;
         stored.bytes[last] ^= 1;

@@ -1,0 +1,9 @@
+//! What pipelines need of this broker: its partitions, its coordinators, and a topic for what is deployed.
+
+mod broker_io;
+mod deployment_log;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::broker_io::BrokerIoFactory;
+pub(crate) use self::deployment_log::BrokerDeploymentLog;

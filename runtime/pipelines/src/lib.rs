@@ -1,0 +1,46 @@
+//! Pipelines: what is deployed, and the threads that run it.
+//!
+//! * [`deployments`] says what should run: a replay of a log of records.
+//! * [`supervisor`] makes it so: it checks, stores and starts what is deployed.
+//! * [`compiler`] has the threads that compile plugins.
+//! * [`runner`] is a pipeline's thread, [`driver`] the loop on it, [`status`] what others can know of it.
+//! * [`io`] has the seams: what is read, what is written, and who commits.
+//!
+//! It refuses to know brokers, clients, wasmtime and RocksDB: the same driver runs over partitions of this process and, one
+//! day, over those of a Kafka cluster.
+
+#![allow(missing_docs, reason = "its users are the broker's packages; what a name does not say is said")]
+
+mod clock;
+pub mod compiler;
+pub mod deployments;
+mod driver;
+pub mod io;
+pub mod refusal;
+mod runner;
+#[cfg(any(test, feature = "testing"))]
+pub mod slow;
+pub mod status;
+pub mod supervisor;
+
+pub use clock::Clock;
+
+use pelton_streams::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// The name of a component.
+pub fn digest_of(component: &[u8]) -> Digest {
+    Digest::new(Sha256::digest(component).into())
+}
+
+/// Runs `work` on a thread that may block; a panic goes on in the caller.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is being shut down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
