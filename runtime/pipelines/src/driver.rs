@@ -13,11 +13,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
-use pelton_streams::task::{Notice, NoticeKind, RecordError, StepError};
+use pelton_streams::task::{
+    Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskInput,
+};
 use pelton_streams::{
     BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
 };
@@ -30,6 +33,8 @@ use crate::Clock;
 
 /// What a failure is called that ends when somebody creates a topic.
 pub(super) const NO_TOPIC: &str = "no-topic";
+/// What log lines are about that plugins write before they are given records.
+const NO_PARTITION: i32 = -1;
 /// How long an idle driver sleeps at the most before it looks for new partitions.
 const IDLE_MS: u64 = 1_000;
 /// How often progress is published while there is always something to do.
@@ -124,7 +129,11 @@ impl DriverError {
 pub(crate) struct Driver<'io> {
     spec: DriverSpec,
     io: &'io mut dyn PipelineIo,
-    lanes: Vec<Lane>,
+    tasks: Vec<DriverTask>,
+    /// One instance for each node, whichever partition's records it is given.
+    plugins: Plugins,
+    /// The partition whose records plugins are given now: the one that their log lines are about.
+    calling: Arc<AtomicI32>,
     uncommitted: Uncommitted,
     in_flight: Option<InFlight>,
     /// Sources whose topic is not there.
@@ -135,22 +144,37 @@ pub(crate) struct Driver<'io> {
     has_begun: bool,
     totals: Totals,
     published_ms: i64,
-    columns: Columns,
+    /// Made to be used again: one for each input of a task.
+    columns: Vec<Columns>,
 }
 
-/// One task with its position.
-struct Lane {
+/// One task with its inputs.
+struct DriverTask {
     task: Task,
+    inputs: Vec<TaskPosition>,
+    /// Not before this time: a retry waits.
+    not_before_ms: i64,
+}
+
+/// How far one input of a task is.
+struct TaskPosition {
     input: Input,
     topic: String,
     /// The next offset to read.
-    position: i64,
+    next_offset: i64,
     committed: i64,
     /// False: where this began is not committed, and the end of the topic that it stands for would move.
     anchored: bool,
-    end: i64,
-    /// Not before this time: a retry waits.
-    not_before_ms: i64,
+    end_offset: i64,
+}
+
+impl DriverTask {
+    fn move_on(&mut self, output: &StepOutput) {
+        for &(source, next_offset) in &output.positions {
+            let moved = self.inputs.iter_mut().filter(|position| position.input.source == source);
+            moved.for_each(|position| position.next_offset = next_offset);
+        }
+    }
 }
 
 /// What a step left behind.
@@ -165,7 +189,9 @@ impl<'io> Driver<'io> {
     pub(crate) fn new(spec: DriverSpec, io: &'io mut dyn PipelineIo) -> Driver<'io> {
         Driver {
             io,
-            lanes: Vec::new(),
+            tasks: Vec::new(),
+            plugins: Plugins::default(),
+            calling: Arc::new(AtomicI32::new(NO_PARTITION)),
             uncommitted: Uncommitted::default(),
             in_flight: None,
             missing: (0..spec.topology.sources.len()).collect(),
@@ -173,7 +199,7 @@ impl<'io> Driver<'io> {
             has_begun: false,
             totals: Totals::default(),
             published_ms: i64::MIN,
-            columns: Columns::new(),
+            columns: Vec::new(),
             spec,
         }
     }
@@ -204,11 +230,11 @@ impl<'io> Driver<'io> {
                 return Ok(());
             }
             let mut idle = true;
-            for lane in 0..self.lanes.len() {
-                if self.lanes[lane].not_before_ms > self.now_ms() {
+            for task in 0..self.tasks.len() {
+                if self.tasks[task].not_before_ms > self.now_ms() {
                     continue;
                 }
-                if matches!(self.step(lane)?, Progress::Some) {
+                if matches!(self.step(task)?, Progress::Some) {
                     idle = false;
                 }
                 self.commit_when_due()?;
@@ -223,21 +249,21 @@ impl<'io> Driver<'io> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the form that Task::new takes")]
-    fn plugins(
-        &self,
-        Input { source, partition }: Input,
-    ) -> Result<Vec<(usize, Box<dyn pelton_streams::Plugin>)>, DriverError> {
-        let make = |index: usize| {
+    /// Gives the nodes of a source their plugins.
+    fn start_plugins(&mut self, source: usize) -> Result<(), DriverError> {
+        for index in self.spec.topology.nodes_of(source) {
+            if self.plugins.has(index) {
+                continue;
+            }
             let node = &self.spec.topology.nodes[index];
-            let log = InstanceLog { board: Arc::clone(&self.spec.board), node: node.id.clone(), partition };
+            let (board, partition) = (Arc::clone(&self.spec.board), Arc::clone(&self.calling));
+            let log = InstanceLog { board, node: node.id.clone(), partition };
             let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(log) };
             let plugin = self.spec.factory.instantiate(&node.plugin.digest, &spec);
-            plugin
-                .map(|plugin| (index, plugin))
-                .map_err(|error| DriverError::Start { node: node.id.clone(), error })
-        };
-        self.spec.topology.nodes_of(source).into_iter().map(make).collect()
+            let plugin = plugin.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
+            self.plugins.set(index, plugin);
+        }
+        Ok(())
     }
 
     fn now_ms(&self) -> i64 {
@@ -245,31 +271,58 @@ impl<'io> Driver<'io> {
     }
 
     /// Reads, processes and appends once for one task.
-    fn step(&mut self, lane: usize) -> Result<Progress, DriverError> {
-        let Lane { input, position, .. } = self.lanes[lane];
-        let mut records = std::mem::take(&mut self.columns);
-        records.clear();
-        let progress = match self.io.fill(input, position, &mut records) {
-            Ok(filled) => {
-                let Filled { next_offset, end_offset, deleted_unread } = filled;
-                self.lanes[lane].end = end_offset;
-                if deleted_unread {
-                    self.say_deleted(lane, next_offset);
-                }
-                self.process(lane, &records, next_offset)
-            }
-            // Whether it has gone for good is a change to follow.
-            Err(IoError::NoPartition { .. }) => Ok(Progress::Idle),
-            Err(error) => Err(error.into()),
-        };
-        self.columns = records;
+    fn step(&mut self, task: usize) -> Result<Progress, DriverError> {
+        let mut columns = std::mem::take(&mut self.columns);
+        let inputs = self.tasks[task].inputs.len();
+        columns.resize_with(inputs.max(columns.len()), Columns::new);
+        let progress = self.step_with(task, &mut columns[..inputs]);
+        self.columns = columns;
         progress
     }
 
-    fn say_deleted(&self, lane: usize, next_offset: i64) {
-        let Lane { topic, input: Input { partition, .. }, position, .. } = &self.lanes[lane];
+    fn step_with(&mut self, task: usize, columns: &mut [Columns]) -> Result<Progress, DriverError> {
+        let mut progress = Progress::Idle;
+        let mut ends = Vec::with_capacity(columns.len());
+        for (input, records) in columns.iter_mut().enumerate() {
+            records.clear();
+            let end_offset = self.fill(task, input, records)?;
+            let position = &mut self.tasks[task].inputs[input];
+            if records.is_empty() && end_offset > position.next_offset {
+                // Only control batches, aborted records and holes.
+                position.next_offset = end_offset;
+                self.uncommitted.since_ms.get_or_insert(self.spec.clock.now_ms());
+                progress = Progress::Some;
+            }
+            ends.push(end_offset);
+        }
+        match self.process(task, columns, &ends)? {
+            Progress::Idle => Ok(progress),
+            Progress::Some => Ok(Progress::Some),
+        }
+    }
+
+    /// Reads records of one input; the offset behind them.
+    fn fill(&mut self, task: usize, input: usize, records: &mut Columns) -> Result<i64, DriverError> {
+        let position = &mut self.tasks[task].inputs[input];
+        match self.io.fill(position.input, position.next_offset, records) {
+            Ok(Filled { next_offset, end_offset, deleted_unread }) => {
+                position.end_offset = end_offset;
+                if deleted_unread {
+                    self.say_deleted(task, input, next_offset);
+                }
+                Ok(next_offset)
+            }
+            // Whether it has gone for good is a change to follow.
+            Err(IoError::NoPartition { .. }) => Ok(position.next_offset),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn say_deleted(&self, task: usize, input: usize, next_offset: i64) {
+        let TaskPosition { topic, input: Input { partition, .. }, next_offset: from, .. } =
+            &self.tasks[task].inputs[input];
         let text = format!(
-            "topic {topic}, partition {partition}: offsets {position} to {} were deleted before they were read; raise the \
+            "topic {topic}, partition {partition}: offsets {from} to {} were deleted before they were read; raise the \
              topic's retention, or give the pipeline more time",
             next_offset - 1
         );
@@ -277,46 +330,50 @@ impl<'io> Driver<'io> {
         self.spec.board.say("source", *partition, LogLevel::Warn, &text);
     }
 
-    fn process(&mut self, lane: usize, columns: &Columns, end_offset: i64) -> Result<Progress, DriverError> {
-        let entry = &mut self.lanes[lane];
-        if columns.is_empty() {
-            // Nothing, or only control batches and holes: step over them.
-            let moved = end_offset > entry.position;
-            entry.position = entry.position.max(end_offset);
-            if moved {
-                self.uncommitted.since_ms.get_or_insert(self.now_ms());
-            }
-            return Ok(if moved { Progress::Some } else { Progress::Idle });
+    fn process(&mut self, index: usize, columns: &[Columns], ends: &[i64]) -> Result<Progress, DriverError> {
+        let DriverTask { task, inputs, not_before_ms } = &mut self.tasks[index];
+        let partition = task.id().partition;
+        let given = inputs.iter().zip(columns).zip(ends).filter(|((_, records), _)| !records.is_empty());
+        let given = given.map(|((position, records), &end_offset)| TaskInput {
+            source: position.input.source,
+            batch: BatchIn::new(&position.topic, partition.unsigned_abs(), records),
+            end_offset,
+        });
+        let given: Vec<TaskInput<'_>> = given.collect();
+        if given.is_empty() {
+            return Ok(Progress::Idle);
         }
-        let topic = entry.topic.clone();
-        let batch = BatchIn::new(&topic, entry.input.partition.unsigned_abs(), columns);
+        self.calling.store(partition, Ordering::Relaxed);
         let stop = &self.spec.stop;
-        let result = entry.task.process(&batch, end_offset, self.io, &|| stop.is_set());
-        self.totals.add_calls(entry.task.take_calls());
+        let interrupted = || stop.is_set();
+        let mut outside =
+            Outside { plugins: &mut self.plugins, sink: &mut *self.io, interrupted: &interrupted };
+        let result = task.process(&given, &mut outside);
+        self.totals.add_calls(task.take_calls());
         let output = match result {
             Ok(output) => output,
             Err(StepError::Failed(failure)) => return Err(DriverError::Task(failure)),
             Err(StepError::Retry { delay_ms, attempt, attempts, failure }) => {
-                entry.not_before_ms = self.spec.clock.now_ms().saturating_add(i64::from(delay_ms));
+                *not_before_ms = self.spec.clock.now_ms().saturating_add(i64::from(delay_ms));
                 let text = format!("{failure}; attempt {attempt} of {attempts} in {delay_ms} ms");
                 self.spec.board.say(&failure.node, failure.partition, LogLevel::Warn, &text);
                 return Ok(Progress::Idle);
             }
         };
         if Mutant::OffsetsBeforeOutputs.is_on() {
-            self.lanes[lane].position = output.next_offset;
+            self.tasks[index].move_on(&output);
             self.start_commit()?;
         }
         let flushed = self.io.flush();
         if !Mutant::FailedAppendPassed.is_on() {
             flushed?;
         }
+        self.tasks[index].move_on(&output);
         output.notices.iter().for_each(|notice| self.say_notice(notice));
         self.totals.add(&output.counts);
         self.uncommitted.records += output.counts.records_in;
         self.uncommitted.bytes += output.counts.bytes_out;
         self.uncommitted.since_ms.get_or_insert(self.now_ms());
-        self.lanes[lane].position = output.next_offset;
         Ok(Progress::Some)
     }
 
@@ -335,24 +392,24 @@ impl<'io> Driver<'io> {
     /// Waits for records, a stop, or the earliest retry.
     fn rest(&self) {
         let now = self.now_ms();
-        let waiting = |lane: &&Lane| lane.not_before_ms > now;
-        let ready = self.lanes.iter().filter(|lane| !waiting(lane));
-        let positions: Vec<_> = ready.map(|lane| (lane.input, lane.position)).collect();
+        let waits = |task: &&DriverTask| task.not_before_ms > now;
+        let ready = self.tasks.iter().filter(|task| !waits(task)).flat_map(|task| &task.inputs);
+        let positions: Vec<_> = ready.map(|position| (position.input, position.next_offset)).collect();
         let retry =
-            self.lanes.iter().filter(waiting).map(|lane| (lane.not_before_ms - now).unsigned_abs()).min();
+            self.tasks.iter().filter(waits).map(|task| (task.not_before_ms - now).unsigned_abs()).min();
         self.io.wait(&positions, retry.unwrap_or(IDLE_MS).min(IDLE_MS));
     }
 
     fn publish(&mut self) {
         self.published_ms = self.now_ms();
         self.spec.board.set_totals(self.totals);
-        for lane in &self.lanes {
+        for position in self.tasks.iter().flat_map(|task| &task.inputs) {
             self.spec.board.set_task(TaskStatus {
-                topic: lane.topic.clone(),
-                partition: lane.input.partition,
-                committed: lane.committed,
-                end: lane.end,
-                lag: (lane.end - lane.committed).max(0),
+                topic: position.topic.clone(),
+                partition: position.input.partition,
+                committed: position.committed,
+                end: position.end_offset,
+                lag: (position.end_offset - position.committed).max(0),
             });
         }
     }

@@ -7,6 +7,7 @@ use pelton_streams::log::{LogLevel, LogRing, LogSink};
 use pelton_streams::task::{Calls, StepCounts};
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -230,15 +231,16 @@ impl From<&pelton_streams::log::LogEntry> for LogLine {
     }
 }
 
-/// What one instance of a plugin logs goes to its pipeline's board.
+/// What an instance of a plugin logs goes to its pipeline's board.
 pub(super) struct InstanceLog {
     pub(super) board: Arc<StatusBoard>,
     pub(super) node: String,
-    pub(super) partition: i32,
+    /// The partition whose records it is given.
+    pub(super) partition: Arc<AtomicI32>,
 }
 
 impl LogSink for InstanceLog {
     fn write(&self, level: LogLevel, text: &str) {
-        self.board.say(&self.node, self.partition, level, text);
+        self.board.say(&self.node, self.partition.load(Ordering::Relaxed), level, text);
     }
 }

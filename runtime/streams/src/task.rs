@@ -1,10 +1,11 @@
-//! One source's tree on one partition: a synchronous step from a batch to records for topics.
+//! A sub-topology on one partition: a synchronous step from batches of its sources to records for topics.
 //!
 //! A step either succeeds, or says which record it cannot pass and why. When a plugin fails without naming a record, the
 //! batch is halved until the record is found, so a status always has an offset. What a range of records emits is shown to
 //! the sink before the range counts as done: a record whose output a topic refuses has failed as if its node had. A step may
 //! end early, after some of its records: what it has done up to there counts, and the next step begins behind it. Nothing of
-//! a failed call is emitted, and no failure is passed over in silence.
+//! a failed call is emitted, and no failure is passed over in silence. What a range has written to the task's state is undone
+//! with it: see [`Savepoints`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,12 +21,14 @@ mod letters;
 mod output;
 mod policy;
 mod run;
+mod state;
 
 pub use failure::{ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
 pub use output::{Calls, Notice, NoticeKind, StepCounts, StepOutput};
 pub(crate) use output::{Cow, Piece};
 use policy::{Next, Retrying};
 use run::{Excluded, Place, RangeError, Run, select};
+pub use state::{Savepoints, Stateless};
 
 /// Failed calls after which a step ends, if it has got anywhere: a pipeline that fails at every record must still
 /// answer a pause or a stop. Finding one bad record in a batch of 10,000 takes 14.
@@ -33,13 +36,59 @@ const MAX_FAILED_CALLS_PER_STEP: u32 = 40;
 /// What a missed deadline counts for: each one takes a second of the pipeline's thread, not microseconds.
 const DEADLINE_WEIGHT: u32 = 4;
 
-/// A task: which source (an index in [`Topology::sources`]) and which of its partitions.
+/// A task: which sub-topology (an index in [`Topology::sub_topologies`]), and which partition of its sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
-    /// The source.
-    pub source: usize,
+    /// The sub-topology.
+    pub sub_topology: usize,
     /// The partition.
     pub partition: i32,
+}
+
+/// Records of one of a task's sources.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskInput<'a> {
+    /// An index in [`Topology::sources`].
+    pub source: usize,
+    /// The records, in offset order.
+    pub batch: BatchIn<'a>,
+    /// The offset after the batch: what is committed when all of it is done, even if its last records are not there any more.
+    pub end_offset: i64,
+}
+
+/// The plugins of one thread: one instance for each node, whichever task calls it.
+#[derive(Default)]
+pub struct Plugins(Vec<Option<Box<dyn Plugin>>>);
+
+impl Plugins {
+    /// Whether the node (an index in [`Topology::nodes`]) has its instance.
+    pub fn has(&self, node: usize) -> bool {
+        self.0.get(node).is_some_and(Option::is_some)
+    }
+
+    /// Gives a node its instance.
+    pub fn set(&mut self, node: usize, plugin: Box<dyn Plugin>) {
+        if self.0.len() <= node {
+            self.0.resize_with(node + 1, || None);
+        }
+        self.0[node] = Some(plugin);
+    }
+
+    fn get(&mut self, node: usize) -> &mut dyn Plugin {
+        let plugin = self.0.get_mut(node).and_then(Option::as_mut);
+        plugin.expect("every node that a step reaches has its instance").as_mut()
+    }
+}
+
+/// What a step uses of the thread that it runs on.
+pub struct Outside<'a> {
+    /// Those of the task's nodes, at least.
+    pub plugins: &'a mut Plugins,
+    /// Where records go.
+    pub sink: &'a mut dyn Sink,
+    /// Asked after each failed call: the search for a record that takes a plugin's whole deadline each time must not hold up a
+    /// stop.
+    pub interrupted: &'a dyn Fn() -> bool,
 }
 
 /// A step that has emitted nothing.
@@ -60,12 +109,11 @@ pub enum StepError {
     Failed(Box<TaskFailure>),
 }
 
-/// One source's tree on one partition. See the module.
+/// A sub-topology on one partition. See the module.
 pub struct Task {
     id: TaskId,
     topology: Arc<Topology>,
-    /// By index in [`Topology::nodes`]; `None` for nodes of other sources.
-    plugins: Vec<Option<Box<dyn Plugin>>>,
+    state: Box<dyn Savepoints>,
     /// By index in [`Topology::outputs`].
     partitioners: Vec<Partitioner>,
     retrying: Option<Retrying>,
@@ -101,6 +149,7 @@ struct Range {
 
 /// What one step has decided so far.
 struct Step<'a> {
+    source: usize,
     batch: BatchIn<'a>,
     counts: StepCounts,
     decided: Vec<Decided>,
@@ -117,21 +166,8 @@ struct Unplaced {
 }
 
 impl Task {
-    /// A task with its plugins: one for each node of its source's tree, as `(node index, plugin)`, and the number of
-    /// partitions of each output topic, in the order of [`Topology::outputs`].
-    pub fn new(
-        id: TaskId,
-        topology: Arc<Topology>,
-        plugins: Vec<(usize, Box<dyn Plugin>)>,
-        output_partitions: &[u32],
-    ) -> Task {
-        let mut slots: Vec<Option<Box<dyn Plugin>>> = topology.nodes.iter().map(|_| None).collect();
-        for (node, plugin) in plugins {
-            slots[node] = Some(plugin);
-        }
-        for node in topology.nodes_of(id.source) {
-            assert!(slots[node].is_some(), "every node of the task's tree has its plugin");
-        }
+    /// A task without state, with the number of partitions of each output topic, in the order of [`Topology::outputs`].
+    pub fn new(id: TaskId, topology: Arc<Topology>, output_partitions: &[u32]) -> Task {
         let seed = id.partition.unsigned_abs();
         let partitioners = (topology.outputs.iter().zip(output_partitions))
             .map(|(output, &partitions)| Partitioner::new(output.partitioner, partitions, seed))
@@ -140,12 +176,18 @@ impl Task {
         Task {
             id,
             topology,
-            plugins: slots,
+            state: Box::new(Stateless),
             partitioners,
             retrying: None,
             calls: Calls::default(),
             found: None,
         }
+    }
+
+    /// The same task, keeping something between records.
+    #[must_use]
+    pub fn with_state(self, state: Box<dyn Savepoints>) -> Task {
+        Task { state, ..self }
     }
 
     /// Which task this is.
@@ -163,33 +205,64 @@ impl Task {
         self.partitioners[output].set_partitions(partitions);
     }
 
-    /// Passes a batch of the task's partition through the tree and into `sink`. `end_offset` is the offset after the batch:
-    /// what is committed when all of it is done, even if its last records are not there any more. `interrupted` is asked
-    /// after each failed call: the search for a record that takes a plugin's whole deadline each time must not hold up a stop.
+    /// Passes batches of the task's sources through its nodes and into the sink, one after another.
     ///
-    /// The outputs must be stable before [`StepOutput::next_offset`] is committed. After an early end (`next_offset` is
-    /// below `end_offset`) the next step is given what is left; that may be all of it after an interruption.
+    /// The outputs must be stable before [`StepOutput::positions`] are committed. After an early end (a position is below its
+    /// input's `end_offset`, or is not there) the next step is given what is left; that may be all of it after an
+    /// interruption.
     ///
     /// # Errors
     /// Nothing was emitted: try again later, or stop.
     pub fn process(
         &mut self,
-        batch: &BatchIn<'_>,
-        end_offset: i64,
-        sink: &mut dyn Sink,
-        interrupted: &dyn Fn() -> bool,
+        inputs: &[TaskInput<'_>],
+        outside: &mut Outside<'_>,
     ) -> Result<StepOutput, StepError> {
-        let first = batch.offsets.first().copied();
-        if let Some(found) = self.found.take_if(|found| Some(found.offset) == first) {
+        let mut output = StepOutput::default();
+        for input in inputs {
+            let retrying = self.retrying;
+            let next_offset = match self.process_input(input, outside, &mut output) {
+                Ok(next_offset) => next_offset,
+                Err(stop) if output.counts.records_in == 0 => return Err(stop),
+                // What was done before counts. The next step meets the same.
+                Err(StepError::Failed(failure)) => {
+                    self.found = Some(failure);
+                    break;
+                }
+                Err(StepError::Retry { .. }) => {
+                    self.retrying = retrying;
+                    break;
+                }
+            };
+            output.positions.push((input.source, next_offset));
+            if next_offset < input.end_offset {
+                break;
+            }
+        }
+        Ok(output)
+    }
+
+    /// The next offset of the input. Nothing was emitted if this fails.
+    fn process_input(
+        &mut self,
+        input: &TaskInput<'_>,
+        outside: &mut Outside<'_>,
+        output: &mut StepOutput,
+    ) -> Result<i64, StepError> {
+        let TaskInput { source, batch, end_offset } = *input;
+        let is_first = |found: &mut Box<TaskFailure>| {
+            found.topic == batch.topic && Some(&found.offset) == batch.offsets.first()
+        };
+        if let Some(found) = self.found.take_if(is_first) {
             return Err(StepError::Failed(found));
         }
-        let mut step = Step::new(*batch);
+        let mut step = Step::new(source, batch);
         let mut ranges = vec![Range { start: 0, end: batch.len(), rejections: 0 }];
         while let Some(range) = ranges.pop() {
             if range.start == range.end {
                 continue;
             }
-            let Err(error) = self.run_range(&mut step, range, sink) else {
+            let Err(error) = self.run_range(&mut step, range, outside) else {
                 step.done = range.end;
                 continue;
             };
@@ -208,22 +281,37 @@ impl Task {
                     break;
                 }
             }
-            if (step.spent >= MAX_FAILED_CALLS_PER_STEP && step.done > 0) || interrupted() {
+            if (step.spent >= MAX_FAILED_CALLS_PER_STEP && step.done > 0) || (outside.interrupted)() {
                 break;
             }
         }
         if step.done > 0 {
             self.retrying = None;
         }
-        Ok(self.finish(step, end_offset, sink))
+        Ok(self.finish(step, end_offset, outside.sink, output))
     }
 
-    /// Runs the whole tree over a range of records. Nothing is kept if any node fails or any topic refuses.
+    /// Runs the source's nodes over a range of records. Nothing is kept if any of them fails or any topic refuses.
     fn run_range(
         &mut self,
         step: &mut Step<'_>,
         range: Range,
-        sink: &mut dyn Sink,
+        outside: &mut Outside<'_>,
+    ) -> Result<(), RangeError> {
+        self.state.begin();
+        let run = self.run_and_emit(step, range, outside);
+        match run {
+            Ok(()) => self.state.keep(),
+            Err(_) => self.state.undo(),
+        }
+        run
+    }
+
+    fn run_and_emit(
+        &mut self,
+        step: &mut Step<'_>,
+        range: Range,
+        outside: &mut Outside<'_>,
     ) -> Result<(), RangeError> {
         let batch = if (range.start, range.end) == (0, step.batch.len()) {
             Cow::Borrowed(Arc::new(step.batch))
@@ -232,9 +320,9 @@ impl Task {
         };
         let mut pieces = Vec::new();
         let (excluded, calls) = (&step.excluded, &mut self.calls);
-        let mut run = Run { nodes: &mut self.plugins, topology: &self.topology, excluded, calls };
-        run.source(batch, &self.topology.sources[self.id.source].targets, &mut pieces)?;
-        match self.emit(&pieces, sink) {
+        let mut run = Run { plugins: &mut *outside.plugins, topology: &self.topology, excluded, calls };
+        run.source(batch, &self.topology.sources[step.source].targets, &mut pieces)?;
+        match self.emit(&pieces, outside.sink) {
             Ok(emitted) => {
                 step.counts.add(emitted);
                 Ok(())
@@ -265,7 +353,13 @@ impl Task {
         }
     }
 
-    fn finish(&mut self, mut step: Step<'_>, end_offset: i64, sink: &mut dyn Sink) -> StepOutput {
+    fn finish(
+        &mut self,
+        mut step: Step<'_>,
+        end_offset: i64,
+        sink: &mut dyn Sink,
+        output: &mut StepOutput,
+    ) -> i64 {
         let next = step.batch.offsets.get(step.done).copied();
         // What was found out about records that the step did not get to is found out again by the next one.
         step.decided.retain(|decided| next.is_none_or(|next| decided.notice.failure.offset < next));
@@ -275,14 +369,16 @@ impl Task {
             step.decided.iter().filter(|decided| decided.dead_letter.is_none()).count() as u64;
         self.write_dead_letters(&mut step, sink);
         self.partitioners.iter_mut().for_each(Partitioner::next_step);
-        let notices = step.decided.into_iter().map(|decided| decided.notice).collect();
-        StepOutput { next_offset: next.unwrap_or(end_offset), counts: step.counts, notices }
+        output.counts.add(step.counts);
+        output.notices.extend(step.decided.into_iter().map(|decided| decided.notice));
+        next.unwrap_or(end_offset)
     }
 }
 
 impl<'a> Step<'a> {
-    fn new(batch: BatchIn<'a>) -> Step<'a> {
+    fn new(source: usize, batch: BatchIn<'a>) -> Step<'a> {
         Step {
+            source,
             batch,
             counts: StepCounts::default(),
             decided: Vec::new(),

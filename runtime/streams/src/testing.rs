@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::plugin::Plugin;
 use crate::sink::{Emissions, Emitted, MAX_REFUSALS, Refusal, Refused, Sink};
-use crate::task::{Cow, Notice, Piece, StepError, Task, TaskId};
+use crate::task::{Cow, Notice, Outside, Piece, Plugins, StepError, Task, TaskId, TaskInput};
 use crate::topology::Topology;
 
 /// A record to give.
@@ -106,9 +106,9 @@ pub fn write(sink: &mut dyn Sink, records: &[(usize, i32, TestRecord)]) -> Resul
 }
 
 /// One task of a topology, with the offsets of its input partition.
-#[derive(Debug)]
 pub struct TopologyDriver {
     task: Task,
+    plugins: Plugins,
     topology: Arc<Topology>,
     next_offset: i64,
     /// What topics take; everything at first.
@@ -128,11 +128,25 @@ impl TopologyDriver {
     ) -> TopologyDriver {
         let topology = Arc::new(topology);
         let index = |id: &str| topology.nodes.iter().position(|node| node.id == id);
-        let plugins = plugins.into_iter().filter_map(|(id, plugin)| Some((index(id)?, plugin))).collect();
+        let mut instances = Plugins::default();
+        for (id, plugin) in plugins {
+            if let Some(node) = index(id) {
+                instances.set(node, plugin);
+            }
+        }
         let counts = vec![partitions; topology.outputs.len()];
-        let task = Task::new(TaskId { source: 0, partition: 0 }, Arc::clone(&topology), plugins, &counts);
+        let task = Task::new(TaskId { sub_topology: 0, partition: 0 }, Arc::clone(&topology), &counts);
         let rule: Rule = |_| Ok(());
-        TopologyDriver { task, topology, next_offset: 0, rule, notices: Vec::new(), retries: Vec::new() }
+        let plugins = instances;
+        TopologyDriver {
+            task,
+            plugins,
+            topology,
+            next_offset: 0,
+            rule,
+            notices: Vec::new(),
+            retries: Vec::new(),
+        }
     }
 
     /// Gives records as one batch, again and again until all of it is done, and returns what comes out.
@@ -155,17 +169,19 @@ impl TopologyDriver {
     /// # Errors
     /// The failure that stops the task. A retry is made at once.
     pub fn step(&mut self, records: &[TestRecord], end: i64) -> Result<Vec<TestOutput>, StepError> {
-        let topic = self.topology.sources[self.task.id().source].topic.clone();
+        let topic = self.topology.sources[0].topic.clone();
         let mut batch = OwnedBatch::new(&topic, 0);
         for (offset, record) in (self.next_offset..).zip(records) {
             record.push_to(&mut batch, offset);
         }
-        let input = batch.as_batch();
+        let input = [TaskInput { source: 0, batch: batch.as_batch(), end_offset: end }];
         loop {
             let mut sink = TestSink { topology: &self.topology, rule: self.rule, taken: Vec::new() };
-            match self.task.process(&input, end, &mut sink, &|| false) {
+            let plugins = &mut self.plugins;
+            let mut outside = Outside { plugins, sink: &mut sink, interrupted: &|| false };
+            match self.task.process(&input, &mut outside) {
                 Ok(out) => {
-                    self.next_offset = out.next_offset;
+                    self.next_offset = out.positions[0].1;
                     self.notices.extend(out.notices);
                     return Ok(sink.taken);
                 }

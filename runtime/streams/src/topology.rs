@@ -1,5 +1,5 @@
-//! A manifest, linked: who reads from whom. A forest whose roots are sources and whose leaves are sinks, so a task is
-//! one source's tree on one partition.
+//! A manifest, linked: who reads from whom. A forest whose roots are sources and whose leaves are sinks. The sources that share
+//! nodes are a sub-topology, and a task is a sub-topology on one partition.
 
 use std::collections::BTreeMap;
 
@@ -101,6 +101,15 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// What is written: the sinks in the manifest's order, then dead-letter topics.
     pub outputs: Vec<OutputTopic>,
+    /// Which sources are processed together. One source each, as long as no node reads two of them.
+    pub sub_topologies: Vec<SubTopology>,
+}
+
+/// Sources whose partitions of one number are processed by one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubTopology {
+    /// Indexes in [`Topology::sources`].
+    pub sources: Vec<usize>,
 }
 
 /// A topic that is read.
@@ -187,6 +196,9 @@ impl Topology {
             sources: manifest.sources.iter().map(source).collect(),
             nodes: Vec::with_capacity(manifest.nodes.len()),
             outputs: manifest.sinks.iter().map(sink).collect(),
+            sub_topologies: (0..manifest.sources.len())
+                .map(|source| SubTopology { sources: vec![source] })
+                .collect(),
         };
         for spec in &manifest.nodes {
             let info = plugins.get(&spec.id).ok_or_else(|| TopologyError::NoPlugin(spec.id.clone()))?;
@@ -208,6 +220,12 @@ impl Topology {
         }
         topology.check()?;
         Ok(topology)
+    }
+
+    /// The sub-topology that a source is of.
+    pub fn sub_topology_of(&self, source: usize) -> usize {
+        let found = self.sub_topologies.iter().position(|sub| sub.sources.contains(&source));
+        found.expect("every source is of a sub-topology")
     }
 
     /// The tree of source `source`, nodes in the order in which a step reaches them.

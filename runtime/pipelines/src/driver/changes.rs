@@ -8,7 +8,7 @@ use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::task::TaskId;
 
-use super::{Driver, DriverError, Lane, NO_TOPIC};
+use super::{Driver, DriverError, DriverTask, NO_TOPIC, TaskPosition};
 use crate::io::{Change, Input};
 use crate::status::{FailureStatus, PipelineState};
 
@@ -22,7 +22,7 @@ impl Driver<'_> {
             match change {
                 Change::Output { output, partitions } => {
                     self.outputs[output] = partitions;
-                    let tasks = self.lanes.iter_mut().map(|lane| &mut lane.task);
+                    let tasks = self.tasks.iter_mut().map(|task| &mut task.task);
                     tasks.for_each(|task| task.set_output_partitions(output, partitions));
                 }
                 Change::Assigned { source, partitions } => self.assign(source, partitions)?,
@@ -35,11 +35,12 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// A task for each new partition of a source.
+    /// An input of a task for each new partition of a source.
     fn assign(&mut self, source: usize, partitions: Range<i32>) -> Result<(), DriverError> {
         let topology = Arc::clone(&self.spec.topology);
         let spec = &topology.sources[source];
         let mut renewed = self.missing.remove(&source) && self.has_begun;
+        self.start_plugins(source)?;
         for partition in partitions {
             let input = Input { source, partition };
             // What was created while the pipeline ran has nothing in it that was there before.
@@ -49,22 +50,27 @@ impl Driver<'_> {
             };
             let position = self.io.position(input, start)?;
             renewed |= position.renewed;
-            let plugins = self.plugins(input)?;
-            let task = Task::new(TaskId { source, partition }, Arc::clone(&topology), plugins, &self.outputs);
             let anchored = position.committed || start == Start::Earliest;
             if !anchored {
                 // A pause before the first record must not lose what is written meanwhile.
                 self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
-            self.lanes.push(Lane {
-                task,
+            let id = TaskId { sub_topology: topology.sub_topology_of(source), partition };
+            let task = match self.tasks.iter().position(|task| task.task.id() == id) {
+                Some(index) => &mut self.tasks[index],
+                None => {
+                    let task = Task::new(id, Arc::clone(&topology), &self.outputs);
+                    self.tasks.push(DriverTask { task, inputs: Vec::new(), not_before_ms: i64::MIN });
+                    self.tasks.last_mut().expect("it was pushed just now")
+                }
+            };
+            task.inputs.push(TaskPosition {
                 input,
                 topic: spec.topic.clone(),
-                position: position.offset,
+                next_offset: position.offset,
                 committed: position.offset,
                 anchored,
-                end: position.offset,
-                not_before_ms: i64::MIN,
+                end_offset: position.offset,
             });
         }
         if renewed {
@@ -78,9 +84,10 @@ impl Driver<'_> {
 
     /// A source's topic is gone. What was made of its records stays; its offsets mean nothing any more.
     fn revoke(&mut self, source: usize) -> Result<(), DriverError> {
-        // A commit in flight knows its lanes by their place among them.
+        // A commit in flight is of the topic that is gone, not of one that gets its name.
         self.settle(true)?;
-        self.lanes.retain(|lane| lane.input.source != source);
+        self.tasks.iter_mut().for_each(|task| task.inputs.retain(|position| position.input.source != source));
+        self.tasks.retain(|task| !task.inputs.is_empty());
         self.missing.insert(source);
         let topic = &self.spec.topology.sources[source].topic;
         self.spec.board.remove_tasks(topic);

@@ -1,9 +1,11 @@
 //! When a driver commits, and what it then knows to be committed.
 
+use std::collections::BTreeMap;
+
 use pelton_commitlog::mutant::Mutant;
 
 use super::{Driver, DriverError};
-use crate::io::{IoError, Ticket};
+use crate::io::{Input, IoError, Ticket};
 
 /// What was appended since the last commit was started.
 #[derive(Default)]
@@ -15,8 +17,8 @@ pub(super) struct Uncommitted {
 
 pub(super) struct InFlight {
     ticket: Ticket,
-    /// Which lanes, by index, and up to which offset.
-    lanes: Vec<(usize, i64)>,
+    /// Which inputs, and up to which offset.
+    offsets: Vec<(Input, i64)>,
 }
 
 impl Driver<'_> {
@@ -45,16 +47,16 @@ impl Driver<'_> {
     }
 
     pub(super) fn start_commit(&mut self) -> Result<(), DriverError> {
-        let lanes = self.lanes.iter().enumerate();
-        let moved = lanes.filter(|(_, lane)| lane.position > lane.committed || !lane.anchored);
-        let moved: Vec<(usize, i64)> = moved.map(|(index, lane)| (index, lane.position)).collect();
+        let positions = self.tasks.iter().flat_map(|task| &task.inputs);
+        let moved =
+            positions.filter(|position| position.next_offset > position.committed || !position.anchored);
+        let offsets: Vec<(Input, i64)> =
+            moved.map(|position| (position.input, position.next_offset)).collect();
         let Uncommitted { bytes, .. } = std::mem::take(&mut self.uncommitted);
         // Outputs of a topic that has been deleted since have no offset.
-        if !moved.is_empty() || bytes > 0 {
-            let offsets: Vec<_> =
-                moved.iter().map(|&(lane, offset)| (self.lanes[lane].input, offset)).collect();
+        if !offsets.is_empty() || bytes > 0 {
             let ticket = self.io.commit(&offsets)?;
-            self.in_flight = Some(InFlight { ticket, lanes: moved });
+            self.in_flight = Some(InFlight { ticket, offsets });
         }
         Ok(())
     }
@@ -79,8 +81,11 @@ impl Driver<'_> {
             outcome?;
         }
         self.totals.commits += 1;
-        for (lane, offset) in flight.lanes {
-            (self.lanes[lane].committed, self.lanes[lane].anchored) = (offset, true);
+        let committed: BTreeMap<Input, i64> = flight.offsets.into_iter().collect();
+        for position in self.tasks.iter_mut().flat_map(|task| &mut task.inputs) {
+            if let Some(&offset) = committed.get(&position.input) {
+                (position.committed, position.anchored) = (offset, true);
+            }
         }
         Ok(true)
     }

@@ -113,12 +113,12 @@ pub struct Calls {
 }
 
 /// What came of a step. Its records are in the sink.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StepOutput {
-    /// The input offset to commit once every record is stable: everything below it is done.
-    pub next_offset: i64,
+    /// By source: the input offset to commit once every record is stable. Everything below it is done.
+    pub positions: Vec<(usize, i64)>,
     /// What was done.
     pub counts: StepCounts,
-    /// Records that could not be processed, in offset order.
+    /// Records that could not be processed, in offset order for each input.
     pub notices: Vec<Notice>,
 }

@@ -12,9 +12,10 @@ use crate::topology::Topology;
 /// whole batch again for each of them.
 const MAX_REJECTIONS_PER_RANGE: u32 = 4;
 
-/// Attempts at a step, by the offset that it begins with.
+/// Attempts at a step, by the source and offset that it begins with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retrying {
+    source: usize,
     offset: i64,
     attempts: u32,
 }
@@ -77,7 +78,7 @@ impl Task {
             RecordError::Plugin(PluginError::Retry(_)) => true,
             RecordError::Plugin(_) | RecordError::Refused { .. } => false,
         };
-        match self.retry(step.batch.offsets[0], policy.on_error, asked, whole) {
+        match self.retry((step.source, step.batch.offsets[0]), policy.on_error, asked, whole) {
             Some(retry) => return Next::Stop(retry),
             None if asked => return Next::Stop(StepError::Failed(whole())),
             None => {}
@@ -122,10 +123,10 @@ impl Task {
         Next::Again
     }
 
-    /// The next attempt, if the policy has one left for the step that begins at `offset`.
+    /// The next attempt, if the policy has one left for the step that begins at an offset of a source.
     fn retry(
         &mut self,
-        offset: i64,
+        (source, offset): (usize, i64),
         policy: &OnError,
         asked: bool,
         failure: impl FnOnce() -> Box<TaskFailure>,
@@ -135,11 +136,12 @@ impl Task {
             _ if asked => (DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS),
             _ => return None,
         };
-        let made = self.retrying.filter(|r| r.offset == offset).map_or(0, |r| r.attempts);
+        let made =
+            self.retrying.filter(|r| (r.source, r.offset) == (source, offset)).map_or(0, |r| r.attempts);
         if made >= attempts {
             return None;
         }
-        self.retrying = Some(Retrying { offset, attempts: made + 1 });
+        self.retrying = Some(Retrying { source, offset, attempts: made + 1 });
         let delay_ms = backoff_ms.saturating_mul(1 << made.min(20)).min(MAX_RETRY_BACKOFF_MS);
         Some(StepError::Retry { delay_ms, attempt: made + 1, attempts, failure: failure() })
     }

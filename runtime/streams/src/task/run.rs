@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::output::{Calls, Cow, Piece};
-use super::{RecordError, Topology};
+use super::{Plugins, RecordError, Topology};
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, OwnedBatch};
-use crate::plugin::{Plugin, PluginError, Rejection};
+use crate::plugin::{PluginError, Rejection};
 use crate::sink::{Emissions, Refused};
 use crate::topology::Target;
 
@@ -99,7 +99,7 @@ impl RangeError {
 
 /// One pass through the tree.
 pub(super) struct Run<'t> {
-    pub(super) nodes: &'t mut [Option<Box<dyn Plugin>>],
+    pub(super) plugins: &'t mut Plugins,
     pub(super) topology: &'t Topology,
     pub(super) excluded: &'t Excluded,
     pub(super) calls: &'t mut Calls,
@@ -165,7 +165,7 @@ impl Run<'_> {
         }
         let spec = &self.topology.nodes[node];
         let outputs = u32::try_from(spec.outputs.len()).unwrap_or(u32::MAX);
-        let plugin = self.nodes[node].as_mut().expect("checked by Task::new");
+        let plugin = self.plugins.get(node);
         self.calls.made += 1;
         let answer = plugin
             .process(&input)
