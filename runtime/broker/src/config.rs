@@ -217,7 +217,7 @@ settings! {
     plugin_max_bytes: u32 = 32 * MIB as u32, "pelton.plugin.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
         "Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB; a larger one would take minutes to compile.";
     plugin_max_instances: u32 = 1_000, "pelton.plugin.max.instances", "count", Some((1, 4_000)),
-        "Instances of all plugins at once: one for each node and input partition. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
+        "Instances of all plugins at once: one for each node of a pipeline. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
     plugin_memory_max_bytes: u64 = 0, "pelton.plugin.memory.max.bytes", "bytes", Some((0, i64::MAX as i128)),
         "Memory of all plugin instances together, as they grow. A pipeline whose plugin wants more starts again later, with the same records. 0 takes half \
          of the memory of the machine or container.";

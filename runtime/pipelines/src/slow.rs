@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use pelton_streams::{
     BatchIn, BatchOut, Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginError, PluginFactory,
-    PluginInfo,
+    PluginInfo, World,
 };
 
 /// Compiles what begins with `slow` once it is let go, and panics over what begins with `panic`. Of what begins with `late`
@@ -44,12 +44,7 @@ impl SlowFactory {
 }
 
 fn info(digest: &Digest, component: &[u8]) -> PluginInfo {
-    PluginInfo {
-        digest: *digest,
-        world: "transform".to_owned(),
-        manifest: None,
-        bytes: component.len() as u64,
-    }
+    PluginInfo { digest: *digest, world: World::Transform, manifest: None, bytes: component.len() as u64 }
 }
 
 impl PluginFactory for SlowFactory {

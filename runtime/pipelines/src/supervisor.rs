@@ -202,7 +202,7 @@ impl Supervisor {
             pushed_at_ms: self.spec.clock.now_ms(),
             name: manifest.map(|manifest| manifest.name.clone()),
             version: manifest.map(|manifest| manifest.version.clone()),
-            world: info.world.clone(),
+            world: info.world.to_string(),
             deployed: false,
         };
         let mut pushed = Pushed {

@@ -21,6 +21,7 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod topology;
+pub mod world;
 
 pub use answer::{Answer, BatchOut, HeadersOut, SlicesOut};
 pub use batch::{BatchIn, HeadersIn, OwnedBatch, RecordIn, SlicesIn};
@@ -33,3 +34,4 @@ pub use plugin_manifest::PluginManifest;
 pub use sink::{Emissions, Emitted, Refusal, Refused, Sink};
 pub use task::{Task, TaskFailure};
 pub use topology::{Topology, TopologyError};
+pub use world::World;

@@ -7,7 +7,7 @@ use crate::manifest::values::ByteSize;
 /// Linear memory of one instance when neither manifest says otherwise. Room for a batch of 16 MiB, its copy and a
 /// garbage collected heap; a Rust guest uses 1–2 MiB.
 pub const DEFAULT_MEMORY: ByteSize = ByteSize::mib(64);
-/// What a manifest may ask for. One instance runs for each input partition, so this times the partitions must fit.
+/// What a manifest may ask for. One instance runs for each node of a pipeline.
 pub const MAX_MEMORY: ByteSize = ByteSize::mib(1024);
 /// A Wasm page and a bit: less than this and no compiled language starts.
 pub const MIN_MEMORY: ByteSize = ByteSize::new(64 * 1024);

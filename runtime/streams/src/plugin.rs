@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::limits::PluginLimits;
 use crate::log::LogSink;
 use crate::plugin_manifest::{ConfigError, PluginManifest};
+use crate::world::World;
 
 /// Code that takes a batch and gives an answer. One instance belongs to one task; calls come one at a time.
 ///
@@ -109,8 +110,8 @@ impl PluginError {
 pub struct PluginInfo {
     /// The name of its bytes.
     pub digest: Digest,
-    /// The world it was built for, without package and version: `transform`.
-    pub world: String,
+    /// The world it was built for.
+    pub world: World,
     /// Its `plugin.toml`, which `pelton plugin build` puts into the component. A component made by other tools may
     /// have none.
     pub manifest: Option<PluginManifest>,

@@ -10,6 +10,7 @@ use crate::nearest;
 use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
 use crate::plugin_manifest::{ConfigError, DEFAULT_OUTPUT_NAME, configure_untyped};
+use crate::world::{Place, World};
 
 /// A manifest whose parts do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +71,7 @@ pub enum TopologyError {
         /// The node.
         node: String,
         /// What its plugin is.
-        world: String,
+        world: World,
     },
     /// Settings that do not fit the plugin.
     #[error("node `{node}`: {error}")]
@@ -318,8 +319,8 @@ impl Topology {
 }
 
 fn node(spec: &NodeSpec, info: &PluginInfo, dead_letter: Option<usize>) -> Result<Node, TopologyError> {
-    if info.world != "transform" {
-        return Err(TopologyError::WrongWorld { node: spec.id.clone(), world: info.world.clone() });
+    if info.world.spec().place != Place::Node {
+        return Err(TopologyError::WrongWorld { node: spec.id.clone(), world: info.world });
     }
     let config = match &info.manifest {
         Some(manifest) => manifest.configure(&spec.config),

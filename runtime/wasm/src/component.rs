@@ -3,18 +3,14 @@
 use std::sync::Arc;
 
 use pelton_streams::log::NoLog;
-use pelton_streams::{Digest, LoadError, PluginError, PluginInfo, PluginLimits, PluginManifest};
+use pelton_streams::{Digest, LoadError, PluginError, PluginInfo, PluginLimits, PluginManifest, World};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre};
 
-use crate::host::{HostState, LOG};
+use crate::host::{HostState, Linkers, qualified};
 use crate::instance::{self, Process};
 use crate::limits::{CHECK_DEADLINE_MS, MemoryPool};
 use crate::marshal::Needs;
-use crate::package::guess_world;
-
-/// The worlds that this host runs.
-const SUPPORTED: &str = "transform";
 
 /// A component that can be instantiated.
 pub(crate) struct Loaded {
@@ -26,7 +22,7 @@ pub(crate) struct Loaded {
 /// Checks imports, exports and the types of both, by starting one instance that is thrown away.
 pub(crate) fn check(
     engine: &wasmtime::Engine,
-    linker: &Linker<HostState>,
+    linkers: &Linkers,
     component: &Component,
     digest: Digest,
     bytes: u64,
@@ -35,25 +31,29 @@ pub(crate) fn check(
     let ty = component.component_type();
     let exports = |name: &str| matches!(ty.get_export(engine, name), Some(e) if is_func(&e.ty));
     let world = match &manifest {
-        Some(manifest) => manifest.world.clone(),
-        None => guess_world(exports).unwrap_or("transform").to_owned(),
+        Some(manifest) => World::named(&manifest.world),
+        None => Some(World::guess(exports).unwrap_or(World::Transform)),
     };
-    if world != SUPPORTED {
-        return Err(LoadError::UnsupportedWorld { world, supported: SUPPORTED.to_owned() });
-    }
+    let unsupported = || {
+        let name = manifest.as_ref().map(|manifest| manifest.world.clone());
+        let name = name.or_else(|| world.map(|world| world.to_string())).unwrap_or_default();
+        LoadError::UnsupportedWorld { world: name, supported: World::hosted() }
+    };
+    let world = world.ok_or_else(unsupported)?;
+    let linker = linkers.of(world).ok_or_else(unsupported)?;
     for (name, import) in ty.imports(engine) {
-        check_import(engine, name, &import.ty, &world)?;
+        check_import(engine, name, &import.ty, world)?;
     }
-    for export in [instance::CONFIGURE, instance::PROCESS] {
+    for &export in world.spec().exports {
         if !exports(export) {
             let reason = "there is no such function".to_owned();
-            return Err(LoadError::BadExport { export: export.to_owned(), world, reason });
+            return Err(LoadError::BadExport { export: export.to_owned(), world: world.to_string(), reason });
         }
     }
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
-    start_once(engine, &pre, &world)?;
+    start_once(engine, &pre, world)?;
     let needs = Needs::of(manifest.as_ref());
     Ok(Loaded { info: PluginInfo { digest, world, manifest, bytes }, pre, needs })
 }
@@ -66,14 +66,14 @@ fn check_import(
     engine: &wasmtime::Engine,
     name: &str,
     item: &ComponentItem,
-    world: &str,
+    world: World,
 ) -> Result<(), LoadError> {
     let offered = match item {
         // Names for types reach nothing.
         ComponentItem::Type(_) => true,
         ComponentItem::ComponentInstance(instance) => {
             let only_types = || instance.exports(engine).all(|(_, e)| matches!(e.ty, ComponentItem::Type(_)));
-            name == LOG || only_types()
+            world.spec().imports.iter().any(|interface| qualified(*interface) == name) || only_types()
         }
         ComponentItem::ComponentFunc(_)
         | ComponentItem::CoreFunc(_)
@@ -91,10 +91,14 @@ fn check_import(
     } else {
         ""
     };
-    Err(LoadError::UnknownImport { import: name.to_owned(), world: world.to_owned(), hint: hint.to_owned() })
+    Err(LoadError::UnknownImport { import: name.to_owned(), world: world.to_string(), hint: hint.to_owned() })
 }
 
-fn start_once(engine: &wasmtime::Engine, pre: &InstancePre<HostState>, world: &str) -> Result<(), LoadError> {
+fn start_once(
+    engine: &wasmtime::Engine,
+    pre: &InstancePre<HostState>,
+    world: World,
+) -> Result<(), LoadError> {
     let limits = PluginLimits { deadline_ms: CHECK_DEADLINE_MS, ..PluginLimits::default() };
     // Of its own: a server that is short of memory does not make a component invalid, and few are checked at once.
     let pool = MemoryPool::new(limits.memory_bytes);
@@ -106,7 +110,7 @@ fn start_once(engine: &wasmtime::Engine, pre: &InstancePre<HostState>, world: &s
     })?;
     let wrong = |export: &str, error: wasmtime::Error| LoadError::BadExport {
         export: export.to_owned(),
-        world: world.to_owned(),
+        world: world.to_string(),
         reason: format!("{error:#}"),
     };
     (started

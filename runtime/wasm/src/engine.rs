@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 use wasmtime::{Config, ModuleVersionStrategy, OptLevel, Strategy};
 
 use crate::cache::{CodeCache, EngineBuild};
 use crate::component::{Loaded, check};
-use crate::host::{self, HostState};
+use crate::host::Linkers;
 use crate::instance::WasmPlugin;
 use crate::limits::{
     DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, DEFAULT_MAX_MEMORY_BYTES, EPOCH_TICK_MS,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Engine {
 
 struct Shared {
     engine: wasmtime::Engine,
-    linker: Linker<HostState>,
+    linkers: Linkers,
     config: EngineConfig,
     /// What compiled code depends on beside the component.
     build: EngineBuild,
@@ -84,8 +84,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Result<Engine, EngineError> {
         let failed = |error: wasmtime::Error| EngineError { reason: format!("{error:#}") };
         let engine = wasmtime::Engine::new(&wasmtime_config().map_err(failed)?).map_err(failed)?;
-        let mut linker = Linker::new(&engine);
-        host::define(&mut linker).map_err(failed)?;
+        let linkers = Linkers::new(&engine).map_err(failed)?;
         let build = EngineBuild::of(&engine);
         let ticker =
             Ticker::start(engine.clone()).map_err(|error| EngineError { reason: error.to_string() })?;
@@ -94,7 +93,7 @@ impl Engine {
             shared: Arc::new(Shared {
                 engine,
                 memory,
-                linker,
+                linkers,
                 config,
                 build,
                 loaded: Mutex::default(),
@@ -168,7 +167,7 @@ impl Engine {
         let Some(component) = find()? else { return Ok(None) };
         let manifest = package::manifest(bytes).map_err(|reason| LoadError::BadManifest { reason })?;
         let _ticking = self.shared.ticker.tick();
-        let loaded = check(&self.shared.engine, &self.shared.linker, &component, *digest, size, manifest)?;
+        let loaded = check(&self.shared.engine, &self.shared.linkers, &component, *digest, size, manifest)?;
         let info = loaded.info.clone();
         self.components().insert(*digest, Arc::new(loaded));
         Ok(Some(info))
@@ -255,7 +254,7 @@ pub(crate) fn wasmtime_config() -> wasmtime::Result<Config> {
     // would double the compiled code, and stripped plugins have none.
     config.generate_address_map(false);
     // Memory is reserved and guarded as wasmtime does by default: no bounds-check tricks. Instances are allocated on
-    // demand: they live as long as their task, so a pool would save microseconds once, and would need the largest
+    // demand: they live as long as their driver, so a pool would save microseconds once, and would need the largest
     // memory that any manifest may ever ask for to be known now.
     //
     // By itself wasmtime takes code that any release of its major version has compiled; a patch may mend the compiler.

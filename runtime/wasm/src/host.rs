@@ -1,15 +1,40 @@
-//! What a plugin can call: `pelton:plugin/log`, and nothing else.
+//! What plugins can call. There is a linker for each world, which has what the world imports and nothing else: a plugin of another
+//! world has nothing to link a name with.
 
 use std::sync::Arc;
 
+use pelton_streams::World;
 use pelton_streams::log::{LogLevel, LogSink, MAX_LINE_BYTES, MAX_LINES_PER_CALL, clip};
+use pelton_streams::world::Interface;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
 use crate::limits::Limiter;
 
-/// The interface of the log, as a component imports it.
-pub(crate) const LOG: &str = "pelton:plugin/log@0.1.0";
+/// The name of an interface, as a component imports it.
+pub(crate) fn qualified(interface: Interface) -> String {
+    format!("pelton:plugin/{}@0.1.0", interface.name())
+}
+
+/// A linker for each world that this host runs.
+pub(crate) struct Linkers(Vec<(World, Linker<HostState>)>);
+
+impl Linkers {
+    pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Linkers> {
+        let hosted = World::ALL.into_iter().filter(|world| world.spec().is_hosted);
+        let linker = |world: World| {
+            let mut linker = Linker::new(engine);
+            world.spec().imports.iter().try_for_each(|interface| define(*interface, &mut linker))?;
+            Ok((world, linker))
+        };
+        hosted.map(linker).collect::<wasmtime::Result<_>>().map(Linkers)
+    }
+
+    /// `None`: this host does not run plugins of that world.
+    pub(crate) fn of(&self, world: World) -> Option<&Linker<HostState>> {
+        self.0.iter().find(|(of, _)| *of == world).map(|(_, linker)| linker)
+    }
+}
 
 /// What a store holds for the host.
 pub(crate) struct HostState {
@@ -81,9 +106,14 @@ fn one_line(text: &str) -> String {
     clip(text.trim_end(), MAX_LINE_BYTES).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Defines everything that worlds import.
-pub(crate) fn define(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    linker.instance(LOG)?.func_wrap("write", write)
+fn define(interface: Interface, linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    let mut linker = linker.instance(&qualified(interface))?;
+    match interface {
+        Interface::Log => linker.func_wrap("write", write),
+        Interface::State | Interface::Timers | Interface::Http => {
+            wasmtime::bail!("this version does not host `{}`", interface.name())
+        }
+    }
 }
 
 fn write(mut store: StoreContextMut<'_, HostState>, (level, text): (Level, WasmStr)) -> wasmtime::Result<()> {

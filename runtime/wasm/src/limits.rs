@@ -7,7 +7,7 @@ use wasmtime::ResourceLimiter;
 
 /// Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB.
 pub const DEFAULT_MAX_COMPONENT_BYTES: u64 = 32 << 20;
-/// Instances of all plugins at once. One runs for each node and input partition; each may reserve 4 GiB of address
+/// Instances of all plugins at once. One runs for each node of a pipeline; each may reserve 4 GiB of address
 /// space, and 1,000 of them fit four times into the 47 bits that a process has.
 pub const DEFAULT_MAX_INSTANCES: usize = 1_000;
 

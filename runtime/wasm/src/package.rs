@@ -1,6 +1,6 @@
 //! A component as a file: its digest, the `plugin.toml` inside it, and what it imports and exports.
 
-use pelton_streams::{Digest, PluginManifest};
+use pelton_streams::{Digest, PluginManifest, World};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Parser, Payload};
 use wit_parser::{WorldItem, WorldKey};
@@ -76,8 +76,9 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
     };
     let exports: Vec<String> = world.exports.iter().filter_map(named).collect();
     let manifest = manifest(component).map_err(InspectError::Manifest)?;
-    let guessed = || guess_world(|name| exports.iter().any(|export| export == name));
-    let world_name = manifest.as_ref().map(|m| m.world.clone()).or_else(|| guessed().map(str::to_owned));
+    let guessed = || World::guess(|name| exports.iter().any(|export| export == name));
+    let world_name =
+        manifest.as_ref().map(|m| m.world.clone()).or_else(|| guessed().map(|world| world.to_string()));
     Ok(Inspection {
         digest: digest(component),
         bytes: component.len() as u64,
@@ -86,19 +87,6 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
         exports,
         manifest,
     })
-}
-
-/// The world whose functions a component exports.
-pub(crate) fn guess_world(exports: impl Fn(&str) -> bool) -> Option<&'static str> {
-    let worlds = [
-        ("fire", "transform-timer"),
-        ("process", "transform"),
-        ("partition", "partitioner"),
-        ("add", "aggregator"),
-        ("consume", "consumer"),
-        ("migrate", "migrator"),
-    ];
-    worlds.into_iter().find(|(export, _)| exports(export)).map(|(_, world)| world)
 }
 
 /// The `plugin.toml` inside a component.

@@ -250,22 +250,32 @@ fn artifact_of(line: &str, crate_manifest: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use pelton_streams::World;
+    use wit_parser::{WorldItem, WorldKey};
+
     use super::*;
 
     #[test]
-    fn every_world_of_the_contract_resolves() {
+    fn the_table_of_worlds_is_the_contract() {
         let (resolve, packages) = contract().expect("parses");
-        for world in [
-            "transform",
-            "partitioner",
-            "transform-state",
-            "transform-timer",
-            "aggregator",
-            "consumer",
-            "consumer-http",
-            "migrator",
-        ] {
-            let id = resolve.select_world(&packages, Some(world)).expect(world);
+        for world in World::ALL {
+            let id = resolve.select_world(&packages, Some(world.name())).expect(world.name());
+            let names = |items: &mut dyn Iterator<Item = (&WorldKey, &WorldItem)>| -> Vec<String> {
+                let functions = |item: &WorldItem| match item {
+                    WorldItem::Interface { id, .. } => !resolve.interfaces[*id].functions.is_empty(),
+                    WorldItem::Function(_) => true,
+                    WorldItem::Type { .. } => false,
+                };
+                items
+                    .filter(|(_, item)| functions(item))
+                    .map(|(key, _)| resolve.name_world_key(key))
+                    .collect()
+            };
+            let spec = world.spec();
+            let imports: Vec<String> =
+                spec.imports.iter().map(|interface| crate::host::qualified(*interface)).collect();
+            assert_eq!(names(&mut resolve.worlds[id].imports.iter()), imports, "what {world} may call");
+            assert_eq!(names(&mut resolve.worlds[id].exports.iter()), spec.exports, "what {world} exports");
             // Some language runtimes export a function of this name themselves.
             assert!(
                 resolve.worlds[id].exports.keys().all(|key| resolve.name_world_key(key) != "init"),

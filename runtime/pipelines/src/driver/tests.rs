@@ -293,8 +293,12 @@ fn topology(start: &str, on_error: &str) -> (Arc<Topology>, CommitSpec) {
          [[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
     );
     let manifest = Manifest::parse(&text).unwrap();
-    let info =
-        PluginInfo { digest: Digest::new([1; 32]), world: "transform".to_owned(), manifest: None, bytes: 1 };
+    let info = PluginInfo {
+        digest: Digest::new([1; 32]),
+        world: pelton_streams::World::Transform,
+        manifest: None,
+        bytes: 1,
+    };
     let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), info)])).unwrap();
     (Arc::new(topology), manifest.commit)
 }

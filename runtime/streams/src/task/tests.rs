@@ -11,6 +11,7 @@ use crate::plugin_manifest::PluginManifest;
 use crate::sink::Refusal;
 use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 use crate::topology::SubTopology;
+use crate::world::World;
 
 /// A plugin that reads its orders from the values: `trap`, `reject`, `late`, … fail the call, `drop` is filtered,
 /// `late?` is late the first time, `2` and `2big` are emitted twice, `>late` goes to the second output, `made-big` is made
@@ -97,7 +98,7 @@ fn topology(manifest: &str) -> Topology {
     let plugin = "name='p'\nversion='1'\nworld='transform'\noutputs=['main','late']";
     let info = PluginInfo {
         digest: Digest::new([1; 32]),
-        world: "transform".to_owned(),
+        world: World::Transform,
         manifest: Some(PluginManifest::parse(plugin).expect("is valid")),
         bytes: 1,
     };

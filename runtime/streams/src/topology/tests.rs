@@ -8,7 +8,7 @@ fn info() -> PluginInfo {
                 config.field = { type = 'string', default = 'x' }";
     PluginInfo {
         digest: Digest::new([1; 32]),
-        world: "transform".to_owned(),
+        world: World::Transform,
         manifest: Some(PluginManifest::parse(text).expect("is valid")),
         bytes: 1,
     }
@@ -87,7 +87,7 @@ fn a_node_needs_a_transform() {
     check("", None, "the plugin of node `n` is not known");
     check(
         "",
-        Some(PluginInfo { world: "partitioner".to_owned(), ..info() }),
+        Some(PluginInfo { world: World::Partitioner, ..info() }),
         "node `n` runs a plugin of the world `partitioner`, but a node needs `transform`",
     );
     check(

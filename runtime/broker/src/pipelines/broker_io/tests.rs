@@ -53,7 +53,7 @@ struct Factory(Mutex<BTreeSet<Digest>>);
 impl PluginFactory for Factory {
     fn load(&self, digest: &Digest, component: &[u8]) -> Result<PluginInfo, LoadError> {
         self.0.lock().insert(*digest);
-        let (world, bytes) = ("transform".to_owned(), component.len() as u64);
+        let (world, bytes) = (pelton_streams::World::Transform, component.len() as u64);
         Ok(PluginInfo { digest: *digest, world, manifest: None, bytes })
     }
 
