@@ -20,12 +20,12 @@ pub struct CompileLimits {
     pub timeout: Duration,
 }
 
-/// Who waits for a component.
+/// How long the caller waits for a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// A user, who is told when it takes too long.
+    /// A user: refused after the limits of the settings.
     Bounded,
-    /// The start of the broker: what was deployed has to come back, however long an upgrade makes it compile.
+    /// The start of the broker: deployed pipelines come back, however long an upgrade makes their plugins compile.
     Endless,
 }
 
@@ -88,9 +88,9 @@ impl Compiler {
         let factory = Arc::clone(&self.factory);
         let compile = move || {
             let done = factory.load(&digest, &component);
-            // Before who waits hears of it, and may want it again. A panic gives it back, too.
+            // Release the permit before the waiter is told: it may ask again. Unwinding releases it, too.
             drop(permit);
-            // Nobody may wait any more. Then what was made is found loaded, or in the cache, by who asks again.
+            // The waiter may have timed out. The next request finds the component loaded, or in the cache.
             let _ = tell.send(done);
         };
         // Not of the runtime's pool: a runtime that shuts down waits for those, and this may take minutes.

@@ -163,7 +163,7 @@ struct TaskPosition {
     /// The next offset to read.
     next_offset: i64,
     committed: i64,
-    /// False: where this began is not committed, and the end of the topic that it stands for would move.
+    /// False until the start offset is committed: `latest` would be another offset after a restart.
     anchored: bool,
     end_offset: i64,
 }

@@ -107,9 +107,9 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             Ok(()) => return,
             Err(error) => error,
         };
-        // Readers of its outputs must not wait for what will never be committed.
+        // Read-committed consumers of its outputs would wait for the open transaction.
         if let Err(error) = io.abandon() {
-            tracing::warn!(pipeline = spec.name, %error, "what was not committed is aborted when the pipeline starts again");
+            tracing::warn!(pipeline = spec.name, %error, "the open transaction could not be aborted; the next start of the pipeline aborts it");
         }
         let status = error.status(spec.clock.now_ms());
         if !error.is_transient() {

@@ -189,9 +189,9 @@ impl Supervisor {
         let digest = tokio::task::spawn_blocking(move || crate::digest_of(&bytes)).await;
         let digest = digest.map_err(|_| DeployError::Stopping)?;
         let _wanted = self.want(digest);
-        // Before anything is changed: nobody else's change waits for it.
+        // Before the lock of changes is taken: no other change waits for a compilation.
         let loaded = self.compiler.load(digest, component.clone(), Patience::Bounded).await;
-        // Whatever came of it: what was pushed before and is not used gives way, and so does what nobody waited for.
+        // After a failure, too: components of earlier pushes that no pipeline uses are unloaded.
         self.unload_unused();
         let info = loaded?;
         let _change = self.changes.lock().await;
@@ -376,7 +376,7 @@ impl Supervisor {
         }
     }
 
-    /// Appends, waits until durable, and only then believes. The offset of the first record.
+    /// Appends records, and applies them once they are durable. The offset of the first one.
     async fn store(&self, records: Vec<DeploymentRecord>) -> Result<Option<i64>, DeploymentLogError> {
         if records.is_empty() {
             return Ok(None);
@@ -412,7 +412,7 @@ impl Supervisor {
         Ok(Checked { manifest, topology, plugins, wanted })
     }
 
-    /// Has the plugins of what is deployed under a name compiled. Only a compilation that did not end is an error here:
+    /// Compiles the plugins of the deployed revision of a pipeline. Only a compilation that did not end is an error here:
     /// whatever else is wrong with them is the pipeline's failure when it starts.
     async fn compiled(&self, name: &str) -> Result<Option<Checked<'_>>, DeployError> {
         let Some((manifest, plugins)) = self.live(name) else { return Ok(None) };
@@ -436,7 +436,7 @@ impl Supervisor {
         Wanted { inner: &self.inner, digest }
     }
 
-    /// A pipeline waits for topics that are deleted; one that names a topic that never was is refused.
+    /// A deployment whose source topic does not exist is refused; a pipeline that runs waits for a deleted topic.
     fn check_sources(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
         let mut sources = checked.topology.sources.iter();
         match sources.find(|source| !self.spec.io.topic_exists(&source.topic)) {

@@ -259,7 +259,7 @@ mod tests {
     fn the_table_of_worlds_is_the_contract() {
         let (resolve, packages) = contract().expect("parses");
         for world in World::ALL {
-            let id = resolve.select_world(&packages, Some(world.name())).expect(world.name());
+            let id = resolve.select_world(&packages, Some(world.name())).expect("is in the contract");
             let names = |items: &mut dyn Iterator<Item = (&WorldKey, &WorldItem)>| -> Vec<String> {
                 let functions = |item: &WorldItem| match item {
                     WorldItem::Interface { id, .. } => !resolve.interfaces[*id].functions.is_empty(),

@@ -76,7 +76,7 @@ impl Driver<'_> {
         if renewed {
             self.say(
                 LogLevel::Info,
-                &format!("topic {} was created again: its records come next", spec.topic),
+                &format!("topic {} was created again; the pipeline reads it from its start", spec.topic),
             );
         }
         Ok(())
@@ -93,7 +93,7 @@ impl Driver<'_> {
         self.spec.board.remove_tasks(topic);
         self.say(
             LogLevel::Warn,
-            &format!("topic {topic} was deleted: what comes next is read when it is created again"),
+            &format!("topic {topic} was deleted; the pipeline reads it again once it is created"),
         );
         Ok(())
     }

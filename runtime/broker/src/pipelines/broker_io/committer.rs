@@ -16,7 +16,7 @@ impl Committer for BrokerIo {
     fn begin(&mut self) -> Result<(), IoError> {
         let producer = match self.guarantee {
             Guarantee::AtLeastOnce => {
-                // Of an earlier revision, perhaps.
+                // An earlier revision may have been exactly-once and have left a transaction open.
                 let abandoned =
                     self.runtime.block_on(self.transactions.abandon(transactional_id_of(&self.group)));
                 abandoned.map_err(|error| embedded(error.into()))?;
@@ -52,13 +52,13 @@ impl Committer for BrokerIo {
             let ended = self.transactions.commit_with_offsets(id, producer, &self.group, request);
             let ending = self.runtime.block_on(ended).map_err(embedded)?;
             self.runtime.spawn(async move {
-                // The driver may have ended: then nobody needs to know.
+                // The driver may have ended and dropped its ticket.
                 let _ = sender.send(ending.settled().await.map_err(|error| embedded(error.into())));
             });
             return Ok(ticket);
         }
         if request.offsets.is_empty() {
-            // Nobody has dropped the other end.
+            // The receiver is the ticket returned below.
             let _ = sender.send(Ok(()));
             return Ok(ticket);
         }
@@ -67,14 +67,14 @@ impl Committer for BrokerIo {
             let (transactions, id) = (self.transactions.clone(), id.to_owned());
             self.runtime.spawn(async move {
                 let done = transactions.commit_offsets_alone(&id, producer, &group, request).await;
-                // The driver may have ended: then nobody needs to know.
+                // The driver may have ended and dropped its ticket.
                 let _ = sender.send(done.map_err(embedded));
             });
             return Ok(ticket);
         }
         let commit = commit_behind(self.groups.clone(), group, request, self.topics.same_journal());
         self.runtime.spawn(async move {
-            // The driver may have ended: then nobody needs to know.
+            // The driver may have ended and dropped its ticket.
             let _ = sender.send(commit.await.map_err(|error| unavailable(&error)));
         });
         Ok(ticket)

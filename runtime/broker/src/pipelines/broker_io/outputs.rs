@@ -46,7 +46,7 @@ impl Outputs for BrokerIo {
         let Some(producer) = self.staging.producer() else { return self.append_plain(batches, &room) };
         let id = transactional_id_of(&self.group);
         let held = match self.transactions.try_lock(id) {
-            // Somebody looks at it, or it has had its time.
+            // Another task holds the lock, or the transaction timed out.
             Ok(None) => self.runtime.block_on(self.transactions.lock(id)),
             Ok(Some(held)) => Ok(held),
             Err(error) => Err(error),

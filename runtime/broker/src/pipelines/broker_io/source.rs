@@ -29,7 +29,7 @@ impl Source for BrokerIo {
         let (topic, found) = self.input(input)?;
         let mut renewed = false;
         if let Some((offset, of)) = self.committed(&topic.name, input.partition)? {
-            // Who sets offsets by hand means the topic that there is.
+            // An offset that was set by hand has no topic id: it is of the present topic.
             if of.is_empty() || of == topic.id.to_string() {
                 return Ok(Position { offset, committed: true, renewed });
             }
@@ -37,7 +37,7 @@ impl Source for BrokerIo {
         }
         let offsets = found.offsets();
         let offset = match start {
-            // All of a topic that is new is new.
+            // The pipeline has read nothing of the new topic.
             _ if renewed => offsets.log_start,
             Start::Earliest => offsets.log_start,
             Start::Latest => offsets.last_stable,

@@ -16,7 +16,6 @@ use pelton_streams::{
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::Columns;
 
