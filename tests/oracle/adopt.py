@@ -28,8 +28,13 @@ READ = [TopicPartition("packed", p, 10 + p) for p in range(5)]
 WAIT = servers.WAIT
 
 
+STARTED = []  # none of them outlives this program
+
+
 def start(binary, home, **settings):
-    return Broker(binary, home, **settings)
+    broker = Broker(binary, home, **settings)
+    STARTED.append(broker)
+    return broker
 
 
 def end(broker, how=signal.SIGTERM):
@@ -187,6 +192,15 @@ def adopt(how, clean):
 
 
 def main():
+    try:
+        run()
+    finally:
+        for broker in STARTED:
+            if broker.p.poll() is None:
+                broker.p.kill()
+
+
+def run():
     for how in (signal.SIGTERM, signal.SIGKILL):
         for clean in (True, False):
             records, indexes = adopt(how, clean)
