@@ -55,7 +55,6 @@ impl<K: Clone + Ord + Hash> TimerQueue<K> {
         self.at.contains_key(key)
     }
 
-    /// The earliest deadline.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         self.by_time.first().map(|(at, _)| *at)
     }

@@ -12,12 +12,9 @@
          pelton or Kafka that wrote it, or restore the directory of that partition from a copy"
 )]
 pub struct UnreadableRecord {
-    /// The topic.
     pub topic: &'static str,
-    /// The partition.
     pub partition: i32,
     /// The record's offset.
     pub offset: i64,
-    /// The reason.
     pub reason: String,
 }

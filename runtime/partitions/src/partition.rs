@@ -112,7 +112,6 @@ pub enum InternalAppendError {
 /// A record of the broker's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalRecord {
-    /// The key.
     pub key: Option<Bytes>,
     /// The value; null deletes the key on a compacted topic.
     pub value: Option<Bytes>,
@@ -207,7 +206,6 @@ impl Partition {
         LEADER_EPOCH
     }
 
-    /// The offsets now.
     pub fn offsets(&self) -> Offsets {
         let log = self.reader.offsets();
         let high_watermark = self.delayed.high_watermark();

@@ -14,9 +14,7 @@ pub enum ConfigError {
     /// The text is not a value of the setting's kind, or is out of its range.
     #[error("`{key}` cannot be `{value}`: {fix}")]
     BadValue {
-        /// The setting.
         key: String,
-        /// The text given.
         value: String,
         /// What to write instead.
         fix: String,
@@ -26,7 +24,6 @@ pub enum ConfigError {
     Conflict {
         /// The setting to change.
         key: &'static str,
-        /// Its value.
         value: String,
         /// The setting that it collides with.
         why: &'static str,

@@ -69,7 +69,6 @@ pub enum CompressionType {
     Producer,
     /// This one; a batch with another codec is repacked.
     Fixed {
-        /// The codec.
         codec: Codec,
         /// How hard it tries (`compression.gzip.level` and others), if that is set.
         level: Option<i32>,

@@ -30,7 +30,6 @@ use crate::topic_config::{Overrides, TopicConfig};
 /// A topic as it is at one moment; a change makes a new one.
 #[derive(Debug)]
 pub struct Topic {
-    /// Its name.
     pub name: String,
     /// Its id, which a topic created later under the same name does not share.
     pub id: Uuid,
@@ -87,7 +86,6 @@ impl Topic {
 /// A topic to be created.
 #[derive(Clone, Debug)]
 pub struct NewTopic {
-    /// Its name.
     pub name: String,
     /// How many partitions, at least 1.
     pub partitions: i32,
@@ -98,19 +96,14 @@ pub struct NewTopic {
 /// Why a topic was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    /// A topic of this name is there.
     #[error("topic `{0}` is there already")]
     Exists(String),
-    /// There is no such topic.
     #[error("there is no topic `{0}`")]
     Unknown(String),
-    /// The name cannot be one.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A setting was refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The number of partitions is not possible.
     #[error("a topic cannot have {asked} partitions: write a number of at least {least}")]
     PartitionCount {
         /// The value that was asked for.
@@ -118,14 +111,12 @@ pub enum TopicError {
         /// The least that is possible: 1, or one more than there are.
         least: i32,
     },
-    /// The broker would have too many partitions.
     #[error("{asked} more partitions would make {total}, `pelton.max.partitions` is {max}")]
     TooManyPartitions {
         /// New partitions.
         asked: i32,
         /// Partitions there would be.
         total: usize,
-        /// The limit.
         max: u32,
     },
     /// The disk did not take it.
@@ -134,7 +125,6 @@ pub enum TopicError {
     /// The metadata log did not take it.
     #[error(transparent)]
     Write(#[from] MetadataWriteError),
-    /// The broker stops.
     #[error("the broker is stopping")]
     Stopping,
 }
@@ -167,7 +157,6 @@ impl Index {
     }
 }
 
-/// The catalogue.
 pub struct Topics {
     index: RwLock<Index>,
     /// How often the index has changed.

@@ -16,11 +16,8 @@ use crate::topic_config::TopicConfig;
 #[derive(Debug, thiserror::Error)]
 #[error("partition {partition} of `{topic}`: {source}")]
 pub struct PartitionCreateError {
-    /// The topic.
     topic: String,
-    /// The partition.
     partition: i32,
-    /// The reason.
     source: CreateError,
 }
 

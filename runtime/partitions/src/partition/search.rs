@@ -28,7 +28,6 @@ pub enum ReplayError {
     Records {
         /// Where the batch starts.
         offset: i64,
-        /// The reason.
         source: RecordError,
     },
     /// A marker of it is damaged.
@@ -36,7 +35,6 @@ pub enum ReplayError {
     Marker {
         /// Where it is.
         offset: i64,
-        /// The reason.
         source: ControlError,
     },
 }
@@ -46,20 +44,16 @@ pub enum ReplayError {
 pub enum Replayed<'a> {
     /// A record.
     Record {
-        /// Its offset.
         offset: i64,
         /// Its timestamp (ms).
         timestamp: i64,
         /// The transactional producer that wrote it: it counts only once a marker commits it.
         producer_id: Option<i64>,
-        /// Its key.
         key: Option<&'a [u8]>,
-        /// Its value.
         value: Option<&'a [u8]>,
     },
     /// The end of a producer's transaction.
     Marker {
-        /// The producer.
         producer_id: i64,
         /// Whether it was committed.
         commit: bool,

@@ -38,12 +38,7 @@ pub enum MetadataReplayError {
     Replay(#[from] ReplayError),
     /// A record of it is not understood.
     #[error("the record at offset {offset} of `{METADATA_TOPIC}-0` cannot be understood: {reason}")]
-    Record {
-        /// Its offset.
-        offset: i64,
-        /// The reason.
-        reason: String,
-    },
+    Record { offset: i64, reason: String },
 }
 
 /// The metadata and the log that it is kept in.

@@ -23,7 +23,6 @@ const LOAD_PIECES: usize = 1;
 pub(super) enum Loaded {
     Whole,
     Unreadable(UnreadableRecord),
-    /// The broker stops.
     Stopped,
 }
 

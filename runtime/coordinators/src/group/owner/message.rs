@@ -96,7 +96,6 @@ pub(in crate::group) enum Message {
     SnapshotWhenDue {
         over: oneshot::Sender<()>,
     },
-    /// The broker stops.
     Stop,
 }
 
