@@ -17,6 +17,7 @@ pub mod sink;
 pub mod storage;
 
 mod checkpointer;
+mod cleaner;
 mod files;
 mod index;
 mod journal;

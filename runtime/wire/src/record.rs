@@ -16,6 +16,7 @@ mod checked;
 mod control;
 mod crc;
 mod edit;
+mod filter;
 #[cfg(feature = "fuzzing")]
 mod fuzz;
 mod header;
@@ -37,6 +38,7 @@ pub use compression::{Codec, DecompressError, DecompressLimit};
 pub use control::{ControlError, ControlRecord, ControlType, EndTransactionMarker, end_transaction_batch};
 pub use crc::{combine as combine_crc32c, crc32c};
 pub use edit::BatchMut;
+pub use filter::{FilterSpec, Filtered, filter_batch};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use fuzz::fuzz_batch;
