@@ -17,6 +17,7 @@ pub mod partitioner;
 pub mod plugin;
 pub mod plugin_manifest;
 pub mod sink;
+pub mod state;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

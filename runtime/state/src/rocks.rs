@@ -1,0 +1,305 @@
+//! The stores of one task in one database.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pelton_streams::state::{
+    Blob, ChangelogPosition, Changes, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
+    StateView, StoreIndex, StoreSpec, Visit,
+};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Error, ErrorKind, FlushOptions,
+    IngestExternalFileOptions, Options, ReadOptions, Snapshot, SstFileWriter, WriteBatch, WriteOptions,
+};
+
+use crate::options::StateOptions;
+
+const POSITION_KEY: [u8; 1] = [0];
+const KEY_PREFIX: u8 = 1;
+/// The first key behind all keys of a store.
+const KEYS_END: [u8; 1] = [KEY_PREFIX + 1];
+const POSITION_BYTES: usize = 32;
+/// RocksDB's own family, which holds nothing.
+const DEFAULT_FAMILY: &str = "default";
+
+/// See the module. One owner writes.
+pub struct RocksState {
+    db: Arc<Database>,
+    position: Position,
+    write: WriteOptions,
+    store_options: Options,
+    /// Where chunks of a restore are written before the database takes them in.
+    chunks: PathBuf,
+}
+
+struct Database {
+    db: DB,
+    names: Vec<String>,
+}
+
+impl Database {
+    fn family(&self, store: StoreIndex) -> Result<&ColumnFamily, StateError> {
+        let name = &self.names[store];
+        self.db.cf_handle(name).ok_or_else(|| StateError::Storage(format!("there is no store `{name}`")))
+    }
+}
+
+impl RocksState {
+    /// Opens the stores of a task in `dir`, and makes what is not there. A family that is in no spec is of an earlier revision
+    /// of the pipeline: it is dropped.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or what is in it is damaged. Another process that has it open is an error too.
+    pub fn open(dir: &Path, specs: &[StoreSpec], options: &StateOptions) -> Result<RocksState, StateError> {
+        let database = options.database();
+        let is_new = !dir.join("CURRENT").exists();
+        let found = if is_new { Vec::new() } else { DB::list_cf(&database, dir).map_err(failed)? };
+        let wanted = specs.iter().map(|spec| spec.name.clone());
+        let dropped: Vec<_> = found
+            .into_iter()
+            .filter(|name| name != DEFAULT_FAMILY && specs.iter().all(|s| s.name != *name))
+            .collect();
+        let families = wanted.chain(dropped.clone()).chain([DEFAULT_FAMILY.to_owned()]);
+        let families = families.map(|name| ColumnFamilyDescriptor::new(name, options.store()));
+        let mut db = DB::open_cf_descriptors(&database, dir, families).map_err(failed)?;
+        for name in dropped {
+            db.drop_cf(&name).map_err(failed)?;
+        }
+        let chunks = dir.join("restore");
+        // What an interrupted restore has left.
+        match std::fs::remove_dir_all(&chunks) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StateError::Storage(format!("remove `{}`: {error}", chunks.display())));
+            }
+            Err(_) | Ok(()) => {}
+        }
+        let names = specs.iter().map(|spec| spec.name.clone()).collect();
+        let db = Arc::new(Database { db, names });
+        let position = (0..specs.len())
+            .map(|store| {
+                let bytes = db.db.get_pinned_cf(db.family(store)?, POSITION_KEY).map_err(failed)?;
+                bytes.map_or(Ok(ChangelogPosition::default()), |bytes| decode_position(&bytes))
+            })
+            .collect::<Result<Position, _>>()?;
+        let mut write = WriteOptions::default();
+        write.disable_wal(true);
+        Ok(RocksState { db, position, write, store_options: options.store(), chunks })
+    }
+
+    /// Writes the changes of one store into a file and has the database take it in.
+    fn ingest(
+        &self,
+        store: StoreIndex,
+        changes: &Changes,
+        position: ChangelogPosition,
+    ) -> Result<(), StateError> {
+        let family = self.db.family(store)?;
+        let path = self.chunks.join(format!("{store}.sst"));
+        let mut file = SstFileWriter::create(&self.store_options);
+        file.open(&path).map_err(failed)?;
+        file.put(POSITION_KEY, encode_position(position)).map_err(failed)?;
+        let mut prefixed = vec![KEY_PREFIX];
+        for (key, value) in changes {
+            prefixed.truncate(1);
+            prefixed.extend_from_slice(key);
+            match value {
+                Some(value) => file.put(&prefixed, value),
+                None => file.delete(&prefixed),
+            }
+            .map_err(failed)?;
+        }
+        file.finish().map_err(failed)?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.db.ingest_external_file_cf_opts(family, &options, vec![&path]).map_err(failed)
+    }
+}
+
+impl StateBackend for RocksState {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn multi_get(&self, store: StoreIndex, keys: &[&[u8]]) -> Result<Vec<Option<Blob>>, StateError> {
+        let family = self.db.family(store)?;
+        if let [key] = keys {
+            let value = self.db.db.get_pinned_cf(family, prefixed(key)).map_err(failed)?;
+            return Ok(vec![value.map(|value| Blob::from(&*value))]);
+        }
+        let mut bytes = Vec::with_capacity(keys.iter().map(|key| key.len() + 1).sum());
+        for key in keys {
+            bytes.push(KEY_PREFIX);
+            bytes.extend_from_slice(key);
+        }
+        let mut rest = &bytes[..];
+        let prefixed: Vec<&[u8]> = keys
+            .iter()
+            .map(|key| {
+                let (key, after) = rest.split_at(key.len() + 1);
+                rest = after;
+                key
+            })
+            .collect();
+        let values = self.db.db.batched_multi_get_cf(family, prefixed, true);
+        let blob = |value: rocksdb::DBPinnableSlice<'_>| Blob::from(&*value);
+        values.into_iter().map(|value| Ok(value.map_err(failed)?.map(blob))).collect()
+    }
+
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        let iterator = self.db.db.raw_iterator_cf_opt(self.db.family(store)?, bounded(range));
+        walk(iterator, range, visit)
+    }
+
+    fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
+        let mut writes = WriteBatch::default();
+        for (store, (changes, position)) in batch.changes.iter().zip(&batch.position).enumerate() {
+            let family = self.db.family(store)?;
+            writes.put_cf(family, POSITION_KEY, encode_position(*position));
+            let mut prefixed = vec![KEY_PREFIX];
+            for (key, value) in changes {
+                prefixed.truncate(1);
+                prefixed.extend_from_slice(key);
+                match value {
+                    Some(value) => writes.put_cf(family, &prefixed, value),
+                    None => writes.delete_cf(family, &prefixed),
+                }
+            }
+        }
+        self.db.db.write_opt(writes, &self.write).map_err(failed)?;
+        self.position = batch.position;
+        Ok(())
+    }
+
+    /// Each store takes its chunk with its position in one file, so a crash between two stores leaves each of them right.
+    fn restore(&mut self, batch: StateBatch) -> Result<(), StateError> {
+        let make = |error| StateError::Storage(format!("create `{}`: {error}", self.chunks.display()));
+        std::fs::create_dir_all(&self.chunks).map_err(make)?;
+        for (store, (changes, position)) in batch.changes.iter().zip(&batch.position).enumerate() {
+            if *position != self.position[store] {
+                self.ingest(store, changes, *position)?;
+                self.position[store] = *position;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        let families =
+            (0..self.db.names.len()).map(|store| self.db.family(store)).collect::<Result<Vec<_>, _>>()?;
+        self.db.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failed)
+    }
+
+    fn reader(&self) -> Arc<dyn StateReader> {
+        self.db.clone()
+    }
+}
+
+impl StateReader for Database {
+    fn view(&self) -> Result<Box<dyn StateView + '_>, StateError> {
+        let snapshot = self.db.snapshot();
+        let position = (0..self.names.len())
+            .map(|store| {
+                let bytes = snapshot.get_pinned_cf(self.family(store)?, POSITION_KEY).map_err(failed)?;
+                bytes.map_or(Ok(ChangelogPosition::default()), |bytes| decode_position(&bytes))
+            })
+            .collect::<Result<Position, _>>()?;
+        Ok(Box::new(View { database: self, snapshot, position }))
+    }
+}
+
+/// Pins old versions of what is overwritten meanwhile, so readers take what they need and drop it.
+struct View<'a> {
+    database: &'a Database,
+    snapshot: Snapshot<'a>,
+    position: Position,
+}
+
+impl StateView for View<'_> {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn get(&self, store: StoreIndex, key: &[u8]) -> Result<Option<Blob>, StateError> {
+        let value =
+            self.snapshot.get_pinned_cf(self.database.family(store)?, prefixed(key)).map_err(failed)?;
+        Ok(value.map(|value| Blob::from(&*value)))
+    }
+
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        let iterator = self.snapshot.raw_iterator_cf_opt(self.database.family(store)?, bounded(range));
+        walk(iterator, range, visit)
+    }
+}
+
+fn prefixed(key: &[u8]) -> Vec<u8> {
+    let mut prefixed = Vec::with_capacity(key.len() + 1);
+    prefixed.push(KEY_PREFIX);
+    prefixed.extend_from_slice(key);
+    prefixed
+}
+
+/// Bounds keep the iterator from reading deleted keys outside of the range.
+fn bounded(range: KeyRange<'_>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(prefixed(range.from));
+    options.set_iterate_upper_bound(range.to.map_or_else(|| KEYS_END.to_vec(), prefixed));
+    options
+}
+
+fn walk(
+    mut iterator: DBRawIterator<'_>,
+    range: KeyRange<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<(), StateError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    if range.reverse {
+        iterator.seek_to_last()
+    } else {
+        iterator.seek_to_first()
+    }
+    while let Some((key, value)) = iterator.item() {
+        let Some((_, key)) = key.split_first() else { break };
+        if visit(key, value) == ControlFlow::Break(()) {
+            return Ok(());
+        }
+        if range.reverse { iterator.prev() } else { iterator.next() }
+    }
+    iterator.status().map_err(failed)
+}
+
+fn encode_position(position: ChangelogPosition) -> [u8; POSITION_BYTES] {
+    let mut bytes = [0; POSITION_BYTES];
+    bytes[..16].copy_from_slice(&position.topic_id);
+    bytes[16..24].copy_from_slice(&position.offset.to_be_bytes());
+    bytes[24..].copy_from_slice(&position.caught_up_ms.to_be_bytes());
+    bytes
+}
+
+fn decode_position(bytes: &[u8]) -> Result<ChangelogPosition, StateError> {
+    let damaged =
+        || StateError::Corrupt(format!("the position has {} bytes, not {POSITION_BYTES}", bytes.len()));
+    let bytes: &[u8; POSITION_BYTES] = bytes.try_into().map_err(|_| damaged())?;
+    let number = |at: usize| bytes[at..].first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+    let mut topic_id = [0; 16];
+    topic_id.copy_from_slice(&bytes[..16]);
+    Ok(ChangelogPosition { topic_id, offset: number(16), caught_up_ms: number(24) })
+}
+
+fn failed(error: Error) -> StateError {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Corruption => StateError::Corrupt(text),
+        ErrorKind::IOError
+            if text.contains("No space left on device") || text.contains("Disk quota exceeded") =>
+        {
+            StateError::Full(text)
+        }
+        _ => StateError::Storage(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

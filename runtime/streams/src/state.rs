@@ -1,0 +1,186 @@
+//! The state of a task: named stores of keys and values, and the changes that an open transaction has made to them.
+//!
+//! Three layers, looked at in this order. *Changed* entries were written since the stores last took them over; only they are
+//! ever written back, sorted by key, in one batch together with the position in the changelog that they reflect. *Clean*
+//! entries are a bounded cache of what the stores hold. The *backend* is what survives: RocksDB, or a map in memory. A
+//! backend may be behind the changelog, never ahead of it, because it takes over only what a committed transaction wrote.
+//!
+//! Within a step a [`Savepoint`] undoes what a failed range of records has written, and nothing else.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+mod memory;
+mod store;
+mod task_state;
+#[cfg(test)]
+mod tests;
+
+pub use memory::MemoryState;
+pub use task_state::{Savepoint, StateLimits, TaskState};
+
+/// A key or a value.
+pub type Blob = Arc<[u8]>;
+
+/// A store of a task: its index in the list of stores that the task was made with.
+pub type StoreIndex = usize;
+
+/// What a store is called and what is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// Its name: unique in the pipeline, and part of the name of its changelog topic.
+    pub name: String,
+    /// Ranges of it are read, so its changed keys are kept in order as well.
+    pub ordered: bool,
+}
+
+/// Why the state of a task cannot be read or written. The task stops; the log has everything that is needed to go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The disk has no room. It is tried again once there is.
+    #[error("the state directory is full: {0}")]
+    Full(String),
+    /// What is on disk is damaged. The store is made again from its changelog.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The disk failed in another way.
+    #[error("the store cannot be used: {0}")]
+    Storage(String),
+}
+
+/// How far along its changelog a store is. It is kept inside the store, so that both change together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangelogPosition {
+    /// The id of the changelog topic: a topic made again under the same name is another one.
+    pub topic_id: [u8; 16],
+    /// The offset up to which (exclusive) the changelog's records are in the store; 0 for nothing.
+    pub offset: i64,
+    /// When the store had all that the changelog had (ms since the epoch). Away for longer than the topic's
+    /// `delete.retention.ms`, it may have missed tombstones that compaction has removed since.
+    pub caught_up_ms: i64,
+}
+
+/// What the stores of a task reflect, by store.
+pub type Position = Vec<ChangelogPosition>;
+
+/// The changes of one store, each key once, in the order of keys. No value deletes the key.
+pub type Changes = Vec<(Blob, Option<Blob>)>;
+
+/// What a backend takes over at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateBatch {
+    /// Changes by store.
+    pub changes: Vec<Changes>,
+    /// What the stores reflect once the changes are in.
+    pub position: Position,
+}
+
+/// Where a range of keys starts and ends, in the order of their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRange<'a> {
+    /// The first key, inclusive.
+    pub from: &'a [u8],
+    /// The end, exclusive; none for all that follow.
+    pub to: Option<&'a [u8]>,
+    /// From the last key to the first.
+    pub reverse: bool,
+}
+
+impl<'a> KeyRange<'a> {
+    /// All keys.
+    pub const ALL: KeyRange<'static> = KeyRange { from: &[], to: None, reverse: false };
+
+    /// All keys that begin with `prefix`; `end` is [`prefix_end`] of it.
+    pub fn prefix(prefix: &'a [u8], end: Option<&'a [u8]>) -> KeyRange<'a> {
+        KeyRange { from: prefix, to: end, reverse: false }
+    }
+
+    /// Whether the range holds a key.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= self.from && self.to.is_none_or(|to| key < to)
+    }
+
+    /// Whether no key can be in it.
+    pub fn is_empty(&self) -> bool {
+        self.to.is_some_and(|to| to <= self.from)
+    }
+}
+
+/// The first key behind all that begin with `prefix`; none if there is no such key.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// Shown each key and value of a range, until it says that it has enough.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
+/// What readers of a store are given: everything up to one position, and nothing else, for as long as they hold it.
+pub trait StateView {
+    /// What the view reflects.
+    fn position(&self) -> &Position;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn get(&self, store: StoreIndex, key: &[u8]) -> Result<Option<Blob>, StateError>;
+
+    /// Shows the keys of a range in order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError>;
+}
+
+/// Makes views for readers on other threads.
+pub trait StateReader: Send + Sync {
+    /// All that the stores have taken over by now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn view(&self) -> Result<Box<dyn StateView + '_>, StateError>;
+}
+
+/// The stores of one task where they survive. One owner writes; readers have a [`StateReader`].
+pub trait StateBackend: Send {
+    /// What the stores reflect: the position of the last batch that they took over, or of the last restored chunk.
+    fn position(&self) -> &Position;
+
+    /// The values of keys that are sorted and distinct, in their order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn multi_get(&self, store: StoreIndex, keys: &[&[u8]]) -> Result<Vec<Option<Blob>>, StateError>;
+
+    /// Shows the keys of a range in order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError>;
+
+    /// Takes over a batch, whole or not at all.
+    ///
+    /// # Errors
+    /// Nothing was taken over.
+    fn apply(&mut self, batch: StateBatch) -> Result<(), StateError>;
+
+    /// Takes over a chunk of a changelog that is being restored: as [`StateBackend::apply`], for many changes at once.
+    ///
+    /// # Errors
+    /// Nothing was taken over.
+    fn restore(&mut self, batch: StateBatch) -> Result<(), StateError> {
+        self.apply(batch)
+    }
+
+    /// Makes what was taken over survive a crash. What did not is restored from the changelog.
+    ///
+    /// # Errors
+    /// The disk did not take it.
+    fn flush(&mut self) -> Result<(), StateError>;
+
+    /// For readers.
+    fn reader(&self) -> Arc<dyn StateReader>;
+}

@@ -1,0 +1,118 @@
+//! Stores in memory: for state that fits, and as the model that other backends are compared with.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::{
+    Blob, ChangelogPosition, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
+    StateView, StoreIndex, Visit,
+};
+
+/// Stores that end with the process. Its changelog is what survives.
+pub struct MemoryState {
+    stores: Arc<Shared>,
+    position: Position,
+}
+
+struct Shared(RwLock<Content>);
+
+#[derive(Default)]
+struct Content {
+    stores: Vec<BTreeMap<Blob, Blob>>,
+    position: Position,
+}
+
+impl Shared {
+    /// A writer that panicked has taken over a whole store or nothing of it: what is there can be read.
+    fn read(&self) -> RwLockReadGuard<'_, Content> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryState {
+    /// `count` empty stores.
+    pub fn new(count: usize) -> MemoryState {
+        let position = vec![ChangelogPosition::default(); count];
+        let content = Content { stores: vec![BTreeMap::new(); count], position: position.clone() };
+        MemoryState { stores: Arc::new(Shared(RwLock::new(content))), position }
+    }
+}
+
+impl StateBackend for MemoryState {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn multi_get(&self, store: StoreIndex, keys: &[&[u8]]) -> Result<Vec<Option<Blob>>, StateError> {
+        let content = self.stores.read();
+        Ok(keys.iter().map(|key| content.stores[store].get(*key).cloned()).collect())
+    }
+
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        visit_range(&self.stores.read().stores[store], range, visit);
+        Ok(())
+    }
+
+    fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
+        let mut content = self.stores.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (store, changes) in content.stores.iter_mut().zip(batch.changes) {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => store.insert(key, value),
+                    None => store.remove(&key),
+                };
+            }
+        }
+        content.position.clone_from(&batch.position);
+        self.position = batch.position;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn StateReader> {
+        self.stores.clone()
+    }
+}
+
+impl StateReader for Shared {
+    fn view(&self) -> Result<Box<dyn StateView + '_>, StateError> {
+        Ok(Box::new(View(self.read())))
+    }
+}
+
+/// Holds writers up while it lives, so readers take what they need and drop it.
+struct View<'a>(RwLockReadGuard<'a, Content>);
+
+impl StateView for View<'_> {
+    fn position(&self) -> &Position {
+        &self.0.position
+    }
+
+    fn get(&self, store: StoreIndex, key: &[u8]) -> Result<Option<Blob>, StateError> {
+        Ok(self.0.stores[store].get(key).cloned())
+    }
+
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        visit_range(&self.0.stores[store], range, visit);
+        Ok(())
+    }
+}
+
+fn visit_range(store: &BTreeMap<Blob, Blob>, range: KeyRange<'_>, visit: &mut Visit<'_>) {
+    if range.is_empty() {
+        return;
+    }
+    let to = range.to.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut entries = store.range::<[u8], _>((Bound::Included(range.from), to));
+    loop {
+        let next = if range.reverse { entries.next_back() } else { entries.next() };
+        match next {
+            Some((key, value)) if visit(key, value) == ControlFlow::Continue(()) => {}
+            _ => return,
+        }
+    }
+}
