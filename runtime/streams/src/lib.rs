@@ -13,6 +13,7 @@ pub mod limits;
 pub mod log;
 pub mod manifest;
 mod nearest;
+pub mod operator;
 pub mod partitioner;
 pub mod plugin;
 pub mod plugin_manifest;

@@ -1,0 +1,73 @@
+//! Rows of a grouped table as values of a repartition topic: what left the group and what came into it.
+//!
+//! ```text
+//! version(1) flags(1): 1 a value came, 2 one left
+//! length(4) key in the table before grouping
+//! length(4) what left
+//! what came, up to the end
+//! ```
+
+use bytes::Bytes;
+
+use super::{Change, Row};
+
+const VERSION: u8 = 1;
+const CAME: u8 = 1;
+const LEFT: u8 = 2;
+
+/// The value for a topic; none if the row is none of a grouped table.
+pub fn encode(row: &Row) -> Option<Bytes> {
+    let Change::Grouped { was, origin } = &row.change else { return None };
+    let (was_bytes, value) = (was.as_deref().unwrap_or_default(), row.value.as_deref().unwrap_or_default());
+    let mut out = Vec::with_capacity(10 + origin.len() + was_bytes.len() + value.len());
+    let flags = if row.value.is_some() { CAME } else { 0 } | if was.is_some() { LEFT } else { 0 };
+    out.extend_from_slice(&[VERSION, flags]);
+    for field in [&origin[..], was_bytes] {
+        // A record has less than 2 GiB.
+        out.extend_from_slice(&(field.len() as u32).to_be_bytes());
+        out.extend_from_slice(field);
+    }
+    out.extend_from_slice(value);
+    Some(out.into())
+}
+
+/// The value and the change of a record of a repartition topic; none if it is none of [`encode`].
+pub fn decode(stored: &Bytes) -> Option<(Option<Bytes>, Change)> {
+    let (&[version, flags], mut rest) = stored.split_first_chunk::<2>()?;
+    if version != VERSION || flags & !(CAME | LEFT) != 0 {
+        return None;
+    }
+    let mut field = || {
+        let (len, after) = rest.split_first_chunk::<4>()?;
+        let (field, after) = after.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        rest = after;
+        Some(stored.slice_ref(field))
+    };
+    let (origin, was) = (field()?, field()?);
+    let value = (flags & CAME != 0).then(|| stored.slice_ref(rest));
+    let was = (flags & LEFT != 0).then_some(was);
+    Some((value, Change::Grouped { was, origin }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_read_back() {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        for was in [None, Some(bytes("")), Some(bytes("old"))] {
+            for value in [None, Some(bytes("")), Some(bytes("new"))] {
+                let change = Change::Grouped { was: was.clone(), origin: bytes("key") };
+                let row = Row { value: value.clone(), change: change.clone(), ..Row::default() };
+                let stored = encode(&row).unwrap();
+                assert_eq!(decode(&stored), Some((value, change)));
+                for cut in 0..13 {
+                    assert_eq!(decode(&stored.slice(..cut)), None, "{cut}");
+                }
+            }
+        }
+        assert_eq!(encode(&Row::default()), None);
+        assert_eq!(decode(&bytes("\u{2}\0\0\0\0\0\0\0\0\0")), None);
+    }
+}

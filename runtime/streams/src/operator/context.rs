@@ -1,0 +1,210 @@
+//! What an operator is given besides rows.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::row::{Change, Row, RowHeaders, Window};
+use super::windows::MAX_TIMESTAMP;
+use super::{OperatorError, RowError};
+use crate::state::{Blob, KeyRange, StateError, StoreIndex, TaskState};
+
+/// Values from this size on are not copied when they go from a store into a row.
+const SHARED_FROM: usize = 512;
+
+/// What an operator has not let through, or has met, since it was asked last. They are the pipeline's metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows without a key where one is needed.
+    pub null_key: u64,
+    /// Rows without a value where one is needed.
+    pub null_value: u64,
+    /// Rows whose timestamp is no time: negative, or beyond [`MAX_TIMESTAMP`].
+    pub no_time: u64,
+    /// Rows that came when all that they belong to was closed.
+    pub late: u64,
+    /// Windows that a row belongs to and that were closed when it came; those of rows that count as late among them.
+    pub late_windows: u64,
+    /// Rows that repeat an earlier one.
+    pub duplicates: u64,
+    /// Updates of a versioned table that are older than the latest, and change nothing downstream.
+    pub out_of_order: u64,
+    /// Rows of a stream that found nothing to join.
+    pub unmatched: u64,
+    /// Answers to a foreign-key subscription that was replaced before they came.
+    pub stale: u64,
+    /// Rows whose value lacks the field that makes their key.
+    pub null_field: u64,
+}
+
+/// Tables of which the process has one whole copy, for all tasks.
+pub trait GlobalTables {
+    /// The value of a key now.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, StateError>;
+}
+
+/// No global tables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTables;
+
+impl GlobalTables for NoTables {
+    fn get(&self, table: usize, _: &[u8]) -> Result<Option<Bytes>, StateError> {
+        Err(StateError::Storage(format!("there is no global table {table}")))
+    }
+}
+
+/// A row and the output of the operator that it leaves by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emitted {
+    /// Which output.
+    pub output: usize,
+    /// The row.
+    pub row: Row,
+}
+
+/// An entry of a store.
+pub(super) type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// What an operator is given besides rows.
+pub struct Context<'a> {
+    /// The stores of the task.
+    pub(super) state: &'a mut TaskState,
+    out: &'a mut Vec<Emitted>,
+    /// What was dropped.
+    pub counts: &'a mut Counts,
+    pub(super) tables: &'a dyn GlobalTables,
+    /// The clock of the machine, in milliseconds since 1970-01-01 UTC. Only timers on wall-clock time may depend on it.
+    pub now_ms: i64,
+    /// The number of the source record that is being processed.
+    sequence: u64,
+}
+
+impl<'a> Context<'a> {
+    /// `sequence` is the number of the latest source record, for what is emitted without one.
+    pub fn new(
+        state: &'a mut TaskState,
+        out: &'a mut Vec<Emitted>,
+        counts: &'a mut Counts,
+        tables: &'a dyn GlobalTables,
+        now_ms: i64,
+        sequence: u64,
+    ) -> Context<'a> {
+        Context { state, out, counts, tables, now_ms, sequence }
+    }
+
+    /// The same with another place for what is emitted.
+    #[cfg(test)]
+    pub(super) fn with_output<'b>(&'b mut self, out: &'b mut Vec<Emitted>) -> Context<'b> {
+        let Context { state, counts, tables, now_ms, sequence, .. } = self;
+        Context { state, out, counts, tables: *tables, now_ms: *now_ms, sequence: *sequence }
+    }
+
+    /// What is emitted from now on is triggered by this row.
+    pub(super) fn begin(&mut self, row: &Row) {
+        self.sequence = row.sequence;
+    }
+
+    /// Sends a row out.
+    pub(super) fn emit(&mut self, output: usize, row: Row) {
+        self.out.push(Emitted { output, row: Row { sequence: self.sequence, ..row } });
+    }
+
+    /// Sends the result of an aggregate out.
+    pub(super) fn emit_result(
+        &mut self,
+        key: Bytes,
+        window: Option<Window>,
+        value: Option<Bytes>,
+        timestamp: i64,
+        change: Change,
+    ) {
+        let headers = RowHeaders::default();
+        self.emit(0, Row { sequence: 0, key: Some(key), value, timestamp, headers, window, change });
+    }
+
+    pub(super) fn get(&mut self, store: StoreIndex, key: &[u8]) -> Result<Option<Blob>, OperatorError> {
+        Ok(self.state.get(store, key)?)
+    }
+
+    pub(super) fn put(&mut self, store: StoreIndex, key: &[u8], value: &[u8]) {
+        self.state.put(store, key, Some(Blob::from(value)));
+    }
+
+    pub(super) fn delete(&mut self, store: StoreIndex, key: &[u8]) {
+        self.state.put(store, key, None);
+    }
+
+    /// The first `limit` entries of a range, and whether there may be more.
+    pub(super) fn scan(
+        &self,
+        store: StoreIndex,
+        range: KeyRange<'_>,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, bool), OperatorError> {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut more = false;
+        self.state.range(store, range, &mut |key, value| {
+            if found.len() == limit {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            found.push((key.into(), value.into()));
+            ControlFlow::Continue(())
+        })?;
+        Ok((found, more))
+    }
+
+    /// The key and value of a row, where both are needed; a row that lacks one is counted.
+    pub(super) fn keyed<'r>(&mut self, row: &'r Row) -> Option<(Bytes, &'r Bytes)> {
+        let Some(key) = row.full_key() else {
+            self.counts.null_key += 1;
+            return None;
+        };
+        if row.value.is_none() {
+            self.counts.null_value += 1;
+        }
+        Some((key, row.value.as_ref()?))
+    }
+
+    /// The same for a row that needs a time as well: one that is not negative and not beyond [`MAX_TIMESTAMP`].
+    pub(super) fn timed<'r>(&mut self, row: &'r Row) -> Option<(Bytes, &'r Bytes)> {
+        let keyed = self.keyed(row)?;
+        self.has_time(row).then_some(keyed)
+    }
+
+    /// Whether a row has a time; one that has none is counted.
+    pub(super) fn has_time(&mut self, row: &Row) -> bool {
+        let has_time = (0..=MAX_TIMESTAMP).contains(&row.timestamp);
+        self.counts.no_time += u64::from(!has_time);
+        has_time
+    }
+}
+
+/// A part of a stored value as the value of a row.
+pub(super) fn to_bytes(blob: &Blob, from: usize) -> Bytes {
+    let value = &blob[from..];
+    if value.len() < SHARED_FROM {
+        Bytes::copy_from_slice(value)
+    } else {
+        Bytes::from_owner(Blob::clone(blob)).slice(from..)
+    }
+}
+
+/// Runs `each` for the rows of a call, and says which of them failed.
+pub(super) fn each_row(
+    rows: &[Row],
+    cx: &mut Context<'_>,
+    mut each: impl FnMut(&Row, &mut Context<'_>) -> Result<(), OperatorError>,
+) -> Result<(), OperatorError> {
+    for (index, row) in rows.iter().enumerate() {
+        cx.begin(row);
+        each(row, cx).map_err(|error| match error {
+            OperatorError::Row(RowError { reason, .. }) => OperatorError::Row(RowError { index, reason }),
+            other => other,
+        })?;
+    }
+    Ok(())
+}
