@@ -165,20 +165,21 @@ impl Versions {
         cx.put(self.history, &place, &[]);
     }
 
-    /// The value that a key had at a time.
+    /// The value that a key had at a time. Before the history there is only what still is: a version that is the latest
+    /// is known for as long as nothing comes after it.
     pub(super) fn as_of(
         &mut self,
         cx: &mut Context<'_>,
         key: &[u8],
         time: i64,
     ) -> Result<Option<Bytes>, OperatorError> {
-        if time + self.history_ms < self.meta.stream_time() {
-            return Ok(None);
-        }
         // A key without a latest version has been deleted for longer than the history.
         let Some((latest, stored)) = self.latest(cx, key)? else { return Ok(None) };
         if latest <= time {
             return Ok(stored.map(|stored| stored.to_bytes()));
+        }
+        if time + self.history_ms < self.meta.stream_time() {
+            return Ok(None);
         }
         let from = version_place(key, time);
         let end = prefix_end(&version_prefix(key));

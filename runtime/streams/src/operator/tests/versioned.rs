@@ -33,6 +33,31 @@ fn out_of_order_updates_go_nowhere() {
     assert_eq!(counts, Counts { out_of_order: 3, late: 1, null_key: 1, no_time: 1, ..Counts::default() });
 }
 
+/// A row that is older than the history finds the version that is still the latest, and none that was replaced.
+#[test]
+fn the_latest_version_is_known_before_the_history() {
+    let make = || -> Box<dyn Operator> {
+        let table = JoinedTable::Versioned { latest: 0, history: 1, history_ms: 10 };
+        Box::new(StreamTableJoin::new(table, true, pair(), None))
+    };
+    check(
+        &make,
+        &[false, true],
+        &[
+            ("1>a=one@5", &[]),
+            ("1>b=one@5", &[]),
+            ("1>b=two@90", &[]),
+            ("1>c=~@5", &[]),
+            ("1>z=z@100", &[]),
+            ("0>a=s@6", &["a=s+one@6"]),
+            ("0>a=s@4", &["a=s+~@4"]),
+            ("0>b=s@6", &["b=s+~@6"]),
+            ("0>b=s@90", &["b=s+two@90"]),
+            ("0>c=s@6", &["c=s+~@6"]),
+        ],
+    );
+}
+
 /// A join finds what a map of all versions has.
 #[test]
 fn versions_against_a_naive_model() {
@@ -75,7 +100,10 @@ fn versions_against_a_naive_model() {
                 continue;
             }
             let latest = versions.range((key.clone(), 0)..=(key.clone(), time)).next_back();
-            let found = latest.and_then(|(_, value)| value.clone()).filter(|_| time + history >= now);
+            let is_latest =
+                versions.range((key.clone(), time + 1)..=(key.clone(), i64::MAX)).next().is_none();
+            let is_known = is_latest || time + history >= now;
+            let found = latest.and_then(|(_, value)| value.clone()).filter(|_| is_known);
             let text =
                 |bytes: Option<Bytes>| bytes.map_or("~".to_owned(), |bytes| bytes.escape_ascii().to_string());
             let expect = format!("{}={}+{}@{time}", text(Some(key)), text(row.value.clone()), text(found));
