@@ -1,7 +1,7 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust mutants plugins e2e pipelines examples clients kafka librdkafka transactions kill powercut exactly_once streams)
+NORMAL_SUITES=(rust mutants plugins e2e pipelines examples clients kafka librdkafka transactions kill powercut exactly_once streams kafka_streams)
 # Run when named or with --long only.
 LONG_SUITES=()
 LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-state -p pelton-wasm -p pelton-broker)
@@ -62,6 +62,13 @@ suite_streams() {
   setup_test; tests/clients/setup.sh python java franz
   local faults=8; [ "${LONG:-0}" = 1 ] && faults=60
   PELTON_FAULTS=${PELTON_FAULTS:-$faults} cargo test --locked --release -p pelton-tests --test outsiders -- --nocapture
+}
+# The operators of the stream processor against Kafka Streams.
+suite_kafka_streams() {
+  setup_test
+  PELTON_STREAMS_ORACLE=$(tests/streams_oracle/setup.sh); export PELTON_STREAMS_ORACLE
+  local cases=1000; [ "${LONG:-0}" = 1 ] && cases=20000
+  PELTON_CASES=${PELTON_CASES:-$cases} cargo test --locked -p pelton-streams --test kafka_streams -- --include-ignored --nocapture
 }
 
 run_suites() {
