@@ -1,0 +1,101 @@
+//! Random topologies over RocksDB: what each input triggers is what it triggers over memory, whatever happens in
+//! between: commits, restarts, crashes that take what was not flushed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use pelton_state::{RocksState, StateMemory, StateOptions};
+use pelton_streams::state::{MemoryState, StateBackend, StoreSpec};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use case::Case;
+use task::{Task, disturb};
+
+#[path = "../../streams/tests/kafka_streams/case.rs"]
+#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
+mod case;
+#[path = "../../streams/tests/kafka_streams/task.rs"]
+#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
+mod task;
+#[path = "../../streams/tests/kafka_streams/topology.rs"]
+#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
+mod topology;
+#[path = "../../streams/tests/kafka_streams/values.rs"]
+#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
+mod values;
+
+/// Opening a database takes some milliseconds for each store.
+const CASES: u64 = 25;
+
+fn rocks(dir: &Path, specs: &[StoreSpec], options: &StateOptions) -> Box<dyn StateBackend> {
+    Box::new(RocksState::open(dir, specs, options).expect("the stores open"))
+}
+
+/// The files of a database with their sizes and when they were written. What it tells of itself is none of them.
+fn files(dir: &Path) -> std::io::Result<BTreeMap<OsString, (u64, SystemTime)>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let (name, facts) = (entry.file_name(), entry.metadata()?);
+        if facts.is_file() && !name.to_string_lossy().starts_with("LO") {
+            files.insert(name, (facts.len(), facts.modified()?));
+        }
+    }
+    Ok(files)
+}
+
+/// Copies the files unless some of them are written or deleted meanwhile.
+fn copied(dir: &Path, to: &Path) -> std::io::Result<bool> {
+    std::fs::create_dir(to)?;
+    let before = files(dir)?;
+    for name in before.keys() {
+        std::fs::copy(dir.join(name), to.join(name))?;
+    }
+    Ok(files(dir)? == before)
+}
+
+/// What a crash leaves: the files as they are now, once what goes on in the background has ended. What is in memory
+/// only is not among them; closing would write it.
+fn crashed(dir: &Path, to: PathBuf) -> PathBuf {
+    loop {
+        match copied(dir, &to) {
+            Ok(true) => return to,
+            Ok(false) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => panic!("copy {} to {}: {error}", dir.display(), to.display()),
+        }
+        std::fs::remove_dir_all(&to).expect("it is removed");
+    }
+}
+
+#[test]
+fn outputs_are_those_over_memory() {
+    let options = StateOptions::new(StateMemory { block_cache_bytes: 8 << 20, write_buffer_bytes: 8 << 20 });
+    let (mut crashes, mut lossy) = (0, 0);
+    for seed in 0..CASES {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut dir = directory.path().join("0");
+        let case = Case::random(seed);
+        let memory =
+            &mut |specs: &[StoreSpec]| -> Box<dyn StateBackend> { Box::new(MemoryState::new(specs.len())) };
+        let mut expected = Task::new(&case, 1 << 20, memory);
+        let mut task = Task::new(&case, 300, &mut |specs| rocks(&dir, specs, &options));
+        let mut random = SmallRng::seed_from_u64(seed);
+        for (index, input) in case.inputs.iter().enumerate() {
+            if random.random_range(0..10) == 0 {
+                task.commit(random.random_range(0..2) == 0);
+                dir = crashed(&dir, directory.path().join(format!("{}", index + 1)));
+                let restored = task.restart(300, &mut |specs| rocks(&dir, specs, &options));
+                (crashes, lossy) = (crashes + 1, lossy + u32::from(restored > 0));
+            }
+            disturb(&mut task, input, &mut random, &mut |specs| rocks(&dir, specs, &options));
+            assert_eq!(task.input(input), expected.input(input), "seed {seed}, input {index} of {case:#?}");
+        }
+        assert_eq!(task.counts, expected.counts, "seed {seed} of {case:#?}");
+    }
+    assert!(lossy * 3 > crashes, "of {crashes} crashes {lossy} took something: these are none");
+}
