@@ -17,6 +17,7 @@ pub mod sink;
 pub mod storage;
 
 mod checkpointer;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing cleans a partition yet"))]
 mod cleaner;
 mod files;
 mod index;
