@@ -10,7 +10,7 @@ use pelton_wire::record::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::batch::{BatchCleaner, CleanRules, LastRecord, map_batch};
+use super::batch::{BatchCleaner, CleanCounts, CleanRules, LastRecord, map_batch};
 use super::key_map::KeyOffsets;
 use super::transactions::CleanedTransactions;
 use crate::txn_index::AbortedTxn;
@@ -68,8 +68,8 @@ impl TestLog {
         self.end += 1;
     }
 
-    /// One clean of everything, and the batches afterwards.
-    fn clean(&mut self, now_ms: i64, delete_retention_ms: i64, last: &[(i64, LastRecord)]) {
+    /// One clean of everything.
+    fn clean(&mut self, now_ms: i64, delete_retention_ms: i64, last: &[(i64, LastRecord)]) -> CleanCounts {
         let mut map = KeyOffsets::new(1 << 20, usize::MAX, [3; 16]);
         let mut transactions = CleanedTransactions::new(self.aborted.clone());
         let mut scratch = Vec::new();
@@ -90,7 +90,9 @@ impl TestLog {
                 Filtered::Rewritten(new) => batches.push(new),
             }
         }
+        let counts = cleaner.counts();
         (self.batches, self.aborted) = (batches, aborted);
+        counts
     }
 
     fn records(&self) -> Vec<(i64, String, Option<String>)> {
@@ -126,8 +128,12 @@ fn of_each_key_the_newest_record_stays() {
     let mut log = TestLog::default();
     log.plain(&[("a", Some("1")), ("b", Some("1")), ("a", Some("2"))]);
     log.plain(&[("c", Some("1")), ("b", Some("2"))]);
-    log.clean(0, 0, &[]);
+    let bytes = |log: &TestLog| log.batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
+    let bytes_in = bytes(&log);
+    let counts = log.clean(0, 0, &[]);
     assert_eq!(log.offsets(), [2, 3, 4]);
+    let bytes_out = bytes(&log);
+    assert_eq!(counts, CleanCounts { records_in: 5, records_out: 3, bytes_in, bytes_out, keyless: 0 });
     let before = log.batches.clone();
     log.clean(0, 0, &[]);
     assert_eq!(log.batches, before);
