@@ -27,6 +27,9 @@ use crate::tail::TailBudget;
 
 /// Partitions that are opened at a time: it is system calls more than work.
 const OPENERS: usize = 4;
+/// Files that recovery wrote and that are synced together. Each is a descriptor that is kept open for it, beside the
+/// active segment of each partition.
+pub(super) const DIRTY_FILES_MAX: usize = 256;
 
 /// A partition that was there when the directory was opened.
 pub struct RecoveredPartition {
@@ -103,10 +106,27 @@ pub(super) fn context(
 }
 
 /// Opened partitions, and where each one ends.
+#[derive(Default)]
 pub(super) struct OpenedPartitions {
     pub(super) partitions: Vec<RecoveredPartition>,
     pub(super) ends: Vec<PartitionEnd>,
     pub(super) dirty: Vec<SyncLater>,
+    dirty_files: Vec<SyncLater>,
+}
+
+impl OpenedPartitions {
+    /// Adds what a partition left to sync. Returns files to sync now, once they are many; directories wait for the end.
+    fn add_dirty(&mut self, dirty: Vec<SyncLater>) -> Vec<SyncLater> {
+        let (files, dirs): (Vec<_>, Vec<_>) =
+            dirty.into_iter().partition(|item| matches!(item, SyncLater::File(_)));
+        self.dirty.extend(dirs);
+        self.dirty_files.extend(files);
+        if self.dirty_files.len() < DIRTY_FILES_MAX {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.dirty_files)
+        }
+    }
 }
 
 /// Finishes the recovery of all partitions. What it wrote is not yet durable.
@@ -120,7 +140,7 @@ pub(super) fn open_all(
         recovering.into_iter().map(|(id, _, recovery)| Mutex::new(Some((id, recovery)))).collect();
     let openers = if config.threads == Threads::Spawned { OPENERS } else { 1 };
     let next = AtomicUsize::new(0);
-    let opened = Mutex::new(OpenedPartitions { partitions: Vec::new(), ends: Vec::new(), dirty: Vec::new() });
+    let opened = Mutex::new(OpenedPartitions::default());
     let failure = Mutex::new(None);
     let now_ms = (config.clock)();
     let work = || {
@@ -133,7 +153,11 @@ pub(super) fn open_all(
                     let mut opened = opened.lock();
                     opened.partitions.push(partition);
                     opened.ends.push(end);
-                    opened.dirty.extend(dirty);
+                    let files = opened.add_dirty(dirty);
+                    drop(opened);
+                    if let Err(failed) = checkpointer::sync_all(&*context.storage, &[], &files, 1) {
+                        failure.lock().get_or_insert(StorageFailure::from(failed).into());
+                    }
                 }
                 Err(error) => drop(failure.lock().get_or_insert(error)),
             }
@@ -147,7 +171,11 @@ pub(super) fn open_all(
     });
     match failure.into_inner() {
         Some(error) => Err(error),
-        None => Ok(opened.into_inner()),
+        None => {
+            let mut opened = opened.into_inner();
+            opened.dirty.append(&mut opened.dirty_files);
+            Ok(opened)
+        }
     }
 }
 

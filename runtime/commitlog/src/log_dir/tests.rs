@@ -13,6 +13,8 @@ use crate::storage::sim::{Call, SimError};
 use crate::storage::{DiskStorage, File, OpenMode, SimStorage, Space, Storage};
 use std::io;
 
+mod descriptors;
+
 pub(crate) const ROOT: &str = "/data";
 const EMFILE: SimError = SimError::Os(libc::EMFILE);
 

@@ -76,6 +76,9 @@ struct State {
     /// Raised by every crash: handles of an earlier life answer with an error.
     life: u64,
     capacity: Option<u64>,
+    /// Shared with every open handle of this life, which counts them.
+    handles: Arc<()>,
+    handles_max: Option<usize>,
     faults: Vec<Fault>,
     calls: BTreeMap<Call, u64>,
     sync_points: u64,
@@ -127,6 +130,12 @@ impl SimStorage {
     /// An empty disk without limits or faults.
     pub fn new() -> SimStorage {
         SimStorage::default()
+    }
+
+    /// Sets how many handles may be open at a time: one more is refused with `EMFILE`. Handles from before a crash do not
+    /// count.
+    pub fn set_handles_max(&self, handles: Option<usize>) {
+        self.state.lock().handles_max = handles;
     }
 
     /// Limits the sum of all file lengths, in bytes. A write that does not fit writes what fits, then fails.
@@ -276,6 +285,7 @@ impl State {
             inode.crash(rng);
         }
         self.life += 1;
+        self.handles = Arc::default();
         self.faults.clear();
         self.power_cut_at = None;
         self.power_is_off = false;
@@ -286,6 +296,9 @@ impl Storage for SimStorage {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
         state.enter(Call::Open, path)?;
+        if state.handles_max.is_some_and(|max| Arc::strong_count(&state.handles) > max) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         if mode == OpenMode::DirectSync && state.direct_io_refused {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -303,8 +316,10 @@ impl Storage for SimStorage {
         };
         let life = state.life;
         let alive = state.inode(id)?.handle();
+        let counted = state.handles.clone();
         drop(state);
-        Ok(Arc::new(SimFile { storage: self.clone(), path: path.to_owned(), id, life, mode, _alive: alive }))
+        let (storage, path) = (self.clone(), path.to_owned());
+        Ok(Arc::new(SimFile { storage, path, id, life, mode, _alive: alive, _counted: counted }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -390,6 +405,7 @@ struct SimFile {
     life: u64,
     mode: OpenMode,
     _alive: Arc<()>,
+    _counted: Arc<()>,
 }
 
 impl SimFile {
