@@ -91,9 +91,15 @@ impl Figures {
 }
 
 /// The upper one of the middle two, if there is no middle.
+/// Of an even number the mean of the two in the middle.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let half = values.len() / 2;
+    match values.get(half) {
+        None => f64::NAN,
+        Some(upper) if values.len() % 2 == 1 => *upper,
+        Some(upper) => f64::midpoint(values[half - 1], *upper),
+    }
 }
 
 /// A number with its thousands apart.
@@ -171,6 +177,16 @@ mod tests {
 
     fn figures(per_s: f64, cpu_ns: f64, p50: Option<f64>, peak: f64) -> Figures {
         Figures { per_s, cpu_ns, latency: p50.map(|p50| (p50, 2.0 * p50)), peak }
+    }
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        let cases: [(&[f64], f64); 4] =
+            [(&[3.0], 3.0), (&[4.0, 1.0], 2.5), (&[9.0, 1.0, 2.0], 2.0), (&[1.0, 9.0, 2.0, 4.0], 3.0)];
+        for (values, expect) in cases {
+            assert!((median(values.to_vec()) - expect).abs() < 1e-9, "{values:?}");
+        }
+        assert!(median(Vec::new()).is_nan());
     }
 
     #[test]
