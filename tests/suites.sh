@@ -17,7 +17,8 @@ lint() {
 suite_rust() {
   cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk
   [ "${LONG:-0}" != 1 ] || PELTON_SIM_RUNS=${PELTON_SIM_RUNS:-20000} cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk --test sim -- --nocapture
-  cargo test --locked --release -p pelton
+  # The binary, and what the end-to-end tests and the benches judge with.
+  cargo test --locked --release -p pelton -p pelton-tests -p pelton-benches --lib --bins
 }
 
 # Bugs that are built in on purpose: tests must find them. LONG=1: each against every test of the table.
