@@ -16,16 +16,13 @@ use case::Case;
 use task::{Task, disturb};
 
 #[path = "../../streams/tests/kafka_streams/case.rs"]
-#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
+#[expect(dead_code, reason = "the comparison with Kafka Streams has the rest")]
 mod case;
 #[path = "../../streams/tests/kafka_streams/task.rs"]
-#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
 mod task;
 #[path = "../../streams/tests/kafka_streams/topology.rs"]
-#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
 mod topology;
 #[path = "../../streams/tests/kafka_streams/values.rs"]
-#[allow(dead_code, reason = "the comparison with Kafka Streams has the rest")]
 mod values;
 
 /// Opening a database takes some milliseconds for each store.

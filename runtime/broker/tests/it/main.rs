@@ -18,5 +18,6 @@ mod stalled;
 mod storage;
 mod transaction_copies;
 mod transaction_ends;
+mod transaction_requests;
 mod transactions;
 mod unreadable;

@@ -15,6 +15,9 @@ use super::*;
 use crate::io::{Change, Committer, Outputs, Position, Source, Ticket};
 use crate::status::PipelineState;
 
+mod refusals;
+mod topics;
+
 /// What the fake broker takes at most.
 const MAX_RECORD_BYTES: usize = 1_000;
 /// It appends so many records at once.
@@ -452,148 +455,6 @@ fn a_restart_begins_inside_a_stored_batch() {
     world.lock().committed.insert(0, 1);
     run(&world, FAIL).0.unwrap();
     assert_eq!(world.lock().values(), ["b", "c"]);
-}
-
-#[test]
-fn a_refused_output_stops_the_pipeline_exactly_at_its_record() {
-    let large = "x".repeat(2 * MAX_RECORD_BYTES);
-    for bad in ["unwanted", &large] {
-        for before in [0, 1, 2, 30] {
-            let mut values = vec!["an output of some size, so that not all fit into one batch"; before];
-            values.extend([bad, "after"]);
-            let world = world(&[(0, &values)]);
-            let (result, board) = run(&world, FAIL);
-            let error = result.unwrap_err();
-            let status = error.status(9);
-            let place = (status.topic.as_deref(), status.partition, status.offset);
-            assert_eq!(place, (Some("in"), Some(0), Some(before as i64)), "{error}");
-            assert_eq!(status.kind, "output");
-            assert_eq!(world.lock().values(), values[..before], "what comes before it is there, once");
-            let committed = world.lock().committed.get(&0).copied().unwrap_or(0);
-            assert_eq!(committed, before as i64, "the next start begins at the bad record");
-            let totals = board.snapshot().totals;
-            assert_eq!((totals.records_in, totals.records_out), (before as u64, before as u64));
-        }
-    }
-}
-
-#[test]
-fn a_refused_output_goes_by_the_policy() {
-    let large = "x".repeat(2 * MAX_RECORD_BYTES);
-    for (on_error, expect) in [
-        ("{ policy = \"skip\" }", vec!["a", "b"]),
-        ("{ policy = \"dead-letter\", topic = \"dead\" }", vec!["a", "b"]),
-        ("{ policy = \"retry\", attempts = 1, backoff_ms = 1, then = \"skip\" }", vec![]),
-    ] {
-        let world = world(&[(0, &["a", "unwanted", &large, "b"])]);
-        let (result, board) = run(&world, on_error);
-        result.unwrap();
-        assert_eq!(world.lock().values(), expect, "{on_error}");
-        let totals = board.snapshot().totals;
-        let told: Vec<_> = board.log_since(0).0.into_iter().map(|line| (line.level, line.text)).collect();
-        let says = |level: &str, words: &[&str]| {
-            told.iter().any(|(l, text)| l == level && words.iter().all(|word| text.contains(word)))
-        };
-        if on_error.contains("retry") {
-            // The next attempt is a step of its own, which waits.
-            assert!(says("warn", &["attempt 1 of 1", "offset 1"]), "{told:?}");
-        } else if on_error.contains("dead") {
-            // The fake broker's dead-letter topic takes no more than its other topic.
-            assert_eq!((totals.dead_lettered, totals.undeliverable, totals.records_in), (0, 2, 4));
-            assert!(says("error", &["dropped", "topic dead does not take it", "offset 2"]), "{told:?}");
-        } else {
-            assert_eq!((totals.skipped, totals.undeliverable, totals.records_in), (2, 0, 4));
-            assert!(says("warn", &["skipped", "offset 2", "max.message.bytes"]), "{told:?}");
-        }
-    }
-}
-
-impl World {
-    fn delete_input(&mut self) {
-        self.created = None;
-        self.input.clear();
-        self.ends.clear();
-        self.committed.clear();
-    }
-}
-
-/// A topic that is deleted and created again is read from its beginning, with the driver as it is and by itself.
-#[test]
-fn a_topic_that_is_created_again_is_read_again() {
-    let delete: fn(&mut World) = World::delete_input;
-    let create: fn(&mut World) = |world| {
-        world.created = Some(2);
-        world.produce(0, &["new"]);
-    };
-    let at_once: fn(&mut World) = |world| {
-        world.delete_input();
-        world.created = Some(2);
-        world.produce(0, &["new"]);
-    };
-    for (start, events, states) in [
-        ("earliest", vec![delete, |_| {}, create], 2),
-        ("latest", vec![delete, |_| {}, create], 2),
-        ("earliest", vec![at_once], 1),
-        ("latest", vec![at_once], 1),
-    ] {
-        for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
-            let world = world(&[(0, &[])]);
-            let more: fn(&mut World) = |world| world.produce(0, &["a", "b", "c"]);
-            world.lock().at_rest = [&[more][..], &events].concat();
-            let (result, board) = run_from(start, guarantee, &world, FAIL);
-            result.unwrap();
-            assert_eq!(world.lock().values(), ["a", "b", "c", "new"], "{start} {guarantee:?}");
-            assert_eq!(world.lock().committed, BTreeMap::from([(0, 1)]), "of the new topic alone");
-            let status = board.snapshot();
-            assert_eq!((status.state, status.failure, status.tasks.len()), (PipelineState::Running, None, 1));
-            let lines: Vec<String> = board.log_since(0).0.into_iter().map(|line| line.text).collect();
-            let says = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
-            assert_eq!((says("was deleted"), says("was created again")), (1, 1), "{lines:?}");
-            assert_eq!(says("does not exist") > 0, states == 2, "{lines:?}");
-        }
-    }
-}
-
-/// What was made of records before their topic went away is committed, with the offsets of the others.
-#[test]
-fn outputs_outlive_the_topic_that_they_come_from() {
-    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
-        let world = world(&[(0, &["a"]), (1, &["b"])]);
-        // A commit is in flight when the topic goes.
-        world.lock().slow_commits = true;
-        world.lock().at_rest = vec![World::delete_input, |_| {}];
-        let (result, board) = run_from("earliest", guarantee, &world, FAIL);
-        result.unwrap();
-        let mut values = world.lock().values();
-        values.sort();
-        assert_eq!(values, ["a", "b"]);
-        let status = board.snapshot();
-        assert_eq!((status.state, status.tasks.len()), (PipelineState::Retrying, 0));
-        let failure = status.failure.unwrap();
-        assert_eq!((failure.kind, failure.topic.as_deref()), ("no-topic", Some("in")), "{failure:?}");
-    }
-}
-
-#[test]
-fn a_pipeline_waits_for_its_topics() {
-    let world = world(&[]);
-    world.lock().no_output = true;
-    let (result, _) = run(&world, FAIL);
-    let error = result.unwrap_err();
-    assert!(error.is_transient() && error.waits_for_topic(), "{error}");
-    assert_eq!(error.status(9).kind, "no-topic");
-    // A source that is not there is waited for by the driver itself.
-    world.lock().no_output = false;
-    world.lock().created = None;
-    let create: fn(&mut World) = |world| {
-        world.created = Some(1);
-        world.produce(0, &["a"]);
-    };
-    world.lock().at_rest = vec![|_| {}, create];
-    let (result, board) = run(&world, FAIL);
-    result.unwrap();
-    assert_eq!(world.lock().values(), ["a"]);
-    assert_eq!(board.state(), PipelineState::Running);
 }
 
 #[test]
