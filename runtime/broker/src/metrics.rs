@@ -64,7 +64,7 @@ impl Collector for Metrics {
         let help = "Requests of Kafka clients.";
         let mut family = encoder.encode_descriptor("pelton_requests", help, None, MetricType::Counter)?;
         for (key, count) in self.requests.iter().enumerate().filter(|(_, count)| count.get() > 0) {
-            let api = i16::try_from(key).ok().and_then(|key| ApiKey::try_from(key).ok());
+            let api = i16::try_from(key).ok().and_then(ApiKey::from_key);
             let labels = [("api", api.map_or("unknown", ApiKey::name))];
             count.encode(family.encode_family(&labels)?)?;
         }

@@ -1,8 +1,5 @@
 //! Which APIs and versions there are: one table that everything else asks.
 
-use crate::codec::{Ctx, DecodeError, EncodeError};
-use crate::message::api_versions::{ApiVersion, SupportedFeatureKey};
-
 /// The versions of one API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApiRange {
@@ -56,15 +53,12 @@ macro_rules! apis {
                     $(Self::$name => stringify!($name),)*
                 }
             }
-        }
 
-        impl TryFrom<i16> for ApiKey {
-            type Error = DecodeError;
-
-            fn try_from(key: i16) -> Result<Self, DecodeError> {
+            /// The API with this key; `None` if this codec has none.
+            pub const fn from_key(key: i16) -> Option<Self> {
                 match key {
-                    $($key => Ok(Self::$name),)*
-                    _ => Err(DecodeError::UnknownApiKey(key)),
+                    $($key => Some(Self::$name),)*
+                    _ => None,
                 }
             }
         }
@@ -153,43 +147,6 @@ apis! {
     DescribeTopicPartitions = 75, 0..=0, flexible 0;
 }
 
-impl ApiKey {
-    pub(crate) fn decode_ctx(self, version: i16) -> Result<Ctx, DecodeError> {
-        let range = range(self);
-        if !range.contains(version) {
-            let ApiRange { min_decoded: min, max, .. } = range;
-            return Err(DecodeError::UnsupportedVersion { api: self, version, min, max });
-        }
-        Ok(Ctx { version, flexible: range.is_flexible(version) })
-    }
-
-    pub(crate) fn encode_ctx(self, version: i16) -> Result<Ctx, EncodeError> {
-        let range = range(self);
-        if !range.contains(version) {
-            let ApiRange { min_decoded: min, max, .. } = range;
-            return Err(EncodeError::UnsupportedVersion { api: self, version, min, max });
-        }
-        Ok(Ctx { version, flexible: range.is_flexible(version) })
-    }
-}
-
-/// The entries of an ApiVersions response for the APIs that a broker serves, in the order of `served`.
-pub fn advertised(served: &[ApiKey]) -> Vec<ApiVersion> {
-    let entry = |&key: &ApiKey| {
-        let ApiRange { min_advertised, max, .. } = range(key);
-        ApiVersion { api_key: key as i16, min_version: min_advertised, max_version: max }
-    };
-    served.iter().map(entry).collect()
-}
-
-/// The features that a client may see in an ApiVersions response of this version.
-///
-/// Clients below version 4 fail on a feature whose lowest version is 0 (KAFKA-17011), so they do not get to see it.
-pub fn visible_features(features: &[SupportedFeatureKey], version: i16) -> Vec<SupportedFeatureKey> {
-    const KNOWS_ZERO: i16 = 4;
-    features.iter().filter(|feature| version >= KNOWS_ZERO || feature.min_version > 0).cloned().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,11 +154,11 @@ mod tests {
     #[test]
     fn keys_and_numbers_belong_together() {
         for &key in ApiKey::ALL {
-            assert_eq!(ApiKey::try_from(key as i16), Ok(key));
+            assert_eq!(ApiKey::from_key(key as i16), Some(key));
         }
         assert!(ApiKey::ALL.is_sorted());
         for unknown in [-1, 4, 7, 71, 92, i16::MAX, i16::MIN] {
-            assert_eq!(ApiKey::try_from(unknown), Err(DecodeError::UnknownApiKey(unknown)));
+            assert_eq!(ApiKey::from_key(unknown), None);
         }
     }
 
@@ -215,24 +172,5 @@ mod tests {
                 assert_eq!(min_advertised, min_decoded, "{key:?}");
             }
         }
-    }
-
-    #[test]
-    fn old_clients_see_no_feature_that_starts_at_0() {
-        let feature = |name: &str, min_version| SupportedFeatureKey {
-            name: name.to_owned(),
-            min_version,
-            max_version: 2,
-        };
-        let features = [feature("transaction.version", 0), feature("metadata.version", 1)];
-        assert_eq!(visible_features(&features, 3), features[1..]);
-        assert_eq!(visible_features(&features, 4), features);
-    }
-
-    #[test]
-    fn produce_is_advertised_from_0() {
-        let entries = advertised(&[ApiKey::Produce, ApiKey::Fetch]);
-        let plain: Vec<_> = entries.iter().map(|e| (e.api_key, e.min_version, e.max_version)).collect();
-        assert_eq!(plain, [(0, 0, 13), (1, 4, 18)]);
     }
 }

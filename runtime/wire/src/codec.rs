@@ -10,11 +10,15 @@
 mod error;
 mod field;
 mod reader;
+#[cfg(feature = "fuzzing")]
+mod sampler;
 mod writer;
 
 pub use error::{DecodeError, EncodeError, Malformed};
 pub use field::{Ctx, Field, Float64};
 pub use reader::{DECODED_ALLOWANCE, DECODED_MULTIPLE, Reader, decoded_limit};
+#[cfg(feature = "fuzzing")]
+pub use sampler::Sampler;
 pub use writer::{Piece, Records, SPLICE_MIN, Writer};
 
 /// The largest value of the protocol's signed 32-bit lengths, as a `usize`.

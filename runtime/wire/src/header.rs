@@ -1,8 +1,9 @@
 //! What stands before a message in its frame.
 
-use crate::api::{ApiKey, advertised, range};
+use crate::api::{ApiKey, range};
 use crate::codec::{Ctx, DecodeError, EncodeError, Field, Reader, Writer};
 use crate::error_code::ErrorCode;
+use crate::message::api_versions::advertised;
 use crate::message::{ApiVersionsResponse, Message};
 
 /// The header of a request.
@@ -61,8 +62,9 @@ impl RequestHeader {
     /// [`DecodeError::UnknownApiKey`], [`DecodeError::UnsupportedVersion`], or malformed bytes.
     pub fn decode(r: &mut Reader) -> Result<Self, DecodeError> {
         let preamble = RequestPreamble::decode(r)?;
-        let api_key = ApiKey::try_from(preamble.api_key)?;
-        let ctx = api_key.decode_ctx(preamble.api_version)?;
+        let api_key =
+            ApiKey::from_key(preamble.api_key).ok_or(DecodeError::UnknownApiKey(preamble.api_key))?;
+        let ctx = Ctx::to_decode(api_key, preamble.api_version)?;
         let client_id =
             Option::<String>::decode(r, CLIENT_ID).map_err(|error| error.at("RequestHeader", "client_id"))?;
         if ctx.flexible {
@@ -77,7 +79,7 @@ impl RequestHeader {
     /// # Errors
     /// When the API has no such version, or the client id is longer than 32767 bytes.
     pub fn encode(&self, w: &mut Writer) -> Result<(), EncodeError> {
-        let ctx = self.api_key.encode_ctx(self.api_version)?;
+        let ctx = Ctx::to_encode(self.api_key, self.api_version)?;
         w.i16(self.api_key as i16);
         w.i16(self.api_version);
         w.i32(self.correlation_id);

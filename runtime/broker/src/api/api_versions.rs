@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
-use pelton_wire::message::api_versions::{FinalizedFeatureKey, SupportedFeatureKey};
+use pelton_wire::message::api_versions::{FinalizedFeatureKey, SupportedFeatureKey, advertised};
 use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::SERVED;
@@ -46,7 +46,7 @@ pub(crate) fn handle(
         min_version_level: feature.level,
     });
     Reply::ready(ApiVersionsResponse {
-        api_keys: pelton_wire::api::advertised(SERVED),
+        api_keys: advertised(SERVED),
         supported_features: supported.collect(),
         // Clients use a feature only if it is finalized, in an epoch that is known.
         finalized_features_epoch: 0,

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{DecodeError, EncodeError, Malformed, Reader, Records, Writer};
-use crate::error_code::ErrorCode;
 #[cfg(feature = "fuzzing")]
-use crate::fuzzing::Sampler;
+use super::Sampler;
+use super::{DecodeError, EncodeError, Malformed, Reader, Records, Writer};
+use crate::api::{ApiKey, ApiRange, range};
+use crate::error_code::ErrorCode;
 
 /// What the encoding of a field depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,28 @@ pub struct Ctx {
     pub version: i16,
     /// Whether this version uses compact lengths and tagged fields (KIP-482).
     pub flexible: bool,
+}
+
+impl Ctx {
+    /// For reading a message of this API and version.
+    pub(crate) fn to_decode(api: ApiKey, version: i16) -> Result<Self, DecodeError> {
+        let range = range(api);
+        if !range.contains(version) {
+            let ApiRange { min_decoded: min, max, .. } = range;
+            return Err(DecodeError::UnsupportedVersion { api, version, min, max });
+        }
+        Ok(Self { version, flexible: range.is_flexible(version) })
+    }
+
+    /// For writing a message of this API and version.
+    pub(crate) fn to_encode(api: ApiKey, version: i16) -> Result<Self, EncodeError> {
+        let range = range(api);
+        if !range.contains(version) {
+            let ApiRange { min_decoded: min, max, .. } = range;
+            return Err(EncodeError::UnsupportedVersion { api, version, min, max });
+        }
+        Ok(Self { version, flexible: range.is_flexible(version) })
+    }
 }
 
 /// A type that can be a field of a message.

@@ -110,7 +110,7 @@ macro_rules! top_level {
     ($key:ident, $name:ident) => {
         impl crate::message::Message for $name {
             fn decode(r: &mut crate::codec::Reader, version: i16) -> Result<Self, crate::codec::DecodeError> {
-                let ctx = crate::api::ApiKey::$key.decode_ctx(version)?;
+                let ctx = crate::codec::Ctx::to_decode(crate::api::ApiKey::$key, version)?;
                 crate::codec::Field::decode(r, ctx)
             }
 
@@ -119,7 +119,7 @@ macro_rules! top_level {
                 w: &mut crate::codec::Writer,
                 version: i16,
             ) -> Result<(), crate::codec::EncodeError> {
-                let ctx = crate::api::ApiKey::$key.encode_ctx(version)?;
+                let ctx = crate::codec::Ctx::to_encode(crate::api::ApiKey::$key, version)?;
                 crate::codec::Field::encode(self, w, ctx)
             }
         }
@@ -215,7 +215,7 @@ macro_rules! structure {
             }
 
             #[cfg(feature = "fuzzing")]
-            fn sample(sampler: &mut crate::fuzzing::Sampler, ctx: crate::codec::Ctx) -> Self {
+            fn sample(sampler: &mut crate::codec::Sampler, ctx: crate::codec::Ctx) -> Self {
                 let mut message = Self::default();
                 $(
                     // A tagged field is left out half of the time, because then the encoding leaves it out.
@@ -259,11 +259,7 @@ pub(crate) fn encode_field<T: Field>(
 
 /// A value for a field, which is null only where the version allows it.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn sample_field<T: Field>(
-    sampler: &mut crate::fuzzing::Sampler,
-    ctx: Ctx,
-    null_allowed: bool,
-) -> T {
+pub(crate) fn sample_field<T: Field>(sampler: &mut crate::codec::Sampler, ctx: Ctx, null_allowed: bool) -> T {
     loop {
         let value = T::sample(sampler, ctx);
         if null_allowed || !value.is_null() {
