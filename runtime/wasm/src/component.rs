@@ -8,9 +8,9 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::host::{HostState, Linkers, qualified};
-use crate::instance::{self, Process};
 use crate::limits::{CHECK_DEADLINE_MS, MemoryPool};
 use crate::marshal::Needs;
+use crate::store::{self, Process};
 
 /// A component that can be instantiated.
 pub(crate) struct Loaded {
@@ -102,10 +102,10 @@ fn start_once(
     let limits = PluginLimits { deadline_ms: CHECK_DEADLINE_MS, ..PluginLimits::default() };
     // Of its own: a server that is short of memory does not make a component invalid, and few are checked at once.
     let pool = MemoryPool::new(limits.memory_bytes);
-    let mut store = instance::store(engine, &limits, &pool, Arc::new(NoLog));
-    instance::arm(&mut store, limits.deadline_ms);
+    let mut store = store::store(engine, &limits, &pool, Arc::new(NoLog));
+    store::arm(&mut store, limits.deadline_ms);
     let started = pre.instantiate(&mut store).map_err(|error| {
-        let error: PluginError = instance::classify(&mut store, &limits, &error);
+        let error: PluginError = store::classify(&mut store, &limits, &error);
         LoadError::Invalid { reason: format!("it does not start: {error}") }
     })?;
     let wrong = |export: &str, error: wasmtime::Error| LoadError::BadExport {
@@ -113,9 +113,8 @@ fn start_once(
         world: world.to_string(),
         reason: format!("{error:#}"),
     };
-    (started
-        .get_typed_func::<instance::ConfigureArgs, instance::ConfigureRet>(&mut store, instance::CONFIGURE))
-    .map_err(|error| wrong(instance::CONFIGURE, error))?;
-    Process::of(&started, &mut store).map_err(|error| wrong(instance::PROCESS, error))?;
+    (started.get_typed_func::<store::ConfigureArgs, store::ConfigureRet>(&mut store, store::CONFIGURE))
+        .map_err(|error| wrong(store::CONFIGURE, error))?;
+    Process::of(&started, &mut store).map_err(|error| wrong(store::PROCESS, error))?;
     Ok(())
 }

@@ -1,10 +1,7 @@
 //! The one engine of a process: its configuration, its clock, and the components it has compiled.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
 use wasmtime::component::Component;
@@ -15,10 +12,12 @@ use crate::component::{Loaded, check};
 use crate::host::Linkers;
 use crate::instance::WasmPlugin;
 use crate::limits::{
-    DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, DEFAULT_MAX_MEMORY_BYTES, EPOCH_TICK_MS,
-    MAX_WASM_STACK_BYTES, MemoryPool,
+    DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, DEFAULT_MAX_MEMORY_BYTES, MAX_WASM_STACK_BYTES,
+    MemoryPool,
 };
 use crate::package;
+use crate::slots::Slots;
+use crate::ticker::Ticker;
 
 /// How an engine is set up.
 #[derive(Debug)]
@@ -71,9 +70,9 @@ struct Shared {
     /// What compiled code depends on beside the component.
     build: EngineBuild,
     loaded: Mutex<HashMap<Digest, Arc<Loaded>>>,
-    instances: Arc<AtomicUsize>,
+    slots: Slots,
     memory: Arc<MemoryPool>,
-    ticker: Ticker,
+    ticker: Arc<Ticker>,
 }
 
 impl Engine {
@@ -89,6 +88,7 @@ impl Engine {
         let ticker =
             Ticker::start(engine.clone()).map_err(|error| EngineError { reason: error.to_string() })?;
         let memory = MemoryPool::new(config.max_memory_bytes);
+        let slots = Slots::new(config.max_instances);
         Ok(Engine {
             shared: Arc::new(Shared {
                 engine,
@@ -97,7 +97,7 @@ impl Engine {
                 config,
                 build,
                 loaded: Mutex::default(),
-                instances: Arc::default(),
+                slots,
                 ticker,
             }),
         })
@@ -105,7 +105,7 @@ impl Engine {
 
     /// How many instances exist.
     pub fn instances(&self) -> usize {
-        self.shared.instances.load(Ordering::Relaxed)
+        self.shared.slots.taken()
     }
 
     /// Bytes of memory that all instances have.
@@ -172,19 +172,6 @@ impl Engine {
         self.components().insert(*digest, Arc::new(loaded));
         Ok(Some(info))
     }
-
-    fn slot(&self) -> Result<Slot, InstantiateError> {
-        let (count, limit) = (&self.shared.instances, self.shared.config.max_instances);
-        let take = |n: usize| (n < limit).then_some(n + 1);
-        match count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => Ok(Slot {
-                count: Arc::clone(count),
-                _ticking: self.shared.ticker.tick(),
-                _engine: self.clone(),
-            }),
-            Err(_) => Err(InstantiateError::TooMany { limit }),
-        }
-    }
 }
 
 impl PluginFactory for Engine {
@@ -206,8 +193,9 @@ impl PluginFactory for Engine {
 
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
         let loaded = self.components().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
-        let Shared { engine, memory, .. } = &*self.shared;
-        Ok(Box::new(WasmPlugin::start(engine, Arc::clone(memory), loaded, spec, self.slot()?)?))
+        let Shared { engine, memory, slots, ticker, .. } = &*self.shared;
+        let slot = slots.take(ticker)?;
+        Ok(Box::new(WasmPlugin::start(engine, Arc::clone(memory), loaded, spec, slot)?))
     }
 
     fn unload(&self, digest: &Digest) {
@@ -220,19 +208,6 @@ impl PluginFactory for Engine {
         if let Err(error) = removed {
             tracing::warn!(%digest, %error, "the compiled code of a plugin that is gone could not be removed");
         }
-    }
-}
-
-/// One of the instances that may exist. Keeps the clock ticking, and the engine alive.
-pub(crate) struct Slot {
-    count: Arc<AtomicUsize>,
-    _ticking: Ticking,
-    _engine: Engine,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -260,64 +235,4 @@ pub(crate) fn wasmtime_config() -> wasmtime::Result<Config> {
     // By itself wasmtime takes code that any release of its major version has compiled; a patch may mend the compiler.
     config.module_version(ModuleVersionStrategy::Custom(wasmtime_environ::VERSION.to_owned()))?;
     Ok(config)
-}
-
-/// Advances the epoch while anybody needs it.
-struct Ticker {
-    state: Arc<(Mutex<Ticks>, Condvar)>,
-}
-
-#[derive(Default)]
-struct Ticks {
-    wanted: usize,
-    stopped: bool,
-}
-
-/// The epoch advances while this exists.
-struct Ticking {
-    state: Weak<(Mutex<Ticks>, Condvar)>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
-        let state: Arc<(Mutex<Ticks>, Condvar)> = Arc::default();
-        let shared = Arc::clone(&state);
-        thread::Builder::new().name("plugin-epoch".to_owned()).spawn(move || {
-            let (ticks, changed) = &*shared;
-            loop {
-                let idle = |ticks: &mut Ticks| ticks.wanted == 0 && !ticks.stopped;
-                let ticks = changed.wait_while(ticks.lock().unwrap_or_else(PoisonError::into_inner), idle);
-                if ticks.unwrap_or_else(PoisonError::into_inner).stopped {
-                    return;
-                }
-                thread::sleep(Duration::from_millis(u64::from(EPOCH_TICK_MS)));
-                engine.increment_epoch();
-            }
-        })?;
-        Ok(Ticker { state })
-    }
-
-    fn tick(&self) -> Ticking {
-        change(&self.state, |ticks| ticks.wanted += 1);
-        Ticking { state: Arc::downgrade(&self.state) }
-    }
-}
-
-fn change((ticks, changed): &(Mutex<Ticks>, Condvar), change: impl FnOnce(&mut Ticks)) {
-    change(&mut ticks.lock().unwrap_or_else(PoisonError::into_inner));
-    changed.notify_all();
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        change(&self.state, |ticks| ticks.stopped = true);
-    }
-}
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        if let Some(state) = self.state.upgrade() {
-            change(&state, |ticks| ticks.wanted -= 1);
-        }
-    }
 }

@@ -14,6 +14,9 @@ mod limits;
 mod marshal;
 mod null_adapter;
 mod package;
+mod slots;
+mod store;
+mod ticker;
 pub mod toolchain;
 
 pub use cache::{CacheError, CodeCache};
