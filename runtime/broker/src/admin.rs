@@ -17,7 +17,8 @@ use crate::blocking::run_blocking;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::service::Groups;
-use crate::topic_config::{self, Overrides, Setting, Source, TopicConfig};
+use crate::partition::Partition;
+use crate::topic_config::{self, Effective, Overrides, TopicConfig};
 use crate::topics::{NameError, NewTopic, NotHere, Topic, TopicError, Topics, name};
 
 /// The admin service.
@@ -34,7 +35,7 @@ pub(crate) struct CreatedTopic {
     /// Nil with `validate_only`.
     pub(crate) id: Uuid,
     pub(crate) partitions: i32,
-    overrides: Overrides,
+    pub(crate) overrides: Overrides,
 }
 
 /// How a request names a topic.
@@ -44,7 +45,7 @@ pub(crate) enum TopicRef<'a> {
     Id(Uuid),
 }
 
-/// Why a change of a topic was refused.
+/// Why a topic was not found, or a change of it was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
     #[error(transparent)]
@@ -99,6 +100,21 @@ impl Admin {
         self.topics.get(name)
     }
 
+    /// A topic as a request names it.
+    pub(crate) fn find_topic(&self, wanted: TopicRef<'_>) -> Result<Arc<Topic>, AdminError> {
+        match wanted {
+            TopicRef::Name(name) => {
+                self.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned()).into())
+            }
+            TopicRef::Id(id) => self.topics.by_id(id).ok_or(AdminError::UnknownId(id)),
+        }
+    }
+
+    /// A partition that this broker leads.
+    pub(crate) fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, NotHere> {
+        self.topics.partition(topic, index)
+    }
+
     /// Every topic, by name.
     pub(crate) fn list_topics(&self) -> Vec<Arc<Topic>> {
         self.topics.list()
@@ -147,12 +163,9 @@ impl Admin {
         self.config.auto_create_topics_enable
     }
 
-    /// Every setting of a created topic, with its source.
-    pub(crate) fn settings<'a>(
-        &'a self,
-        created: &'a CreatedTopic,
-    ) -> impl Iterator<Item = (&'static Setting, &'a str, Source)> {
-        topic_config::effective(&self.config.topic_defaults, &created.overrides)
+    /// Every setting of a topic that has these of its own, by name.
+    pub(crate) fn settings<'a>(&'a self, overrides: &'a Overrides) -> impl Iterator<Item = Effective<'a>> {
+        topic_config::effective(&self.config.topic_defaults, overrides)
     }
 
     /// Checks that a topic may grow to `count` partitions, and returns how many it has.
@@ -178,7 +191,7 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let default = self.topic_default();
         let change = move |own: &Overrides| change.apply(own, default);
-        let topic = self.topics.get(topic).ok_or_else(|| TopicError::Unknown(topic.to_owned()))?;
+        let topic = self.find_topic(TopicRef::Name(topic))?;
         not_internal(&topic)?;
         if validate_only {
             let checked = change(&topic.overrides).and_then(|after| TopicConfig::check_overrides(&after));
@@ -202,12 +215,7 @@ impl Admin {
         if !self.config.delete_topic_enable {
             return Err(AdminError::DeletionDisabled);
         }
-        let topic = match wanted {
-            TopicRef::Name(name) => {
-                self.topics.get(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?
-            }
-            TopicRef::Id(id) => self.topics.by_id(id).ok_or(AdminError::UnknownId(id))?,
-        };
+        let topic = self.find_topic(wanted)?;
         not_internal(&topic)?;
         let topic = self.topics.delete(topic.id).await?;
         if let Err(error) = self.groups.topic_deleted(&topic.name).await {

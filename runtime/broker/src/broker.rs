@@ -206,7 +206,6 @@ impl Broker {
         let cluster = Cluster {
             node: node.clone(),
             config: config(),
-            topics: topics(),
             log_dir: Arc::clone(&self.log_dir),
             clock: clock(),
         };
@@ -260,7 +259,6 @@ impl Broker {
 
     fn http_parts(&self) -> HttpParts {
         HttpParts {
-            topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
             log_dir: Arc::clone(&self.log_dir),
             metrics: Arc::clone(&self.metrics),

@@ -266,15 +266,42 @@ impl Source {
     }
 }
 
-/// Every setting of a topic with its value and where that comes from, by name.
+/// A setting of a topic, with every value that is set for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Effective<'a> {
+    /// The setting, with its default.
+    pub setting: &'static Setting,
+    /// The topic's own value.
+    pub own: Option<&'a str>,
+    /// The broker's value for topics without one of their own.
+    pub broker: Option<&'a str>,
+}
+
+impl<'a> Effective<'a> {
+    /// The value that counts: the topic's own before the broker's before the default.
+    pub fn value(&self) -> &'a str {
+        self.own.or(self.broker).unwrap_or(self.setting.default)
+    }
+
+    /// Where that value comes from.
+    pub fn source(&self) -> Source {
+        match (self.own, self.broker) {
+            (Some(_), _) => Source::Topic,
+            (None, Some(_)) => Source::Broker,
+            (None, None) => Source::Default,
+        }
+    }
+}
+
+/// Every setting of a topic, by name.
 pub fn effective<'a>(
     defaults: &'a Overrides,
     overrides: &'a Overrides,
-) -> impl Iterator<Item = (&'static Setting, &'a str, Source)> {
-    SETTINGS.iter().map(move |setting| match (overrides.get(setting.name), defaults.get(setting.name)) {
-        (Some(text), _) => (setting, text.as_str(), Source::Topic),
-        (None, Some(text)) => (setting, text.as_str(), Source::Broker),
-        (None, None) => (setting, setting.default, Source::Default),
+) -> impl Iterator<Item = Effective<'a>> {
+    SETTINGS.iter().map(|setting| Effective {
+        setting,
+        own: overrides.get(setting.name).map(String::as_str),
+        broker: defaults.get(setting.name).map(String::as_str),
     })
 }
 

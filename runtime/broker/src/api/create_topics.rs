@@ -68,11 +68,11 @@ struct Made {
 async fn create(admin: &Admin, topic: CreatableTopic, validate_only: bool) -> Result<Made, Refused> {
     let Wanted { name, partitions, overrides } = checked(topic, admin.node_id())?;
     let created = admin.create_topic(name, partitions, overrides, validate_only).await?;
-    let configs = admin.settings(&created).map(|(setting, value, source)| CreatableTopicConfigs {
-        name: setting.name.to_owned(),
-        value: Some(value.to_owned()),
-        read_only: setting.is_own(),
-        config_source: source.code(),
+    let configs = admin.settings(&created.overrides).map(|effective| CreatableTopicConfigs {
+        name: effective.setting.name.to_owned(),
+        value: Some(effective.value().to_owned()),
+        read_only: effective.setting.is_own(),
+        config_source: effective.source().code(),
         ..Default::default()
     });
     Ok(Made { id: created.id, partitions: created.partitions, configs: configs.collect() })

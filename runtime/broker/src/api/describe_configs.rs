@@ -16,12 +16,9 @@ use super::support::broker_settings::{DerivedKind, derived};
 use super::support::configs::Resource;
 use super::support::error_map::Refused;
 use super::support::once::each_once;
+use crate::admin::{Admin, TopicRef};
 use crate::config::{Config, Key};
-use crate::topic_config::{self, Kind, Setting, Source};
-
-/// Kafka's numbers of config sources: STATIC_BROKER_CONFIG and DEFAULT_CONFIG.
-const SOURCE_STATIC_BROKER: i8 = 4;
-const SOURCE_DEFAULT: i8 = 5;
+use crate::topic_config::{self, Effective, Kind, Setting, Source};
 
 /// Most client metrics subscriptions that one request may ask about. Every name gets an answer, which is many times as
 /// long as the name.
@@ -36,6 +33,7 @@ struct Wanted {
 
 pub(crate) fn handle(
     cluster: &Arc<Cluster>,
+    admin: &Arc<Admin>,
     _: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> Reply<DescribeConfigsResponse> {
@@ -46,12 +44,13 @@ pub(crate) fn handle(
     };
     let resources = each_once(request.resources, asked);
     let few = resources.len() <= SUBSCRIPTIONS_MAX;
-    let results = resources.into_iter().map(|resource| describe(cluster, resource, few, wanted));
+    let results = resources.into_iter().map(|resource| describe(cluster, admin, resource, few, wanted));
     Reply::ready(DescribeConfigsResponse { results: results.collect(), ..Default::default() })
 }
 
 fn describe(
     cluster: &Cluster,
+    admin: &Admin,
     asked: DescribeConfigsResource,
     few: bool,
     wanted: Wanted,
@@ -60,7 +59,7 @@ fn describe(
     let found =
         Resource::parse(asked.resource_type, &asked.resource_name, cluster.node.id).and_then(|resource| {
             match resource {
-                Resource::Topic(name) => topic(cluster, &name, keys, wanted),
+                Resource::Topic(name) => topic(admin, &name, keys, wanted),
                 Resource::Broker => Ok(of_broker(cluster, keys, wanted)),
                 // The broker has no dynamic settings.
                 Resource::EveryBroker | Resource::BrokerLogger | Resource::Group => Ok(Vec::new()),
@@ -85,43 +84,35 @@ fn describe(
 }
 
 fn topic(
-    cluster: &Cluster,
+    admin: &Admin,
     name: &str,
     keys: Option<&[String]>,
     wanted: Wanted,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
-    let topic = cluster.topics.get(name).ok_or_else(|| {
-        Refused::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic `{name}`"))
-    })?;
-    let defaults = &cluster.config.topic_defaults;
-    let effective = topic_config::effective(defaults, &topic.overrides);
-    let rows = effective.filter(|(setting, _, _)| is_wanted(keys, setting.name));
-    Ok(rows
-        .map(|(setting, value, source)| {
-            let mut synonyms = Vec::new();
-            if wanted.synonyms {
-                let own = topic
-                    .overrides
-                    .get(setting.name)
-                    .map(|value| (setting.name, value.as_str(), Source::Topic.code()));
-                let set = defaults
-                    .get(setting.name)
-                    .map(|value| (setting.broker_key, value.as_str(), SOURCE_STATIC_BROKER));
-                let built_in = Some((setting.broker_key, setting.default, SOURCE_DEFAULT));
-                synonyms = [own, set, built_in].into_iter().flatten().map(synonym).collect();
-            }
-            DescribeConfigsResourceResult {
-                name: setting.name.to_owned(),
-                value: Some(value.to_owned()),
-                read_only: setting.is_own(),
-                config_source: source.code(),
-                synonyms,
-                config_type: type_of(setting),
-                documentation: wanted.documentation.then(|| setting.meaning.to_owned()),
-                ..Default::default()
-            }
-        })
-        .collect())
+    let topic = admin.find_topic(TopicRef::Name(name))?;
+    let settings = admin.settings(&topic.overrides).filter(|row| is_wanted(keys, row.setting.name));
+    Ok(settings.map(|row| of_topic(&row, wanted)).collect())
+}
+
+fn of_topic(row: &Effective<'_>, wanted: Wanted) -> DescribeConfigsResourceResult {
+    let Effective { setting, own, broker } = *row;
+    let mut synonyms = Vec::new();
+    if wanted.synonyms {
+        let own = own.map(|value| (setting.name, value, Source::Topic.code()));
+        let broker = broker.map(|value| (setting.broker_key, value, Source::Broker.code()));
+        let built_in = Some((setting.broker_key, setting.default, Source::Default.code()));
+        synonyms = [own, broker, built_in].into_iter().flatten().map(synonym).collect();
+    }
+    DescribeConfigsResourceResult {
+        name: setting.name.to_owned(),
+        value: Some(row.value().to_owned()),
+        read_only: setting.is_own(),
+        config_source: row.source().code(),
+        synonyms,
+        config_type: type_of(setting),
+        documentation: wanted.documentation.then(|| setting.meaning.to_owned()),
+        ..Default::default()
+    }
 }
 
 fn of_broker(
@@ -188,11 +179,8 @@ struct Row {
 impl Row {
     fn answer(self, wanted: Wanted) -> DescribeConfigsResourceResult {
         let Row { name, value, default, meaning, config_type } = self;
-        let config_source = if default.is_some_and(|default| default == value) {
-            SOURCE_DEFAULT
-        } else {
-            SOURCE_STATIC_BROKER
-        };
+        let is_default = default.is_some_and(|default| default == value);
+        let config_source = if is_default { Source::Default } else { Source::Broker }.code();
         let synonyms =
             if wanted.synonyms { vec![synonym((name, &value, config_source))] } else { Vec::new() };
         DescribeConfigsResourceResult {

@@ -12,9 +12,11 @@ use pelton_wire::message::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use super::context::RequestContext;
 use super::parts::Cluster;
 use super::reply::Reply;
+use crate::admin::Admin;
 
 pub(crate) fn handle(
     cluster: &Arc<Cluster>,
+    admin: &Arc<Admin>,
     _: &RequestContext,
     request: DescribeLogDirsRequest,
 ) -> Reply<DescribeLogDirsResponse> {
@@ -30,7 +32,7 @@ pub(crate) fn handle(
         asked.is_none_or(|asked| asked.get(topic).is_some_and(|asked| asked.contains(&partition)))
     };
     let mut topics = Vec::new();
-    for topic in cluster.topics.list() {
+    for topic in admin.list_topics() {
         let partitions: Vec<_> = topic
             .local
             .iter()

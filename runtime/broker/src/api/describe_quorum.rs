@@ -12,7 +12,7 @@ use super::context::RequestContext;
 use super::parts::Cluster;
 use super::reply::Reply;
 use super::support::once::each_once;
-use crate::topics::METADATA_TOPIC;
+use crate::topics::{METADATA_TOPIC, Topics};
 
 /// First version in which an answer names nodes and their directories.
 const NODES_SINCE: i16 = 2;
@@ -21,24 +21,25 @@ const CONTROLLER_LISTENER: &str = "CONTROLLER";
 
 pub(crate) fn handle(
     cluster: &Arc<Cluster>,
+    topics: &Arc<Topics>,
     cx: &RequestContext,
     request: DescribeQuorumRequest,
 ) -> Reply<DescribeQuorumResponse> {
-    let topics: Vec<TopicQuorum> = each_once(request.topics, |topic| topic.topic_name.clone())
+    let quorums: Vec<TopicQuorum> = each_once(request.topics, |topic| topic.topic_name.clone())
         .into_iter()
-        .map(|topic| describe(cluster, topic))
+        .map(|topic| describe(cluster, topics, topic))
         .collect();
-    let found = topics.iter().flat_map(|topic| &topic.partitions).any(|p| p.error_code.is_ok());
+    let found = quorums.iter().flat_map(|topic| &topic.partitions).any(|p| p.error_code.is_ok());
     let nodes = if cx.version >= NODES_SINCE && found { vec![node(cluster)] } else { Vec::new() };
-    Reply::ready(DescribeQuorumResponse { topics, nodes, ..Default::default() })
+    Reply::ready(DescribeQuorumResponse { topics: quorums, nodes, ..Default::default() })
 }
 
-fn describe(cluster: &Cluster, asked: TopicData) -> TopicQuorum {
+fn describe(cluster: &Cluster, topics: &Topics, asked: TopicData) -> TopicQuorum {
     let is_metadata = asked.topic_name == METADATA_TOPIC;
     let asked_partitions = each_once(asked.partitions, |partition| partition.partition_index).into_iter();
     let partitions = asked_partitions.map(|PartitionData { partition_index }| {
         if is_metadata && partition_index == 0 {
-            metadata(cluster)
+            metadata(cluster, topics)
         } else {
             PartitionQuorum {
                 partition_index,
@@ -51,8 +52,8 @@ fn describe(cluster: &Cluster, asked: TopicData) -> TopicQuorum {
     TopicQuorum { partitions: partitions.collect(), topic_name: asked.topic_name }
 }
 
-fn metadata(cluster: &Cluster) -> PartitionQuorum {
-    let (log, now_ms) = (cluster.topics.metadata_partition(), cluster.clock.now_ms());
+fn metadata(cluster: &Cluster, topics: &Topics) -> PartitionQuorum {
+    let (log, now_ms) = (topics.metadata_partition(), cluster.clock.now_ms());
     let voter = ReplicaState {
         replica_id: cluster.node.id,
         log_end_offset: log.log_end_offset(),

@@ -13,26 +13,28 @@ use super::context::RequestContext;
 use super::parts::Cluster;
 use super::reply::Reply;
 use crate::access::Resource;
+use crate::admin::Admin;
 use crate::topics::Topic;
 
 pub(crate) fn handle(
     cluster: &Arc<Cluster>,
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> Reply<DescribeTopicPartitionsResponse> {
     let max = cluster.config.max_request_partition_size_limit;
     let limit = usize::try_from(request.response_partition_limit.min(max)).unwrap_or(1).max(1);
     let names: BTreeSet<String> = if request.topics.is_empty() {
-        cluster.topics.list().iter().map(|topic| topic.name.clone()).collect()
+        admin.list_topics().iter().map(|topic| topic.name.clone()).collect()
     } else {
         request.topics.into_iter().map(|topic| topic.name).collect()
     };
     let start = request.cursor.unwrap_or_default();
-    Reply::ready(page(cluster, cx, &names, &start, limit))
+    Reply::ready(page(admin, cx, &names, &start, limit))
 }
 
 fn page(
-    cluster: &Cluster,
+    admin: &Admin,
     cx: &RequestContext,
     names: &BTreeSet<String>,
     start: &Cursor,
@@ -47,7 +49,7 @@ fn page(
             response.next_cursor = Some(cursor(name, skip));
             break;
         }
-        let Some(topic) = cluster.topics.get(name) else {
+        let Some(topic) = admin.topic(name) else {
             room -= 1;
             response.topics.push(DescribeTopicPartitionsResponseTopic {
                 error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -59,7 +61,7 @@ fn page(
         let count = usize::try_from(topic.partition_count).unwrap_or(0);
         let shown = count.saturating_sub(skip).min(room);
         room -= shown;
-        response.topics.push(described(cluster.node.id, cx, &topic, skip, shown));
+        response.topics.push(described(admin.node_id(), cx, &topic, skip, shown));
         if skip + shown < count {
             response.next_cursor = Some(cursor(name, skip + shown));
             break;

@@ -10,13 +10,14 @@ use super::context::RequestContext;
 use super::reply::Reply;
 use super::support::error_map::Refused;
 use super::support::once::each_once;
-use crate::topics::{Topic, Topics};
+use crate::admin::Admin;
+use crate::topics::Topic;
 
 /// Kafka's numbers of elections: the preferred replica, or any.
 const ELECTION_TYPES: [i8; 2] = [0, 1];
 
 pub(crate) fn handle(
-    topics: &Arc<Topics>,
+    admin: &Arc<Admin>,
     _: &RequestContext,
     request: ElectLeadersRequest,
 ) -> Reply<ElectLeadersResponse> {
@@ -26,9 +27,9 @@ pub(crate) fn handle(
     let results = match request.topic_partitions {
         Some(asked) => {
             let asked = each_once(asked, |topic| topic.topic.clone()).into_iter();
-            asked.map(|topic| elect(topics, topic, known_type, request.election_type)).collect()
+            asked.map(|topic| elect(admin, topic, known_type, request.election_type)).collect()
         }
-        None if known_type => topics.list().iter().map(nothing_to_do).collect(),
+        None if known_type => admin.list_topics().iter().map(nothing_to_do).collect(),
         None => Vec::new(),
     };
     Reply::ready(ElectLeadersResponse {
@@ -45,12 +46,12 @@ fn nothing_to_do(topic: &Arc<Topic>) -> ReplicaElectionResult {
 }
 
 fn elect(
-    topics: &Topics,
+    admin: &Admin,
     asked: TopicPartitions,
     known_type: bool,
     election_type: i8,
 ) -> ReplicaElectionResult {
-    let refused = |partition: i32| match topics.partition(&asked.topic, partition) {
+    let refused = |partition: i32| match admin.partition(&asked.topic, partition) {
         _ if !known_type => {
             let why = format!("there is no election type {election_type}");
             Refused::new(ErrorCode::INVALID_REQUEST, why)

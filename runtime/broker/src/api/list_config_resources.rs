@@ -7,15 +7,15 @@ use pelton_wire::message::list_config_resources::ConfigResource;
 use pelton_wire::message::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
 use super::context::RequestContext;
-use super::parts::Cluster;
 use super::reply::Reply;
 use super::support::configs::ResourceType;
+use crate::admin::Admin;
 
 /// First version with resource types; before, it lists client metrics subscriptions.
 const TYPES_SINCE: i16 = 1;
 
 pub(crate) fn handle(
-    cluster: &Arc<Cluster>,
+    admin: &Arc<Admin>,
     cx: &RequestContext,
     request: ListConfigResourcesRequest,
 ) -> Reply<ListConfigResourcesResponse> {
@@ -33,15 +33,15 @@ pub(crate) fn handle(
         wanted = ResourceType::ALL.to_vec();
     }
     let found = ResourceType::ALL.iter().filter(|kind| wanted.contains(kind));
-    let config_resources = found.flat_map(|kind| list(cluster, *kind)).collect();
+    let config_resources = found.flat_map(|kind| list(admin, *kind)).collect();
     Reply::ready(ListConfigResourcesResponse { config_resources, ..Default::default() })
 }
 
-fn list(cluster: &Cluster, kind: ResourceType) -> Vec<ConfigResource> {
+fn list(admin: &Admin, kind: ResourceType) -> Vec<ConfigResource> {
     let named = |resource_name: String| ConfigResource { resource_name, resource_type: kind.code() };
     match kind {
-        ResourceType::Topic => cluster.topics.list().iter().map(|topic| named(topic.name.clone())).collect(),
-        ResourceType::Broker | ResourceType::BrokerLogger => vec![named(cluster.node.id.to_string())],
+        ResourceType::Topic => admin.list_topics().iter().map(|topic| named(topic.name.clone())).collect(),
+        ResourceType::Broker | ResourceType::BrokerLogger => vec![named(admin.node_id().to_string())],
         // This broker has neither.
         ResourceType::ClientMetrics | ResourceType::Group => Vec::new(),
     }

@@ -15,7 +15,7 @@ use super::reply::Reply;
 use super::support::error_map;
 use super::support::once::each_once;
 use crate::access::Resource;
-use crate::admin::Admin;
+use crate::admin::{Admin, TopicRef};
 use crate::topics::{Topic, name};
 
 pub(crate) fn handle(
@@ -27,6 +27,7 @@ pub(crate) fn handle(
     let principal = &cx.connection.principal;
     let view = View {
         cluster: Arc::clone(cluster),
+        admin: Arc::clone(admin),
         topic_operations: principal.authorized(request.include_topic_authorized_operations, Resource::Topic),
         cluster_operations: principal
             .authorized(request.include_cluster_authorized_operations, Resource::Cluster),
@@ -37,24 +38,21 @@ pub(crate) fn handle(
             each_once(topics, |topic| (topic.topic_id, topic.name.clone()))
         }
         _ => {
-            let topics = cluster.topics.list().iter().map(|topic| view.found(topic)).collect();
+            let topics = admin.list_topics().iter().map(|topic| view.found(topic)).collect();
             return Reply::ready(view.response(topics));
         }
     };
     let may_create = request.allow_auto_topic_creation && admin.creates_for_clients();
     let missing = |topic: &MetadataRequestTopic| {
-        topic
-            .name
-            .as_deref()
-            .is_some_and(|name| topic.topic_id.is_nil() && cluster.topics.get(name).is_none())
+        let name = topic.name.as_deref().filter(|_| topic.topic_id.is_nil());
+        name.is_some_and(|name| admin.topic(name).is_none())
     };
     if may_create && wanted.iter().any(missing) {
         // In order: the connection's next request may use the new topic.
-        let admin = Arc::clone(admin);
         return cx.in_order(async move {
             let mut topics = Vec::with_capacity(wanted.len());
             for topic in wanted {
-                topics.push(view.find_or_create(&admin, topic).await);
+                topics.push(view.find_or_create(topic).await);
             }
             view.response(topics)
         });
@@ -66,6 +64,7 @@ pub(crate) fn handle(
 /// Metadata of one topic, with the client's authorized operations if asked for.
 struct View {
     cluster: Arc<Cluster>,
+    admin: Arc<Admin>,
     topic_operations: i32,
     cluster_operations: i32,
 }
@@ -92,24 +91,24 @@ impl View {
     fn find(&self, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
         let MetadataRequestTopic { topic_id, name } = wanted;
         if !topic_id.is_nil() {
-            return match self.cluster.topics.by_id(topic_id) {
-                Some(topic) => self.found(&topic),
-                None => MetadataResponseTopic { topic_id, ..refused(name, ErrorCode::UNKNOWN_TOPIC_ID) },
+            return match self.admin.find_topic(TopicRef::Id(topic_id)) {
+                Ok(topic) => self.found(&topic),
+                Err(_) => MetadataResponseTopic { topic_id, ..refused(name, ErrorCode::UNKNOWN_TOPIC_ID) },
             };
         }
         let Some(name) = name else { return refused(None, ErrorCode::INVALID_TOPIC_EXCEPTION) };
-        match self.cluster.topics.get(&name) {
+        match self.admin.topic(&name) {
             Some(topic) => self.found(&topic),
             None if name::check(&name).is_err() => refused(Some(name), ErrorCode::INVALID_TOPIC_EXCEPTION),
             None => refused(Some(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         }
     }
 
-    async fn find_or_create(&self, admin: &Admin, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
+    async fn find_or_create(&self, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
         let topic = self.find(wanted);
         let unknown = topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         let Some(name) = topic.name.clone().filter(|_| unknown) else { return topic };
-        match admin.create_for_client(&name).await {
+        match self.admin.create_for_client(&name).await {
             Ok(Some(topic)) => self.found(&topic),
             Ok(None) => topic,
             Err(error) => {

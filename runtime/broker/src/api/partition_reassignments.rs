@@ -14,10 +14,9 @@ use pelton_wire::message::{
 };
 
 use super::context::RequestContext;
-use super::parts::Cluster;
 use super::reply::Reply;
 use super::support::error_map::Refused;
-use crate::topics::Topics;
+use crate::admin::Admin;
 
 pub(crate) fn list(
     _: &RequestContext,
@@ -27,23 +26,22 @@ pub(crate) fn list(
 }
 
 pub(crate) fn alter(
-    cluster: &Arc<Cluster>,
+    admin: &Arc<Admin>,
     _: &RequestContext,
     request: AlterPartitionReassignmentsRequest,
 ) -> Reply<AlterPartitionReassignmentsResponse> {
-    let (topics, node) = (&cluster.topics, cluster.node.id);
     Reply::ready(AlterPartitionReassignmentsResponse {
         allow_replication_factor_change: request.allow_replication_factor_change,
         error_message: None,
-        responses: request.topics.into_iter().map(|topic| alter_topic(topics, node, topic)).collect(),
+        responses: request.topics.into_iter().map(|topic| alter_topic(admin, topic)).collect(),
         ..Default::default()
     })
 }
 
-fn alter_topic(topics: &Topics, node: i32, asked: ReassignableTopic) -> ReassignableTopicResponse {
+fn alter_topic(admin: &Admin, asked: ReassignableTopic) -> ReassignableTopicResponse {
     let outcome = |wanted: &ReassignablePartition| {
-        topics.partition(&asked.name, wanted.partition_index)?;
-        check(wanted.replicas.as_deref(), node)
+        admin.partition(&asked.name, wanted.partition_index)?;
+        check(wanted.replicas.as_deref(), admin.node_id())
     };
     let answer = |wanted: &ReassignablePartition| {
         let (error_code, error_message) = match outcome(wanted) {

@@ -39,11 +39,10 @@ pub(crate) struct Node {
     pub(crate) advertised: HostPort,
 }
 
-/// For requests about the cluster, its topics and its configuration.
+/// For requests about the cluster and its configuration.
 pub(crate) struct Cluster {
     pub(crate) node: Node,
     pub(crate) config: Arc<Config>,
-    pub(crate) topics: Arc<Topics>,
     pub(crate) log_dir: Arc<LogDir>,
     pub(crate) clock: Arc<dyn Clock>,
 }

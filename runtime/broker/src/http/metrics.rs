@@ -91,7 +91,7 @@ impl Scrape {
     }
 
     fn topics(&self, page: &mut Page<'_, '_>) -> Encoded {
-        let topics = self.state.parts.topics.list();
+        let topics = self.state.parts.admin.list_topics();
         let partitions: i32 = topics.iter().map(|topic| topic.partition_count).sum();
         page.gauge("pelton_topics", "Topics, internal ones too.", topics.len())?;
         page.gauge("pelton_partitions", "Partitions, internal ones too.", partitions)?;
@@ -162,7 +162,7 @@ impl Scrape {
         page.gauges("pelton_group_committed_offset", "Committed offset of a group.", committed)?;
         let help = "Records between the committed offset and the end of the partition.";
         let lags = rows().filter_map(|(labels, at, committed)| {
-            let topic: Arc<Topic> = self.state.parts.topics.get(&at.topic)?;
+            let topic: Arc<Topic> = self.state.parts.admin.topic(&at.topic)?;
             Some((labels, lag(committed, topic.partition(at.partition).ok()?.high_watermark())))
         });
         page.gauges("pelton_group_lag", help, lags)?;

@@ -30,7 +30,6 @@ use crate::group::service::{GroupOffsets, Groups};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::request_memory::RequestMemory;
-use crate::topics::Topics;
 use pelton_pipelines::supervisor::Supervisor;
 
 /// How long a stop waits for requests in progress.
@@ -38,7 +37,6 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// The parts of the broker that HTTP handlers use.
 pub(crate) struct HttpParts {
-    pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Groups,
     pub(crate) log_dir: Arc<LogDir>,
     pub(crate) metrics: Arc<Metrics>,
