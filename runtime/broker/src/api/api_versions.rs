@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use pelton_wire::ErrorCode;
-use pelton_wire::message::api_versions::{FinalizedFeatureKey, SupportedFeatureKey, advertised};
+use pelton_wire::message::api_versions::{
+    FinalizedFeatureKey, SupportedFeatureKey, advertised, visible_features,
+};
 use pelton_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::SERVED;
@@ -35,7 +37,7 @@ pub(crate) fn handle(
     if let Err(error_code) = asked {
         return Reply::ready(ApiVersionsResponse { error_code, ..Default::default() });
     }
-    let supported = FEATURES.iter().map(|feature| SupportedFeatureKey {
+    let supported = FEATURES.map(|feature| SupportedFeatureKey {
         name: feature.name.to_owned(),
         min_version: 0,
         max_version: feature.level,
@@ -47,7 +49,7 @@ pub(crate) fn handle(
     });
     Reply::ready(ApiVersionsResponse {
         api_keys: advertised(SERVED),
-        supported_features: supported.collect(),
+        supported_features: visible_features(&supported, cx.version),
         // Clients use a feature only if it is finalized, in an epoch that is known.
         finalized_features_epoch: 0,
         finalized_features: finalized.collect(),

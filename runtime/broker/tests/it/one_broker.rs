@@ -13,7 +13,7 @@ use pelton_wire::message::elect_leaders::TopicPartitions;
 use pelton_wire::message::update_features::FeatureUpdateKey;
 use pelton_wire::message::{describe_quorum, *};
 
-use crate::client::{Client, Server};
+use crate::client::{Client, Server, versions_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_authorizer_there_are_no_acls() {
@@ -284,4 +284,20 @@ async fn directories_say_how_large_the_disk_is() {
     );
     let path = std::path::Path::new(&dir.log_dir);
     assert!(path.is_absolute() && path.join("t-1").is_dir(), "{}", dir.log_dir);
+}
+
+/// Java's clients of Kafka 3 end with an exception at a feature whose lowest version is 0 (KAFKA-17011).
+#[tokio::test(flavor = "multi_thread")]
+async fn old_clients_see_no_feature_that_starts_at_0() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    for (version, expect) in
+        [(0, &[][..]), (3, &[]), (4, &[("transaction.version", 0, 2)]), (5, &[("transaction.version", 0, 2)])]
+    {
+        let request = if version < 3 { ApiVersionsRequest::default() } else { versions_request() };
+        let answer = client.call(version, &request).await;
+        assert_eq!(answer.error_code, ErrorCode::NONE);
+        let features = answer.supported_features.iter().map(|f| (&*f.name, f.min_version, f.max_version));
+        assert_eq!(features.collect::<Vec<_>>(), expect, "version {version}");
+    }
 }
