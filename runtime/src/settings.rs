@@ -1,4 +1,5 @@
-//! The broker's configuration from its three places: a file, then the environment, then the command line; the later wins.
+//! The broker's configuration from its three places: a file, then the environment, then the command line; the later
+//! wins.
 
 use crate::cli;
 use crate::report::{Exit, Failure, usage};
@@ -76,7 +77,8 @@ fn known_keys() -> Vec<String> {
     own.chain(topic_config::settings().iter().map(|setting| setting.broker_key.to_owned())).collect()
 }
 
-/// The environment variable of a key: `PELTON_`, then the key in capitals with `_` for `.`, without the prefix `pelton.`.
+/// The environment variable of a key: `PELTON_`, then the key in capitals with `_` for `.`, without the prefix
+/// `pelton.`.
 pub(crate) fn variable(key: &str) -> String {
     let key = key.strip_prefix("pelton.").unwrap_or(key);
     format!("PELTON_{}", key.to_uppercase().replace(['.', '-'], "_"))

@@ -34,9 +34,9 @@
 //! ```
 //!
 //! A record is borrowed from the batch it came in, and what is not changed is never copied: [`Out::keep`] costs four
-//! bytes. A plugin runs without clock, randomness, files or network, and its memory is a cache: one instance is given the
-//! records of all partitions, batch by batch, and after a failed call it is gone and a new one is configured. What it has to
-//! say goes to [`mod@log`].
+//! bytes. A plugin runs without clock, randomness, files or network, and its memory is a cache: one instance is given
+//! the records of all partitions, batch by batch, and after a failed call it is gone and a new one is configured. What
+//! it has to say goes to [`mod@log`].
 
 mod batch;
 #[doc(hidden)]

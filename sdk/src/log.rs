@@ -1,5 +1,5 @@
-//! Lines for `pelton pipeline logs`. A call may write 100 lines of 1 KiB; what is over is dropped and counted. Outside of
-//! a server, as in unit tests, lines go to standard error.
+//! Lines for `pelton pipeline logs`. A call may write 100 lines of 1 KiB; what is over is dropped and counted. Outside
+//! of a server, as in unit tests, lines go to standard error.
 
 /// For the author of the plugin.
 pub fn debug(text: &str) {

@@ -1,5 +1,5 @@
-//! What a plugin answers, and the check that nothing in it can hurt: every offset, length, source and route is compared
-//! with what is there before anything is read.
+//! What a plugin answers, and the check of it: every offset, length, source and route must lie within the batch and the
+//! answer before anything is read.
 
 use crate::batch::{BatchFull, BatchIn, Blob, Headers, HeadersIn, NULL, OwnedBatch, RecordIn, SlicesIn};
 use crate::limits::RECORD_OVERHEAD_BYTES;
@@ -34,7 +34,7 @@ pub struct HeadersOut {
     pub values: SlicesOut,
 }
 
-/// An answer as the plugin gave it: nothing in it is to be trusted. See `output` in `sdk/wit`.
+/// An answer as the plugin gave it, not checked. See `output` in `sdk/wit`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BatchOut {
     /// The input record that each record comes from, or [`NO_SOURCE`].
@@ -128,7 +128,7 @@ impl Answer {
         })
     }
 
-    /// Copies the records that `keep` says yes to, by index, into a batch for the next node.
+    /// Copies the records whose index `keep` accepts into a batch for the next node.
     ///
     /// # Errors
     /// [`BatchFull`] if that is more than 4 GiB.

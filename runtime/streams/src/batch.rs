@@ -217,7 +217,7 @@ impl<'a> Iterator for Headers<'a> {
 
 impl ExactSizeIterator for Headers<'_> {}
 
-/// A batch would be larger than offsets of 32 bits can say.
+/// A batch would be larger than offsets of 32 bits can address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a batch of more than 4 GiB cannot be built")]
 pub struct BatchFull;
@@ -272,7 +272,7 @@ impl OwnedBatch {
         OwnedBatch { topic: topic.to_owned(), partition, ..OwnedBatch::default() }
     }
 
-    /// The records of `batch` that `keep` says yes to, by index, with their bytes alone.
+    /// The records of `batch` whose index `keep` accepts, with their bytes alone.
     ///
     /// # Errors
     /// [`BatchFull`] only if slices of `batch` overlap so much that the copy is larger than the batch may be.

@@ -1,4 +1,4 @@
-//! The name of a component: its sha256.
+//! The digest that names a component.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,9 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// A text that is no digest.
+/// A text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no digest: it must be `sha256:` and 64 hexadecimal digits")]
+#[error("`{text}` is not a digest: it must be `sha256:` and 64 hexadecimal digits")]
 pub struct ParseDigestError {
     /// What was given.
     pub text: String,

@@ -1,4 +1,4 @@
-//! What a plugin may use, with the defaults and the largest values a manifest may ask for.
+//! The limits of a plugin, with the defaults and the largest values that a manifest may ask for.
 
 use serde::Deserialize;
 
@@ -7,9 +7,9 @@ use crate::manifest::values::ByteSize;
 /// Linear memory of one instance when neither manifest says otherwise. Room for a batch of 16 MiB, its copy and a
 /// garbage collected heap; a Rust guest uses 1–2 MiB.
 pub const DEFAULT_MEMORY: ByteSize = ByteSize::mib(64);
-/// What a manifest may ask for. One instance runs for each node of a pipeline.
+/// The most memory that a manifest may ask for. One instance runs for each node of a pipeline.
 pub const MAX_MEMORY: ByteSize = ByteSize::mib(1024);
-/// A Wasm page and a bit: less than this and no compiled language starts.
+/// One Wasm page: no compiled language starts with less.
 pub const MIN_MEMORY: ByteSize = ByteSize::new(64 * 1024);
 
 /// Wall-clock time of one call when neither manifest says otherwise. A batch of 500 records takes microseconds in a
@@ -23,10 +23,11 @@ pub const DEFAULT_OUTPUT: ByteSize = ByteSize::mib(16);
 /// Answers are held in memory whole until they are appended.
 pub const MAX_OUTPUT: ByteSize = ByteSize::mib(256);
 
-/// What each emitted record counts for beside its key, value and headers, so that empty records are bounded too.
+/// Bytes that each emitted record counts for besides its key, value and headers, so that empty records are bounded too.
 pub const RECORD_OVERHEAD_BYTES: u64 = 16;
 
-/// Limits as `plugin.toml` and `pipeline.toml` write them; what is left out is decided by the next level.
+/// Limits as `plugin.toml` and `pipeline.toml` write them. `pipeline.toml` comes before `plugin.toml` before the
+/// default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsSpec {
@@ -84,10 +85,10 @@ impl Default for PluginLimits {
 }
 
 impl PluginLimits {
-    /// The pipeline's word first, then the plugin's, then the default.
+    /// Each limit of the pipeline, or else of the plugin, or else the default.
     ///
     /// # Errors
-    /// A value outside its range; nothing is clamped silently.
+    /// A value outside its range: values are not clamped.
     pub fn resolve(pipeline: &LimitsSpec, plugin: &LimitsSpec) -> Result<PluginLimits, LimitError> {
         let memory = pipeline.memory.or(plugin.memory).unwrap_or(DEFAULT_MEMORY);
         let deadline_ms = pipeline.deadline_ms.or(plugin.deadline_ms).unwrap_or(DEFAULT_DEADLINE_MS);

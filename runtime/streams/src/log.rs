@@ -1,25 +1,25 @@
-//! What plugins say: lines, bounded in number and size, kept in a ring for `pelton pipeline logs`.
+//! The log lines of plugins, bounded in number and size and kept in a ring for `pelton pipeline logs`.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 /// A longer line is cut at a character border. Long enough for a sentence and an identifier.
 pub const MAX_LINE_BYTES: usize = 1024;
-/// Lines that one call may write; what is over is dropped and counted.
+/// Lines that one call may write; further ones are dropped and counted.
 pub const MAX_LINES_PER_CALL: u32 = 100;
 /// Bytes that a pipeline's ring keeps: the last few hundred lines.
 pub const DEFAULT_RING_BYTES: usize = 512 * 1024;
-/// What an entry costs in the ring beside its text.
+/// Bytes that an entry takes in the ring besides its text.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// How much a line matters, as `pelton:plugin/log` has it.
+/// The levels of `pelton:plugin/log`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// For the author of the plugin.
     Debug,
     /// Normal progress.
     Info,
-    /// Something was odd, and was dealt with.
+    /// Something unexpected that the plugin has handled.
     Warn,
     /// Something failed. The text of a panic is one of these.
     Error,
@@ -42,7 +42,7 @@ pub trait LogSink: Send + Sync {
     fn write(&self, level: LogLevel, text: &str);
 }
 
-/// Throws every line away.
+/// Drops every line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoLog;
 
@@ -53,15 +53,15 @@ impl LogSink for NoLog {
 /// One kept line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Counts up for ever, so a reader that follows sees what it missed.
+    /// Its number, which only rises: a reader that polls sees by it what it has missed.
     pub sequence: u64,
-    /// When it was written, as the caller said: milliseconds since 1970-01-01 UTC.
+    /// When it was written: milliseconds since 1970-01-01 UTC.
     pub timestamp_ms: i64,
     /// The node of the pipeline that wrote it.
     pub node: String,
     /// The input partition whose task wrote it.
     pub partition: i32,
-    /// How much it matters.
+    /// The level.
     pub level: LogLevel,
     /// The line.
     pub text: String,
@@ -88,7 +88,7 @@ impl LogRing {
         LogRing { entries: VecDeque::new(), bytes: 0, max_bytes, next_sequence: 0 }
     }
 
-    /// Adds a line and lets old ones go.
+    /// Adds a line, and removes the oldest ones beyond the bound.
     pub fn push(&mut self, timestamp_ms: i64, node: &str, partition: i32, level: LogLevel, text: &str) {
         let entry = LogEntry {
             sequence: self.next_sequence,

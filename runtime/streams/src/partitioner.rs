@@ -1,5 +1,5 @@
-//! Which partition of its topic a record goes to: the functions of the clients, so that a topic that pelton writes and
-//! one that a client writes keep equal keys together.
+//! Which partition of its topic a record goes to. The functions are those of the clients, so that pelton and a client
+//! that write to the same topic put equal keys into the same partition.
 
 use std::fmt;
 
@@ -59,8 +59,8 @@ pub struct Partitioner {
 }
 
 impl Partitioner {
-    /// A partitioner for a topic with so many partitions. `seed` decides where keyless records begin: tasks that
-    /// write to the same topic should have different ones.
+    /// A partitioner for a topic with `partitions` partitions. `seed` decides where records without a key begin: tasks
+    /// that write to the same topic should have different seeds.
     pub fn new(kind: PartitionerKind, partitions: u32, seed: u32) -> Partitioner {
         Partitioner { kind, partitions: partitions.max(1), turn: seed }
     }
@@ -94,11 +94,11 @@ impl Partitioner {
                 _,
             ) => self.turn % n,
         };
-        // A topic has far fewer partitions than i32 can say.
+        // The number of partitions is a Kafka int32.
         i32::try_from(placed).unwrap_or(0)
     }
 
-    /// A step has ended: keyless records move on to the next partition.
+    /// A step has ended: with sticky placement, records without a key go to the next partition.
     pub fn next_step(&mut self) {
         if self.kind != PartitionerKind::RoundRobin {
             self.turn = self.turn.wrapping_add(1);

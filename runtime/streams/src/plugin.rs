@@ -1,4 +1,5 @@
-//! What a node of a topology calls, and who makes it. `wasm` implements both traits; tests implement them natively.
+//! The plugin that a node of a topology calls, and the factory of plugins. `wasm` implements both traits with wasmtime;
+//! tests implement them natively.
 
 use std::sync::Arc;
 
@@ -10,10 +11,11 @@ use crate::log::LogSink;
 use crate::plugin_manifest::{ConfigError, PluginManifest};
 use crate::world::World;
 
-/// Code that takes a batch and gives an answer. One instance belongs to one task; calls come one at a time.
+/// Code that takes a batch and gives an answer. One instance belongs to a node and a thread, and all tasks of that
+/// thread call it, one at a time.
 ///
-/// An implementation survives its own failures: after any error the next call starts from a fresh, configured instance.
-/// It never blocks on anything but its own computing, and not for longer than its deadline.
+/// After any error the next call starts from a new, configured instance. A call takes at most its deadline, and blocks
+/// on nothing.
 pub trait Plugin: Send {
     /// Gives the batch to the plugin. The answer is as the plugin made it: [`Answer::check`](crate::Answer::check)
     /// before use.
@@ -35,12 +37,13 @@ pub struct Rejection {
 /// How a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginError {
-    /// The plugin stopped itself or did what Wasm forbids. `said` is the last error it logged: the text of a panic.
+    /// The plugin stopped itself or did what Wasm forbids. `said` is the last error line that it logged: the text of a
+    /// panic.
     #[error("the plugin trapped: {trap}{}", said.as_ref().map(|s| format!(" ({s})")).unwrap_or_default())]
     Trapped {
-        /// What the machine says.
+        /// wasmtime's text.
         trap: String,
-        /// What the plugin said, if anything.
+        /// The plugin's last error line, if it has logged one.
         said: Option<String>,
     },
     /// The call did not return in time.
@@ -55,8 +58,8 @@ pub enum PluginError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The plugin asked for memory within its own limit that all plugins together have used up, and failed without it. It says
-    /// nothing about the records.
+    /// The plugin asked for memory within its own limit, but all plugins together have used up the server's, and it
+    /// failed without. The records are not the reason.
     #[error(
         "the plugins of this server together may take {limit_bytes} bytes of memory, and this one wanted more \
          (pelton.plugin.memory.max.bytes)"
@@ -105,15 +108,14 @@ impl PluginError {
     }
 }
 
-/// What is known of a component that was loaded.
+/// A loaded component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginInfo {
-    /// The name of its bytes.
+    /// The sha256 of its bytes, which names it.
     pub digest: Digest,
     /// The world it was built for.
     pub world: World,
-    /// Its `plugin.toml`, which `pelton plugin build` puts into the component. A component made by other tools may
-    /// have none.
+    /// Its `plugin.toml`, which `pelton plugin build` puts into the component. A component of other tools may lack it.
     pub manifest: Option<PluginManifest>,
     /// Its size in bytes.
     pub bytes: u64,
@@ -122,7 +124,7 @@ pub struct PluginInfo {
 /// A component that cannot be used. The deployment is refused with this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// Larger than the server takes.
+    /// Larger than the server accepts.
     #[error("the component has {bytes} bytes, but at most {max_bytes} are allowed")]
     TooLarge {
         /// Its size.
@@ -133,15 +135,15 @@ pub enum LoadError {
     /// The bytes are not those of the digest.
     #[error("the component's digest is {actual}, not {expected}: it was damaged on its way")]
     DigestMismatch {
-        /// What was asked for.
+        /// The digest that was asked for.
         expected: Digest,
-        /// What the bytes give.
+        /// The digest of the bytes.
         actual: Digest,
     },
     /// Not a component, or one that uses what the server does not allow.
     #[error("the component is not valid: {reason}")]
     Invalid {
-        /// What the compiler says.
+        /// The text of the compiler.
         reason: String,
     },
     /// It imports what its world does not offer.
@@ -169,9 +171,9 @@ pub enum LoadError {
     /// A world that this server cannot run.
     #[error("plugins of the world `{world}` are not supported yet; this version runs: {supported}")]
     UnsupportedWorld {
-        /// What it wants to be.
+        /// The world of the plugin.
         world: String,
-        /// What could be run.
+        /// The worlds that this server runs.
         supported: String,
     },
     /// The `plugin.toml` inside the component cannot be read.
@@ -205,14 +207,14 @@ pub enum InstantiateError {
     Start(PluginError),
 }
 
-/// What one instance is made for.
+/// Configuration, limits and log of one instance.
 #[derive(Clone)]
 pub struct InstanceSpec {
     /// The keys that the plugin is configured with, defaults filled in.
     pub config: Vec<(String, String)>,
-    /// What it may use.
+    /// Its limits.
     pub limits: PluginLimits,
-    /// Where its lines go.
+    /// Where its log lines go.
     pub log: Arc<dyn LogSink>,
 }
 
@@ -225,17 +227,17 @@ impl std::fmt::Debug for InstanceSpec {
     }
 }
 
-/// Makes plugins out of components. `load` and `instantiate` may take seconds (compiling): not for threads that serve
-/// clients.
+/// Makes plugins out of components. `load` and `instantiate` may take seconds, so threads that serve clients must not
+/// call them.
 pub trait PluginFactory: Send + Sync {
-    /// Checks a component and keeps it compiled. Loading what is loaded does nothing.
+    /// Compiles and checks a component, and keeps it. Does nothing if the component is loaded already.
     ///
     /// # Errors
     /// Why the component cannot be used.
     fn load(&self, digest: &Digest, component: &[u8]) -> Result<PluginInfo, LoadError>;
 
-    /// As [`PluginFactory::load`], but only if that takes no compilation, because this process or an earlier one has done
-    /// it. `None`: it would have to be compiled, or nothing is kept.
+    /// As [`PluginFactory::load`], but only if this process or an earlier one has compiled the component. `None`: it
+    /// would have to be compiled, or this factory keeps nothing.
     ///
     /// # Errors
     /// Why the component cannot be used.
@@ -255,10 +257,10 @@ pub trait PluginFactory: Send + Sync {
     /// Why it did not start.
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError>;
 
-    /// Forgets a component. Instances that run are not touched.
+    /// Drops a loaded component. Running instances go on.
     fn unload(&self, digest: &Digest);
 
-    /// Unloads a component that nobody can deploy any more, and removes what was compiled of it.
+    /// Unloads a component that was deleted, and removes its compiled code.
     fn forget(&self, digest: &Digest) {
         self.unload(digest);
     }

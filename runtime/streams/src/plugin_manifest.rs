@@ -1,4 +1,4 @@
-//! `plugin.toml`: what a plugin says of itself. `pelton plugin build` puts it into the component, so that one digest
+//! `plugin.toml`: the description of a plugin. `pelton plugin build` puts it into the component, so that one digest
 //! names code and description.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub const DEFAULT_OUTPUT_NAME: &str = "main";
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PluginManifest {
-    /// What a pipeline calls it.
+    /// The name that a pipeline gives for it.
     pub name: String,
     /// Its own version, for people.
     pub version: String,
@@ -27,7 +27,8 @@ pub struct PluginManifest {
     /// One line about it.
     #[serde(default)]
     pub description: String,
-    /// What it reads of a record. What is left out is not handed over; it can still be inherited.
+    /// The fields of a record that it reads. The others are not copied into the plugin; an answer can still inherit
+    /// them.
     #[serde(default = "all_fields")]
     pub needs: Vec<Field>,
     /// The names of its outputs, in the order of `route`.
@@ -36,10 +37,10 @@ pub struct PluginManifest {
     /// Its settings.
     #[serde(default)]
     pub config: BTreeMap<String, ConfigKey>,
-    /// What it may use when the pipeline does not say.
+    /// Its limits where the pipeline sets none.
     #[serde(default)]
     pub limits: LimitsSpec,
-    /// What it would like to reach. Nothing of this is granted by asking.
+    /// The hosts that it asks for. Asking grants nothing.
     #[serde(default)]
     pub network: Network,
 }
@@ -60,10 +61,10 @@ pub enum Field {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigKey {
-    /// What its values are.
+    /// The type of its values.
     #[serde(rename = "type")]
     pub kind: ConfigType,
-    /// What holds when the pipeline does not set it. Without a default it must be set.
+    /// The value if the pipeline does not set it. Without a default the pipeline must.
     pub default: Option<toml::Value>,
     /// One line about it.
     #[serde(default)]
@@ -84,7 +85,7 @@ pub enum ConfigType {
     Float,
 }
 
-/// What a plugin would like to reach.
+/// The network access that a plugin asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
@@ -177,7 +178,7 @@ impl PluginManifest {
         self.needs.contains(&field)
     }
 
-    /// The settings that the plugin is configured with: what is given, checked, and defaults for the rest.
+    /// The settings that the plugin is configured with: the given ones, checked, and defaults for the rest.
     ///
     /// # Errors
     /// What does not fit.
@@ -198,7 +199,7 @@ impl PluginManifest {
     }
 }
 
-/// The settings of a plugin that does not describe them: every one is handed over as text.
+/// The settings of a plugin without a `plugin.toml`: every one is passed as text.
 ///
 /// # Errors
 /// A value that is a list, a table or a date.

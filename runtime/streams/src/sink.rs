@@ -1,5 +1,6 @@
-//! Where the records of a step go. A task shows its sink what it emits before it counts as done, so that a record that a
-//! topic refuses is the record's failure, with its place in the input, and goes by the manifest's `on_error`.
+//! Where the records of a step go. A task writes its output records to its sink before an input record counts as done.
+//! So an output record that its topic refuses is a failure of the input record, which the manifest's `on_error`
+//! handles.
 
 use crate::batch::RecordIn;
 use crate::task::Piece;
@@ -80,7 +81,7 @@ pub struct Refused {
     pub why: Refusal,
 }
 
-/// Takes what tasks emit. What it took is the driver's to send on, or to drop, when the step is over.
+/// Takes the records that tasks emit. The driver appends or drops them when the step is over.
 pub trait Sink {
     /// Takes all of these records, or none of them.
     ///

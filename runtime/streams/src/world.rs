@@ -1,5 +1,5 @@
-//! The worlds of `pelton:plugin`: what a plugin of each may call, what it has to export, and where it may stand. One table, so
-//! that nothing knows a world by a name of its own.
+//! The worlds of `pelton:plugin`, in one table: what a plugin of each world may call, which functions it exports, and
+//! where it may stand in a pipeline.
 
 use std::fmt;
 
@@ -35,15 +35,15 @@ pub enum Place {
     Node,
     /// The end of a pipeline.
     End,
-    /// What folds the records of a node's key.
+    /// An aggregate over the records of a key.
     Aggregate,
-    /// A topic, whose partitions it picks.
+    /// A sink, whose partitions it picks.
     Topic,
-    /// An upgrade of a plugin that lays its state out in another way.
+    /// An upgrade of a plugin that changes the layout of its state.
     Upgrade,
 }
 
-/// A set of capabilities: what a plugin of it imports is all that it can reach.
+/// A set of capabilities: a plugin can reach only what its world imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum World {
     /// Records in, records out.
@@ -64,23 +64,23 @@ pub enum World {
     Migrator,
 }
 
-/// What is true of a world.
+/// The properties of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorldSpec {
     /// Its name in `sdk/wit`.
     pub name: &'static str,
-    /// What its plugins may call.
+    /// The interfaces that its plugins may call.
     pub imports: &'static [Interface],
     /// The functions that its plugins export.
     pub exports: &'static [&'static str],
     /// Where its plugins may stand.
     pub place: Place,
-    /// This version runs its plugins.
+    /// Whether this version runs its plugins.
     pub is_hosted: bool,
 }
 
 impl World {
-    /// All of them. The first one with a certain function is what a component is taken for that does not say what it is.
+    /// All worlds. A component that does not name its world is of the first one whose functions it exports.
     pub const ALL: [World; 8] = [
         World::TransformTimer,
         World::Transform,

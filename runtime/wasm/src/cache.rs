@@ -1,7 +1,8 @@
-//! Compiled code on disk: one file for each component and engine configuration, written by us alone.
+//! Compiled code on disk: one file for each component and engine configuration.
 //!
-//! Loading compiled code trusts it as much as our own binary. So a file is only taken from a directory that nobody else
-//! may write to, and only if its checksum says that it is whole: a write that a power cut tore is compiled anew.
+//! Loading compiled code trusts it as much as the server's own binary. So a file is only read from a directory that no
+//! other user may write to, and only if its checksum matches: a component whose file was torn by a power cut is
+//! compiled again.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,14 +15,14 @@ use pelton_streams::Digest;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
-/// Begins each file; the last letter is the version of what follows: the sha256 of the code, and the code.
+/// The start of each file, before the sha256 of the code and the code. The last letter is the version of this layout.
 const MAGIC: &[u8; 8] = b"PLTNCWA1";
 const HEADER_BYTES: usize = MAGIC.len() + 32;
 
 /// A cache that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The directory cannot be made or looked at.
+    /// The directory cannot be created or read.
     #[error("the directory for compiled plugins {} cannot be used: {error}", path.display())]
     Io {
         /// The directory.
@@ -29,7 +30,7 @@ pub enum CacheError {
         /// Why.
         error: io::Error,
     },
-    /// Others could put code into it.
+    /// Other users could put code into it.
     #[error(
         "the directory for compiled plugins {} can be written by other users (mode {mode:o}), who could then run code as \
          this server: chmod it to 700",
@@ -43,10 +44,11 @@ pub enum CacheError {
     },
 }
 
-/// The files of a write that did not end, beside the process that made them.
+/// The extension of a file that is being written, or was when its process ended.
 const PARTIAL: &str = "partial";
 
-/// What code depends on beside its component: wasmtime's full version, the machine, and every setting that shapes code.
+/// What compiled code depends on besides its component: wasmtime's full version, the machine, and the engine's
+/// settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EngineBuild(String);
 
@@ -65,7 +67,7 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// Opens a cache, and makes its directory if there is none.
+    /// Opens a cache, and creates its directory if there is none.
     ///
     /// # Errors
     /// The directory cannot be used, or not safely.
@@ -81,12 +83,12 @@ impl CodeCache {
         }
         let cache = CodeCache { dir };
         if let Err(error) = cache.remove_partial() {
-            tracing::warn!(path = %cache.dir.display(), %error, "what a crash left among compiled plugins stays there");
+            tracing::warn!(path = %cache.dir.display(), %error, "cannot remove incomplete files of compiled plugins");
         }
         Ok(cache)
     }
 
-    /// Removes what processes left that ended in the midst of a write.
+    /// Removes the incomplete files of processes that ended while writing.
     fn remove_partial(&self) -> io::Result<()> {
         for component in fs::read_dir(&self.dir)? {
             let component = component?;
@@ -103,7 +105,7 @@ impl CodeCache {
         Ok(())
     }
 
-    /// Removes what was compiled of a component.
+    /// Removes all compiled code of a component.
     ///
     /// # Errors
     /// What the file system says.
@@ -114,7 +116,7 @@ impl CodeCache {
         }
     }
 
-    /// The compiled component, if it is there and whole. Whatever is wrong with it, it is compiled again.
+    /// The compiled component; `None` if there is no file, or one that cannot be used, so that it is compiled again.
     pub(crate) fn load(
         &self,
         engine: &wasmtime::Engine,
@@ -126,17 +128,17 @@ impl CodeCache {
         let (header, code) = bytes.split_at_checked(HEADER_BYTES)?;
         let (magic, checksum) = header.split_at(MAGIC.len());
         if magic != MAGIC || checksum != Sha256::digest(code).as_slice() {
-            tracing::warn!(path = %path.display(), "compiled plugin is damaged; it is compiled again");
+            tracing::warn!(path = %path.display(), "a compiled plugin is damaged; compiling it again");
             return None;
         }
         deserialize(engine, code)
             .inspect_err(|error| {
-                tracing::warn!(path = %path.display(), %error, "compiled plugin does not fit; it is compiled again");
+                tracing::warn!(path = %path.display(), %error, "a compiled plugin cannot be loaded; compiling it again");
             })
             .ok()
     }
 
-    /// Keeps a compiled component. A failure costs the next start some time and nothing else.
+    /// Writes a compiled component to disk. After a failure the next start compiles it again.
     pub(crate) fn store(&self, component: &Component, digest: &Digest, build: &EngineBuild) {
         let path = self.path(digest, build);
         let kept = component
@@ -145,7 +147,7 @@ impl CodeCache {
             .and_then(|code| write_whole(&path, &code))
             .and_then(|()| remove_others(&path));
         if let Err(error) = kept {
-            tracing::warn!(path = %path.display(), %error, "compiled plugin is not kept, or not it alone");
+            tracing::warn!(path = %path.display(), %error, "cannot keep a compiled plugin, or remove older builds of it");
         }
     }
 
@@ -154,7 +156,7 @@ impl CodeCache {
     }
 }
 
-/// Whether a file is of a write whose process has ended: `<build>.<process>-<write>.partial`.
+/// Whether a file is incomplete and its process has ended: `<build>.<process>-<write>.partial`.
 fn is_abandoned(path: &Path) -> bool {
     let writer = path.file_stem().map(Path::new).and_then(Path::extension).and_then(|part| part.to_str());
     let process =
@@ -165,7 +167,7 @@ fn is_abandoned(path: &Path) -> bool {
     is_partial && !process.is_some_and(runs)
 }
 
-/// Removes what other builds have compiled of the same component.
+/// Removes the code that other builds have compiled of the same component.
 fn remove_others(path: &Path) -> io::Result<()> {
     let Some(dir) = path.parent() else { return Ok(()) };
     for file in fs::read_dir(dir)? {
@@ -181,7 +183,7 @@ fn remove_others(path: &Path) -> io::Result<()> {
 fn write_whole(path: &Path, code: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("no directory"))?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // Several threads may write the same component at once, too.
+    // Several threads may write the same component at once.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let write = WRITES.fetch_add(1, Ordering::Relaxed);
     let partial = path.with_extension(format!("{}-{write}.{PARTIAL}", std::process::id()));
@@ -195,7 +197,7 @@ fn write_whole(path: &Path, code: &[u8]) -> io::Result<()> {
         fs::rename(&partial, path)
     };
     write().inspect_err(|_| {
-        // The error that matters is the one before.
+        // The error to report is that of the write.
         let _gone: io::Result<()> = fs::remove_file(&partial);
     })
 }

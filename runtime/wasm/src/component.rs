@@ -1,4 +1,4 @@
-//! Checks a compiled component against its world, so that what is wrong with it is said when it is deployed.
+//! Checks a compiled component against its world, so that a deployment of a wrong one is refused.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub(crate) fn check(
     }
     for &export in world.spec().exports {
         if !exports(export) {
-            let reason = "there is no such function".to_owned();
+            let reason = "it is missing".to_owned();
             return Err(LoadError::BadExport { export: export.to_owned(), world: world.to_string(), reason });
         }
     }
@@ -69,7 +69,7 @@ fn check_import(
     world: World,
 ) -> Result<(), LoadError> {
     let offered = match item {
-        // Names for types reach nothing.
+        // Types alone give access to nothing.
         ComponentItem::Type(_) => true,
         ComponentItem::ComponentInstance(instance) => {
             let only_types = || instance.exports(engine).all(|(_, e)| matches!(e.ty, ComponentItem::Type(_)));
@@ -100,7 +100,7 @@ fn start_once(
     world: World,
 ) -> Result<(), LoadError> {
     let limits = PluginLimits { deadline_ms: CHECK_DEADLINE_MS, ..PluginLimits::default() };
-    // Of its own: a server that is short of memory does not make a component invalid, and few are checked at once.
+    // A pool of its own: a component is not invalid because other plugins have used up the memory of the server.
     let pool = MemoryPool::new(limits.memory_bytes);
     let mut store = store::store(engine, &limits, &pool, Arc::new(NoLog));
     store::arm(&mut store, limits.deadline_ms);

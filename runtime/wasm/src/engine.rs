@@ -19,10 +19,10 @@ use crate::package;
 use crate::slots::Slots;
 use crate::ticker::Ticker;
 
-/// How an engine is set up.
+/// The limits of an engine, and its cache.
 #[derive(Debug)]
 pub struct EngineConfig {
-    /// Largest component that is taken, in bytes.
+    /// Largest component that is accepted, in bytes.
     pub max_component_bytes: u64,
     /// Instances of all plugins at once.
     pub max_instances: usize,
@@ -43,7 +43,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// An engine that cannot run here.
+/// Why no engine can run on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("plugins cannot be run on this machine: {reason}")]
 pub struct EngineError {
@@ -67,7 +67,7 @@ struct Shared {
     engine: wasmtime::Engine,
     linkers: Linkers,
     config: EngineConfig,
-    /// What compiled code depends on beside the component.
+    /// What compiled code depends on besides the component.
     build: EngineBuild,
     loaded: Mutex<HashMap<Digest, Arc<Loaded>>>,
     slots: Slots,
@@ -118,7 +118,7 @@ impl Engine {
         self.shared.config.cache.as_ref()
     }
 
-    /// What was compiled before, by this process or an earlier one.
+    /// The compiled code on disk, of this process or an earlier one.
     fn cached(&self, digest: &Digest) -> Option<Component> {
         let Shared { engine, config, build, .. } = &*self.shared;
         config.cache.as_ref().and_then(|cache| cache.load(engine, digest, build))
@@ -145,8 +145,8 @@ impl Engine {
         self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is loaded, or else what `find` gives, checked against what a plugin may import and export. The lock is not held
-    /// while it is made: two callers may make the same, and the later one's stays.
+    /// The loaded component, or else the one that `find` gives, once it is checked against its world. The lock is not
+    /// held meanwhile: if two callers load the same component, the later one's stays.
     fn load_with(
         &self,
         digest: &Digest,
@@ -206,12 +206,12 @@ impl PluginFactory for Engine {
         self.unload(digest);
         let removed = self.cache().map_or(Ok(()), |cache| cache.remove(digest));
         if let Err(error) = removed {
-            tracing::warn!(%digest, %error, "the compiled code of a plugin that is gone could not be removed");
+            tracing::warn!(%digest, %error, "cannot remove the compiled code of a plugin that was deleted");
         }
     }
 }
 
-/// Every choice on purpose. What is not needed is off: most advisories of past years were about it.
+/// Features that plugins do not need are off: most security advisories of wasmtime were about those.
 pub(crate) fn wasmtime_config() -> wasmtime::Result<Config> {
     let mut config = Config::new();
     // Cranelift alone. Deadlines by epoch: fuel doubles the cost of a tight loop.
@@ -225,14 +225,15 @@ pub(crate) fn wasmtime_config() -> wasmtime::Result<Config> {
     // The same input gives the same output on every machine.
     config.cranelift_nan_canonicalization(true);
     config.max_wasm_stack(MAX_WASM_STACK_BYTES);
-    // Backtraces stay on (their presence tells a trap from an answer that cannot be read), but no source positions: they
-    // would double the compiled code, and stripped plugins have none.
+    // Backtraces stay on: their presence tells a trap from an answer that cannot be read. Source positions are off:
+    // they would double the compiled code, and stripped plugins have none.
     config.generate_address_map(false);
     // Memory is reserved and guarded as wasmtime does by default: no bounds-check tricks. Instances are allocated on
     // demand: they live as long as their driver, so a pool would save microseconds once, and would need the largest
     // memory that any manifest may ever ask for to be known now.
     //
-    // By itself wasmtime takes code that any release of its major version has compiled; a patch may mend the compiler.
+    // By itself wasmtime loads code that any release of its major version has compiled, but a patch may fix the
+    // compiler.
     config.module_version(ModuleVersionStrategy::Custom(wasmtime_environ::VERSION.to_owned()))?;
     Ok(config)
 }

@@ -1,5 +1,5 @@
-//! What plugins can call. There is a linker for each world, which has what the world imports and nothing else: a plugin of another
-//! world has nothing to link a name with.
+//! What plugins can call. Each world has a linker with the functions that the world imports and no others, so a plugin
+//! cannot be linked with anything that its world lacks.
 
 use std::sync::Arc;
 
@@ -36,13 +36,14 @@ impl Linkers {
     }
 }
 
-/// What a store holds for the host.
+/// The host's part of a store.
 pub(crate) struct HostState {
     pub(crate) limiter: Limiter,
     pub(crate) log: CallLog,
 }
 
-/// The lines of one call: bounded, so that a plugin that logs each record cannot fill memory or time.
+/// The log lines of one call, at most [`MAX_LINES_PER_CALL`]: a plugin that logs each record would slow down its
+/// pipeline.
 pub(crate) struct CallLog {
     sink: Arc<dyn LogSink>,
     lines: u32,
@@ -70,12 +71,13 @@ impl CallLog {
         CallLog { sink, lines: 0, dropped: 0, last_error: None }
     }
 
-    /// A call begins: the budget is full again.
+    /// A call begins, with the whole budget of lines.
     pub(crate) fn begin(&mut self) {
         (self.lines, self.dropped, self.last_error) = (0, 0, None);
     }
 
-    /// A call has ended: says what was dropped. Returns the last error: the text of a panic, if it was one.
+    /// A call has ended: logs how many lines were dropped. Returns the last error line, which is the text of a panic if
+    /// there was one.
     pub(crate) fn end(&mut self) -> Option<String> {
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
@@ -101,7 +103,7 @@ impl CallLog {
     }
 }
 
-/// Lines end up in terminals: what moves a cursor there, and line breaks, become spaces.
+/// Lines end up in terminals: control characters and line breaks become spaces.
 fn one_line(text: &str) -> String {
     clip(text.trim_end(), MAX_LINE_BYTES).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -117,7 +119,7 @@ fn define(interface: Interface, linker: &mut Linker<HostState>) -> wasmtime::Res
 }
 
 fn write(mut store: StoreContextMut<'_, HostState>, (level, text): (Level, WasmStr)) -> wasmtime::Result<()> {
-    // Only what can be kept is copied out of the guest.
+    // The guest's text is copied up to the limits of a call.
     let kept = {
         let text = text.to_str(&store)?;
         clip(&text, MAX_LINE_BYTES * MAX_LINES_PER_CALL as usize).to_owned()

@@ -12,7 +12,7 @@ use crate::marshal::BatchArg;
 use crate::slots::Slot;
 use crate::store::{CONFIGURE, ConfigureArgs, ConfigureRet, Process, arm, classify, store};
 
-/// A plugin that runs, or that is started again by its next call.
+/// A plugin instance. After a failed call the next one starts it again, in a new store.
 pub(crate) struct WasmPlugin {
     engine: Engine,
     pool: Arc<MemoryPool>,
@@ -79,7 +79,7 @@ impl Live {
 
 impl Plugin for WasmPlugin {
     fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
-        // Taken out and put back only after a call that returned: nothing that trapped is entered again.
+        // Put back only after a call that returned: a store that trapped is never entered again.
         let mut live = match self.live.take() {
             Some(live) => live,
             None => {
@@ -98,10 +98,10 @@ impl Plugin for WasmPlugin {
     }
 }
 
-/// It started before with the same settings, so only what depends on the moment can be wrong now.
+/// The plugin has started before with the same settings, so a start fails now for a passing reason alone.
 fn restart_failed(error: InstantiateError) -> PluginError {
     match error {
         InstantiateError::Start(error) => error,
-        other => PluginError::Fatal(format!("it could not be started again: {other}")),
+        other => PluginError::Fatal(format!("its instance could not be started again: {other}")),
     }
 }

@@ -2,8 +2,8 @@
 //! components. The contract is in `sdk/wit`.
 //!
 //! Words of wasmtime: an [`Engine`] compiles and is shared by all; a *component* is compiled code; a *store* holds one
-//! running *instance* and is its unit of isolation. A plugin reaches nothing but what its world imports, and that is
-//! checked when it is loaded, not when it runs. After any trap its store is thrown away.
+//! running *instance* and is its unit of isolation. A plugin reaches only what its world imports, which is checked when
+//! it is loaded. After any trap its store is thrown away.
 
 mod cache;
 mod component;

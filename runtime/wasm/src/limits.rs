@@ -1,17 +1,17 @@
-//! Every limit of the host that is not a plugin's own (those are in `pelton_streams::limits`), and the limiter of a store.
+//! The limits of the host, and the limiter of a store. Those of a single plugin are in `pelton_streams::limits`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
-/// Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB.
+/// Largest component that is accepted. CPython's, the largest of the known toolchains, has 18 MiB.
 pub const DEFAULT_MAX_COMPONENT_BYTES: u64 = 32 << 20;
 /// Instances of all plugins at once. One runs for each node of a pipeline; each may reserve 4 GiB of address
 /// space, and 1,000 of them fit four times into the 47 bits that a process has.
 pub const DEFAULT_MAX_INSTANCES: usize = 1_000;
 
-/// Memory of all instances together, unless the server says otherwise.
+/// Memory of all instances together, unless the server's configuration says otherwise.
 pub const DEFAULT_MAX_MEMORY_BYTES: u64 = 1 << 30;
 
 /// How often the epoch advances. A deadline is kept to within two of these; each one wakes a thread.
@@ -22,23 +22,24 @@ pub(crate) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
 const MAX_TABLE_ELEMENTS: usize = 200_000;
 /// Core instances, memories and tables inside one component. QuickJS needs five.
 const MAX_INNER_INSTANCES: usize = 64;
-/// What starting and configuring an instance may take before its own deadline is known.
+/// Milliseconds for starting and configuring an instance while its own deadline is not known.
 pub(crate) const CHECK_DEADLINE_MS: u32 = 5_000;
 /// Bytes of a `plugin.toml` inside a component.
 pub(crate) const MAX_PLUGIN_TOML_BYTES: usize = pelton_streams::manifest::MAX_MANIFEST_BYTES;
 
 /// Bytes that one answer may make the host allocate. An answer within its limit needs less: a record counts for 16
-/// bytes there and takes at most 36 in columns. It bounds lists that all point at the same memory of the guest.
+/// bytes of the limit and takes at most 36 in columns. The bound is for answers whose lists all point at the same
+/// memory of the guest.
 pub(crate) fn hostcall_fuel(output_bytes: u64) -> usize {
     usize::try_from(output_bytes.saturating_mul(4).saturating_add(64 << 10)).unwrap_or(usize::MAX)
 }
 
-/// Epochs from now until `deadline_ms` have passed for certain: the first tick may come at once.
+/// Epochs after which `deadline_ms` have certainly passed: the first tick may come at once.
 pub(crate) fn epochs(deadline_ms: u32) -> u64 {
     u64::from(deadline_ms.div_ceil(EPOCH_TICK_MS)) + 1
 }
 
-/// The memory of all instances together. It is taken as instances grow, because most stay far below their own limit.
+/// The memory of all instances together. It is charged as instances grow, because most stay far below their own limit.
 #[derive(Debug)]
 pub(crate) struct MemoryPool {
     pub(crate) max_bytes: u64,
@@ -60,16 +61,16 @@ impl MemoryPool {
     }
 }
 
-/// Whose limit refused a guest memory. A guest that then traps did so for that reason.
+/// Which limit refused memory to a guest. A trap that follows is reported as that refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The plugin's own.
+    /// `limits.memory` of the plugin.
     Plugin,
-    /// That of all plugins.
+    /// `pelton.plugin.memory.max.bytes`.
     Server,
 }
 
-/// Bounds what one store may take, and remembers that it was refused something.
+/// Bounds the memory and tables of one store, and remembers a refusal of memory.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     max_memory: usize,
@@ -85,7 +86,7 @@ impl Limiter {
         Limiter { max_memory, memory: 0, pool, tables: 0, refused: None }
     }
 
-    /// Who refused memory, if anybody did.
+    /// The limit that refused memory last, if one did.
     pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }

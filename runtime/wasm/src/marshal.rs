@@ -1,5 +1,5 @@
-//! The records of `sdk/wit` as wasmtime lowers and lifts them. Lists go over as borrowed slices and come back as owned
-//! vectors, each with one copy; the types that `bindgen!` makes would allocate for each field of the way in.
+//! The records of `sdk/wit` as wasmtime lowers and lifts them. Lists are passed as borrowed slices and returned as
+//! owned vectors, each with one copy; the types that `bindgen!` generates would allocate for each field that is passed.
 
 use pelton_streams::plugin::Rejection;
 use pelton_streams::plugin_manifest::Field;
@@ -8,7 +8,7 @@ use pelton_streams::{
 };
 use wasmtime::component::{ComponentType, Lift, Lower};
 
-/// Texts that a plugin gives as a reason are kept up to here.
+/// Bytes of a plugin's reason that are kept.
 const MAX_REASON_BYTES: usize = 1024;
 
 #[derive(ComponentType, Lower, Clone, Copy)]
@@ -84,7 +84,7 @@ pub(crate) enum FailureRet {
     Fatal(String),
 }
 
-/// What a plugin reads of a record; the rest is not copied into it.
+/// The fields of a record that a plugin reads. Others are not copied into it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     key: bool,

@@ -1,6 +1,6 @@
-//! A WASI preview1 that is not there: a small module that answers every call inside the component. The clock stands
-//! still, random bytes are all the same, files and sockets are EBADF. Toolchains that always import WASI (Go, C) so give
-//! components that import nothing but our interfaces, and the same input gives the same output.
+//! A WASI preview1 without access to anything: a small module inside the component that answers every call. The clock
+//! stands still, random bytes are all the same, files and sockets are EBADF. So components of toolchains that always
+//! import WASI (Go, C) import `pelton:plugin` alone, and the same input gives the same output.
 
 use std::borrow::Cow;
 
@@ -13,9 +13,9 @@ use wasm_encoder::{
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// "Bad file descriptor" in WASI.
 const EBADF: i32 = 8;
-/// What the clock says: 2023-11-14T22:13:20Z, in nanoseconds.
+/// The time of the clock, in nanoseconds: 2023-11-14T22:13:20Z.
 const CLOCK_NS: i64 = 1_700_000_000_000_000_000;
-/// What every random byte is.
+/// The value of every random byte.
 const RANDOM_BYTE: i32 = 7;
 
 /// Functions by name, with their parameters: `i` is i32, `I` is i64. All return an i32, but for `proc_exit` and the

@@ -10,13 +10,13 @@ use crate::limits::MAX_PLUGIN_TOML_BYTES;
 /// The custom section of a component that holds its `plugin.toml`.
 pub(crate) const MANIFEST_SECTION: &str = "pelton:plugin.toml";
 
-/// What is said of bytes that do not begin as WebAssembly does.
-pub(crate) const NOT_WASM: &str = "it is no WebAssembly at all; `pelton plugin build` makes components";
+/// The error for bytes without WebAssembly's magic.
+pub(crate) const NOT_WASM: &str = "it is not WebAssembly; `pelton plugin build` makes components";
 
-/// What a component is.
+/// A component's digest, world, imports, exports and manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
-    /// The name of its bytes.
+    /// The sha256 of its bytes, which names it.
     pub digest: Digest,
     /// Its size.
     pub bytes: u64,
@@ -36,23 +36,23 @@ pub enum InspectError {
     /// A core module.
     #[error("this is a core module, not a component; `pelton plugin build` makes components")]
     CoreModule,
-    /// Something else, or damaged.
-    #[error("this is no component: {0}")]
+    /// Not WebAssembly, a WIT package, or damaged.
+    #[error("this is not a component: {0}")]
     NotAComponent(String),
     /// Its `plugin.toml` cannot be read.
     #[error("the plugin.toml inside the component is not valid: {0}")]
     Manifest(String),
 }
 
-/// The name of a component's bytes.
+/// The sha256 of a component's bytes, which names it.
 pub fn digest(component: &[u8]) -> Digest {
     Digest::new(Sha256::digest(component).into())
 }
 
-/// Says what a component is, without compiling it.
+/// Reads a component, without compiling it.
 ///
 /// # Errors
-/// The bytes are no component.
+/// The bytes are not a component.
 pub fn inspect(component: &[u8]) -> Result<Inspection, InspectError> {
     if Parser::is_core_wasm(component) {
         return Err(InspectError::CoreModule);

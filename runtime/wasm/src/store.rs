@@ -21,7 +21,7 @@ pub(crate) type ConfigureArgs<'a> = (&'a [(&'a str, &'a str)],);
 /// Results of [`CONFIGURE`].
 pub(crate) type ConfigureRet = (Result<(), String>,);
 
-/// What wasmtime says when an answer makes the host allocate more than it may.
+/// wasmtime's text for an answer that makes the host allocate more than [`hostcall_fuel`].
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// The typed export [`PROCESS`].
@@ -45,7 +45,7 @@ impl Process {
     }
 }
 
-/// A store with nothing in it.
+/// An empty store.
 pub(crate) fn store(
     engine: &Engine,
     limits: &PluginLimits,
@@ -61,13 +61,13 @@ pub(crate) fn store(
     store
 }
 
-/// What runs next has this much time.
+/// Sets the deadline of the next call.
 pub(crate) fn arm(store: &mut Store<HostState>, deadline_ms: u32) {
     store.set_epoch_deadline(epochs(deadline_ms));
     store.data_mut().log.begin();
 }
 
-/// Why a call did not return. Whatever it was, the store is dead.
+/// Why a call did not return. The store must not be used again.
 pub(crate) fn classify(
     store: &mut Store<HostState>,
     limits: &PluginLimits,
@@ -82,7 +82,7 @@ pub(crate) fn classify(
     });
     match (error.downcast_ref::<Trap>(), memory) {
         (Some(Trap::Interrupt), _) => PluginError::Deadline { deadline_ms: limits.deadline_ms },
-        // A guest that gets no memory stops itself, one way or another.
+        // A guest that gets no memory traps in one way or another.
         (_, Some(memory)) => memory,
         _ if cause.contains(FUEL_EXHAUSTED) => {
             PluginError::OutputTooLarge { limit_bytes: limits.output_bytes }
@@ -91,7 +91,7 @@ pub(crate) fn classify(
             let text = trap.to_string();
             PluginError::Trapped { trap: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned(), said }
         }
-        // Only what happens while the guest runs has frames of the guest.
+        // Errors without a trap: only those while the guest runs have a backtrace.
         (None, _) if error.downcast_ref::<WasmBacktrace>().is_some() => {
             PluginError::Trapped { trap: cause, said }
         }

@@ -244,7 +244,7 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
         assert!(error.starts_with(expect), "{error}");
     };
     let text = |wat: &str| wat::parse_str(wat).expect("is valid");
-    check(b"no wasm", "the component is not valid: it is no WebAssembly at all; `pelton plugin build` ");
+    check(b"no wasm", "the component is not valid: it is not WebAssembly; `pelton plugin build` ");
     check(
         &text("(module)"),
         "the component is not valid: it is a core module, not a component; `pelton plugin build` ",
@@ -314,7 +314,8 @@ fn instances_are_counted() {
     assert_eq!(gone, Err(InstantiateError::NotLoaded(digest(&component))));
 }
 
-/// A page each for two, and no more: within its own limit, the second one is refused what the first may not have either.
+/// A page each for two, and no more: within its own limit, the second one is refused what the first may not have
+/// either.
 #[test]
 fn instances_share_one_memory() {
     const PAGE: u64 = 64 << 10;
@@ -444,7 +445,8 @@ fn code_of_another_build_is_not_run() {
     builds.dedup();
     assert_eq!(builds.len(), changes.len() + 1, "every one of them has a name of its own: {builds:?}");
 
-    // Even under our name: what any release of the major version has compiled by wasmtime's default, and an earlier one.
+    // Even under our name: what any release of the major version has compiled by wasmtime's default, and an earlier
+    // one.
     let dir = tempfile::tempdir().expect("makes a directory");
     let cache = CodeCache::open(dir.path().join("code")).expect("can be used");
     let component = guest(CONFIGURED);

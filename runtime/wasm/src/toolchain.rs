@@ -1,4 +1,4 @@
-//! `pelton plugin build`: from a plugin's directory to a component, in process. Nobody needs wasm-tools.
+//! `pelton plugin build`: from a plugin's directory to a component, in process, without wasm-tools.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,7 +13,7 @@ use wit_parser::{Resolve, SourceMap};
 use crate::null_adapter;
 use crate::package;
 
-/// The target that Rust plugins are built for: no WASI, so nothing but our own imports.
+/// The target that Rust plugins are built for: it has no WASI, so `pelton:plugin` is all that they import.
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The plugin contract, as text by file name.
@@ -42,7 +42,7 @@ pub enum BuildError {
         /// What is wrong.
         error: ManifestError,
     },
-    /// There is nothing that could be built.
+    /// The directory has no crate to build.
     #[error(
         "{} has no Cargo.toml; plugins in other languages are built with their own tools and the world `{world}` of sdk/wit",
         dir.display()
@@ -50,10 +50,10 @@ pub enum BuildError {
     NoCrate {
         /// The directory.
         dir: PathBuf,
-        /// What the plugin wants to be.
+        /// The plugin's world.
         world: String,
     },
-    /// Cargo is not there.
+    /// Cargo cannot be run.
     #[error("`{}` could not be run: {error}; install Rust from https://rustup.rs", program.display())]
     NoCargo {
         /// What was run.
@@ -61,13 +61,13 @@ pub enum BuildError {
         /// Why it did not run.
         error: io::Error,
     },
-    /// Cargo has said what is wrong.
+    /// Cargo failed; its messages are on standard error.
     #[error("cargo build failed ({status}); if the target is missing: rustup target add {TARGET}")]
     Cargo {
         /// How it ended.
         status: ExitStatus,
     },
-    /// The crate is no plugin.
+    /// The crate has no `cdylib` target.
     #[error("the crate in {} made no .wasm file; its Cargo.toml needs [lib] crate-type = [\"cdylib\"]", dir.display())]
     NoArtifact {
         /// The directory.
@@ -91,7 +91,7 @@ pub enum BuildError {
     },
 }
 
-/// What a build makes.
+/// A built plugin.
 #[derive(Debug, Clone)]
 pub struct Built {
     /// The component, with its `plugin.toml` inside.
@@ -104,7 +104,7 @@ pub struct Built {
     pub path: PathBuf,
 }
 
-/// How a build runs.
+/// Options of a build.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
     /// Where cargo puts its output; `None`: as cargo does by itself.
@@ -145,8 +145,8 @@ pub fn build(dir: &Path, options: &BuildOptions) -> Result<Built, BuildError> {
     Ok(Built { digest: package::digest(&component), component, manifest, path })
 }
 
-/// Turns a core module into a component of a world of `sdk/wit`. A module that says itself what it imports and exports
-/// (as those of wit-bindgen do) is believed; calls of WASI are answered inside.
+/// Turns a core module into a component of a world of `sdk/wit`. A module that describes its own imports and exports,
+/// as those of wit-bindgen do, keeps that description. Its calls of WASI are answered inside the component.
 ///
 /// # Errors
 /// The module does not fit the world.

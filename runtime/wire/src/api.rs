@@ -7,9 +7,9 @@ pub struct ApiRange {
     pub min_decoded: i16,
     /// The highest version.
     pub max: i16,
-    /// The lowest version that is advertised. It is below [`min_decoded`](Self::min_decoded) for Produce alone: librdkafka up to
-    /// 2.10 looks for version 0 before it believes that a broker takes compressed batches, and sends them uncompressed
-    /// otherwise (KAFKA-18659).
+    /// The lowest version that is advertised. It is below [`min_decoded`](Self::min_decoded) for Produce alone:
+    /// librdkafka up to 2.10 looks for version 0 before it believes that a broker takes compressed batches, and sends
+    /// them uncompressed otherwise (KAFKA-18659).
     pub min_advertised: i16,
     /// The first version with compact lengths and tagged fields (KIP-482), if any.
     pub flexible_from: Option<i16>,
@@ -95,8 +95,8 @@ macro_rules! option {
     };
 }
 
-// The stable ranges of Kafka 4.2, and ApiVersions of 4.4. TxnOffsetCommit 6, DescribeLogDirs 5 and DeleteGroups 3 are of 4.4
-// too; InitProducerId 6 is unstable.
+// The stable ranges of Kafka 4.2, and ApiVersions of 4.4. TxnOffsetCommit 6, DescribeLogDirs 5 and DeleteGroups 3 are
+// of 4.4 too; InitProducerId 6 is unstable.
 apis! {
     Produce = 0, 3..=13, flexible 9, advertised 0;
     Fetch = 1, 4..=18, flexible 12;

@@ -4,8 +4,8 @@
 //! definitions in [`crate::message`] are built on these three.
 //!
 //! **What a peer can cost us.** A count or length on the wire is a claim, not a fact. Every one is checked against the
-//! bytes that are left before anything is allocated, and what a frame may grow into is bounded as a whole by a
-//! budget ([`DECODED_MULTIPLE`]), because a struct in memory is larger than the few bytes that stand for it on the wire.
+//! bytes that are left before anything is allocated, and what a frame may grow into is bounded as a whole by a budget
+//! ([`DECODED_MULTIPLE`]), because a struct in memory is larger than the few bytes that stand for it on the wire.
 
 mod error;
 mod field;

@@ -25,7 +25,8 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Whether the same request may succeed later, as Kafka's own client classifies it. Unknown codes are not retriable.
+            /// Whether the same request may succeed later, as Kafka's own client classifies it. Unknown codes are not
+            /// retriable.
             pub const fn is_retriable(self) -> bool {
                 match self.0 {
                     $($code => is_retriable!($($retriable)?),)*

@@ -29,8 +29,8 @@ pub enum FrameError {
 
 /// Reads a length prefix: the number of bytes that follow it.
 ///
-/// `min` is the shortest frame that makes sense ([`MIN_REQUEST`] for a request, 4 for a response), `limit` what the receiver
-/// is ready to hold in memory.
+/// `min` is the shortest frame that makes sense ([`MIN_REQUEST`] for a request, 4 for a response), `limit` what the
+/// receiver is ready to hold in memory.
 ///
 /// # Errors
 /// When the length is outside of `min..=limit`; text that reaches a Kafka port by mistake ("GET ", TLS) ends here.

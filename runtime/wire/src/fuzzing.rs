@@ -36,8 +36,8 @@ macro_rules! dispatch {
             }
         }
 
-        /// Decodes a message. If that works, what it encodes to must decode to the same message again, and encode to the same
-        /// bytes. Returns whether it worked.
+        /// Decodes a message. If that works, what it encodes to must decode to the same message again, and encode to
+        /// the same bytes. Returns whether it worked.
         ///
         /// # Panics
         /// When the codec disagrees with itself.
@@ -76,8 +76,8 @@ fn round_tripped<M: Message + PartialEq + std::fmt::Debug>(body: Bytes, version:
     true
 }
 
-/// The entry for fuzzers. The first three bytes choose what the rest is taken for: the API, the version (also those just
-/// outside of the range), and one of request, response, request with header, response header, record batches.
+/// The entry for fuzzers. The first three bytes choose what the rest is taken for: the API, the version (also those
+/// just outside of the range), and one of request, response, request with header, response header, record batches.
 ///
 /// # Panics
 /// When the codec panics or disagrees with itself: that is what is looked for.

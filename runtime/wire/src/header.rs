@@ -1,4 +1,4 @@
-//! What stands before a message in its frame.
+//! Request and response headers.
 
 use crate::api::{ApiKey, range};
 use crate::codec::{Ctx, DecodeError, EncodeError, Field, Reader, Writer};
@@ -8,8 +8,8 @@ use crate::message::{ApiVersionsResponse, Message};
 
 /// The header of a request.
 ///
-/// Its own version follows from API and version of the request: 2 (with tagged fields) where those are flexible, else 1.
-/// Version 0, which has no client id, was used by an API that is gone (ControlledShutdown v0).
+/// Its own version follows from API and version of the request: 2 (with tagged fields) where those are flexible, else
+/// 1. Version 0, which has no client id, was used by an API that is gone (ControlledShutdown v0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
     /// The API.
@@ -25,9 +25,9 @@ pub struct RequestHeader {
 /// The start of a request's header, which has the same shape in every version: enough to refuse the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestPreamble {
-    /// The key on the wire, known to us or not.
+    /// The API key on the wire, whether this codec has it or not.
     pub api_key: i16,
-    /// The version on the wire, known to us or not.
+    /// The version on the wire, whether this codec has it or not.
     pub api_version: i16,
     /// Chosen by the client and sent back with the response.
     pub correlation_id: i32,
@@ -128,13 +128,13 @@ impl ResponseHeader {
 }
 
 /// Writes header and body that answer an ApiVersions request of a version that is not known: UNSUPPORTED_VERSION in
-/// version 0, which every client reads, with the versions of ApiVersions itself, so that the client can ask again in one
-/// of them (KIP-511). Any other API in an unknown version is not answered: Kafka closes the connection.
+/// version 0, which every client reads, with the versions of ApiVersions itself, so that the client can ask again in
+/// one of them (KIP-511). Any other API in an unknown version is not answered: Kafka closes the connection.
 ///
 /// The request cannot be read; its correlation id is in the [`RequestPreamble`].
 ///
 /// # Errors
-/// None that can happen: the response is ours and small.
+/// None in practice: the response has a fixed content of a few bytes.
 pub fn refuse_api_versions(w: &mut Writer, correlation_id: i32) -> Result<(), EncodeError> {
     const READ_BY_ALL: i16 = 0;
     let response = ApiVersionsResponse {

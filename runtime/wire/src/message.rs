@@ -1,8 +1,8 @@
 //! The messages: one file per API with its request and response, written as tables.
 //!
-//! Structures, fields, versions, tags and defaults are facts of Kafka's protocol and bear the names of its schemas. What the
-//! columns of a table mean is described in `schema.rs`. Fields that exist only below the lowest version that Kafka 4 still
-//! speaks are not there at all.
+//! Structures, fields, versions, tags and defaults are facts of Kafka's protocol and bear the names of its schemas.
+//! What the columns of a table mean is described in `schema.rs`. Fields of versions that Kafka 4 has removed are left
+//! out.
 
 #![expect(
     missing_docs,

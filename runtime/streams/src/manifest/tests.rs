@@ -150,7 +150,7 @@ fn what_is_refused_is_named() {
     check(
         "\"../../plugins/clean-flight\"",
         "\"clean@sha256:12\"",
-        "`node[0].plugin` has a wrong digest: `sha256:12` is no digest: it must be `sha256:` and 64 hexadecimal digits",
+        "`node[0].plugin` has a wrong digest: `sha256:12` is not a digest: it must be `sha256:` and 64 hexadecimal digits",
     );
     check(
         "name = \"flight-delays\"",

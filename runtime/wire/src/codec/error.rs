@@ -1,17 +1,17 @@
-//! What can be wrong with bytes from a peer, and with values of ours.
+//! Decode and encode errors.
 
 use crate::api::ApiKey;
 
 /// Why a frame could not be decoded.
 ///
-/// The first two are about what the peer asks for, the third about bytes that are no message at all. A broker answers
-/// or closes differently for each, so they are apart.
+/// The first two are about what the peer asks for, the third about bytes that are no message at all: a broker answers
+/// some and closes the connection for others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The API key is none that this codec knows.
+    /// This codec has no API with the key.
     #[error("unknown API key {0}")]
     UnknownApiKey(i16),
-    /// The API is known, this version of it is not.
+    /// The API has no such version here.
     #[error("version {version} of {} is not supported (supported: {min} to {max})", api.name())]
     UnsupportedVersion {
         /// The API asked for.
@@ -91,7 +91,7 @@ pub enum Malformed {
         left: usize,
     },
     /// The message ended before its frame did.
-    #[error("{0} bytes are left after its end")]
+    #[error("{0} bytes follow the end of the message")]
     Trailing(usize),
 }
 
@@ -160,7 +160,7 @@ pub enum EncodeError {
         /// The largest length.
         max: usize,
     },
-    /// Records that are only known by id were asked for as plain bytes.
+    /// The message has external records, which only the caller can turn into bytes.
     #[error("the message holds external records and cannot be given as plain bytes")]
     ExternalRecords,
 }

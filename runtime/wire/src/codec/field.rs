@@ -226,8 +226,7 @@ impl Field for Uuid {
     sampled!(sampler => Self::from_u64_pair(sampler.bits(), sampler.bits()));
 }
 
-/// The half of [`Field`] that is the same for everything with a length in front: a value is a nullable value that is not
-/// null.
+/// The half of [`Field`] that all types with a length in front share: a value is a nullable value that is not null.
 macro_rules! never_null {
     () => {
         fn min_size(ctx: Ctx) -> usize {
@@ -335,8 +334,8 @@ impl Field for Records {
     }
 }
 
-/// Elements that are made room for before the first is read. Beyond that an array grows by doubling, so that a count
-/// nothing stands behind costs next to nothing.
+/// Elements that room is reserved for before the first is read. Beyond that an array grows by doubling, so that a large
+/// count in a short frame costs next to nothing.
 const FIRST_ELEMENTS: usize = 32;
 
 impl<T: Field> Field for Vec<T> {

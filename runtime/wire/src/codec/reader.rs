@@ -1,4 +1,4 @@
-//! Takes a frame apart.
+//! Reading the fields of a frame.
 
 use bytes::Bytes;
 
@@ -6,15 +6,15 @@ use super::{DecodeError, Malformed};
 
 /// How many bytes of memory a decoded message may take per byte of its frame.
 ///
-/// The densest thing a client has reason to send is an array of short names: a three-letter name takes four or five bytes on
-/// the wire, and 24 bytes of `String` plus its text in memory. Twelve times leaves room for that and stops frames that
-/// are nothing but empty elements.
+/// The densest thing a client has reason to send is an array of short names: a three-letter name takes four or five
+/// bytes on the wire, and 24 bytes of `String` plus its text in memory. Twelve times leaves room for that and stops
+/// frames that are nothing but empty elements.
 pub const DECODED_MULTIPLE: usize = 12;
 
 /// Bytes of memory any frame may decode into, however short it is, so that small frames of short names always pass.
 pub const DECODED_ALLOWANCE: usize = 32 * 1024;
 
-/// What a heap allocation takes at least; a string of one byte is counted as this much.
+/// The smallest heap allocation, in bytes: a string of one byte is charged this much.
 const MIN_ALLOCATION: usize = 8;
 
 /// Reads one frame from front to back.
@@ -29,7 +29,7 @@ pub struct Reader {
     end: usize,
     /// Bytes of memory that decoding may allocate.
     limit: usize,
-    /// Those of them that it has not.
+    /// What is left of `limit`.
     budget: usize,
 }
 
@@ -51,7 +51,7 @@ impl Reader {
         Self { frame, pos: 0, end, limit, budget: limit }
     }
 
-    /// Bytes of memory that what was read so far has taken, beside the frame.
+    /// Bytes of memory that decoding has allocated so far, besides the frame.
     pub fn allocated(&self) -> usize {
         self.limit - self.budget
     }
@@ -183,7 +183,7 @@ impl Reader {
     /// When fewer are left, they are not UTF-8, or the frame's memory is used up.
     pub fn string(&mut self, n: usize) -> Result<String, Malformed> {
         if n > 0 {
-            // Checked before it is charged, so that a long claim is called truncated and not expensive.
+            // Before the charge: a length beyond the frame is reported as truncated, not as over budget.
             if n > self.remaining() {
                 return Err(Malformed::Truncated { needed: n, remaining: self.remaining() });
             }

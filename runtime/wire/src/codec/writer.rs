@@ -1,4 +1,4 @@
-//! Puts a frame together, in pieces.
+//! Writing the fields of a frame, which comes out in pieces.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -13,7 +13,7 @@ pub const SPLICE_MIN: usize = 4 * 1024;
 pub enum Piece {
     /// These bytes.
     Bytes(Bytes),
-    /// Bytes that the codec never saw: whoever built the message knows by `id` where they are.
+    /// Bytes that the codec has not seen: the caller that built the message finds them by `id`.
     External {
         /// As given in [`Records::External`].
         id: u32,
@@ -37,7 +37,7 @@ impl Piece {
     }
 }
 
-/// Records of a fetch response: at hand, or somewhere else (in a file) with a known length.
+/// Records of a Fetch response: in memory, or elsewhere (in a segment file) with a known length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Records {
     /// These bytes.
@@ -71,7 +71,7 @@ impl Records {
         self.len() == 0
     }
 
-    /// The bytes, if they are at hand.
+    /// The bytes, if they are in memory.
     pub fn as_bytes(&self) -> Option<&Bytes> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
@@ -88,8 +88,8 @@ impl From<Bytes> for Records {
 
 /// Writes one frame (or one message) from front to back.
 ///
-/// Small things are collected in one buffer; large byte fields and external records are put between its parts when the frame
-/// is finished, and never copied.
+/// Small fields are collected in one buffer. Large byte fields and external records are never copied: they go between
+/// parts of that buffer when the frame is finished.
 #[derive(Debug, Default)]
 pub struct Writer {
     buf: BytesMut,
@@ -162,7 +162,7 @@ impl Writer {
         self.buf.put_slice(bytes);
     }
 
-    /// Puts bytes in without a length; long ones are not copied.
+    /// Adds bytes without a length. Those of at least [`SPLICE_MIN`] are not copied.
     pub fn splice(&mut self, bytes: &Bytes) {
         if bytes.len() < SPLICE_MIN {
             self.put(bytes);
@@ -171,7 +171,7 @@ impl Writer {
         }
     }
 
-    /// Puts in records that are somewhere else, without a length.
+    /// Adds external records, without a length.
     pub fn external(&mut self, id: u32, len: u32) {
         self.push(Piece::External { id, len });
     }
@@ -268,7 +268,7 @@ impl Writer {
     /// The finished frame as one run of bytes.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish), and [`EncodeError::ExternalRecords`] when part of it is not at hand.
+    /// As [`finish`](Self::finish), and [`EncodeError::ExternalRecords`] when the message has some.
     pub fn into_bytes(self) -> Result<Bytes, EncodeError> {
         let len = self.len();
         let mut pieces = self.finish()?;

@@ -13,7 +13,7 @@ messages! {
         group_id: String,
     }
 
-    /// Whether it worked.
+    /// The result.
     pub struct AddOffsetsToTxnResponse {
         throttle_time_ms: i32,
         error_code: ErrorCode,

@@ -29,7 +29,7 @@ messages! {
         partitions: Vec<i32>,
     }
 
-    /// What became of each partition.
+    /// The result for each partition.
     pub struct AddPartitionsToTxnResponse {
         throttle_time_ms: i32,
         error_code: ErrorCode [4.., ignorable],

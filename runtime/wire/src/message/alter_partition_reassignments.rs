@@ -5,7 +5,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api AlterPartitionReassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
 
-    /// Where partitions shall be.
+    /// The new replicas of partitions.
     pub struct AlterPartitionReassignmentsRequest {
         timeout_ms: i32 = 60000,
         allow_replication_factor_change: bool [1..] = true,
@@ -18,13 +18,13 @@ messages! {
         partitions: Vec<ReassignablePartition>,
     }
 
-    /// One partition; null replicas end a move that is under way.
+    /// One partition; null replicas cancel its reassignment.
     pub struct ReassignablePartition {
         partition_index: i32,
         replicas: Option<Vec<i32>>,
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct AlterPartitionReassignmentsResponse {
         throttle_time_ms: i32,
         allow_replication_factor_change: bool [1.., ignorable] = true,
@@ -39,7 +39,7 @@ messages! {
         partitions: Vec<ReassignablePartitionResponse>,
     }
 
-    /// What became of one partition.
+    /// The result for one partition.
     pub struct ReassignablePartitionResponse {
         partition_index: i32,
         error_code: ErrorCode,

@@ -6,7 +6,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api ApiVersions: ApiVersionsRequest => ApiVersionsResponse;
 
-    /// Who is asking, and which node of which cluster it means to ask (KIP-1242).
+    /// The client's software, and the node and cluster that it expects to reach (KIP-1242).
     pub struct ApiVersionsRequest {
         client_software_name: String [3.., ignorable],
         client_software_version: String [3.., ignorable],
@@ -32,7 +32,8 @@ messages! {
         max_version: i16,
     }
 
-    /// Versions of a feature that the broker can have. Clients below version 4 must not see a lowest version of 0 (KAFKA-17011).
+    /// Versions of a feature that the broker can have. Clients below version 4 must not see a lowest version of 0
+    /// (KAFKA-17011).
     pub struct SupportedFeatureKey {
         name: String,
         min_version: i16,

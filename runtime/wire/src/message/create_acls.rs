@@ -21,13 +21,13 @@ messages! {
         permission_type: i8,
     }
 
-    /// What became of each, in the order of the request.
+    /// The result for each, in the order of the request.
     pub struct CreateAclsResponse {
         throttle_time_ms: i32,
         results: Vec<AclCreationResult>,
     }
 
-    /// What became of one entry.
+    /// The result for one entry.
     pub struct AclCreationResult {
         error_code: ErrorCode,
         error_message: Option<String> = Some(Default::default()),

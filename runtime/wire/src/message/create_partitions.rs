@@ -24,13 +24,13 @@ messages! {
         broker_ids: Vec<i32>,
     }
 
-    /// What became of each topic.
+    /// The result for each topic.
     pub struct CreatePartitionsResponse {
         throttle_time_ms: i32,
         results: Vec<CreatePartitionsTopicResult>,
     }
 
-    /// What became of one topic.
+    /// The result for one topic.
     pub struct CreatePartitionsTopicResult {
         name: String,
         error_code: ErrorCode,

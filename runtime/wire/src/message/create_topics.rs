@@ -35,13 +35,13 @@ messages! {
         value: Option<String> = Some(Default::default()),
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct CreateTopicsResponse {
         throttle_time_ms: i32,
         topics: Vec<CreatableTopicResult>,
     }
 
-    /// What became of one topic.
+    /// The result for one topic.
     pub struct CreatableTopicResult {
         name: String,
         topic_id: Uuid [7.., ignorable],

@@ -5,7 +5,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api DeleteAcls: DeleteAclsRequest => DeleteAclsResponse;
 
-    /// Filters: what matches one of them goes.
+    /// Filters: entries that match one of them are removed.
     pub struct DeleteAclsRequest {
         filters: Vec<DeleteAclsFilter>,
     }
@@ -34,7 +34,7 @@ messages! {
         matching_acls: Vec<DeleteAclsMatchingAcl>,
     }
 
-    /// One entry, and what became of it.
+    /// One entry, and the result for it.
     pub struct DeleteAclsMatchingAcl {
         error_code: ErrorCode,
         error_message: Option<String> = Some(Default::default()),

@@ -10,13 +10,13 @@ messages! {
         groups_names: Vec<String>,
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct DeleteGroupsResponse {
         throttle_time_ms: i32,
         results: Vec<DeletableGroupResult>,
     }
 
-    /// What became of one group.
+    /// The result for one group.
     pub struct DeletableGroupResult {
         group_id: String,
         error_code: ErrorCode,

@@ -23,7 +23,7 @@ messages! {
         offset: i64,
     }
 
-    /// The starts that came of it.
+    /// The log starts afterwards.
     pub struct DeleteRecordsResponse {
         throttle_time_ms: i32,
         topics: Vec<DeleteRecordsTopicResult>,

@@ -20,13 +20,13 @@ messages! {
         topic_id: Uuid,
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct DeleteTopicsResponse {
         throttle_time_ms: i32,
         responses: Vec<DeletableTopicResult>,
     }
 
-    /// What became of one topic.
+    /// The result for one topic.
     pub struct DeletableTopicResult {
         name: Option<String> [null 6..] = Some(Default::default()),
         topic_id: Uuid [6.., ignorable],

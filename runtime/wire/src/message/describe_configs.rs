@@ -5,7 +5,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse;
 
-    /// What is asked about.
+    /// The resources to describe.
     pub struct DescribeConfigsRequest {
         resources: Vec<DescribeConfigsResource>,
         include_synonyms: bool,

@@ -13,7 +13,7 @@ messages! {
         include_authorized_operations: bool [3..],
     }
 
-    /// What they look like.
+    /// State and members of each.
     pub struct DescribeGroupsResponse {
         throttle_time_ms: i32 [1.., ignorable],
         groups: Vec<DescribedGroup>,

@@ -18,7 +18,7 @@ messages! {
         partitions: Vec<i32>,
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct ElectLeadersResponse {
         throttle_time_ms: i32,
         error_code: ErrorCode [1..],

@@ -5,7 +5,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api Heartbeat: HeartbeatRequest => HeartbeatResponse;
 
-    /// Who lives.
+    /// The member that is alive.
     pub struct HeartbeatRequest {
         group_id: String,
         generation_id: i32,

@@ -25,13 +25,13 @@ messages! {
         value: Option<String> = Some(Default::default()),
     }
 
-    /// What became of each resource.
+    /// The result for each resource.
     pub struct IncrementalAlterConfigsResponse {
         throttle_time_ms: i32,
         responses: Vec<AlterConfigsResourceResponse>,
     }
 
-    /// What became of one resource.
+    /// The result for one resource.
     pub struct AlterConfigsResourceResponse {
         error_code: ErrorCode,
         error_message: Option<String> = Some(Default::default()),

@@ -5,7 +5,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api InitProducerId: InitProducerIdRequest => InitProducerIdResponse;
 
-    /// Who asks, and what it had before.
+    /// The transactional id, and the producer id and epoch that the producer has so far.
     pub struct InitProducerIdRequest {
         transactional_id: Option<String> = Some(Default::default()),
         transaction_timeout_ms: i32,

@@ -7,7 +7,7 @@ use crate::error_code::ErrorCode;
 messages! {
     api JoinGroup: JoinGroupRequest => JoinGroupResponse;
 
-    /// What the member brings along.
+    /// The member, its time-outs and its protocols.
     pub struct JoinGroupRequest {
         group_id: String,
         session_timeout_ms: i32,
@@ -25,7 +25,7 @@ messages! {
         metadata: Bytes,
     }
 
-    /// The generation; for the leader also everybody's subscriptions.
+    /// The generation; for the leader also the subscriptions of all members.
     pub struct JoinGroupResponse {
         throttle_time_ms: i32 [2.., ignorable],
         error_code: ErrorCode,

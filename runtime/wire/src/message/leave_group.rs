@@ -26,7 +26,7 @@ messages! {
         members: Vec<MemberResponse> [3..],
     }
 
-    /// What became of it.
+    /// The result for one member.
     pub struct MemberResponse {
         member_id: String,
         group_instance_id: Option<String> = Some(Default::default()),

@@ -5,7 +5,8 @@ use crate::error_code::ErrorCode;
 messages! {
     api ListOffsets: ListOffsetsRequest => ListOffsetsResponse;
 
-    /// The times that are asked about (milliseconds; negative ones are special: -1 latest, -2 earliest, -3 maximum timestamp).
+    /// The times that are asked about (milliseconds; negative ones are special: -1 latest, -2 earliest, -3 maximum
+    /// timestamp).
     pub struct ListOffsetsRequest {
         replica_id: i32,
         isolation_level: i8 [2..],

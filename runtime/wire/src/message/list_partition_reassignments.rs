@@ -1,4 +1,4 @@
-//! ListPartitionReassignments (key 46): which partitions are on their way to other brokers.
+//! ListPartitionReassignments (key 46): which partitions are being moved to other brokers.
 
 use crate::error_code::ErrorCode;
 
@@ -17,7 +17,7 @@ messages! {
         partition_indexes: Vec<i32>,
     }
 
-    /// Those that are on their way.
+    /// The partitions that are being moved.
     pub struct ListPartitionReassignmentsResponse {
         throttle_time_ms: i32,
         error_code: ErrorCode,

@@ -22,7 +22,7 @@ messages! {
         partition_index: i32,
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct OffsetDeleteResponse {
         error_code: ErrorCode,
         throttle_time_ms: i32,

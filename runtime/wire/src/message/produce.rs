@@ -29,7 +29,7 @@ messages! {
         records: Option<Bytes>,
     }
 
-    /// Where its batches went, or why they did not.
+    /// The base offset of each batch, or why it was not appended.
     pub struct ProduceResponse {
         responses: Vec<TopicProduceResponse>,
         throttle_time_ms: i32,

@@ -28,7 +28,7 @@ messages! {
         results: Vec<UpdatableFeatureResult> [..=1, ignorable],
     }
 
-    /// What became of one feature.
+    /// The result for one feature.
     pub struct UpdatableFeatureResult {
         feature: String,
         error_code: ErrorCode,

@@ -26,7 +26,7 @@ messages! {
         partition_indexes: Vec<i32>,
     }
 
-    /// What became of each.
+    /// The result for each.
     pub struct WriteTxnMarkersResponse {
         markers: Vec<WritableTxnMarkerResult>,
     }

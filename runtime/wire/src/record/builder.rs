@@ -30,18 +30,18 @@ pub enum BuildError {
         /// The one before it, -1 at the start; or the last one allowed.
         previous: i32,
     },
-    /// A batch without records needs [`BatchOptions::last_offset_delta`]: it stands for offsets that were there.
-    #[error("a batch without records needs the last offset that it stands for")]
+    /// A batch without records needs [`BatchOptions::last_offset_delta`], for the offsets that it covers.
+    #[error("a batch without records needs a last offset delta")]
     Empty,
     /// The codec failed.
     #[error(transparent)]
     Compress(#[from] CompressError),
-    /// The records that should be written anew cannot be read.
+    /// The records to be rewritten cannot be read.
     #[error(transparent)]
     Records(#[from] RecordError),
 }
 
-/// What a batch says besides its records.
+/// The header fields of a batch that do not follow from its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
     /// Offset of the first record. 0 from a producer: the broker assigns it.
@@ -50,7 +50,7 @@ pub struct BatchOptions {
     pub partition_leader_epoch: i32,
     /// How to compress.
     pub codec: Codec,
-    /// How hard; see [`Codec::compress`].
+    /// The compression level; see [`Codec::compress`].
     pub level: Option<i32>,
     /// Who sets timestamps.
     pub timestamp_type: TimestampType,
@@ -236,7 +236,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Where the batch is now, to come back to.
+    /// The present state of the batch, for [`rollback`](Self::rollback).
     pub fn mark(&self) -> BuilderMark {
         BuilderMark {
             bytes: self.bytes.len(),
@@ -247,7 +247,7 @@ impl BatchBuilder {
         }
     }
 
-    /// Takes the records out that were appended since `mark`.
+    /// Removes the records that were appended since `mark`.
     pub fn rollback(&mut self, mark: BuilderMark) {
         self.bytes.truncate(mark.bytes);
         self.count = mark.count;

@@ -1,4 +1,4 @@
-//! A batch together with the proof that it is one.
+//! A batch whose header and checksum have been checked, as a type.
 
 use bytes::{Bytes, BytesMut};
 
@@ -7,8 +7,8 @@ use super::edit::BatchMut;
 use super::header::{BatchError, BatchHeader, CRC_COVERS_FROM};
 use super::view::BatchView;
 
-/// One whole batch: its length, header and checksum have been checked, or it was built here. The header is parsed once and
-/// goes with the bytes.
+/// One whole batch: its length, header and checksum have been checked, or it was built here. The header is parsed once
+/// and goes with the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedBatch {
     header: BatchHeader,
@@ -53,13 +53,14 @@ impl CheckedBatch {
         BatchView::of_checked(self.header, &self.bytes)
     }
 
-    /// The batch in memory of its own: it keeps nothing alive of what it was cut out of.
+    /// A copy in memory of its own, which does not keep the request's frame alive.
     #[must_use]
     pub fn detached(&self) -> CheckedBatch {
         CheckedBatch { header: self.header, bytes: Bytes::copy_from_slice(&self.bytes) }
     }
 
-    /// The batch with the timestamp `append_time` (ms) for all its records, as `message.timestamp.type=LogAppendTime` asks.
+    /// The batch with the timestamp `append_time` (ms) for all its records, as `message.timestamp.type=LogAppendTime`
+    /// asks.
     #[must_use]
     pub fn with_log_append_time(self, append_time: i64) -> CheckedBatch {
         self.edited(|batch| batch.set_log_append_time(append_time))
@@ -79,14 +80,14 @@ impl CheckedBatch {
         CheckedBatch { header, bytes: bytes.freeze() }
     }
 
-    /// The batch at its place in a log, written into the bytes: in a copy of them if somebody else holds them too.
+    /// The batch with this base offset and leader epoch, set in place, or in a copy if the bytes are shared.
     #[must_use]
     pub fn placed(self, base_offset: i64, partition_leader_epoch: i32) -> CheckedBatch {
         self.edited(|batch| batch.set_place(base_offset, partition_leader_epoch))
     }
 
-    /// The CRC-32C of all bytes of the batch. Taken from the checksum that came with it, which covers nearly all of them: so
-    /// what becomes of the bytes after they were checked does not go unnoticed.
+    /// The CRC-32C of all bytes of the batch. It is computed from the batch's own checksum, which covers nearly all of
+    /// them, and not from the bytes: so bytes that were damaged after the check do not match it.
     pub fn crc32c(&self) -> u32 {
         let uncovered = crc32c(&self.bytes[..CRC_COVERS_FROM]);
         combine(uncovered, self.header.crc, self.len() - CRC_COVERS_FROM)

@@ -26,7 +26,7 @@ pub enum ColumnsError {
     Records(#[from] RecordError),
 }
 
-/// What of a batch is wanted.
+/// Which parts of a batch to add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Select {
     /// Records before this offset are left out: a fetch position may lie inside a batch.

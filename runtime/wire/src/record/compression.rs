@@ -16,9 +16,8 @@ pub use lz4::is_portable as lz4_is_portable;
 use super::header::UnknownCodec;
 
 /// Most bytes that a batch may unpack to. Clients send batches of up to `max.message.bytes` (1 MiB by default)
-/// compressed, and text compresses tenfold and more: this leaves room for that and bounds what one request can cost. How
-/// many times its own size that is does not matter: real records are as dull as 15 MB of one byte, which are 600 bytes of
-/// zstd.
+/// compressed, and text compresses tenfold and more: this leaves room for that and bounds what one request can cost.
+/// The ratio is not bounded: 15 MB of one byte value, which real records do have, are 600 bytes of zstd.
 pub const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 64 * 1024 * 1024;
 
 /// How the records of a batch are compressed. The discriminants are Kafka's ids.
@@ -134,8 +133,8 @@ impl Default for DecompressLimit {
 }
 
 impl DecompressLimit {
-    /// For batches that were checked before they were stored, under the limit of that day: the most that a limit is ever
-    /// set to. What was acknowledged stays readable when the limit changes.
+    /// For batches that were checked before they were stored, under the limit of that day: the most that a limit is
+    /// ever set to. What was acknowledged stays readable when the limit changes.
     pub const STORED: DecompressLimit = DecompressLimit { max_bytes: 1 << 30 };
 }
 

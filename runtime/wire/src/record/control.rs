@@ -1,4 +1,4 @@
-//! Control records: what brokers write between the data, above all the markers that end transactions.
+//! Control records, which brokers write between the data: above all the markers that end transactions.
 
 use super::builder::{BatchBuilder, BatchOptions, BuildError};
 use super::checked::CheckedBatch;
@@ -68,7 +68,7 @@ pub enum ControlError {
     #[error("the value of an end-of-transaction marker has {0} bytes, at least 6 are needed")]
     Value(usize),
     /// A negative version.
-    #[error("control record version `{0}`")]
+    #[error("negative control record version `{0}`")]
     Version(i16),
     /// The marker of a transaction was expected.
     #[error("control record of type `{0:?}` instead of an end-of-transaction marker")]
@@ -105,7 +105,7 @@ impl ControlRecord {
 pub struct EndTransactionMarker {
     /// Whether it committed.
     pub committed: bool,
-    /// Epoch of the coordinator that ended it: one from an older coordinator is refused.
+    /// Epoch of the coordinator that ended it. A partition refuses the marker of an older coordinator.
     pub coordinator_epoch: i32,
 }
 

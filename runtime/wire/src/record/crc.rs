@@ -44,8 +44,8 @@ const fn shifts() -> [[u32; 256]; 4] {
     table
 }
 
-/// The CRC-32C of some bytes with the CRC `first`, followed by `len` bytes with the CRC `second`. Costs the same for any
-/// length, about as much as reading 4 KiB.
+/// The CRC-32C of some bytes with the CRC `first`, followed by `len` bytes with the CRC `second`. Costs the same for
+/// any length, about as much as reading 4 KiB.
 pub fn combine(first: u32, second: u32, len: usize) -> u32 {
     let mut shifted = first;
     let mut rest = len as u64;

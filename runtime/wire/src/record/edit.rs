@@ -30,7 +30,8 @@ impl<'a> BatchMut<'a> {
         &self.header
     }
 
-    /// Sets the offset of the first record and the epoch of the leader that appends the batch. Both lie outside the checksum.
+    /// Sets the offset of the first record and the epoch of the leader that appends the batch. Both lie outside the
+    /// checksum.
     pub fn set_place(&mut self, base_offset: i64, partition_leader_epoch: i32) {
         self.header.base_offset = base_offset;
         self.header.partition_leader_epoch = partition_leader_epoch;

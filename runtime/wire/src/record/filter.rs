@@ -74,7 +74,8 @@ pub fn filter_batch<'a>(
     builder.finish().map(Filtered::Rewritten)
 }
 
-/// The header of a batch alone. Kafka's has no base timestamp, no codec and no delete horizon; the largest timestamp stays.
+/// The header of a batch alone. Kafka's has no base timestamp, no codec and no delete horizon; the largest timestamp
+/// stays.
 fn empty(view: &BatchView<'_>) -> Result<Bytes, BuildError> {
     let like = BatchOptions::like(view.header());
     let options = BatchOptions { codec: Codec::None, delete_horizon: None, base_timestamp: None, ..like };

@@ -5,7 +5,7 @@ use super::sequence::sequence_add;
 
 /// Bytes of a batch before its records.
 pub const HEADER_BYTES: usize = 61;
-/// The only batch version there is here.
+/// The only batch version that is supported.
 pub const MAGIC: i8 = 2;
 /// `producer_id` of a batch whose producer is not idempotent.
 pub const NO_PRODUCER_ID: i64 = -1;
@@ -56,7 +56,7 @@ pub enum BatchError {
         /// Bytes there are.
         have: usize,
     },
-    /// There is more after the one batch that was expected.
+    /// More bytes follow the one batch that was expected.
     #[error("the batch is {total} bytes long, but {have} bytes came: one batch was expected")]
     Trailing {
         /// Bytes of the whole batch.

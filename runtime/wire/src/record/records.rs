@@ -24,8 +24,8 @@ pub enum RecordError {
         /// What is wrong with it.
         fault: RecordFault,
     },
-    /// The batch goes on after the records that it counts.
-    #[error("{bytes} bytes after the {count} records that the batch counts")]
+    /// More bytes follow the records that the header counts.
+    #[error("{bytes} bytes follow the {count} records that the batch header counts")]
     Trailing {
         /// Records the header counts.
         count: i32,
@@ -44,10 +44,10 @@ pub enum RecordFault {
     #[error("a number is longer than its type")]
     Varint,
     /// The length of the record is negative or goes beyond the batch.
-    #[error("record length `{0}`")]
+    #[error("invalid record length `{0}`")]
     Length(i32),
     /// The fields do not end where the record's length says.
-    #[error("the fields end {fields} bytes in, the record {record}")]
+    #[error("the fields have {fields} bytes, the record says {record}")]
     LengthMismatch {
         /// Bytes of all fields.
         fields: usize,
@@ -55,10 +55,10 @@ pub enum RecordFault {
         record: usize,
     },
     /// The length of a key, value or header is below -1, or -1 where null is not allowed.
-    #[error("field length `{0}`")]
+    #[error("invalid field length `{0}`")]
     FieldLength(i32),
     /// The number of headers is negative.
-    #[error("header count `{0}`")]
+    #[error("negative header count `{0}`")]
     HeaderCount(i32),
     /// The offset lies outside the batch.
     #[error("offset delta `{0}` lies outside the batch")]
@@ -140,7 +140,7 @@ pub struct Records<'a> {
     count: i32,
     index: i32,
     base_offset: i64,
-    /// `None`: whatever the records say.
+    /// `None`: any offset delta is accepted.
     max_offset_delta: Option<i32>,
     base_timestamp: i64,
     append_time: Option<i64>,
@@ -176,7 +176,7 @@ impl<'a> Records<'a> {
         usize::try_from(self.count).unwrap_or(0).min(self.data.len() / MIN_RECORD_BYTES)
     }
 
-    /// Takes offset deltas as they come, for a batch whose producer got them wrong and that is written anew.
+    /// Accepts any offset deltas: for a batch whose producer got them wrong, before it is rewritten.
     pub fn with_any_offsets(mut self) -> Records<'a> {
         self.max_offset_delta = None;
         self

@@ -336,14 +336,14 @@ fn append_is_refused_by_the_header() {
         "the batch covers 1 offsets and counts 0 records",
     );
     check(&set(21, [0, 0x20]), "clients cannot write control records");
-    check(&set(43, 5i64.to_be_bytes()), "producer id `5` with sequence `-1`");
+    check(&set(43, 5i64.to_be_bytes()), "a batch of producer id `5` has the sequence `-1`");
     check(&set(21, [0, 0x10]), "a transactional batch needs a producer id");
     check(&set(21, [0, 0x40]), "clients cannot set a delete horizon");
     check(&set(21, [0, 0x08]), "clients cannot set the timestamp type to LogAppendTime");
     check(&set(21, [0, 4]), "zstd needs version 7 of Produce or later");
     check(&set(21, [0, 7]), "unknown compression codec `7`");
     check(&set(21, [0, 3]), "not valid lz4: unknown frame magic `00000022`");
-    check(&|b| b.push(0), "1 bytes after the 3 records that the batch counts");
+    check(&|b| b.push(0), "1 bytes follow the 3 records that the batch header counts");
 }
 
 #[test]

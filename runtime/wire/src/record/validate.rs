@@ -68,15 +68,15 @@ pub enum AppendRefusal {
     /// INVALID_RECORD: only brokers write control records.
     #[error("clients cannot write control records")]
     Control,
-    /// INVALID_RECORD: a batch of an idempotent producer has a sequence.
-    #[error("producer id `{producer_id}` with sequence `{base_sequence}`")]
+    /// INVALID_RECORD: a batch of an idempotent producer needs a sequence.
+    #[error("a batch of producer id `{producer_id}` has the sequence `{base_sequence}`")]
     Sequence {
         /// As in the header.
         producer_id: i64,
         /// As in the header.
         base_sequence: i32,
     },
-    /// INVALID_RECORD: a transaction has a producer.
+    /// INVALID_RECORD: a transactional batch needs a producer.
     #[error("a transactional batch needs a producer id")]
     TransactionWithoutProducer,
     /// INVALID_RECORD: the delete horizon is for compaction to set; from a client it would drop tombstones early.
@@ -92,7 +92,9 @@ pub enum AppendRefusal {
     #[error(transparent)]
     Codec(#[from] UnknownCodec),
     /// CORRUPT_MESSAGE: Java's clients could not read what was stored.
-    #[error("not one lz4 frame with independent blocks, the only kind that Kafka's Java clients can read")]
+    #[error(
+        "the batch is not one lz4 frame with independent blocks, the only kind that Kafka's Java clients can read"
+    )]
     Lz4NotPortable,
     /// CORRUPT_MESSAGE, or MESSAGE_TOO_LARGE where the limit was reached.
     #[error(transparent)]
@@ -151,7 +153,7 @@ pub fn validate_for_append(
 ) -> Result<Validated, AppendRefusal> {
     check_header(view.header(), rules)?;
     if view.header().codec()? == Codec::Lz4 && !lz4_is_portable(view.payload()) {
-        // Bytes that are no frame at all are better named by the decoder.
+        // The decoder's error says more about bytes that are no lz4 frame at all.
         view.decompressed(scratch, rules.limit).map_err(refusal)?;
         return Err(AppendRefusal::Lz4NotPortable);
     }

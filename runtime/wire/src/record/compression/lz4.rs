@@ -33,7 +33,7 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
 }
 
 /// Whether Java's clients can read this: they refuse blocks that refer to earlier ones, and stop after the first frame.
-/// Lengths alone are looked at. What is no frame is not portable.
+/// Reads lengths alone. Bytes that are no frame are not portable.
 pub fn is_portable(mut input: &[u8]) -> bool {
     let Ok(Some(descriptor @ Descriptor { linked: false, .. })) = Descriptor::read(&mut input) else {
         return false;

@@ -24,7 +24,8 @@ const DEFAULT_LEVEL: i32 = 3;
 const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
 
 thread_local! {
-    // Making one costs as much as unpacking 20 KiB, and most batches are smaller. Nothing of one call shows in the next.
+    // Making one costs as much as unpacking 20 KiB, and most batches are smaller. Nothing of one call shows in the
+    // next.
     static UNPACKER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
     static PACKER: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
 }
