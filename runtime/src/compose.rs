@@ -6,7 +6,6 @@ use pelton_broker::{Config, Deps};
 use pelton_wasm::{CodeCache, Engine, EngineConfig};
 use std::sync::Arc;
 
-/// The broker's dependencies.
 pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir).map_err(|error| {

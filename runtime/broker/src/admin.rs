@@ -21,7 +21,6 @@ use crate::partition::Partition;
 use crate::topic_config::{self, Effective, Overrides, TopicConfig};
 use crate::topics::{NameError, NewTopic, NotHere, Topic, TopicError, Topics, name};
 
-/// The admin service.
 pub(crate) struct Admin {
     topics: Arc<Topics>,
     groups: Groups,

@@ -13,7 +13,6 @@ pub(crate) use self::histogram::Histogram;
 /// Api keys are below this; a request of any other key closes its connection.
 const APIS: usize = 128;
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     requests: [Counter; APIS],

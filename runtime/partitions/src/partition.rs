@@ -531,7 +531,6 @@ impl Relay for Partition {
     }
 }
 
-/// The log, held.
 struct LockedLog<'a> {
     /// Holds a log, until the drop.
     log: Option<MutexGuard<'a, Option<Log>>>,

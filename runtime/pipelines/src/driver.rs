@@ -125,7 +125,6 @@ impl DriverError {
     }
 }
 
-/// See the module.
 pub(crate) struct Driver<'io> {
     spec: DriverSpec,
     io: &'io mut dyn PipelineIo,

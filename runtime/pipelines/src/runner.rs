@@ -47,7 +47,6 @@ impl Runner {
         Runner { board, stop: Arc::default(), thread: None }
     }
 
-    /// Starts the thread.
     pub(super) fn start(spec: RunnerSpec) -> Runner {
         let board = StatusBoard::new(Arc::clone(&spec.clock));
         let stop = Arc::new(StopSignal::default());

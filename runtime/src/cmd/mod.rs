@@ -47,7 +47,6 @@ fn client_config(kafka: &Kafka, options: &[String]) -> anyhow::Result<ClientConf
     Ok(config)
 }
 
-/// Parts `KEY=VALUE`.
 fn key_value(text: &str) -> anyhow::Result<(&str, &str)> {
     text.split_once('=').ok_or_else(|| usage(format!("`{text}` is not KEY=VALUE")))
 }

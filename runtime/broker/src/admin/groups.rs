@@ -24,7 +24,6 @@ impl GroupPosition {
 }
 
 impl Admin {
-    /// Every group.
     pub(crate) async fn list_groups(&self) -> Result<Vec<GroupListing>, GroupError> {
         self.groups.list().await
     }

@@ -31,7 +31,6 @@ const SUSPICIOUS: usize = 1000;
 /// The sessions of consumers, each with its partitions.
 pub(crate) type FetchSessions = Sessions<Box<FetchList>>;
 
-/// What fetching needs.
 pub(crate) struct Fetching {
     pub(crate) topics: Arc<Topics>,
     pub(crate) sessions: Arc<FetchSessions>,

@@ -20,7 +20,6 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one duration.
     pub(crate) fn observe(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_US.partition_point(|bound| *bound < us);

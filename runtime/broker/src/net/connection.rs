@@ -96,7 +96,6 @@ impl Slot {
     }
 }
 
-/// A client's connection.
 pub(crate) struct Connection {
     pub(crate) server: Arc<Server>,
     pub(crate) transport: Transport,

@@ -22,7 +22,6 @@ mod committer;
 mod outputs;
 mod source;
 
-/// Makes [`BrokerIo`].
 pub(crate) struct BrokerIoFactory {
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Groups,

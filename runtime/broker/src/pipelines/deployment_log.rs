@@ -16,7 +16,6 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Files go as a whole: with these what a snapshot takes the place of goes soon.
 const SEGMENT_BYTES: (&str, &str) = ("segment.bytes", "16777216");
 
-/// See the module.
 pub(crate) struct BrokerDeploymentLog {
     topics: Arc<Topics>,
     clock: Arc<dyn Clock>,

@@ -222,8 +222,8 @@ impl Group {
         }
     }
 
-    /// Appends the decided records of this group once more. Records of an undecided rebalance or transaction are kept as
-    /// they are in the log: returns the offset of the first. `members_on_their_way`: a record of the members is not
+    /// Appends the records of this group's state once more. Those of a rebalance in progress or an open transaction stay
+    /// where they are in the log: returns the offset of the first. `members_on_their_way`: a record of the members is not
     /// durable yet.
     pub(super) fn snapshot(
         &mut self,

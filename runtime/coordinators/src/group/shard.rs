@@ -338,8 +338,8 @@ impl Shard {
         self.all_of(due, |group, limits, out| group.expire(limits, now, out))
     }
 
-    /// The decided records of all groups once more, for the end of the log, and the first offset of the log that is needed
-    /// besides them: that of an undecided rebalance or transaction, or of a record that is not durable yet.
+    /// The records of all groups' state once more, for the end of the log, and the first offset of the log that is needed
+    /// besides them: that of a rebalance in progress, an open transaction, or a record that is not durable yet.
     /// `on_their_way`: groups with a record of their members that is not durable yet.
     pub(super) fn snapshot(&mut self, on_their_way: &HashSet<GroupId>) -> (Effects, Option<i64>) {
         let mut needed = None;

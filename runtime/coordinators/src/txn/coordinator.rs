@@ -9,7 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::cache::{TransactionCache, TxnLock};
 use super::embedded::EMBEDDED_ID_PREFIX;
-use super::end::Unfinished;
+use super::end::PendingMarkers;
 use super::error::TxnError;
 use super::log::{LoadError, TransactionLog};
 use super::origin::{RequestKind, RequestOrigin};
@@ -62,7 +62,7 @@ pub(super) struct Inner {
     pub(super) producer_ids: Arc<ProducerIds>,
     clock: Arc<dyn Clock>,
     pub(super) cache: TransactionCache,
-    pub(super) unfinished: Unfinished,
+    pub(super) pending_markers: PendingMarkers,
     /// When something is to be done about an id without a request, ms since 1970.
     pub(super) deadlines: Mutex<TimerQueue<Arc<str>>>,
     pub(super) sweeping: Arc<Semaphore>,
@@ -102,7 +102,7 @@ impl Transactions {
             groups,
             producer_ids,
             clock,
-            unfinished: Unfinished::default(),
+            pending_markers: PendingMarkers::default(),
             deadlines: Mutex::default(),
             sweeping: sweep::permits(),
             created: OnceCell::new(),
@@ -118,7 +118,7 @@ impl Transactions {
                 txn.timeout_ms = 0;
             }
             if txn.is_ending() && !Mutant::DecisionForgotten.is_on() {
-                self.inner.unfinished.add(id);
+                self.inner.pending_markers.add(id);
             }
             self.inner.topics.producer_id_is_used(txn.largest_producer_id());
             self.watch(&txn);

@@ -53,7 +53,7 @@ impl Transactions {
         self.ensure_topic().await?;
         let mut held = self.inner.cache.get_or_new(id)?.lock_owned().await;
         if held.get().is_some_and(|txn| txn.is_ending()) {
-            self.finish_locked(&mut held, self.inner.journal).await?.settled().await?;
+            self.complete_locked(&mut held, self.inner.journal).await?.settled().await?;
         }
         if let Some(txn) = held.get().cloned().filter(|_| Mutant::TakeOverKeepsOpen.is_on()) {
             held.set(Some(Transaction { state: TxnState::Empty, ..(*txn).clone() }));
@@ -130,7 +130,7 @@ impl Transactions {
             Some(txn) if txn.state == TxnState::Ongoing => {
                 self.end_locked(&mut held, false, EpochAfter::Fencing, None).await?
             }
-            Some(txn) if txn.is_ending() => self.finish_locked(&mut held, self.inner.journal).await?,
+            Some(txn) if txn.is_ending() => self.complete_locked(&mut held, self.inner.journal).await?,
             _ => return Ok(()),
         };
         ending.settled().await

@@ -1,5 +1,5 @@
-//! The end of a transaction: decision, markers and completion, written in one go. And what a crash or a full disk has
-//! left between them.
+//! The end of a transaction: decision, markers and completion, written in one go, and the markers and completions that a
+//! crash or a full disk has prevented.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,9 +47,9 @@ impl EndTxnWrites {
     }
 }
 
-/// The decided transactions whose markers could not all be written yet.
+/// The transactional ids in PrepareCommit or PrepareAbort whose markers could not all be written yet.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished(Mutex<Ids>);
+pub(super) struct PendingMarkers(Mutex<Ids>);
 
 #[derive(Debug, Default)]
 struct Ids {
@@ -57,7 +57,7 @@ struct Ids {
     under_way: BTreeSet<Arc<str>>,
 }
 
-impl Unfinished {
+impl PendingMarkers {
     pub(super) fn add(&self, id: Arc<str>) {
         self.0.lock().waiting.insert(id);
     }
@@ -67,7 +67,7 @@ impl Unfinished {
         ids.waiting.union(&ids.under_way).count()
     }
 
-    /// All that no task is finishing yet; the caller does.
+    /// All ids that no task is writing the markers of. The caller does.
     fn take(&self) -> Vec<Arc<str>> {
         let mut ids = self.0.lock();
         let Ids { waiting, under_way } = &mut *ids;
@@ -76,10 +76,10 @@ impl Unfinished {
         taken
     }
 
-    fn put_back(&self, id: Arc<str>, finished: bool) {
+    fn put_back(&self, id: Arc<str>, completed: bool) {
         let mut ids = self.0.lock();
         ids.under_way.remove(&id);
-        if !finished {
+        if !completed {
             ids.waiting.insert(id);
         }
     }
@@ -140,9 +140,9 @@ impl Transactions {
         } else {
             self.replace(held, prepared)?;
         }
-        let ending = self.finish_locked(held, self.inner.journal).await;
+        let ending = self.complete_locked(held, self.inner.journal).await;
         if ending.is_err() {
-            self.inner.unfinished.add(id);
+            self.inner.pending_markers.add(id);
         }
         ending
     }
@@ -150,7 +150,7 @@ impl Transactions {
     /// Writes the markers of a decided transaction and its completion, all at once: the journal makes the decision
     /// durable before the markers, and the markers before the completion. Doing it again is harmless: a marker ends
     /// what is open, and nothing is.
-    pub(super) async fn finish_locked(
+    pub(super) async fn complete_locked(
         &self,
         held: &mut TxnLock,
         _: SameJournal,
@@ -194,32 +194,32 @@ impl Transactions {
         }
     }
 
-    /// Ends the transactions that a crash left between decision and end, before the first request. What cannot be ended
-    /// in this time (a full disk, groups that cannot be read) is left to [`Transactions::finish_all`], and the broker
+    /// Completes the transactions that a crash left in PrepareCommit or PrepareAbort, before the first request. Those that
+    /// cannot be completed within `patience` (a full disk, groups that cannot be read) are left to [`Transactions::complete_all`], and the broker
     /// starts all the same.
     pub async fn recover(&self, patience: Duration) {
-        if self.inner.unfinished.len() == 0 {
+        if self.inner.pending_markers.len() == 0 {
             return;
         }
         let work = async {
             // The group owner logs an error. Transactions without offsets there can be ended all the same.
             let _ = self.inner.groups.loaded().await;
-            for ending in self.finish_all().await {
+            for ending in self.complete_all().await {
                 // An error stops the broker, and comes up there.
                 let _ = ending.settled().await;
             }
         };
         let _ = tokio::time::timeout(patience, work).await;
-        let left = self.inner.unfinished.len();
+        let left = self.inner.pending_markers.len();
         if left > 0 {
-            tracing::warn!(left, "transactions from before the start are not ended yet; trying again");
+            tracing::warn!(left, "transactions of before the start still lack markers; trying again");
         }
     }
 
-    /// Tries again to end what could not be ended.
-    pub async fn finish_all(&self) -> Vec<EndTxnWrites> {
+    /// Tries again to write the markers that could not be written, and the completions behind them.
+    pub async fn complete_all(&self) -> Vec<EndTxnWrites> {
         let mut endings = Vec::new();
-        for task in self.start_to_finish() {
+        for task in self.start_completing() {
             // An error: the runtime is being shut down.
             endings.extend(task.await.ok().flatten());
         }
@@ -227,21 +227,21 @@ impl Transactions {
     }
 
     /// The same, each in a task of its own, so that one whose lock is taken delays no other.
-    pub(super) fn start_to_finish(&self) -> Vec<JoinHandle<Option<EndTxnWrites>>> {
-        let finish = |id: Arc<str>| {
+    pub(super) fn start_completing(&self) -> Vec<JoinHandle<Option<EndTxnWrites>>> {
+        let complete = |id: Arc<str>| {
             let this = self.clone();
             tokio::spawn(async move {
-                let finished = this.finish(&id).await;
-                this.inner.unfinished.put_back(id, finished.is_ok());
-                finished.ok().flatten()
+                let completed = this.complete(&id).await;
+                this.inner.pending_markers.put_back(id, completed.is_ok());
+                completed.ok().flatten()
             })
         };
-        self.inner.unfinished.take().into_iter().map(finish).collect()
+        self.inner.pending_markers.take().into_iter().map(complete).collect()
     }
 
-    async fn finish(&self, id: &str) -> Result<Option<EndTxnWrites>, TxnError> {
+    async fn complete(&self, id: &str) -> Result<Option<EndTxnWrites>, TxnError> {
         let Ok(mut held) = self.lock(id).await else { return Ok(None) };
         let ending = held.get().is_some_and(|txn| txn.is_ending());
-        if ending { self.finish_locked(&mut held, self.inner.journal).await.map(Some) } else { Ok(None) }
+        if ending { self.complete_locked(&mut held, self.inner.journal).await.map(Some) } else { Ok(None) }
     }
 }

@@ -24,9 +24,9 @@ pub async fn run(transactions: Transactions, intervals: Intervals, stopping: imp
     let mut jobs = JoinSet::new();
     let sweeps = transactions.clone();
     jobs.spawn(every(intervals.sweep, async move || sweeps.sweep().await));
-    let unfinished = transactions.clone();
+    let completing = transactions.clone();
     // The tasks that this starts go on by themselves.
-    jobs.spawn(every(RETRY, async move || drop(unfinished.start_to_finish())));
+    jobs.spawn(every(RETRY, async move || drop(completing.start_completing())));
     jobs.spawn(every(intervals.snapshots, async move || transactions.snapshot_when_due().await));
     stopping.await;
 }

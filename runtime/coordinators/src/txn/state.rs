@@ -72,7 +72,6 @@ pub enum Protocol {
     EpochPerTransaction,
 }
 
-/// A transactional id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     pub id: Arc<str>,

@@ -75,8 +75,8 @@ fn by_markers(partition: &Partition) -> Vec<String> {
         }
     });
     met.expect("the log reads");
-    let undecided = open.values().flatten().map(|(offset, _)| *offset).min().unwrap_or(i64::MAX);
-    assert!(undecided >= end, "the last stable offset {end} is beyond an open transaction at {undecided}");
+    let first_open = open.values().flatten().map(|(offset, _)| *offset).min().unwrap_or(i64::MAX);
+    assert!(first_open >= end, "the last stable offset {end} is beyond an open transaction at {first_open}");
     values.retain(|(offset, _)| *offset < end);
     values.sort();
     values.into_iter().map(|(_, value)| value).collect()

@@ -132,7 +132,7 @@ impl World {
         let transactions = core.transactions.clone();
         self.housekeeping = Some(tokio::spawn(async move {
             transactions.sweep().await;
-            drop(transactions.finish_all().await);
+            drop(transactions.complete_all().await);
         }));
     }
 

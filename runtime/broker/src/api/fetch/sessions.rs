@@ -77,7 +77,6 @@ impl<T> Turn<T> {
     }
 }
 
-/// All sessions.
 pub(crate) struct Sessions<T> {
     sessions_max: usize,
     partitions_max: usize,

@@ -108,7 +108,6 @@ struct Mark {
     next_sequence: i32,
 }
 
-/// See the module.
 #[derive(Default)]
 pub(in super::super) struct Staging {
     /// `None`: without transactions, and without sequences.
