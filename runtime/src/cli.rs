@@ -12,7 +12,8 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Data goes to stdout, everything else to stderr.
-Exit codes: 0 done, 1 failed, 2 wrong command line, manifest or configuration, 3 no broker answered, 4 the broker's disk failed.";
+Exit codes: 0 done, 1 failed, 2 wrong command line, manifest or configuration, 3 no broker answered, \
+4 the broker's disk failed.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -25,18 +26,18 @@ pub(crate) enum Command {
     Produce(Produce),
     /// Print the records of a topic
     Consume(Consume),
-    /// Look at consumer groups and their lag, move their offsets
+    /// List and describe consumer groups and their lag, reset their offsets
     #[command(subcommand)]
     Group(Group),
-    /// Make, build, inspect and push plugins
+    /// Create, build, inspect and push plugins
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Validate a pipeline, push its plugins and take it live
+    /// Validate a pipeline, push its plugins and run it
     Deploy(Deploy),
-    /// Look at pipelines, pause, resume and delete them
+    /// List, describe, pause, resume and delete pipelines
     #[command(subcommand)]
     Pipeline(Pipeline),
-    /// Look into segment files
+    /// Read segment files, without a broker
     #[command(subcommand)]
     Log(Log),
     /// Check a configuration, print every key
@@ -58,7 +59,7 @@ pub(crate) struct Http {
     /// Address of the broker's HTTP port, HOST:PORT
     #[arg(long, env = "PELTON_HTTP_SERVER", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub(crate) http_server: String,
-    /// The broker's data directory: its `http.token` is what lets a command change something
+    /// The broker's data directory, for its `http.token`: a command that changes something needs it
     #[arg(long, env = "PELTON_DATA_DIR", default_value = "pelton-data", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
     /// The token itself, instead of `<data-dir>/http.token`
@@ -78,16 +79,16 @@ pub(crate) struct Serve {
     /// Configuration file (TOML); see `pelton config print`
     #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where the log and everything else is kept [default: pelton-data]
+    /// Directory of all data [default: pelton-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Where to listen for Kafka clients; port 0 lets the kernel pick [default: 127.0.0.1:9092]
+    /// Address for Kafka clients; with port 0 the kernel picks a port [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
-    /// What clients are told to connect to [default: the listen address]
+    /// Address that clients are told to connect to [default: the listen address]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
-    /// Where to listen for HTTP; "off" for none [default: 127.0.0.1:8080]
+    /// Address of the HTTP port; "off" for none [default: 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
     /// Any other configuration key; may be repeated
@@ -106,7 +107,7 @@ pub(crate) enum Topic {
         /// A topic setting, such as retention.ms=86400000; may be repeated
         #[arg(long = "config", short = 'c', value_name = "KEY=VALUE")]
         config: Vec<String>,
-        /// Succeed if the topic is there already
+        /// Succeed if the topic already exists
         #[arg(long)]
         if_not_exists: bool,
         #[command(flatten)]
@@ -136,10 +137,10 @@ pub(crate) enum Topic {
         /// Set a topic setting; may be repeated
         #[arg(long = "config", short = 'c', value_name = "KEY=VALUE")]
         config: Vec<String>,
-        /// Take a setting back to its default; may be repeated
+        /// Reset a topic setting to its default; may be repeated
         #[arg(long, value_name = "KEY")]
         reset: Vec<String>,
-        /// The new number of partitions; it can only grow
+        /// The new number of partitions, more than before
         #[arg(long, short)]
         partitions: Option<i32>,
         #[command(flatten)]
@@ -156,7 +157,7 @@ pub(crate) enum Topic {
 #[derive(Args, Debug)]
 pub(crate) struct Produce {
     pub(crate) topic: String,
-    /// What parts a line into key and value; without it records have no key
+    /// Text between the key and the value of a line; without it records have no key
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_separator: Option<String>,
     /// Any librdkafka option, such as compression.type=zstd; may be repeated
@@ -188,7 +189,7 @@ pub(crate) struct Consume {
     /// Join this consumer group and commit what was printed
     #[arg(long)]
     pub(crate) group: Option<String>,
-    /// Start with the oldest record instead of the next one
+    /// Start at the oldest record instead of the next one
     #[arg(long)]
     pub(crate) from_beginning: bool,
     /// Stop after so many records
@@ -249,7 +250,7 @@ pub(crate) enum Group {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plugin {
-    /// Start a Rust plugin in a new directory
+    /// Create a Rust plugin in a new directory
     New { dir: PathBuf },
     /// Compile a plugin directory to a component
     Build {
@@ -264,14 +265,14 @@ pub(crate) enum Plugin {
         #[command(flatten)]
         json: Json,
     },
-    /// Give a component to the broker without deploying it
+    /// Push a component to the broker without deploying it
     Push {
         /// A component, or a plugin directory to build first
         path: PathBuf,
         #[command(flatten)]
         http: Http,
     },
-    /// Plugins the broker holds
+    /// List the plugins of the broker
     List {
         #[command(flatten)]
         json: Json,
@@ -293,7 +294,7 @@ pub(crate) struct Deploy {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Pipeline {
-    /// Pipelines and their states
+    /// List pipelines and their states
     List {
         #[command(flatten)]
         json: Json,
@@ -308,25 +309,25 @@ pub(crate) enum Pipeline {
         #[command(flatten)]
         http: Http,
     },
-    /// Stop reading at a commit
+    /// Pause a pipeline after its next commit
     Pause {
         name: String,
         #[command(flatten)]
         http: Http,
     },
-    /// Go on where it stopped
+    /// Resume a pipeline at its committed offsets
     Resume {
         name: String,
         #[command(flatten)]
         http: Http,
     },
-    /// Take a pipeline away; its topics stay
+    /// Delete a pipeline; its topics stay
     Delete {
         name: String,
         #[command(flatten)]
         http: Http,
     },
-    /// What its plugins logged
+    /// Print the log lines of its plugins
     Logs {
         name: String,
         #[command(flatten)]
@@ -343,18 +344,18 @@ pub(crate) enum Log {
         #[arg(long)]
         records: bool,
     },
-    /// Check every batch; the exit code says if all is well
+    /// Check every batch; exit code 1 if one is bad
     Verify { path: PathBuf },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Say if a configuration is right, and if not what to change
+    /// Check a configuration; an error names the key and what to change
     Check {
         #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Every key with default, unit and meaning, and what is set
+    /// Print every key with its default, unit and meaning, and the values that are set
     Print {
         #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,

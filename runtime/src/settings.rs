@@ -6,7 +6,7 @@ use crate::report::{Exit, Failure, usage};
 use pelton_broker::{Config, topic_config};
 use std::path::Path;
 
-/// A setting and its place, so that an error can name the place to change.
+/// A setting and the file, variable or flag that it is from, for errors.
 struct Pair {
     key: String,
     value: String,
@@ -84,7 +84,7 @@ pub(crate) fn variable(key: &str) -> String {
     format!("PELTON_{}", key.to_uppercase().replace(['.', '-'], "_"))
 }
 
-/// TOML reads `num.partitions = 4` as a table in a table: put the key together again.
+/// Joins the keys of nested tables: `num.partitions = 4` is a table in a table in TOML.
 fn flatten(table: &toml::Table, prefix: &str, place: &str, pairs: &mut Vec<Pair>) -> anyhow::Result<()> {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };

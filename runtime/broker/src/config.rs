@@ -1,5 +1,5 @@
-//! What an operator can set: one table gives the struct, the defaults, the checks and the documentation. Reading files,
-//! the environment and flags is the binary's work; it hands over pairs of key and text.
+//! The broker's configuration: one table gives the struct, the defaults, the checks and the documentation. The binary reads
+//! files, the environment and flags, and passes pairs of key and text.
 
 mod value;
 
@@ -90,17 +90,19 @@ fn local(port: u16) -> HostPort {
 
 settings! {
     data_dir: PathBuf = PathBuf::from("pelton-data"), "data.dir", "path", None,
-        "Directory of everything the broker keeps. One broker at a time; created when missing.";
+        "Directory of all data. One broker at a time can use it; it is created if missing.";
     node_id: i32 = 1, "node.id", "count", Some((0, i32::MAX as i128)),
-        "Number of this broker, as clients see it.";
+        "Node id of this broker.";
     listen: HostPort = local(9092), "listen", "host:port", None,
-        "Where Kafka clients connect. The default is reachable from this machine alone.";
+        "Address for Kafka clients. The default is reachable from this machine alone.";
     advertise: Option<HostPort> = None, "advertise", "host:port", None,
-        "What clients are told to connect to. Needed when `listen` is a wildcard such as 0.0.0.0; otherwise the listen address is told.";
+        "Address that clients are told to connect to. Needed if `listen` is a wildcard such as 0.0.0.0; the default is the \
+         address of `listen`.";
     http_listen: Option<HostPort> = Some(local(8080)), "http.listen", "host:port", None,
-        "Where HTTP is served: health, metrics, pipelines. `off` for nowhere. Deploying is running code, so off loopback the token in `<data.dir>/http.token` must be there before the start.";
+        "Address of the HTTP port: health, metrics, pipelines. `off` for none. A deployment runs code, so for an address \
+         other than loopback the token in `<data.dir>/http.token` must exist before the start.";
     socket_request_max_bytes: u32 = 16 * MIB as u32, "socket.request.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
-        "Largest request. Kafka's 100 MiB let one client take that much memory with four bytes; 16 MiB is sixteen times the largest default batch.";
+        "Largest request. 16 MiB is sixteen times the largest default batch; Kafka's default is 100 MiB.";
     queued_max_request_bytes: u64 = 0, "queued.max.request.bytes", "bytes", Some((0, i64::MAX as i128)),
         "Bytes of memory that the requests of all connections may take at once, from the arrival of their bytes to their response, with what they decode to. \
          A connection waits for more before it reads more; an eighth is kept for requests of up to 16 KiB, and one large request at a time is let \
@@ -112,11 +114,14 @@ settings! {
     connections_max_idle_ms: i64 = 10 * MINUTE_MS, "connections.max.idle.ms", "ms", Some((1, i64::MAX as i128)),
         "A connection without a request for so long is closed.";
     request_receive_timeout_ms: i64 = 60 * SECOND_MS, "pelton.request.receive.timeout.ms", "ms", Some((1, i64::MAX as i128)),
-        "Longest time from the first byte of a request to its last. A slower sender is closed, since it holds a share of `queued.max.request.bytes`.";
+        "Longest time from the first byte of a request to its last. After that the connection is closed, since it holds a \
+         share of `queued.max.request.bytes`.";
     response_send_timeout_ms: i64 = 60 * SECOND_MS, "pelton.response.send.timeout.ms", "ms", Some((1, i64::MAX as i128)),
-        "Longest time without any byte of a waiting response accepted by the client. A client that has stopped reading is closed.";
+        "Longest time in which a client may accept no byte of a response that waits for it. After that its connection is \
+         closed.";
     max_pipelined_requests: u32 = 100, "pelton.max.pipelined.requests", "count", Some((1, 10_000)),
-        "Requests of one connection that may wait for their response; after that nothing is read from it. Clients pipeline 1 to 5 by default.";
+        "Requests of one connection that may wait for their response; with that many nothing is read from it. Clients have 1 \
+         to 5 in flight by default.";
     max_response_bytes: u32 = 4 * MIB as u32, "pelton.connection.response.max.bytes", "bytes", Some((64 * KIB as i128, 1 << 30)),
         "Bytes of finished responses of one connection that wait for the client to take them; after that nothing is read from it.";
     max_request_partition_size_limit: i32 = 2000, "max.request.partition.size.limit", "count", Some((1, 1_000_000)),
@@ -126,7 +131,7 @@ settings! {
     max_partitions: u32 = 20_000, "pelton.max.partitions", "count", Some((1, 10_000_000)),
         "Partitions on this broker. Creating more is refused: each costs files, memory and start-up time.";
     num_partitions: i32 = 1, "num.partitions", "count", Some((1, 10_000)),
-        "Partitions of a topic whose creator named no count.";
+        "Partitions of a topic that is created without a number of partitions.";
     auto_create_topics_enable: bool = true, "auto.create.topics.enable", "bool", None,
         "Create a topic when a client that allows it asks for its metadata.";
     delete_topic_enable: bool = true, "delete.topic.enable", "bool", None,
@@ -134,62 +139,70 @@ settings! {
     fetch_max_bytes: u32 = 55 * MIB as u32, "fetch.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
         "Most bytes of records in one fetch response, whatever the client asks for. One batch larger than that still goes out whole.";
     fetch_sessions_max: u32 = 1000, "max.incremental.fetch.session.cache.slots", "count", Some((0, 10_000_000)),
-        "Fetch sessions of consumers. One that was not used for two minutes gives way to a new one; without a session a consumer names all of its partitions in each request.";
+        "Fetch sessions of consumers. One that was not used for two minutes is evicted for a new one; without a session a \
+         consumer names all of its partitions in each request.";
     fetch_session_partitions_max: u32 = 200_000, "pelton.fetch.session.partitions.max", "count", Some((0, 100_000_000)),
         "Partitions of all fetch sessions together. Each costs about 250 bytes.";
     decompression_max_bytes: u32 = 64 * MIB as u32, "pelton.decompression.max.bytes", "bytes", Some((MIB as i128, 1 << 30)),
-        "What one compressed batch may unpack to when it is checked. Guards against batches of a few KiB that unpack to all memory.";
+        "Bytes that one compressed batch may unpack to when it is appended. Bounds the memory that a batch of a few KiB can \
+         take.";
     log_retention_check_interval_ms: i64 = 5 * MINUTE_MS, "log.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
-        "How often old segments are looked for.";
+        "How often partitions look for segments to delete by retention.";
     producer_id_expiration_ms: i64 = 24 * HOUR_MS, "producer.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
-        "How long a partition remembers a producer that has gone quiet, to recognise its duplicates.";
+        "How long a partition remembers a producer after its last batch, to recognise duplicates.";
     producer_id_expiration_check_interval_ms: i64 = 10 * MINUTE_MS, "producer.id.expiration.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
-        "How often quiet producers are looked for.";
+        "How often partitions look for producers to forget (`producer.id.expiration.ms`).";
     partition_producers_max: u32 = 10_000, "pelton.partition.producers.max", "count", Some((1, 1_000_000)),
-        "Idempotent and transactional producers that one partition remembers. Above it the one that has been quiet for the longest time is forgotten; one with an open transaction never is, and when all have one, new producers are told to try again. Each costs about 500 bytes.";
+        "Idempotent and transactional producers that one partition remembers. For one more it forgets the producer whose last \
+         batch is the oldest, but none with an open transaction; if all have one, the new producer is told to try again. \
+         Each costs about 500 bytes.";
     transactional_id_expiration_ms: i64 = 7 * 24 * HOUR_MS, "transactional.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
         "How long a transactional id without an open transaction is remembered after its last use.";
     transaction_max_timeout_ms: i32 = 15 * MINUTE_MS as i32, "transaction.max.timeout.ms", "ms", Some((1, i32::MAX as i128)),
-        "Longest `transaction.timeout.ms` that a producer may ask for. An open transaction holds up those who read committed records for so long.";
+        "Longest `transaction.timeout.ms` that a producer may ask for. An open transaction holds up read-committed consumers \
+         for as long.";
     transaction_abort_check_interval_ms: i64 = 10 * SECOND_MS, "transaction.abort.timed.out.transaction.cleanup.interval.ms", "ms", Some((1, i64::MAX as i128)),
-        "How often transactions that have had their time are looked for, to be aborted.";
+        "How often the coordinator looks for transactions that have timed out, to abort them.";
     transaction_state_log_num_partitions: i32 = 50, "transaction.state.log.num.partitions", "count", Some((1, 10_000)),
-        "Partitions of `__transaction_state`. Cannot change once the topic is there: transactional ids are placed by it.";
+        "Partitions of `__transaction_state`. Cannot change once the topic exists: the partition of a transactional id follows \
+         from it.";
     transaction_state_log_segment_bytes: u32 = 100 * MIB as u32, "transaction.state.log.segment.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "`segment.bytes` of `__transaction_state`, when it is created.";
     snapshot_check_interval_ms: i64 = 10 * SECOND_MS, "pelton.snapshot.check.interval.ms", "ms", Some((10, i64::MAX as i128)),
         "How often the coordinators look at the size of `__consumer_offsets` and `__transaction_state`, whose partitions are kept small by snapshots.";
     snapshot_min_bytes: u64 = 64 * MIB, "pelton.snapshot.min.bytes", "bytes", Some((4096, 1 << 40)),
-        "A partition of `__consumer_offsets`, `__transaction_state` or `__pelton_deployments` that has grown beyond this, and to twice of what it \
-         says, is written anew, and the records before are deleted, a segment at a time.";
+        "A partition of `__consumer_offsets`, `__transaction_state` or `__pelton_deployments` that is larger than this, and \
+         than twice the state that its records give, gets a snapshot: that state is appended once more, and the segments \
+         before it are deleted.";
     max_transactional_ids: u32 = 1_000_000, "pelton.max.transactional.ids", "count", Some((1, 100_000_000)),
         "Transactional ids that are remembered at once. Bounded because each costs memory until it expires.";
     journal_max_bytes: u64 = 1024 * MIB, "pelton.journal.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
-        "Size that the journal may grow to. A smaller one stalls producers at full load while segments are made durable.";
+        "Largest size of the journal. A smaller journal stalls producers at full load while a checkpoint makes segments \
+         durable.";
     journal_pending_max_bytes: u64 = 64 * MIB, "pelton.journal.pending.max.bytes", "bytes", Some((MIB as i128, 1 << 40)),
         "Bytes that may wait for the journal before producers wait with them. A sync moves hundreds of MB a second, so the default is a fifth of a second of full load.";
     checkpoint_bytes: u64 = 64 * MIB, "pelton.checkpoint.bytes", "bytes", Some((MIB as i128, 1 << 40)),
         "Bytes of journal between two checkpoints, at most a quarter of the journal. A checkpoint syncs every segment that was written; a start after a crash reads again what came after the last one.";
     checkpoint_interval_ms: i64 = 5 * SECOND_MS, "pelton.checkpoint.interval.ms", "ms", Some((1, i64::MAX as i128)),
-        "Longest time between two checkpoints while there is something to make durable.";
+        "Longest time between two checkpoints while segments have something to sync.";
     commit_gap_us: u32 = 0, "pelton.commit.gap.us", "us", Some((0, 1_000_000)),
         "Least time between two starts of a group sync. 250 to 500 halves the CPU of many small acks and adds as much latency.";
     disk_free_min: u64 = 512 * MIB, "pelton.disk.free.min", "bytes", Some((0, i64::MAX as i128)),
         "Producers are refused (KAFKA_STORAGE_ERROR) while the disk has less room than this; coordinators and deletion still use it.";
     open_files_max: u32 = 1024, "pelton.log.open.files", "count", Some((16, 10_000_000)),
-        "Files of old segments and indexes kept open. The newest segment of each partition is open besides.";
+        "Files of old segments and indexes that are kept open. The newest segment of each partition is open in addition.";
     tail_cache_bytes: u64 = 64 * MIB, "pelton.log.tail.cache.bytes", "bytes", Some((0, 1 << 40)),
         "Memory for the newest batches of all partitions, from which consumers at the end of a log are served.";
     offsets_topic_num_partitions: i32 = 50, "offsets.topic.num.partitions", "count", Some((1, 10_000)),
-        "Partitions of `__consumer_offsets`. Cannot change once the topic is there: groups are placed by it.";
+        "Partitions of `__consumer_offsets`. Cannot change once the topic exists: the partition of a group follows from it.";
     offsets_topic_segment_bytes: u32 = 100 * MIB as u32, "offsets.topic.segment.bytes", "bytes", Some((MIB as i128, 1 << 30)),
         "`segment.bytes` of `__consumer_offsets`, when it is created. Smaller than other topics', so that compaction has something to do.";
     offsets_batch_max_bytes: u32 = 16 * MIB as u32, "pelton.offsets.batch.max.bytes", "bytes", Some((MIB as i128, 64 * MIB as i128)),
         "Largest batch of `__consumer_offsets`. A group is one record with the subscription and assignment of every member: 10,000 members of 1.6 KiB each fit.";
     group_queue_max_requests: u32 = 1024, "pelton.group.queue.max.requests", "count", Some((1, 1_000_000)),
-        "Requests that wait for one partition of `__consumer_offsets`; one more waits in its connection.";
+        "Requests that wait for the owner of one partition of `__consumer_offsets`; one more waits in its connection.";
     group_appends_max: u32 = 1024, "pelton.group.appends.max", "count", Some((1, 1_000_000)),
-        "Appends of one partition of `__consumer_offsets` on their way to the disk; above it the partition takes no requests.";
+        "Appends of one partition of `__consumer_offsets` that are not durable yet; with that many its owner takes no requests.";
     group_name_max_bytes: u32 = 4096, "pelton.group.name.max.bytes", "bytes", Some((1, 32_767)),
         "Longest group id, client id, host or instance id that is kept of a group. Kafka has no bound below the 32,767 of its strings.";
     group_member_protocols_max: u32 = 64, "pelton.group.member.protocols.max", "count", Some((1, 10_000)),
@@ -201,9 +214,9 @@ settings! {
     offsets_retention_minutes: i32 = 7 * 24 * 60, "offsets.retention.minutes", "minutes", Some((1, i32::MAX as i128)),
         "How long the offsets of a group without members are kept.";
     offsets_retention_check_interval_ms: i64 = 10 * MINUTE_MS, "offsets.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
-        "How often expired offsets are looked for.";
+        "How often groups look for expired offsets.";
     offset_metadata_max_bytes: i32 = 4096, "offset.metadata.max.bytes", "bytes", Some((0, i32::MAX as i128)),
-        "Longest text a consumer may store with an offset.";
+        "Longest metadata that a consumer may commit with an offset.";
     group_min_session_timeout_ms: i32 = 6_000, "group.min.session.timeout.ms", "ms", Some((0, i32::MAX as i128)),
         "Shortest session time-out a group member may ask for.";
     group_max_session_timeout_ms: i32 = 30 * 60_000, "group.max.session.timeout.ms", "ms", Some((0, i32::MAX as i128)),
@@ -215,7 +228,8 @@ settings! {
     max_pipelines: u32 = 256, "pelton.max.pipelines", "count", Some((0, 100_000)),
         "Pipelines that may be deployed. Each has a thread and the memory of its plugins.";
     plugin_max_bytes: u32 = 32 * MIB as u32, "pelton.plugin.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
-        "Largest component that is taken. CPython's, the largest of the known toolchains, has 18 MiB; a larger one would take minutes to compile.";
+        "Largest component that is accepted. CPython's, the largest of the known toolchains, has 18 MiB; a larger one would \
+         take minutes to compile.";
     plugin_max_instances: u32 = 1_000, "pelton.plugin.max.instances", "count", Some((1, 4_000)),
         "Instances of all plugins at once: one for each node of a pipeline. Each may reserve 4 GiB of address space, of which a process has 128 TiB.";
     plugin_memory_max_bytes: u64 = 0, "pelton.plugin.memory.max.bytes", "bytes", Some((0, i64::MAX as i128)),
@@ -224,15 +238,17 @@ settings! {
     plugin_compile_max: u32 = 1, "pelton.plugin.compile.max", "count", Some((1, 1_000)),
         "Components compiled at once. One compilation takes every core it finds, so more at once make each of them slower.";
     plugin_compile_wait_ms: i64 = 30 * SECOND_MS, "pelton.plugin.compile.wait.ms", "ms", Some((0, i64::MAX as i128)),
-        "How long a component waits for others to be compiled before it is refused; it may be sent again. With the time-out below it stays under the two minutes that the command line waits.";
+        "How long a component waits for others to be compiled before it is refused; it may be sent again. Together with \
+         `pelton.plugin.compile.timeout.ms` it stays below the two minutes that the command line waits.";
     plugin_compile_timeout_ms: i64 = MINUTE_MS, "pelton.plugin.compile.timeout.ms", "ms", Some((1, i64::MAX as i128)),
-        "How long a compilation may take before who asked for it is told to come back; it goes on, and its result is kept. A Python component takes 15 s on a busy machine.";
+        "How long a request waits for a compilation before it is told to try again. The compilation goes on, and its result is \
+         kept. A Python component takes 15 s on a busy machine.";
     http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
         "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
     http_max_idle_ms: i64 = 2 * MINUTE_MS, "pelton.http.max.idle.ms", "ms", Some((1, i64::MAX as i128)),
         "An HTTP connection on which no byte moves for so long is closed. A request may take a compilation or a plugin's deadline; the command line waits two minutes.";
     http_body_max_bytes: u32 = MIB as u32, "pelton.http.body.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),
-        "Largest body of an HTTP request that is no plugin (`pelton.plugin.max.bytes` bounds those).";
+        "Largest body of an HTTP request that pushes no plugin (`pelton.plugin.max.bytes` bounds plugins).";
     http_reads_need_token: bool = false, "pelton.http.reads.need.token", "bool", None,
         "Whether reading over HTTP needs the token as changes do: names, offsets, metrics. `/healthz` and `/readyz` never need it. A scraper then sends \
          `Authorization: Bearer <token>`, and so does the command line.";
@@ -323,7 +339,7 @@ impl Config {
         Some(self.topic_defaults.get(setting.name).cloned().unwrap_or_else(|| setting.default.to_owned()))
     }
 
-    /// Checks what no single setting shows.
+    /// Checks settings against each other.
     ///
     /// # Errors
     /// The first pair of settings that do not fit together, with the cure.
@@ -332,7 +348,7 @@ impl Config {
             return Err(ConfigError::Conflict {
                 key: "listen",
                 value: self.listen.to_string(),
-                why: "while `advertise` is not set, since clients would be told to connect to it",
+                why: "while `advertise` is not set, since clients would be told to connect to that address",
                 fix: "set `advertise` to the HOST:PORT under which clients reach this machine",
             });
         }
@@ -340,7 +356,7 @@ impl Config {
             return Err(ConfigError::Conflict {
                 key: "advertise",
                 value: told.to_string(),
-                why: "since no client can connect to that",
+                why: "since no client can connect to it",
                 fix: "write the HOST:PORT under which clients reach this machine",
             });
         }
@@ -391,10 +407,7 @@ mod tests {
         check(&[("num.partition", "3")], Err("no setting `num.partition`; did you mean `num.partitions`?"));
         check(&[("listen", "0.0.0.0:9092")], Err("set `advertise` to the HOST:PORT"));
         check(&[("listen", "0.0.0.0:9092"), ("advertise", "broker:9092")], Ok(()));
-        check(
-            &[("listen", "[::]:9092"), ("advertise", "0.0.0.0:9092")],
-            Err("no client can connect to that"),
-        );
+        check(&[("listen", "[::]:9092"), ("advertise", "0.0.0.0:9092")], Err("no client can connect to it"));
         check(&[("listen", "9092")], Err("write HOST:PORT"));
         check(&[("queued.max.request.bytes", "1024")], Err("raise it"));
         check(&[("log.retention.ms", "60000")], Ok(()));

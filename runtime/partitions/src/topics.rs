@@ -96,7 +96,7 @@ pub struct NewTopic {
 /// Why a topic was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    #[error("topic `{0}` is there already")]
+    #[error("topic `{0}` already exists")]
     Exists(String),
     #[error("there is no topic `{0}`")]
     Unknown(String),
@@ -296,7 +296,7 @@ impl Topics {
     /// Creates a topic. When this returns it is durable and can be written to.
     ///
     /// # Errors
-    /// The name, a setting or the count is refused, the topic is there already, or the storage failed.
+    /// The name, a setting or the count is refused, the topic already exists, or the storage failed.
     pub async fn create(self: &Arc<Self>, new: NewTopic, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
         let this = Arc::clone(self);
         to_the_end(async move {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// Deploying compiles: a Python component takes 15 s on a busy machine.
+/// A deployment may compile a component: 15 s for Python on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// A larger response is refused.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -86,10 +86,10 @@ impl HttpClient {
         })?;
         let status = response.status();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-        let body = body.with_context(|| format!("read the answer of {}", self.base))?;
+        let body = body.with_context(|| format!("read the response of {}", self.base))?;
         if status.is_success() {
             return serde_json::from_slice(&body)
-                .with_context(|| format!("understand the answer of {}", self.base));
+                .with_context(|| format!("decode the response of {}", self.base));
         }
         let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_else(|_| Refusal {
             error: format!("{status}: {}", String::from_utf8_lossy(&body)),
@@ -103,11 +103,13 @@ impl HttpClient {
     }
 }
 
-/// A name as part of a path. Names of pipelines and plugins need no escapes; anything else is refused here.
+/// A pipeline's name as part of a path. A name that would need escapes is refused.
 pub(crate) fn segment(name: &str) -> anyhow::Result<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
-        return Err(failed(format!("`{name}` is no name of a pipeline")));
+        return Err(failed(format!(
+            "`{name}` is not the name of a pipeline: use letters, digits, `.`, `_` and `-`"
+        )));
     }
     Ok(name)
 }

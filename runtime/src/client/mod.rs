@@ -71,9 +71,11 @@ impl Client {
         let version = ours.max.min(max).min(newest);
         if version < ours.min_decoded.max(min) {
             return Err(failed(format!(
-                "no version of {} in common with the broker at {}: it speaks {min}..={max}",
+                "the broker at {} speaks versions {min} to {max} of {}, this program {} to {}",
+                self.address,
                 R::KEY.name(),
-                self.address
+                ours.min_decoded,
+                ours.max.min(newest)
             )));
         }
         self.exchange(request, version)
@@ -98,7 +100,10 @@ impl Client {
         self.stream.read_exact(&mut prefix).with_context(what)?;
         let length = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
         if length > RESPONSE_BYTES_MAX {
-            return Err(failed(format!("{}: it announced a response of {length} bytes", what())));
+            return Err(failed(format!(
+                "{}: it announced a response of {length} bytes, more than {RESPONSE_BYTES_MAX}",
+                what()
+            )));
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).with_context(what)?;
@@ -107,15 +112,15 @@ impl Client {
 
     fn decode<R: Request>(&self, key: ApiKey, version: i16, body: Bytes) -> anyhow::Result<R::Response> {
         let mut reader = Reader::new(body);
-        let header = ResponseHeader::decode(&mut reader, key, version).context("read a response header")?;
+        let header = ResponseHeader::decode(&mut reader, key, version).context("decode a response header")?;
         if header.correlation_id != self.correlation_id {
             return Err(failed(format!(
-                "the broker at {} answered request {} when {} was asked",
+                "the broker at {} sent the response to request {} instead of {}",
                 self.address, header.correlation_id, self.correlation_id
             )));
         }
         R::Response::decode(&mut reader, version)
-            .with_context(|| format!("read the answer to {}", key.name()))
+            .with_context(|| format!("decode the response to {}", key.name()))
     }
 
     /// Connects to the coordinator of a group.
@@ -167,7 +172,7 @@ pub(crate) fn check(code: ErrorCode, what: &str) -> anyhow::Result<()> {
     check_with(code, None, what)
 }
 
-/// The same, with the broker's own words where it gave some.
+/// The same, with the broker's message if it sent one.
 pub(crate) fn check_with(code: ErrorCode, message: Option<&str>, what: &str) -> anyhow::Result<()> {
     if code == ErrorCode::NONE {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Where partitions begin and end, for `topic describe` and for lag.
+//! The first and last offsets of partitions, for `topic describe` and for lag.
 
 use super::{Client, check};
 use crate::report::{Exit, Failure};
@@ -24,7 +24,7 @@ pub(crate) fn topic(client: &mut Client, name: &str) -> anyhow::Result<MetadataR
     let topic = found.filter(|topic| !missing(topic));
     let topic = topic.ok_or_else(|| {
         Failure::new(Exit::Failed, format!("topic `{name}` does not exist"))
-            .hint("`pelton topic list` shows which there are")
+            .hint("`pelton topic list` shows the topics")
     })?;
     check(topic.error_code, &format!("describe topic `{name}`"))?;
     Ok(topic)

@@ -1,4 +1,4 @@
-//! `pelton config`: is it right, and what is there to set.
+//! `pelton config`: checks a configuration, prints every key.
 
 use super::topic::print_line;
 use crate::cli;
@@ -9,13 +9,13 @@ pub(crate) fn run(command: &cli::Config) -> anyhow::Result<()> {
     match command {
         cli::Config::Check { config } => {
             settings::for_config(config.as_deref())?;
-            print_line("the configuration is right")
+            print_line("the configuration is valid")
         }
         cli::Config::Print { config } => print(&settings::for_config(config.as_deref())?),
     }
 }
 
-/// As a file that `serve --config` takes: what is set, and every other key as a comment with its default.
+/// Prints a file for `serve --config`: the keys that are set, and every other key as a comment with its default.
 fn print(config: &Config) -> anyhow::Result<()> {
     for key in Config::keys() {
         entry(config, key.name, &key.default(), key.unit, key.meaning, key.range)?;

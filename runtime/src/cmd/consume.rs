@@ -12,7 +12,7 @@ use std::io::{BufWriter, Write};
 use std::time::Duration;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one poll waits: also the longest that Ctrl-C and buffered output wait.
+/// How long one poll waits: Ctrl-C and buffered output wait for at most as long.
 const POLL: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &cli::Consume) -> anyhow::Result<()> {
@@ -101,7 +101,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<i32>> 
     }
 }
 
-/// True when every partition that this consumer reads has been read to its end.
+/// True if this consumer has read every partition that it is assigned to its end.
 fn everything_read(consumer: &BaseConsumer, topic: &str, at_end: &HashSet<i32>) -> anyhow::Result<bool> {
     let assignment = consumer.assignment().map_err(|error| failed(error.to_string()))?;
     Ok(assignment.elements_for_topic(topic).iter().all(|element| at_end.contains(&element.partition())))

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     let http = HttpClient::new(&args.http);
     let mut plugins = serde_json::Map::new();
     for node in &manifest.nodes {
-        // A directory wins over a pushed name. The broker refuses names that were not pushed.
+        // A directory comes before a plugin that was pushed under the name. The broker refuses a name that was not pushed.
         if let PluginRef::Name(name) = &node.plugin
             && let Some(dir) = directory(base, name)
         {
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
             doing(&text("name"), &text("state")),
             text("group")
         )),
-        None => print_line(&format!("pipeline {} is right; nothing was changed", text("name"))),
+        None => print_line(&format!("pipeline {} is valid; nothing was changed", text("name"))),
     }
 }
 

@@ -99,7 +99,7 @@ fn committed(coordinator: &mut Client, name: &str) -> anyhow::Result<Committed> 
     let group = OffsetFetchRequestGroup { group_id: name.to_owned(), topics: None, ..Default::default() };
     let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
     let mut found = Committed::new();
-    // Version 9: from 10 on topics come by id alone.
+    // Version 9: from version 10 on the response names topics by id alone.
     for group in coordinator.send_at_most(&request, 9)?.groups {
         check(group.error_code, &format!("read the offsets of group `{name}`"))?;
         for topic in group.topics {
@@ -158,7 +158,7 @@ fn commit(
         topics: vec![topic],
         ..Default::default()
     };
-    // Version 9: from 10 on topics go by id, which only costs a look-up here.
+    // Version 9: from version 10 on the request names topics by id, which would need a look-up.
     for partition in
         coordinator.send_at_most(&request, 9)?.topics.into_iter().flat_map(|topic| topic.partitions)
     {
@@ -194,7 +194,7 @@ fn pipeline_runs(group: &str) -> Option<anyhow::Error> {
     let pipeline = group.strip_prefix("pelton.")?;
     let failure = Failure::new(
         Exit::Failed,
-        format!("group `{group}` is that of the pipeline `{pipeline}`, which runs"),
+        format!("group `{group}` belongs to the pipeline `{pipeline}`, which is running"),
     );
     Some(failure.hint(format!("`pelton pipeline pause {pipeline}` first, and resume it afterwards")).into())
 }

@@ -101,7 +101,7 @@ fn verify(files: &[PathBuf]) -> anyhow::Result<()> {
             if next_offset.is_some_and(|next| header.base_offset < next) {
                 bad += 1;
                 print_line(&format!(
-                    "{}: offset {} at byte {whole} goes back",
+                    "{}: base offset {} at byte {whole} is below the end of the batch before it",
                     file.display(),
                     header.base_offset
                 ))?;
@@ -112,11 +112,11 @@ fn verify(files: &[PathBuf]) -> anyhow::Result<()> {
         }
         let rest = bytes.len() - whole;
         let tail =
-            if rest > 0 { format!(", {rest} bytes behind the last whole batch") } else { String::new() };
+            if rest > 0 { format!(", {rest} bytes after the last whole batch") } else { String::new() };
         print_line(&format!("{}: {count} batches, {whole} bytes{tail}", file.display()))?;
     }
     if bad > 0 {
-        return Err(failed(format!("{bad} defects found")));
+        return Err(failed(format!("{bad} bad batches found")));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One file per subcommand. A command parses what clap cannot, asks, and prints.
+//! One file per subcommand. A command parses what clap does not, sends requests, and prints the results.
 
 mod config;
 mod consume;

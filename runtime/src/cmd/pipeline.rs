@@ -1,4 +1,4 @@
-//! `pelton pipeline`: what runs, and how it is doing.
+//! `pelton pipeline`: list, describe, pause, resume, delete, logs.
 
 use super::deploy::doing;
 use super::table::Table;

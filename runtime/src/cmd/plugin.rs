@@ -11,10 +11,10 @@ use pelton_wasm::toolchain::{self, BuildOptions, Built};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// The SDK goes with the binary, so that a plugin can be begun with the binary alone.
+/// The SDK is part of the binary, so that `plugin new` needs nothing else.
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../sdk");
 const SDK_CARGO_TOML: &str = include_str!("../../../sdk/Cargo.toml");
-/// The workspace says which version of the bindings the SDK is written for.
+/// Has the versions of the SDK's dependencies.
 const WORKSPACE_CARGO_TOML: &str = include_str!("../../../Cargo.toml");
 
 pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
@@ -121,11 +121,13 @@ fn new(dir: &Path) -> anyhow::Result<()> {
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
-        return Err(usage(format!("`{name}` is no name for a plugin: use lower-case letters, digits and -")));
+        return Err(usage(format!(
+            "`{name}` is not a name for a plugin: use lower-case letters, digits and -, a letter first"
+        )));
     }
     if dir.exists() {
-        return Err(Failure::new(Exit::Usage, format!("{} is there already", dir.display()))
-            .hint("give another name: nothing is overwritten")
+        return Err(Failure::new(Exit::Usage, format!("{} already exists", dir.display()))
+            .hint("give another name: `plugin new` overwrites nothing")
             .into());
     }
     let fill = |text: &str| text.replace("{name}", name);
@@ -145,7 +147,7 @@ fn new(dir: &Path) -> anyhow::Result<()> {
     }
     print_line(&format!(
         "{0}: src/lib.rs is the transform, plugin.toml its description, pipeline.toml where it runs\n\
-         next: pelton plugin build {0}, pelton topic create words, pelton deploy {0}",
+         next: pelton plugin build {0}, pelton topic create --if-not-exists words, pelton deploy {0}",
         dir.display()
     ))
 }
@@ -173,7 +175,7 @@ fn cargo_toml(name: &str) -> String {
     )
 }
 
-/// The SDK's manifest as it stands alone: what it takes from the workspace is written out.
+/// The SDK's manifest for a copy outside of the workspace: values of the workspace are written out.
 fn sdk_cargo_toml() -> anyhow::Result<String> {
     let mut sdk: toml::Table = SDK_CARGO_TOML.parse().context("read the SDK's manifest")?;
     let workspace: toml::Table = WORKSPACE_CARGO_TOML.parse().context("read the workspace's manifest")?;
@@ -215,7 +217,7 @@ mod tests {
         toolchain::read_manifest(&plugin).unwrap();
         let pipeline = std::fs::read_to_string(plugin.join("pipeline.toml")).unwrap();
         assert_eq!(pelton_streams::Manifest::parse(&pipeline).unwrap().name, "shout");
-        assert!(new(&plugin).unwrap_err().to_string().contains("there already"));
-        assert!(new(&dir.path().join("Shout!")).unwrap_err().to_string().contains("no name"));
+        assert!(new(&plugin).unwrap_err().to_string().contains("already exists"));
+        assert!(new(&dir.path().join("Shout!")).unwrap_err().to_string().contains("not a name"));
     }
 }

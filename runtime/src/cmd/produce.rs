@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A line longer than this is refused instead of read into memory without end.
+/// A longer line is refused, because a line is read into memory.
 const LINE_BYTES_MAX: u64 = 64 << 20;
-/// How long the end of stdin waits for outstanding acknowledgements. librdkafka gives up on a record after
-/// `message.timeout.ms` (5 minutes by default), so this only bounds a client that never does.
+/// How long the command waits for outstanding acknowledgements at the end of stdin. librdkafka gives up on a record after
+/// `message.timeout.ms` (5 minutes by default), which is shorter.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(330);
 
 pub(crate) fn run(args: &cli::Produce) -> anyhow::Result<()> {

@@ -21,16 +21,16 @@ pub(crate) fn run(args: &cli::Serve) -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         let handle = Broker::start(config, deps).await.map_err(refused)?;
         ready(&handle)?;
-        until_told(handle).await
+        until_stopped(handle).await
     });
     if ended.is_err() {
-        // Pipelines may still run. They end with the process: dropping the runtime first would make them panic.
+        // Threads of pipelines may still run and use the runtime: dropping it would make them panic. The process ends them.
         std::mem::forget(runtime);
     }
     ended
 }
 
-/// The line that scripts wait for, with the Kafka address first.
+/// Prints the line that scripts wait for, with the Kafka address first.
 fn ready(handle: &BrokerHandle) -> anyhow::Result<()> {
     let http = handle.http_addr().map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     let mut out = std::io::stdout().lock();
@@ -44,7 +44,7 @@ fn ready(handle: &BrokerHandle) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-async fn until_told(handle: BrokerHandle) -> anyhow::Result<()> {
+async fn until_stopped(handle: BrokerHandle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
     tokio::select! {
@@ -57,12 +57,12 @@ async fn until_told(handle: BrokerHandle) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
-    handle.shutdown().await.context("stop in order")
+    handle.shutdown().await.context("shut down")
 }
 
 fn refused(error: StartError) -> anyhow::Error {
     let exit = match &error {
-        // Only another configuration helps.
+        // To be solved by another configuration.
         StartError::Config(_) | StartError::NoToken(_) | StartError::Token(_) => Exit::Usage,
         StartError::Listen { .. }
         | StartError::ListenHttp { .. }

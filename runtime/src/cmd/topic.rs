@@ -16,9 +16,9 @@ use pelton_wire::message::incremental_alter_configs::{
 use pelton_wire::message::metadata::MetadataRequest;
 use serde_json::json;
 
-/// How long the broker may take over a change, in milliseconds.
+/// The time-out of a change, in milliseconds.
 const TIMEOUT_MS: i32 = 30_000;
-/// Kafka's number for "topic" where a resource type is asked.
+/// Kafka's resource type of a topic.
 const RESOURCE_TOPIC: i8 = 2;
 /// Kafka's numbers of incremental operations.
 const OPERATION_SET: i8 = 0;
@@ -110,8 +110,10 @@ fn describe(kafka: &Kafka, name: &str, json: Json) -> anyhow::Result<()> {
     if json.json {
         let settings: serde_json::Map<_, _> =
             settings.into_iter().map(|(key, value)| (key, json!(value))).collect();
-        let whole = json!({ "topic": name, "id": topic.topic_id.to_string(), "partitions": table.json(), "settings": settings });
-        return print_json(&whole);
+        let id = topic.topic_id.to_string();
+        return print_json(
+            &json!({ "topic": name, "id": id, "partitions": table.json(), "settings": settings }),
+        );
     }
     print_line(&format!("topic {name}, id {}", topic.topic_id))?;
     for (key, value) in settings {
@@ -188,8 +190,9 @@ fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {
         ..Default::default()
     };
     let responses = connect(kafka)?.send(&request)?.responses;
-    let result =
-        responses.first().ok_or_else(|| failed(format!("delete topic `{name}`: the broker said nothing")))?;
+    let result = responses
+        .first()
+        .ok_or_else(|| failed(format!("delete topic `{name}`: the response has no result")))?;
     check_with(result.error_code, result.error_message.as_deref(), &format!("delete topic `{name}`"))
 }
 
