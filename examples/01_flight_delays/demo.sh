@@ -50,10 +50,12 @@ step "2. The pipeline: flights -> clean-flight (Wasm) -> flights-clean"
 "$pelton" deploy "$here"
 
 step "3. $total real flights in, through a Kafka client (librdkafka, acks=all, idempotent)"
-count() { "$pelton" topic describe "$1" --json | awk '/"log_end"/ { gsub(/[^0-9]/, ""); sum += $0 } END { print sum + 0 }'; }
+# Into flights, which has no transaction markers; out of the pipeline, whose output topic has some.
+count_in() { "$pelton" topic describe flights --json | awk '/"log_end"/ { gsub(/[^0-9]/, ""); sum += $0 } END { print sum + 0 }'; }
+count_out() { "$pelton" pipeline describe flight-delays | awk '$1 == "records_out:" { n = $2 } END { print n + 0 }'; }
 started=$(date +%s.%N)
 "$pelton" produce flights < "$work/flights.csv" & producer=$!
-progress() { printf '\r   in %7d   out %7d   of %d ' "$(count flights)" "$(count flights-clean)" "$total" >&2; }
+progress() { printf '\r   in %7d   out %7d   of %d ' "$(count_in)" "$(count_out)" "$total" >&2; }
 while kill -0 "$producer" 2>/dev/null; do progress; sleep 0.2; done
 wait "$producer"
 
