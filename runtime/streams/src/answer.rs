@@ -3,7 +3,6 @@
 
 use crate::batch::{BatchFull, BatchIn, Blob, Headers, HeadersIn, NULL, OwnedBatch, RecordIn, SlicesIn};
 use crate::limits::RECORD_OVERHEAD_BYTES;
-use crate::plugin::PluginError;
 
 /// A source that means "made from no record".
 pub const NO_SOURCE: u32 = u32::MAX;
@@ -60,6 +59,20 @@ impl BatchOut {
     }
 }
 
+/// Why an answer is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It contradicts itself or the batch: the rule of `sdk/wit` that it breaks, with the values.
+    #[error("the answer is ill-formed: {0}")]
+    IllFormed(String),
+    /// It is larger than the plugin's limit.
+    #[error("the answer is larger than {limit_bytes} bytes (limits.output)")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+}
+
 /// A checked answer. It is read together with the batch that it answers.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -79,18 +92,18 @@ impl Answer {
     /// Checks an answer against the batch it answers, the bytes it may emit, and the number of outputs the plugin has.
     ///
     /// # Errors
-    /// [`PluginError::IllFormed`] with the first rule that is broken, or [`PluginError::OutputTooLarge`].
+    /// The first rule that is broken, or the answer is too large.
     pub fn check(
         batch: &BatchIn<'_>,
         out: BatchOut,
         max_bytes: u64,
         outputs: u32,
-    ) -> Result<Answer, PluginError> {
+    ) -> Result<Answer, AnswerError> {
         let check = Check { batch, out: &out, blob: Blob { input: batch.data, extra: &out.data } };
-        check.shape(outputs).map_err(|what| PluginError::IllFormed { what })?;
-        let bytes = check.bytes().map_err(|what| PluginError::IllFormed { what })?;
+        check.shape(outputs).map_err(AnswerError::IllFormed)?;
+        let bytes = check.bytes().map_err(AnswerError::IllFormed)?;
         if bytes > max_bytes {
-            return Err(PluginError::OutputTooLarge { limit_bytes: max_bytes });
+            return Err(AnswerError::TooLarge { limit_bytes: max_bytes });
         }
         let input_headers = if out.headers.is_some() { Vec::new() } else { header_starts(batch.headers) };
         Ok(Answer { out, input_headers, bytes })

@@ -23,9 +23,10 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod topology;
+pub mod values;
 pub mod world;
 
-pub use answer::{Answer, BatchOut, HeadersOut, SlicesOut};
+pub use answer::{Answer, AnswerError, BatchOut, HeadersOut, SlicesOut};
 pub use batch::{BatchIn, HeadersIn, OwnedBatch, RecordIn, SlicesIn};
 pub use digest::{Digest, ParseDigestError};
 pub use limits::PluginLimits;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::manifest::values::ByteSize;
+use crate::values::ByteSize;
 
 /// Linear memory of one instance when neither manifest says otherwise. Room for a batch of 16 MiB, its copy and a
 /// garbage collected heap; a Rust guest uses 1–2 MiB.

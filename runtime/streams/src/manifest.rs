@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::limits::LimitsSpec;
 use crate::nearest;
 
-pub mod values;
+pub use crate::values;
 
 use values::{ByteSize, Start};
 

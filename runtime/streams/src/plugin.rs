@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::answer::BatchOut;
+use crate::answer::{AnswerError, BatchOut};
 use crate::batch::BatchIn;
 use crate::digest::Digest;
 use crate::limits::PluginLimits;
@@ -89,6 +89,15 @@ pub enum PluginError {
     /// The plugin cannot go on.
     #[error("the plugin cannot go on: {0}")]
     Fatal(String),
+}
+
+impl From<AnswerError> for PluginError {
+    fn from(error: AnswerError) -> PluginError {
+        match error {
+            AnswerError::IllFormed(what) => PluginError::IllFormed { what },
+            AnswerError::TooLarge { limit_bytes } => PluginError::OutputTooLarge { limit_bytes },
+        }
+    }
 }
 
 impl PluginError {

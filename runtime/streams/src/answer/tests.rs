@@ -52,7 +52,7 @@ fn check(out: BatchOut, expect: Result<&[Shown<'_>], &str>) {
             let bytes: u64 = answer.records(input).map(|r| r.bytes() + RECORD_OVERHEAD_BYTES).sum();
             assert_eq!(answer.bytes(), bytes);
         }
-        (Err(PluginError::IllFormed { what }), Err(expect)) => assert_eq!(what, expect),
+        (Err(AnswerError::IllFormed(what)), Err(expect)) => assert_eq!(what, expect),
         _ => panic!("{got:?} is not {expect:?}"),
     }
 }
@@ -177,7 +177,7 @@ fn inherited_bytes_count_each_time() {
     assert_eq!(Answer::check(&input, out(10), 10 * one, 1).map(|a| a.bytes()), Ok(10 * one));
     assert_eq!(
         Answer::check(&input, out(10), 10 * one - 1, 1).map(|a| a.bytes()),
-        Err(PluginError::OutputTooLarge { limit_bytes: 10 * one - 1 })
+        Err(AnswerError::TooLarge { limit_bytes: 10 * one - 1 })
     );
     assert!(Answer::check(&input, BatchOut { source: vec![NO_SOURCE; 1], ..out(0) }, 1, 1).is_err());
 }

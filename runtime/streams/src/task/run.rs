@@ -169,7 +169,7 @@ impl Run<'_> {
         self.calls.made += 1;
         let answer = plugin
             .process(&input)
-            .and_then(|out| Answer::check(&input, out, spec.limits.output_bytes, outputs))
+            .and_then(|out| Ok(Answer::check(&input, out, spec.limits.output_bytes, outputs)?))
             .map_err(|error| RangeError::of_plugin(node, &input, error))
             .inspect_err(|_| self.calls.failed += 1)?;
         let answer = Arc::new(answer);
