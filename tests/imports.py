@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Fails if an import circle crosses a folder of a package: folders are rooms, and whoever reads one must not need all the others.
+"""Fails if an import circle crosses a folder of a package: a reader of one folder must not need all the others.
 
-A module at the top of a package is a room, with the folder of its name. `use` and paths by `crate::` and `super::` count, tests do not.
+A module at the top of a package is a room, with the folder of its name. `use` and paths by `crate::` and `super::`
+count, tests do not.
 """
 
 import pathlib
@@ -31,7 +32,7 @@ def names(text, at):
 
 def module_of(path, root):
     parts = list(path.relative_to(root).with_suffix("").parts)
-    return parts[:-1] if parts[-1] in ("mod", "lib") else parts
+    return parts[:-1] if parts[-1] in ("mod", "lib", "main") else parts
 
 
 def is_test(module):
