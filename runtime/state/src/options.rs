@@ -2,20 +2,22 @@
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Options, WriteBufferManager};
 
-/// Memory of all stores of the process.
+/// Memory and threads of all stores of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateMemory {
     /// `pelton.state.block.cache.bytes`: blocks read from disk. The write buffers are charged to it.
     pub block_cache_bytes: usize,
-    /// `pelton.state.write.buffer.bytes`: what was taken over and not flushed, over all databases. RocksDB flushes early to
-    /// stay near it.
+    /// `pelton.state.write.buffer.bytes`: what was taken over and not flushed, over all databases. RocksDB flushes
+    /// early to stay near it.
     pub write_buffer_bytes: usize,
+    /// `pelton.state.threads`: threads that flush and compact, for all databases.
+    pub threads: i32,
 }
 
 impl Default for StateMemory {
-    /// 256 MiB and 128 MiB: a larger block cache gave nothing while the page cache held the files.
+    /// 256 MiB and 128 MiB: a larger block cache gave nothing while the page cache held the files. Two threads.
     fn default() -> StateMemory {
-        StateMemory { block_cache_bytes: 256 << 20, write_buffer_bytes: 128 << 20 }
+        StateMemory { block_cache_bytes: 256 << 20, write_buffer_bytes: 128 << 20, threads: 2 }
     }
 }
 
@@ -23,6 +25,7 @@ impl Default for StateMemory {
 pub struct StateOptions {
     cache: Cache,
     write_buffers: WriteBufferManager,
+    threads: i32,
 }
 
 /// Bytes of one write buffer; a store has at most three before it waits for a flush.
@@ -41,7 +44,7 @@ impl StateOptions {
             false,
             cache.clone(),
         );
-        StateOptions { cache, write_buffers }
+        StateOptions { cache, write_buffers, threads: memory.threads }
     }
 
     /// Bytes of blocks and write buffers in memory now.
@@ -57,7 +60,7 @@ impl StateOptions {
         options.set_write_buffer_manager(&self.write_buffers);
         // Files of a store stay open: their indexes and filters are needed all the time.
         options.set_max_open_files(-1);
-        options.set_max_background_jobs(2);
+        options.set_max_background_jobs(self.threads);
         options.set_stats_dump_period_sec(0);
         options.set_keep_log_file_num(2);
         options

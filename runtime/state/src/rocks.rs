@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pelton_streams::state::{
     Blob, ChangelogPosition, Changes, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
-    StateView, StoreIndex, StoreSpec, Visit,
+    StateSize, StateView, StoreIndex, StoreSpec, Visit,
 };
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Error, ErrorKind, FlushOptions,
@@ -46,8 +46,8 @@ impl Database {
 }
 
 impl RocksState {
-    /// Opens the stores of a task in `dir`, and makes what is not there. A family that is in no spec is of an earlier revision
-    /// of the pipeline: it is dropped.
+    /// Opens the stores of a task in `dir`, and makes what is not there. A family that is in no spec is of an earlier
+    /// revision of the pipeline: it is dropped.
     ///
     /// # Errors
     /// The directory cannot be used, or what is in it is damaged. Another process that has it open is an error too.
@@ -171,7 +171,8 @@ impl StateBackend for RocksState {
         Ok(())
     }
 
-    /// Each store takes its chunk with its position in one file, so a crash between two stores leaves each of them right.
+    /// Each store takes its chunk with its position in one file, so a crash between two stores leaves each of them
+    /// right.
     fn restore(&mut self, batch: StateBatch) -> Result<(), StateError> {
         let make = |error| StateError::Storage(format!("create `{}`: {error}", self.chunks.display()));
         std::fs::create_dir_all(&self.chunks).map_err(make)?;
@@ -205,6 +206,25 @@ impl StateReader for Database {
             })
             .collect::<Result<Position, _>>()?;
         Ok(Box::new(View { database: self, snapshot, position }))
+    }
+
+    fn pinned(&self) -> Result<Box<dyn StateView + '_>, StateError> {
+        self.view()
+    }
+
+    fn size(&self) -> Result<StateSize, StateError> {
+        let mut size = StateSize::default();
+        for store in 0..self.names.len() {
+            let family = self.family(store)?;
+            let number = |name: &str| {
+                let value = self.db.property_int_value_cf(family, name).map_err(failed)?;
+                Ok::<u64, StateError>(value.unwrap_or(0))
+            };
+            size.bytes +=
+                number("rocksdb.total-sst-files-size")? + number("rocksdb.cur-size-all-mem-tables")?;
+            size.keys += number("rocksdb.estimate-num-keys")?;
+        }
+        Ok(size)
     }
 }
 

@@ -1,11 +1,7 @@
 //! Random topologies over RocksDB: what each input triggers is what it triggers over memory, whatever happens in
 //! between: commits, restarts, crashes that take what was not flushed.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use pelton_state::{RocksState, StateMemory, StateOptions};
 use pelton_streams::state::{MemoryState, StateBackend, StoreSpec};
@@ -13,11 +9,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use case::Case;
+use crash::crashed;
 use task::{Task, disturb};
 
 #[path = "../../streams/tests/kafka_streams/case.rs"]
 #[expect(dead_code, reason = "the comparison with Kafka Streams has the rest")]
 mod case;
+mod crash;
 #[path = "../../streams/tests/kafka_streams/task.rs"]
 mod task;
 #[path = "../../streams/tests/kafka_streams/topology.rs"]
@@ -32,46 +30,13 @@ fn rocks(dir: &Path, specs: &[StoreSpec], options: &StateOptions) -> Box<dyn Sta
     Box::new(RocksState::open(dir, specs, options).expect("the stores open"))
 }
 
-/// The files of a database with their sizes and when they were written. What it tells of itself is none of them.
-fn files(dir: &Path) -> std::io::Result<BTreeMap<OsString, (u64, SystemTime)>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let (name, facts) = (entry.file_name(), entry.metadata()?);
-        if facts.is_file() && !name.to_string_lossy().starts_with("LO") {
-            files.insert(name, (facts.len(), facts.modified()?));
-        }
-    }
-    Ok(files)
-}
-
-/// Copies the files unless some of them are written or deleted meanwhile.
-fn copied(dir: &Path, to: &Path) -> std::io::Result<bool> {
-    std::fs::create_dir(to)?;
-    let before = files(dir)?;
-    for name in before.keys() {
-        std::fs::copy(dir.join(name), to.join(name))?;
-    }
-    Ok(files(dir)? == before)
-}
-
-/// What a crash leaves: the files as they are now, once what goes on in the background has ended. What is in memory
-/// only is not among them; closing would write it.
-fn crashed(dir: &Path, to: PathBuf) -> PathBuf {
-    loop {
-        match copied(dir, &to) {
-            Ok(true) => return to,
-            Ok(false) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => panic!("copy {} to {}: {error}", dir.display(), to.display()),
-        }
-        std::fs::remove_dir_all(&to).expect("it is removed");
-    }
-}
-
 #[test]
 fn outputs_are_those_over_memory() {
-    let options = StateOptions::new(StateMemory { block_cache_bytes: 8 << 20, write_buffer_bytes: 8 << 20 });
+    let options = StateOptions::new(StateMemory {
+        block_cache_bytes: 8 << 20,
+        write_buffer_bytes: 8 << 20,
+        threads: 2,
+    });
     let (mut crashes, mut lossy) = (0, 0);
     for seed in 0..CASES {
         let directory = tempfile::tempdir().expect("a directory");

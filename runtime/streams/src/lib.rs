@@ -1,10 +1,10 @@
 //! What the stream processor decides: manifests, topologies, tasks, partitioners. Pure: nothing here blocks, sleeps,
 //! reads a clock or touches a file.
 //!
-//! A [`Manifest`] is parsed from `pipeline.toml`, linked into a [`Topology`], and run as one [`Task`] for each partition
-//! of its source topics. A task is a synchronous step: a batch of one partition in, records for topics out, and the
-//! next offset to read. What runs users' code is behind [`Plugin`] and [`PluginFactory`]; this package knows nothing of
-//! WebAssembly.
+//! A [`Manifest`] is parsed from `pipeline.toml`, linked into a [`Topology`], and run as one [`Task`] for each
+//! partition of its source topics. A task is a synchronous step: a batch of one partition in, records for topics out,
+//! and the next offset to read. What runs users' code is behind [`Plugin`] and [`PluginFactory`]; this package knows
+//! nothing of WebAssembly.
 
 pub mod answer;
 pub mod batch;
@@ -19,6 +19,7 @@ pub mod plugin;
 pub mod plugin_manifest;
 pub mod sink;
 pub mod state;
+pub mod tables;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

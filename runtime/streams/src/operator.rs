@@ -77,7 +77,7 @@ mod by_key;
 pub mod change;
 mod context;
 mod dedupe;
-mod envelope;
+pub(crate) mod envelope;
 mod field;
 pub mod foreign_key;
 mod joiner;

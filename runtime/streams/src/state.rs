@@ -1,13 +1,15 @@
 //! The state of a task: named stores of keys and values, and the changes that an open transaction has made to them.
 //!
-//! Three layers, looked at in this order. *Changed* entries were written since the stores last took them over; only they are
-//! ever written back, sorted by key, in one batch together with the position in the changelog that they reflect. *Clean*
-//! entries are a bounded cache of what the stores hold. The *backend* is what survives: RocksDB, or a map in memory. A
-//! backend may be behind the changelog, never ahead of it, because it takes over only what a committed transaction wrote.
+//! Three layers, looked at in this order. *Changed* entries were written since the stores last took them over; only
+//! they are ever written back, sorted by key, in one batch together with the position in the changelog that they
+//! reflect. *Clean* entries are a bounded cache of what the stores hold. The *backend* is what survives: RocksDB, or
+//! a map in memory. A backend may be behind the changelog, never ahead of it, because it takes over only what a
+//! committed transaction wrote.
 //!
 //! Within a step a [`Savepoint`] undoes what a failed range of records has written, and nothing else.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 mod memory;
@@ -135,13 +137,60 @@ pub trait StateView {
     fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError>;
 }
 
+/// What the stores of a task take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// Bytes of keys and values: on disk, or in memory where that is all there is.
+    pub bytes: u64,
+    /// Keys, about: what is overwritten or deleted may count until it is compacted away.
+    pub keys: u64,
+}
+
 /// Makes views for readers on other threads.
 pub trait StateReader: Send + Sync {
-    /// All that the stores have taken over by now.
+    /// All that the stores have taken over by now. May hold up the writer: for readers who take what they need and
+    /// drop it.
     ///
     /// # Errors
     /// The store cannot be read.
     fn view(&self) -> Result<Box<dyn StateView + '_>, StateError>;
+
+    /// The same, for readers who hold it for long: no writer waits, and it costs memory or disk for what is overwritten
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn pinned(&self) -> Result<Box<dyn StateView + '_>, StateError>;
+
+    /// What the stores take.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn size(&self) -> Result<StateSize, StateError>;
+}
+
+/// Makes the stores of tasks where they survive. One for the process, with a bound on the memory of all of them.
+pub trait StateFactory: Send + Sync {
+    /// Opens the stores in a directory, and makes what is not there.
+    ///
+    /// # Errors
+    /// The directory cannot be used, what is in it is damaged, or somebody else has it open.
+    fn open(&self, dir: &Path, stores: &[StoreSpec]) -> Result<Box<dyn StateBackend>, StateError>;
+
+    /// Removes the stores in a directory that nobody has open, and the directory. None is there: that is fine.
+    ///
+    /// # Errors
+    /// Something of them may still be there.
+    fn remove(&self, dir: &Path) -> Result<(), StateError>;
+
+    /// The names of the directories in a directory; none if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn list(&self, dir: &Path) -> Result<Vec<String>, StateError>;
+
+    /// Memory that all open stores take now: blocks that were read, and what is not written to disk yet.
+    fn memory_bytes(&self) -> u64;
 }
 
 /// The stores of one task where they survive. One owner writes; readers have a [`StateReader`].

@@ -9,7 +9,7 @@ use crate::state::Blob;
 /// The only version there is.
 const VERSION: u8 = 1;
 /// Bytes before the value.
-pub(super) const HEADER: usize = 9;
+pub(crate) const HEADER: usize = 9;
 
 /// A value read from a store.
 #[derive(Debug, Clone)]
@@ -35,20 +35,20 @@ impl Stored {
 }
 
 /// Begins a stored value: what is appended to `out` is the value.
-pub(super) fn begin(out: &mut Vec<u8>, timestamp: i64) {
+pub(crate) fn begin(out: &mut Vec<u8>, timestamp: i64) {
     out.clear();
     out.push(VERSION);
     out.extend_from_slice(&timestamp.to_be_bytes());
 }
 
 /// A whole stored value.
-pub(super) fn encode(out: &mut Vec<u8>, timestamp: i64, value: &[u8]) {
+pub(crate) fn encode(out: &mut Vec<u8>, timestamp: i64, value: &[u8]) {
     begin(out, timestamp);
     out.extend_from_slice(value);
 }
 
 /// Timestamp and value; none if this version does not know the layout.
-pub(super) fn decode(stored: &[u8]) -> Option<(i64, &[u8])> {
+pub(crate) fn decode(stored: &[u8]) -> Option<(i64, &[u8])> {
     let (version, rest) = stored.split_first()?;
     let (timestamp, value) = rest.split_first_chunk::<8>()?;
     (*version == VERSION).then_some((i64::from_be_bytes(*timestamp), value))

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{
     Blob, ChangelogPosition, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
-    StateView, StoreIndex, Visit,
+    StateSize, StateView, StoreIndex, Visit,
 };
 
 /// Stores that end with the process. Its changelog is what survives.
@@ -19,7 +19,10 @@ struct Shared(RwLock<Content>);
 
 #[derive(Default)]
 struct Content {
-    stores: Vec<BTreeMap<Blob, Blob>>,
+    /// Copied when something is written while a reader has it pinned.
+    stores: Vec<Arc<BTreeMap<Blob, Blob>>>,
+    /// Of keys and values.
+    bytes: u64,
     position: Position,
 }
 
@@ -34,7 +37,8 @@ impl MemoryState {
     /// `count` empty stores.
     pub fn new(count: usize) -> MemoryState {
         let position = vec![ChangelogPosition::default(); count];
-        let content = Content { stores: vec![BTreeMap::new(); count], position: position.clone() };
+        let stores = (0..count).map(|_| Arc::default()).collect();
+        let content = Content { stores, bytes: 0, position: position.clone() };
         MemoryState { stores: Arc::new(Shared(RwLock::new(content))), position }
     }
 }
@@ -56,12 +60,18 @@ impl StateBackend for MemoryState {
 
     fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
         let mut content = self.stores.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (store, changes) in content.stores.iter_mut().zip(batch.changes) {
+        let Content { stores, bytes, .. } = &mut *content;
+        for (store, changes) in stores.iter_mut().zip(batch.changes) {
+            let store = Arc::make_mut(store);
             for (key, value) in changes {
-                match value {
+                let key_bytes = key.len();
+                let added = value.as_ref().map_or(0, |value| key_bytes + value.len());
+                let before = match value {
                     Some(value) => store.insert(key, value),
                     None => store.remove(&key),
                 };
+                let removed = before.map_or(0, |before| key_bytes + before.len());
+                *bytes = (*bytes + added as u64).saturating_sub(removed as u64);
             }
         }
         content.position.clone_from(&batch.position);
@@ -81,6 +91,39 @@ impl StateBackend for MemoryState {
 impl StateReader for Shared {
     fn view(&self) -> Result<Box<dyn StateView + '_>, StateError> {
         Ok(Box::new(View(self.read())))
+    }
+
+    fn pinned(&self) -> Result<Box<dyn StateView + '_>, StateError> {
+        let content = self.read();
+        let (stores, position) = (content.stores.clone(), content.position.clone());
+        Ok(Box::new(Pinned { stores, position }))
+    }
+
+    fn size(&self) -> Result<StateSize, StateError> {
+        let content = self.read();
+        let keys = content.stores.iter().map(|store| store.len() as u64).sum();
+        Ok(StateSize { bytes: content.bytes, keys })
+    }
+}
+
+/// Shares the stores until they are written.
+struct Pinned {
+    stores: Vec<Arc<BTreeMap<Blob, Blob>>>,
+    position: Position,
+}
+
+impl StateView for Pinned {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn get(&self, store: StoreIndex, key: &[u8]) -> Result<Option<Blob>, StateError> {
+        Ok(self.stores[store].get(key).cloned())
+    }
+
+    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        visit_range(&self.stores[store], range, visit);
+        Ok(())
     }
 }
 

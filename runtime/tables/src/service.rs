@@ -1,0 +1,402 @@
+//! The handle of all tables.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pelton_streams::state::{StateError, StateFactory};
+use pelton_streams::tables::{
+    KeyPlacement, NameError, RowRange, Scope, StoreKind, TableDefinition, ValueFormat, check_name,
+};
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use crate::Clock;
+use crate::ask::{self, AskError, Found, Page};
+use crate::follow::{Following, Place, follow};
+use crate::source::{DefinitionError, Definitions, Source, Wake};
+use crate::store::{Table, TableDescription};
+use crate::worker::{Command, Worker};
+
+/// How long a stop waits for readers who follow tables.
+const FOLLOWERS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What tables are made of.
+pub struct TablesSpec {
+    pub source: Arc<dyn Source>,
+    pub definitions: Arc<dyn Definitions>,
+    /// What keeps stores on disk; without it tables are in memory only.
+    pub factory: Option<Arc<dyn StateFactory>>,
+    pub clock: Arc<Clock>,
+    /// A directory of tables alone: what is in it and of no table is removed.
+    pub dir: PathBuf,
+    /// `pelton.table.threads`.
+    pub threads: u32,
+    /// `pelton.max.tables`.
+    pub max_tables: u32,
+    /// `pelton.table.followers.max`.
+    pub max_followers: u32,
+    /// `pelton.state.flush.interval.ms`.
+    pub flush_interval_ms: i64,
+    /// Of the followers.
+    pub runtime: Handle,
+}
+
+/// A table that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTable {
+    pub name: String,
+    pub topic: String,
+    #[serde(default)]
+    pub scope: Scope,
+    #[serde(default)]
+    pub partitioner: KeyPlacement,
+    #[serde(default)]
+    pub store: StoreKind,
+    #[serde(default)]
+    pub value: ValueFormat,
+}
+
+/// Why no table was created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("there is a table `{0}` already; delete it first, or choose another name")]
+    Exists(String),
+    #[error("topic `{0}` does not exist, so there is nothing to read")]
+    NoTopic(String),
+    #[error(
+        "topic `{0}` is not compacted, so records of it are deleted by age or size whether or not they are the last of their key"
+    )]
+    NotCompacted(String),
+    #[error("`{0}` is a topic of the server's own")]
+    Internal(String),
+    #[error("this server keeps no tables on disk; create it with the store `memory`")]
+    NoDisk,
+    #[error("there are {0} tables, which is `pelton.max.tables`; delete one first, or raise it")]
+    TooMany(u32),
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// Why a table was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    #[error("there is no table `{0}`")]
+    Unknown(String),
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+}
+
+/// See the module. Changes are made one at a time; looking and asking wait for none.
+pub struct Tables {
+    spec: TablesSpec,
+    /// Held for a whole change.
+    changes: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+    /// How many there are.
+    followers: Arc<watch::Sender<u32>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    tables: BTreeMap<String, Arc<Table>>,
+    workers: Vec<Thread>,
+    stopping: bool,
+}
+
+struct Thread {
+    commands: Sender<Command>,
+    wake: Arc<Wake>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    fn tell(&self, command: Command) {
+        // A thread that has ended keeps nothing.
+        let _ = self.commands.send(command);
+        self.wake.wake();
+    }
+}
+
+impl Tables {
+    /// Starts the threads, and with them every table that is defined. Directories of no table are removed. Blocking.
+    ///
+    /// # Errors
+    /// A thread does not start.
+    pub fn start(spec: TablesSpec) -> std::io::Result<Arc<Tables>> {
+        let defined = spec.definitions.all();
+        let tables = Tables {
+            spec,
+            changes: tokio::sync::Mutex::default(),
+            inner: Mutex::default(),
+            followers: Arc::new(watch::Sender::new(0)),
+        };
+        tables.remove_leftovers(&defined);
+        for number in 0..tables.spec.threads.max(1) {
+            let started = tables.worker(number)?;
+            tables.inner.lock().workers.push(started);
+        }
+        for (name, definition) in defined {
+            tables.run(Table::new(name, definition));
+        }
+        Ok(Arc::new(tables))
+    }
+
+    fn worker(&self, number: u32) -> std::io::Result<Thread> {
+        let (commands, told) = channel();
+        let wake = Arc::<Wake>::default();
+        let worker = Worker {
+            number,
+            workers: self.spec.threads,
+            source: Arc::clone(&self.spec.source),
+            factory: self.spec.factory.clone(),
+            clock: Arc::clone(&self.spec.clock),
+            dir: self.spec.dir.clone(),
+            flush_interval_ms: self.spec.flush_interval_ms,
+            commands: told,
+            wake: Arc::clone(&wake),
+        };
+        let thread =
+            std::thread::Builder::new().name(format!("table-{number}")).spawn(move || worker.run())?;
+        Ok(Thread { commands, wake, thread: Some(thread) })
+    }
+
+    fn run(&self, table: Arc<Table>) {
+        let mut inner = self.inner.lock();
+        for worker in &inner.workers {
+            worker.tell(Command::Add(Arc::clone(&table)));
+        }
+        inner.tables.insert(table.name.clone(), table);
+    }
+
+    /// What a crash between a deletion and the end of its work has left.
+    fn remove_leftovers(&self, defined: &[(String, TableDefinition)]) {
+        let Some(factory) = &self.spec.factory else { return };
+        let remove = || {
+            for name in factory.list(&self.spec.dir)? {
+                let is_on_disk = |(known, definition): &(String, TableDefinition)| {
+                    *known == name && definition.store == StoreKind::Rocksdb
+                };
+                if !defined.iter().any(is_on_disk) {
+                    factory.remove(&self.spec.dir.join(&name))?;
+                }
+            }
+            Ok::<(), StateError>(())
+        };
+        if let Err(error) = remove() {
+            tracing::warn!(%error, "stores of tables that were deleted stay on disk until the next start");
+        }
+    }
+
+    /// Creates a table. Durable when it returns; the table is restored from then on.
+    ///
+    /// # Errors
+    /// Nothing was created.
+    pub async fn create(&self, new: NewTable) -> Result<TableDescription, CreateError> {
+        let _change = self.changes.lock().await;
+        check_name(&new.name)?;
+        let topic = self.checked(&new)?;
+        let definition = TableDefinition {
+            topic: new.topic,
+            scope: new.scope,
+            partitioner: new.partitioner,
+            store: new.store,
+            value: new.value,
+            partitions: topic,
+            created_at_ms: (self.spec.clock)(),
+        };
+        self.spec.definitions.set(&new.name, Some(&definition)).await?;
+        let table = Table::new(new.name, definition);
+        self.run(Arc::clone(&table));
+        Ok(table.describe())
+    }
+
+    /// How many partitions the topic of a new table has.
+    fn checked(&self, new: &NewTable) -> Result<u32, CreateError> {
+        let max = self.spec.max_tables;
+        {
+            let inner = self.inner.lock();
+            if inner.stopping {
+                return Err(CreateError::Stopping);
+            }
+            if inner.tables.contains_key(&new.name) {
+                return Err(CreateError::Exists(new.name.clone()));
+            }
+            if inner.tables.len() >= max as usize {
+                return Err(CreateError::TooMany(max));
+            }
+        }
+        if pelton_wire::topic_name::is_internal(&new.topic) {
+            return Err(CreateError::Internal(new.topic.clone()));
+        }
+        let topic = self.spec.source.topic(&new.topic);
+        let topic = topic.ok_or_else(|| CreateError::NoTopic(new.topic.clone()))?;
+        if !topic.only_compacts {
+            return Err(CreateError::NotCompacted(new.topic.clone()));
+        }
+        if new.store == StoreKind::Rocksdb && self.spec.factory.is_none() {
+            return Err(CreateError::NoDisk);
+        }
+        Ok(topic.partitions)
+    }
+
+    /// Deletes a table and its stores. Its topic stays.
+    ///
+    /// # Errors
+    /// There is none, or its definition could not be forgotten: it stays then.
+    pub async fn delete(&self, name: &str) -> Result<(), DeleteError> {
+        let _change = self.changes.lock().await;
+        if !self.inner.lock().tables.contains_key(name) {
+            return Err(DeleteError::Unknown(name.to_owned()));
+        }
+        self.spec.definitions.set(name, None).await?;
+        let closed: Vec<oneshot::Receiver<()>> = {
+            let mut inner = self.inner.lock();
+            if let Some(table) = inner.tables.remove(name) {
+                table.end("it was deleted");
+            }
+            let tell = |worker: &Thread| {
+                let (done, closed) = oneshot::channel();
+                worker.tell(Command::Remove(name.to_owned(), done));
+                closed
+            };
+            inner.workers.iter().map(tell).collect()
+        };
+        for closed in closed {
+            // A worker that has ended has nothing open.
+            let _ = closed.await;
+        }
+        let Some(factory) = self.spec.factory.clone() else { return Ok(()) };
+        let dir = self.spec.dir.join(name);
+        let removed = tokio::task::spawn_blocking(move || factory.remove(&dir)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(table = name, %error, "the stores of a deleted table stay on disk until the next start");
+        }
+        Ok(())
+    }
+
+    fn table(&self, name: &str) -> Result<Arc<Table>, AskError> {
+        self.inner.lock().tables.get(name).cloned().ok_or_else(|| AskError::Unknown(name.to_owned()))
+    }
+
+    /// All tables, by name. Blocking.
+    pub fn list(&self) -> Vec<TableDescription> {
+        let tables: Vec<Arc<Table>> = self.inner.lock().tables.values().cloned().collect();
+        tables.iter().map(|table| table.describe()).collect()
+    }
+
+    /// One table. Blocking.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn describe(&self, name: &str) -> Result<TableDescription, AskError> {
+        Ok(self.table(name)?.describe())
+    }
+
+    /// How the values of a table are shown.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn format(&self, name: &str) -> Result<ValueFormat, AskError> {
+        Ok(self.table(name)?.definition.value)
+    }
+
+    /// The partition that an offset without one means for a key: that of the key, or the only one there is.
+    ///
+    /// # Errors
+    /// There is no such table or topic.
+    pub fn partition_of(&self, name: &str, key: Option<&[u8]>) -> Result<Option<u32>, AskError> {
+        let table = self.table(name)?;
+        let topic = table.topic().ok_or_else(|| AskError::NoTopic {
+            table: name.to_owned(),
+            topic: table.definition.topic.clone(),
+        })?;
+        let only = (topic.partitions == 1).then_some(0);
+        let placed = |key| table.definition.partitioner.partition(key, topic.partitions);
+        Ok(only.or_else(|| key.and_then(placed)))
+    }
+
+    /// Waits until a table reflects these offsets, by partition, at most so long.
+    ///
+    /// # Errors
+    /// It did not, or does not exist.
+    pub async fn wait_for(
+        &self,
+        name: &str,
+        offsets: &BTreeMap<u32, i64>,
+        patience: Duration,
+    ) -> Result<(), AskError> {
+        let table = self.table(name)?;
+        ask::wait_for(&table, offsets, patience).await
+    }
+
+    /// The row of a key. Blocking.
+    ///
+    /// # Errors
+    /// The table cannot be read, or does not exist.
+    pub fn get(&self, name: &str, key: &[u8]) -> Result<Found, AskError> {
+        ask::get(&*self.table(name)?, key)
+    }
+
+    /// At most `limit` rows of a range, in the order of the bytes of their keys. Blocking.
+    ///
+    /// # Errors
+    /// The table cannot be read, or does not exist.
+    pub fn scan(&self, name: &str, range: &RowRange, limit: usize) -> Result<Page, AskError> {
+        ask::scan(&*self.table(name)?, range, limit)
+    }
+
+    /// Follows the rows of a range.
+    ///
+    /// # Errors
+    /// The table cannot be read, does not exist, or too many follow.
+    pub fn follow(&self, name: &str, range: RowRange) -> Result<Following, AskError> {
+        let table = self.table(name)?;
+        let place = Place::take(&self.followers, self.spec.max_followers)?;
+        follow(table, range, Arc::clone(&self.spec.source), self.spec.runtime.clone(), place)
+    }
+
+    /// Memory that the stores on disk take for what was read and what is not written yet.
+    pub fn memory_bytes(&self) -> u64 {
+        self.spec.factory.as_ref().map_or(0, |factory| factory.memory_bytes())
+    }
+
+    /// Closes all stores in order, and ends the threads.
+    pub async fn stop(&self) {
+        let threads: Vec<JoinHandle<()>> = {
+            let mut inner = self.inner.lock();
+            inner.stopping = true;
+            for table in inner.tables.values() {
+                table.end("the server is stopping");
+            }
+            let stop = |worker: &mut Thread| {
+                worker.tell(Command::Stop);
+                worker.thread.take()
+            };
+            inner.workers.iter_mut().filter_map(stop).collect()
+        };
+        // They were told; what holds one up is a read of the log.
+        let mut followers = self.followers.subscribe();
+        let none = followers.wait_for(|count| *count == 0);
+        if tokio::time::timeout(FOLLOWERS_PATIENCE, none).await.is_err() {
+            tracing::warn!("readers who follow tables do not end");
+        }
+        let joined = tokio::task::spawn_blocking(move || {
+            let ended: Vec<bool> = threads.into_iter().map(|thread| thread.join().is_ok()).collect();
+            ended.into_iter().all(|well| well)
+        });
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a thread of the tables panicked; their stores go on from their last flush");
+        }
+    }
+}
