@@ -1,10 +1,10 @@
 # The test suites, sourced by ./run. Each suite is a function suite_<name>; LONG=1 asks for the long counts.
 # shellcheck shell=bash
 
-NORMAL_SUITES=(rust mutants plugins e2e pipelines examples clients kafka librdkafka transactions kill powercut exactly_once streams kafka_streams)
+NORMAL_SUITES=(rust mutants plugins e2e pipelines tables examples clients kafka librdkafka transactions kill powercut exactly_once streams kafka_streams)
 # Run when named or with --long only.
 LONG_SUITES=()
-LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-state -p pelton-wasm -p pelton-broker)
+LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-tables -p pelton-state -p pelton-wasm -p pelton-broker)
 
 lint() {
   cargo fmt --all --check
@@ -27,6 +27,10 @@ suite_mutants() { tests/mutants.py; }
 suite_plugins() { plugins/test.sh; }
 suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e --test older; }
 suite_pipelines() { cargo test --locked --release -p pelton-tests --test pipelines; }
+suite_tables() {
+  local kills=5; [ "${LONG:-0}" = 1 ] && kills=100
+  PELTON_TABLE_KILLS=${PELTON_TABLE_KILLS:-$kills} cargo test --locked --release -p pelton-tests --test tables
+}
 suite_examples() { local d; for d in examples/[0-9]*/run.sh; do say "== $d"; "$d"; done; }
 suite_clients() { setup_test; tests/run_clients.sh; }
 suite_kafka() {

@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// List, describe, pause, resume and delete pipelines
     #[command(subcommand)]
     Pipeline(Pipeline),
+    /// Make compacted topics into tables; ask and follow them
+    #[command(subcommand)]
+    Table(Table),
     /// Read segment files, without a broker
     #[command(subcommand)]
     Log(Log),
@@ -91,6 +94,9 @@ pub(crate) struct Serve {
     /// Address of the HTTP port; "off" for none [default: 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
+    /// Where the stores of tables are kept [default: state, below the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Any other configuration key; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -329,6 +335,112 @@ pub(crate) enum Pipeline {
     },
     /// Print the log lines of its plugins
     Logs {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+}
+
+/// Which rows of a table. Keys are in the order of their bytes; `base64:...` writes one that is no text.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Rows {
+    /// The first key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<String>,
+    /// The end, which is not part of it
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<String>,
+    /// Only keys that begin so
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Table {
+    /// Create a table: the last value of each key of a compacted topic
+    Create {
+        name: String,
+        /// The topic; its cleanup.policy is compact
+        #[arg(long)]
+        topic: String,
+        /// partitioned: a store for each partition; global: one for all of them
+        #[arg(long, value_parser = ["partitioned", "global"], default_value = "partitioned")]
+        scope: String,
+        /// How the topic's producers place keys: where that is known, a key is looked for in one partition.
+        /// librdkafka's default is crc32, that of Java's client murmur2
+        #[arg(long, value_parser = ["murmur2", "crc32", "fnv1a", "unknown"], default_value = "unknown")]
+        partitioner: String,
+        /// rocksdb: on disk; memory: read from the topic at each start
+        #[arg(long, value_parser = ["rocksdb", "memory"], default_value = "rocksdb")]
+        store: String,
+        /// What its values are shown as
+        #[arg(long, value_parser = ["json", "raw"], default_value = "raw")]
+        value: String,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// List tables and their states
+    List {
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Stores, how far each partition was read, and why one does not go on
+    Describe {
+        name: String,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Print the value of a key
+    Get {
+        name: String,
+        /// The key; `base64:...` writes one that is no text
+        key: String,
+        /// Wait until the table reflects this offset: OFFSET, or PARTITION:OFFSET
+        #[arg(long, value_name = "OFFSET")]
+        min_offset: Option<String>,
+        /// How long to wait for it
+        #[arg(long, value_name = "MS", default_value_t = 5_000)]
+        timeout_ms: u64,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Print rows in the order of their keys: key, tab, value; with --json one object a line
+    Scan {
+        name: String,
+        #[command(flatten)]
+        rows: Rows,
+        /// Stop after so many rows
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Print rows, then every change as it comes; with --json one object a line
+    Follow {
+        name: String,
+        /// Only this key
+        #[arg(long, conflicts_with_all = ["from", "to", "prefix"])]
+        key: Option<String>,
+        #[command(flatten)]
+        rows: Rows,
+        /// Stop after so many rows and changes
+        #[arg(long, value_name = "N")]
+        max_events: Option<u64>,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Delete a table; its topic stays
+    Delete {
         name: String,
         #[command(flatten)]
         http: Http,

@@ -1,8 +1,9 @@
-//! The wiring of the broker with wasmtime: the only module that knows both.
+//! The wiring of the broker with wasmtime and RocksDB: the only module that knows them.
 
 use crate::report::{Exit, Failure, failed};
 use anyhow::Context;
 use pelton_broker::{Config, Deps};
+use pelton_state::{RocksFactory, StateMemory};
 use pelton_wasm::{CodeCache, Engine, EngineConfig};
 use std::sync::Arc;
 
@@ -21,7 +22,12 @@ pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
         cache: Some(cache),
     };
     let engine = Engine::new(engine).map_err(|error| failed(error.to_string()))?;
-    Ok(Deps { plugins: Some(Arc::new(engine)), ..Deps::default() })
+    let state = RocksFactory::new(StateMemory {
+        block_cache_bytes: usize::try_from(config.state_block_cache_bytes).unwrap_or(usize::MAX),
+        write_buffer_bytes: usize::try_from(config.state_write_buffer_bytes).unwrap_or(usize::MAX),
+        threads: i32::try_from(config.state_threads).unwrap_or(i32::MAX),
+    });
+    Ok(Deps { plugins: Some(Arc::new(engine)), state: Some(Arc::new(state)), ..Deps::default() })
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub(crate) fn for_serve(args: &cli::Serve) -> anyhow::Result<Config> {
     flag("listen", args.listen.clone(), "--listen");
     flag("advertise", args.advertise.clone(), "--advertise");
     flag("http.listen", args.http.clone(), "--http");
+    flag("pelton.state.dir", args.state_dir.as_ref().map(|dir| dir.display().to_string()), "--state-dir");
     for setting in &args.set {
         let (key, value) =
             setting.split_once('=').ok_or_else(|| usage(format!("--set `{setting}` is not KEY=VALUE")))?;

@@ -1,9 +1,10 @@
-//! The admin service: topics, their settings and records, groups, pipelines. Kafka's admin APIs and HTTP both call it,
-//! so each operation has one implementation and one set of refusals.
+//! The admin service: topics, their settings and records, groups, pipelines, tables. Kafka's admin APIs and HTTP both
+//! call it, so each operation has one implementation and one set of refusals.
 
 pub(crate) mod configs;
 mod groups;
 pub(crate) mod pipelines;
+pub(crate) mod tables;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use self::configs::ConfigChange;
 use self::pipelines::PipelinesSlot;
+use self::tables::TablesSlot;
 
 use crate::blocking::run_blocking;
 use crate::clock::Clock;
@@ -25,6 +27,7 @@ pub(crate) struct Admin {
     topics: Arc<Topics>,
     groups: Groups,
     pipelines: PipelinesSlot,
+    tables: TablesSlot,
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
 }
@@ -78,10 +81,11 @@ impl Admin {
         topics: Arc<Topics>,
         groups: Groups,
         pipelines: PipelinesSlot,
+        tables: TablesSlot,
         clock: Arc<dyn Clock>,
         config: Arc<Config>,
     ) -> Admin {
-        Admin { topics, groups, pipelines, clock, config }
+        Admin { topics, groups, pipelines, tables, clock, config }
     }
 
     /// The node id of this broker, the only replica of every partition.

@@ -10,12 +10,15 @@ use pelton_commitlog::storage::{DiskStorage, Storage};
 use pelton_commitlog::{CloseError, LogDir};
 use pelton_partitions::data_dir::{OpenError, Opened};
 use pelton_streams::PluginFactory;
+use pelton_streams::state::StateFactory;
+use pelton_tables::Tables;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::admin::Admin;
 use crate::admin::pipelines::PipelinesSlot;
+use crate::admin::tables::TablesSlot;
 use crate::api::fetch::{FetchSessions, Fetching};
 use crate::api::parts::{Cluster, CoordinatorParts, GroupParts, Node, Parts, TransactionParts};
 use crate::api::produce::Producing;
@@ -53,6 +56,8 @@ pub struct Deps {
     pub storage: Arc<dyn Storage>,
     /// What loads and runs plugins; without it there are no pipelines.
     pub plugins: Option<Arc<dyn PluginFactory>>,
+    /// What keeps stores on disk; without it tables are in memory only.
+    pub state: Option<Arc<dyn StateFactory>>,
     /// Makes ids for topics and clusters: random, never nil, never the same twice.
     pub new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
 }
@@ -64,6 +69,7 @@ impl Default for Deps {
             clock: Arc::new(SystemClock),
             storage: Arc::new(DiskStorage),
             plugins: None,
+            state: None,
             new_id: Arc::new(Uuid::new_v4),
         }
     }
@@ -86,6 +92,7 @@ pub struct Broker {
     admin: Arc<Admin>,
     metrics: Arc<Metrics>,
     pipelines: PipelinesSlot,
+    tables: TablesSlot,
     stop: CancellationToken,
     failure: Failure,
 }
@@ -107,6 +114,8 @@ pub enum StartError {
     Groups(UnreadableRecord),
     #[error("cannot read the deployed pipelines: {0}")]
     Deployments(String),
+    #[error("a thread that keeps tables fresh does not start: {0}")]
+    Tables(std::io::Error),
     #[error(
         "cannot listen on `{address}` for HTTP: {source}; stop what uses the port, or set `http.listen` to another address or `off`"
     )]
@@ -164,16 +173,12 @@ impl Broker {
         }
         tasks.spawn(broker.housekeeping());
         tasks.spawn(broker.txn_housekeeping());
-        if let Some(plugins) = deps.plugins {
-            match Supervisor::start(broker.supervisor_spec(plugins)).await {
-                // Set once, here.
-                Ok(supervisor) => drop(broker.pipelines.supervisor.set(supervisor)),
-                Err(error) => {
-                    tasks.shutdown().await;
-                    broker.give_up().await;
-                    return Err(error.into());
-                }
-            }
+        if let Some(plugins) = deps.plugins
+            && let Err(error) = broker.start_deployed(plugins, deps.state).await
+        {
+            tasks.shutdown().await;
+            broker.give_up().await;
+            return Err(error);
         }
         let mut http_addr = None;
         if let (Some(listener), Some(token)) = (http, token) {
@@ -306,6 +311,21 @@ impl Broker {
         }
     }
 
+    /// Starts what is deployed: pipelines, and tables.
+    async fn start_deployed(
+        &self,
+        plugins: Arc<dyn PluginFactory>,
+        state: Option<Arc<dyn StateFactory>>,
+    ) -> Result<(), StartError> {
+        let supervisor = Supervisor::start(self.supervisor_spec(plugins)).await?;
+        let spec = startup::tables_spec(self, &supervisor, state);
+        // Set once, here; a start that fails stops what runs.
+        drop(self.pipelines.supervisor.set(supervisor));
+        let tables = run_blocking(move || Tables::start(spec)).await.map_err(StartError::Tables)?;
+        drop(self.tables.0.set(tables));
+        Ok(())
+    }
+
     /// Pipelines; `None` while the broker starts, or where nothing runs plugins.
     pub(crate) fn supervisor(&self) -> Option<&Arc<Supervisor>> {
         self.pipelines.supervisor.get()
@@ -335,11 +355,13 @@ impl Broker {
             Arc::clone(&clock),
         );
         let config = Arc::new(config);
+        let tables = TablesSlot::default();
         let pipelines = PipelinesSlot { expected: deps.plugins.is_some(), ..PipelinesSlot::default() };
         let admin = Admin::new(
             Arc::clone(&opened.topics),
             groups.clone(),
             pipelines.clone(),
+            tables.clone(),
             Arc::clone(&clock),
             Arc::clone(&config),
         );
@@ -360,6 +382,7 @@ impl Broker {
             admin: Arc::new(admin),
             metrics: Arc::default(),
             pipelines,
+            tables,
             stop: CancellationToken::new(),
             failure,
             config,
@@ -377,9 +400,20 @@ impl Broker {
 
     /// Cleans up after a failed start: closes the data directory in order, so that the next start needs no recovery.
     async fn give_up(&self) {
+        self.stop_deployed().await;
         self.groups.stop().await;
         if let Err(error) = self.close_logs().await {
             tracing::warn!(%error, "the data directory was not closed in order; the next start recovers it");
+        }
+    }
+
+    /// Stops pipelines, while the group coordinator still takes their last commit, and tables.
+    async fn stop_deployed(&self) {
+        if let Some(supervisor) = self.supervisor() {
+            supervisor.stop().await;
+        }
+        if let Some(tables) = self.tables.0.get() {
+            tables.stop().await;
         }
     }
 
@@ -435,10 +469,7 @@ impl BrokerHandle {
     /// The last sync or checkpoint failed. Everything acknowledged is still safe; the next start recovers.
     pub async fn shutdown(self) -> Result<(), CloseError> {
         let BrokerHandle { broker, mut tasks, .. } = self;
-        // Pipelines stop first, while the group coordinator still takes their last commit.
-        if let Some(supervisor) = broker.supervisor() {
-            supervisor.stop().await;
-        }
+        broker.stop_deployed().await;
         broker.stop.cancel();
         // JoinGroup requests that wait for other members would hold their connections open for the whole drain time.
         broker.groups.stop().await;

@@ -243,6 +243,22 @@ settings! {
     plugin_compile_timeout_ms: i64 = MINUTE_MS, "pelton.plugin.compile.timeout.ms", "ms", Some((1, i64::MAX as i128)),
         "How long a request waits for a compilation before it is told to try again. The compilation goes on, and its result is \
          kept. A Python component takes 15 s on a busy machine.";
+    state_dir: PathBuf = PathBuf::from("state"), "pelton.state.dir", "path", None,
+        "Directory of the stores of tables; a relative one is below `data.dir`. What is in it can be made again from topics, so it may be on a disk of its own that nobody backs up.";
+    state_block_cache_bytes: u64 = 256 * MIB, "pelton.state.block.cache.bytes", "bytes", Some((MIB as i128, 1 << 40)),
+        "Memory for blocks that were read from stores on disk, over all of them. A larger one gained nothing while the machine's page cache held the files.";
+    state_write_buffer_bytes: u64 = 128 * MIB, "pelton.state.write.buffer.bytes", "bytes", Some((MIB as i128, 1 << 40)),
+        "Memory for what stores on disk have taken and not written, over all of them. It is part of the block cache's; they write early to stay near it.";
+    state_threads: u32 = 2, "pelton.state.threads", "count", Some((1, 64)),
+        "Threads that write and compact the files of stores on disk, for all of them.";
+    state_flush_interval_ms: i64 = MINUTE_MS, "pelton.state.flush.interval.ms", "ms", Some((1, i64::MAX as i128)),
+        "Longest time until a store on disk has written what it took. A start after a crash reads again what came after that, from the topic.";
+    max_tables: u32 = 256, "pelton.max.tables", "count", Some((0, 100_000)),
+        "Tables that there may be. Each has a store for every partition of its topic, which is files and memory.";
+    table_threads: u32 = 2, "pelton.table.threads", "count", Some((1, 64)),
+        "Threads that keep tables fresh. The partitions of each table are spread over them; each holds up to 16 MiB of what it has read.";
+    table_followers_max: u32 = 64, "pelton.table.followers.max", "count", Some((0, 10_000)),
+        "Readers that follow tables at once. Each has a thread and less than 1 MiB of events on their way.";
     http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
         "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
     http_max_idle_ms: i64 = 2 * MINUTE_MS, "pelton.http.max.idle.ms", "ms", Some((1, i64::MAX as i128)),
@@ -279,6 +295,11 @@ impl Config {
             0 => (memory::available() / PART).max(self.socket_request_max_bytes.into()),
             bytes => bytes,
         }
+    }
+
+    /// The directory of the stores of tables.
+    pub fn state_path(&self) -> PathBuf {
+        self.data_dir.join(&self.state_dir)
     }
 
     /// Bytes of memory that all plugin instances may take.

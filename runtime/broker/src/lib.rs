@@ -19,6 +19,7 @@ mod memory;
 mod metrics;
 mod net;
 mod pipelines;
+mod tables;
 
 pub(crate) use pelton_coordinators::{group, txn};
 pub use pelton_partitions::topic_config;

@@ -1,5 +1,5 @@
-//! Deployments are records: plugins and pipelines live in the compacted topic `__pelton_deployments`, and what runs is
-//! what a replay of it says. This module is that replay, and the records; it appends nothing itself.
+//! Deployments are records: plugins, pipelines and tables live in the compacted topic `__pelton_deployments`, and
+//! what runs is what a replay of it says. This module is that replay, and the records; it appends nothing itself.
 //!
 //! | key | value |
 //! |---|---|
@@ -7,9 +7,11 @@
 //! | `plugin/<digest>` | JSON [`PluginRecord`]; written after the chunks, so a plugin that has one is whole |
 //! | `pipeline/<name>/<revision>` | JSON [`Revision`]; the last [`KEPT_REVISIONS`] are kept |
 //! | `pipeline/<name>` | JSON [`Live`]: which revision runs, and whether it is paused |
+//! | `table/<name>` | JSON [`TableDefinition`] of a table that stands alone |
 //!
-//! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the offsets are
-//! kept in memory: a component is read from the log when it is compiled or written anew, and never otherwise.
+//! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the
+//! offsets are kept in memory: a component is read from the log when it is compiled or written anew, and never
+//! otherwise.
 //!
 //! A component goes away when it was deployed once, no kept revision names it, and a newer one has its name.
 
@@ -18,6 +20,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use pelton_streams::Digest;
+use pelton_streams::tables::TableDefinition;
 use serde::{Deserialize, Serialize};
 
 /// The topic. Clients cannot produce to it.
@@ -88,6 +91,7 @@ pub struct Deployments {
     /// Offsets by digest and index.
     chunks: BTreeMap<(String, u32), i64>,
     pipelines: BTreeMap<String, PipelineHistory>,
+    tables: BTreeMap<String, TableDefinition>,
     /// There are records of kinds that this version does not know.
     has_unknown: bool,
 }
@@ -184,6 +188,10 @@ impl Deployments {
                 }
                 self.forget_if_empty(name);
             }
+            (["table", name], Some(value)) => {
+                self.tables.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
+            }
+            (["table", name], None) => drop(self.tables.remove(*name)),
             _ => self.has_unknown = true,
         }
         Ok(())
@@ -215,6 +223,11 @@ impl Deployments {
     /// One pipeline's history.
     pub fn pipeline(&self, name: &str) -> Option<&PipelineHistory> {
         self.pipelines.get(name)
+    }
+
+    /// The tables that stand alone, by name.
+    pub fn tables(&self) -> &BTreeMap<String, TableDefinition> {
+        &self.tables
     }
 
     /// Where the bytes of a plugin are, if all its chunks are there.
@@ -270,11 +283,12 @@ impl Deployments {
         let revisions = self.pipelines.values().flat_map(|history| history.revisions.values());
         let revisions = revisions.map(|revision| RECORD_BYTES + revision.manifest.len() as u64);
         let plugins = self.plugins.values().map(|record| RECORD_BYTES + record.bytes);
-        revisions.chain(plugins).sum()
+        let tables = self.tables.len() as u64 * RECORD_BYTES;
+        revisions.chain(plugins).sum::<u64>() + tables
     }
 
-    /// What a snapshot has to write: components by where they are, and all other records. `None`: there are records that
-    /// only a newer version could write anew.
+    /// What a snapshot has to write: components by where they are, and all other records. `None`: there are records
+    /// that only a newer version could write anew.
     pub fn snapshot(&self) -> Option<(Vec<StoredComponent>, Vec<DeploymentRecord>)> {
         if self.has_unknown {
             return None;
@@ -286,6 +300,7 @@ impl Deployments {
             records.extend(history.revisions.iter().map(revision));
             records.extend(history.live.map(|live| (format!("pipeline/{name}"), Some(json(&live)))));
         }
+        records.extend(self.tables.iter().map(|(name, table)| table_record(name, Some(table))));
         Some((components, records))
     }
 
@@ -378,6 +393,11 @@ fn hex_of(digest: &str) -> &str {
 /// How many chunks a component has.
 pub fn chunks(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// What defines a table, or with `None` makes it go away.
+pub fn table_record(name: &str, definition: Option<&TableDefinition>) -> DeploymentRecord {
+    (format!("table/{name}"), definition.map(json))
 }
 
 fn json<T: Serialize>(value: &T) -> Bytes {

@@ -112,8 +112,8 @@ pub struct SupervisorSpec {
     pub compile: CompileLimits,
 }
 
-/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's deadline;
-/// compiling comes before a change, and holds up none. Looking waits for neither.
+/// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's
+/// deadline; compiling comes before a change, and holds up none. Looking waits for neither.
 pub struct Supervisor {
     spec: SupervisorSpec,
     compiler: Compiler,
@@ -276,8 +276,8 @@ impl Supervisor {
         Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), group })
     }
 
-    /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is doing a
-    /// moment later.
+    /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is
+    /// doing a moment later.
     pub async fn set_paused(&self, name: &str, paused: bool) -> Result<Option<PipelineState>, DeployError> {
         // Only a pipeline whose plugins could not be compiled before has something to compile now.
         let _ready = if paused { None } else { self.compiled(name).await? };
@@ -412,8 +412,8 @@ impl Supervisor {
         Ok(Checked { manifest, topology, plugins, wanted })
     }
 
-    /// Compiles the plugins of the deployed revision of a pipeline. Only a compilation that did not end is an error here:
-    /// whatever else is wrong with them is the pipeline's failure when it starts.
+    /// Compiles the plugins of the deployed revision of a pipeline. Only a compilation that did not end is an error
+    /// here: whatever else is wrong with them is the pipeline's failure when it starts.
     async fn compiled(&self, name: &str) -> Result<Option<Checked<'_>>, DeployError> {
         let Some((manifest, plugins)) = self.live(name) else { return Ok(None) };
         match self.checked(&manifest, &plugins, Patience::Bounded).await {
@@ -567,6 +567,7 @@ fn resolve(
     }
 }
 
+mod tables;
 mod tidy;
 
 /// How long a change waits for a pipeline that it has started, before it says that the pipeline is starting.

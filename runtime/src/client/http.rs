@@ -1,9 +1,10 @@
-//! A client of the broker's HTTP port, for plugins and pipelines.
+//! A client of the broker's HTTP port, for plugins, pipelines and tables.
 
 use crate::cli;
 use crate::report::{Exit, Failure, failed};
 use anyhow::Context;
 use serde::de::DeserializeOwned;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 /// A deployment may compile a component: 15 s for Python on a busy machine.
@@ -41,6 +42,29 @@ impl HttpClient {
                 .answer(request().header("authorization", format!("Bearer {}", self.token()?)).call());
         }
         self.answer(answer)
+    }
+
+    /// A read whose answer is a text without end: its lines. No time-out but that of the connection.
+    pub(crate) fn lines(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<impl Iterator<Item = std::io::Result<String>> + use<>> {
+        let request = || {
+            let request = self.agent.get(format!("{}{path}", self.base)).config();
+            request.timeout_global(None).timeout_connect(Some(TIMEOUT)).build()
+        };
+        let mut answer = request().call();
+        if answer.as_ref().is_ok_and(|answer| answer.status() == ureq::http::StatusCode::UNAUTHORIZED) {
+            answer = request().header("authorization", format!("Bearer {}", self.token()?)).call();
+        }
+        match answer {
+            Ok(answer) if answer.status().is_success() => {
+                Ok(BufReader::new(answer.into_body().into_reader()).lines())
+            }
+            refused => {
+                Err(self.answer::<serde_json::Value>(refused).err().unwrap_or_else(|| failed("no lines")))
+            }
+        }
     }
 
     /// A change: needs the token.
@@ -103,12 +127,12 @@ impl HttpClient {
     }
 }
 
-/// A pipeline's name as part of a path. A name that would need escapes is refused.
+/// A name as part of a path. A name that would need escapes is refused.
 pub(crate) fn segment(name: &str) -> anyhow::Result<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
         return Err(failed(format!(
-            "`{name}` is not the name of a pipeline: use letters, digits, `.`, `_` and `-`"
+            "`{name}` is not the name of a pipeline or table: use letters, digits, `.`, `_` and `-`"
         )));
     }
     Ok(name)

@@ -10,6 +10,7 @@ mod plugin;
 mod produce;
 mod serve;
 mod table;
+mod tables;
 mod topic;
 
 use crate::cli::{Cli, Command, Kafka};
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Plugin(command) => plugin::run(&command),
         Command::Deploy(args) => deploy::run(&args),
         Command::Pipeline(command) => pipeline::run(&command),
+        Command::Table(command) => tables::run(&command),
         Command::Log(command) => log::run(&command),
         Command::Config(command) => config::run(&command),
     }

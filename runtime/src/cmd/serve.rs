@@ -69,7 +69,8 @@ fn refused(error: StartError) -> anyhow::Error {
         | StartError::DataDir(_)
         | StartError::Transactions(_)
         | StartError::Groups(_)
-        | StartError::Deployments(_) => Exit::Failed,
+        | StartError::Deployments(_)
+        | StartError::Tables(_) => Exit::Failed,
     };
     Failure::new(exit, error.to_string()).into()
 }

@@ -6,11 +6,16 @@ use std::time::Duration;
 use pelton_commitlog::{LogDirConfig, SharedLimits};
 use pelton_partitions::data_dir::{self, Environment, OpenError, Opened, Settings};
 
-use super::{Deps, StartError};
+use pelton_pipelines::supervisor::Supervisor;
+use pelton_streams::state::StateFactory;
+use pelton_tables::TablesSpec;
+
+use super::{Broker, Deps, StartError};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::group::config::GroupLimits;
 use crate::partition::ProducerLimits;
+use crate::tables::{BrokerTopics, DeployedTables};
 use crate::txn::TxnSettings;
 
 /// Opens the HTTP port, if `http.listen` is set. Off loopback the operator must have written a token.
@@ -34,6 +39,31 @@ pub(crate) fn http_token(
     let fresh = || format!("{}{}", new_id().simple(), new_id().simple());
     Ok(crate::http::load_or_create(&config.data_dir, fresh)?)
 }
+
+/// Tables, by what is deployed. Needs a tokio runtime.
+pub(super) fn tables_spec(
+    broker: &Broker,
+    supervisor: &Arc<Supervisor>,
+    factory: Option<Arc<dyn StateFactory>>,
+) -> TablesSpec {
+    let (config, clock) = (&broker.config, Arc::clone(&broker.clock));
+    let runtime = tokio::runtime::Handle::current();
+    TablesSpec {
+        source: Arc::new(BrokerTopics::new(Arc::clone(&broker.topics), runtime.clone())),
+        definitions: Arc::new(DeployedTables(Arc::clone(supervisor))),
+        factory,
+        clock: Arc::new(move || clock.now_ms()),
+        dir: config.state_path().join(TABLES_DIR),
+        threads: config.table_threads,
+        max_tables: config.max_tables,
+        max_followers: config.table_followers_max,
+        flush_interval_ms: config.state_flush_interval_ms,
+        runtime,
+    }
+}
+
+/// The directory of tables that stand alone, in the state directory. No pipeline can be called like that.
+const TABLES_DIR: &str = "@tables";
 
 /// Opens the data directory. Blocking.
 pub(crate) fn open(config: &Config, deps: &Deps, failure: &Failure) -> Result<Opened, OpenError> {

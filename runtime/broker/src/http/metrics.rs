@@ -21,6 +21,7 @@ use crate::partition::Offsets;
 use crate::topics::Topic;
 use pelton_pipelines::status::{PipelineState, Totals};
 use pelton_pipelines::supervisor::PipelineDescription;
+use pelton_tables::{PartitionStatus, StoreState, StoreStatus, Totals as TableTotals};
 
 /// Name, help, and where the value is.
 type Family<T, N> = (&'static str, &'static str, fn(&T) -> N);
@@ -73,7 +74,8 @@ impl Collector for Scrape {
         self.topics(&mut page)?;
         self.journal(&mut page)?;
         self.groups(&mut page)?;
-        self.pipelines(&mut page)
+        self.pipelines(&mut page)?;
+        self.tables(&mut page)
     }
 }
 
@@ -210,6 +212,56 @@ impl Scrape {
         };
         let lags = pipelines.iter().map(|pipeline| (of(pipeline), lag(pipeline)));
         page.gauges("pelton_pipeline_lag", "Records that a pipeline has not finished.", lags)
+    }
+}
+
+impl Scrape {
+    fn tables(&self, page: &mut Page<'_, '_>) -> Encoded {
+        let Ok(tables) = self.state.tables() else { return Ok(()) };
+        let help = "Memory of stores on disk: blocks that were read, and what is not written yet.";
+        page.gauge("pelton_state_memory_bytes", help, tables.memory_bytes())?;
+        let tables = tables.list();
+        let states = tables.iter().flat_map(|table| {
+            StoreState::ALL.map(|known| {
+                let labels = [("table", table.name.as_str()), ("state", known.name())];
+                (labels, i64::from(table.state == known))
+            })
+        });
+        page.gauges("pelton_table_state", "1 for the state that a table is in.", states)?;
+        let of_partition = |pick: fn(&PartitionStatus) -> f64| {
+            tables.iter().flat_map(move |table| {
+                table.stores.iter().flat_map(|store| &store.partitions).map(move |status| {
+                    let labels = [("table", table.name.clone()), ("partition", status.partition.to_string())];
+                    (labels, pick(status))
+                })
+            })
+        };
+        let help = "Offsets of a partition that its table does not reflect yet.";
+        page.gauges("pelton_table_records_behind", help, of_partition(|status| status.behind as f64))?;
+        let help = "Part of what a partition had when its store was opened that was read since, from 0 to 1.";
+        page.gauges("pelton_table_restored_ratio", help, of_partition(|status| status.restored))?;
+        let of_store = |pick: fn(&StoreStatus) -> u64| {
+            tables.iter().flat_map(move |table| {
+                let labels =
+                    |store: &StoreStatus| [("table", table.name.clone()), ("store", store.store.clone())];
+                table.stores.iter().map(move |store| (labels(store), pick(store)))
+            })
+        };
+        page.gauges("pelton_table_bytes", "Size of a table's store.", of_store(|store| store.bytes))?;
+        page.gauges("pelton_table_keys", "Rows of a table's store, about.", of_store(|store| store.keys))?;
+        let families: [Family<TableTotals, u64>; 4] = [
+            ("pelton_table_puts", "Records that set a row.", |totals| totals.puts),
+            ("pelton_table_tombstones", "Records that delete a row.", |totals| totals.tombstones),
+            ("pelton_table_null_keys", "Records without a key, dropped.", |totals| totals.null_keys),
+            ("pelton_table_rebuilds", "Stores that were made again from their topic.", |totals| {
+                totals.rebuilds
+            }),
+        ];
+        for (family, help, pick) in families {
+            let samples = tables.iter().map(|table| ([("table", table.name.clone())], pick(&table.totals)));
+            page.counters(family, help, samples)?;
+        }
+        Ok(())
     }
 }
 

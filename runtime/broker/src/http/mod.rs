@@ -1,5 +1,5 @@
-//! The HTTP port: health, metrics, topics, groups, plugins and pipelines as JSON. Changes need the token; reads need it
-//! if `pelton.http.reads.need.token` is set.
+//! The HTTP port: health, metrics, topics, groups, plugins, pipelines and tables as JSON. Changes need the token;
+//! reads need it if `pelton.http.reads.need.token` is set.
 
 mod guard;
 mod kept;
@@ -8,6 +8,7 @@ mod metrics;
 mod pipelines;
 mod reply;
 mod routes;
+mod tables;
 mod token;
 mod views;
 
@@ -31,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::request_memory::RequestMemory;
 use pelton_pipelines::supervisor::Supervisor;
+use pelton_tables::Tables;
 
 /// How long a stop waits for requests in progress.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -96,6 +98,11 @@ impl HttpState {
     /// Pipelines, if this broker runs any.
     fn supervisor(&self) -> Result<&Arc<Supervisor>, Refusal> {
         Ok(self.parts.admin.pipelines()?)
+    }
+
+    /// Tables, if this broker keeps any.
+    fn tables(&self) -> Result<&Arc<Tables>, Refusal> {
+        Ok(self.parts.admin.tables()?)
     }
 }
 

@@ -5,12 +5,15 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::guard::Refused;
 use crate::admin::pipelines::NoPipelines;
+use crate::admin::tables::NoTables;
 use crate::group::error::GroupError;
 use pelton_pipelines::compiler::CompileError;
 use pelton_pipelines::refusal::{DeployError, EnsureTopicError};
+use pelton_tables::{AskError, CreateError, DeleteError};
 
 /// A refused request.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(super) struct Refusal {
     status: StatusCode,
     error: String,
     hint: Option<&'static str>,
+    /// More, for a program to read.
+    details: serde_json::Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -25,25 +30,39 @@ struct Body<'a> {
     error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    #[serde(flatten)]
+    details: &'a serde_json::Map<String, Value>,
 }
 
 impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>, hint: Option<&'static str>) -> Refusal {
+        Refusal { status, error: error.into(), hint, details: serde_json::Map::new() }
+    }
+
+    /// With the fields of an object.
+    pub(super) fn with(mut self, details: Value) -> Refusal {
+        if let Value::Object(details) = details {
+            self.details = details;
+        }
+        self
+    }
+
     pub(super) fn not_found(error: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::NOT_FOUND, error: error.into(), hint: None }
+        Refusal::new(StatusCode::NOT_FOUND, error, None)
     }
 
     pub(super) fn bad_request(error: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, error: error.into(), hint: None }
+        Refusal::new(StatusCode::BAD_REQUEST, error, None)
     }
 
     pub(super) fn too_large(limit: usize) -> Refusal {
         let error = format!("the request has more than {limit} bytes, which is the most that is taken here");
-        Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, error, hint: None }
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, None)
     }
 
     pub(super) fn method() -> Refusal {
         let error = "there is something here, but not for this method";
-        Refusal { status: StatusCode::METHOD_NOT_ALLOWED, error: error.to_owned(), hint: None }
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, None)
     }
 
     /// Of a body that could not be read.
@@ -55,13 +74,14 @@ impl Refusal {
     }
 
     pub(super) fn unavailable(error: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::SERVICE_UNAVAILABLE, error: error.into(), hint: None }
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, None)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(Body { error: &self.error, hint: self.hint })).into_response()
+        (self.status, Json(Body { error: &self.error, hint: self.hint, details: &self.details }))
+            .into_response()
     }
 }
 
@@ -83,7 +103,7 @@ impl From<Refused> for Refusal {
             Refused::Host | Refused::Origin | Refused::Access { .. } => StatusCode::FORBIDDEN,
             Refused::TokenMissing | Refused::TokenWrong => StatusCode::UNAUTHORIZED,
         };
-        Refusal { status, error: refused.to_string(), hint: None }
+        Refusal::new(status, refused.to_string(), None)
     }
 }
 
@@ -138,6 +158,71 @@ impl From<DeployError> for Refusal {
             }
             DeployError::Log(_) | DeployError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
-        Refusal { status, error: error.to_string(), hint }
+        Refusal::new(status, error.to_string(), hint)
+    }
+}
+
+impl From<NoTables> for Refusal {
+    fn from(error: NoTables) -> Refusal {
+        Refusal::unavailable(error.to_string())
+    }
+}
+
+/// Where a table is looked for.
+const TABLE_HINT: &str = "`pelton table list` shows what there is";
+
+impl From<AskError> for Refusal {
+    fn from(error: AskError) -> Refusal {
+        let (status, hint, details) = match &error {
+            AskError::Unknown(_) => (StatusCode::NOT_FOUND, Some(TABLE_HINT), json!({})),
+            AskError::NoPartition { .. } => (StatusCode::BAD_REQUEST, None, json!({})),
+            AskError::Restoring { restored, .. } => {
+                let details = json!({ "state": "restoring", "restored": restored });
+                (StatusCode::SERVICE_UNAVAILABLE, None, details)
+            }
+            AskError::Behind { partition, offset, wanted, .. } => {
+                let details = json!({ "partition": partition, "offset": offset, "wanted": wanted });
+                (StatusCode::SERVICE_UNAVAILABLE, None, details)
+            }
+            AskError::NoTopic { .. }
+            | AskError::Failed { .. }
+            | AskError::Store { .. }
+            | AskError::TooManyFollowers(_)
+            | AskError::Ended { .. } => (StatusCode::SERVICE_UNAVAILABLE, None, json!({})),
+        };
+        Refusal::new(status, error.to_string(), hint).with(details)
+    }
+}
+
+impl From<CreateError> for Refusal {
+    fn from(error: CreateError) -> Refusal {
+        let (status, hint) = match &error {
+            CreateError::NoTopic(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("`pelton topic create NAME --config cleanup.policy=compact` creates it"),
+            ),
+            CreateError::NotCompacted(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some(
+                    "`pelton topic alter NAME --config cleanup.policy=compact` keeps the last record of each key",
+                ),
+            ),
+            CreateError::Name(_) | CreateError::Internal(_) | CreateError::NoDisk => {
+                (StatusCode::UNPROCESSABLE_ENTITY, None)
+            }
+            CreateError::Exists(_) | CreateError::TooMany(_) => (StatusCode::CONFLICT, None),
+            CreateError::Definition(_) | CreateError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        Refusal::new(status, error.to_string(), hint)
+    }
+}
+
+impl From<DeleteError> for Refusal {
+    fn from(error: DeleteError) -> Refusal {
+        let (status, hint) = match &error {
+            DeleteError::Unknown(_) => (StatusCode::NOT_FOUND, Some(TABLE_HINT)),
+            DeleteError::Definition(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        Refusal::new(status, error.to_string(), hint)
     }
 }

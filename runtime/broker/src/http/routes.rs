@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post};
 
 use super::guard::{Claims, Kind, Refused};
 use super::reply::Refusal;
-use super::{HttpLimits, HttpState, metrics, pipelines, views};
+use super::{HttpLimits, HttpState, metrics, pipelines, tables, views};
 use crate::access::{Need, Operation, Principal, Resource};
 
 /// A route of the table.
@@ -65,6 +65,13 @@ routes! {
     delete "/v1/pipelines/{name}" => pipelines::delete, up to body_bytes, needs [Alter Cluster];
     post "/v1/pipelines/{name}/pause" => pipelines::pause, up to body_bytes, needs [Alter Cluster];
     post "/v1/pipelines/{name}/resume" => pipelines::resume, up to body_bytes, needs [Alter Cluster];
+    get "/v1/tables" => tables::tables, up to body_bytes, needs [Describe Topic];
+    post "/v1/tables" => tables::create, up to body_bytes, needs [Alter Cluster];
+    get "/v1/tables/{name}" => tables::table, up to body_bytes, needs [Describe Topic];
+    delete "/v1/tables/{name}" => tables::delete, up to body_bytes, needs [Alter Cluster];
+    get "/v1/tables/{name}/records" => tables::records, up to body_bytes, needs [Read Topic];
+    get "/v1/tables/{name}/records/{key}" => tables::record, up to body_bytes, needs [Read Topic];
+    get "/v1/tables/{name}/follow" => tables::follow, up to body_bytes, needs [Read Topic];
     get "/v1/pipelines/{name}/logs" => pipelines::logs, up to body_bytes, needs [Describe Cluster];
 }
 
@@ -83,8 +90,9 @@ impl Route {
 pub(super) fn router(state: Arc<HttpState>) -> Router {
     served(&state)
         .fallback(async |State(state): State<Arc<HttpState>>, request: Request| {
-            let nothing =
-                Refusal::not_found("there is nothing here; /v1/pipelines, /v1/topics, /metrics are");
+            let nothing = Refusal::not_found(
+                "there is nothing here; /v1/pipelines, /v1/tables, /v1/topics, /metrics are",
+            );
             verdict(&state, None, &request).map_or_else(Refusal::from, |()| nothing)
         })
         .method_not_allowed_fallback(async |State(state): State<Arc<HttpState>>, request: Request| {

@@ -1,5 +1,5 @@
-//! What a driver has outside of itself, over the broker's own partitions and coordinators: [`source`] reads, [`outputs`]
-//! writes, [`committer`] commits.
+//! What a driver has outside of itself, over the broker's own partitions and coordinators: [`source`] reads,
+//! [`outputs`] writes, [`committer`] commits.
 
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ use pelton_pipelines::io::{Change, Input, IoError, IoFactory, PipelineIo, StopSi
 mod committer;
 mod outputs;
 mod source;
+
+pub(crate) use self::source::{ReadFault, read_committed};
 
 pub(crate) struct BrokerIoFactory {
     pub(crate) topics: Arc<Topics>,

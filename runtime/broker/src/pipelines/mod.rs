@@ -5,5 +5,5 @@ mod deployment_log;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::broker_io::BrokerIoFactory;
+pub(crate) use self::broker_io::{BrokerIoFactory, ReadFault, read_committed};
 pub(crate) use self::deployment_log::BrokerDeploymentLog;

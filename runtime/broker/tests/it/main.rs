@@ -16,6 +16,7 @@ mod produce;
 mod restart;
 mod stalled;
 mod storage;
+mod tables;
 mod transaction_copies;
 mod transaction_ends;
 mod transaction_requests;

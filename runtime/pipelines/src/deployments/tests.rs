@@ -22,6 +22,13 @@ fn revision(manifest: &str) -> Revision {
     Revision { manifest: manifest.to_owned(), plugins: BTreeMap::new(), deployed_at_ms: 1 }
 }
 
+fn table(topic: &str) -> TableDefinition {
+    let json = format!(
+        r#"{{"topic":"{topic}","scope":"global","partitioner":"unknown","store":"memory","value":"raw","partitions":1,"created_at_ms":1}}"#
+    );
+    serde_json::from_str(&json).unwrap()
+}
+
 fn plugin(component: &Bytes) -> PluginRecord {
     PluginRecord {
         bytes: component.len() as u64,
@@ -108,6 +115,7 @@ fn a_record_that_cannot_be_read_names_its_key() {
     check(b"pipeline/p/x", b"{}");
     check(b"plugin/d", b"[]");
     check(b"plugin/d/-1", b"");
+    check(b"table/t", br#"{"topic":"t"}"#);
     assert_eq!(Deployments::default().apply(0, b"future/thing", Some(b"?")), Ok(()));
 }
 
@@ -226,12 +234,17 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
     digests.iter().for_each(|digest| log.deploy("p", *digest));
     log.append(log.state.set_paused("p", true).unwrap());
     log.deploy("q", digests[11]);
+    for (name, definition) in [("t", Some(table("a"))), ("u", Some(table("b"))), ("u", None)] {
+        log.append(vec![table_record(name, definition.as_ref())]);
+    }
     for gone in log.unused() {
         log.append(log.state.remove(&gone));
     }
     let said = |state: &Deployments| {
         let live: Vec<_> = state.live().map(|(name, live, _)| (name.to_owned(), live)).collect();
-        (state.plugins.clone(), state.pipelines.clone(), live, state.bytes(), state.unused(|_| false))
+        let (tables, unused) = (state.tables.clone(), state.unused(|_| false));
+        assert_eq!(tables.keys().collect::<Vec<_>>(), ["t"]);
+        (state.plugins.clone(), state.pipelines.clone(), tables, live, state.bytes(), unused)
     };
     let (before, start) = (said(&log.state), log.records.len());
     log.snapshot();

@@ -11,8 +11,8 @@ use pelton_wire::record::{BatchHeader, Columns, ColumnsError, DecompressLimit, S
 use super::{BrokerIo, unavailable};
 use crate::group::error::GroupError;
 use crate::group::types::FetchRequest;
-use crate::partition::Isolation;
 use crate::partition::delayed::{ReadyList, Watch};
+use crate::partition::{Isolation, Partition};
 use pelton_pipelines::io::{Change, Filled, Input, IoError, Position, Source};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
@@ -61,29 +61,21 @@ impl Source for BrokerIo {
         let open_too = Mutant::OpenInputRead.is_on();
         let isolation = if open_too { Isolation::ReadUncommitted } else { Isolation::ReadCommitted };
         let end_offset = found.readable_end(isolation);
-        let range = match found.reader().read(offset, READ_BYTES, end_offset, true) {
-            Ok(range) => range,
+        let next_offset = match read_committed(found, offset, end_offset, true, records) {
+            Ok(next_offset) => next_offset,
             // Retention was faster than the pipeline: go on where the log starts now.
-            Err(ReadError::OffsetOutOfRange { .. }) if offset < found.log_start_offset() => {
+            Err(ReadFault::Deleted) => {
                 return Ok(Filled {
                     next_offset: found.log_start_offset(),
                     end_offset,
                     deleted_unread: true,
                 });
             }
-            Err(error) => return Err(self.unreadable(input, &error)),
+            Err(ReadFault::Unreadable(error)) => return Err(self.unreadable(input, &error)),
+            Err(ReadFault::BadBatch { offset, reason }) => {
+                return Err(IoError::BadBatch { topic: topic(), partition, offset, reason });
+            }
         };
-        let read_to = range.next_offset;
-        let aborted = found.reader().aborted_transactions(range.base_offset, read_to);
-        let aborted = aborted.map_err(|error| self.unreadable(input, &error))?;
-        let bytes = range.into_bytes().map_err(|error| self.unreadable(input, &error))?;
-        let unpacked = unpack(&bytes, offset, read_to, &aborted, records);
-        let next_offset = unpacked.map_err(|(offset, reason)| IoError::BadBatch {
-            topic: topic(),
-            partition,
-            offset,
-            reason,
-        })?;
         Ok(Filled { next_offset, end_offset, deleted_unread: false })
     }
 
@@ -142,16 +134,53 @@ impl BrokerIo {
     }
 }
 
-/// Unpacks stored batches up to [`STEP_BYTES`]: the records from `offset` on, but for those of transactions that were aborted.
-/// Gives the offset behind the last batch taken, `read_to` if that is all of them, or which one is damaged, and how.
+/// Why records were not read.
+pub(crate) enum ReadFault {
+    /// The log starts behind the offset now.
+    Deleted,
+    /// The log cannot be read.
+    Unreadable(String),
+    /// A stored batch is damaged.
+    BadBatch { offset: i64, reason: String },
+}
+
+/// Adds records from `offset` up to `end`, as many as one step should have, but for those of aborted transactions.
+/// Where to read next.
+pub(crate) fn read_committed(
+    partition: &Partition,
+    offset: i64,
+    end: i64,
+    headers: bool,
+    records: &mut Columns,
+) -> Result<i64, ReadFault> {
+    let failed = |error: &dyn std::fmt::Display| ReadFault::Unreadable(error.to_string());
+    let range = match partition.reader().read(offset, READ_BYTES, end, true) {
+        Ok(range) => range,
+        Err(ReadError::OffsetOutOfRange { .. }) if offset < partition.log_start_offset() => {
+            return Err(ReadFault::Deleted);
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let read_to = range.next_offset;
+    let aborted = partition.reader().aborted_transactions(range.base_offset, read_to);
+    let aborted = aborted.map_err(|error| failed(&error))?;
+    let bytes = range.into_bytes().map_err(|error| failed(&error))?;
+    let select = Select { from_offset: offset, headers };
+    let unpacked = unpack(&bytes, select, read_to, &aborted, records);
+    unpacked.map_err(|(offset, reason)| ReadFault::BadBatch { offset, reason })
+}
+
+/// Unpacks stored batches up to [`STEP_BYTES`]: the records that are selected, but for those of transactions that
+/// were aborted. Gives the offset behind the last batch taken, `read_to` if that is all of them, or which one is
+/// damaged, and how.
 fn unpack(
     stored: &[u8],
-    offset: i64,
+    select: Select,
     read_to: i64,
     aborted: &[AbortedTxn],
     records: &mut Columns,
 ) -> Result<i64, (i64, String)> {
-    let select = Select { from_offset: offset, headers: true };
+    let offset = select.from_offset;
     let aborted = Aborted::new(aborted);
     for batch in pelton_wire::record::batches(stored) {
         let view = batch.map_err(|error| (offset, error.to_string()))?;
@@ -202,6 +231,10 @@ mod tests {
 
     use super::*;
 
+    fn from(from_offset: i64) -> Select {
+        Select { from_offset, headers: true }
+    }
+
     /// Batches from offset 0 on, one after another.
     #[derive(Default)]
     struct Stored {
@@ -231,7 +264,7 @@ mod tests {
         /// The values from an offset on, and where to read next.
         fn unpack(&self, offset: i64, aborted: &[AbortedTxn]) -> (Vec<String>, i64) {
             let mut columns = Columns::new();
-            let next = unpack(&self.bytes, offset, self.end, aborted, &mut columns).unwrap();
+            let next = unpack(&self.bytes, from(offset), self.end, aborted, &mut columns).unwrap();
             let value = |i| String::from_utf8(columns.values().get(columns.data(), i).unwrap().to_vec());
             ((0..columns.offsets().len()).map(|i| value(i).unwrap()).collect(), next)
         }
@@ -270,7 +303,7 @@ mod tests {
         assert_eq!(stored.unpack(4, &[]), (vec!["d".to_owned()], 5));
         let last = stored.bytes.len() - 1;
         stored.bytes[last] ^= 1;
-        let damaged = unpack(&stored.bytes, 4, 5, &[], &mut Columns::new()).unwrap_err();
+        let damaged = unpack(&stored.bytes, from(4), 5, &[], &mut Columns::new()).unwrap_err();
         assert!(damaged.0 == 4, "{damaged:?}");
     }
 }

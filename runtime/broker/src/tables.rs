@@ -1,0 +1,129 @@
+//! What tables need of this broker: its partitions, and the log of what is deployed for their definitions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton_pipelines::supervisor::Supervisor;
+use pelton_streams::tables::TableDefinition;
+use pelton_tables::source::{
+    At, Bounds, DefinitionError, Definitions, Keeping, ReadError, ReadTo, Source, TopicId, TopicNow, Wake,
+};
+use pelton_wire::record::Columns;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use crate::partition::delayed::{ReadyList, Watch};
+use crate::partition::{Isolation, Partition};
+use crate::pipelines::{ReadFault, read_committed};
+use crate::topics::Topics;
+
+/// How often a partition is looked at that has records which are not synced yet: nobody tells when they are.
+const UNSYNCED_LOOK: Duration = Duration::from_millis(50);
+
+/// The broker's topics, as tables read them.
+pub(crate) struct BrokerTopics {
+    topics: Arc<Topics>,
+    runtime: Handle,
+}
+
+impl BrokerTopics {
+    pub(crate) fn new(topics: Arc<Topics>, runtime: Handle) -> BrokerTopics {
+        BrokerTopics { topics, runtime }
+    }
+
+    fn partition(&self, at: &At) -> Result<Arc<Partition>, ReadError> {
+        let topic = self.topics.by_id(Uuid::from_bytes(at.topic_id));
+        let index = i32::try_from(at.partition).ok();
+        let found = topic.zip(index).and_then(|(topic, index)| topic.partition(index).ok().cloned());
+        found.ok_or_else(|| ReadError::Gone { topic: at.topic.clone() })
+    }
+}
+
+/// One past the last offset that is committed and that no crash takes back. A topic that is not synced for its
+/// producers is read when it is synced, later than by its consumers: a store that had more than its log would never
+/// find out.
+fn readable(partition: &Partition) -> i64 {
+    partition.readable_end(Isolation::ReadCommitted).min(partition.flushed_offset())
+}
+
+impl Source for BrokerTopics {
+    fn changes(&self) -> u64 {
+        self.topics.changes()
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicNow> {
+        let topic = self.topics.get(name)?;
+        let id: TopicId = *topic.id.as_bytes();
+        let only_compacts = topic.config.compact && !topic.config.delete;
+        let delete_retention_ms = topic.config.delete_retention_ms;
+        let partitions = u32::try_from(topic.partition_count).unwrap_or(0);
+        Some(TopicNow { id, partitions, only_compacts, delete_retention_ms })
+    }
+
+    fn bounds(&self, at: &At) -> Result<Bounds, ReadError> {
+        let partition = self.partition(at)?;
+        let readable = readable(&partition);
+        let offsets = partition.offsets();
+        Ok(Bounds { start: offsets.log_start, readable, end: offsets.log_end })
+    }
+
+    fn read(&self, at: &At, offset: i64, records: &mut Columns) -> Result<ReadTo, ReadError> {
+        let partition = self.partition(at)?;
+        let readable = readable(&partition);
+        let (topic, number) = (|| at.topic.clone(), at.partition);
+        match read_committed(&partition, offset, readable, false, records) {
+            Ok(next_offset) => Ok(ReadTo { next_offset, readable }),
+            Err(ReadFault::Deleted) => Err(ReadError::Deleted { topic: topic(), partition: number, offset }),
+            Err(ReadFault::BadBatch { offset, reason }) => {
+                Err(ReadError::BadBatch { topic: topic(), partition: number, offset, reason })
+            }
+            // If the topic has been deleted meanwhile, that is why.
+            Err(ReadFault::Unreadable(error)) => self
+                .partition(at)
+                .and_then(|_| Err(ReadError::Unavailable(format!("read {} [{number}]: {error}", at.topic)))),
+        }
+    }
+
+    fn wait(&self, positions: &[(&At, i64)], wake: &Wake, timeout_ms: u64) {
+        let news = Arc::new(ReadyList::default());
+        // One for all of them: whichever has something new, the thread looks.
+        let watch = Watch::new(&news, 0);
+        let (mut ready, mut patience) = (false, Duration::from_millis(timeout_ms));
+        for (at, offset) in positions {
+            if let Ok(found) = self.partition(at) {
+                found.watch(&watch);
+                // Looked at after the watch is set, so that nothing comes in between.
+                ready |= readable(&found) > *offset;
+                if found.readable_end(Isolation::ReadCommitted) > *offset {
+                    patience = patience.min(UNSYNCED_LOOK);
+                }
+            }
+        }
+        if !ready {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    () = news.changed() => {}
+                    () = wake.called() => {}
+                    () = tokio::time::sleep(patience) => {}
+                }
+            });
+        }
+        watch.finish();
+    }
+}
+
+/// Definitions of tables, among what is deployed.
+pub(crate) struct DeployedTables(pub(crate) Arc<Supervisor>);
+
+impl Definitions for DeployedTables {
+    fn all(&self) -> Vec<(String, TableDefinition)> {
+        self.0.tables()
+    }
+
+    fn set<'a>(&'a self, name: &'a str, definition: Option<&'a TableDefinition>) -> Keeping<'a> {
+        Box::pin(async move {
+            let kept = self.0.define_table(name, definition).await;
+            kept.map_err(|error| DefinitionError(error.to_string()))
+        })
+    }
+}
