@@ -222,7 +222,8 @@ impl StateReader for Database {
             };
             size.bytes +=
                 number("rocksdb.total-sst-files-size")? + number("rocksdb.cur-size-all-mem-tables")?;
-            size.keys += number("rocksdb.estimate-num-keys")?;
+            // One key is the position.
+            size.keys += number("rocksdb.estimate-num-keys")?.saturating_sub(1);
         }
         Ok(size)
     }
