@@ -337,6 +337,7 @@ impl<'io> Driver<'io> {
             source: position.input.source,
             batch: BatchIn::new(&position.topic, partition.unsigned_abs(), records),
             end_offset,
+            more: end_offset < position.end_offset,
         });
         let given: Vec<TaskInput<'_>> = given.collect();
         if given.is_empty() {

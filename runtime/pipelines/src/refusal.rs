@@ -28,6 +28,10 @@ pub enum DeployError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    #[error(
+        "node `{0}` is built in, and fits, but this version does not run built-in operators yet; write the step as a plugin"
+    )]
+    OperatorNotRun(String),
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("node `{node}` does not start: {error}")]

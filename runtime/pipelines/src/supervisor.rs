@@ -409,6 +409,9 @@ impl Supervisor {
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
+        if let Some(operator) = topology.operators.first() {
+            return Err(DeployError::OperatorNotRun(operator.id.clone()));
+        }
         Ok(Checked { manifest, topology, plugins, wanted })
     }
 

@@ -8,9 +8,13 @@ use serde::Deserialize;
 use crate::digest::Digest;
 use crate::limits::LimitsSpec;
 use crate::nearest;
+use crate::operator::Field;
+
+pub mod operator;
 
 pub use crate::values;
 
+use operator::{OperatorSpec, TableSpec};
 use values::{ByteSize, Start};
 
 /// Bytes of a manifest. It is a record of a topic, and nobody writes this much by hand.
@@ -83,8 +87,12 @@ pub struct Manifest {
     pub commit: CommitSpec,
     /// The topics it reads.
     pub sources: Vec<SourceSpec>,
-    /// The plugins it runs.
+    /// The topics it reads as tables.
+    pub tables: Vec<TableSpec>,
+    /// The nodes that run plugins.
     pub nodes: Vec<NodeSpec>,
+    /// The nodes that are built in.
+    pub operators: Vec<OperatorSpec>,
     /// The topics it writes.
     pub sinks: Vec<SinkSpec>,
 }
@@ -118,6 +126,8 @@ pub struct SourceSpec {
     pub start: Start,
     /// How the topic's producers place keys, if known. What needs records of one key in one partition checks it.
     pub partitioner: Option<String>,
+    /// Where the time of a record is; none: in its timestamp. A record whose field is not there, or is no time, has none.
+    pub time: Option<Field>,
 }
 
 /// `[[node]]`: a plugin.
@@ -135,6 +145,8 @@ pub struct NodeSpec {
     pub on_error: OnError,
     /// What it may use; what is left out is `plugin.toml`'s, else the default.
     pub limits: LimitsSpec,
+    /// What it emits has the keys of the records that it is made of. Said by the user: operators behind it rely on it.
+    pub keeps_key: bool,
 }
 
 /// `[[sink]]`: a topic to write.
@@ -278,5 +290,6 @@ fn explain(root: &str, path: String, line: usize, message: &str) -> ManifestErro
 }
 
 mod raw;
+mod raw_operator;
 #[cfg(test)]
 mod tests;

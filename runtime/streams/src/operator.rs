@@ -74,10 +74,12 @@ use crate::state::{StateError, StoreIndex};
 
 pub mod aggregate;
 mod by_key;
+mod chain;
 pub mod change;
 mod context;
 mod dedupe;
 pub(crate) mod envelope;
+mod event_time;
 mod field;
 pub mod foreign_key;
 mod joiner;
@@ -104,8 +106,10 @@ pub mod view;
 mod windows;
 
 pub use by_key::AggregateByKey;
+pub use chain::Chain;
 pub use context::{Context, Counts, Emitted, GlobalTables, NoTables};
 pub use dedupe::Deduplicate;
+pub use event_time::EventTime;
 pub use field::{Field, FieldError};
 pub use foreign_key::{ForeignKeyLeft, ForeignKeyRight};
 pub use joiner::{JoinSpecError, Joiner, JsonJoin, Side};

@@ -10,14 +10,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::batch::BatchIn;
+use crate::batch::{BatchIn, OwnedBatch};
+use crate::operator::{Counts, EventTime, OperatorError};
 use crate::partitioner::Partitioner;
 use crate::plugin::{Plugin, PluginError};
 use crate::sink::{Emissions, Refused, Sink};
+use crate::state::{StateBackend, StateLimits, TaskState};
 use crate::topology::Topology;
 
 mod failure;
+mod graph;
+mod kept;
 mod letters;
+pub mod order;
 mod output;
 mod policy;
 mod run;
@@ -26,8 +31,13 @@ mod state;
 pub use failure::{ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
 pub use output::{Calls, Notice, NoticeKind, StepCounts, StepOutput};
 pub(crate) use output::{Cow, Piece};
+use graph::{GraphRun, Origin};
+use kept::Kept;
+use order::Runs;
 use policy::{Next, Retrying};
-use run::{Excluded, Place, RangeError, Run, select};
+pub(crate) use run::Place;
+use run::{Excluded, RangeError, Run, select};
+use state::State;
 pub use state::{Savepoints, Stateless};
 
 /// Failed calls after which a step ends, if it has got anywhere: a pipeline that fails at every record must still
@@ -54,6 +64,8 @@ pub struct TaskInput<'a> {
     pub batch: BatchIn<'a>,
     /// The offset after the batch: what is committed when all of it is done, even if its last records are not there any more.
     pub end_offset: i64,
+    /// There is more to read behind the batch already.
+    pub more: bool,
 }
 
 /// The plugins of one thread: one instance for each node, whichever task calls it.
@@ -113,7 +125,9 @@ pub enum StepError {
 pub struct Task {
     id: TaskId,
     topology: Arc<Topology>,
-    state: Box<dyn Savepoints>,
+    state: State,
+    /// By index in [`Topology::sources`]: those whose records have their time in a field.
+    times: Vec<Option<EventTime>>,
     /// By index in [`Topology::outputs`].
     partitioners: Vec<Partitioner>,
     retrying: Option<Retrying>,
@@ -157,6 +171,8 @@ struct Step<'a> {
     spent: u32,
     /// Records done, from the beginning of the batch.
     done: usize,
+    /// The number of the batch's first record, where records are numbered.
+    first_number: u64,
 }
 
 /// What was not emitted: where it would have gone, and what was refused.
@@ -173,10 +189,12 @@ impl Task {
             .map(|(output, &partitions)| Partitioner::new(output.partitioner, partitions, seed))
             .collect::<Vec<_>>();
         assert_eq!(partitioners.len(), topology.outputs.len(), "every output topic has its partition count");
+        let times = topology.sources.iter().map(|source| source.time.clone().map(EventTime::new)).collect();
         Task {
             id,
             topology,
-            state: Box::new(Stateless),
+            state: State::Plugins(Box::new(Stateless)),
+            times,
             partitioners,
             retrying: None,
             calls: Calls::default(),
@@ -184,10 +202,32 @@ impl Task {
         }
     }
 
+    /// The same task of a sub-topology with built-in operators. `backend` has the stores of [`Graph::store_specs`], in their
+    /// order, as they are at the positions that the task begins with.
+    ///
+    /// [`Graph::store_specs`]: crate::topology::Graph::store_specs
+    #[must_use]
+    pub fn with_stores(self, backend: Box<dyn StateBackend>, limits: StateLimits) -> Task {
+        let graph = self.topology.sub_topologies[self.id.sub_topology].graph.as_ref();
+        let Some(graph) = graph else { return self };
+        let kept = Kept::new(&self.topology, graph, backend, limits);
+        Task { state: State::Kept(Box::new(kept)), ..self }
+    }
+
+    /// What the task keeps, if it has built-in operators: whoever commits has its transactions end.
+    pub fn stores(&mut self) -> Option<&mut TaskState> {
+        Some(self.state.kept()?.state())
+    }
+
+    /// What built-in operators have dropped since this was asked last, by index in [`Topology::operators`].
+    pub fn take_dropped(&mut self) -> Vec<(usize, Counts)> {
+        self.state.kept().map(Kept::take_counts).unwrap_or_default()
+    }
+
     /// The same task, keeping something between records.
     #[must_use]
     pub fn with_state(self, state: Box<dyn Savepoints>) -> Task {
-        Task { state, ..self }
+        Task { state: State::Plugins(state), ..self }
     }
 
     /// Which task this is.
@@ -205,7 +245,8 @@ impl Task {
         self.partitioners[output].set_partitions(partitions);
     }
 
-    /// Passes batches of the task's sources through its nodes and into the sink, one after another.
+    /// Passes batches of the task's sources through its nodes and into the sink: one after another, or in the order of time
+    /// where built-in operators read them ([`order`]).
     ///
     /// The outputs must be stable before [`StepOutput::positions`] are committed. After an early end (a position is below its
     /// input's `end_offset`, or is not there) the next step is given what is left; that may be all of it after an
@@ -219,9 +260,16 @@ impl Task {
         outside: &mut Outside<'_>,
     ) -> Result<StepOutput, StepError> {
         let mut output = StepOutput::default();
-        for input in inputs {
+        self.forget(inputs)?;
+        let stamped: Vec<_> = inputs.iter().map(|input| self.stamp(input)).collect();
+        let stamped = inputs.iter().zip(&stamped).map(|(input, stamped)| match stamped {
+            None => *input,
+            Some(stamped) => TaskInput { batch: stamped.as_batch(), ..*input },
+        });
+        let mut runs = Runs::new(stamped, self.state.kept().is_some());
+        while let Some(input) = runs.next() {
             let retrying = self.retrying;
-            let next_offset = match self.process_input(input, outside, &mut output) {
+            let next_offset = match self.process_input(&input, outside, &mut output) {
                 Ok(next_offset) => next_offset,
                 Err(stop) if output.counts.records_in == 0 => return Err(stop),
                 // What was done before counts. The next step meets the same.
@@ -234,12 +282,34 @@ impl Task {
                     break;
                 }
             };
-            output.positions.push((input.source, next_offset));
+            output.reached(input.source, next_offset);
             if next_offset < input.end_offset {
                 break;
             }
         }
         Ok(output)
+    }
+
+    /// Operators forget what nobody will ask for any more, before anything is emitted.
+    fn forget(&mut self, inputs: &[TaskInput<'_>]) -> Result<(), StepError> {
+        let forgotten = self.state.kept().map_or(Ok(()), Kept::forget);
+        forgotten.map_err(|(operator, error)| {
+            let error = match error {
+                OperatorError::Row(row) => RecordError::Row(row.reason),
+                OperatorError::Plugin(error) => error.into(),
+                OperatorError::State(error) => error.into(),
+            };
+            let first = inputs.first().map(|input| input.batch).unwrap_or_default();
+            let offset = first.offsets.first().copied().unwrap_or(-1);
+            let (node, topic) = (self.topology.operators[operator].id.clone(), first.topic.to_owned());
+            let partition = self.id.partition;
+            StepError::Failed(Box::new(TaskFailure { node, topic, partition, offset, last_offset: offset, error }))
+        })
+    }
+
+    /// The records with the times that their source says they have, if those are not their timestamps.
+    fn stamp(&self, input: &TaskInput<'_>) -> Option<OwnedBatch> {
+        self.times[input.source].as_ref().map(|time| time.stamp(input.batch))
     }
 
     /// The next offset of the input. Nothing was emitted if this fails.
@@ -249,14 +319,15 @@ impl Task {
         outside: &mut Outside<'_>,
         output: &mut StepOutput,
     ) -> Result<i64, StepError> {
-        let TaskInput { source, batch, end_offset } = *input;
+        let TaskInput { source, batch, end_offset, .. } = *input;
         let is_first = |found: &mut Box<TaskFailure>| {
             found.topic == batch.topic && Some(&found.offset) == batch.offsets.first()
         };
         if let Some(found) = self.found.take_if(is_first) {
             return Err(StepError::Failed(found));
         }
-        let mut step = Step::new(source, batch);
+        let first_number = self.state.kept().map_or(0, |kept| kept.next_number());
+        let mut step = Step { first_number, ..Step::new(source, batch) };
         let mut ranges = vec![Range { start: 0, end: batch.len(), rejections: 0 }];
         while let Some(range) = ranges.pop() {
             if range.start == range.end {
@@ -288,6 +359,9 @@ impl Task {
         if step.done > 0 {
             self.retrying = None;
         }
+        if let Some(kept) = self.state.kept() {
+            kept.advance(step.done as u64);
+        }
         Ok(self.finish(step, end_offset, outside.sink, output))
     }
 
@@ -298,11 +372,11 @@ impl Task {
         range: Range,
         outside: &mut Outside<'_>,
     ) -> Result<(), RangeError> {
-        self.state.begin();
+        self.state.savepoints().begin();
         let run = self.run_and_emit(step, range, outside);
         match run {
-            Ok(()) => self.state.keep(),
-            Err(_) => self.state.undo(),
+            Ok(()) => self.state.savepoints().keep(),
+            Err(_) => self.state.savepoints().undo(),
         }
         run
     }
@@ -321,7 +395,14 @@ impl Task {
         let mut pieces = Vec::new();
         let (excluded, calls) = (&step.excluded, &mut self.calls);
         let mut run = Run { plugins: &mut *outside.plugins, topology: &self.topology, excluded, calls };
-        run.source(batch, &self.topology.sources[step.source].targets, &mut pieces)?;
+        let targets = &self.topology.sources[step.source].targets;
+        match (self.topology.graph_of(step.source), self.state.kept()) {
+            (Some(graph), Some(kept)) => {
+                let origin = Origin { batch: step.batch, first: step.first_number, start: range.start };
+                GraphRun { run, graph, kept, origin }.source(batch, targets, &mut pieces)?;
+            }
+            _ => run.source(batch, targets, &mut pieces)?,
+        }
         match self.emit(&pieces, outside.sink) {
             Ok(emitted) => {
                 step.counts.add(emitted);
@@ -385,13 +466,14 @@ impl<'a> Step<'a> {
             excluded: Excluded::new(),
             spent: 0,
             done: 0,
+            first_number: 0,
         }
     }
 
     fn spend(&mut self, error: &RecordError) {
         self.spent += match error {
             RecordError::Plugin(PluginError::Deadline { .. }) => DEADLINE_WEIGHT,
-            RecordError::Plugin(_) | RecordError::Refused { .. } => 1,
+            RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) | RecordError::State(_) => 1,
         };
     }
 }

@@ -174,7 +174,7 @@ impl TopologyDriver {
         for (offset, record) in (self.next_offset..).zip(records) {
             record.push_to(&mut batch, offset);
         }
-        let input = [TaskInput { source: 0, batch: batch.as_batch(), end_offset: end }];
+        let input = [TaskInput { source: 0, batch: batch.as_batch(), end_offset: end, more: false }];
         loop {
             let mut sink = TestSink { topology: &self.topology, rule: self.rule, taken: Vec::new() };
             let plugins = &mut self.plugins;

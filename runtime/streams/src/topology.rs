@@ -1,16 +1,24 @@
-//! A manifest, linked: who reads from whom. A forest whose roots are sources and whose leaves are sinks. The sources that share
-//! nodes are a sub-topology, and a task is a sub-topology on one partition.
+//! A manifest, linked: who reads from whom. Its roots are sources, its leaves are sinks, and what has several inputs is built
+//! in ([`graph`]). The sources that share nodes are a sub-topology, and a task is a sub-topology on one partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{LimitError, PluginLimits};
+use crate::manifest::operator::Work;
 use crate::manifest::values::Start;
 use crate::manifest::{Manifest, NodeSpec, OnError};
 use crate::nearest;
+use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
 use crate::plugin_manifest::{ConfigError, DEFAULT_OUTPUT_NAME, configure_untyped};
 use crate::world::{Place, World};
+
+mod build;
+pub mod graph;
+mod keys;
+
+pub use graph::{Graph, OperatorNode, StoreUse, Vertex};
 
 /// A manifest whose parts do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +97,74 @@ pub enum TopologyError {
         /// Which one.
         error: LimitError,
     },
+    /// A built-in operator cannot do this with what it reads.
+    #[error("node `{node}` {reason}")]
+    Operator {
+        /// The node.
+        node: String,
+        /// What is wrong and what to do, as a text that follows the node.
+        reason: String,
+    },
+    /// Two nodes would keep something under one name.
+    #[error("two nodes would both have a store `{0}`: give one of them another id")]
+    SameStore(String),
+    /// State needs transactions.
+    #[error(
+        "node `{0}` keeps state, which needs guarantee = \"exactly-once\": at least once, records would be counted again after \
+         a crash; leave `guarantee` out"
+    )]
+    StateAtLeastOnce(String),
+    /// Records of one key are not in one partition.
+    #[error(
+        "node `{node}` needs all records of a key in one partition, but {why}, and topic `{topic}` has {partitions} partitions: \
+         write the records under that key to a topic with a pipeline of its own, and read that one; or use a topic with one \
+         partition"
+    )]
+    Scattered {
+        /// The node.
+        node: String,
+        /// What has changed keys.
+        why: String,
+        /// A topic that is read.
+        topic: String,
+        /// How many partitions it has.
+        partitions: u32,
+    },
+    /// Topics whose records meet in a node have different numbers of partitions.
+    #[error(
+        "node `{node}` needs the records of a key from topics `{first}` and `{second}` in partitions of one number, but they have \
+         {first_partitions} and {second_partitions} partitions: create one of them again with as many as the other has"
+    )]
+    PartitionCounts {
+        /// The node.
+        node: String,
+        /// A topic.
+        first: String,
+        /// Its partitions.
+        first_partitions: u32,
+        /// Another topic.
+        second: String,
+        /// Its partitions.
+        second_partitions: u32,
+    },
+    /// Topics whose records meet in a node may have their keys placed by different rules.
+    #[error(
+        "node `{node}` needs the records of a key from topics `{first}` and `{second}` in partitions of one number, but `{first}` \
+         has its keys placed by {first_rule}, and `{second}` by {second_rule}: say in both sources how their producers place \
+         keys, as partitioner = \"murmur2\" (Java clients and this server) or \"crc32\" (librdkafka), and have both do the same"
+    )]
+    Partitioners {
+        /// The node.
+        node: String,
+        /// A topic.
+        first: String,
+        /// What is known of it.
+        first_rule: String,
+        /// Another topic.
+        second: String,
+        /// What is known of it.
+        second_rule: String,
+    },
 }
 
 /// A pipeline that can be run.
@@ -98,19 +174,23 @@ pub struct Topology {
     pub name: String,
     /// What is read, one tree each.
     pub sources: Vec<Source>,
-    /// What is run.
+    /// The plugins that are run.
     pub nodes: Vec<Node>,
+    /// What is built in.
+    pub operators: Vec<OperatorNode>,
     /// What is written: the sinks in the manifest's order, then dead-letter topics.
     pub outputs: Vec<OutputTopic>,
-    /// Which sources are processed together. One source each, as long as no node reads two of them.
+    /// Which sources are processed together: those that a node reads together.
     pub sub_topologies: Vec<SubTopology>,
 }
 
 /// Sources whose partitions of one number are processed by one task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubTopology {
     /// Indexes in [`Topology::sources`].
     pub sources: Vec<usize>,
+    /// How it is run if it has built-in operators; none: each source is the root of a tree of plugins.
+    pub graph: Option<Graph>,
 }
 
 /// A topic that is read.
@@ -122,6 +202,12 @@ pub struct Source {
     pub topic: String,
     /// Where to begin without a committed offset.
     pub start: Start,
+    /// How its producers place keys, if known.
+    pub partitioner: Option<String>,
+    /// Where the time of a record is; none: in its timestamp.
+    pub time: Option<Field>,
+    /// It is read as a table; how far back what was before can be asked for, if it can.
+    pub table: Option<Option<i64>>,
     /// Who reads it.
     pub targets: Vec<Target>,
 }
@@ -143,6 +229,8 @@ pub struct Node {
     pub dead_letter: Option<usize>,
     /// Who reads each of its outputs. One entry for each output of the plugin.
     pub outputs: Vec<Vec<Target>>,
+    /// What it emits has the keys of what it is given.
+    pub keeps_key: bool,
 }
 
 /// Who reads an output.
@@ -150,6 +238,8 @@ pub struct Node {
 pub enum Target {
     /// An index in [`Topology::nodes`].
     Node(usize),
+    /// An index in [`Topology::operators`], and which input of it.
+    Operator(usize, usize),
     /// An index in [`Topology::outputs`].
     Output(usize),
 }
@@ -170,6 +260,16 @@ pub struct OutputTopic {
     pub letters: Option<usize>,
 }
 
+impl Target {
+    fn vertex(self) -> Option<Vertex> {
+        match self {
+            Target::Node(node) => Some(Vertex::Node(node)),
+            Target::Operator(operator, _) => Some(Vertex::Operator(operator)),
+            Target::Output(_) => None,
+        }
+    }
+}
+
 impl Topology {
     /// Links a manifest with what is known of its plugins, by node.
     ///
@@ -183,6 +283,18 @@ impl Topology {
             id: s.id.clone(),
             topic: s.topic.clone(),
             start: s.start,
+            partitioner: s.partitioner.clone(),
+            time: s.time.clone(),
+            table: None,
+            targets: Vec::new(),
+        };
+        let table = |t: &crate::manifest::operator::TableSpec| Source {
+            id: t.id.clone(),
+            topic: t.topic.clone(),
+            start: Start::Earliest,
+            partitioner: t.partitioner.clone(),
+            time: None,
+            table: Some(t.history_ms),
             targets: Vec::new(),
         };
         let sink = |s: &crate::manifest::SinkSpec| OutputTopic {
@@ -194,25 +306,36 @@ impl Topology {
         };
         let mut topology = Topology {
             name: manifest.name.clone(),
-            sources: manifest.sources.iter().map(source).collect(),
+            sources: manifest.sources.iter().map(source).chain(manifest.tables.iter().map(table)).collect(),
             nodes: Vec::with_capacity(manifest.nodes.len()),
+            operators: Vec::with_capacity(manifest.operators.len()),
             outputs: manifest.sinks.iter().map(sink).collect(),
-            sub_topologies: (0..manifest.sources.len())
-                .map(|source| SubTopology { sources: vec![source] })
-                .collect(),
+            sub_topologies: Vec::new(),
         };
         for spec in &manifest.nodes {
             let info = plugins.get(&spec.id).ok_or_else(|| TopologyError::NoPlugin(spec.id.clone()))?;
             let dead_letter = spec.on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
             topology.nodes.push(node(spec, info, dead_letter)?);
         }
+        for spec in &manifest.operators {
+            let dead_letter = spec.on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
+            topology.operators.push(OperatorNode::new(spec, dead_letter));
+        }
         for (i, spec) in manifest.nodes.iter().enumerate() {
             topology.connect(&spec.id, &spec.from, Target::Node(i))?;
+        }
+        for (i, spec) in manifest.operators.iter().enumerate() {
+            for from in &spec.from {
+                topology.connect(&spec.id, from, Target::Operator(i, 0))?;
+            }
+            if let Work::Join(join) = &spec.work {
+                topology.connect(&spec.id, &join.with, Target::Operator(i, 1))?;
+            }
         }
         for (i, spec) in manifest.sinks.iter().enumerate() {
             topology.connect(&format!("sink {}", spec.topic), &spec.from, Target::Output(i))?;
             let Some(on_error) = &spec.on_error else { continue };
-            if !manifest.sources.iter().any(|source| source.id == spec.from) {
+            if !topology.sources.iter().any(|source| source.id == spec.from) {
                 let (topic, from) = (spec.topic.clone(), spec.from.clone());
                 return Err(TopologyError::SinkPolicy { topic, from });
             }
@@ -220,7 +343,13 @@ impl Topology {
                 on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
         }
         topology.check()?;
+        topology.link_operators(manifest)?;
         Ok(topology)
+    }
+
+    /// The nodes of a source's sub-topology that are built in, if it has any.
+    pub fn graph_of(&self, source: usize) -> Option<&Graph> {
+        self.sub_topologies[self.sub_topology_of(source)].graph.as_ref()
     }
 
     /// The sub-topology that a source is of.
@@ -229,17 +358,38 @@ impl Topology {
         found.expect("every source is of a sub-topology")
     }
 
-    /// The tree of source `source`, nodes in the order in which a step reaches them.
+    /// The plugins that records of source `source` reach; of a tree in the order in which a step reaches them.
     pub fn nodes_of(&self, source: usize) -> Vec<usize> {
-        let mut found = Vec::new();
+        let node = |vertex| if let Vertex::Node(node) = vertex { Some(node) } else { None };
+        self.reached_from(source).into_iter().filter_map(node).collect()
+    }
+
+    /// All that records of a source reach, depth first.
+    fn reached_from(&self, source: usize) -> Vec<Vertex> {
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         let mut open: Vec<Target> = self.sources[source].targets.iter().rev().copied().collect();
         while let Some(target) = open.pop() {
-            if let Target::Node(i) = target {
-                found.push(i);
-                open.extend(self.nodes[i].outputs.iter().flatten().rev());
+            if let Some(vertex) = target.vertex().filter(|vertex| seen.insert(*vertex)) {
+                found.push(vertex);
+                open.extend(self.outputs_of(vertex).iter().flatten().rev());
             }
         }
         found
+    }
+
+    /// Who reads each output of a node.
+    fn outputs_of(&self, vertex: Vertex) -> &[Vec<Target>] {
+        match vertex {
+            Vertex::Node(node) => &self.nodes[node].outputs,
+            Vertex::Operator(operator) => &self.operators[operator].outputs,
+        }
+    }
+
+    fn id_of(&self, vertex: Vertex) -> &str {
+        match vertex {
+            Vertex::Node(node) => &self.nodes[node].id,
+            Vertex::Operator(operator) => &self.operators[operator].id,
+        }
     }
 
     fn dead_letter(&mut self, topic: &str) -> usize {
@@ -266,19 +416,22 @@ impl Topology {
             source.targets.push(target);
             return Ok(());
         }
-        let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) else {
-            let known =
-                self.sources.iter().map(|s| s.id.as_str()).chain(self.nodes.iter().map(|n| n.id.as_str()));
+        let node = self.nodes.iter_mut().find(|node| node.id == id);
+        let node = node.map(|node| (output_names(&node.plugin), &mut node.outputs));
+        let operator = self.operators.iter_mut().find(|operator| operator.id == id);
+        let operator = operator.map(|operator| (operator.output_names(), &mut operator.outputs));
+        let Some((names, outputs)) = node.or(operator) else {
+            let known = self.sources.iter().map(|s| s.id.as_str()).chain(self.nodes.iter().map(|n| n.id.as_str()));
+            let known = known.chain(self.operators.iter().map(|operator| operator.id.as_str()));
             let hint = nearest::hint(id, known);
             return Err(TopologyError::UnknownFrom { at: at.to_owned(), from: id.to_owned(), hint });
         };
-        let names = output_names(&node.plugin);
         let index = match output {
             None => Some(0),
             Some(output) => names.iter().position(|name| name == output),
         };
         match index {
-            Some(index) => node.outputs[index].push(target),
+            Some(index) => outputs[index].push(target),
             None => return Err(unknown_output(at, id, output.unwrap_or_default(), &names)),
         }
         Ok(())
@@ -291,7 +444,7 @@ impl Topology {
         if self.outputs.iter().all(|output| output.dead_letter) {
             return Err(TopologyError::Missing("sink"));
         }
-        let mut reached = vec![false; self.nodes.len()];
+        let mut reached = BTreeSet::new();
         for (i, source) in self.sources.iter().enumerate() {
             if source.targets.is_empty() {
                 return Err(TopologyError::DeadEnd(source.id.clone()));
@@ -302,19 +455,23 @@ impl Topology {
             if self.outputs.iter().any(|output| output.topic == source.topic) {
                 return Err(TopologyError::Loop(source.topic.clone()));
             }
-            for node in self.nodes_of(i) {
-                reached[node] = true;
-            }
+            reached.extend(self.reached_from(i));
         }
-        for (node, reached) in self.nodes.iter().zip(reached) {
-            if node.outputs.iter().all(Vec::is_empty) {
-                return Err(TopologyError::DeadEnd(node.id.clone()));
+        for vertex in self.vertices() {
+            let id = || self.id_of(vertex).to_owned();
+            if self.outputs_of(vertex).iter().all(Vec::is_empty) {
+                return Err(TopologyError::DeadEnd(id()));
             }
-            if !reached {
-                return Err(TopologyError::Circle(node.id.clone()));
+            if !reached.contains(&vertex) {
+                return Err(TopologyError::Circle(id()));
             }
         }
         Ok(())
+    }
+
+    fn vertices(&self) -> impl Iterator<Item = Vertex> + use<> {
+        let (nodes, operators) = (self.nodes.len(), self.operators.len());
+        (0..nodes).map(Vertex::Node).chain((0..operators).map(Vertex::Operator))
     }
 }
 
@@ -338,6 +495,7 @@ fn node(spec: &NodeSpec, info: &PluginInfo, dead_letter: Option<usize>) -> Resul
         on_error: spec.on_error.clone(),
         dead_letter,
         outputs: vec![Vec::new(); output_names(info).len()],
+        keeps_key: spec.keeps_key,
     })
 }
 

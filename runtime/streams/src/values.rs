@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for Start {
 }
 
 /// Milliseconds since 1970-01-01 UTC of a date and time with a zone.
-fn epoch_ms(text: &str) -> Option<i64> {
+pub(crate) fn epoch_ms(text: &str) -> Option<i64> {
     let parsed: toml::value::Datetime = text.parse().ok()?;
     let (date, time) = (parsed.date?, parsed.time?);
     let zone_minutes = match parsed.offset? {

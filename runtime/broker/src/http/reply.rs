@@ -122,7 +122,9 @@ impl From<NoPipelines> for Refusal {
 impl From<DeployError> for Refusal {
     fn from(error: DeployError) -> Refusal {
         let (status, hint) = match &error {
-            DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            DeployError::Manifest(_) | DeployError::Topology(_) | DeployError::OperatorNotRun(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, None)
+            }
             DeployError::Compile(CompileError::Refused(_)) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a component imports and exports"),

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::operator::{OperatorSpec, Work};
+use super::raw_operator::{Aggregate, Deduplicate, From, Join, RawWork, Table, Window};
 use super::values::Start;
 use super::{
     CommitSpec, DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, Guarantee, MAX_RETRY_ATTEMPTS,
     MAX_RETRY_BACKOFF_MS, Manifest, ManifestError, NodeSpec, OnError, PluginRef, SinkSpec, SourceSpec,
 };
 use crate::limits::LimitsSpec;
+use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 
 /// Sources, nodes and sinks of one pipeline. A task calls the nodes one after the other, so this bounds a step.
@@ -29,7 +32,7 @@ pub(super) struct Pipeline {
     #[serde(default)]
     source: Vec<Source>,
     #[serde(default)]
-    table: Vec<toml::Table>,
+    table: Vec<Table>,
     #[serde(default)]
     node: Vec<Node>,
     #[serde(default)]
@@ -51,21 +54,31 @@ struct Source {
 #[serde(deny_unknown_fields)]
 struct Node {
     id: String,
-    from: String,
+    from: From,
     plugin: Option<String>,
     #[serde(default)]
     config: BTreeMap<String, toml::Value>,
     on_error: Option<RawOnError>,
     #[serde(default)]
     limits: LimitsSpec,
-    // Built-in operators: known, so that they are refused by name.
+    keeps_key: Option<bool>,
+    group_by: Option<String>,
+    window: Option<Window>,
+    aggregate: Option<Aggregate>,
+    deduplicate: Option<Deduplicate>,
+    join: Option<Join>,
+    // Known, so that they are refused by name.
     filter: Option<toml::Value>,
     select: Option<toml::Value>,
-    group_by: Option<toml::Value>,
-    window: Option<toml::Value>,
-    aggregate: Option<toml::Value>,
-    join: Option<toml::Value>,
+    branch: Option<toml::Value>,
+    flat_map: Option<toml::Value>,
     table: Option<toml::Value>,
+}
+
+/// A node is one of these.
+enum CheckedNode {
+    Plugin(NodeSpec),
+    Operator(OperatorSpec),
 }
 
 #[derive(Deserialize)]
@@ -92,16 +105,11 @@ impl Pipeline {
         name("name", &self.name)?;
         let guarantee = guarantee(self.guarantee.as_deref())?;
         commit(&self.commit)?;
-        if !self.table.is_empty() {
-            let instead =
-                "this version has no tables; leave [[table]] out and read the topic as a [[source]]";
-            return Err(unsupported("table", instead));
-        }
-        let count = self.source.len() + self.node.len() + self.sink.len();
+        let count = self.source.len() + self.table.len() + self.node.len() + self.sink.len();
         if count > MAX_VERTICES {
             return Err(invalid(
                 "node",
-                format!("has too many: {count} sources, nodes and sinks of {MAX_VERTICES}"),
+                format!("has too many: {count} sources, tables, nodes and sinks of {MAX_VERTICES}"),
             ));
         }
         let mut ids = BTreeSet::new();
@@ -109,15 +117,23 @@ impl Pipeline {
         for (i, source) in self.source.into_iter().enumerate() {
             sources.push(source.check(&format!("source[{i}]"), &mut ids)?);
         }
-        let mut nodes = Vec::with_capacity(self.node.len());
+        let mut tables = Vec::with_capacity(self.table.len());
+        for (i, table) in self.table.into_iter().enumerate() {
+            tables.push(table.check(&format!("table[{i}]"), &mut ids)?);
+        }
+        let (mut nodes, mut operators) = (Vec::new(), Vec::new());
         for (i, node) in self.node.into_iter().enumerate() {
-            nodes.push(node.check(&format!("node[{i}]"), &mut ids)?);
+            match node.check(&format!("node[{i}]"), &mut ids)? {
+                CheckedNode::Plugin(node) => nodes.push(node),
+                CheckedNode::Operator(operator) => operators.push(operator),
+            }
         }
         let mut sinks = Vec::with_capacity(self.sink.len());
         for (i, sink) in self.sink.into_iter().enumerate() {
             sinks.push(sink.check(&format!("sink[{i}]"))?);
         }
-        Ok(Manifest { name: self.name, guarantee, commit: self.commit, sources, nodes, sinks })
+        let (name, commit) = (self.name, self.commit);
+        Ok(Manifest { name, guarantee, commit, sources, tables, nodes, operators, sinks })
     }
 }
 
@@ -125,56 +141,98 @@ impl Source {
     fn check(self, at: &str, ids: &mut BTreeSet<String>) -> Result<SourceSpec, ManifestError> {
         id(&format!("{at}.id"), &self.id, ids)?;
         topic(&format!("{at}.topic"), &self.topic)?;
-        if let Some(time) = self.time.as_deref().filter(|time| *time != "record") {
-            let instead =
-                format!("this version knows record timestamps alone; write time = \"record\" for \"{time}\"");
-            return Err(unsupported(&format!("{at}.time"), &instead));
-        }
-        if let Some(given) = self.partitioner.as_deref().filter(|given| *given != "unknown") {
-            PartitionerKind::parse(given).map_err(|hint| {
-                invalid(&format!("{at}.partitioner"), format!("is `{given}`; {hint}, or \"unknown\""))
-            })?;
-        }
-        let partitioner = self.partitioner.filter(|given| given != "unknown");
-        Ok(SourceSpec { id: self.id, topic: self.topic, start: self.start, partitioner })
+        let time = match self.time.as_deref() {
+            None | Some("record") => None,
+            Some(text) => Some(Field::parse(text).map_err(|expect| {
+                invalid(&format!("{at}.time"), format!("is `{text}`, but must be `record`, or {expect}"))
+            })?),
+        };
+        let partitioner = partitioner(&format!("{at}.partitioner"), self.partitioner)?;
+        Ok(SourceSpec { id: self.id, topic: self.topic, start: self.start, partitioner, time })
     }
 }
 
 impl Node {
-    fn check(self, at: &str, ids: &mut BTreeSet<String>) -> Result<NodeSpec, ManifestError> {
+    fn check(mut self, at: &str, ids: &mut BTreeSet<String>) -> Result<CheckedNode, ManifestError> {
         id(&format!("{at}.id"), &self.id, ids)?;
-        let operators = [
-            ("filter", &self.filter),
-            ("select", &self.select),
-            ("group_by", &self.group_by),
-            ("window", &self.window),
-            ("aggregate", &self.aggregate),
-            ("join", &self.join),
-            ("table", &self.table),
-        ];
-        if let Some((operator, _)) = operators.iter().find(|(_, value)| value.is_some()) {
-            let instead = "this version has no built-in operators; write the step as a plugin";
-            return Err(unsupported(&format!("{at}.{operator}"), instead));
+        self.refuse_unsupported(at)?;
+        let on_error = self.on_error.take().map(|raw| raw.check(&format!("{at}.on_error"))).transpose()?;
+        let on_error = on_error.unwrap_or(OnError::Fail);
+        let raw = RawWork {
+            group_by: self.group_by.take(),
+            window: self.window.take(),
+            aggregate: self.aggregate.take(),
+            deduplicate: self.deduplicate.take(),
+            join: self.join.take(),
+        };
+        if let (Some(_), Some(key)) = (&self.plugin, raw.any()) {
+            let reason = "cannot stand beside `plugin`: a node does one thing; add another [[node]]";
+            return Err(invalid(&format!("{at}.{key}"), reason.to_owned()));
         }
+        let work = raw.check(at)?;
+        let merges = self.plugin.is_none() && self.from.0.len() > 1;
+        match work.or(merges.then_some(Work::Merge)) {
+            Some(work) => self.operator(at, work, on_error).map(CheckedNode::Operator),
+            None => self.plugin(at, on_error).map(CheckedNode::Plugin),
+        }
+    }
+
+    fn refuse_unsupported(&self, at: &str) -> Result<(), ManifestError> {
+        let unknown =
+            [("filter", &self.filter), ("select", &self.select), ("branch", &self.branch), ("flat_map", &self.flat_map)];
+        if let Some((key, _)) = unknown.into_iter().find(|(_, value)| value.is_some()) {
+            let instead = "write it as a plugin, which may drop records, make several of one, and have several outputs";
+            return Err(unsupported(&format!("{at}.{key}"), instead));
+        }
+        if self.table.is_some() {
+            let instead = "what a node keeps cannot be asked for; leave it out, and write the results to a topic";
+            return Err(unsupported(&format!("{at}.table"), instead));
+        }
+        Ok(())
+    }
+
+    fn operator(self, at: &str, work: Work, on_error: OnError) -> Result<OperatorSpec, ManifestError> {
+        let of_plugins = [
+            ("config", !self.config.is_empty()),
+            ("limits", self.limits != LimitsSpec::default()),
+            ("keeps_key", self.keeps_key.is_some()),
+        ];
+        if let Some((key, _)) = of_plugins.into_iter().find(|(_, is_there)| *is_there) {
+            return Err(invalid(&format!("{at}.{key}"), "is for nodes with a plugin".to_owned()));
+        }
+        if matches!(on_error, OnError::Retry { .. }) {
+            let reason = "is \"retry\", but a built-in operator gives the same answer again; say \"fail\", \"skip\" or \
+                          \"dead-letter\"";
+            return Err(invalid(&format!("{at}.on_error.policy"), reason.to_owned()));
+        }
+        let from = self.from.0;
+        if from.is_empty() {
+            return Err(invalid(&format!("{at}.from"), "is empty: say what the node reads".to_owned()));
+        }
+        if let Some(i) = (1..from.len()).find(|i| from[..*i].contains(&from[*i])) {
+            return Err(invalid(&format!("{at}.from"), format!("names `{}` twice", from[i])));
+        }
+        Ok(OperatorSpec { id: self.id, from, work, on_error })
+    }
+
+    fn plugin(self, at: &str, on_error: OnError) -> Result<NodeSpec, ManifestError> {
         let plugin = self.plugin.ok_or_else(|| {
-            invalid(&format!("{at}.plugin"), format!("is missing: say which plugin `{}` runs", self.id))
+            let what = "say which plugin it runs, or what it does: `aggregate`, `deduplicate` or `join`";
+            invalid(&format!("{at}.plugin"), format!("is missing in `{}`: {what}", self.id))
         })?;
         let plugin = PluginRef::parse(&plugin).map_err(|reason| invalid(&format!("{at}.plugin"), reason))?;
-        let on_error = match self.on_error {
-            Some(on_error) => on_error.check(&format!("{at}.on_error"))?,
-            None => OnError::Fail,
-        };
+        let from = <[String; 1]>::try_from(self.from.0).map_err(|_| {
+            let reason = "must be one source or node for a plugin; merge several with a node that has a list in `from` \
+                          and nothing else";
+            invalid(&format!("{at}.from"), reason.to_owned())
+        })?;
+        let [from] = from;
         // Ranges are checked here already; the plugin's own limits are not known yet.
         crate::limits::PluginLimits::resolve(&self.limits, &LimitsSpec::default())
             .map_err(|error| invalid(&format!("{at}.{}", error.key_path()), error.reason()))?;
-        Ok(NodeSpec {
-            id: self.id,
-            from: self.from,
-            plugin,
-            config: self.config,
-            on_error,
-            limits: self.limits,
-        })
+        let keeps_key = self.keeps_key.unwrap_or(false);
+        let (id, config, limits) = (self.id, self.config, self.limits);
+        Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key })
     }
 }
 
@@ -271,6 +329,16 @@ fn commit(spec: &CommitSpec) -> Result<(), ManifestError> {
     Ok(())
 }
 
+/// How a topic's producers place keys, if that is known.
+pub(super) fn partitioner(at: &str, given: Option<String>) -> Result<Option<String>, ManifestError> {
+    let given = given.filter(|given| given != "unknown");
+    if let Some(given) = &given {
+        let known = PartitionerKind::parse(given);
+        known.map_err(|hint| invalid(at, format!("is `{given}`; {hint}, or \"unknown\"")))?;
+    }
+    Ok(given)
+}
+
 fn range(at: &str, given: u32, min: u32, max: u32) -> Result<(), ManifestError> {
     if (min..=max).contains(&given) {
         return Ok(());
@@ -292,7 +360,7 @@ fn name(at: &str, given: &str) -> Result<(), ManifestError> {
     Err(invalid(at, reason))
 }
 
-fn id(at: &str, given: &str, ids: &mut BTreeSet<String>) -> Result<(), ManifestError> {
+pub(super) fn id(at: &str, given: &str, ids: &mut BTreeSet<String>) -> Result<(), ManifestError> {
     name(at, given)?;
     if ids.insert(given.to_owned()) {
         return Ok(());
@@ -300,7 +368,7 @@ fn id(at: &str, given: &str, ids: &mut BTreeSet<String>) -> Result<(), ManifestE
     Err(invalid(at, format!("is `{given}`, which another source or node is called already")))
 }
 
-fn topic(at: &str, given: &str) -> Result<(), ManifestError> {
+pub(super) fn topic(at: &str, given: &str) -> Result<(), ManifestError> {
     let ok = !given.is_empty()
         && given.len() <= MAX_TOPIC_LEN
         && given != "."
@@ -317,10 +385,10 @@ fn topic(at: &str, given: &str) -> Result<(), ManifestError> {
     Ok(())
 }
 
-fn invalid(at: &str, reason: String) -> ManifestError {
+pub(super) fn invalid(at: &str, reason: String) -> ManifestError {
     ManifestError::Invalid { at: at.to_owned(), reason }
 }
 
-fn unsupported(at: &str, instead: &str) -> ManifestError {
+pub(super) fn unsupported(at: &str, instead: &str) -> ManifestError {
     ManifestError::Unsupported { at: at.to_owned(), instead: instead.to_owned() }
 }

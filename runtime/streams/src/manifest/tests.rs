@@ -1,6 +1,8 @@
 use super::*;
 use crate::partitioner::PartitionerKind;
 
+mod operators;
+
 const FULL: &str = r#"
 name = "flight-delays"
 guarantee = "at-least-once"
@@ -118,19 +120,18 @@ fn what_is_refused_is_named() {
     check(
         "limits =",
         "window = { tumbling = \"1h\" }\nlimits =",
-        "`node[0].window` is not supported yet: this version has no built-in operators; write the step as a plugin",
+        "`node[0].window` cannot stand beside `plugin`: a node does one thing; add another [[node]]",
     );
     check(
         "[[sink]]",
         "[[table]]\nid = \"planes\"\n[[sink]]",
-        "`table` is not supported yet: this version has no tables; leave [[table]] out and read the topic as a \
-         [[source]]",
+        "`table[0]`: missing field `topic` (line 21)",
     );
     check(
         "time = \"record\"",
-        "time = \"json:time_hour\"",
-        "`source[0].time` is not supported yet: this version knows record timestamps alone; write time = \"record\" \
-         for \"json:time_hour\"",
+        "time = \"jsn:time_hour\"",
+        "`source[0].time` is `jsn:time_hour`, but must be `record`, or one of `raw`, `key`, `long`, `double`, `json`, \
+         `json:member`, `json:member.member`, or `json:/member/member` as a JSON pointer, with at most 32 members",
     );
     check(
         "partitioner = \"fnv1a\"",

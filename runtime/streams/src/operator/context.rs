@@ -96,7 +96,6 @@ impl<'a> Context<'a> {
     }
 
     /// The same with another place for what is emitted.
-    #[cfg(test)]
     pub(super) fn with_output<'b>(&'b mut self, out: &'b mut Vec<Emitted>) -> Context<'b> {
         let Context { state, counts, tables, now_ms, sequence, .. } = self;
         Context { state, out, counts, tables: *tables, now_ms: *now_ms, sequence: *sequence }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::plugin::PluginError;
 use crate::sink::Refusal;
+use crate::state::StateError;
 
 /// Why a record cannot be processed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +22,12 @@ pub enum RecordError {
         /// Why.
         why: Refusal,
     },
+    /// A built-in operator cannot read it.
+    #[error("{0}")]
+    Row(String),
+    /// What the task keeps cannot be read or written. No record is to blame.
+    #[error("what the pipeline keeps: {0}")]
+    State(#[from] StateError),
 }
 
 impl RecordError {
@@ -29,6 +36,8 @@ impl RecordError {
         match self {
             RecordError::Plugin(error) => error.kind(),
             RecordError::Refused { .. } => "output",
+            RecordError::Row(_) => "record",
+            RecordError::State(_) => "state",
         }
     }
 }

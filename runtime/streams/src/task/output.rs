@@ -34,7 +34,7 @@ pub(crate) struct Piece<'a> {
     /// An index in [`Topology::outputs`](crate::Topology::outputs).
     pub(crate) topic: usize,
     /// The node whose answer it is; `None`: the records are those of the source.
-    pub(crate) made_by: Option<usize>,
+    pub(crate) made_by: Option<Place>,
 }
 
 impl Piece<'_> {
@@ -45,7 +45,7 @@ impl Piece<'_> {
 
     /// Where a record is left out that its topic does not take.
     pub(super) fn place(&self) -> Place {
-        self.made_by.map_or(Place::Output(self.topic), Place::Node)
+        self.made_by.unwrap_or(Place::Output(self.topic))
     }
 }
 
@@ -110,6 +110,16 @@ pub struct Calls {
     pub made: u64,
     /// Those that failed.
     pub failed: u64,
+}
+
+impl StepOutput {
+    /// A source is done up to an offset.
+    pub(super) fn reached(&mut self, source: usize, next_offset: i64) {
+        match self.positions.iter_mut().find(|(known, _)| *known == source) {
+            Some((_, offset)) => *offset = next_offset,
+            None => self.positions.push((source, next_offset)),
+        }
+    }
 }
 
 /// What came of a step. Its records are in the sink.

@@ -42,6 +42,10 @@ impl Policy<'_> {
                 let node = &topology.nodes[node];
                 Policy { name: node.id.clone(), on_error: &node.on_error, dead_letter: node.dead_letter }
             }
+            Place::Operator(operator) => {
+                let node = &topology.operators[operator];
+                Policy { name: node.id.clone(), on_error: &node.on_error, dead_letter: node.dead_letter }
+            }
             Place::Output(output) => {
                 let output = &topology.outputs[output];
                 let name = format!("sink {}", output.topic);
@@ -72,11 +76,12 @@ impl Task {
         let (from, to) = named.map_or((first, last), |offset| (offset, offset));
         let whole = || Box::new(failure(from, to, error.clone()));
         let asked = match &error {
-            RecordError::Plugin(PluginError::Fatal(_) | PluginError::ServerMemory { .. }) => {
+            RecordError::Plugin(PluginError::Fatal(_) | PluginError::ServerMemory { .. })
+            | RecordError::State(_) => {
                 return Next::Stop(StepError::Failed(whole()));
             }
             RecordError::Plugin(PluginError::Retry(_)) => true,
-            RecordError::Plugin(_) | RecordError::Refused { .. } => false,
+            RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) => false,
         };
         match self.retry((step.source, step.batch.offsets[0]), policy.on_error, asked, whole) {
             Some(retry) => return Next::Stop(retry),

@@ -16,6 +16,8 @@ use crate::topology::Target;
 pub(crate) enum Place {
     /// A node, by index, is not given it.
     Node(usize),
+    /// A built-in operator, by index, is not given it.
+    Operator(usize),
     /// An output, by index, that reads the source is not given it.
     Output(usize),
 }
@@ -40,7 +42,7 @@ impl RangeError {
         RangeError::unnamed(node, PluginError::IllFormed { what })
     }
 
-    fn too_large(node: usize, full: BatchFull) -> RangeError {
+    pub(super) fn too_large(node: usize, full: BatchFull) -> RangeError {
         RangeError::ill_formed(node, full.to_string())
     }
 
@@ -117,14 +119,18 @@ impl Run<'_> {
         for target in targets {
             match *target {
                 Target::Node(node) => self.node(node, batch.clone(), pieces)?,
-                Target::Output(topic) => {
-                    let batch = self.without_excluded(Some(Place::Output(topic)), batch.clone());
-                    let answer = Arc::new(Answer::identity(&batch.as_batch()));
-                    pieces.push(Piece { batch, answer, output: 0, topic, made_by: None });
-                }
+                Target::Output(topic) => pieces.push(self.source_piece(&batch, topic)),
+                Target::Operator(..) => unreachable!("a source that reaches an operator is of a graph"),
             }
         }
         Ok(())
+    }
+
+    /// Records of the source for an output that reads it.
+    pub(super) fn source_piece<'a>(&self, batch: &Cow<'a>, topic: usize) -> Piece<'a> {
+        let batch = self.without_excluded(Some(Place::Output(topic)), batch.clone());
+        let answer = Arc::new(Answer::identity(&batch.as_batch()));
+        Piece { batch, answer, output: 0, topic, made_by: None }
     }
 
     /// Gives what `answer` emits on `output` to its readers, depth first.
@@ -140,13 +146,14 @@ impl Run<'_> {
             match *target {
                 Target::Output(topic) => {
                     let (batch, answer) = (batch.clone(), Arc::clone(answer));
-                    pieces.push(Piece { batch, answer, output, topic, made_by: Some(made_by) });
+                    pieces.push(Piece { batch, answer, output, topic, made_by: Some(Place::Node(made_by)) });
                 }
                 Target::Node(node) => {
                     let next = answer.to_batch(batch.as_batch(), |i| goes_to(answer, i, output));
                     let next = next.map_err(|full| RangeError::too_large(node, full))?;
                     self.node(node, Cow::Shared(Arc::new(next)), pieces)?;
                 }
+                Target::Operator(..) => unreachable!("a node that an operator reads is of a graph"),
             }
         }
         Ok(())
@@ -158,10 +165,23 @@ impl Run<'_> {
         batch: Cow<'a>,
         pieces: &mut Vec<Piece<'a>>,
     ) -> Result<(), RangeError> {
+        let Some((batch, answer)) = self.call(node, batch)? else { return Ok(()) };
+        for (output, targets) in (0..).zip(&self.topology.nodes[node].outputs) {
+            self.hand_on((node, output), &batch, &answer, targets, pieces)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a batch to a plugin. What it was given, and its answer; none if it was given nothing.
+    pub(super) fn call<'a>(
+        &mut self,
+        node: usize,
+        batch: Cow<'a>,
+    ) -> Result<Option<(Cow<'a>, Arc<Answer>)>, RangeError> {
         let batch = self.without_excluded(Some(Place::Node(node)), batch);
         let input = batch.as_batch();
         if input.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let spec = &self.topology.nodes[node];
         let outputs = u32::try_from(spec.outputs.len()).unwrap_or(u32::MAX);
@@ -172,14 +192,10 @@ impl Run<'_> {
             .and_then(|out| Ok(Answer::check(&input, out, spec.limits.output_bytes, outputs)?))
             .map_err(|error| RangeError::of_plugin(node, &input, error))
             .inspect_err(|_| self.calls.failed += 1)?;
-        let answer = Arc::new(answer);
-        for (output, targets) in (0..).zip(&spec.outputs) {
-            self.hand_on((node, output), &batch, &answer, targets, pieces)?;
-        }
-        Ok(())
+        Ok(Some((batch, Arc::new(answer))))
     }
 
-    fn without_excluded<'a>(&self, place: Option<Place>, batch: Cow<'a>) -> Cow<'a> {
+    pub(super) fn without_excluded<'a>(&self, place: Option<Place>, batch: Cow<'a>) -> Cow<'a> {
         let input = batch.as_batch();
         let out = |i: usize| self.excluded.contains(&(place, input.offsets[i]));
         if self.excluded.is_empty() || !(0..input.len()).any(out) {

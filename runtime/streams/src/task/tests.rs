@@ -13,6 +13,7 @@ use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 use crate::topology::SubTopology;
 use crate::world::World;
 
+mod graph;
 mod refusals;
 mod state;
 
@@ -379,7 +380,7 @@ fn an_interrupted_search_ends_after_the_call_and_emits_what_is_done() {
         };
         let mut sink = Count(0);
         let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &interrupted };
-        let input = TaskInput { source: 0, batch: batch.as_batch(), end_offset: 14 };
+        let input = TaskInput { source: 0, batch: batch.as_batch(), end_offset: 14, more: false };
         let out = task.process(&[input], &mut outside).expect("does not fail");
         assert_eq!((out.positions, sink.0), (vec![(0, next)], (next - 10) as usize), "{failed_calls}");
         assert_eq!(task.take_calls().failed, failed_calls);

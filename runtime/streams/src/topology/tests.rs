@@ -2,6 +2,8 @@ use super::*;
 use crate::digest::Digest;
 use crate::plugin_manifest::PluginManifest;
 
+mod operators;
+
 /// A plugin that is `transform` and has the outputs `main` and `late`, and a setting `field` without default.
 fn info() -> PluginInfo {
     let text = "name='p'\nversion='1'\nworld='transform'\noutputs=['main','late']\nlimits.deadline_ms = 7\n\

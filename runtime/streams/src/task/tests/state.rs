@@ -94,8 +94,8 @@ fn the_state_has_what_is_emitted_whatever_fails_or_is_refused() {
         let mut task = task.with_state(Box::new(state.clone()));
         let mut sink = SmallAlone(Vec::new());
         let batch = batch_of("in", values);
-        let input =
-            TaskInput { source: 0, batch: batch.as_batch(), end_offset: batch.as_batch().len() as i64 };
+        let end_offset = batch.as_batch().len() as i64;
+        let input = TaskInput { source: 0, batch: batch.as_batch(), end_offset, more: false };
         let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &|| false };
         task.process(&[input], &mut outside).expect("some of it is done");
         let written = std::mem::take(&mut *state.0.lock().expect("not poisoned"));
@@ -116,7 +116,7 @@ fn a_step_takes_several_inputs_and_answers_a_position_for_each() {
         [[sink]]\nfrom='a'\ntopic='x'\n[[sink]]\nfrom='b'\ntopic='y'";
     let mut topology = topology(manifest);
     assert_eq!(topology.sub_topologies.len(), 2, "nothing joins them yet");
-    topology.sub_topologies = vec![SubTopology { sources: vec![0, 1] }];
+    topology.sub_topologies = vec![SubTopology { sources: vec![0, 1], graph: None }];
     let topology = Arc::new(topology);
     let run = |left: &str, right: &str| {
         let mut plugins = Plugins::default();
@@ -132,6 +132,7 @@ fn a_step_takes_several_inputs_and_answers_a_position_for_each() {
                 source,
                 batch: rest[source].as_batch(),
                 end_offset: [&left, &right][source].as_batch().len() as i64,
+                more: false,
             });
             let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &|| false };
             task.process(&inputs, &mut outside).map(|out| out.positions)

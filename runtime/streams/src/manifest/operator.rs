@@ -1,0 +1,86 @@
+//! What a manifest says of built-in operators: `[[node]]` without a plugin, and `[[table]]`.
+
+use crate::operator::aggregate::{Part, ResultForm};
+use crate::operator::{Closing, Field, JoinKind, JoinWindow, JsonJoin, Late, WindowSpec};
+
+use super::OnError;
+
+/// `[[table]]`: a topic that is read as a table, the latest value of each key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// What `from` and `join.with` call it.
+    pub id: String,
+    /// The topic, which is read from its start.
+    pub topic: String,
+    /// How the topic's producers place keys, if known.
+    pub partitioner: Option<String>,
+    /// How far back, in stream time, what was before can be asked for; none: the latest alone.
+    pub history_ms: Option<i64>,
+}
+
+/// `[[node]]` with a built-in operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSpec {
+    /// What `from` and the logs call it, and what its stores and their changelog topics are named by.
+    pub id: String,
+    /// What it reads, each with `:output` for another output than the first. Several are merged.
+    pub from: Vec<String>,
+    /// What it does.
+    pub work: Work,
+    /// What happens to a record that it cannot process.
+    pub on_error: OnError,
+}
+
+/// What a built-in operator does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Several inputs become one.
+    Merge,
+    /// Records are aggregated by key, or by a field.
+    Aggregate(AggregateWork),
+    /// Of records that repeat within a time, the first.
+    Deduplicate(DeduplicateWork),
+    /// Two inputs are joined.
+    Join(JoinWork),
+}
+
+/// `aggregate`, with `group_by` and `window`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AggregateWork {
+    /// The field whose value becomes the key; none: the key as it is.
+    pub group_by: Option<Field>,
+    /// Which windows, and when they close.
+    pub window: Option<(WindowSpec, Closing)>,
+    /// The functions.
+    pub parts: Vec<Part>,
+    /// How a result is written.
+    pub form: ResultForm,
+}
+
+/// `deduplicate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeduplicateWork {
+    /// What must not repeat; none: the key.
+    pub by: Option<Field>,
+    /// For how long.
+    pub within_ms: i64,
+    /// How much later a record may come.
+    pub grace_ms: i64,
+    /// What becomes of those that come later still.
+    pub late: Late,
+}
+
+/// `join`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinWork {
+    /// The right side: a source, a table or a node.
+    pub with: String,
+    /// Which records are emitted without a match.
+    pub kind: JoinKind,
+    /// Which records of two streams match.
+    pub window: Option<JoinWindow>,
+    /// How long a record waits for a table with a history.
+    pub grace_ms: Option<i64>,
+    /// What is made of two values.
+    pub result: JsonJoin,
+}

@@ -1,0 +1,175 @@
+//! Built-in operators and tables in manifests.
+
+use super::*;
+use crate::manifest::operator::{AggregateWork, DeduplicateWork, Work};
+use crate::operator::aggregate::{Function, Part, ResultForm};
+use crate::operator::{Closing, Emit, Field, JoinKind, JoinWindow, JsonJoin, Late, Side, WindowSpec};
+
+/// A pipeline with one node that is built in.
+fn parse(node: &str) -> Result<Manifest, String> {
+    let text = format!(
+        "name='p'\n[[source]]\nid='s'\ntopic='s'\n[[source]]\nid='r'\ntopic='r'\n[[node]]\nid='n'\n{node}\n\
+         [[sink]]\nfrom='n'\ntopic='out'\n"
+    );
+    Manifest::parse(&text).map_err(|error| error.to_string())
+}
+
+fn work(node: &str) -> Work {
+    let mut manifest = parse(&format!("from='s'\n{node}")).expect("is valid");
+    assert_eq!(manifest.nodes, []);
+    manifest.operators.remove(0).work
+}
+
+fn part(name: &str, function: &str) -> Part {
+    Part { name: name.to_owned(), function: Function::parse(function).expect("is one") }
+}
+
+#[test]
+fn aggregates() {
+    let counted = AggregateWork {
+        group_by: None,
+        window: None,
+        parts: vec![part("value", "count")],
+        form: ResultForm::Single,
+    };
+    assert_eq!(work("aggregate='count'"), Work::Aggregate(counted.clone()));
+    let by = Some(Field::parse("json:origin").expect("is one"));
+    let closing = Closing { grace_ms: 600_000, emit: Emit::OnClose, late: Late::Emit, retention_ms: 86_400_000 };
+    let hour = WindowSpec::Hopping { size_ms: 3_600_000, advance_ms: 3_600_000 };
+    assert_eq!(
+        work(
+            "group_by='json:origin'\naggregate={n='count',mean='avg:json:delay'}\n\
+             window={tumbling='1h',grace='10m',emit='on-close',late='emit',retention='1d'}"
+        ),
+        Work::Aggregate(AggregateWork {
+            group_by: by,
+            window: Some((hour, closing)),
+            parts: vec![part("mean", "avg:json:delay"), part("n", "count")],
+            form: ResultForm::Object,
+        })
+    );
+    for (window, expect) in [
+        ("hopping='1m',advance='10s'", WindowSpec::Hopping { size_ms: 60_000, advance_ms: 10_000 }),
+        ("sliding='5m'", WindowSpec::Sliding { size_ms: 300_000 }),
+        ("session='30m'", WindowSpec::Session { gap_ms: 1_800_000 }),
+    ] {
+        let window = format!("aggregate='count'\nwindow={{{window}}}");
+        let expect = AggregateWork { window: Some((expect, Closing::default())), ..counted.clone() };
+        assert_eq!(work(&window), Work::Aggregate(expect), "{window}");
+    }
+}
+
+#[test]
+fn joins_and_others() {
+    let Work::Join(join) = work("join={with='r',kind='left',within='10m',grace='1m',right='weather'}") else {
+        panic!("is a join")
+    };
+    let window = JoinWindow { before_ms: 600_000, after_ms: 600_000, grace_ms: 60_000 };
+    assert_eq!((join.kind, join.window), (JoinKind::Left, Some(window)));
+    assert_eq!(join.result, JsonJoin::new(Side::Spread, Side::Member("weather".to_owned())).expect("is fine"));
+    let Work::Join(join) = work("join={with='r',after='1s',left='l',right='*'}") else { panic!("is a join") };
+    let window = JoinWindow { before_ms: 0, after_ms: 1_000, grace_ms: 0 };
+    assert_eq!((join.kind, join.window), (JoinKind::Inner, Some(window)));
+    assert_eq!(join.result, JsonJoin::new(Side::Member("l".to_owned()), Side::Spread).expect("is fine"));
+
+    let deduplicate =
+        DeduplicateWork { by: Some(Field::Key), within_ms: 3_600_000, grace_ms: 1, late: Late::Drop };
+    assert_eq!(work("deduplicate={by='key',within='1h',grace='1ms'}"), Work::Deduplicate(deduplicate));
+    let merged = parse("from=['s','r']").expect("is valid");
+    assert_eq!((&merged.operators[0].work, merged.operators[0].from.len()), (&Work::Merge, 2));
+}
+
+#[test]
+fn what_operators_cannot_be_is_named() {
+    let check = |node: &str, expect: &str| {
+        assert_eq!(parse(node).map(|_| ()), Err(expect.to_owned()), "{node}");
+    };
+    check(
+        "from='s'\nagregate='count'",
+        "`agregate` is not a key of `node[0]` (line 11); did you mean `aggregate`?",
+    );
+    check(
+        "from='s'\naggregate='count'\nwindow={tumblng='1h'}",
+        "`tumblng` is not a key of `node[0].window` (line 12); did you mean `tumbling`?",
+    );
+    check(
+        "from='s'",
+        "`node[0].plugin` is missing in `n`: say which plugin it runs, or what it does: `aggregate`, `deduplicate` or \
+         `join`",
+    );
+    check(
+        "from='s'\ngroup_by='json:a'",
+        "`node[0].group_by` needs `aggregate`: say what is made of the records, as aggregate = \"count\"",
+    );
+    check(
+        "from='s'\naggregate='count'\njoin={with='r'}",
+        "`node[0].join` cannot stand beside `aggregate`: a node does one thing; add another [[node]]",
+    );
+    check(
+        "from='s'\naggregate='count'\nwindow={tumbling='1h',session='1h'}",
+        "`node[0].window` is `tumbling` and `session`, and can be one of them",
+    );
+    check(
+        "from='s'\naggregate='count'\nwindow={grace='1h'}",
+        "`node[0].window` has no kind: give it `tumbling`, `hopping` with `advance`, `sliding` or `session`",
+    );
+    check(
+        "from='s'\naggregate='count'\nwindow={hopping='1h'}",
+        "`node[0].window.advance` is missing: say how much later the next window begins",
+    );
+    check(
+        "from='s'\naggregate='count'\nwindow={hopping='1h',advance='2h'}",
+        "`node[0].window` cannot be: windows of 3600000 ms that advance by 7200000 ms leave gaps: advance by at most \
+         their size",
+    );
+    check(
+        "from='s'\naggregate='count'\nwindow={tumbling='1h',emit='onclose'}",
+        "`node[0].window.emit` is `onclose`; did you mean `on-close`?",
+    );
+    check(
+        "from='s'\naggregate='count'\nlimits={deadline_ms=5}",
+        "`node[0].limits` is for nodes with a plugin",
+    );
+    check(
+        "from='s'\naggregate='count'\non_error={policy='retry'}",
+        "`node[0].on_error.policy` is \"retry\", but a built-in operator gives the same answer again; say \"fail\", \
+         \"skip\" or \"dead-letter\"",
+    );
+    check(
+        "from='s'\njoin={with='r',left='a',right='a'}",
+        "`node[0].join` has no good result: both values would have the same name in the result",
+    );
+    check(
+        "from='s'\njoin={with='r',within='1m',after='1m'}",
+        "`node[0].join.within` is `before` and `after` at once: leave those out, or it",
+    );
+    check("from=['s','s']", "`node[0].from` names `s` twice");
+    check(
+        "from=['s','r']\nplugin='p'",
+        "`node[0].from` must be one source or node for a plugin; merge several with a node that has a list in `from` \
+         and nothing else",
+    );
+    check(
+        "from='s'\nfilter='x'",
+        "`node[0].filter` is not supported yet: write it as a plugin, which may drop records, make several of one, and \
+         have several outputs",
+    );
+    let aggregate = parse("from='s'\naggregate='cuont'").map(|_| ());
+    assert!(aggregate.is_err_and(|error| error.starts_with("`node[0].aggregate` is `cuont`, but must be one of")));
+}
+
+#[test]
+fn tables() {
+    let table = |rest: &str| {
+        let text = format!(
+            "name='p'\n[[table]]\nid='t'\ntopic='t'\n{rest}\n[[sink]]\nfrom='t'\ntopic='out'\n"
+        );
+        Manifest::parse(&text).map(|mut manifest| manifest.tables.remove(0)).map_err(|error| error.to_string())
+    };
+    let plain = table("scope='partitioned'\npartitioner='unknown'").expect("is valid");
+    assert_eq!((plain.partitioner, plain.history_ms), (None, None));
+    let versioned = table("history='1d'\npartitioner='crc32'").expect("is valid");
+    assert_eq!((versioned.partitioner.as_deref(), versioned.history_ms), (Some("crc32"), Some(86_400_000)));
+    let global = table("scope='global'").expect_err("is not there yet");
+    assert!(global.starts_with("`table[0].scope` is not supported yet: "), "{global}");
+}

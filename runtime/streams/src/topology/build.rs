@@ -1,0 +1,80 @@
+//! Makes the operators of a task.
+
+use super::graph::{Graph, Kind, OperatorNode, Vertex};
+use super::Topology;
+use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
+use crate::operator::{
+    AggregateByKey, AggregateTable, Chain, Deduplicate, Field, GroupTable, JoinedTable, Merge, NullKey, Operator,
+    SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin, Table, TableJoin, TimeWindows, Wait, WindowSpec,
+};
+use crate::state::StoreIndex;
+
+impl Topology {
+    /// The operators of a task of a sub-topology, by their index; none where one is of another sub-topology.
+    pub(crate) fn build_operators(&self, graph: &Graph) -> Vec<Option<Box<dyn Operator>>> {
+        let build = |(index, node): (usize, &OperatorNode)| {
+            let is_here = graph.order.contains(&Vertex::Operator(index));
+            is_here.then(|| node.build(&graph.stores_of(index)))
+        };
+        self.operators.iter().enumerate().map(build).collect()
+    }
+}
+
+impl OperatorNode {
+    /// `stores` are those of [`Kind::stores`], in their order.
+    fn build(&self, stores: &[StoreIndex]) -> Box<dyn Operator> {
+        let tells_old = self.tells_old;
+        let aggregator = |spec: &AggregateSpec| -> Box<dyn Aggregator> {
+            Box::new(BuiltIn::new(spec.clone(), stores.get(1).copied()))
+        };
+        match &self.kind {
+            Kind::Merge => Box::new(Merge),
+            Kind::Table => Box::new(Table::new(stores[0], tells_old)),
+            Kind::Aggregate { by, spec, window } => {
+                let (store, aggregator) = (stores[0], aggregator(spec));
+                let main: Box<dyn Operator> = match *window {
+                    None => Box::new(AggregateByKey::new(store, aggregator, tells_old)),
+                    Some((WindowSpec::Hopping { size_ms, advance_ms }, closing)) => {
+                        let length = (size_ms, advance_ms);
+                        Box::new(TimeWindows::new(store, length, closing, aggregator, tells_old))
+                    }
+                    Some((WindowSpec::Sliding { size_ms }, closing)) => {
+                        Box::new(SlidingWindows::new(store, size_ms, closing, aggregator, tells_old))
+                    }
+                    Some((WindowSpec::Session { gap_ms }, closing)) => {
+                        Box::new(Sessions::new(store, gap_ms, closing, aggregator, tells_old))
+                    }
+                };
+                match by {
+                    None | Some(Field::Key) => main,
+                    Some(by) => Box::new(Chain::new(Box::new(SelectKey::new(by.clone(), NullKey::Drop)), main)),
+                }
+            }
+            Kind::AggregateTable { by, spec } => {
+                let main = AggregateTable::new(stores[0], aggregator(spec), tells_old);
+                Box::new(Chain::new(Box::new(GroupTable::new(by.clone())), Box::new(main)))
+            }
+            Kind::Deduplicate(work) => {
+                let by = work.by.clone();
+                Box::new(Deduplicate::new(stores[0], by, work.within_ms, work.grace_ms, work.late))
+            }
+            Kind::JoinStreams { kind, window, result } => {
+                Box::new(StreamJoin::new(stores[0], *kind, *window, Box::new(result.clone())))
+            }
+            Kind::JoinTable { is_left, history_ms, wait_ms, result } => {
+                let mut stores = stores.iter().copied();
+                let mut next = || stores.next().expect("each store of the kind is there");
+                let latest = next();
+                let table = match *history_ms {
+                    None => JoinedTable::Latest(latest),
+                    Some(history_ms) => JoinedTable::Versioned { latest, history: next(), history_ms },
+                };
+                let wait = wait_ms.map(|grace_ms| Wait { store: next(), grace_ms });
+                Box::new(StreamTableJoin::new(table, *is_left, Box::new(result.clone()), wait))
+            }
+            Kind::JoinTables { kind, result } => {
+                Box::new(TableJoin::new(stores[0], stores[1], *kind, Box::new(result.clone()), tells_old))
+            }
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Built-in operators in their places: what they read (streams or tables), what they keep, and in which order a task runs
+//! them.
+
+use std::collections::BTreeSet;
+
+use super::{SubTopology, Target, Topology, TopologyError};
+use crate::manifest::operator::{AggregateWork, DeduplicateWork, JoinWork, OperatorSpec, Work};
+use crate::manifest::{Guarantee, Manifest, OnError};
+use crate::operator::aggregate::AggregateSpec;
+use crate::operator::{
+    Closing, Emit, Field, JoinKind, JoinWindow, JsonJoin, LATE, Late, RESULTS, WindowSpec,
+};
+use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
+use crate::state::StoreSpec;
+
+/// What the output for late records is called.
+const LATE_OUTPUT_NAME: &str = "late";
+
+/// A node of either kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vertex {
+    /// An index in [`Topology::nodes`].
+    Node(usize),
+    /// An index in [`Topology::operators`].
+    Operator(usize),
+}
+
+/// A sub-topology with built-in operators.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Graph {
+    /// Its nodes, each behind all that it reads.
+    pub order: Vec<Vertex>,
+    /// What each of its tasks keeps, in the order in which the stores of a task are numbered.
+    pub stores: Vec<StoreUse>,
+    /// What it asks of the topics that it reads.
+    pub(super) needs: Needs,
+}
+
+/// What a sub-topology asks of the partitions of its sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// The node that would need records of a key from several partitions, and what has changed keys before it.
+    pub(super) one_partition: Option<(String, String)>,
+    /// The node in which records of several sources meet by key.
+    pub(super) co_partitioned: Option<String>,
+}
+
+/// A store of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreUse {
+    /// How the task opens it. Its name is that of its node, and where a node has several, what it is for.
+    pub spec: StoreSpec,
+    /// Whose it is: an index in [`Topology::operators`].
+    pub operator: usize,
+    /// What its entries mean: two revisions of a pipeline can share a store if they say the same.
+    pub shape: String,
+}
+
+/// A built-in operator in its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperatorNode {
+    /// Its name in the manifest.
+    pub id: String,
+    /// What happens to records that it cannot process.
+    pub on_error: OnError,
+    /// The index in [`Topology::outputs`] of its dead-letter topic.
+    pub dead_letter: Option<usize>,
+    /// Who reads each of its outputs.
+    pub outputs: Vec<Vec<Target>>,
+    work: Work,
+    /// What it is, once what it reads is known.
+    pub(super) kind: Kind,
+    /// Its rows say what was before: a table is made of them that needs it.
+    pub(super) tells_old: bool,
+}
+
+/// What an operator is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kind {
+    Merge,
+    /// A table that is grouped, so that what a row replaces must be known.
+    Table,
+    Aggregate {
+        by: Option<Field>,
+        spec: AggregateSpec,
+        window: Option<(WindowSpec, Closing)>,
+    },
+    AggregateTable {
+        by: Field,
+        spec: AggregateSpec,
+    },
+    Deduplicate(DeduplicateWork),
+    JoinStreams {
+        kind: JoinKind,
+        window: JoinWindow,
+        result: JsonJoin,
+    },
+    JoinTable {
+        is_left: bool,
+        history_ms: Option<i64>,
+        wait_ms: Option<i64>,
+        result: JsonJoin,
+    },
+    JoinTables {
+        kind: JoinKind,
+        result: JsonJoin,
+    },
+}
+
+impl Kind {
+    /// Whether it keeps something.
+    pub(super) fn is_stateful(&self) -> bool {
+        !matches!(self, Kind::Merge)
+    }
+
+    /// The stores that it needs: what the name of each has behind the node's id, and whether ranges of it are read.
+    pub(super) fn stores(&self) -> Vec<(&'static str, bool)> {
+        let members = |spec: &AggregateSpec| spec.has_members().then_some(("-members", true));
+        match self {
+            Kind::Merge => Vec::new(),
+            Kind::Table => vec![("", false)],
+            Kind::Aggregate { spec, window, .. } => {
+                [Some(("", window.is_some())), members(spec)].into_iter().flatten().collect()
+            }
+            Kind::AggregateTable { spec, .. } => {
+                [Some(("", false)), members(spec)].into_iter().flatten().collect()
+            }
+            Kind::Deduplicate(_) | Kind::JoinStreams { .. } => vec![("", true)],
+            Kind::JoinTable { history_ms, wait_ms, .. } => {
+                let history = history_ms.map(|_| ("-history", true));
+                let waiting = wait_ms.map(|_| ("-waiting", true));
+                [Some(("-table", history_ms.is_some())), history, waiting].into_iter().flatten().collect()
+            }
+            Kind::JoinTables { .. } => vec![("-left", false), ("-right", false)],
+        }
+    }
+
+    /// What its stores' entries mean. What only says when something is sent is not in it.
+    fn shape(&self) -> String {
+        let by = |by: &Option<Field>| by.as_ref().map_or("key".to_owned(), Field::to_string);
+        let functions = |spec: &AggregateSpec| {
+            let functions = spec.parts.iter().map(|part| format!("{}={}", part.name, part.function));
+            functions.collect::<Vec<_>>().join(" ")
+        };
+        match self {
+            Kind::Merge => String::new(),
+            Kind::Table => "table".to_owned(),
+            Kind::Aggregate { by: group, spec, window } => {
+                let window = match window {
+                    None => "no windows".to_owned(),
+                    Some((WindowSpec::Hopping { size_ms, advance_ms }, _)) => {
+                        format!("windows of {size_ms} ms, every {advance_ms} ms")
+                    }
+                    Some((WindowSpec::Sliding { size_ms }, _)) => format!("sliding windows of {size_ms} ms"),
+                    Some((WindowSpec::Session { gap_ms }, _)) => format!("sessions with gaps of {gap_ms} ms"),
+                };
+                format!("{} by {}, {window}", functions(spec), by(group))
+            }
+            Kind::AggregateTable { by, spec } => format!("{} of a table by {by}", functions(spec)),
+            Kind::Deduplicate(work) => format!("seen within {} ms by {}", work.within_ms, by(&work.by)),
+            Kind::JoinStreams { window: JoinWindow { before_ms, after_ms, .. }, .. } => {
+                format!("rows of two streams, {before_ms} ms before to {after_ms} ms after")
+            }
+            Kind::JoinTable { history_ms, .. } => match history_ms {
+                None => "a table".to_owned(),
+                Some(history_ms) => format!("a table with a history of {history_ms} ms"),
+            },
+            Kind::JoinTables { .. } => "two tables".to_owned(),
+        }
+    }
+}
+
+impl OperatorNode {
+    pub(super) fn new(spec: &OperatorSpec, dead_letter: Option<usize>) -> OperatorNode {
+        let mut node = OperatorNode {
+            id: spec.id.clone(),
+            on_error: spec.on_error.clone(),
+            dead_letter,
+            outputs: Vec::new(),
+            work: spec.work.clone(),
+            kind: Kind::Merge,
+            tells_old: false,
+        };
+        node.outputs = vec![Vec::new(); node.output_names().len()];
+        node
+    }
+
+    /// The table that a source is, where what its rows replace must be known.
+    fn table(id: &str) -> OperatorNode {
+        OperatorNode {
+            id: id.to_owned(),
+            on_error: OnError::Fail,
+            dead_letter: None,
+            outputs: vec![Vec::new()],
+            work: Work::Merge,
+            kind: Kind::Table,
+            tells_old: true,
+        }
+    }
+
+    pub(super) fn output_names(&self) -> Vec<String> {
+        let late = match &self.work {
+            Work::Aggregate(AggregateWork { window: Some((_, closing)), .. }) => closing.late,
+            Work::Deduplicate(work) => work.late,
+            Work::Aggregate(_) | Work::Merge | Work::Join(_) => Late::Drop,
+        };
+        let names = [Some(DEFAULT_OUTPUT_NAME), (late == Late::Emit).then_some(LATE_OUTPUT_NAME)];
+        names.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// Whether what leaves by an output is a table: a row of it replaces the one of its key before.
+    fn is_table(&self, output: usize) -> bool {
+        match &self.kind {
+            // A final result of a window comes once.
+            Kind::Aggregate { window: Some((_, closing)), .. } => {
+                closing.emit == Emit::OnUpdate && output != LATE
+            }
+            Kind::Table | Kind::Aggregate { .. } | Kind::AggregateTable { .. } | Kind::JoinTables { .. } => true,
+            Kind::Merge | Kind::Deduplicate(_) | Kind::JoinStreams { .. } | Kind::JoinTable { .. } => false,
+        }
+    }
+}
+
+/// What an input of an operator reads.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reads {
+    is_table: bool,
+    /// All that is read is this source.
+    history_ms: Option<i64>,
+}
+
+impl Topology {
+    /// Finds out what operators are, and which sources are processed together.
+    pub(super) fn link_operators(&mut self, manifest: &Manifest) -> Result<(), TopologyError> {
+        self.keep_grouped_tables();
+        let order = self.order()?;
+        for vertex in &order {
+            if let Vertex::Operator(operator) = *vertex {
+                self.resolve(operator)?;
+            }
+        }
+        for operator in 0..self.operators.len() {
+            if matches!(self.operators[operator].kind, Kind::AggregateTable { .. }) {
+                for (vertex, _) in self.read_by(operator, 0) {
+                    if let Some(Vertex::Operator(read)) = vertex {
+                        self.operators[read].tells_old = true;
+                    }
+                }
+            }
+        }
+        self.sub_topologies = self.group_sources(&order)?;
+        let stateful = self.operators.iter().find(|operator| operator.kind.is_stateful());
+        match stateful {
+            Some(operator) if manifest.guarantee == Guarantee::AtLeastOnce => {
+                Err(TopologyError::StateAtLeastOnce(operator.id.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A table that is grouped needs a store, which tells what a row replaces.
+    fn keep_grouped_tables(&mut self) {
+        let aggregates: BTreeSet<usize> = (0..self.operators.len())
+            .filter(|operator| matches!(self.operators[*operator].work, Work::Aggregate(_)))
+            .collect();
+        for source in self.sources.iter_mut().filter(|source| source.table.is_some()) {
+            let groups = |target: &Target| matches!(target, Target::Operator(operator, _) if aggregates.contains(operator));
+            let (grouped, others): (Vec<Target>, Vec<Target>) = source.targets.iter().partition(|target| groups(target));
+            if grouped.is_empty() {
+                continue;
+            }
+            let mut table = OperatorNode::table(&source.id);
+            table.outputs[RESULTS] = grouped;
+            source.targets = others;
+            source.targets.push(Target::Operator(self.operators.len(), 0));
+            self.operators.push(table);
+        }
+    }
+
+    /// All nodes, each behind what it reads.
+    fn order(&self) -> Result<Vec<Vertex>, TopologyError> {
+        let mut order: Vec<Vertex> = Vec::new();
+        loop {
+            let read = |vertex: Vertex| {
+                let reads = |from: &&Vertex| {
+                    self.outputs_of(**from).iter().flatten().any(|target| target.vertex() == Some(vertex))
+                };
+                self.vertices().filter(|from| reads(&from)).collect::<Vec<_>>()
+            };
+            let is_next = |vertex: &Vertex| {
+                !order.contains(vertex) && read(*vertex).iter().all(|from| order.contains(from))
+            };
+            let Some(next) = self.vertices().find(is_next) else { break };
+            order.push(next);
+        }
+        match self.vertices().find(|vertex| !order.contains(vertex)) {
+            Some(vertex) => Err(TopologyError::Circle(self.id_of(vertex).to_owned())),
+            None => Ok(order),
+        }
+    }
+
+    /// Who is read by an input of an operator: a node, or a source if there is none, and by which output or which source.
+    pub(super) fn read_by(&self, operator: usize, input: usize) -> Vec<(Option<Vertex>, usize)> {
+        let target = Target::Operator(operator, input);
+        let sources = self.sources.iter().enumerate().filter(|(_, source)| source.targets.contains(&target));
+        let mut read: Vec<_> = sources.map(|(source, _)| (None, source)).collect();
+        for vertex in self.vertices() {
+            let outputs = self.outputs_of(vertex).iter().enumerate();
+            let outputs = outputs.filter(|(_, targets)| targets.contains(&target));
+            read.extend(outputs.map(|(output, _)| (Some(vertex), output)));
+        }
+        read
+    }
+
+    fn reads(&self, operator: usize, input: usize) -> Reads {
+        let read = self.read_by(operator, input);
+        // Tables that are merged are a stream of their rows.
+        let [(vertex, place)] = read[..] else { return Reads::default() };
+        match vertex {
+            None => {
+                let table = self.sources[place].table;
+                Reads { is_table: table.is_some(), history_ms: table.flatten() }
+            }
+            Some(Vertex::Node(_)) => Reads::default(),
+            Some(Vertex::Operator(read)) => {
+                Reads { is_table: self.operators[read].is_table(place), history_ms: None }
+            }
+        }
+    }
+
+    /// What an operator is, given what it reads. All that it reads is resolved.
+    fn resolve(&mut self, operator: usize) -> Result<(), TopologyError> {
+        let node = &self.operators[operator];
+        if node.kind == Kind::Table {
+            return Ok(());
+        }
+        let refuse = |reason: String| TopologyError::Operator { node: node.id.clone(), reason };
+        let left = self.reads(operator, 0);
+        let kind = match node.work.clone() {
+            Work::Merge => Kind::Merge,
+            Work::Deduplicate(work) => Kind::Deduplicate(work),
+            Work::Aggregate(work) => aggregate(work, left.is_table).map_err(refuse)?,
+            Work::Join(work) => join(work, left, self.reads(operator, 1)).map_err(refuse)?,
+        };
+        self.operators[operator].kind = kind;
+        Ok(())
+    }
+
+    /// Sources that reach a common node are of one sub-topology.
+    fn group_sources(&self, order: &[Vertex]) -> Result<Vec<SubTopology>, TopologyError> {
+        let mut groups: Vec<(Vec<usize>, BTreeSet<Vertex>)> = Vec::new();
+        for source in 0..self.sources.len() {
+            let mut reached: BTreeSet<Vertex> = self.reached_from(source).into_iter().collect();
+            let mut sources = vec![source];
+            // Groups that this source reaches into become one with it.
+            groups.retain_mut(|(of, others)| {
+                let apart = reached.is_disjoint(others);
+                if !apart {
+                    sources.append(of);
+                    reached.append(others);
+                }
+                apart
+            });
+            sources.sort_unstable();
+            groups.push((sources, reached));
+        }
+        groups.sort_by_key(|(sources, _)| sources[0]);
+        let group = |(sources, reached): (Vec<usize>, BTreeSet<Vertex>)| {
+            let has_operators = reached.iter().any(|vertex| matches!(vertex, Vertex::Operator(_)));
+            let graph = if has_operators { Some(self.graph(&sources, order, &reached)?) } else { None };
+            Ok(SubTopology { sources, graph })
+        };
+        groups.into_iter().map(group).collect()
+    }
+
+    fn graph(&self, sources: &[usize], order: &[Vertex], reached: &BTreeSet<Vertex>) -> Result<Graph, TopologyError> {
+        let order: Vec<Vertex> = order.iter().copied().filter(|vertex| reached.contains(vertex)).collect();
+        let mut stores: Vec<StoreUse> = Vec::new();
+        for vertex in &order {
+            let Vertex::Operator(operator) = *vertex else { continue };
+            let node = &self.operators[operator];
+            for (suffix, ordered) in node.kind.stores() {
+                let name = format!("{}{suffix}", node.id);
+                if stores.iter().any(|store| store.spec.name == name) {
+                    return Err(TopologyError::SameStore(name));
+                }
+                let shape = node.kind.shape();
+                stores.push(StoreUse { spec: StoreSpec { name, ordered }, operator, shape });
+            }
+        }
+        let needs = self.needs(sources, &order);
+        Ok(Graph { order, stores, needs })
+    }
+}
+
+fn aggregate(work: AggregateWork, of_table: bool) -> Result<Kind, String> {
+    let AggregateWork { group_by: by, window, parts, form } = work;
+    let spec = AggregateSpec { parts, form, of_table };
+    spec.check().map_err(|error| format!("aggregates a table: {error}"))?;
+    match (of_table, window) {
+        (false, window) => Ok(Kind::Aggregate { by, spec, window }),
+        (true, None) => Ok(Kind::AggregateTable { by: by.unwrap_or(Field::Key), spec }),
+        (true, Some(_)) => {
+            Err("has windows, but reads a table, whose rows replace each other; leave `window` out".to_owned())
+        }
+    }
+}
+
+fn join(work: JoinWork, left: Reads, right: Reads) -> Result<Kind, String> {
+    let JoinWork { with, kind, window, grace_ms, result } = work;
+    let no_window = || match window {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "joins the table `{with}`: `within`, `before` and `after` are for two streams; leave them out"
+        )),
+    };
+    match (left.is_table, right.is_table) {
+        (false, false) => match window {
+            Some(window) => Ok(Kind::JoinStreams { kind, window, result }),
+            None => Err(format!(
+                "joins two streams, so it must say which records match: add within = \"10m\" to `join` (or read `{with}` as \
+                 a [[table]])"
+            )),
+        },
+        (false, true) => {
+            no_window()?;
+            if kind == JoinKind::Outer {
+                return Err(format!("joins a stream with the table `{with}`, which is \"inner\" or \"left\""));
+            }
+            if grace_ms.is_some() && right.history_ms.is_none() {
+                return Err(format!(
+                    "waits for the table `{with}` with `grace`, but the table has no history: give it one, as history = \"1d\", or \
+                     leave `grace` out"
+                ));
+            }
+            let (is_left, history_ms) = (kind == JoinKind::Left, right.history_ms);
+            Ok(Kind::JoinTable { is_left, history_ms, wait_ms: grace_ms, result })
+        }
+        (true, true) => {
+            no_window()?;
+            if grace_ms.is_some() {
+                return Err("joins two tables, which wait for nothing; leave `grace` out".to_owned());
+            }
+            Ok(Kind::JoinTables { kind, result })
+        }
+        (true, false) => Err(format!("joins a table with the stream `{with}`: swap `from` and `join.with`")),
+    }
+}
+
+impl Graph {
+    /// The stores of an operator, by their numbers in the task.
+    pub(crate) fn stores_of(&self, operator: usize) -> Vec<usize> {
+        let stores = self.stores.iter().enumerate();
+        stores.filter(|(_, store)| store.operator == operator).map(|(index, _)| index).collect()
+    }
+
+    /// How a task opens its stores.
+    pub fn store_specs(&self) -> Vec<StoreSpec> {
+        self.stores.iter().map(|store| store.spec.clone()).collect()
+    }
+}

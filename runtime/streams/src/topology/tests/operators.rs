@@ -1,0 +1,171 @@
+//! Built-in operators in their places.
+
+use super::*;
+use crate::manifest::OnError;
+
+fn link(text: &str) -> Result<Topology, String> {
+    let manifest = Manifest::parse(&format!("name='p'\n{text}")).expect("is valid");
+    let plugins = manifest.nodes.iter().map(|node| (node.id.clone(), info())).collect();
+    Topology::link(&manifest, &plugins).map_err(|error| error.to_string())
+}
+
+/// `=topic` a source that is called as its topic, `#topic` a table, `id<from what` a node, `from>topic` a sink.
+fn text(parts: &[&str]) -> String {
+    let part = |part: &&str| {
+        if let Some(topic) = part.strip_prefix('=') {
+            let (topic, rest) = topic.split_once(' ').unwrap_or((topic, ""));
+            format!("[[source]]\nid='{topic}'\ntopic='{topic}'\n{rest}\n")
+        } else if let Some(topic) = part.strip_prefix('#') {
+            format!("[[table]]\nid='{topic}'\ntopic='{topic}'\n")
+        } else if let Some((id, rest)) = part.split_once('<') {
+            let (from, what) = rest.split_once(' ').expect("what it does");
+            format!("[[node]]\nid='{id}'\nfrom='{from}'\n{what}\n")
+        } else {
+            let (from, topic) = part.split_once('>').expect("a sink");
+            format!("[[sink]]\nfrom='{from}'\ntopic='{topic}'\n")
+        }
+    };
+    parts.iter().map(part).collect()
+}
+
+const COUNT: &str = "n<a aggregate='count'";
+
+#[test]
+fn sources_that_share_a_node_are_processed_together() {
+    let parts =
+        ["=a", "=b", "=c", "#t", "j<a join={with='t'}", "m<j aggregate='distinct:raw'", "p<b plugin='x'", "p>x", "m>y", "c>z"];
+    let topology = link(&text(&parts)).expect("fits");
+    let sources: Vec<_> = topology.sub_topologies.iter().map(|sub| sub.sources.clone()).collect();
+    assert_eq!(sources, [vec![0, 3], vec![1], vec![2]]);
+    let graph = topology.sub_topologies[0].graph.as_ref().expect("has operators");
+    assert_eq!(graph.order, [Vertex::Operator(0), Vertex::Operator(1)]);
+    let stores: Vec<_> = graph.stores.iter().map(|store| (store.spec.name.as_str(), store.spec.ordered)).collect();
+    assert_eq!(stores, [("j-table", false), ("m", false), ("m-members", true)]);
+    assert_eq!(topology.sub_topologies[1].graph, None);
+    assert_eq!((topology.nodes_of(1), topology.sub_topology_of(3)), (vec![0], 0));
+    assert_eq!(topology.operators[0].on_error, OnError::Fail);
+}
+
+#[test]
+fn what_a_store_holds_is_part_of_its_shape() {
+    let shape = |node: &str| {
+        let topology = link(&text(&["=a", node, "n>x"])).expect("fits");
+        topology.sub_topologies[0].graph.as_ref().expect("has operators").stores[0].shape.clone()
+    };
+    assert_eq!(shape(COUNT), "value=count by key, no windows");
+    let hour = "n<a group_by='json:k'\naggregate={n='count',m='max:json:v'}\nwindow={tumbling='1h'}";
+    assert_eq!(shape(hour), "m=max:json:v n=count by json:k, windows of 3600000 ms, every 3600000 ms");
+    // When results are sent says nothing of what is stored.
+    assert_eq!(shape(&hour.replace("'1h'", "'1h',grace='1m',emit='on-close'")), shape(hour));
+}
+
+#[test]
+fn what_operators_cannot_read_is_named() {
+    let check = |parts: &[&str], expect: &str| {
+        assert_eq!(link(&text(parts)).map(|_| ()), Err(expect.to_owned()), "{parts:?}");
+    };
+    check(
+        &["=a", "=b", "n<a join={with='b'}", "n>x"],
+        "node `n` joins two streams, so it must say which records match: add within = \"10m\" to `join` (or read `b` as a \
+         [[table]])",
+    );
+    check(
+        &["=a", "#b", "n<a join={with='b',within='1m'}", "n>x"],
+        "node `n` joins the table `b`: `within`, `before` and `after` are for two streams; leave them out",
+    );
+    check(
+        &["=a", "#b", "n<a join={with='b',kind='outer'}", "n>x"],
+        "node `n` joins a stream with the table `b`, which is \"inner\" or \"left\"",
+    );
+    check(
+        &["=a", "#b", "n<b join={with='a'}", "n>x"],
+        "node `n` joins a table with the stream `a`: swap `from` and `join.with`",
+    );
+    check(
+        &["=a", "#b", "n<a join={with='b',grace='1m'}", "n>x"],
+        "node `n` waits for the table `b` with `grace`, but the table has no history: give it one, as history = \"1d\", or \
+         leave `grace` out",
+    );
+    check(
+        &["#b", "n<b aggregate='last:raw'", "n>x"],
+        "node `n` aggregates a table: `last:raw` cannot be computed of a table: it would have to remember all that there was",
+    );
+    check(
+        &["#b", "n<b aggregate='count'\nwindow={tumbling='1h'}", "n>x"],
+        "node `n` has windows, but reads a table, whose rows replace each other; leave `window` out",
+    );
+    check(
+        &["=a", COUNT, "n:late>x", "n>y"],
+        "`sink x` reads the output `late` of `n`, which has no such output; known: `main`",
+    );
+    check(
+        &["=a", COUNT, "n-members<n aggregate='distinct:raw'", "n-members>x", "m<a aggregate='distinct:raw'", "m>y",
+          "m-members<m aggregate='count'", "m-members>z"],
+        "two nodes would both have a store `m-members`: give one of them another id",
+    );
+    let circle = "=a|m<a join={with='n',within='1m'}|n<m aggregate='count'\nwindow={tumbling='1h',emit='on-close'}|n>x";
+    check(
+        &circle.split('|').collect::<Vec<_>>(),
+        "node `m` cannot be reached from a source: nodes read each other in a circle",
+    );
+    let once = format!("guarantee='at-least-once'\n{}", text(&["=a", COUNT, "n>x"]));
+    let once = link(&once).map(|_| ());
+    assert!(once.as_ref().is_err_and(|text| text.starts_with("node `n` keeps state, which needs")), "{once:?}");
+}
+
+#[test]
+fn records_of_a_key_must_be_in_one_partition() {
+    let check = |parts: &[&str], partitions: &[u32], expect: Result<(), &str>| {
+        let topology = link(&text(parts)).expect("fits");
+        let checked = topology.check_partitions(partitions).map_err(|error| error.to_string());
+        match expect {
+            Ok(()) => assert_eq!(checked, Ok(()), "{parts:?}"),
+            Err(start) => {
+                let error = checked.expect_err("is refused");
+                assert!(error.starts_with(start), "{parts:?}: {error}");
+            }
+        }
+    };
+    check(&["=a", COUNT, "n>x"], &[4], Ok(()));
+    let by = "n<a group_by='json:k'\naggregate='count'";
+    check(&["=a", by, "n>x"], &[1], Ok(()));
+    check(
+        &["=a", by, "n>x"],
+        &[4],
+        Err("node `n` needs all records of a key in one partition, but it goes by `json:k`, which is not the key, and topic \
+             `a` has 4 partitions: write the records under that key"),
+    );
+    check(&["=a", "n<a deduplicate={by='json:k',within='1h'}", "n>x"], &[2], Err("node `n` needs all records of a key"));
+    let plugin = "p<a plugin='x'";
+    let count = "n<p aggregate='count'";
+    check(
+        &["=a", plugin, count, "n>x"],
+        &[4],
+        Err("node `n` needs all records of a key in one partition, but the plugin of `p` may change keys (if it does not, \
+             say keeps_key = true there)"),
+    );
+    check(&["=a", "p<a plugin='x'\nkeeps_key=true", count, "n>x"], &[4], Ok(()));
+    // A window in the key is no matter as long as nothing else joins it.
+    let windows = "w<a aggregate='count'\nwindow={tumbling='1h'}";
+    check(&["=a", windows, "n<w aggregate='count'", "n>x"], &[4], Ok(()));
+    check(
+        &["=a", "#b", windows, "n<w join={with='b'}", "n>x"],
+        &[4, 4],
+        Err("node `n` needs all records of a key in one partition, but some of what it reads has windows in its keys"),
+    );
+    let join = ["=a partitioner='murmur2'", "=b partitioner='murmur2'", "n<a join={with='b',within='1m'}", "n>x"];
+    check(&join, &[4, 4], Ok(()));
+    check(
+        &join,
+        &[4, 3],
+        Err("node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but they have 4 and 3"),
+    );
+    let unknown = ["=a partitioner='murmur2'", "=b", "n<a join={with='b',within='1m'}", "n>x"];
+    check(&unknown, &[1, 1], Ok(()));
+    check(
+        &unknown,
+        &[4, 4],
+        Err("node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but `a` has its keys \
+             placed by murmur2, and `b` by nobody knows what: say in both sources"),
+    );
+}
