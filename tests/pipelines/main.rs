@@ -13,6 +13,7 @@ mod lab;
 mod metrics;
 mod outputs;
 mod refusals;
+mod state;
 
 use anyhow::Result;
 use lab::Lab;
@@ -23,9 +24,10 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 18] = [
+const CASES: [(&str, Case); 19] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
+    ("kills-count-no-record-twice", state::counted_once),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
     ("a-refused-output-names-its-record", outputs::fail),

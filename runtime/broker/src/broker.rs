@@ -43,6 +43,7 @@ use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use pelton_coordinators::UnreadableRecord;
 use pelton_pipelines::compiler::CompileLimits;
 use pelton_pipelines::refusal::DeploymentLogError;
+use pelton_pipelines::stores::MemoryStores;
 use pelton_pipelines::supervisor::{Supervisor, SupervisorSpec};
 
 /// How long a start waits for the markers of transactions that a crash interrupted. They are a few appends and a sync
@@ -297,6 +298,7 @@ impl Broker {
         let clock = Arc::clone(&self.clock);
         let now_ms = move || clock.now_ms();
         SupervisorSpec {
+            stores: Arc::new(MemoryStores),
             factory,
             log: Arc::new(log),
             io: Arc::new(io),

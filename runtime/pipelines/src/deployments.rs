@@ -8,6 +8,7 @@
 //! | `pipeline/<name>/<revision>` | JSON [`Revision`]; the last [`KEPT_REVISIONS`] are kept |
 //! | `pipeline/<name>` | JSON [`Live`]: which revision runs, and whether it is paused |
 //! | `table/<name>` | JSON [`TableDefinition`] of a table that stands alone |
+//! | `state/<name>` | JSON: what the stores of that pipeline hold, by name, those of earlier revisions among them |
 //!
 //! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the
 //! offsets are kept in memory: a component is read from the log when it is compiled or written anew, and never
@@ -21,6 +22,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use pelton_streams::Digest;
 use pelton_streams::tables::TableDefinition;
+use pelton_streams::topology::graph::changelog_topic;
 use serde::{Deserialize, Serialize};
 
 /// The topic. Clients cannot produce to it.
@@ -92,6 +94,8 @@ pub struct Deployments {
     chunks: BTreeMap<(String, u32), i64>,
     pipelines: BTreeMap<String, PipelineHistory>,
     tables: BTreeMap<String, TableDefinition>,
+    /// By pipeline: what each of its stores holds. It stays when the pipeline goes, as the changelogs do.
+    stores: BTreeMap<String, BTreeMap<String, String>>,
     /// There are records of kinds that this version does not know.
     has_unknown: bool,
 }
@@ -192,6 +196,10 @@ impl Deployments {
                 self.tables.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
             }
             (["table", name], None) => drop(self.tables.remove(*name)),
+            (["state", name], Some(value)) => {
+                self.stores.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
+            }
+            (["state", name], None) => drop(self.stores.remove(*name)),
             _ => self.has_unknown = true,
         }
         Ok(())
@@ -228,6 +236,29 @@ impl Deployments {
     /// The tables that stand alone, by name.
     pub fn tables(&self) -> &BTreeMap<String, TableDefinition> {
         &self.tables
+    }
+
+    /// What the stores of a pipeline hold, by name.
+    pub fn stores(&self, pipeline: &str) -> Option<&BTreeMap<String, String>> {
+        self.stores.get(pipeline)
+    }
+
+    /// The pipeline besides `but` that has its changes in a topic.
+    pub fn owner_of_changelog(&self, changelog: &str, but: &str) -> Option<&str> {
+        let is_there = |(name, stores): &(&String, &BTreeMap<String, String>)| {
+            stores.keys().any(|store| changelog_topic(name, store) == changelog)
+        };
+        let others = self.stores.iter().filter(|(name, _)| *name != but);
+        others.into_iter().find(is_there).map(|(name, _)| name.as_str())
+    }
+
+    /// What says that a pipeline has these stores from now on. Nothing if that is known.
+    pub fn keep_stores(&self, pipeline: &str, stores: BTreeMap<String, String>) -> Option<DeploymentRecord> {
+        let before = self.stores.get(pipeline);
+        let mut kept = before.cloned().unwrap_or_default();
+        kept.extend(stores);
+        let is_new = !kept.is_empty() && before != Some(&kept);
+        is_new.then(|| (format!("state/{pipeline}"), Some(json(&kept))))
     }
 
     /// Where the bytes of a plugin are, if all its chunks are there.
@@ -284,7 +315,8 @@ impl Deployments {
         let revisions = revisions.map(|revision| RECORD_BYTES + revision.manifest.len() as u64);
         let plugins = self.plugins.values().map(|record| RECORD_BYTES + record.bytes);
         let tables = self.tables.len() as u64 * RECORD_BYTES;
-        revisions.chain(plugins).sum::<u64>() + tables
+        let stores = self.stores.values().map(|stores| RECORD_BYTES * (1 + stores.len() as u64));
+        revisions.chain(plugins).chain(stores).sum::<u64>() + tables
     }
 
     /// What a snapshot has to write: components by where they are, and all other records. `None`: there are records
@@ -301,6 +333,8 @@ impl Deployments {
             records.extend(history.live.map(|live| (format!("pipeline/{name}"), Some(json(&live)))));
         }
         records.extend(self.tables.iter().map(|(name, table)| table_record(name, Some(table))));
+        records
+            .extend(self.stores.iter().map(|(name, stores)| (format!("state/{name}"), Some(json(stores)))));
         Some((components, records))
     }
 

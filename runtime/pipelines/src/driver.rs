@@ -11,24 +11,28 @@
 //!
 //! While a commit is on its way to the disk the driver goes on with the next records; one commit is in flight at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
+use pelton_streams::state::StateError;
 use pelton_streams::task::{
-    Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskInput,
+    Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskId, TaskInput,
 };
 use pelton_streams::{
     BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
+    TopologyError,
 };
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
+use self::stores::StoreTimes;
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
-use super::status::{FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
+use super::status::{DroppedStatus, FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
+use super::stores::TaskStores;
 use crate::Clock;
 
 /// What a failure is called that ends when somebody creates a topic.
@@ -49,6 +53,8 @@ pub(crate) struct DriverSpec {
     pub(crate) board: Arc<StatusBoard>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop: Arc<StopSignal>,
+    /// Where tasks keep their stores.
+    pub(crate) stores: Arc<dyn TaskStores>,
 }
 
 /// Why a driver ended.
@@ -63,6 +69,15 @@ pub(crate) enum DriverError {
     /// What the driver reads, writes and commits to refused.
     #[error(transparent)]
     Io(#[from] IoError),
+    /// What a task keeps cannot be read or written.
+    #[error("what partition {} keeps cannot be used: {error}", task.partition)]
+    State { task: TaskId, error: StateError },
+    /// Topics have changed, so that the records of a key are in several tasks, or its state is in another one.
+    #[error(transparent)]
+    Partitions(#[from] TopologyError),
+    /// It was told to stop before it had begun.
+    #[error("the pipeline is stopping")]
+    Stopped,
     /// A defect of ours.
     #[error("the driver panicked, which is a bug of pelton: {0}")]
     Bug(String),
@@ -81,7 +96,9 @@ impl DriverError {
             DriverError::Task(failure) => {
                 matches!(failure.error, RecordError::Plugin(PluginError::ServerMemory { .. }))
             }
-            DriverError::Bug(_) => false,
+            // A full disk may have room again, and a damaged store was removed.
+            DriverError::State { .. } => true,
+            DriverError::Partitions(_) | DriverError::Stopped | DriverError::Bug(_) => false,
         }
     }
 
@@ -106,6 +123,9 @@ impl DriverError {
             DriverError::Io(
                 IoError::Unavailable(_) | IoError::NoOutput { .. } | IoError::OutputRenewed { .. },
             )
+            | DriverError::State { .. }
+            | DriverError::Partitions(_)
+            | DriverError::Stopped
             | DriverError::Start { .. }
             | DriverError::Bug(_) => None,
         };
@@ -115,6 +135,9 @@ impl DriverError {
             DriverError::Io(IoError::BadBatch { .. }) => "input",
             DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => NO_TOPIC,
             DriverError::Io(_) => "io",
+            DriverError::State { .. } => "state",
+            DriverError::Partitions(_) => "partitions",
+            DriverError::Stopped => "stopped",
             DriverError::Bug(_) => "bug",
         };
         let (topic, partition, offset) = match place {
@@ -139,9 +162,14 @@ pub(crate) struct Driver<'io> {
     missing: BTreeSet<usize>,
     /// The partitions of each output topic.
     outputs: Vec<u32>,
+    /// The partitions of each source's topic; 0 while it is not there.
+    sources: Vec<u32>,
+    store_times: StoreTimes,
     /// Everything that was there when it began has its task.
     has_begun: bool,
     totals: Totals,
+    /// By built-in node.
+    dropped: BTreeMap<String, DroppedStatus>,
     published_ms: i64,
     /// Made to be used again: one for each input of a task.
     columns: Vec<Columns>,
@@ -195,8 +223,11 @@ impl<'io> Driver<'io> {
             in_flight: None,
             missing: (0..spec.topology.sources.len()).collect(),
             outputs: vec![0; spec.topology.outputs.len()],
+            sources: vec![0; spec.topology.sources.len()],
+            store_times: StoreTimes::new(spec.clock.now_ms()),
             has_begun: false,
             totals: Totals::default(),
+            dropped: BTreeMap::new(),
             published_ms: i64::MIN,
             columns: Vec::new(),
             spec,
@@ -206,18 +237,41 @@ impl<'io> Driver<'io> {
     /// Runs until it is told to stop, at a commit, or cannot go on. What was done is committed in both cases, unless it
     /// would be committed half.
     pub(crate) fn run(mut self) -> Result<(), DriverError> {
-        let result = self.run_until_stopped();
+        let result = match self.run_until_stopped() {
+            // It has read nothing yet.
+            Err(DriverError::Stopped) => Ok(()),
+            result => result,
+        };
         // A step that fails has appended nothing, and all before it count. Only outputs and commits can fail in the midst of
         // one: then the transaction is aborted. Without one, what was appended twice is better than what is not committed.
         let whole = match &result {
             Ok(()) | Err(DriverError::Io(IoError::BadBatch { .. })) => true,
             Err(DriverError::Io(_)) => Mutant::HalfStepCommitted.is_on(),
-            Err(DriverError::Task(_) | DriverError::Start { .. } | DriverError::Bug(_)) => true,
+            // What a task has changed may be half in its changelog.
+            Err(DriverError::State { .. }) => false,
+            Err(
+                DriverError::Task(_)
+                | DriverError::Start { .. }
+                | DriverError::Partitions(_)
+                | DriverError::Stopped
+                | DriverError::Bug(_),
+            ) => true,
         };
         let half_is_kept = self.spec.guarantee == Guarantee::AtLeastOnce;
-        let committed = if whole || half_is_kept { self.commit_all() } else { Ok(()) };
+        let committed = if whole || half_is_kept { self.end() } else { Ok(()) };
         self.publish();
-        result.and(committed)
+        let result = result.and(committed);
+        if let Err(error) = &result {
+            self.remove_damaged(error);
+        }
+        result
+    }
+
+    /// Commits what was done, and has it on disk before the driver ends.
+    fn end(&mut self) -> Result<(), DriverError> {
+        self.commit_all()?;
+        self.catch_up_stores(true)?;
+        self.flush_stores(true)
     }
 
     fn run_until_stopped(&mut self) -> Result<(), DriverError> {
@@ -238,8 +292,10 @@ impl<'io> Driver<'io> {
                 }
                 self.commit_when_due()?;
             }
+            self.flush_stores(false)?;
             if idle {
                 self.commit_all()?;
+                self.catch_up_stores(false)?;
                 self.publish();
                 self.rest();
             } else if self.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
@@ -282,6 +338,7 @@ impl<'io> Driver<'io> {
     fn step_with(&mut self, task: usize, columns: &mut [Columns]) -> Result<Progress, DriverError> {
         let mut progress = Progress::Idle;
         let mut ends = Vec::with_capacity(columns.len());
+        let mut order_is_known = true;
         for (input, records) in columns.iter_mut().enumerate() {
             records.clear();
             let end_offset = self.fill(task, input, records)?;
@@ -291,8 +348,13 @@ impl<'io> Driver<'io> {
                 position.next_offset = end_offset;
                 self.uncommitted.since_ms.get_or_insert(self.spec.clock.now_ms());
                 progress = Progress::Some;
+                // What comes behind may be the earliest record of all.
+                order_is_known &= end_offset >= position.end_offset;
             }
             ends.push(end_offset);
+        }
+        if !order_is_known {
+            return Ok(progress);
         }
         match self.process(task, columns, &ends)? {
             Progress::Idle => Ok(progress),
@@ -350,9 +412,19 @@ impl<'io> Driver<'io> {
             Outside { plugins: &mut self.plugins, sink: &mut *self.io, interrupted: &interrupted };
         let result = task.process(&given, &mut outside);
         self.totals.add_calls(task.take_calls());
+        for (operator, counts) in task.take_dropped() {
+            let id = self.spec.topology.operators[operator].id.clone();
+            self.dropped.entry(id).or_default().add(counts);
+        }
         let output = match result {
             Ok(output) => output,
-            Err(StepError::Failed(failure)) => return Err(DriverError::Task(failure)),
+            Err(StepError::Failed(failure)) => {
+                let id = task.id();
+                return Err(match failure.error {
+                    RecordError::State(error) => DriverError::State { task: id, error },
+                    _ => DriverError::Task(failure),
+                });
+            }
             Err(StepError::Retry { delay_ms, attempt, attempts, failure }) => {
                 *not_before_ms = self.spec.clock.now_ms().saturating_add(i64::from(delay_ms));
                 let text = format!("{failure}; attempt {attempt} of {attempts} in {delay_ms} ms");
@@ -402,7 +474,7 @@ impl<'io> Driver<'io> {
 
     fn publish(&mut self) {
         self.published_ms = self.now_ms();
-        self.spec.board.set_totals(self.totals);
+        self.spec.board.set_totals(self.totals, &self.dropped);
         for position in self.tasks.iter().flat_map(|task| &task.inputs) {
             self.spec.board.set_task(TaskStatus {
                 topic: position.topic.clone(),
@@ -417,5 +489,6 @@ impl<'io> Driver<'io> {
 
 mod changes;
 mod commit;
+mod stores;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
+use pelton_streams::state::ChangelogPosition;
 use pelton_streams::{Sink, Topology};
 use pelton_wire::record::Columns;
 use tokio::sync::{Notify, oneshot};
@@ -136,10 +137,47 @@ pub trait Committer {
     fn abandon(&mut self) -> Result<(), IoError>;
 }
 
-/// All of one driver's outside.
-pub trait PipelineIo: Source + Outputs + Committer + Send {}
+/// What there is of a partition of a changelog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangelogEnds {
+    /// The id of its topic.
+    pub topic_id: [u8; 16],
+    /// The first offset that is there.
+    pub start: i64,
+    /// Behind its last record, whether or not that can be read yet.
+    pub end: i64,
+    /// `delete.retention.ms` of its topic.
+    pub delete_retention_ms: i64,
+}
 
-impl<T: Source + Outputs + Committer + Send> PipelineIo for T {}
+impl ChangelogEnds {
+    /// The position of a store that has everything up to `offset`.
+    pub fn position(&self, offset: i64, now_ms: i64) -> ChangelogPosition {
+        ChangelogPosition { topic_id: self.topic_id, offset, caught_up_ms: now_ms }
+    }
+}
+
+/// The changelogs of a pipeline's stores, which are outputs (by index) of its own: nobody else writes to them.
+pub trait Changelogs {
+    /// Where a partition starts and ends now. Once [`Committer::begin`] has returned, the end is that of what is committed,
+    /// until the driver writes something.
+    fn changelog(&self, output: usize, partition: i32) -> Result<ChangelogEnds, IoError>;
+    /// As [`Source::fill`].
+    fn fill_changelog(
+        &self,
+        output: usize,
+        partition: i32,
+        offset: i64,
+        records: &mut Columns,
+    ) -> Result<Filled, IoError>;
+    /// Returns when there is something to read at `offset`, when the stop signal is set, or after `timeout_ms`.
+    fn wait_changelog(&self, output: usize, partition: i32, offset: i64, timeout_ms: u64);
+}
+
+/// All of one driver's outside.
+pub trait PipelineIo: Source + Outputs + Committer + Changelogs + Send {}
+
+impl<T: Source + Outputs + Committer + Changelogs + Send> PipelineIo for T {}
 
 /// Makes the I/O of one pipeline's driver.
 pub trait IoFactory: Send + Sync {
@@ -149,6 +187,8 @@ pub trait IoFactory: Send + Sync {
     fn group(&self, pipeline: &str) -> String;
     /// Whether a topic exists now.
     fn topic_exists(&self, topic: &str) -> bool;
+    /// How many partitions a topic has; none if it does not exist.
+    fn partitions(&self, topic: &str) -> Option<u32>;
 }
 
 /// Tells a driver to stop at its next commit.

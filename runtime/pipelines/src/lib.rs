@@ -4,6 +4,7 @@
 //! * [`supervisor`] makes it so: it checks, stores and starts what is deployed.
 //! * [`compiler`] has the threads that compile plugins.
 //! * [`runner`] is a pipeline's thread, [`driver`] the loop on it, [`status`] what others can know of it.
+//! * [`stores`] is where tasks keep what they keep.
 //! * [`io`] has the seams: what is read, what is written, and who commits.
 //!
 //! It refuses to know brokers, clients, wasmtime and RocksDB: the same driver runs over partitions of this process and, one
@@ -21,6 +22,7 @@ mod runner;
 #[cfg(any(test, feature = "testing"))]
 pub mod slow;
 pub mod status;
+pub mod stores;
 pub mod supervisor;
 
 pub use clock::Clock;

@@ -29,9 +29,16 @@ pub enum DeployError {
     #[error(transparent)]
     Topology(#[from] TopologyError),
     #[error(
-        "node `{0}` is built in, and fits, but this version does not run built-in operators yet; write the step as a plugin"
+        "store `{store}` holds {before}, and the node would keep {now} there: give the node another id, whose store begins with \
+         nothing where the pipeline is now; or deploy the pipeline under another name, to read its topics from their start \
+         ({changelog} stays in both cases)"
     )]
-    OperatorNotRun(String),
+    StoreChanged { store: String, before: String, now: String, changelog: String },
+    #[error(
+        "store `{store}` would have its changes in {changelog}, which is the changelog of pipeline `{other}`; give the node \
+         another id"
+    )]
+    ChangelogOfAnother { store: String, changelog: String, other: String },
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("node `{node}` does not start: {error}")]

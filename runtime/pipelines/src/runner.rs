@@ -10,6 +10,7 @@ use pelton_streams::{PluginFactory, Topology};
 use super::driver::{Driver, DriverError, DriverSpec};
 use super::io::{IoFactory, PipelineIo, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
+use super::stores::TaskStores;
 use crate::Clock;
 
 /// What a pipeline's thread needs.
@@ -21,6 +22,7 @@ pub(super) struct RunnerSpec {
     pub(super) factory: Arc<dyn PluginFactory>,
     pub(super) io: Arc<dyn IoFactory>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) stores: Arc<dyn TaskStores>,
 }
 
 /// A pipeline's thread, or its place while it does not run.
@@ -99,6 +101,7 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             board: Arc::clone(board),
             clock: Arc::clone(&spec.clock),
             stop: Arc::clone(stop),
+            stores: Arc::clone(&spec.stores),
         };
         let began_ms = spec.clock.now_ms();
         let mut io = spec.io.open(&spec.topology, spec.guarantee, Arc::clone(stop));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use pelton_streams::log::{LogLevel, LogRing, LogSink};
+use pelton_streams::operator::Counts;
 use pelton_streams::task::{Calls, StepCounts};
 use serde::Serialize;
 use std::sync::Arc;
@@ -63,6 +64,64 @@ pub struct TaskStatus {
     pub lag: i64,
 }
 
+/// One store's progress.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StoreStatus {
+    pub store: String,
+    pub partition: i32,
+    /// The topic that has its changes.
+    pub changelog: String,
+    /// It is being brought up to the end of its changelog; the task waits.
+    pub restoring: bool,
+    /// Changes that were read from the changelog when the task began.
+    pub restored: u64,
+    /// How far along the changelog it was then, and what had to be reached.
+    pub next: i64,
+    pub end: i64,
+}
+
+/// What a built-in operator has not let through, or has met, since this driver started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DroppedStatus {
+    pub null_key: u64,
+    pub null_value: u64,
+    pub null_field: u64,
+    pub no_time: u64,
+    /// Records, and windows that were closed when one came.
+    pub late: u64,
+    pub late_windows: u64,
+    pub duplicates: u64,
+    pub out_of_order: u64,
+    pub unmatched: u64,
+}
+
+impl DroppedStatus {
+    pub(super) fn add(&mut self, counts: Counts) {
+        let Counts {
+            null_key,
+            null_value,
+            no_time,
+            late,
+            late_windows,
+            duplicates,
+            out_of_order,
+            unmatched,
+            // Of foreign-key joins, which no manifest can name.
+            stale: _,
+            null_field,
+        } = counts;
+        self.null_key += null_key;
+        self.null_value += null_value;
+        self.null_field += null_field;
+        self.no_time += no_time;
+        self.late += late;
+        self.late_windows += late_windows;
+        self.duplicates += duplicates;
+        self.out_of_order += out_of_order;
+        self.unmatched += unmatched;
+    }
+}
+
 /// What was counted since this driver started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
@@ -113,6 +172,12 @@ pub struct PipelineStatus {
     pub state: PipelineState,
     pub tasks: Vec<TaskStatus>,
     pub totals: Totals,
+    /// What tasks keep.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<StoreStatus>,
+    /// By built-in node.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, DroppedStatus>,
     pub failure: Option<FailureStatus>,
 }
 
@@ -128,6 +193,8 @@ struct Inner {
     state: PipelineState,
     tasks: BTreeMap<(String, i32), TaskStatus>,
     totals: Totals,
+    stores: BTreeMap<(String, i32), StoreStatus>,
+    dropped: BTreeMap<String, DroppedStatus>,
     failure: Option<FailureStatus>,
     log: LogRing,
 }
@@ -138,6 +205,8 @@ impl StatusBoard {
             state: PipelineState::Starting,
             tasks: BTreeMap::new(),
             totals: Totals::default(),
+            stores: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             failure: None,
             log: LogRing::default(),
         };
@@ -151,6 +220,8 @@ impl StatusBoard {
             state: inner.state,
             tasks: inner.tasks.values().cloned().collect(),
             totals: inner.totals,
+            stores: inner.stores.values().cloned().collect(),
+            dropped: inner.dropped.clone(),
             failure: inner.failure.clone(),
         }
     }
@@ -189,8 +260,16 @@ impl StatusBoard {
         self.inner.lock().tasks.retain(|(of, _), _| of != topic);
     }
 
-    pub(super) fn set_totals(&self, totals: Totals) {
-        self.inner.lock().totals = totals;
+    pub(super) fn set_store(&self, store: StoreStatus) {
+        self.inner.lock().stores.insert((store.store.clone(), store.partition), store);
+    }
+
+    pub(super) fn set_totals(&self, totals: Totals, dropped: &BTreeMap<String, DroppedStatus>) {
+        let mut inner = self.inner.lock();
+        inner.totals = totals;
+        if inner.dropped != *dropped {
+            inner.dropped.clone_from(dropped);
+        }
     }
 
     /// Adds a line of pelton's own.

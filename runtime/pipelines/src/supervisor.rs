@@ -21,6 +21,7 @@ use super::io::IoFactory;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
 use super::status::{LogLine, PipelineState, PipelineStatus};
+use super::stores::TaskStores;
 use crate::Clock;
 use crate::run_blocking;
 
@@ -49,6 +50,8 @@ pub trait DeploymentLog: Send + Sync {
     fn check_topic(&self, topic: &str) -> Result<(), EnsureTopicError>;
     /// Creates a topic with the broker's defaults if it is missing. Durable when it returns.
     fn ensure_topic<'a>(&'a self, topic: &'a str) -> Ensuring<'a>;
+    /// Creates the changelog of a store if it is missing: a compacted topic of the server's own, with so many partitions.
+    fn ensure_changelog<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a>;
 }
 
 /// What `push` says.
@@ -83,6 +86,8 @@ pub struct Deployed {
     pub state: Option<PipelineState>,
     /// By node.
     pub plugins: BTreeMap<String, String>,
+    /// What becomes of what the pipeline keeps.
+    pub stores: Vec<StoreChange>,
     pub group: String,
 }
 
@@ -105,6 +110,8 @@ pub struct SupervisorSpec {
     pub log: Arc<dyn DeploymentLog>,
     pub io: Arc<dyn IoFactory>,
     pub clock: Arc<dyn Clock>,
+    /// Where tasks keep their stores.
+    pub stores: Arc<dyn TaskStores>,
     /// Pipelines that may be deployed at once.
     pub max_pipelines: u32,
     /// `pelton.snapshot.min.bytes`: a smaller log is never written anew.
@@ -229,9 +236,10 @@ impl Supervisor {
         self.check_sources(&checked)?;
         self.try_start(&checked).await?;
         self.check_outputs(&checked)?;
+        let stores = self.check_stores(&checked.topology)?;
         let name = checked.manifest.name.clone();
         let group = self.spec.io.group(&name);
-        Ok(Deployed { name, revision: None, state: None, plugins: checked.plugins, group })
+        Ok(Deployed { name, revision: None, state: None, plugins: checked.plugins, stores, group })
     }
 
     /// Takes a manifest live. A pipeline of that name that runs is stopped at a commit, and the new revision goes on
@@ -255,7 +263,12 @@ impl Supervisor {
         }
         // All of them first, so that one that cannot be made leaves none behind.
         self.check_outputs(&checked)?;
+        let stores = self.check_stores(&checked.topology)?;
         for output in &checked.topology.outputs {
+            if let Some(sub) = output.changelog_of {
+                self.ensure_changelog(&checked.topology, &output.topic, sub).await?;
+                continue;
+            }
             let made = self.spec.log.ensure_topic(&output.topic).await;
             made.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
         }
@@ -264,7 +277,11 @@ impl Supervisor {
             plugins: checked.plugins.clone(),
             deployed_at_ms: self.spec.clock.now_ms(),
         };
-        let (number, records) = self.inner.lock().deployments.deploy(&name, &revision);
+        let (number, mut records) = self.inner.lock().deployments.deploy(&name, &revision);
+        // What is kept is known before anything of the revision is.
+        let kept = stores_of(&checked.topology);
+        let kept = self.inner.lock().deployments.keep_stores(&name, kept);
+        records.splice(0..0, kept);
         self.store(records).await?;
         self.halt(&name).await;
         self.run(&name, false, Patience::Bounded).await;
@@ -273,7 +290,7 @@ impl Supervisor {
         self.tidy().await;
         drop(change);
         let (group, state) = (self.spec.io.group(&name), self.started(&name).await);
-        Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), group })
+        Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), stores, group })
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is
@@ -409,9 +426,6 @@ impl Supervisor {
             plugins.insert(node.id.clone(), digest.to_string());
         }
         let topology = Topology::link(&manifest, &infos)?;
-        if let Some(operator) = topology.operators.first() {
-            return Err(DeployError::OperatorNotRun(operator.id.clone()));
-        }
         Ok(Checked { manifest, topology, plugins, wanted })
     }
 
@@ -449,7 +463,7 @@ impl Supervisor {
     }
 
     fn check_outputs(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
-        for output in &checked.topology.outputs {
+        for output in checked.topology.outputs.iter().filter(|output| output.changelog_of.is_none()) {
             let fits = self.spec.log.check_topic(&output.topic);
             fits.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
         }
@@ -519,6 +533,7 @@ impl Supervisor {
                 factory: Arc::clone(&self.spec.factory),
                 io: Arc::clone(&self.spec.io),
                 clock: Arc::clone(&self.spec.clock),
+                stores: Arc::clone(&self.spec.stores),
             }),
             Err(error) => {
                 tracing::error!(pipeline = name, %error, "the pipeline does not start");
@@ -570,8 +585,12 @@ fn resolve(
     }
 }
 
+mod stores;
 mod tables;
 mod tidy;
+
+use stores::stores_of;
+pub use stores::{StoreChange, StoreFate};
 
 /// How long a change waits for a pipeline that it has started, before it says that the pipeline is starting.
 const START_PATIENCE: Duration = Duration::from_millis(100);

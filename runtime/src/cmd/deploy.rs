@@ -38,6 +38,23 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
             text("group")
         )),
         None => print_line(&format!("pipeline {} is valid; nothing was changed", text("name"))),
+    }?;
+    for store in deployed["stores"].as_array().into_iter().flatten() {
+        let text = |key: &str| store[key].as_str().unwrap_or_default();
+        print_line(&store_line(text("store"), text("fate"), text("changelog")))?;
+    }
+    Ok(())
+}
+
+/// What becomes of what the pipeline keeps.
+fn store_line(store: &str, fate: &str, changelog: &str) -> String {
+    match fate {
+        "kept" => format!("store {store}: kept, it goes on with what it has"),
+        "new" => format!("store {store}: new, it begins with nothing"),
+        "dropped" => {
+            format!("store {store}: dropped, no node has it any more; its changelog stays ({changelog})")
+        }
+        other => format!("store {store}: {other}"),
     }
 }
 

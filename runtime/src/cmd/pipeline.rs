@@ -66,6 +66,23 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
     for (counter, value) in pipeline["totals"].as_object().into_iter().flatten() {
         print_line(&format!("{counter}: {value}"))?;
     }
+    for (node, counts) in pipeline["dropped"].as_object().into_iter().flatten() {
+        let counts = counts.as_object().into_iter().flatten().filter(|(_, count)| **count != 0);
+        for (what, count) in counts {
+            print_line(&format!("{node} {what}: {count}"))?;
+        }
+    }
+    for store in
+        pipeline["stores"].as_array().into_iter().flatten().filter(|store| store["restoring"] == true)
+    {
+        print_line(&format!(
+            "store {}, partition {}, is being restored: offset {} of {}",
+            store["store"].as_str().unwrap_or("-"),
+            store["partition"],
+            store["next"],
+            store["end"]
+        ))?;
+    }
     let mut table = Table::new(&["topic", "partition", "committed", "end", "lag"]);
     for task in pipeline["tasks"].as_array().into_iter().flatten() {
         table.row(["topic", "partition", "committed", "end", "lag"].map(|key| task[key].clone()).to_vec());

@@ -15,9 +15,10 @@ use crate::operator::{Counts, EventTime, OperatorError};
 use crate::partitioner::Partitioner;
 use crate::plugin::{Plugin, PluginError};
 use crate::sink::{Emissions, Refused, Sink};
-use crate::state::{StateBackend, StateLimits, TaskState};
+use crate::state::{StateBackend, StateError, StateLimits, TaskState};
 use crate::topology::Topology;
 
+mod changelog;
 mod failure;
 mod graph;
 mod kept;
@@ -29,11 +30,11 @@ mod run;
 mod state;
 
 pub use failure::{ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
-pub use output::{Calls, Notice, NoticeKind, StepCounts, StepOutput};
-pub(crate) use output::{Cow, Piece};
 use graph::{GraphRun, Origin};
 use kept::Kept;
 use order::Runs;
+pub use output::{Calls, Notice, NoticeKind, StepCounts, StepOutput};
+pub(crate) use output::{Cow, Piece};
 use policy::{Next, Retrying};
 pub(crate) use run::Place;
 use run::{Excluded, RangeError, Run, select};
@@ -219,6 +220,22 @@ impl Task {
         Some(self.state.kept()?.state())
     }
 
+    /// Ends the transaction of the task's stores: what it has changed goes into their changelogs. After an error nothing of it
+    /// may be committed.
+    ///
+    /// # Errors
+    /// A changelog does not take a change.
+    pub fn end_transaction(&mut self, sink: &mut dyn Sink) -> Result<(), StateError> {
+        let (id, topology) = (self.id, Arc::clone(&self.topology));
+        let graph = topology.sub_topologies[id.sub_topology].graph.as_ref();
+        let (Some(graph), Some(kept)) = (graph, self.state.kept()) else { return Ok(()) };
+        let written = kept.state().end_transaction();
+        for (store, changes) in graph.stores.iter().zip(&written) {
+            changelog::write(&store.spec.name, store.changelog, id.partition, changes, sink)?;
+        }
+        Ok(())
+    }
+
     /// What built-in operators have dropped since this was asked last, by index in [`Topology::operators`].
     pub fn take_dropped(&mut self) -> Vec<(usize, Counts)> {
         self.state.kept().map(Kept::take_counts).unwrap_or_default()
@@ -303,7 +320,14 @@ impl Task {
             let offset = first.offsets.first().copied().unwrap_or(-1);
             let (node, topic) = (self.topology.operators[operator].id.clone(), first.topic.to_owned());
             let partition = self.id.partition;
-            StepError::Failed(Box::new(TaskFailure { node, topic, partition, offset, last_offset: offset, error }))
+            StepError::Failed(Box::new(TaskFailure {
+                node,
+                topic,
+                partition,
+                offset,
+                last_offset: offset,
+                error,
+            }))
         })
     }
 
@@ -473,7 +497,10 @@ impl<'a> Step<'a> {
     fn spend(&mut self, error: &RecordError) {
         self.spent += match error {
             RecordError::Plugin(PluginError::Deadline { .. }) => DEADLINE_WEIGHT,
-            RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) | RecordError::State(_) => 1,
+            RecordError::Plugin(_)
+            | RecordError::Refused { .. }
+            | RecordError::Row(_)
+            | RecordError::State(_) => 1,
         };
     }
 }

@@ -147,6 +147,22 @@ pub enum TopologyError {
         /// Its partitions.
         second_partitions: u32,
     },
+    /// A topic has more partitions than what is kept of its records.
+    #[error(
+        "topic `{topic}` has {partitions} partitions now, and what the pipeline keeps of its records is in {has} ({changelog}): \
+         records of a key may be in another partition than what is kept of them. Deploy the pipeline under another name, to \
+         read the topic from its start"
+    )]
+    Grown {
+        /// The topic.
+        topic: String,
+        /// Its partitions.
+        partitions: u32,
+        /// The changelog of a store.
+        changelog: String,
+        /// The changelog's partitions.
+        has: u32,
+    },
     /// Topics whose records meet in a node may have their keys placed by different rules.
     #[error(
         "node `{node}` needs the records of a key from topics `{first}` and `{second}` in partitions of one number, but `{first}` \
@@ -178,7 +194,7 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// What is built in.
     pub operators: Vec<OperatorNode>,
-    /// What is written: the sinks in the manifest's order, then dead-letter topics.
+    /// What is written: the sinks in the manifest's order, then dead-letter topics, then the changelogs of stores.
     pub outputs: Vec<OutputTopic>,
     /// Which sources are processed together: those that a node reads together.
     pub sub_topologies: Vec<SubTopology>,
@@ -258,6 +274,8 @@ pub struct OutputTopic {
     pub on_error: OnError,
     /// The index in [`Topology::outputs`] of its dead-letter topic.
     pub letters: Option<usize>,
+    /// The sub-topology whose store has its changes there, partition by partition, if it is a changelog.
+    pub changelog_of: Option<usize>,
 }
 
 impl Target {
@@ -303,6 +321,7 @@ impl Topology {
             dead_letter: false,
             on_error: s.on_error.clone().unwrap_or(OnError::Fail),
             letters: None,
+            changelog_of: None,
         };
         let mut topology = Topology {
             name: manifest.name.clone(),
@@ -324,14 +343,7 @@ impl Topology {
         for (i, spec) in manifest.nodes.iter().enumerate() {
             topology.connect(&spec.id, &spec.from, Target::Node(i))?;
         }
-        for (i, spec) in manifest.operators.iter().enumerate() {
-            for from in &spec.from {
-                topology.connect(&spec.id, from, Target::Operator(i, 0))?;
-            }
-            if let Work::Join(join) = &spec.work {
-                topology.connect(&spec.id, &join.with, Target::Operator(i, 1))?;
-            }
-        }
+        topology.connect_operators(manifest)?;
         for (i, spec) in manifest.sinks.iter().enumerate() {
             topology.connect(&format!("sink {}", spec.topic), &spec.from, Target::Output(i))?;
             let Some(on_error) = &spec.on_error else { continue };
@@ -398,10 +410,26 @@ impl Topology {
         {
             return known;
         }
-        let partitioner = PartitionerKind::Murmur2;
-        let (topic, on_error, letters) = (topic.to_owned(), OnError::Fail, None);
-        self.outputs.push(OutputTopic { topic, partitioner, dead_letter: true, on_error, letters });
+        self.add_output(topic.to_owned(), true, None)
+    }
+
+    /// A topic that no sink names.
+    fn add_output(&mut self, topic: String, dead_letter: bool, changelog_of: Option<usize>) -> usize {
+        let (partitioner, on_error, letters) = (PartitionerKind::Murmur2, OnError::Fail, None);
+        self.outputs.push(OutputTopic { topic, partitioner, dead_letter, on_error, letters, changelog_of });
         self.outputs.len() - 1
+    }
+
+    fn connect_operators(&mut self, manifest: &Manifest) -> Result<(), TopologyError> {
+        for (i, spec) in manifest.operators.iter().enumerate() {
+            for from in &spec.from {
+                self.connect(&spec.id, from, Target::Operator(i, 0))?;
+            }
+            if let Work::Join(join) = &spec.work {
+                self.connect(&spec.id, &join.with, Target::Operator(i, 1))?;
+            }
+        }
+        Ok(())
     }
 
     fn connect(&mut self, at: &str, from: &str, target: Target) -> Result<(), TopologyError> {
@@ -421,7 +449,8 @@ impl Topology {
         let operator = self.operators.iter_mut().find(|operator| operator.id == id);
         let operator = operator.map(|operator| (operator.output_names(), &mut operator.outputs));
         let Some((names, outputs)) = node.or(operator) else {
-            let known = self.sources.iter().map(|s| s.id.as_str()).chain(self.nodes.iter().map(|n| n.id.as_str()));
+            let known =
+                self.sources.iter().map(|s| s.id.as_str()).chain(self.nodes.iter().map(|n| n.id.as_str()));
             let known = known.chain(self.operators.iter().map(|operator| operator.id.as_str()));
             let hint = nearest::hint(id, known);
             return Err(TopologyError::UnknownFrom { at: at.to_owned(), from: id.to_owned(), hint });

@@ -122,8 +122,9 @@ impl From<NoPipelines> for Refusal {
 impl From<DeployError> for Refusal {
     fn from(error: DeployError) -> Refusal {
         let (status, hint) = match &error {
-            DeployError::Manifest(_) | DeployError::Topology(_) | DeployError::OperatorNotRun(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, None)
+            DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            DeployError::StoreChanged { .. } | DeployError::ChangelogOfAnother { .. } => {
+                (StatusCode::CONFLICT, Some("`pelton topic list --all` shows changelogs"))
             }
             DeployError::Compile(CompileError::Refused(_)) => (
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -18,6 +18,7 @@ use crate::txn::Transactions;
 use crate::txn::embedded::EmbeddedError;
 use pelton_pipelines::io::{Change, Input, IoError, IoFactory, PipelineIo, StopSignal};
 
+mod changelogs;
 mod committer;
 mod outputs;
 mod source;
@@ -56,6 +57,10 @@ impl IoFactory for BrokerIoFactory {
 
     fn topic_exists(&self, topic: &str) -> bool {
         self.topics.get(topic).is_some()
+    }
+
+    fn partitions(&self, topic: &str) -> Option<u32> {
+        Some(self.topics.get(topic)?.partition_count.unsigned_abs())
     }
 }
 

@@ -16,6 +16,9 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Files go as a whole: with these what a snapshot takes the place of goes soon.
 const SEGMENT_BYTES: (&str, &str) = ("segment.bytes", "16777216");
 
+/// What an entry of a store may have at the most. What is kept of a key grows with what a user's records say.
+const CHANGELOG_RECORD_BYTES: (&str, &str) = ("max.message.bytes", "67108864");
+
 pub(crate) struct BrokerDeploymentLog {
     topics: Arc<Topics>,
     clock: Arc<dyn Clock>,
@@ -131,6 +134,21 @@ impl DeploymentLog for BrokerDeploymentLog {
 
     fn ensure_topic<'a>(&'a self, topic: &'a str) -> Ensuring<'a> {
         Box::pin(self.create(self.plain(topic)))
+    }
+
+    fn ensure_changelog<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a> {
+        Box::pin(async move {
+            let settings = [("cleanup.policy", "compact"), CHANGELOG_RECORD_BYTES];
+            let overrides =
+                settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+            let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+            is_there(
+                self.topics
+                    .ensure_internal(topic, partitions, overrides, self.clock.now_ms())
+                    .await
+                    .map(drop),
+            )
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use pelton_pipelines::status::PipelineState;
 use pelton_pipelines::supervisor::{Deployed, Pushed, Supervisor};
 use pelton_streams::PluginFactory;
 
+mod state;
 mod wire;
 
 /// A broker with a topic `in` and a factory of the test's.

@@ -237,6 +237,10 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
     for (name, definition) in [("t", Some(table("a"))), ("u", Some(table("b"))), ("u", None)] {
         log.append(vec![table_record(name, definition.as_ref())]);
     }
+    let stores = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "count".to_owned())).collect();
+    log.append(log.state.keep_stores("gone", stores(&["n"])).into_iter().collect());
+    log.append(log.state.keep_stores("gone", stores(&["m"])).into_iter().collect());
+    assert_eq!(log.state.keep_stores("gone", stores(&["n"])), None, "that is known");
     for gone in log.unused() {
         log.append(log.state.remove(&gone));
     }
@@ -244,6 +248,9 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
         let live: Vec<_> = state.live().map(|(name, live, _)| (name.to_owned(), live)).collect();
         let (tables, unused) = (state.tables.clone(), state.unused(|_| false));
         assert_eq!(tables.keys().collect::<Vec<_>>(), ["t"]);
+        assert_eq!(state.stores("gone"), Some(&stores(&["m", "n"])));
+        assert_eq!(state.owner_of_changelog("__pelton_gone-n-changelog", "other"), Some("gone"));
+        assert_eq!(state.owner_of_changelog("__pelton_gone-n-changelog", "gone"), None);
         (state.plugins.clone(), state.pipelines.clone(), tables, live, state.bytes(), unused)
     };
     let (before, start) = (said(&log.state), log.records.len());

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use pelton_streams::Task;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::values::Start;
+use pelton_streams::state::StateLimits;
 use pelton_streams::task::TaskId;
+use pelton_streams::{Task, TopologyError};
 
 use super::{Driver, DriverError, DriverTask, NO_TOPIC, TaskPosition};
 use crate::io::{Change, Input};
@@ -18,6 +19,11 @@ impl Driver<'_> {
         if changes.is_empty() && self.has_begun {
             return Ok(());
         }
+        for change in &changes {
+            if let Change::Assigned { source, partitions } = change {
+                self.sources[*source] = partitions.end.unsigned_abs();
+            }
+        }
         for change in changes {
             match change {
                 Change::Output { output, partitions } => {
@@ -25,13 +31,33 @@ impl Driver<'_> {
                     let tasks = self.tasks.iter_mut().map(|task| &mut task.task);
                     tasks.for_each(|task| task.set_output_partitions(output, partitions));
                 }
-                Change::Assigned { source, partitions } => self.assign(source, partitions)?,
+                Change::Assigned { source, partitions } => {
+                    self.check_partitions()?;
+                    self.assign(source, partitions)?;
+                }
                 Change::Revoked { source } => self.revoke(source)?,
             }
         }
         self.has_begun = true;
         self.show_missing();
         self.publish();
+        Ok(())
+    }
+
+    /// Whether the records of a key, and what is kept of them, are in one task.
+    fn check_partitions(&self) -> Result<(), DriverError> {
+        let topology = &self.spec.topology;
+        topology.check_partitions(&self.sources)?;
+        for (output, &has) in topology.outputs.iter().zip(&self.outputs) {
+            let Some(sub) = output.changelog_of else { continue };
+            let sources = topology.sub_topologies[sub].sources.iter();
+            let needs = sources.map(|source| (self.sources[*source], *source)).max().unwrap_or_default();
+            if needs.0 > has {
+                let topic = topology.sources[needs.1].topic.clone();
+                let (changelog, partitions) = (output.topic.clone(), needs.0);
+                return Err(TopologyError::Grown { topic, partitions, changelog, has }.into());
+            }
+        }
         Ok(())
     }
 
@@ -59,7 +85,10 @@ impl Driver<'_> {
             let task = match self.tasks.iter().position(|task| task.task.id() == id) {
                 Some(index) => &mut self.tasks[index],
                 None => {
-                    let task = Task::new(id, Arc::clone(&topology), &self.outputs);
+                    let mut task = Task::new(id, Arc::clone(&topology), &self.outputs);
+                    if let Some(graph) = &topology.sub_topologies[id.sub_topology].graph {
+                        task = task.with_stores(self.open_stores(id, graph)?, StateLimits::default());
+                    }
                     self.tasks.push(DriverTask { task, inputs: Vec::new(), not_before_ms: i64::MIN });
                     self.tasks.last_mut().expect("it was pushed just now")
                 }
@@ -89,6 +118,7 @@ impl Driver<'_> {
         self.tasks.iter_mut().for_each(|task| task.inputs.retain(|position| position.input.source != source));
         self.tasks.retain(|task| !task.inputs.is_empty());
         self.missing.insert(source);
+        self.sources[source] = 0;
         let topic = &self.spec.topology.sources[source].topic;
         self.spec.board.remove_tasks(topic);
         self.say(
@@ -124,7 +154,7 @@ impl Driver<'_> {
         self.spec.board.set_state(PipelineState::Retrying, Some(failure));
     }
 
-    fn say(&self, level: LogLevel, text: &str) {
+    pub(super) fn say(&self, level: LogLevel, text: &str) {
         tracing::info!(pipeline = self.spec.topology.name, "{text}");
         self.spec.board.say("source", -1, level, text);
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use pelton_commitlog::mutant::Mutant;
+use pelton_streams::state::StateBatch;
+use pelton_streams::task::TaskId;
 
 use super::{Driver, DriverError};
 use crate::io::{Input, IoError, Ticket};
@@ -19,6 +21,8 @@ pub(super) struct InFlight {
     ticket: Ticket,
     /// Which inputs, and up to which offset.
     offsets: Vec<(Input, i64)>,
+    /// What stores take over once it is durable.
+    stores: Vec<(TaskId, StateBatch)>,
 }
 
 impl Driver<'_> {
@@ -29,7 +33,8 @@ impl Driver<'_> {
         let limits = &self.spec.commit;
         let over = self.uncommitted.records >= u64::from(limits.records)
             || self.uncommitted.bytes >= limits.bytes.bytes()
-            || self.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms);
+            || self.now_ms().saturating_sub(since_ms) >= i64::from(limits.interval_ms)
+            || self.stores_are_full();
         if !self.settle(over)? {
             return Ok(());
         }
@@ -53,10 +58,11 @@ impl Driver<'_> {
         let offsets: Vec<(Input, i64)> =
             moved.map(|position| (position.input, position.next_offset)).collect();
         let Uncommitted { bytes, .. } = std::mem::take(&mut self.uncommitted);
+        let stores = self.end_store_transactions()?;
         // Outputs of a topic that has been deleted since have no offset.
         if !offsets.is_empty() || bytes > 0 {
             let ticket = self.io.commit(&offsets)?;
-            self.in_flight = Some(InFlight { ticket, offsets });
+            self.in_flight = Some(InFlight { ticket, offsets, stores });
         }
         Ok(())
     }
@@ -81,6 +87,7 @@ impl Driver<'_> {
             outcome?;
         }
         self.totals.commits += 1;
+        self.take_over(flight.stores)?;
         let committed: BTreeMap<Input, i64> = flight.offsets.into_iter().collect();
         for position in self.tasks.iter_mut().flat_map(|task| &mut task.inputs) {
             if let Some(&offset) = committed.get(&position.input) {

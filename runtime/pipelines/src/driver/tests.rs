@@ -12,10 +12,12 @@ use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView, Decom
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::io::{Change, Committer, Outputs, Position, Source, Ticket};
+use crate::io::{Change, ChangelogEnds, Changelogs, Committer, Outputs, Position, Source, Ticket};
 use crate::status::PipelineState;
+use crate::stores::MemoryStores;
 
 mod refusals;
+mod state;
 mod topics;
 
 /// What the fake broker takes at most.
@@ -248,6 +250,20 @@ impl Committer for FakeIo {
     }
 }
 
+impl Changelogs for FakeIo {
+    fn changelog(&self, _: usize, _: i32) -> Result<ChangelogEnds, IoError> {
+        unreachable!("these pipelines keep nothing")
+    }
+
+    fn fill_changelog(&self, _: usize, _: i32, _: i64, _: &mut Columns) -> Result<Filled, IoError> {
+        unreachable!("these pipelines keep nothing")
+    }
+
+    fn wait_changelog(&self, _: usize, _: i32, _: i64, _: u64) {
+        unreachable!("these pipelines keep nothing")
+    }
+}
+
 /// Passes everything on, but for values that say what should go wrong.
 struct Obedient(Arc<StopSignal>);
 
@@ -328,6 +344,7 @@ fn run_from(
         guarantee,
         commit,
         factory: Arc::new(Factory(Arc::clone(&stop))),
+        stores: Arc::new(MemoryStores),
         board: Arc::clone(&board),
         clock: Arc::new(|| 5_000),
         stop: Arc::clone(&stop),

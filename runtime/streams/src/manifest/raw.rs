@@ -178,14 +178,20 @@ impl Node {
     }
 
     fn refuse_unsupported(&self, at: &str) -> Result<(), ManifestError> {
-        let unknown =
-            [("filter", &self.filter), ("select", &self.select), ("branch", &self.branch), ("flat_map", &self.flat_map)];
+        let unknown = [
+            ("filter", &self.filter),
+            ("select", &self.select),
+            ("branch", &self.branch),
+            ("flat_map", &self.flat_map),
+        ];
         if let Some((key, _)) = unknown.into_iter().find(|(_, value)| value.is_some()) {
-            let instead = "write it as a plugin, which may drop records, make several of one, and have several outputs";
+            let instead =
+                "write it as a plugin, which may drop records, make several of one, and have several outputs";
             return Err(unsupported(&format!("{at}.{key}"), instead));
         }
         if self.table.is_some() {
-            let instead = "what a node keeps cannot be asked for; leave it out, and write the results to a topic";
+            let instead =
+                "what a node keeps cannot be asked for; leave it out, and write the results to a topic";
             return Err(unsupported(&format!("{at}.table"), instead));
         }
         Ok(())

@@ -155,7 +155,8 @@ impl RawWork {
         ];
         let mut kinds = kinds.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key);
         if let (Some(first), Some(second)) = (kinds.next(), kinds.next()) {
-            let reason = format!("cannot stand beside `{first}`: a node does one thing; add another [[node]]");
+            let reason =
+                format!("cannot stand beside `{first}`: a node does one thing; add another [[node]]");
             return Err(invalid(&format!("{at}.{second}"), reason));
         }
         if self.aggregate.is_none() {
@@ -182,7 +183,8 @@ impl Aggregate {
     fn check(self, at: &str) -> Result<(Vec<Part>, ResultForm), ManifestError> {
         let part = |at: String, name: &str, text: &str| {
             let function = Function::parse(text);
-            let function = function.map_err(|expect| invalid(&at, format!("is `{text}`, but must be {expect}")))?;
+            let function =
+                function.map_err(|expect| invalid(&at, format!("is `{text}`, but must be {expect}")))?;
             Ok(Part { name: name.to_owned(), function })
         };
         let (parts, form) = match self {
@@ -230,9 +232,8 @@ impl Window {
             ("sliding", None) => WindowSpec::Sliding { size_ms: length },
             (_, None) => WindowSpec::Session { gap_ms: length },
         };
-        let or_none = |key: &str, given: Option<Millis>| {
-            given.map_or(Ok(0), |given| ms(&format!("{at}.{key}"), given))
-        };
+        let or_none =
+            |key: &str, given: Option<Millis>| given.map_or(Ok(0), |given| ms(&format!("{at}.{key}"), given));
         let emit = match self.emit.as_deref() {
             None | Some("on-update") => Emit::OnUpdate,
             Some("on-close") => Emit::OnClose,
@@ -254,7 +255,10 @@ impl Deduplicate {
         let by = self.by.map(|text| field(&format!("{at}.by"), &text)).transpose()?;
         let within_ms = ms(&format!("{at}.within"), self.within)?;
         if within_ms == 0 {
-            return Err(invalid(&format!("{at}.within"), "is 0, and nothing repeats within no time".to_owned()));
+            return Err(invalid(
+                &format!("{at}.within"),
+                "is 0, and nothing repeats within no time".to_owned(),
+            ));
         }
         let grace_ms = self.grace.map_or(Ok(0), |grace| ms(&format!("{at}.grace"), grace))?;
         let late = late(&format!("{at}.late"), self.late.as_deref())?;
@@ -275,8 +279,9 @@ impl Join {
                            plugin, and write it to a topic that is read";
             return Err(unsupported(&format!("{at}.by"), instead));
         }
-        let length =
-            |key: &str, given: Option<Millis>| given.map(|given| ms(&format!("{at}.{key}"), given)).transpose();
+        let length = |key: &str, given: Option<Millis>| {
+            given.map(|given| ms(&format!("{at}.{key}"), given)).transpose()
+        };
         let (within, before, after) =
             (length("within", self.within)?, length("before", self.before)?, length("after", self.after)?);
         if within.is_some() && (before.is_some() || after.is_some()) {

@@ -31,6 +31,15 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Whether the task stops, whatever the policy says of records that cannot be processed.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            RecordError::Plugin(PluginError::Fatal(_) | PluginError::ServerMemory { .. })
+            | RecordError::State(_) => true,
+            RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) => false,
+        }
+    }
+
     /// A short constant name, for metrics and JSON.
     pub fn kind(&self) -> &'static str {
         match self {

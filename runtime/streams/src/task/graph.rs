@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::RecordError;
 use super::kept::{FailedRow, Kept};
 use super::output::{Cow, Piece};
 use super::run::{Place, RangeError, Run, goes_to};
-use super::RecordError;
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, Headers, OwnedBatch, RecordIn, SlicesIn};
 use crate::operator::{Header, OperatorError, Row, RowHeaders};

@@ -102,7 +102,8 @@ impl Kept {
         for operator in forgetful {
             let Some(node) = &mut self.operators[operator] else { continue };
             let (mut out, counts) = (Vec::new(), &mut self.counts[operator]);
-            let mut cx = Context::new(&mut self.state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
+            let mut cx =
+                Context::new(&mut self.state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
             let more = node.maintain(&mut cx, FORGET_PER_STEP).map_err(|error| (operator, error))?;
             if more {
                 self.forgetful.push(operator);

@@ -28,8 +28,7 @@ struct Rest<'a> {
 impl<'a> Runs<'a> {
     /// Inputs are in the order of their sources.
     pub(super) fn new(inputs: impl Iterator<Item = TaskInput<'a>>, by_time: bool) -> Runs<'a> {
-        let mut inputs: Vec<Rest<'a>> =
-            inputs.map(|input| Rest { input, from: 0, headers: 0 }).collect();
+        let mut inputs: Vec<Rest<'a>> = inputs.map(|input| Rest { input, from: 0, headers: 0 }).collect();
         if by_time {
             inputs.sort_by_key(|rest| rest.input.source);
         }
@@ -89,7 +88,11 @@ fn part(batch: BatchIn<'_>, from: usize, to: usize, headers: usize) -> BatchIn<'
         headers: batch.headers.map(|all| {
             let counts = all.counts.get(from..to).unwrap_or_default();
             let end = headers + counts.iter().map(|count| *count as usize).sum::<usize>();
-            HeadersIn { counts, names: slices(all.names, headers, end), values: slices(all.values, headers, end) }
+            HeadersIn {
+                counts,
+                names: slices(all.names, headers, end),
+                values: slices(all.values, headers, end),
+            }
         }),
         ..batch
     }

@@ -75,14 +75,10 @@ impl Task {
         let named = blamed.iter().map(|(offset, _)| *offset).filter(|offset| *offset != -1).min();
         let (from, to) = named.map_or((first, last), |offset| (offset, offset));
         let whole = || Box::new(failure(from, to, error.clone()));
-        let asked = match &error {
-            RecordError::Plugin(PluginError::Fatal(_) | PluginError::ServerMemory { .. })
-            | RecordError::State(_) => {
-                return Next::Stop(StepError::Failed(whole()));
-            }
-            RecordError::Plugin(PluginError::Retry(_)) => true,
-            RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) => false,
-        };
+        if error.is_final() {
+            return Next::Stop(StepError::Failed(whole()));
+        }
+        let asked = matches!(error, RecordError::Plugin(PluginError::Retry(_)));
         match self.retry((step.source, step.batch.offsets[0]), policy.on_error, asked, whole) {
             Some(retry) => return Next::Stop(retry),
             None if asked => return Next::Stop(StepError::Failed(whole())),

@@ -1,11 +1,12 @@
 //! Makes the operators of a task.
 
-use super::graph::{Graph, Kind, OperatorNode, Vertex};
 use super::Topology;
+use super::graph::{Graph, Kind, OperatorNode, Vertex};
 use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
 use crate::operator::{
-    AggregateByKey, AggregateTable, Chain, Deduplicate, Field, GroupTable, JoinedTable, Merge, NullKey, Operator,
-    SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin, Table, TableJoin, TimeWindows, Wait, WindowSpec,
+    AggregateByKey, AggregateTable, Chain, Deduplicate, Field, GroupTable, JoinedTable, Merge, NullKey,
+    Operator, SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin, Table, TableJoin,
+    TimeWindows, Wait, WindowSpec,
 };
 use crate::state::StoreIndex;
 
@@ -47,7 +48,9 @@ impl OperatorNode {
                 };
                 match by {
                     None | Some(Field::Key) => main,
-                    Some(by) => Box::new(Chain::new(Box::new(SelectKey::new(by.clone(), NullKey::Drop)), main)),
+                    Some(by) => {
+                        Box::new(Chain::new(Box::new(SelectKey::new(by.clone(), NullKey::Drop)), main))
+                    }
                 }
             }
             Kind::AggregateTable { by, spec } => {

@@ -54,6 +54,13 @@ pub struct StoreUse {
     pub operator: usize,
     /// What its entries mean: two revisions of a pipeline can share a store if they say the same.
     pub shape: String,
+    /// Where its changes go: an index in [`Topology::outputs`].
+    pub changelog: usize,
+}
+
+/// The changelog topic of a store: a topic of the server's own, which clients may read.
+pub fn changelog_topic(pipeline: &str, store: &str) -> String {
+    format!("__pelton_{pipeline}-{store}-changelog")
 }
 
 /// A built-in operator in its place.
@@ -215,7 +222,9 @@ impl OperatorNode {
             Kind::Aggregate { window: Some((_, closing)), .. } => {
                 closing.emit == Emit::OnUpdate && output != LATE
             }
-            Kind::Table | Kind::Aggregate { .. } | Kind::AggregateTable { .. } | Kind::JoinTables { .. } => true,
+            Kind::Table | Kind::Aggregate { .. } | Kind::AggregateTable { .. } | Kind::JoinTables { .. } => {
+                true
+            }
             Kind::Merge | Kind::Deduplicate(_) | Kind::JoinStreams { .. } | Kind::JoinTable { .. } => false,
         }
     }
@@ -248,7 +257,8 @@ impl Topology {
                 }
             }
         }
-        self.sub_topologies = self.group_sources(&order)?;
+        self.sub_topologies = self.group_sources(&order);
+        self.add_changelogs()?;
         let stateful = self.operators.iter().find(|operator| operator.kind.is_stateful());
         match stateful {
             Some(operator) if manifest.guarantee == Guarantee::AtLeastOnce => {
@@ -258,6 +268,22 @@ impl Topology {
         }
     }
 
+    fn add_changelogs(&mut self) -> Result<(), TopologyError> {
+        let mut names = BTreeSet::new();
+        for sub in 0..self.sub_topologies.len() {
+            let Some(mut graph) = self.sub_topologies[sub].graph.take() else { continue };
+            for store in &mut graph.stores {
+                if !names.insert(store.spec.name.clone()) {
+                    return Err(TopologyError::SameStore(store.spec.name.clone()));
+                }
+                let topic = changelog_topic(&self.name, &store.spec.name);
+                store.changelog = self.add_output(topic, false, Some(sub));
+            }
+            self.sub_topologies[sub].graph = Some(graph);
+        }
+        Ok(())
+    }
+
     /// A table that is grouped needs a store, which tells what a row replaces.
     fn keep_grouped_tables(&mut self) {
         let aggregates: BTreeSet<usize> = (0..self.operators.len())
@@ -265,7 +291,8 @@ impl Topology {
             .collect();
         for source in self.sources.iter_mut().filter(|source| source.table.is_some()) {
             let groups = |target: &Target| matches!(target, Target::Operator(operator, _) if aggregates.contains(operator));
-            let (grouped, others): (Vec<Target>, Vec<Target>) = source.targets.iter().partition(|target| groups(target));
+            let (grouped, others): (Vec<Target>, Vec<Target>) =
+                source.targets.iter().partition(|target| groups(target));
             if grouped.is_empty() {
                 continue;
             }
@@ -347,7 +374,7 @@ impl Topology {
     }
 
     /// Sources that reach a common node are of one sub-topology.
-    fn group_sources(&self, order: &[Vertex]) -> Result<Vec<SubTopology>, TopologyError> {
+    fn group_sources(&self, order: &[Vertex]) -> Vec<SubTopology> {
         let mut groups: Vec<(Vec<usize>, BTreeSet<Vertex>)> = Vec::new();
         for source in 0..self.sources.len() {
             let mut reached: BTreeSet<Vertex> = self.reached_from(source).into_iter().collect();
@@ -367,13 +394,13 @@ impl Topology {
         groups.sort_by_key(|(sources, _)| sources[0]);
         let group = |(sources, reached): (Vec<usize>, BTreeSet<Vertex>)| {
             let has_operators = reached.iter().any(|vertex| matches!(vertex, Vertex::Operator(_)));
-            let graph = if has_operators { Some(self.graph(&sources, order, &reached)?) } else { None };
-            Ok(SubTopology { sources, graph })
+            let graph = has_operators.then(|| self.graph(&sources, order, &reached));
+            SubTopology { sources, graph }
         };
         groups.into_iter().map(group).collect()
     }
 
-    fn graph(&self, sources: &[usize], order: &[Vertex], reached: &BTreeSet<Vertex>) -> Result<Graph, TopologyError> {
+    fn graph(&self, sources: &[usize], order: &[Vertex], reached: &BTreeSet<Vertex>) -> Graph {
         let order: Vec<Vertex> = order.iter().copied().filter(|vertex| reached.contains(vertex)).collect();
         let mut stores: Vec<StoreUse> = Vec::new();
         for vertex in &order {
@@ -381,15 +408,14 @@ impl Topology {
             let node = &self.operators[operator];
             for (suffix, ordered) in node.kind.stores() {
                 let name = format!("{}{suffix}", node.id);
-                if stores.iter().any(|store| store.spec.name == name) {
-                    return Err(TopologyError::SameStore(name));
-                }
                 let shape = node.kind.shape();
-                stores.push(StoreUse { spec: StoreSpec { name, ordered }, operator, shape });
+                // It gets its place among the outputs when all stores are known.
+                let changelog = usize::MAX;
+                stores.push(StoreUse { spec: StoreSpec { name, ordered }, operator, shape, changelog });
             }
         }
         let needs = self.needs(sources, &order);
-        Ok(Graph { order, stores, needs })
+        Graph { order, stores, needs }
     }
 }
 
@@ -401,7 +427,8 @@ fn aggregate(work: AggregateWork, of_table: bool) -> Result<Kind, String> {
         (false, window) => Ok(Kind::Aggregate { by, spec, window }),
         (true, None) => Ok(Kind::AggregateTable { by: by.unwrap_or(Field::Key), spec }),
         (true, Some(_)) => {
-            Err("has windows, but reads a table, whose rows replace each other; leave `window` out".to_owned())
+            Err("has windows, but reads a table, whose rows replace each other; leave `window` out"
+                .to_owned())
         }
     }
 }
@@ -425,7 +452,9 @@ fn join(work: JoinWork, left: Reads, right: Reads) -> Result<Kind, String> {
         (false, true) => {
             no_window()?;
             if kind == JoinKind::Outer {
-                return Err(format!("joins a stream with the table `{with}`, which is \"inner\" or \"left\""));
+                return Err(format!(
+                    "joins a stream with the table `{with}`, which is \"inner\" or \"left\""
+                ));
             }
             if grace_ms.is_some() && right.history_ms.is_none() {
                 return Err(format!(

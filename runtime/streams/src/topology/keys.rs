@@ -52,7 +52,10 @@ impl Topology {
             }
             _ => {
                 let inputs = (0..2).flat_map(|input| self.read_by(operator, input));
-                inputs.map(|(vertex, output)| self.keys_of(vertex, output)).reduce(together).unwrap_or(Keys::AsProduced)
+                inputs
+                    .map(|(vertex, output)| self.keys_of(vertex, output))
+                    .reduce(together)
+                    .unwrap_or(Keys::AsProduced)
             }
         }
     }
@@ -101,7 +104,8 @@ impl Topology {
         sources.chain(outputs).reduce(together).unwrap_or(Keys::AsProduced)
     }
 
-    /// Whether the records of each key are in one task, given how many partitions the topics of the sources have.
+    /// Whether the records of each key are in one task, given how many partitions the topics of the sources have (0: the topic
+    /// is not there).
     ///
     /// # Errors
     /// Which node would not find them, and what to do.
@@ -116,7 +120,8 @@ impl Topology {
                 return Err(TopologyError::Scattered { node, why, topic, partitions: count });
             }
             let Some(node) = &graph.needs.co_partitioned else { continue };
-            for (other, other_count) in topics {
+            // A topic that is not there is compared when it is.
+            for (other, other_count) in topics.filter(|(_, partitions)| *partitions > 0) {
                 let (first, second) = (many.topic.clone(), other.topic.clone());
                 if count != other_count {
                     return Err(TopologyError::PartitionCounts {
@@ -128,7 +133,9 @@ impl Topology {
                     });
                 }
                 if first != second && (many.partitioner.is_none() || many.partitioner != other.partitioner) {
-                    let rule = |rule: &Option<String>| rule.clone().unwrap_or_else(|| "nobody knows what".to_owned());
+                    let rule = |rule: &Option<String>| {
+                        rule.clone().unwrap_or_else(|| "nobody knows what".to_owned())
+                    };
                     let (first_rule, second_rule) = (rule(&many.partitioner), rule(&other.partitioner));
                     return Err(TopologyError::Partitioners {
                         node: node.clone(),

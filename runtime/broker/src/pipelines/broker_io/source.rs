@@ -13,6 +13,7 @@ use crate::group::error::GroupError;
 use crate::group::types::FetchRequest;
 use crate::partition::delayed::{ReadyList, Watch};
 use crate::partition::{Isolation, Partition};
+use crate::topics::Topic;
 use pelton_pipelines::io::{Change, Filled, Input, IoError, Position, Source};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
@@ -44,7 +45,7 @@ impl Source for BrokerIo {
             Start::Offset(offset) => offset.clamp(offsets.log_start, offsets.last_stable),
             Start::Timestamp(ms) => {
                 let at = found.reader().offset_for_timestamp(ms, offsets.last_stable);
-                let at = at.map_err(|error| self.unreadable(input, &error))?;
+                let at = at.map_err(|error| self.unreadable(topic, input.partition, &error))?;
                 at.map_or(offsets.last_stable, |at| at.offset)
             }
         };
@@ -53,7 +54,27 @@ impl Source for BrokerIo {
 
     fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError> {
         let (topic, found) = self.input(input)?;
-        let (topic, partition) = (|| topic.name.clone(), input.partition);
+        self.fill_from(topic, found, offset, records)
+    }
+
+    fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64) {
+        let found =
+            positions.iter().filter_map(|(input, offset)| Some((self.input(*input).ok()?.1, *offset)));
+        self.wait_for(found, timeout_ms);
+    }
+}
+
+impl BrokerIo {
+    /// See [`Source::fill`].
+    pub(super) fn fill_from(
+        &self,
+        topic: &Arc<Topic>,
+        found: &Arc<Partition>,
+        offset: i64,
+        records: &mut Columns,
+    ) -> Result<Filled, IoError> {
+        let (of, partition) = (topic, found.index());
+        let topic = || of.name.clone();
         let end = found.log_end_offset();
         if offset > end {
             return Err(IoError::BehindEnd { topic: topic(), partition, offset, end });
@@ -71,7 +92,7 @@ impl Source for BrokerIo {
                     deleted_unread: true,
                 });
             }
-            Err(ReadFault::Unreadable(error)) => return Err(self.unreadable(input, &error)),
+            Err(ReadFault::Unreadable(error)) => return Err(self.unreadable(of, partition, &error)),
             Err(ReadFault::BadBatch { offset, reason }) => {
                 return Err(IoError::BadBatch { topic: topic(), partition, offset, reason });
             }
@@ -79,17 +100,20 @@ impl Source for BrokerIo {
         Ok(Filled { next_offset, end_offset, deleted_unread: false })
     }
 
-    fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64) {
+    /// See [`Source::wait`].
+    pub(super) fn wait_for<'p>(
+        &self,
+        positions: impl Iterator<Item = (&'p Arc<Partition>, i64)>,
+        timeout_ms: u64,
+    ) {
         let news = Arc::new(ReadyList::default());
         // One for all of them: whichever has something new, the driver looks.
         let wait = Watch::new(&news, 0);
         let mut ready = false;
-        for (input, offset) in positions {
-            if let Ok((_, found)) = self.input(*input) {
-                found.watch(&wait);
-                // Looked at after the watch is set, so that nothing comes in between.
-                ready |= found.readable_end(Isolation::ReadCommitted) > *offset;
-            }
+        for (found, offset) in positions {
+            found.watch(&wait);
+            // Looked at after the watch is set, so that nothing comes in between.
+            ready |= found.readable_end(Isolation::ReadCommitted) > offset;
         }
         if !ready {
             self.runtime.block_on(async {
@@ -102,17 +126,13 @@ impl Source for BrokerIo {
         }
         wait.finish();
     }
-}
 
-impl BrokerIo {
     /// Why a partition cannot be read. If the topic has been deleted, that is why.
-    fn unreadable(&self, input: Input, error: &dyn std::fmt::Display) -> IoError {
-        let topic = &self.topology.sources[input.source].topic;
-        let known = self.known.sources[input.source].as_ref().map(|topic| topic.id);
-        if self.topics.get(topic).map(|topic| topic.id) != known {
-            return self.no_partition(input);
+    fn unreadable(&self, topic: &Topic, partition: i32, error: &dyn std::fmt::Display) -> IoError {
+        if self.topics.get(&topic.name).map(|topic| topic.id) != Some(topic.id) {
+            return IoError::NoPartition { topic: topic.name.clone(), partition };
         }
-        IoError::Unavailable(format!("read {topic} [{}]: {error}", input.partition))
+        IoError::Unavailable(format!("read {} [{partition}]: {error}", topic.name))
     }
 
     /// What the group has committed for a partition, and for which topic: the one that had the name then.

@@ -34,7 +34,8 @@ fn aggregates() {
     };
     assert_eq!(work("aggregate='count'"), Work::Aggregate(counted.clone()));
     let by = Some(Field::parse("json:origin").expect("is one"));
-    let closing = Closing { grace_ms: 600_000, emit: Emit::OnClose, late: Late::Emit, retention_ms: 86_400_000 };
+    let closing =
+        Closing { grace_ms: 600_000, emit: Emit::OnClose, late: Late::Emit, retention_ms: 86_400_000 };
     let hour = WindowSpec::Hopping { size_ms: 3_600_000, advance_ms: 3_600_000 };
     assert_eq!(
         work(
@@ -66,7 +67,10 @@ fn joins_and_others() {
     };
     let window = JoinWindow { before_ms: 600_000, after_ms: 600_000, grace_ms: 60_000 };
     assert_eq!((join.kind, join.window), (JoinKind::Left, Some(window)));
-    assert_eq!(join.result, JsonJoin::new(Side::Spread, Side::Member("weather".to_owned())).expect("is fine"));
+    assert_eq!(
+        join.result,
+        JsonJoin::new(Side::Spread, Side::Member("weather".to_owned())).expect("is fine")
+    );
     let Work::Join(join) = work("join={with='r',after='1s',left='l',right='*'}") else { panic!("is a join") };
     let window = JoinWindow { before_ms: 0, after_ms: 1_000, grace_ms: 0 };
     assert_eq!((join.kind, join.window), (JoinKind::Inner, Some(window)));
@@ -126,6 +130,13 @@ fn what_operators_cannot_be_is_named() {
         "from='s'\naggregate='count'\nwindow={tumbling='1h',emit='onclose'}",
         "`node[0].window.emit` is `onclose`; did you mean `on-close`?",
     );
+}
+
+#[test]
+fn what_does_not_go_together_is_named() {
+    let check = |node: &str, expect: &str| {
+        assert_eq!(parse(node).map(|_| ()), Err(expect.to_owned()), "{node}");
+    };
     check(
         "from='s'\naggregate='count'\nlimits={deadline_ms=5}",
         "`node[0].limits` is for nodes with a plugin",
@@ -155,16 +166,19 @@ fn what_operators_cannot_be_is_named() {
          have several outputs",
     );
     let aggregate = parse("from='s'\naggregate='cuont'").map(|_| ());
-    assert!(aggregate.is_err_and(|error| error.starts_with("`node[0].aggregate` is `cuont`, but must be one of")));
+    assert!(
+        aggregate.is_err_and(|error| error.starts_with("`node[0].aggregate` is `cuont`, but must be one of"))
+    );
 }
 
 #[test]
 fn tables() {
     let table = |rest: &str| {
-        let text = format!(
-            "name='p'\n[[table]]\nid='t'\ntopic='t'\n{rest}\n[[sink]]\nfrom='t'\ntopic='out'\n"
-        );
-        Manifest::parse(&text).map(|mut manifest| manifest.tables.remove(0)).map_err(|error| error.to_string())
+        let text =
+            format!("name='p'\n[[table]]\nid='t'\ntopic='t'\n{rest}\n[[sink]]\nfrom='t'\ntopic='out'\n");
+        Manifest::parse(&text)
+            .map(|mut manifest| manifest.tables.remove(0))
+            .map_err(|error| error.to_string())
     };
     let plain = table("scope='partitioned'\npartitioner='unknown'").expect("is valid");
     assert_eq!((plain.partitioner, plain.history_ms), (None, None));

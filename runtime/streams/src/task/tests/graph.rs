@@ -7,8 +7,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::sink::Emitted;
 use crate::operator::testing::row;
+use crate::sink::Emitted;
 use crate::state::{Blob, ChangelogPosition, MemoryState, StateBatch, StateLimits};
 
 /// Other ways that each pipeline runs in.
@@ -44,6 +44,28 @@ impl Sink for Topics {
             return Ok(());
         }
         Err(refused)
+    }
+}
+
+/// What changelogs say when they are replayed.
+struct Changelogs<'l> {
+    topology: &'l Topology,
+    logs: &'l mut Vec<Map<Blob, Blob>>,
+}
+
+impl Sink for Changelogs<'_> {
+    fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
+        let stores = &self.topology.sub_topologies[0].graph.as_ref().unwrap().stores;
+        for Emitted { output, partition, record } in records.iter() {
+            assert_eq!((partition, record.timestamp), (0, -1));
+            let log = stores.iter().position(|store| store.changelog == output).unwrap();
+            let key = Blob::from(record.key.unwrap());
+            match record.value {
+                Some(value) => self.logs[log].insert(key, Blob::from(value)),
+                None => self.logs[log].remove(&key),
+            };
+        }
+        Ok(())
     }
 }
 
@@ -138,15 +160,9 @@ impl<'i> Lab<'i> {
     }
 
     fn commit(&mut self, apply: bool) {
-        let Some(stores) = self.task.stores() else { return };
-        for (changelog, written) in self.changelogs.iter_mut().zip(stores.end_transaction()) {
-            for (key, value) in written {
-                match value {
-                    Some(value) => changelog.insert(key, value),
-                    None => changelog.remove(&key),
-                };
-            }
-        }
+        let mut sink = Changelogs { topology: &self.topology, logs: &mut self.changelogs };
+        self.task.end_transaction(&mut sink).unwrap();
+        let stores = self.task.stores().unwrap();
         let position = vec![ChangelogPosition::default(); self.changelogs.len()];
         if apply && let Some(batch) = stores.take_changes(position) {
             stores.apply(batch).unwrap();
@@ -263,7 +279,8 @@ fn two_streams_meet_in_the_order_of_time() {
     let manifest = "[[source]]\nid='l'\ntopic='left'\ntime='json:t'\n[[source]]\nid='r'\ntopic='right'\n\
         [[node]]\nid='j'\nfrom='l'\njoin={with='r',kind='left',within='10ms',left='l',right='r'}\n\
         [[sink]]\nfrom='j'\ntopic='out'\n";
-    let left = [r#"a={"t":0}@99"#, r#"b={"t":5}@99"#, r#"a={"t":50}@99"#, r#"a={"t":"soon"}@99"#, r#"c={"t":90}@1"#];
+    let left =
+        [r#"a={"t":0}@99"#, r#"b={"t":5}@99"#, r#"a={"t":50}@99"#, r#"a={"t":"soon"}@99"#, r#"c={"t":90}@1"#];
     let right = ["a=1@3", "a=2@20", "b=3@20", "a=4@45", "z=5@95"];
     let expect = [
         r#"out: a={"l":{"t":0},"r":1}@3"#,
@@ -341,7 +358,8 @@ fn plugins_and_operators_follow_each_other() {
         "dead: b=reject@3",
     ];
     // `2` and `2big` are words of the plugin: it repeats them.
-    let expect: Vec<String> = expect.iter().flat_map(|one| vec![one.to_string(); 1 + usize::from(one.contains("=2@"))]).collect();
+    let expect: Vec<String> =
+        expect.iter().flat_map(|one| vec![one.to_string(); 1 + usize::from(one.contains("=2@"))]).collect();
     let expect: Vec<&str> = expect.iter().map(String::as_str).collect();
     check(manifest, &[("in", &rows)], &expect);
 }
@@ -359,7 +377,10 @@ fn what_fails_or_is_refused_is_not_counted() {
     let expect = [r#"out: a={"last":1,"n":1}@1"#, r#"out: a={"last":2,"n":2}@5"#];
     let notices = check(&manifest("{policy='skip'}"), &[("in", &rows)], &expect);
     assert_eq!(notices.len(), 3);
-    assert!(notices[0].starts_with("Skipped node `n` failed at topic in, partition 0, offset 1: the value is not JSON"));
+    assert!(
+        notices[0]
+            .starts_with("Skipped node `n` failed at topic in, partition 0, offset 1: the value is not JSON")
+    );
     let letters = ["dead: a=no json@2", "dead: a={\"v\":\"big\"}@3", "dead: a={\"v\":[]}@4"];
     let expect = [expect.as_slice(), letters.as_slice()].concat();
     check(&manifest("{policy='dead-letter',topic='dead'}"), &[("in", &rows)], &expect);
@@ -409,7 +430,8 @@ fn the_order_of_inputs() {
         let mut shown = Vec::new();
         while let Some(run) = runs.next() {
             let records = run.batch.records();
-            let records = records.map(|record| format!("{}{}", record.timestamp, "h".repeat(record.headers.len())));
+            let records =
+                records.map(|record| format!("{}{}", record.timestamp, "h".repeat(record.headers.len())));
             let name = ["l", "r"][run.source];
             shown.push(format!("{name}[{}]<{}", records.collect::<Vec<_>>().join(" "), run.end_offset));
         }

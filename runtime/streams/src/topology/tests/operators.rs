@@ -32,15 +32,29 @@ const COUNT: &str = "n<a aggregate='count'";
 
 #[test]
 fn sources_that_share_a_node_are_processed_together() {
-    let parts =
-        ["=a", "=b", "=c", "#t", "j<a join={with='t'}", "m<j aggregate='distinct:raw'", "p<b plugin='x'", "p>x", "m>y", "c>z"];
+    let parts = [
+        "=a",
+        "=b",
+        "=c",
+        "#t",
+        "j<a join={with='t'}",
+        "m<j aggregate='distinct:raw'",
+        "p<b plugin='x'",
+        "p>x",
+        "m>y",
+        "c>z",
+    ];
     let topology = link(&text(&parts)).expect("fits");
     let sources: Vec<_> = topology.sub_topologies.iter().map(|sub| sub.sources.clone()).collect();
     assert_eq!(sources, [vec![0, 3], vec![1], vec![2]]);
     let graph = topology.sub_topologies[0].graph.as_ref().expect("has operators");
     assert_eq!(graph.order, [Vertex::Operator(0), Vertex::Operator(1)]);
-    let stores: Vec<_> = graph.stores.iter().map(|store| (store.spec.name.as_str(), store.spec.ordered)).collect();
+    let stores: Vec<_> =
+        graph.stores.iter().map(|store| (store.spec.name.as_str(), store.spec.ordered)).collect();
     assert_eq!(stores, [("j-table", false), ("m", false), ("m-members", true)]);
+    let changelogs: Vec<_> = graph.stores.iter().map(|store| &topology.outputs[store.changelog]).collect();
+    assert_eq!(changelogs[2].topic, "__pelton_p-m-members-changelog");
+    assert!(changelogs.iter().all(|output| output.changelog_of == Some(0)));
     assert_eq!(topology.sub_topologies[1].graph, None);
     assert_eq!((topology.nodes_of(1), topology.sub_topology_of(3)), (vec![0], 0));
     assert_eq!(topology.operators[0].on_error, OnError::Fail);
@@ -99,8 +113,16 @@ fn what_operators_cannot_read_is_named() {
         "`sink x` reads the output `late` of `n`, which has no such output; known: `main`",
     );
     check(
-        &["=a", COUNT, "n-members<n aggregate='distinct:raw'", "n-members>x", "m<a aggregate='distinct:raw'", "m>y",
-          "m-members<m aggregate='count'", "m-members>z"],
+        &[
+            "=a",
+            COUNT,
+            "n-members<n aggregate='distinct:raw'",
+            "n-members>x",
+            "m<a aggregate='distinct:raw'",
+            "m>y",
+            "m-members<m aggregate='count'",
+            "m-members>z",
+        ],
         "two nodes would both have a store `m-members`: give one of them another id",
     );
     let circle = "=a|m<a join={with='n',within='1m'}|n<m aggregate='count'\nwindow={tumbling='1h',emit='on-close'}|n>x";
@@ -110,7 +132,10 @@ fn what_operators_cannot_read_is_named() {
     );
     let once = format!("guarantee='at-least-once'\n{}", text(&["=a", COUNT, "n>x"]));
     let once = link(&once).map(|_| ());
-    assert!(once.as_ref().is_err_and(|text| text.starts_with("node `n` keeps state, which needs")), "{once:?}");
+    assert!(
+        once.as_ref().is_err_and(|text| text.starts_with("node `n` keeps state, which needs")),
+        "{once:?}"
+    );
 }
 
 #[test]
@@ -132,17 +157,25 @@ fn records_of_a_key_must_be_in_one_partition() {
     check(
         &["=a", by, "n>x"],
         &[4],
-        Err("node `n` needs all records of a key in one partition, but it goes by `json:k`, which is not the key, and topic \
-             `a` has 4 partitions: write the records under that key"),
+        Err(
+            "node `n` needs all records of a key in one partition, but it goes by `json:k`, which is not the key, and topic \
+             `a` has 4 partitions: write the records under that key",
+        ),
     );
-    check(&["=a", "n<a deduplicate={by='json:k',within='1h'}", "n>x"], &[2], Err("node `n` needs all records of a key"));
+    check(
+        &["=a", "n<a deduplicate={by='json:k',within='1h'}", "n>x"],
+        &[2],
+        Err("node `n` needs all records of a key"),
+    );
     let plugin = "p<a plugin='x'";
     let count = "n<p aggregate='count'";
     check(
         &["=a", plugin, count, "n>x"],
         &[4],
-        Err("node `n` needs all records of a key in one partition, but the plugin of `p` may change keys (if it does not, \
-             say keeps_key = true there)"),
+        Err(
+            "node `n` needs all records of a key in one partition, but the plugin of `p` may change keys (if it does not, \
+             say keeps_key = true there)",
+        ),
     );
     check(&["=a", "p<a plugin='x'\nkeeps_key=true", count, "n>x"], &[4], Ok(()));
     // A window in the key is no matter as long as nothing else joins it.
@@ -151,21 +184,28 @@ fn records_of_a_key_must_be_in_one_partition() {
     check(
         &["=a", "#b", windows, "n<w join={with='b'}", "n>x"],
         &[4, 4],
-        Err("node `n` needs all records of a key in one partition, but some of what it reads has windows in its keys"),
+        Err(
+            "node `n` needs all records of a key in one partition, but some of what it reads has windows in its keys",
+        ),
     );
-    let join = ["=a partitioner='murmur2'", "=b partitioner='murmur2'", "n<a join={with='b',within='1m'}", "n>x"];
+    let join =
+        ["=a partitioner='murmur2'", "=b partitioner='murmur2'", "n<a join={with='b',within='1m'}", "n>x"];
     check(&join, &[4, 4], Ok(()));
     check(
         &join,
         &[4, 3],
-        Err("node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but they have 4 and 3"),
+        Err(
+            "node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but they have 4 and 3",
+        ),
     );
     let unknown = ["=a partitioner='murmur2'", "=b", "n<a join={with='b',within='1m'}", "n>x"];
     check(&unknown, &[1, 1], Ok(()));
     check(
         &unknown,
         &[4, 4],
-        Err("node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but `a` has its keys \
-             placed by murmur2, and `b` by nobody knows what: say in both sources"),
+        Err(
+            "node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but `a` has its keys \
+             placed by murmur2, and `b` by nobody knows what: say in both sources",
+        ),
     );
 }

@@ -1,0 +1,141 @@
+//! Pipelines that keep state, over a whole broker.
+
+use std::time::Duration;
+
+use pelton_pipelines::supervisor::StoreFate;
+use pelton_streams::TopologyError;
+
+use super::*;
+use crate::topics::Topic;
+
+/// A pipeline that counts the records of each key of `in`.
+fn counts(aggregate: &str) -> String {
+    format!(
+        "name = \"counts\"\ncommit = {{ interval_ms = 5 }}\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+         [[node]]\nid = \"n\"\nfrom = \"s\"\n{aggregate}\n[[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
+    )
+}
+
+const COUNT: &str = "aggregate = \"count\"";
+
+impl Lab {
+    fn topic(&self, name: &str) -> Arc<Topic> {
+        self.handle.broker().topics.get(name).unwrap()
+    }
+
+    /// Writes a record for each key.
+    async fn write(&self, keys: &[&'static str]) {
+        let record = |key: &&'static str| InternalRecord {
+            key: Some(Bytes::from_static(key.as_bytes())),
+            value: Some(Bytes::from_static(b"x")),
+        };
+        let records: Vec<InternalRecord> = keys.iter().map(record).collect();
+        let appended = self.topic("in").partition(0).unwrap().append_records(&records, 1).unwrap();
+        appended.durable().await.unwrap();
+    }
+
+    /// What is in the partition of a topic, as key=value.
+    fn records(&self, topic: &str) -> Vec<String> {
+        let mut records = Vec::new();
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"~")).into_owned();
+        let each = |met: crate::partition::Replayed<'_>| {
+            if let crate::partition::Replayed::Record { key, value, .. } = met {
+                records.push(format!("{}={}", text(key), text(value)));
+            }
+        };
+        self.topic(topic).partition(0).unwrap().replay(0, each).unwrap();
+        records
+    }
+
+    /// Waits until so many records are committed.
+    async fn until_committed(&self, offset: i64) {
+        let patience = async {
+            loop {
+                let status = self.supervisor().pipeline("counts").unwrap().status;
+                assert_eq!(status.failure, None);
+                if status.tasks.iter().any(|task| task.committed == offset) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), patience).await.expect("it is committed");
+    }
+
+    async fn deploy_counts(&self, aggregate: &str) -> Result<Deployed, DeployError> {
+        self.supervisor().deploy(&counts(aggregate), &BTreeMap::new()).await
+    }
+}
+
+/// Counts go on through pauses, deployments, restarts and a deletion, and the changelog says what the store holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pipeline_keeps_outlives_everything() {
+    let lab = Lab::start(&[]).await;
+    let fates = |deployed: &Deployed| {
+        deployed.stores.iter().map(|change| (change.store.clone(), change.fate)).collect::<Vec<_>>()
+    };
+    let deployed = lab.deploy_counts(COUNT).await.unwrap();
+    assert_eq!(fates(&deployed), [("n".to_owned(), StoreFate::New)]);
+    lab.write(&["a", "b", "a"]).await;
+    lab.until_committed(3).await;
+    let changelog = lab.topic("__pelton_counts-n-changelog");
+    assert!(changelog.is_internal() && changelog.config.compact);
+    lab.supervisor().set_paused("counts", true).await.unwrap();
+    lab.write(&["a"]).await;
+    lab.supervisor().set_paused("counts", false).await.unwrap();
+    lab.until_committed(4).await;
+    let deployed = lab.deploy_counts(COUNT).await.unwrap();
+    assert_eq!(fates(&deployed), [("n".to_owned(), StoreFate::Kept)]);
+    lab.write(&["b"]).await;
+    lab.until_committed(5).await;
+    let lab = lab.restart(&[]).await.unwrap();
+    lab.write(&["a", "c"]).await;
+    lab.until_committed(7).await;
+    lab.supervisor().delete("counts").await.unwrap();
+    lab.write(&["c"]).await;
+    let deployed = lab.deploy_counts(COUNT).await.unwrap();
+    assert_eq!(fates(&deployed), [("n".to_owned(), StoreFate::Kept)]);
+    lab.until_committed(8).await;
+    assert_eq!(lab.records("out"), ["a=1", "b=1", "a=2", "a=3", "b=2", "a=4", "c=1", "c=2"]);
+    let keys: Vec<String> =
+        lab.records("__pelton_counts-n-changelog").iter().map(|one| one[..1].to_owned()).collect();
+    assert_eq!(keys.len(), 8 - 1, "a was changed twice in the first transaction: {keys:?}");
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_go_on_with_its_state_is_refused() {
+    let lab = Lab::start(&[]).await;
+    lab.deploy_counts(COUNT).await.unwrap();
+    let changed = lab.deploy_counts("aggregate = { n = \"count\", max = \"max:raw\" }").await.unwrap_err();
+    let DeployError::StoreChanged { store, before, now, .. } = &changed else { panic!("{changed}") };
+    assert_eq!((store.as_str(), before.as_str()), ("n", "value=count by key, no windows"));
+    assert_eq!(now, "max=max:raw n=count by key, no windows");
+    // What was there before runs on.
+    lab.write(&["a"]).await;
+    lab.until_committed(1).await;
+
+    let many = NewTopic { name: "many".to_owned(), partitions: 2, overrides: Overrides::new() };
+    lab.handle.broker().topics.create(many, 1).await.unwrap();
+    let grouped = counts("group_by = \"json:k\"\naggregate = \"count\"");
+    let scattered = grouped.replace("counts", "scattered").replace("\"in\"", "\"many\"");
+    let refused = lab.supervisor().deploy(&scattered, &BTreeMap::new()).await.unwrap_err();
+    assert!(
+        matches!(refused, DeployError::Topology(TopologyError::Scattered { partitions: 2, .. })),
+        "{refused}"
+    );
+    // One partition is enough for it.
+    let one = grouped.replace("counts", "grouped").replace("\"out\"", "\"grouped-out\"");
+    lab.supervisor().check(&one, &BTreeMap::new()).await.unwrap();
+    // A store of the same changelog: `counts` with `n` against `counts-n`… is another name.
+    let twin =
+        counts("aggregate = \"count\"").replace("\"counts\"", "\"counts-x\"").replace("\"n\"", "\"y\"");
+    lab.supervisor().deploy(&twin, &BTreeMap::new()).await.unwrap();
+    let twin = counts("aggregate = \"count\"").replace("\"n\"", "\"x-y\"");
+    let refused = lab.supervisor().deploy(&twin, &BTreeMap::new()).await.unwrap_err();
+    assert!(
+        matches!(&refused, DeployError::ChangelogOfAnother { other, .. } if other == "counts-x"),
+        "{refused}"
+    );
+    lab.handle.shutdown().await.unwrap();
+}

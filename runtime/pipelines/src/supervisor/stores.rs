@@ -1,0 +1,106 @@
+//! What pipelines keep, across revisions: which stores go on, which begin, and which are left alone.
+
+use std::collections::BTreeMap;
+
+use pelton_streams::topology::graph::changelog_topic;
+use pelton_streams::{Topology, TopologyError};
+use serde::Serialize;
+
+use super::Supervisor;
+use crate::refusal::DeployError;
+
+/// What becomes of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreFate {
+    /// It goes on with what it has.
+    Kept,
+    /// It begins with nothing.
+    New,
+    /// No node has it any more. Its changelog stays.
+    Dropped,
+}
+
+/// A store, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoreChange {
+    pub store: String,
+    pub fate: StoreFate,
+    /// The topic that has its changes.
+    pub changelog: String,
+}
+
+/// What the stores of a topology mean, by name.
+pub(super) fn stores_of(topology: &Topology) -> BTreeMap<String, String> {
+    let graphs = topology.sub_topologies.iter().filter_map(|sub| sub.graph.as_ref());
+    let stores = graphs.flat_map(|graph| &graph.stores);
+    stores.map(|store| (store.spec.name.clone(), store.shape.clone())).collect()
+}
+
+impl Supervisor {
+    /// Whether the stores of a topology can go on with what is there, and the records of a key meet in one task.
+    pub(super) fn check_stores(&self, topology: &Topology) -> Result<Vec<StoreChange>, DeployError> {
+        let partitions: Vec<u32> = self.partitions_of_sources(topology);
+        topology.check_partitions(&partitions)?;
+        for output in &topology.outputs {
+            let Some(sub) = output.changelog_of else { continue };
+            let (partitions, topic) = self.partitions_of(topology, sub);
+            let has = self.spec.io.partitions(&output.topic).unwrap_or(partitions);
+            if has < partitions {
+                let changelog = output.topic.clone();
+                return Err(TopologyError::Grown { topic, partitions, changelog, has }.into());
+            }
+        }
+        let inner = self.inner.lock();
+        let nothing = BTreeMap::new();
+        let (wanted, kept) =
+            (stores_of(topology), inner.deployments.stores(&topology.name).unwrap_or(&nothing));
+        let mut changes = Vec::new();
+        for (store, shape) in &wanted {
+            let changelog = changelog_topic(&topology.name, store);
+            if let Some(other) = inner.deployments.owner_of_changelog(&changelog, &topology.name) {
+                let (store, other) = (store.clone(), other.to_owned());
+                return Err(DeployError::ChangelogOfAnother { store, changelog, other });
+            }
+            let fate = match kept.get(store) {
+                None => StoreFate::New,
+                Some(before) if before == shape => StoreFate::Kept,
+                Some(before) => {
+                    let (store, before, now) = (store.clone(), before.clone(), shape.clone());
+                    return Err(DeployError::StoreChanged { store, before, now, changelog });
+                }
+            };
+            changes.push(StoreChange { store: store.clone(), fate, changelog });
+        }
+        for store in kept.keys().filter(|store| !wanted.contains_key(*store)) {
+            let changelog = changelog_topic(&topology.name, store);
+            changes.push(StoreChange { store: store.clone(), fate: StoreFate::Dropped, changelog });
+        }
+        Ok(changes)
+    }
+
+    /// Creates the changelog of a store of a sub-topology.
+    pub(super) async fn ensure_changelog(
+        &self,
+        topology: &Topology,
+        changelog: &str,
+        sub: usize,
+    ) -> Result<(), DeployError> {
+        let (partitions, _) = self.partitions_of(topology, sub);
+        let made = self.spec.log.ensure_changelog(changelog, partitions).await;
+        made.map_err(|error| DeployError::OutputTopic { topic: changelog.to_owned(), error })
+    }
+
+    fn partitions_of_sources(&self, topology: &Topology) -> Vec<u32> {
+        let sources = topology.sources.iter();
+        sources.map(|source| self.spec.io.partitions(&source.topic).unwrap_or(0)).collect()
+    }
+
+    /// How many tasks a sub-topology has, and the topic of it that has so many partitions.
+    fn partitions_of(&self, topology: &Topology, sub: usize) -> (u32, String) {
+        let partitions = self.partitions_of_sources(topology);
+        let sources = topology.sub_topologies[sub].sources.iter();
+        let most = sources.map(|source| (partitions[*source], topology.sources[*source].topic.clone()));
+        most.max().unwrap_or_default()
+    }
+}

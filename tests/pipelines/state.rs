@@ -1,0 +1,91 @@
+//! What a pipeline keeps, through kills: every record is counted once, whatever was on its way.
+
+use crate::lab::Lab;
+use anyhow::{Context, Result, ensure};
+use pelton_tests::load::{client, create_topic};
+use pelton_tests::records::{LIMIT, Read, committed, read_all, until};
+use pelton_tests::settings;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const INPUT: &str = "events";
+const OUTPUT: &str = "counts";
+const PARTITIONS: u32 = 3;
+const MANIFEST: &str = "name = \"counts\"\ncommit = { interval_ms = 20 }\n\
+    [[source]]\nid = \"in\"\ntopic = \"events\"\n\
+    [[node]]\nid = \"per-partition\"\nfrom = \"in\"\naggregate = { n = \"count\", sum = \"sum:raw\", last = \"max:raw\" }\n\
+    [[sink]]\nfrom = \"per-partition\"\ntopic = \"counts\"\n";
+
+/// The results of one key come one after the other, each with one record more.
+pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
+    let kills: u32 = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
+    let seed = settings::seed()?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut start, mut broker, mut cli) = lab.start()?;
+    create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
+    let file = lab.write("counts.toml", MANIFEST)?;
+    let said = cli.ok(&["deploy", &file])?;
+    ensure!(said.contains("store per-partition: new"), "{said}");
+    let mut sent = [0_u64; PARTITIONS as usize];
+    for kill in 0..kills {
+        for _ in 0..rng.random_range(1..20) {
+            let partition = rng.random_range(0..PARTITIONS) as usize;
+            let values: Vec<String> =
+                (0..rng.random_range(1..40)).map(|i| (sent[partition] + i).to_string()).collect();
+            produce(&broker.address, partition as i32, &values)?;
+            sent[partition] += values.len() as u64;
+        }
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..60)));
+        broker.kill()?;
+        broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
+        cli = lab.cli(&broker)?;
+        if rng.random_ratio(1, 4) {
+            let said = cli.ok(&["deploy", &file])?;
+            ensure!(said.contains("store per-partition: kept"), "{said}");
+        }
+        check(&read_all(&broker.address, OUTPUT)?).with_context(|| format!("kill {kill}, seed {seed}"))?;
+    }
+    let input = read_all(&broker.address, INPUT)?;
+    let mut ends = vec![0; PARTITIONS as usize];
+    input.iter().for_each(|record| ends[record.partition as usize] = record.offset + 1);
+    until("everything is counted", LIMIT, || {
+        Ok((committed(&broker.address, "pelton.counts", INPUT, PARTITIONS)? == ends).then_some(()))
+    })
+    .with_context(|| format!("seed {seed}; {}", start.last_words()))?;
+    let counts = check(&read_all(&broker.address, OUTPUT)?).with_context(|| format!("seed {seed}"))?;
+    let mut expect: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for record in &input {
+        let (n, sum) = expect.entry(record.key.clone()).or_default();
+        (*n, *sum) = (*n + 1, *sum + record.value.parse::<u64>()?);
+    }
+    ensure!(counts == expect, "counted {counts:?}, and there are {expect:?}, seed {seed}");
+    broker.stop()?;
+    Ok(format!("{kills} kills, {} records counted, seed {seed}", input.len()))
+}
+
+/// Appends records to a partition, whose number is their key, and waits until they are acknowledged.
+fn produce(bootstrap: &str, partition: i32, values: &[String]) -> Result<()> {
+    let producer: BaseProducer = client(bootstrap).set("enable.idempotence", "true").create()?;
+    let key = format!("partition {partition}");
+    for value in values {
+        let record = BaseRecord::to(INPUT).partition(partition).key(&key).payload(value);
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    producer.flush(LIMIT).context("flush")
+}
+
+/// Of each key the last count and sum. Each result has one record more than the one before.
+fn check(output: &[Read]) -> Result<BTreeMap<String, (u64, u64)>> {
+    let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for read in output {
+        let result: serde_json::Value = serde_json::from_str(&read.value)?;
+        let number = |name: &str| result[name].as_u64().with_context(|| format!("{read:?} has no {name}"));
+        let (n, before) = (number("n")?, counts.get(&read.key).map_or(0, |(n, _)| *n));
+        ensure!(n == before + 1, "{read:?} comes behind a count of {before}");
+        counts.insert(read.key.clone(), (n, number("sum")?));
+    }
+    Ok(counts)
+}
