@@ -43,7 +43,7 @@ use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use pelton_coordinators::UnreadableRecord;
 use pelton_pipelines::compiler::CompileLimits;
 use pelton_pipelines::refusal::DeploymentLogError;
-use pelton_pipelines::stores::MemoryStores;
+use pelton_pipelines::stores::{DirStores, MemoryStores, TaskStores};
 use pelton_pipelines::supervisor::{Supervisor, SupervisorSpec};
 
 /// How long a start waits for the markers of transactions that a crash interrupted. They are a few appends and a sync
@@ -57,7 +57,7 @@ pub struct Deps {
     pub storage: Arc<dyn Storage>,
     /// What loads and runs plugins; without it there are no pipelines.
     pub plugins: Option<Arc<dyn PluginFactory>>,
-    /// What keeps stores on disk; without it tables are in memory only.
+    /// What keeps stores on disk; without it tables and what pipelines keep are in memory only.
     pub state: Option<Arc<dyn StateFactory>>,
     /// Makes ids for topics and clusters: random, never nil, never the same twice.
     pub new_id: Arc<dyn Fn() -> Uuid + Send + Sync>,
@@ -285,7 +285,19 @@ impl Broker {
         txn::housekeeping::run(self.transactions.clone(), intervals, stopping)
     }
 
-    fn supervisor_spec(&self, factory: Arc<dyn PluginFactory>) -> SupervisorSpec {
+    fn supervisor_spec(
+        &self,
+        factory: Arc<dyn PluginFactory>,
+        state: Option<Arc<dyn StateFactory>>,
+    ) -> SupervisorSpec {
+        let stores: Arc<dyn TaskStores> = match state {
+            None => Arc::new(MemoryStores),
+            Some(factory) => Arc::new(DirStores {
+                factory,
+                dir: self.config.state_path(),
+                flush_interval_ms: self.config.state_flush_interval_ms,
+            }),
+        };
         let io = BrokerIoFactory {
             topics: Arc::clone(&self.topics),
             groups: self.groups.clone(),
@@ -298,7 +310,7 @@ impl Broker {
         let clock = Arc::clone(&self.clock);
         let now_ms = move || clock.now_ms();
         SupervisorSpec {
-            stores: Arc::new(MemoryStores),
+            stores,
             factory,
             log: Arc::new(log),
             io: Arc::new(io),
@@ -319,7 +331,7 @@ impl Broker {
         plugins: Arc<dyn PluginFactory>,
         state: Option<Arc<dyn StateFactory>>,
     ) -> Result<(), StartError> {
-        let supervisor = Supervisor::start(self.supervisor_spec(plugins)).await?;
+        let supervisor = Supervisor::start(self.supervisor_spec(plugins, state.clone())).await?;
         let spec = startup::tables_spec(self, &supervisor, state);
         // Set once, here; a start that fails stops what runs.
         drop(self.pipelines.supervisor.set(supervisor));

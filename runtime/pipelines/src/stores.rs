@@ -1,6 +1,9 @@
 //! Where the tasks of pipelines keep their stores.
 
-use pelton_streams::state::{MemoryState, StateBackend, StateError, StoreSpec};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pelton_streams::state::{MemoryState, StateBackend, StateError, StateFactory, StoreSpec};
 use pelton_streams::task::TaskId;
 
 /// Opens and removes the stores of tasks. A store is no more than what its changelog says: it may be behind it, or gone.
@@ -21,6 +24,41 @@ pub trait TaskStores: Send + Sync {
     /// # Errors
     /// Something of them may still be there.
     fn remove(&self, pipeline: &str, task: TaskId) -> Result<(), StateError>;
+
+    /// How often what was taken over is made to survive a crash, in milliseconds. What was not is restored.
+    fn flush_interval_ms(&self) -> i64;
+}
+
+/// Stores on disk: a directory for each task, below one for each pipeline.
+pub struct DirStores {
+    pub factory: Arc<dyn StateFactory>,
+    pub dir: PathBuf,
+    pub flush_interval_ms: i64,
+}
+
+impl DirStores {
+    fn dir_of(&self, pipeline: &str, task: TaskId) -> PathBuf {
+        self.dir.join(pipeline).join(format!("{}-{}", task.sub_topology, task.partition))
+    }
+}
+
+impl TaskStores for DirStores {
+    fn open(
+        &self,
+        pipeline: &str,
+        task: TaskId,
+        stores: &[StoreSpec],
+    ) -> Result<Box<dyn StateBackend>, StateError> {
+        self.factory.open(&self.dir_of(pipeline, task), stores)
+    }
+
+    fn remove(&self, pipeline: &str, task: TaskId) -> Result<(), StateError> {
+        self.factory.remove(&self.dir_of(pipeline, task))
+    }
+
+    fn flush_interval_ms(&self) -> i64 {
+        self.flush_interval_ms
+    }
 }
 
 /// Stores in memory: each start of a task makes them again from their changelogs.
@@ -34,5 +72,9 @@ impl TaskStores for MemoryStores {
 
     fn remove(&self, _: &str, _: TaskId) -> Result<(), StateError> {
         Ok(())
+    }
+
+    fn flush_interval_ms(&self) -> i64 {
+        i64::MAX
     }
 }

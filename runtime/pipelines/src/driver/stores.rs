@@ -28,8 +28,8 @@ const SMALL_CHUNK: usize = 10_000;
 const WAIT_MS: u64 = 100;
 /// How often stores take over what is committed, unless too much is changed.
 const TAKE_OVER_MS: i64 = 1_000;
-/// How often stores are flushed, so that little is to be restored after a crash.
-const FLUSH_MS: i64 = 300_000;
+/// How often stores that have nothing to take over say that they have all there is.
+const CAUGHT_UP_MS: i64 = 300_000;
 
 /// When stores did what they do from time to time.
 pub(super) struct StoreTimes {
@@ -191,7 +191,7 @@ impl Driver<'_> {
     /// Everything is committed: stores take over what they have not. One that has nothing to take over says from time to time,
     /// and at the `end`, that it has all there is: it was not away.
     pub(super) fn catch_up_stores(&mut self, end: bool) -> Result<(), DriverError> {
-        let all = end || self.now_ms().saturating_sub(self.store_times.took_over_ms) >= FLUSH_MS;
+        let all = end || self.now_ms().saturating_sub(self.store_times.took_over_ms) >= CAUGHT_UP_MS;
         let behind = self.tasks.iter_mut().filter_map(|task| {
             let id = task.task.id();
             task.task.stores().filter(|stores| all || stores.changed_bytes() > 0).map(|_| id)
@@ -229,7 +229,8 @@ impl Driver<'_> {
     /// Flushes stores if that is due, or `now`.
     pub(super) fn flush_stores(&mut self, now: bool) -> Result<(), DriverError> {
         let now_ms = self.now_ms();
-        if !now && now_ms.saturating_sub(self.store_times.flushed_ms) < FLUSH_MS {
+        let interval_ms = self.spec.stores.flush_interval_ms();
+        if !now && now_ms.saturating_sub(self.store_times.flushed_ms) < interval_ms {
             return Ok(());
         }
         self.store_times.flushed_ms = now_ms;

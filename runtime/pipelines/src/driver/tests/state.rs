@@ -232,6 +232,10 @@ impl TaskStores for Disk {
         world.removed += 1;
         Ok(())
     }
+
+    fn flush_interval_ms(&self) -> i64 {
+        300_000
+    }
 }
 
 struct SimIo {
