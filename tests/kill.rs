@@ -1,5 +1,8 @@
 //! `kill -9` under load: nothing acknowledged may be lost, moved, doubled or damaged.
 //!
+//! `PELTON_SET` (key=value) sets one thing otherwise: with `pelton.durability=os` the same must hold, because what is not synced
+//! is in the page cache, which a kill leaves alone.
+//!
 //! `PELTON_KILLS` (50) kills with records in flight, in rounds on a fresh data directory each, with further kills during
 //! recovery in between; `PELTON_SEED` repeats the choice of moments. A kill waits for records in flight, so that each meets
 //! some whatever else the machine does.
@@ -93,6 +96,9 @@ fn round(binary: &Path, home: &Path, kills: u32, rng: &mut StdRng, tally: &mut T
     // A small journal, so that kills meet its end and its beginning.
     let mut start = Start::new(binary, &home.join("data"), &home.join("broker.log"))
         .set("pelton.journal.max.bytes", 64 << 20);
+    if let Some((key, value)) = settings::other()? {
+        start = start.set(&key, value);
+    }
     let mut broker = start.start()?;
     let load = Running::start(&broker.address, Ledger::create("kill")?)?;
     for _ in 0..kills {

@@ -77,10 +77,8 @@ fn run() -> Result<()> {
         // A small journal, so that cuts meet its end and its beginning.
         let mut start = Start::new(&binary, &disk.mount.join("data"), &home.path().join("broker.log"))
             .set("pelton.journal.max.bytes", 64 << 20);
-        if let Some((key, value)) =
-            std::env::var("PELTON_SET").ok().as_deref().and_then(|s| s.split_once('='))
-        {
-            start = start.set(key, value);
+        if let Some((key, value)) = settings::other()? {
+            start = start.set(&key, value);
         }
         let wanted = per_round.min(cuts - tally.cuts);
         let report = round(&disk, &mut start, wanted, drain, &mut rng, &mut tally);

@@ -42,7 +42,13 @@ suite_kafka() {
   "$PELTON_CACHE/clients/python/bin/python" tests/oracle/adopt.py
 }
 suite_librdkafka() { setup_test; if [ "${LONG:-0}" = 1 ]; then tests/librdkafka/run.sh long; else tests/librdkafka/run.sh normal; fi; }
-suite_kill() { PELTON_KILLS=${PELTON_KILLS:-50} cargo test --locked --release -p pelton-tests --test kill -- --nocapture; }
+suite_kill() {
+  local program=(cargo test --locked --release -p pelton-tests --test kill -- --nocapture) os=10
+  [ "${LONG:-0}" = 1 ] && os=100
+  PELTON_KILLS=${PELTON_KILLS:-50} "${program[@]}"
+  # Who is not told of the sync loses nothing by a kill.
+  PELTON_KILLS=$os PELTON_SET=pelton.durability=os "${program[@]}"
+}
 suite_transactions() {
   # franz-go speaks the newer protocol; librdkafka, which speaks the older, is built with the tests.
   setup_test; tests/clients/setup.sh franz

@@ -39,3 +39,14 @@ pub fn clients_dir() -> std::path::PathBuf {
     let cache = || from("XDG_CACHE_HOME").unwrap_or_else(|| from("HOME").unwrap_or_default().join(".cache"));
     from("PELTON_CACHE").unwrap_or_else(|| cache().join("pelton")).join("clients")
 }
+
+/// A setting of the broker that a run changes: `PELTON_SET`, `key=value`.
+///
+/// # Errors
+/// It has no `=`.
+pub fn other() -> Result<Option<(String, String)>> {
+    let Ok(text) = std::env::var("PELTON_SET") else { return Ok(None) };
+    let (key, value) =
+        text.split_once('=').with_context(|| format!("PELTON_SET: `{text}` is no key=value"))?;
+    Ok(Some((key.to_owned(), value.to_owned())))
+}

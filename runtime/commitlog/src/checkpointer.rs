@@ -17,7 +17,7 @@ use crate::journal::slot_file::{Checkpoint, SlotFile, StoreError};
 use crate::journal::tracker::DirtyFile;
 use crate::mutant::Mutant;
 use crate::sink::SyncLater;
-use crate::storage::{File, NotOpened, Storage};
+use crate::storage::{File, NotOpened, OpenMode, Storage};
 
 /// Calls in flight at a time: more put milliseconds in front of the journal's writes.
 const WORKERS_PACED: usize = 2;
@@ -75,9 +75,9 @@ impl Checkpointer {
             (true, false) => WORKERS_PACED,
             (true, true) => WORKERS_PRESSED,
         };
-        write_back(&snapshot.files, workers)?;
         if !Mutant::CheckpointBeforeSegments.is_on()
-            && let Err(failed) = sync_all(&*self.storage, &snapshot.files, &later, workers)
+            && let Err(failed) = write_out(&snapshot.files, workers)
+                .and_then(|()| sync_all(&*self.storage, &snapshot.files, &later, workers))
         {
             return match failed {
                 SyncFailed::NotBegun(failure) => {
@@ -88,6 +88,7 @@ impl Checkpointer {
                 SyncFailed::Failed(failure) => Err(failure),
             };
         }
+        snapshot.files.iter().for_each(|dirty| dirty.file.note_synced(dirty.to));
         let checkpoint = Checkpoint {
             epoch: self.journal.epoch,
             point: snapshot.point,
@@ -107,10 +108,18 @@ impl Checkpointer {
     }
 }
 
-/// Writes back what does not fit into one piece, piece by piece over all files, so that the syncs that follow are short.
-fn write_back(files: &[DirtyFile], workers: usize) -> Result<(), StorageFailure> {
+/// Writes what segments do not have yet. Of what went through the page cache, that which does not fit into one piece is
+/// written back piece by piece over all files, so that the syncs that follow are short.
+fn write_out(files: &[DirtyFile], workers: usize) -> Result<(), SyncFailed> {
     const PIECE: u64 = PIECE_BYTES as u64;
-    let large = files.iter().filter(|dirty| dirty.to - dirty.from > PIECE);
+    in_parallel(files, workers, |dirty| {
+        dirty.file.write_out(dirty.to).map_err(|error| {
+            let failure = named("write", dirty, error);
+            // It was reserved, but a file system may not keep its word. The journal has the bytes until there is room.
+            if failure.is_passing() { SyncFailed::NotBegun(failure) } else { SyncFailed::Failed(failure) }
+        })
+    })?;
+    let large = files.iter().filter(|dirty| dirty.to - dirty.from > PIECE && dirty.file.take_cached());
     let pieces: Vec<_> = large
         .flat_map(|dirty| {
             let starts = (dirty.from..dirty.to).step_by(PIECE_BYTES);
@@ -118,13 +127,16 @@ fn write_back(files: &[DirtyFile], workers: usize) -> Result<(), StorageFailure>
         })
         .collect();
     in_parallel(&pieces, workers, |(dirty, at, len)| {
-        dirty.file.write_back(*at, *len).map_err(|error| named("write back", dirty, error))
+        dirty
+            .file
+            .write_back(*at, *len)
+            .map_err(|error| SyncFailed::Failed(named("write back", dirty, error)))
     })
 }
 
 /// Why something was not synced.
 pub(crate) enum SyncFailed {
-    /// A directory could not be opened for that: nothing is lost, and it may be tried again.
+    /// There was no room or no descriptor for it: nothing is lost, and it may be tried again.
     NotBegun(StorageFailure),
     /// What was to be synced is in an unknown state.
     Failed(StorageFailure),
@@ -154,6 +166,7 @@ pub(crate) fn sync_all(
             let path = Path::new("index or metadata file of a partition");
             file.sync_data().at("sync", path).map_err(SyncFailed::Failed)
         }
+        Target::Named(path) => sync_named(storage, path),
         Target::Dir(dir) => match storage.sync_dir(dir) {
             // The partition was deleted meanwhile, or its topic's directory was: who did that has handed over the parent.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -165,6 +178,15 @@ pub(crate) fn sync_all(
     })
 }
 
+fn sync_named(storage: &dyn Storage, path: &Path) -> Result<(), SyncFailed> {
+    match storage.open(path, OpenMode::Write) {
+        Ok(file) => file.sync_data().at("sync", path).map_err(SyncFailed::Failed),
+        // The partition was deleted meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(SyncFailed::NotBegun(StorageFailure::new("open", path, error))),
+    }
+}
+
 fn named(action: &'static str, dirty: &DirtyFile, error: io::Error) -> StorageFailure {
     StorageFailure::new(action, &dirty.display_path(), error)
 }
@@ -173,26 +195,31 @@ enum Target<'a> {
     Segment(&'a DirtyFile),
     /// Handles know their file, not its name.
     Other(&'a dyn File),
+    Named(&'a Path),
     Dir(&'a Path),
 }
 
 /// Everything to sync, each once: files, then directories, parents first. (A directory that was removed and made again
 /// is a new one for its parent only once the parent is synced.)
 fn targets<'a>(files: &'a [DirtyFile], later: &'a [SyncLater]) -> Vec<Target<'a>> {
-    let mut dirs = BTreeSet::new();
+    let (mut dirs, mut names) = (BTreeSet::new(), BTreeSet::new());
     let mut seen_files = BTreeSet::new();
-    let mut is_new = |file: &Arc<dyn File>| seen_files.insert(Arc::as_ptr(file).addr());
+    let mut is_new = |address: usize| seen_files.insert(address);
     let mut targets = Vec::with_capacity(files.len() + later.len());
-    targets.extend(files.iter().filter(|dirty| is_new(&dirty.file)).map(Target::Segment));
+    targets.extend(files.iter().filter(|dirty| is_new(Arc::as_ptr(&dirty.file).addr())).map(Target::Segment));
     for item in later {
         match item {
-            SyncLater::File(file) if is_new(file) => targets.push(Target::Other(&**file)),
+            SyncLater::File(file) if is_new(Arc::as_ptr(file).addr()) => targets.push(Target::Other(&**file)),
             SyncLater::File(_) => {}
+            SyncLater::Named(path) => {
+                names.insert(&**path);
+            }
             SyncLater::Dir(dir) => {
                 dirs.insert(&**dir);
             }
         }
     }
+    targets.extend(names.into_iter().map(Target::Named));
     targets.extend(dirs.into_iter().map(Target::Dir));
     targets
 }

@@ -22,6 +22,10 @@ pub struct LogConfig {
     /// longest time are forgotten before their time. 10,000: 5 MB of memory, and a snapshot of half a MiB. Kafka has no
     /// limit, and a client that takes a new producer id for every batch fills its memory.
     pub producers_max: usize,
+    /// Batches are written to the segment as they come, through the page cache, instead of by the next checkpoint: for topics
+    /// whose producers are not told of the sync (`pelton.durability` `interval` and `os`), so that a process that is killed
+    /// loses nothing of them. False.
+    pub write_through: bool,
     /// At most this much of the end of this log is kept in memory. 4 MiB: a few fetches' worth, so that readers
     /// at the tail touch no file. No setting: all logs together are bounded by one.
     pub tail_cache_bytes: usize,
@@ -39,6 +43,7 @@ impl Default for LogConfig {
             retention_bytes: None,
             producer_id_expiration_ms: DAY_MS,
             producers_max: 10_000,
+            write_through: false,
             tail_cache_bytes: 4 << 20,
         }
     }

@@ -116,7 +116,7 @@ impl From<StorageFailure> for CreateError {
 pub enum OpenError {
     /// Bytes that were durable are damaged or missing.
     #[error(
-        "{0}; nothing was changed. Restore the file from a copy, or move the partition directory away to go on without it"
+        "{0}; nothing was cut. Restore the file from a copy, or move the partition directory away to go on without it"
     )]
     Corrupt(Corruption),
     /// The directory belongs to another topic than expected.

@@ -58,6 +58,8 @@ pub(crate) struct JournalSettings {
     pub(crate) commit_gap: Duration,
     /// Bytes of journal that make a checkpoint due.
     pub(crate) checkpoint_bytes: u64,
+    /// Bytes of journal that no checkpoint covers, at most: so much memory may be waiting to be written to segments.
+    pub(crate) unwritten_max_bytes: u64,
     /// The ring grows up to this.
     pub(crate) max_bytes: u64,
 }
@@ -167,8 +169,17 @@ impl Journal {
         }
     }
 
+    /// True if a group may be written at `lsn` before the next checkpoint.
+    fn is_bounded(&self, bytes: u64, lsn: u64) -> bool {
+        let uncovered = lsn.saturating_sub(self.checkpoint_lsn.load(Ordering::Acquire));
+        uncovered == 0 || uncovered + bytes <= self.settings.unwritten_max_bytes
+    }
+
     /// A place for a group, or `None` if a checkpoint must make room first.
     fn try_reserve(&self, bytes: u64, lsn: u64) -> Option<Reserved> {
+        if !self.is_bounded(bytes, lsn) {
+            return None;
+        }
         let mut ring = self.ring.lock();
         let reserved = ring.reserve(bytes, lsn);
         let (used, capacity) = (ring.used_bytes(), ring.capacity());
@@ -191,7 +202,9 @@ impl Journal {
         }
         let mut ring = self.ring.lock();
         loop {
-            if let Some(reserved) = ring.reserve(bytes, lsn) {
+            if self.is_bounded(bytes, lsn)
+                && let Some(reserved) = ring.reserve(bytes, lsn)
+            {
                 return Ok(reserved);
             }
             if let Some(failure) = self.failure() {
@@ -219,7 +232,7 @@ impl Journal {
         let since = lsn - self.checkpoint_lsn.load(Ordering::Acquire);
         let capacity = self.ring.lock().capacity();
         let wanted = self.settings.checkpoint_bytes.saturating_mul(checkpoint_scale(dirty_files));
-        let every = wanted.min(capacity / 4);
+        let every = wanted.min(capacity / 4).min(self.settings.unwritten_max_bytes / 2);
         if since < every && dirty_files < DIRTY_FILES_MAX {
             return;
         }
@@ -233,11 +246,10 @@ impl Journal {
 
     /// The slot for `point` is durable: frees what lies below.
     pub(crate) fn checkpoint_done(&self, point: &JournalPoint) {
-        self.checkpoint_lsn.store(point.lsn, Ordering::Release);
-        let freed = self.ring.lock().release(point);
-        if freed {
-            self.ring_changed.notify_all();
-        }
+        self.with_ring(|ring| {
+            self.checkpoint_lsn.store(point.lsn, Ordering::Release);
+            ring.release(point);
+        });
     }
 
     /// Runs `change` on the ring, and wakes the journal's thread if it waits for room.
@@ -257,10 +269,12 @@ impl Journal {
         std::mem::take(&mut self.later.lock())
     }
 
-    /// True if the ring is more than half full: a checkpoint should hurry.
+    /// True if more than half of what there is room for waits for a checkpoint: it should hurry.
     pub(crate) fn is_pressed(&self) -> bool {
+        let uncovered =
+            self.durable_lsn.load(Ordering::Acquire) - self.checkpoint_lsn.load(Ordering::Acquire);
         let ring = self.ring.lock();
-        ring.used_bytes() > ring.capacity() / 2
+        uncovered > self.settings.unwritten_max_bytes / 2 || ring.used_bytes() > ring.capacity() / 2
     }
 
     /// True if there is something that no checkpoint covers.

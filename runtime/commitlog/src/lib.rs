@@ -31,6 +31,7 @@ mod reader;
 mod retention;
 mod scan;
 mod segment;
+mod segment_file;
 mod shared;
 mod tail;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use producer_state::AppendOrigin;
 pub use reader::{LogReader, ReadRange, Slice, TimestampOffset};
 pub use recovery::{PartitionRecovery, RecoverMode, RecoveryReport, Replayed};
 pub use retention::DeleteReason;
+pub use segment_file::SegmentFile;
 pub use shared::LogContext;
 pub use sink::{
     DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Lsn, SinkClosed, SyncLater,

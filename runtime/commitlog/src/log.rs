@@ -1,9 +1,9 @@
 //! The one writer of a partition's log. Whoever owns a [`Log`] is the only one who changes the partition;
 //! everybody else has a [`LogReader`].
 //!
-//! An append goes to the segment first, through the page cache, because that is where a full disk shows; then
-//! to the journal, which says when it is durable. Nothing here waits for the disk to sync, but for
-//! truncation.
+//! An append takes room in the segment, because that is where a full disk shows, and goes to the journal, which says when
+//! it is durable; a checkpoint writes it to the segment ([`crate::SegmentFile`]). Nothing here waits for the disk to
+//! sync, but for truncation.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,12 +16,13 @@ use crate::id::{LogEnd, PartitionId};
 use crate::index::TimeEntry;
 use crate::leader_epoch::LeaderEpochs;
 use crate::metadata::write_topic_id;
-use crate::names::{FileKind, file_path};
+use crate::names::{FileKind, PARTITION_METADATA, file_path};
 use crate::offsets::{LogOffsets, SharedOffsets};
 use crate::producer_state::ProducerStates;
 use crate::reader::LogReader;
 use crate::recovery::{PartitionRecovery, RecoverMode, RecoveryReport};
 use crate::segment::{IndexBuilder, Segment};
+use crate::segment_file::SegmentFile;
 use crate::shared::{LogContext, Segments, Shared};
 use crate::sink::{DurableListener, FrameSink, SyncLater};
 use crate::storage::{File, OpenMode};
@@ -61,7 +62,7 @@ pub struct Log {
 /// The segment that is appended to.
 struct Active {
     segment: Arc<Segment>,
-    file: Arc<dyn File>,
+    file: Arc<SegmentFile>,
     /// Where the next batch goes.
     position: u64,
     /// Absent after a clean start, until the first append needs it.
@@ -112,11 +113,11 @@ impl Log {
             return Err(CreateError::Exists(dir.to_owned()));
         }
         storage.create_dir_all(dir).at("create", dir)?;
-        let metadata = write_topic_id(storage, dir, id.topic_id)?;
+        drop(write_topic_id(storage, dir, id.topic_id)?);
         let path = file_path(dir, 0, FileKind::Log);
         let active_file = storage.open(&path, OpenMode::Create).at("create", &path)?;
         let dir: Arc<Path> = dir.into();
-        context.sink.sync_later(SyncLater::File(metadata));
+        context.sink.sync_later(SyncLater::Named(dir.join(PARTITION_METADATA)));
         context.sink.sync_later(SyncLater::Dir(dir.clone()));
         if let Some(parent) = dir.parent() {
             context.sink.sync_later(SyncLater::Dir(parent.into()));
@@ -161,7 +162,8 @@ impl Log {
         let LogParts { end, config, segments, .. } = parts;
         let segment = segments.last().expect("a log has an active segment").clone();
         assert_eq!(segment.base_offset, end.segment_base, "the end lies in the active segment");
-        segment.hold_file(Some(parts.active_file.clone()));
+        let file = Arc::new(SegmentFile::new(parts.active_file, end.position));
+        segment.begin(file.clone());
         // Everything that a start finds is durable: the high watermark is the end.
         let offsets = SharedOffsets::new(parts.log_start, end.offset, end.offset);
         let mut producers = parts.producers;
@@ -173,7 +175,7 @@ impl Log {
         let starts = LogStartListener::new(parts.log_start, listener.clone());
         let active = Active {
             segment,
-            file: parts.active_file,
+            file,
             position: end.position,
             indexes: parts.indexes,
             first_timestamp: parts.first_timestamp,

@@ -236,7 +236,13 @@ impl LogDir {
     }
 
     /// Submits a frame that belongs to the directory itself.
-    fn submit(&self, kind: FrameKind, id: &PartitionId, payload: Bytes) -> Result<(), SinkClosed> {
+    fn submit(
+        &self,
+        kind: FrameKind,
+        id: &PartitionId,
+        payload: Bytes,
+        written_through: bool,
+    ) -> Result<(), SinkClosed> {
         let meta = FrameMeta {
             kind,
             topic_id: id.topic_id,
@@ -248,8 +254,8 @@ impl LogDir {
             leader_epoch: -1,
         };
         let class = FrameClass::Internal;
-        let frame =
-            Frame { meta, class, payload: Payload::Other(payload), file: None, listener: Arc::new(Nobody) };
+        let (payload, listener) = (Payload::Other(payload), Arc::new(Nobody));
+        let frame = Frame { meta, class, payload, written_through, file: None, listener };
         self.journal.submit(frame).map(drop)
     }
 

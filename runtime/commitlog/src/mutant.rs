@@ -67,6 +67,8 @@ mutants! {
     NewerSnapshotTrusted = "newer-snapshot-trusted",
     CheckpointBeforeSegments = "checkpoint-before-segments",
     FilesBeforeLogStart = "files-before-log-start",
+    TransactionKept = "transaction-kept",
+    RoomNotTaken = "room-not-taken",
     // The group coordinator.
     OffsetsBeforeSync = "offsets-before-sync",
     OffsetsAtOnce = "offsets-at-once",

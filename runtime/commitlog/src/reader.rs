@@ -213,8 +213,7 @@ impl LogReader {
             let Some(segment) = list.get(*number) else { break };
             match segment.run(self.shared.io(), cursor, up_to, left, first_must) {
                 Ok(RunResult::Run(run)) => {
-                    let slice = Slice::File { file: run.file, position: run.position, len: run.len };
-                    range.push([slice], run.base_offset, run.next_offset);
+                    range.push(run.slices, run.base_offset, run.next_offset);
                     cursor = run.next_offset;
                 }
                 Ok(RunResult::Bounded) => break,

@@ -54,6 +54,10 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
     /// Segments removed, because nothing of them was durable or everything lies below the log start.
     pub removed_segments: usize,
+    /// Bytes of batches that were written through and not durable, and are kept.
+    pub kept_bytes: u64,
+    /// The log was written through ([`LogConfig::write_through`]) when it was last appended to.
+    pub written_through: bool,
     /// Bytes read and checked.
     pub scanned_bytes: u64,
     /// What must be synced before the journal's space is used again.
@@ -89,6 +93,7 @@ pub struct PartitionRecovery {
     hole: Option<Hole>,
     /// Names were made or removed.
     renamed: bool,
+    written_through: bool,
 }
 
 /// Records that the journal builds on and that are not there.
@@ -149,7 +154,14 @@ impl PartitionRecovery {
             trusted,
             hole: None,
             renamed: false,
+            written_through: false,
         })
+    }
+
+    /// Says whether the log was written through when it was last appended to: good batches behind the last frame are kept
+    /// then. They are there after a kill, not after a power cut, and their producers were told of them.
+    pub fn set_written_through(&mut self, written_through: bool) {
+        self.written_through = written_through;
     }
 
     /// Puts back what a frame of the journal says, in the order of the journal. `more`: the batch goes on in

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use pelton_wire::record::{BatchHeader, NO_TIMESTAMP};
@@ -13,6 +13,8 @@ use crate::error::{Corruption, Fault, IoContext, StorageFailure};
 use crate::files::{FileCache, FileKey};
 use crate::index::{Index, IndexIo, OffsetEntry, TimeEntry};
 use crate::names::{FileKind, file_path};
+use crate::reader::Slice;
+use crate::segment_file::{Pieces, SegmentFile};
 use crate::storage::{File, OpenMode, read_exact_at};
 use crate::txn_index::AbortedTxn;
 
@@ -43,11 +45,9 @@ impl Found {
     }
 }
 
-/// A run of whole batches in a segment's file.
+/// A run of whole batches in a segment.
 pub(crate) struct Run {
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) position: u64,
-    pub(crate) len: u64,
+    pub(crate) slices: Vec<Slice>,
     /// Base offset of the first batch.
     pub(crate) base_offset: i64,
     /// The offset after the last batch.
@@ -69,8 +69,11 @@ pub(crate) struct Segment {
     key: FileKey,
     /// Bytes of whole batches. Nothing beyond is ever looked at.
     len: AtomicU64,
-    /// The file while the segment is the active one; older segments open theirs through the cache.
-    active: RwLock<Option<Arc<dyn File>>>,
+    /// The file while the segment is the active one, and until all of it is durable; older segments open theirs through the
+    /// cache.
+    held: RwLock<Option<Arc<SegmentFile>>>,
+    /// It is appended to.
+    is_active: AtomicBool,
     pub(crate) offsets: Index<OffsetEntry>,
     pub(crate) times: Index<TimeEntry>,
     /// Largest timestamp and the last offset of the batch that has it, once known.
@@ -123,7 +126,8 @@ impl Segment {
             path: file_path(dir, base_offset, FileKind::Log),
             key: key(FileKind::Log),
             len: len.into(),
-            active: RwLock::new(None),
+            held: RwLock::new(None),
+            is_active: AtomicBool::new(false),
             offsets: Index::open(file_path(dir, base_offset, FileKind::Index), key(FileKind::Index)),
             times: Index::open(file_path(dir, base_offset, FileKind::TimeIndex), key(FileKind::TimeIndex)),
             largest: Mutex::new(None),
@@ -160,18 +164,65 @@ impl Segment {
         self.written_ms.load(Ordering::Relaxed)
     }
 
-    /// Makes this the active segment, which keeps its file open, or an older one.
-    pub(crate) fn hold_file(&self, file: Option<Arc<dyn File>>) {
+    /// Makes this the active segment, with this file.
+    pub(crate) fn begin(&self, file: Arc<SegmentFile>) {
         *self.aborted_file.lock() = None;
-        *self.active.write() = file;
+        *self.held.write() = Some(file);
+        self.is_active.store(true, Ordering::Release);
+    }
+
+    /// Nothing is appended any more.
+    pub(crate) fn finish(self: &Arc<Segment>) {
+        self.is_active.store(false, Ordering::Release);
+        *self.aborted_file.lock() = None;
+        if let Some(file) = self.held() {
+            file.finish(self);
+        }
+    }
+
+    /// The segment is no part of the log any more, and its files go.
+    pub(crate) fn discard(&self) {
+        self.is_active.store(false, Ordering::Release);
+        *self.aborted_file.lock() = None;
+        if let Some(file) = self.held.write().take() {
+            file.discard();
+        }
+    }
+
+    /// All of the segment is durable in `file`, which whoever needs it opens by its name from now on.
+    pub(crate) fn let_go_of_file(&self, file: &SegmentFile) {
+        if !self.is_active.load(Ordering::Acquire) {
+            self.held.write().take_if(|held| std::ptr::eq(&raw const **held, file));
+        }
+    }
+
+    /// The file, if it is the active segment's, or is not all durable yet.
+    pub(crate) fn held(&self) -> Option<Arc<SegmentFile>> {
+        self.held.read().clone()
     }
 
     /// The `.log` file, open for reading at least.
     pub(crate) fn file(&self, io: IndexIo<'_>) -> Result<Arc<dyn File>, StorageFailure> {
-        if let Some(file) = &*self.active.read() {
-            return Ok(file.clone());
+        match self.held() {
+            Some(file) => Ok(file),
+            None => self.opened(io),
         }
+    }
+
+    fn opened(&self, io: IndexIo<'_>) -> Result<Arc<dyn File>, StorageFailure> {
         io.files.get(self.key, || io.storage.open(&self.path, OpenMode::Read)).at("open", &self.path)
+    }
+
+    /// Where the `len` bytes of batches at `position` are.
+    fn slices(&self, io: IndexIo<'_>, position: u64, len: u64) -> Result<Vec<Slice>, Fault> {
+        let Some(held) = self.held() else {
+            return Ok(vec![Slice::File { file: self.opened(io)?, position, len }]);
+        };
+        let Some(Pieces { file, memory }) = held.pieces(position, len) else {
+            return Err(self.corrupt(position, "these bytes have just been cut away"));
+        };
+        let in_file = file.map(|(file, len)| Slice::File { file, position, len });
+        Ok(in_file.into_iter().chain(memory.into_iter().map(Slice::Memory)).collect())
     }
 
     pub(crate) fn corrupt(&self, position: u64, what: impl Into<String>) -> Fault {
@@ -205,7 +256,7 @@ impl Segment {
         })?;
         let reached = found.map_or(headers.end(), |found| found.position);
         let is_sparse = reached - start > REBUILD_AFTER_BYTES && walked.get() > REBUILD_AFTER_BATCHES;
-        if is_sparse && self.active.read().is_none() {
+        if is_sparse && !self.is_active.load(Ordering::Acquire) {
             self.rebuild_in_place(io);
         }
         Ok(found)
@@ -281,11 +332,9 @@ impl Segment {
         let limit = first.position + budget.max(first.header.total_len() as u64);
         let last = self.last_within(io, &mut headers, first, limit, up_to)?;
         Ok(RunResult::Run(Run {
-            position: first.position,
-            len: last.end() - first.position,
+            slices: self.slices(io, first.position, last.end() - first.position)?,
             base_offset: first.header.base_offset,
             next_offset: last.header.next_offset(),
-            file,
         }))
     }
 

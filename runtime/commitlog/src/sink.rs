@@ -1,7 +1,7 @@
 //! The seam between one partition's log and the journal of its log directory: what the log tells the
 //! journal about every change, and what the journal tells back once the change is durable.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use pelton_wire::record::{CheckedBatch, crc32c};
 use uuid::Uuid;
 
 use crate::error::StorageFailure;
+use crate::segment_file::SegmentFile;
 use crate::storage::File;
 
 /// A byte position in the journal, counted from the first group ever written. It never wraps.
@@ -133,9 +134,13 @@ pub struct Frame {
     pub class: FrameClass,
     /// The rest.
     pub payload: Payload,
-    /// The segment file that this change dirtied. The checkpoint syncs it before the frame's journal space is
+    /// The segment had this before the journal ([`LogConfig::write_through`]).
+    ///
+    /// [`LogConfig::write_through`]: crate::LogConfig::write_through
+    pub written_through: bool,
+    /// The segment file that this change is for. The checkpoint writes and syncs it before the frame's journal space is
     /// reused.
-    pub file: Option<Arc<dyn File>>,
+    pub file: Option<Arc<SegmentFile>>,
     /// Who waits for this frame.
     pub listener: Arc<dyn DurableListener>,
 }
@@ -144,6 +149,9 @@ pub struct Frame {
 pub enum SyncLater {
     /// `fdatasync` of this file (an index or snapshot of a finished segment).
     File(Arc<dyn File>),
+    /// `fdatasync` of the file of this name, which is opened for that: small files of which there is one for each partition
+    /// would take up descriptors until then. One that is gone by then needs it no more.
+    Named(PathBuf),
     /// `fsync` of this directory (a segment was created, renamed or removed in it).
     Dir(Arc<Path>),
 }
@@ -195,7 +203,7 @@ pub mod testing {
     use super::{DurableListener, Frame, FrameMeta, FrameSink, Lsn, SinkClosed, StorageFailure, SyncLater};
     use bytes::Bytes;
 
-    /// A sink for which every frame is durable at once. It can keep the frames for a replay, and be closed.
+    /// A sink for which every frame is durable at once, and in its segment. It can keep the frames for a replay, and be closed.
     #[derive(Default)]
     pub struct InstantSink {
         lsn: AtomicU64,
@@ -244,6 +252,10 @@ pub mod testing {
                 if state.recording {
                     state.frames.push((frame.meta, frame.payload.bytes().clone()));
                 }
+            }
+            if let Some(file) = &frame.file {
+                // What a disk refuses here it refuses a checkpoint, which is tested elsewhere.
+                file.write_out(u64::MAX).expect("the disk of a test that is not about checkpoints");
             }
             frame.listener.durable(frame.meta.end_offset());
             Ok(Lsn(self.lsn.fetch_add(frame.payload.len() as u64 + 1, Ordering::Relaxed)))

@@ -106,8 +106,19 @@ pub trait File: Send + Sync {
     fn write_back(&self, position: u64, len: u64) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Cuts or extends with zeros.
+    /// Cuts or extends with zeros. What was reserved beyond `len` is given back.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Takes room on the disk for the bytes up to `position + len` without changing the length of the file, so that a write
+    /// there finds it. `ErrorKind::Unsupported` where the file system cannot.
+    fn reserve(&self, _position: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Another handle to this very file, whatever its name is by now, whose writes go past the page cache: buffers, positions
+    /// and lengths are multiples of [`DIRECT_ALIGN`], and a write is durable after `sync_data`. `ErrorKind::Unsupported`
+    /// where there is no direct I/O.
+    fn direct(&self) -> io::Result<Arc<dyn File>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// The descriptor to `sendfile` from, where there is one.
     fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }

@@ -104,6 +104,7 @@ pub(crate) fn dir_config(config: &Config, deps: &Deps, failure: &Failure) -> Log
         journal_max_bytes: config.journal_max_bytes,
         pending_max_bytes: config.journal_pending_max_bytes,
         checkpoint_bytes: config.checkpoint_bytes,
+        unwritten_max_bytes: config.unwritten_max_bytes,
         checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms.unsigned_abs()),
         commit_gap: Duration::from_micros(config.commit_gap_us.into()),
         disk_free_min: config.disk_free_min,

@@ -69,8 +69,9 @@ async fn a_full_disk_is_not_final() {
     let handle = start(&disk).await;
     let mut client = Client::connect(handle.addr()).await;
     client.create_topic("t", 1, &[]).await;
+    disk.set_room_max(Some(8 << 10));
     assert_eq!(produce(&mut client, "before").await, (ErrorCode::NONE, 0));
-    disk.fail_after(Some(Call::Write), "t-0", 0, ErrorKind::StorageFull);
+    disk.fail_after(Some(Call::Reserve), "t-0", 0, ErrorKind::StorageFull);
     assert_eq!(produce(&mut client, "no room").await, (ErrorCode::KAFKA_STORAGE_ERROR, -1));
     assert_eq!(produce(&mut client, "after").await, (ErrorCode::NONE, 1));
     assert_eq!(values(&client.fetch("t", 0, 0, 1000).await), ["before", "after"]);

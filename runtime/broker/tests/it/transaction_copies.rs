@@ -225,7 +225,7 @@ async fn start_on(disk: &SimStorage) -> BrokerHandle {
 /// Every marker for `t` finds the disk full, for as long as a test lasts.
 fn no_room_for_markers(disk: &SimStorage) {
     for _ in 0..1000 {
-        disk.fail_after(Some(Call::Write), "/t-0/00000000000000000000.log", 0, ErrorKind::StorageFull);
+        disk.fail_after(Some(Call::Reserve), "/t-0/00000000000000000000.log", 0, ErrorKind::StorageFull);
     }
 }
 
@@ -238,6 +238,7 @@ fn stable(handle: &BrokerHandle) -> bool {
 async fn what_was_decided_before_a_crash_has_ended_when_the_broker_is_ready() {
     for (commit, full_at_start) in [(true, false), (false, false), (true, true)] {
         let disk = SimStorage::new();
+        disk.set_room_max(Some(8 << 10));
         let handle = start_on(&disk).await;
         let mut client = Client::connect(handle.addr()).await;
         client.create_topic("t", 1, &[]).await;

@@ -31,6 +31,8 @@ pub(crate) fn group_bytes(payload: usize) -> usize {
 
 /// Flag of a data frame: the batch goes on in the next frame of this partition.
 const FLAG_MORE: u8 = 1;
+/// Flag of a data or partition-create frame: the partition's segments have batches before the journal has them.
+const FLAG_WRITTEN_THROUGH: u8 = 2;
 
 /// The fixed part of a frame as it stands in a group. A batch that is larger than a group is split into parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,15 @@ pub(crate) struct FrameHeader {
     pub(crate) meta: FrameMeta,
     /// Another part of the same batch follows.
     pub(crate) more: bool,
+    /// See [`crate::sink::Frame::written_through`].
+    pub(crate) written_through: bool,
+}
+
+impl FrameHeader {
+    fn flags(&self) -> u8 {
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        flag(self.more, FLAG_MORE) | flag(self.written_through, FLAG_WRITTEN_THROUGH)
+    }
 }
 
 /// The header of a group.
@@ -166,7 +177,7 @@ impl GroupBuilder {
         let mut w = Writer { out: &mut h, at: 0 };
         w.put(&len.to_be_bytes());
         let meta = &header.meta;
-        w.put(&[meta.kind as u8, if header.more { FLAG_MORE } else { 0 }, 0, 0]);
+        w.put(&[meta.kind as u8, header.flags(), 0, 0]);
         w.put(meta.topic_id.as_bytes());
         w.put(&meta.partition.to_be_bytes());
         w.put(&meta.leader_epoch.to_be_bytes());
@@ -282,7 +293,8 @@ fn decode_frame_header(bytes: &[u8]) -> Result<(FrameHeader, usize, u32), BadFra
         position,
         leader_epoch,
     };
-    let frame = FrameHeader { meta, more: flags & FLAG_MORE != 0 };
+    let written_through = flags & FLAG_WRITTEN_THROUGH != 0;
+    let frame = FrameHeader { meta, more: flags & FLAG_MORE != 0, written_through };
     Ok((frame, len, u32::from_be_bytes(r.take())))
 }
 
@@ -326,7 +338,7 @@ mod tests {
             segment_base: 1,
             position: 99,
         };
-        FrameHeader { meta, more: false }
+        FrameHeader { meta, more: false, written_through: false }
     }
 
     fn place() -> GroupPlace {
@@ -351,7 +363,7 @@ mod tests {
     fn a_group_gives_back_its_frames() {
         let big = vec![7_u8; 5000];
         let mut frames: Vec<(FrameHeader, &[u8])> =
-            vec![(FrameHeader { more: true, ..header(FrameKind::Data) }, &big)];
+            vec![(FrameHeader { more: true, written_through: true, ..header(FrameKind::Data) }, &big)];
         frames.extend(
             (0..=u8::MAX).filter_map(FrameKind::from_byte).map(|kind| (header(kind), &b"payload"[..])),
         );

@@ -56,7 +56,7 @@ impl Entry {
         };
         let payload = crate::sink::Payload::Other(vec![0; cost - ENTRY_BYTES as usize].into());
         let (class, listener) = (FrameClass::Client, std::sync::Arc::new(NoListener));
-        Entry::Frame(Frame { meta, class, payload, file: None, listener })
+        Entry::Frame(Frame { meta, class, payload, written_through: false, file: None, listener })
     }
 }
 

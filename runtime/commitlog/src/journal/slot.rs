@@ -21,6 +21,7 @@ const ENDS_MAGIC: [u8; 4] = *b"PJE1";
 const VERSION: u16 = 1;
 const FLAG_CLEAN: u16 = 1;
 const FLAG_DELETED: u16 = 1;
+const FLAG_WRITTEN_THROUGH: u16 = 2;
 const SLOT_HEADER_BYTES: usize = 96;
 const RING_FILE_BYTES: usize = 12;
 const ENDS_HEADER_BYTES: usize = 36;
@@ -146,6 +147,15 @@ pub(crate) struct PartitionEnd {
     pub(crate) end: LogEnd,
     /// A partition-delete frame is durable, but the directory may still be there.
     pub(crate) deleted: bool,
+    /// The last batch was in the segment before the journal had it.
+    pub(crate) written_through: bool,
+}
+
+impl PartitionEnd {
+    fn flags(&self) -> u16 {
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        flag(self.deleted, FLAG_DELETED) | flag(self.written_through, FLAG_WRITTEN_THROUGH)
+    }
 }
 
 /// The content of a partition-ends file.
@@ -171,7 +181,7 @@ pub(crate) fn encode_ends<'a>(
         out.extend_from_slice(&end.end.offset.to_be_bytes());
         out.extend_from_slice(&end.end.segment_base.to_be_bytes());
         out.extend_from_slice(&end.end.position.to_be_bytes());
-        out.extend_from_slice(&if end.deleted { FLAG_DELETED } else { 0 }.to_be_bytes());
+        out.extend_from_slice(&end.flags().to_be_bytes());
         out.extend_from_slice(&name_len.to_be_bytes());
         out.extend_from_slice(name);
     }
@@ -200,12 +210,13 @@ pub(crate) fn decode_ends(bytes: &[u8], directory_id: Uuid, generation: u64) -> 
         let offset = i64::from_be_bytes(r.take());
         let segment_base = i64::from_be_bytes(r.take());
         let position = u64::from_be_bytes(r.take());
-        let deleted = u16::from_be_bytes(r.take()) & FLAG_DELETED != 0;
+        let flags = u16::from_be_bytes(r.take());
+        let (deleted, written_through) = (flags & FLAG_DELETED != 0, flags & FLAG_WRITTEN_THROUGH != 0);
         let name_len = usize::from(u16::from_be_bytes(r.take()));
         let (name, after) = after.split_at_checked(name_len)?;
         let topic = std::str::from_utf8(name).ok()?.into();
         let end = LogEnd { segment_base, position, offset };
-        ends.push(PartitionEnd { topic_id, partition, topic, log_start, end, deleted });
+        ends.push(PartitionEnd { topic_id, partition, topic, log_start, end, deleted, written_through });
         rest = after;
     }
     rest.is_empty().then_some(ends)
@@ -240,6 +251,7 @@ mod tests {
                 log_start: 1,
                 end: LogEnd { segment_base: 10, position: 200, offset: 3000 },
                 deleted: n == 1,
+                written_through: n == 2,
             })
             .collect()
     }

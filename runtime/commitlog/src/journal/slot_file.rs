@@ -186,6 +186,7 @@ mod tests {
             log_start: 0,
             end: crate::id::LogEnd::EMPTY,
             deleted: false,
+            written_through: false,
         };
         // The list grows, so that its length changes too.
         let ends = vec![end; 1 + lsn as usize / 4096];

@@ -108,10 +108,16 @@ fn a_damaged_group_with_a_later_one_behind_it_is_refused_and_nothing_is_cut() {
             let text = error.to_string();
             assert!(matches!(error, OpenDirError::Journal(_)), "{text}");
             assert!(
-                text.contains(&format!("lsn {}", header.lsn)) && text.contains("nothing was changed"),
+                text.contains(&format!("lsn {}", header.lsn)) && text.contains("nothing was cut"),
                 "{text}"
             );
-            assert!(snapshot(&damaged) == before, "lsn {}: the disk was changed", header.lsn);
+            // What the journal has before the damage may be in the segments by now, and nothing is lost.
+            for (path, bytes) in before {
+                let now = damaged.content(&path).unwrap();
+                let is_segment = path.extension().is_some_and(|extension| extension == "log");
+                let kept = if is_segment { now.starts_with(&bytes) } else { now == bytes };
+                assert!(kept, "lsn {}: `{}` was changed", header.lsn, path.display());
+            }
             // The bit is put right again, and nothing is lost.
             flip(&damaged, path, at + byte);
             assert_eq!(count(&damaged), 7);

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::slot::{JournalPoint, PartitionEnd};
 use crate::id::LogEnd;
 use crate::names::{FileKind, file_path};
+use crate::segment_file::SegmentFile;
 use crate::sink::{DurableListener, FrameKind, FrameMeta};
-use crate::storage::File;
 
 /// A partition, by topic id and number.
 pub(crate) type Key = (Uuid, i32);
@@ -23,9 +23,11 @@ pub(crate) struct DurableFrame {
     pub(crate) len: u64,
     /// More parts of the same batch follow.
     pub(crate) more: bool,
+    /// The segment had it before.
+    pub(crate) written_through: bool,
     /// Name of a created partition's topic.
     pub(crate) topic: Option<Arc<str>>,
-    pub(crate) file: Option<Arc<dyn File>>,
+    pub(crate) file: Option<Arc<SegmentFile>>,
     pub(crate) listener: Arc<dyn DurableListener>,
 }
 
@@ -35,12 +37,12 @@ pub(crate) struct Notice {
     pub(crate) end_offset: i64,
 }
 
-/// A segment that was written since the last checkpoint.
+/// A segment that was appended to since the last checkpoint.
 pub(crate) struct DirtyFile {
     /// The topic where it is known, partition number and base offset: to name the file in an error.
     pub(crate) name: (Option<Arc<str>>, i32, i64),
-    pub(crate) file: Arc<dyn File>,
-    /// The range of bytes that was written.
+    pub(crate) file: Arc<SegmentFile>,
+    /// The range of bytes that was appended, and is durable in the journal.
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
@@ -110,6 +112,7 @@ impl Tracker {
                 log_start: 0,
                 end: LogEnd::EMPTY,
                 deleted: false,
+                written_through: frame.written_through,
             };
             self.partitions.insert(key, Tracked { end, dirty: None, notice: None });
         }
@@ -130,6 +133,9 @@ impl Tracker {
             return;
         };
         tracked.end.apply(&meta, frame.len);
+        if meta.kind == FrameKind::Data {
+            tracked.end.written_through = frame.written_through;
+        }
         match tracked.notice.filter(|(g, _)| *g == group).map(|(_, index)| &mut notices[index]) {
             Some(notice) if is_same(&notice.listener, &frame.listener) => {
                 notice.end_offset = meta.end_offset()
@@ -264,10 +270,10 @@ mod tests {
         fn failed(&self, _reason: &StorageFailure) {}
     }
 
-    fn file(name: &str) -> Arc<dyn File> {
+    fn file(name: &str) -> Arc<SegmentFile> {
         let storage = SimStorage::new();
         storage.create_dir_all(Path::new("/")).unwrap();
-        storage.open(Path::new(name), OpenMode::Create).unwrap()
+        Arc::new(SegmentFile::new(storage.open(Path::new(name), OpenMode::Create).unwrap(), 0))
     }
 
     fn frame(kind: FrameKind, partition: i32, base: i64, last: i64, position: u64) -> DurableFrame {
@@ -282,7 +288,15 @@ mod tests {
             leader_epoch: 0,
         };
         let topic = (kind == FrameKind::PartitionCreate).then(|| "t".into());
-        DurableFrame { meta, len: 100, more: false, topic, file: None, listener: Arc::new(Nobody(9)) }
+        DurableFrame {
+            meta,
+            len: 100,
+            more: false,
+            written_through: false,
+            topic,
+            file: None,
+            listener: Arc::new(Nobody(9)),
+        }
     }
 
     fn point(group: u64) -> JournalPoint {
@@ -342,7 +356,7 @@ mod tests {
     fn dirty_files_are_merged_until_they_are_taken() {
         let mut tracker = tracker();
         let (a, b) = (file("/a"), file("/b"));
-        let write = |file: &Arc<dyn File>, position| DurableFrame {
+        let write = |file: &Arc<SegmentFile>, position| DurableFrame {
             file: Some(file.clone()),
             ..frame(FrameKind::Data, 0, 0, 0, position)
         };

@@ -153,13 +153,15 @@ impl Writer {
         let more = to < frame.payload.len();
         let part = &frame.payload.bytes()[from..to];
         let meta = FrameMeta { position: frame.meta.position + from as u64, ..frame.meta };
-        self.builder.push(&FrameHeader { meta, more }, part, frame.payload.crc32c(from..to));
+        let written_through = frame.written_through;
+        self.builder.push(&FrameHeader { meta, more, written_through }, part, frame.payload.crc32c(from..to));
         let is_create = meta.kind == FrameKind::PartitionCreate;
         let topic = is_create.then(|| String::from_utf8_lossy(frame.payload.bytes()).into());
         self.group.frames.push(DurableFrame {
             meta,
             len: part.len() as u64,
             more,
+            written_through,
             topic,
             file: frame.file.clone(),
             listener: frame.listener.clone(),

@@ -51,7 +51,8 @@ impl Log {
     /// too. The broker has validated its records: inner offsets, timestamps, size.
     ///
     /// Idempotent producers are checked in Kafka's order (see [`crate::producer_state`]). When this returns,
-    /// the batch is in the page cache and handed to the journal; nobody may see it before it is durable.
+    /// the batch is handed to the journal, and in the page cache if the log is written through; nobody may see it before it
+    /// is durable.
     pub fn append(&mut self, batch: CheckedBatch, meta: AppendMeta) -> Result<Appended, AppendError> {
         if let Some(reason) = &self.latched {
             return Err(AppendError::Latched(reason.clone()));
@@ -100,7 +101,7 @@ impl Log {
 
         let stored = batch.placed(base_offset, meta.leader_epoch);
         let max_timestamp = stored.header().max_timestamp;
-        let position = self.write(stored.bytes())?;
+        let position = self.place(stored.bytes())?;
         self.note(stored.header(), kind, position, meta.now_ms);
         self.shared.tail.push(base_offset, last_offset, stored.bytes().clone());
         self.submit(stored, meta.origin, position)?;
@@ -200,18 +201,29 @@ impl Log {
     pub(super) fn write_epochs(&self) -> Result<(), StorageFailure> {
         let path = self.shared.dir.join(LEADER_EPOCH_CHECKPOINT);
         let text = self.shared.epochs.read().to_text();
-        let file = crate::metadata::replace_small(&*self.shared.storage, &path, text.as_bytes())?;
-        self.sink.sync_later(SyncLater::File(file));
+        drop(crate::metadata::replace_small(&*self.shared.storage, &path, text.as_bytes())?);
+        self.sink.sync_later(SyncLater::Named(path));
         self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
         Ok(())
     }
 
-    /// Writes the batch behind the last one. What a failed write leaves is cut away, so that the log can go
-    /// on when there is room again; any other failure is final.
-    fn write(&mut self, stored: &Bytes) -> Result<u64, AppendError> {
+    /// Puts the batch behind the last one. What a failed write leaves is cut away, so that the log can go
+    /// on when there is room again; any other failure of a write is final.
+    fn place(&mut self, stored: &Bytes) -> Result<u64, AppendError> {
         let position = self.active.position;
         let path = self.active.segment.path();
-        let Err(failure) = self.active.file.write_all_at(stored, position).at("write", path) else {
+        if !self.config.write_through {
+            if !Mutant::RoomNotTaken.is_on() {
+                self.active
+                    .file
+                    .reserve(stored.len() as u64)
+                    .at("take room for", path)
+                    .map_err(Fault::from)?;
+            }
+            self.active.file.push(stored.clone());
+            return Ok(position);
+        }
+        let Err(failure) = self.active.file.write_through(stored).at("write", path) else {
             return Ok(position);
         };
         self.active.must_cut = true;
@@ -225,7 +237,7 @@ impl Log {
     fn cut_leftovers(&mut self) -> Result<(), AppendError> {
         if self.active.must_cut {
             let path = self.active.segment.path();
-            self.active.file.set_len(self.active.position).at("cut", path).map_err(AppendError::Storage)?;
+            self.active.file.cut_leftovers().at("cut", path).map_err(AppendError::Storage)?;
             self.active.must_cut = false;
             // No frame speaks of this: should the segment be finished now, a crash could bring the bytes back
             // for good.
@@ -306,6 +318,7 @@ impl Log {
                 AppendOrigin::Coordinator => FrameClass::Internal,
             },
             payload: Payload::Batch(batch),
+            written_through: self.config.write_through,
             file: Some(self.active.file.clone()),
             listener: self.listener.clone(),
         };

@@ -8,6 +8,7 @@ use crate::id::LogEnd;
 use crate::names::{FileKind, file_path};
 use crate::recovery::{SEGMENT_FILES, remove_if_there};
 use crate::segment::{IndexBuilder, Segment};
+use crate::segment_file::SegmentFile;
 use crate::sink::SyncLater;
 use crate::storage::OpenMode;
 
@@ -25,7 +26,7 @@ impl Log {
         let active = self.start_segment(base_offset, now_ms)?;
         self.finish_indexes();
         let finished = std::mem::replace(&mut self.active, active);
-        finished.segment.hold_file(None);
+        finished.segment.finish();
         finished.segment.offsets.seal();
         finished.segment.times.seal();
         let mut segments = (*self.shared.segments()).clone();
@@ -44,8 +45,9 @@ impl Log {
         }
         let path = file_path(&self.shared.dir, base_offset, FileKind::Log);
         let file = self.shared.storage.open(&path, OpenMode::Create).at("create", &path)?;
+        let file = Arc::new(SegmentFile::new(file, 0));
         let segment = Segment::create(&self.shared.dir, base_offset, &self.shared.files, now_ms);
-        segment.hold_file(Some(file.clone()));
+        segment.begin(file.clone());
         Ok(Active {
             segment: Arc::new(segment),
             file,

@@ -121,6 +121,7 @@ impl Log {
 /// Removes the files of a segment that is not part of the log any more. What cannot be removed now is removed by the
 /// next start.
 pub(super) fn remove_segment(shared: &Shared, segment: &Segment) {
+    segment.discard();
     for kind in SEGMENT_FILES {
         let path = file_path(&shared.dir, segment.base_offset, kind);
         if let Err(failure) = remove_by_rename(shared, &path) {

@@ -110,7 +110,14 @@ impl Log {
         };
         let listener: Arc<dyn DurableListener> = self.starts.clone();
         let class = FrameClass::Internal;
-        self.sink.submit(Frame { meta, class, payload: Payload::EMPTY, file: None, listener })?;
+        self.sink.submit(Frame {
+            meta,
+            class,
+            payload: Payload::EMPTY,
+            written_through: false,
+            file: None,
+            listener,
+        })?;
         Ok(())
     }
 }

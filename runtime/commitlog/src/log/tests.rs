@@ -135,9 +135,12 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
     assert_eq!(read_all(&log.reader()), [0, 1, 2, 3]);
 }
 
-#[test]
-fn a_full_disk_is_not_final() {
-    let rig = Rig::new(LogConfig::default());
+fn through(config: LogConfig) -> LogConfig {
+    LogConfig { write_through: true, ..config }
+}
+
+fn check_full_disk(config: LogConfig) {
+    let rig = Rig::new(config);
     let mut log = rig.create();
     log.append(batch(1, 500, 0), at(0)).unwrap();
     let before = rig.content("00000000000000000000.log");
@@ -148,18 +151,37 @@ fn a_full_disk_is_not_final() {
     };
     rig.disk.set_capacity(Some(used + free));
     for _ in 0..3 {
-        assert_eq!(refusal(&log.append(batch(1, 500, 0), at(0)).unwrap_err()), "full");
+        assert_eq!(refusal(&log.append(batch(1, 30_000, 0), at(0)).unwrap_err()), "full");
         assert_eq!(rig.content("00000000000000000000.log"), before, "the write was cut back");
     }
     assert!(log.append(batch(1, 20, 0), at(0)).is_ok(), "a small batch fits");
     rig.disk.set_capacity(None);
-    log.append(batch(1, 500, 0), at(0)).unwrap();
+    log.append(batch(1, 30_000, 0), at(0)).unwrap();
     assert_eq!(read_all(&log.reader()), [0, 1, 2]);
 }
 
 #[test]
-fn a_failed_write_is_final() {
+fn a_full_disk_is_not_final() {
+    check_full_disk(LogConfig::default());
+    check_full_disk(through(LogConfig::default()));
+}
+
+/// A file system that cannot say in advance shows at the checkpoint that it is full.
+#[test]
+fn a_disk_that_cannot_keep_room_takes_appends() {
     let rig = Rig::new(LogConfig::default());
+    let mut log = rig.create();
+    rig.disk.fail_after(Some(Call::Reserve), ".log", 0, io::ErrorKind::Unsupported);
+    for n in 0..20 {
+        log.append(batch(1, 30_000, 0), at(0)).unwrap();
+        assert_eq!(rig.disk.calls(Call::Reserve), 1, "append {n} does not ask again");
+    }
+    assert_eq!(read_all(&log.reader()), (0..20).collect::<Vec<i64>>());
+}
+
+#[test]
+fn a_failed_write_is_final() {
+    let rig = Rig::new(through(LogConfig::default()));
     let mut log = rig.create();
     log.append(batch(1, 500, 0), at(0)).unwrap();
     rig.disk.fail_after(Some(Call::Write), ".log", 0, io::ErrorKind::Other);
@@ -186,9 +208,13 @@ fn what_fails_in_an_append_is_final_or_may_be_sent_again_in_order() {
         (Call::Write, ".log", SimError::Os(libc::ENOMEM), "unavailable"),
         (Call::Write, ".log", full, "full"),
         (Call::Write, ".log", other, "storage"),
+        // Nothing was written yet.
+        (Call::Reserve, ".log", SimError::Os(libc::EMFILE), "unavailable"),
+        (Call::Reserve, ".log", full, "full"),
+        (Call::Reserve, ".log", other, "unavailable"),
     ];
     for (call, file, error, expect) in cases {
-        let rig = Rig::new(small());
+        let rig = Rig::new(LogConfig { write_through: call == Call::Write, ..small() });
         let mut log = rig.create();
         let of = |base_sequence| BatchOptions {
             producer_id: 7,
@@ -201,7 +227,10 @@ fn what_fails_in_an_append_is_final_or_may_be_sent_again_in_order() {
             log.append(producer_batch(of(sequence), 1, 900, 0), meta)
         };
         append(&mut log, 0, 0).unwrap();
-        rig.disk.fail_after(Some(call), file, 0, error);
+        // A log that gets less room than it asks for asks for what it needs.
+        for _ in 0..if call == Call::Reserve { 2 } else { 1 } {
+            rig.disk.fail_after(Some(call), file, 0, error);
+        }
         let answers: Vec<_> =
             (1..4).map(|sequence| refusal(&append(&mut log, sequence, 1).unwrap_err())).collect();
         let then = if expect == "storage" { "latched" } else { "after refused" };
@@ -223,7 +252,7 @@ fn what_fails_in_an_append_is_final_or_may_be_sent_again_in_order() {
 /// A producer that is not known may begin at any sequence, so its second batch would be taken in the place of the first.
 #[test]
 fn a_new_producer_whose_first_batch_was_refused_begins_with_it() {
-    let rig = Rig::new(LogConfig::default());
+    let rig = Rig::new(through(LogConfig::default()));
     let mut log = rig.create();
     let append = |log: &mut Log, epoch, sequence| {
         log.append(producer_batch(of(7, epoch, sequence, false), 1, 50, 0), at(0))

@@ -9,9 +9,10 @@ use super::removal::remove_segment;
 use crate::error::{ChangeError, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::recovery::rebuild::{Rebuild, rebuild_tail};
+use crate::segment_file::SegmentFile;
 use crate::shared::segment_of;
 use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, Payload, SyncLater};
-use crate::storage::OpenMode;
+use crate::storage::{File, OpenMode};
 
 impl Log {
     /// Cuts the log so that it ends at `offset`, or before the batch that holds it. Returns the new end. The
@@ -69,7 +70,14 @@ impl Log {
         };
         let listener: Arc<dyn DurableListener> = waiter.clone();
         let class = FrameClass::Internal;
-        self.sink.submit(Frame { meta, class, payload: Payload::EMPTY, file: None, listener })?;
+        self.sink.submit(Frame {
+            meta,
+            class,
+            payload: Payload::EMPTY,
+            written_through: false,
+            file: None,
+            listener,
+        })?;
         waiter.wait()?;
         Ok(())
     }
@@ -85,12 +93,20 @@ impl Log {
         active.publish(end.position, now_ms);
         self.shared.set_segments(segments[..kept].to_vec());
         for segment in &segments[kept..] {
-            segment.hold_file(None);
             remove_segment(&self.shared, segment);
         }
         self.remove_snapshots(|offset| offset > end.offset);
-        let file = self.shared.storage.open(active.path(), OpenMode::Write).at("open", active.path())?;
-        file.set_len(end.position).at("cut", active.path())?;
+        let file = match active.held() {
+            Some(file) => file,
+            None => {
+                let file =
+                    self.shared.storage.open(active.path(), OpenMode::Write).at("open", active.path())?;
+                let len = file.len().at("ask the length of", active.path())?;
+                Arc::new(SegmentFile::new(file, len))
+            }
+        };
+        file.cut_to(end.position).at("cut", active.path())?;
+        active.begin(file.clone());
         if self.shared.epochs.write().truncate_from_end(end.offset) {
             self.write_epochs()?;
         }
@@ -107,8 +123,8 @@ impl Log {
             producers_max: self.config.producers_max,
             now_ms,
         })?;
-        active.hold_file(Some(file.clone()));
-        for file in rebuilt.dirty.into_iter().chain([file.clone()]) {
+        let cut: Arc<dyn File> = file.clone();
+        for file in rebuilt.dirty.into_iter().chain([cut]) {
             self.sink.sync_later(SyncLater::File(file));
         }
         self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));

@@ -35,6 +35,10 @@ pub struct LogDirConfig {
     pub commit_gap: Duration,
     /// `pelton.checkpoint.bytes`: bytes of journal between two checkpoints, at most a quarter of the journal. 64 MiB.
     pub checkpoint_bytes: u64,
+    /// `pelton.log.unwritten.max.bytes`: bytes that may be durable in the journal and not written to segments; the journal waits
+    /// for a checkpoint then. They are kept in memory until they are written. 256 MiB: as much as comes while a checkpoint
+    /// over a thousand partitions is under way.
+    pub unwritten_max_bytes: u64,
     /// `pelton.checkpoint.interval.ms`: longest time between two checkpoints while there is something to do. 5 s.
     pub checkpoint_interval: Duration,
     /// `pelton.disk.free.min`: bytes of the disk that are kept for coordinators and deletion. 512 MiB.
@@ -80,6 +84,7 @@ impl Default for LogDirConfig {
             pending_max_bytes: 64 << 20,
             commit_gap: Duration::ZERO,
             checkpoint_bytes: 64 << 20,
+            unwritten_max_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(5),
             disk_free_min: 512 << 20,
             log: LogConfig::default(),
@@ -104,6 +109,7 @@ impl LogDirConfig {
             pending_max_bytes: self.pending_max_bytes.max(1),
             commit_gap: self.commit_gap,
             checkpoint_bytes: self.checkpoint_bytes,
+            unwritten_max_bytes: self.unwritten_max_bytes,
             max_bytes: self.journal_max_bytes,
         }
     }

@@ -50,7 +50,7 @@ pub enum OpenDirError {
     PartitionMissing(PathBuf),
     /// Bytes that were acknowledged are damaged. Nothing was cut.
     #[error(
-        "{0}. Acknowledged records would be lost by going on, so nothing was changed. Copy the data directory, then restore it from a backup"
+        "{0}. Acknowledged records would be lost by going on, so nothing was cut. Copy the data directory, then restore it from a backup"
     )]
     Journal(Corruption),
     /// A partition could not be opened.

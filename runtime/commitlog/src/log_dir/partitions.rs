@@ -202,9 +202,13 @@ fn open_one(
         log_start: report.log_start,
         end: log.end(),
         deleted: false,
+        written_through: report.written_through,
     };
     if report.cut_bytes > 0 {
         tracing::info!(partition = %id, bytes = report.cut_bytes, "cut what was never acknowledged");
+    }
+    if report.kept_bytes > 0 {
+        tracing::info!(partition = %id, bytes = report.kept_bytes, "kept what was written and not synced");
     }
     Ok((RecoveredPartition { id, log, listener }, end, report.dirty))
 }
@@ -238,6 +242,7 @@ impl LogDir {
         let dir = self.partition_dir(&id);
         self.clear(&dir, &mut leftovers)?;
         let name = Bytes::copy_from_slice(id.topic.as_bytes());
+        let written_through = config.write_through;
         let log = match Log::create(&self.context, &dir, id.clone(), config, listener, (self.clock)()) {
             Err(CreateError::Exists(dir)) => return Err(CreateError::Exists(dir)),
             Err(error) => {
@@ -247,7 +252,7 @@ impl LogDir {
             Ok(log) => log,
         };
         // After what the log hands over for later, so that the checkpoint that covers this frame covers the directory.
-        if let Err(closed) = self.submit(FrameKind::PartitionCreate, &id, name) {
+        if let Err(closed) = self.submit(FrameKind::PartitionCreate, &id, name, written_through) {
             drop(log);
             self.undo_create(dir, &mut leftovers);
             return Err(closed.into());
@@ -311,7 +316,7 @@ impl LogDir {
                 find().ok_or(DeleteError::Unknown { topic_id, partition })?
             }
         };
-        self.submit(FrameKind::PartitionDelete, &id, Bytes::new())?;
+        self.submit(FrameKind::PartitionDelete, &id, Bytes::new(), false)?;
         self.flush()?;
         // Only now: a directory that was renamed is removed at the next start.
         let dir = self.partition_dir(&id);

@@ -71,17 +71,20 @@ impl<'a> Replay<'a> {
                 continue;
             }
             let mode = if clean { RecoverMode::Clean(end.end) } else { RecoverMode::Unclean(Some(end.end)) };
-            let partition = replay.begin(id, mode, end.log_start);
+            let partition = replay.begin(id, mode, end.log_start, end.written_through);
             replay.partitions.insert((end.topic_id, end.partition), partition);
         }
         Ok(replay)
     }
 
-    fn begin(&self, id: PartitionId, mode: RecoverMode, log_start: i64) -> Recovering {
+    fn begin(&self, id: PartitionId, mode: RecoverMode, log_start: i64, written_through: bool) -> Recovering {
         let dir = layout::partition_dir(self.root, &id);
         let storage = self.storage.clone();
-        let recovery =
+        let mut recovery =
             PartitionRecovery::start(storage, &dir, id.clone(), self.config.clone(), mode, log_start);
+        if let Ok(recovery) = &mut recovery {
+            recovery.set_written_through(written_through);
+        }
         Recovering { id, dir, recovery }
     }
 
@@ -91,7 +94,7 @@ impl<'a> Replay<'a> {
         let key = (meta.topic_id, meta.partition);
         self.frames += 1;
         match meta.kind {
-            FrameKind::PartitionCreate => self.create(meta, payload),
+            FrameKind::PartitionCreate => self.create(meta, payload, frame.written_through),
             FrameKind::PartitionDelete => match self.partitions.remove(&key) {
                 Some(partition) => self.remove_dir_of(&partition.id),
                 None => Ok(()),
@@ -104,13 +107,16 @@ impl<'a> Replay<'a> {
                 if !self.dirty_dirs.contains(&partition.dir) {
                     self.dirty_dirs.insert(partition.dir.clone());
                 }
+                if meta.kind == FrameKind::Data {
+                    recovery.set_written_through(frame.written_through);
+                }
                 let replayed = recovery.replay(meta, frame.more, payload);
                 replayed.map(drop).map_err(|error| OpenDirError::Partition(partition.id.clone(), error))
             }
         }
     }
 
-    fn create(&mut self, meta: &FrameMeta, topic: &Bytes) -> Result<(), OpenDirError> {
+    fn create(&mut self, meta: &FrameMeta, topic: &Bytes, written_through: bool) -> Result<(), OpenDirError> {
         let topic = String::from_utf8_lossy(topic).into_owned();
         let id = PartitionId { topic_id: meta.topic_id, topic, partition: meta.partition };
         let dir = layout::partition_dir(self.root, &id);
@@ -131,7 +137,8 @@ impl<'a> Replay<'a> {
         }
         self.dirty_dirs.extend(dir.parent().map(Path::to_owned));
         self.dirty_dirs.insert(dir);
-        let partition = self.begin(id, RecoverMode::Unclean(Some(LogEnd::EMPTY)), 0);
+        let mode = RecoverMode::Unclean(Some(LogEnd::EMPTY));
+        let partition = self.begin(id, mode, 0, written_through);
         self.partitions.insert((meta.topic_id, meta.partition), partition);
         Ok(())
     }

@@ -452,7 +452,7 @@ fn a_full_disk_is_not_final() {
     append(&mut log, b"one").unwrap();
     dir.step_by_hand().unwrap();
     storage.set_capacity(Some(0));
-    assert!(matches!(append(&mut log, b"two"), Err(AppendError::Full(_))));
+    assert!(matches!(append(&mut log, &[2; 30_000]), Err(AppendError::Full(_))));
     assert!(matches!(
         dir.create(id("u", 0), LogConfig::default(), Arc::new(Nobody)),
         Err(CreateError::Full(_))

@@ -13,8 +13,8 @@ use crate::metadata::read_small;
 use crate::mutant::Mutant;
 use crate::names::{FileKind, LEADER_EPOCH_CHECKPOINT, file_path};
 use crate::producer_state::ProducerStates;
-use crate::scan::Scanner;
-use crate::segment::{IndexBuilder, Segment};
+use crate::scan::{Scanned, Scanner};
+use crate::segment::{Found, IndexBuilder, Segment};
 use crate::shared::{LogContext, Segments};
 use crate::sink::{DurableListener, SyncLater};
 use crate::storage::{File, OpenMode};
@@ -43,6 +43,7 @@ pub(super) fn finish(
     }
     let mut report = RecoveryReport::default();
     let end = recovery.find_end(&mut report)?;
+    let end = recovery.keep_written_through(end, &mut report)?;
     recovery.check_start(end)?;
     // Nothing was changed up to here but by replay, which can be repeated.
     let file = recovery.cut(end, &mut report)?;
@@ -53,6 +54,7 @@ pub(super) fn finish(
     recovery.remove_below_start(context, &mut segments, &mut report)?;
     recovery.report_dirty(&mut report);
     report.log_start = recovery.log_start;
+    report.written_through = recovery.written_through;
     report.end = Some(end);
     let parts = LogParts {
         id: recovery.id,
@@ -70,6 +72,13 @@ pub(super) fn finish(
         now_ms,
     };
     Ok((Log::assemble(context, parts, listener), report))
+}
+
+/// Whether a batch that the journal does not have may stand at `offset`.
+fn follows(found: &Found, offset: i64) -> bool {
+    let header = &found.header;
+    let is_of_transaction = header.is_control() || header.is_transactional();
+    header.base_offset == offset && (!is_of_transaction || Mutant::TransactionKept.is_on())
 }
 
 impl PartitionRecovery {
@@ -90,6 +99,46 @@ impl PartitionRecovery {
     fn without_deleted(&self, end: LogEnd) -> LogEnd {
         let all_deleted = self.log_start >= end.offset && !self.bases.contains(&end.segment_base);
         if all_deleted { LogEnd { segment_base: end.offset, position: 0, ..end } } else { end }
+    }
+
+    /// Where the log ends with what a process that was killed had written through, and the journal does not have. As Kafka
+    /// does, good batches are kept. Not those of transactions: whether they count is for the journal to say, which has what
+    /// was written before and after them elsewhere.
+    fn keep_written_through(
+        &mut self,
+        end: LogEnd,
+        report: &mut RecoveryReport,
+    ) -> Result<LogEnd, OpenError> {
+        if !self.written_through || matches!(self.mode, RecoverMode::Clean(_)) {
+            return Ok(end);
+        }
+        let mut kept = end;
+        while self.bases.contains(&kept.segment_base) {
+            let path = file_path(&self.dir, kept.segment_base, FileKind::Log);
+            let file = self.segment_file(kept.segment_base)?;
+            let len = file.len().at("ask the length of", &path)?;
+            let mut scanner = Scanner::new(&*file, &path, kept.position, len, kept.offset);
+            loop {
+                match scanner.next() {
+                    Ok(Some(Scanned { found, .. })) if follows(&found, kept.offset) => {
+                        report.kept_bytes += found.header.total_len() as u64;
+                        kept.position = found.end();
+                        kept.offset = found.header.next_offset();
+                    }
+                    Ok(_) | Err(Fault::Corrupt(_)) => break,
+                    Err(Fault::Storage(failure)) => return Err(failure.into()),
+                }
+            }
+            let is_next = kept.position == len && kept.position > 0 && self.bases.contains(&kept.offset);
+            if !is_next || kept.offset == kept.segment_base {
+                break;
+            }
+            kept = LogEnd { segment_base: kept.offset, position: 0, ..kept };
+        }
+        if kept != end {
+            self.modified.extend(self.bases.range(end.segment_base..=kept.segment_base));
+        }
+        Ok(kept)
     }
 
     /// Nobody knows the end: it is where the last segment has no good batch any more.

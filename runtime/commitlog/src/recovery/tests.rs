@@ -221,3 +221,71 @@ fn replay_refuses_a_journal_that_does_not_follow() {
         assert_eq!((found.path, found.position), (Path::new(DIR).join(path), position));
     }
 }
+
+/// A process was killed: the page cache has batches that the journal does not have.
+fn killed(kept: &[(i32, bool)], durable_frames: usize, written_through: bool) -> (Rig, PartitionRecovery) {
+    let rig = Rig::new(LogConfig { write_through: true, ..small() });
+    let mut log = rig.create();
+    for (sequence, transactional) in kept {
+        log.append(producer_batch(of(7, 0, *sequence, *transactional), 10, 300, 0), at(0)).unwrap();
+    }
+    let frames = rig.sink.take_frames();
+    let storage: Arc<dyn Storage> = Arc::new(rig.disk.clone());
+    let mode = RecoverMode::Unclean(Some(LogEnd::EMPTY));
+    let mut recovery =
+        PartitionRecovery::start(storage, Path::new(DIR), crate::testkit::id(), small(), mode, 0).unwrap();
+    recovery.set_written_through(written_through);
+    for (meta, payload) in &frames[..durable_frames] {
+        recovery.replay(meta, false, payload).unwrap();
+    }
+    (rig, recovery)
+}
+
+fn recovered(rig: &Rig, recovery: PartitionRecovery) -> (Vec<i64>, RecoveryReport, Log) {
+    let finished = recovery.finish(&rig.context, Arc::new(crate::sink::testing::NoListener), 0);
+    let (log, report) = finished.unwrap();
+    (read_all(&log.reader()), report, log)
+}
+
+#[test]
+fn what_was_written_through_survives_a_kill() {
+    // Two batches fill a segment.
+    let batches: Vec<_> = (0..5).map(|n| (n * 10, false)).collect();
+    for durable in 0..=5 {
+        let (rig, recovery) = killed(&batches, durable, true);
+        let (found, report, mut log) = recovered(&rig, recovery);
+        assert_eq!(found, [0, 10, 20, 30, 40], "{durable} are durable");
+        assert_eq!(report.kept_bytes, (5 - durable as u64) * BATCH);
+        assert!(report.written_through && (durable == 5 || report.dirty.len() > 1));
+        // The producer goes on where it was, and its copies are known.
+        let mut append = |sequence| {
+            log.append(producer_batch(of(7, 0, sequence, false), 10, 300, 0), at(0)).unwrap().duplicate
+        };
+        assert_eq!((append(40), append(50)), (true, false));
+    }
+    let (rig, recovery) = killed(&batches, 1, false);
+    assert_eq!(recovered(&rig, recovery).0, [0], "of a log that is not written through nobody was told");
+}
+
+#[test]
+fn a_transaction_that_the_journal_does_not_have_is_not_kept() {
+    let batches = [(0, false), (10, false), (20, true), (30, true)];
+    let (rig, recovery) = killed(&batches, 1, true);
+    let (found, report, log) = recovered(&rig, recovery);
+    assert_eq!(found, [0, 10]);
+    assert_eq!((report.kept_bytes, log.offsets().last_stable), (BATCH, 20));
+    let (rig, recovery) = killed(&batches, 3, true);
+    assert_eq!(recovered(&rig, recovery).0, [0, 10, 20]);
+}
+
+#[test]
+fn what_a_power_cut_tore_ends_what_is_kept() {
+    let batches: Vec<_> = (0..4).map(|n| (n * 10, false)).collect();
+    for (position, expect) in [(5, 2), (BATCH + 50, 3), (2 * BATCH - 1, 3)] {
+        let (rig, recovery) = killed(&batches, 1, true);
+        damage(&rig, "00000000000000000020.log", position, |bytes| bytes[0] ^= 1);
+        let (found, report, _) = recovered(&rig, recovery);
+        assert_eq!((found.len(), report.kept_bytes), (expect, (expect as u64 - 1) * BATCH), "{position}");
+        assert_eq!(rig.content("00000000000000000020.log").len() as u64, (expect as u64 - 2) * BATCH);
+    }
+}

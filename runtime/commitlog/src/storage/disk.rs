@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
 
 use super::{File, NotOpened, OpenMode, Space, Storage};
 
@@ -34,10 +35,7 @@ impl Storage for DiskStorage {
         }
         match options.open(path) {
             Ok(file) => Ok(Arc::new(DiskFile { file })),
-            // tmpfs and some overlays refuse O_DIRECT at open with EINVAL.
-            Err(error) if mode == OpenMode::DirectSync && error.kind() == io::ErrorKind::InvalidInput => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, error))
-            }
+            Err(error) if mode == OpenMode::DirectSync => Err(without_direct_io(error)),
             Err(error) => Err(error),
         }
     }
@@ -79,6 +77,14 @@ impl Storage for DiskStorage {
     }
 }
 
+/// tmpfs and some overlays refuse O_DIRECT at open with EINVAL.
+fn without_direct_io(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => io::Error::new(io::ErrorKind::Unsupported, error),
+        _ => error,
+    }
+}
+
 struct DiskFile {
     file: fs::File,
 }
@@ -111,6 +117,26 @@ impl File for DiskFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, position, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            reserved => Ok(reserved?),
+        }
+    }
+
+    fn direct(&self) -> io::Result<Arc<dyn File>> {
+        // By its descriptor, not by its name: another file may have that by now.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        let opened = fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        match opened {
+            Ok(file) => Ok(Arc::new(DiskFile { file })),
+            // Without /proc there is no way to ask.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(without_direct_io(error)),
+        }
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -194,5 +220,38 @@ mod tests {
             }
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
         }
+    }
+
+    #[test]
+    fn direct_writes_go_to_the_very_file_and_room_is_kept_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("one"), dir.path().join("two"));
+        let file = DiskStorage.open(&path, OpenMode::Create).unwrap();
+        match file.reserve(0, 1 << 20) {
+            Ok(()) => {
+                let free = || DiskStorage.space(dir.path()).unwrap().free_bytes;
+                let reserved = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).unwrap()) * 512;
+                assert!(reserved >= 1 << 20 && free() > 0, "{reserved}");
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+        }
+        assert_eq!(file.len().unwrap(), 0);
+        DiskStorage.rename(&path, &moved).unwrap();
+        let other = DiskStorage.open(&path, OpenMode::Create).unwrap();
+        let mut page = crate::journal::buffer::AlignedBuf::zeroed(DIRECT_ALIGN);
+        page.as_mut_slice().fill(7);
+        match file.direct() {
+            Ok(direct) => {
+                direct.write_all_at(page.as_slice(), 0).unwrap();
+                file.sync_data().unwrap();
+                assert_eq!((file.len().unwrap(), other.len().unwrap()), (DIRECT_ALIGN as u64, 0));
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+        }
+        // The same length: what was reserved beyond it goes.
+        let len = file.len().unwrap();
+        file.set_len(len).unwrap();
+        let kept = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&moved).unwrap()) * 512;
+        assert!(kept <= 64 << 10, "{kept}");
     }
 }

@@ -52,6 +52,8 @@ pub enum Call {
     SyncDir,
     /// `set_len`.
     SetLen,
+    /// `reserve`.
+    Reserve,
     /// `rename`.
     Rename,
     /// `remove_file` and `remove_dir_all`.
@@ -85,6 +87,7 @@ struct State {
     power_cut_at: Option<u64>,
     power_is_off: bool,
     direct_io_refused: bool,
+    room_max: Option<u64>,
 }
 
 struct Fault {
@@ -138,14 +141,21 @@ impl SimStorage {
         self.state.lock().handles_max = handles;
     }
 
-    /// Limits the sum of all file lengths, in bytes. A write that does not fit writes what fits, then fails.
+    /// Limits the sum of all file lengths, in bytes, and of what is reserved beyond them. A write that does not fit writes what
+    /// fits, then fails.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;
     }
 
-    /// Makes opening with [`OpenMode::DirectSync`] answer `Unsupported`, as on tmpfs.
+    /// Makes opening with [`OpenMode::DirectSync`] and [`File::direct`] answer `Unsupported`, as on tmpfs.
     pub fn refuse_direct_io(&self) {
         self.state.lock().direct_io_refused = true;
+    }
+
+    /// Refuses to reserve more than so many bytes at once: a log takes no room ahead then, and every append may find the disk
+    /// full. That is no call for [`SimStorage::fail_after`].
+    pub fn set_room_max(&self, bytes: Option<u64>) {
+        self.state.lock().room_max = bytes;
     }
 
     /// Lets `skip` calls pass that match (`None`: any kind; paths that contain `path_contains`), and fails
@@ -204,6 +214,7 @@ impl SimStorage {
                 next_inode: state.next_inode,
                 capacity: state.capacity,
                 direct_io_refused: state.direct_io_refused,
+                room_max: state.room_max,
                 ..State::default()
             })),
         }
@@ -259,12 +270,21 @@ impl State {
         }
     }
 
+    fn check_handles(&self) -> io::Result<()> {
+        match self.handles_max {
+            Some(max) if Arc::strong_count(&self.handles) > max => {
+                Err(io::Error::from_raw_os_error(libc::EMFILE))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn inode(&mut self, id: u64) -> io::Result<&mut Inode> {
         self.inodes.get_mut(&id).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn used(&self) -> u64 {
-        self.inodes.values().map(|inode| inode.live.len() as u64).sum()
+        self.inodes.values().map(Inode::room_taken).sum()
     }
 
     /// How many bytes of a growth by `growth` still fit.
@@ -296,9 +316,7 @@ impl Storage for SimStorage {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
         state.enter(Call::Open, path)?;
-        if state.handles_max.is_some_and(|max| Arc::strong_count(&state.handles) > max) {
-            return Err(io::Error::from_raw_os_error(libc::EMFILE));
-        }
+        state.check_handles()?;
         if mode == OpenMode::DirectSync && state.direct_io_refused {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -319,7 +337,8 @@ impl Storage for SimStorage {
         let counted = state.handles.clone();
         drop(state);
         let (storage, path) = (self.clone(), path.to_owned());
-        Ok(Arc::new(SimFile { storage, path, id, life, mode, _alive: alive, _counted: counted }))
+        let handle = Handle::Opened(mode);
+        Ok(Arc::new(SimFile { storage, path, id, life, handle, _alive: alive, _counted: counted }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -403,9 +422,17 @@ struct SimFile {
     path: PathBuf,
     id: u64,
     life: u64,
-    mode: OpenMode,
+    handle: Handle,
     _alive: Arc<()>,
     _counted: Arc<()>,
+}
+
+/// How a handle came to be.
+#[derive(Clone, Copy, PartialEq)]
+enum Handle {
+    Opened(OpenMode),
+    /// By [`File::direct`].
+    Direct,
 }
 
 impl SimFile {
@@ -419,7 +446,8 @@ impl SimFile {
     }
 
     fn check_writable(&self) -> io::Result<()> {
-        if self.mode == OpenMode::Read { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+        let read_only = self.handle == Handle::Opened(OpenMode::Read);
+        if read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
 }
 
@@ -430,7 +458,8 @@ impl File for SimFile {
 
     fn write_all_at(&self, buf: &[u8], position: u64) -> io::Result<()> {
         self.check_writable()?;
-        let direct = self.mode == OpenMode::DirectSync;
+        let synced = self.handle == Handle::Opened(OpenMode::DirectSync);
+        let direct = synced || self.handle == Handle::Direct;
         let aligned = |n: usize| n.is_multiple_of(DIRECT_ALIGN);
         if direct && !(aligned(buf.len()) && aligned(position as usize) && aligned(buf.as_ptr().addr())) {
             return Err(io::Error::new(
@@ -438,10 +467,10 @@ impl File for SimFile {
                 "direct write is not aligned to 4096 bytes",
             ));
         }
-        let call = if direct { Call::WriteSync } else { Call::Write };
+        let call = if synced { Call::WriteSync } else { Call::Write };
         self.with(call, |state, entry| {
-            let len = state.inode(self.id)?.live.len() as u64;
-            let growth = (position + buf.len() as u64).saturating_sub(len);
+            let taken = state.inode(self.id)?.room_taken();
+            let growth = (position + buf.len() as u64).saturating_sub(taken);
             let missing = growth - state.room(growth);
             let fits = buf.len().saturating_sub(missing as usize);
             let inode = state.inode(self.id)?;
@@ -449,7 +478,7 @@ impl File for SimFile {
             if entry == Entry::PowerCut {
                 return Err(io::Error::other("the power went"));
             }
-            if direct {
+            if synced {
                 inode.make_durable();
             }
             if missing > 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
@@ -488,7 +517,7 @@ impl File for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         self.with(Call::SetLen, |state, _| {
-            let old = state.inode(self.id)?.live.len() as u64;
+            let old = state.inode(self.id)?.room_taken();
             let growth = len.saturating_sub(old);
             if state.room(growth) < growth {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -496,6 +525,35 @@ impl File for SimFile {
             state.inode(self.id)?.set_len(len as usize);
             Ok(())
         })
+    }
+
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        self.check_writable()?;
+        if self.storage.state.lock().room_max.is_some_and(|max| len > max) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.with(Call::Reserve, |state, _| {
+            let growth = (position + len).saturating_sub(state.inode(self.id)?.room_taken());
+            if state.room(growth) < growth {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.inode(self.id)?.reserve(position + len);
+            Ok(())
+        })
+    }
+
+    fn direct(&self) -> io::Result<Arc<dyn File>> {
+        self.check_writable()?;
+        let (alive, counted) = self.with(Call::Open, |state, _| {
+            state.check_handles()?;
+            if state.direct_io_refused {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            Ok((state.inode(self.id)?.handle(), state.handles.clone()))
+        })?;
+        let (storage, path) = (self.storage.clone(), self.path.clone());
+        let (id, life, handle) = (self.id, self.life, Handle::Direct);
+        Ok(Arc::new(SimFile { storage, path, id, life, handle, _alive: alive, _counted: counted }))
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {

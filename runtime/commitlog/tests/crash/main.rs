@@ -132,7 +132,7 @@ fn cut_everywhere(seed: u64, disk: &SimStorage) {
 
 /// Every call of the run fails once, each time in a run of its own.
 fn fail_each_call(seed: u64, error: impl Into<SimError>, stride: usize) {
-    const CALLS: [Call; 10] = [
+    const CALLS: [Call; 11] = [
         Call::Open,
         Call::OpenDir,
         Call::Write,
@@ -140,6 +140,7 @@ fn fail_each_call(seed: u64, error: impl Into<SimError>, stride: usize) {
         Call::Sync,
         Call::SyncDir,
         Call::SetLen,
+        Call::Reserve,
         Call::Rename,
         Call::CreateDir,
         Call::Remove,

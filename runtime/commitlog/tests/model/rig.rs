@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pelton_commitlog::sink::testing::NoListener;
 use pelton_commitlog::storage::sim::SimRng;
-use pelton_commitlog::storage::{SimStorage, Storage};
+use pelton_commitlog::storage::{OpenMode, SimStorage, Storage};
 use pelton_commitlog::{
     FileCache, Log, LogConfig, LogContext, LogEnd, PartitionId, PartitionRecovery, RecoverMode, SyncLater,
     TailBudget,
@@ -137,6 +137,9 @@ impl Rig {
         for item in report.dirty {
             match item {
                 SyncLater::File(file) => file.sync_data().unwrap(),
+                SyncLater::Named(path) => {
+                    self.disk.open(&path, OpenMode::Write).unwrap().sync_data().unwrap()
+                }
                 SyncLater::Dir(dir) => self.disk.sync_dir(&dir).unwrap(),
             }
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pelton_commitlog::storage::{File, SimStorage, Storage};
+use pelton_commitlog::storage::{File, OpenMode, SimStorage, Storage};
 use pelton_commitlog::{
-    DurableListener, Frame, FrameKind, FrameMeta, FrameSink, LogEnd, Lsn, SinkClosed, SyncLater,
+    DurableListener, Frame, FrameKind, FrameMeta, FrameSink, LogEnd, Lsn, SegmentFile, SinkClosed, SyncLater,
 };
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct State {
 struct Kept {
     meta: FrameMeta,
     payload: Bytes,
-    file: Option<Arc<dyn File>>,
+    file: Option<Arc<SegmentFile>>,
     listener: Arc<dyn DurableListener>,
 }
 
@@ -58,7 +58,11 @@ impl LagSink {
         for item in std::mem::take(&mut state.later) {
             match item {
                 SyncLater::File(file) => file.sync_data().unwrap(),
-                // A directory may be gone by now.
+                // They may be gone by now.
+                SyncLater::Named(path) if disk.exists(&path).unwrap() => {
+                    disk.open(&path, OpenMode::Write).unwrap().sync_data().unwrap();
+                }
+                SyncLater::Named(_) => {}
                 SyncLater::Dir(path) if disk.exists(&path).unwrap() => disk.sync_dir(&path).unwrap(),
                 SyncLater::Dir(_) => {}
             }
@@ -67,6 +71,7 @@ impl LagSink {
         state.durable = 0;
         for frame in state.frames.drain(..durable) {
             if let Some(file) = &frame.file {
+                file.write_out(frame.meta.position + frame.payload.len() as u64).unwrap();
                 file.sync_data().unwrap();
             }
             apply(&frame.meta, frame.payload.len(), &mut end, &mut log_start);
@@ -90,7 +95,7 @@ pub(crate) fn apply(meta: &FrameMeta, payload: usize, end: &mut LogEnd, log_star
 
 impl FrameSink for LagSink {
     fn submit(&self, frame: Frame) -> Result<Lsn, SinkClosed> {
-        let Frame { meta, class: _, payload, file, listener } = frame;
+        let Frame { meta, class: _, payload, written_through: _, file, listener } = frame;
         let payload = payload.bytes().clone();
         let lsn = {
             let mut state = self.state.lock();

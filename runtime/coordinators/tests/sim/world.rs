@@ -96,7 +96,9 @@ impl World {
             434..454 => self.housekeep(core, false),
             454..462 => {
                 let (file, skip) = ([".log", "a-0", "__"][self.rng.up_to(2)], self.rng.up_to(5) as u64);
-                disk.fail_after(Some(Call::Write), file, skip, ErrorKind::StorageFull);
+                // An append finds no room, or a checkpoint does, on a file system that breaks its word.
+                let call = if self.rng.chance(75) { Call::Reserve } else { Call::Write };
+                disk.fail_after(Some(call), file, skip, ErrorKind::StorageFull);
             }
             462..470 => self.snapshot(core, disk).await?,
             _ => {

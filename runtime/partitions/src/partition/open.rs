@@ -10,7 +10,7 @@ use super::Partition;
 use super::delayed::DelayedRequests;
 use crate::blocking::run_blocking;
 use crate::failure::Failure;
-use crate::topic_config::TopicConfig;
+use crate::topic_config::{Durability, TopicConfig};
 
 /// Why a partition was not created.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +138,8 @@ pub fn log_config(config: &TopicConfig, producers: ProducerLimits) -> LogConfig 
         retention_bytes: config.retention_bytes.filter(|_| config.delete),
         producer_id_expiration_ms: producers.expiration_ms,
         producers_max: producers.max,
+        // Whoever is not told of the sync relies on the page cache.
+        write_through: config.durability != Durability::Group,
         ..LogConfig::default()
     }
 }

@@ -188,7 +188,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "pelton.durability",
         "group",
         Kind::OneOf(&["group", "interval", "os"]),
-        "Read-only to tools, so that a mirror does not copy it to where it means nothing; CreateTopics and IncrementalAlterConfigs set it. What an acknowledgement means on this one machine: `group` is synced to disk, one sync for all partitions; `interval` is synced within `flush.ms`; `os` leaves it to the operating system. With the last two a power cut takes back acknowledged records, and so does a process that is killed: those of its last milliseconds, which had not come to the journal.",
+        "Read-only to tools, so that a mirror does not copy it to where it means nothing; CreateTopics and IncrementalAlterConfigs set it. What an acknowledgement means on this one machine: `group` is synced to disk, one sync for all partitions; `interval` is synced within `flush.ms`; `os` leaves it to the operating system. With the last two a power cut takes back acknowledged records; a process that is killed loses none, as with Kafka, but for records of a transaction that was open.",
     ),
     setting(
         "preallocate",

@@ -19,7 +19,7 @@ use crate::partition::{InternalRecord, ProducerLimits, Replayed};
 use crate::topic_config::Overrides;
 
 const NAME: &str = "t";
-const CALLS: [Call; 11] = [
+const CALLS: [Call; 12] = [
     Call::Open,
     Call::Read,
     Call::Write,
@@ -27,6 +27,7 @@ const CALLS: [Call; 11] = [
     Call::Sync,
     Call::SyncDir,
     Call::SetLen,
+    Call::Reserve,
     Call::Rename,
     Call::Remove,
     Call::CreateDir,

@@ -316,6 +316,7 @@ async fn until_given(lab: &Lab, expect: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_full_at_any_write_loses_and_doubles_nothing() {
     let disk = SimStorage::new();
+    disk.set_room_max(Some(8 << 10));
     let lab = Lab::start(&disk).await;
     let supervisor = lab.broker().supervisor().unwrap();
     supervisor.push(Bytes::from_static(b"pass on")).await.unwrap();
@@ -329,7 +330,7 @@ async fn a_disk_that_is_full_at_any_write_loses_and_doubles_nothing() {
             for fails in [false, true] {
                 if fails {
                     let log = format!("{file}/00000000000000000000.log");
-                    disk.fail_after(Some(Call::Write), &log, skip, ErrorKind::StorageFull);
+                    disk.fail_after(Some(Call::Reserve), &log, skip, ErrorKind::StorageFull);
                 }
                 let value = format!("{:02} {file} {skip}", expect.len());
                 lab.feed(i32::from(fails), &value).await;

@@ -14,6 +14,8 @@ pub(super) struct Inode {
     durable: Vec<u8>,
     /// What was done to `durable` to give `live`, oldest first.
     pending: Vec<Change>,
+    /// Up to here there is room, whatever the length. A crash gives it back.
+    reserved: u64,
     /// Its other owners are the open handles.
     alive: Arc<()>,
 }
@@ -30,6 +32,7 @@ impl Clone for Inode {
             live: self.live.clone(),
             durable: self.durable.clone(),
             pending: self.pending.clone(),
+            reserved: self.reserved,
             alive: Arc::new(()),
         }
     }
@@ -42,6 +45,15 @@ impl Inode {
 
     pub(super) fn has_handles(&self) -> bool {
         Arc::strong_count(&self.alive) > 1
+    }
+
+    /// Bytes of the disk that nobody else can have.
+    pub(super) fn room_taken(&self) -> u64 {
+        self.reserved.max(self.live.len() as u64)
+    }
+
+    pub(super) fn reserve(&mut self, end: u64) {
+        self.reserved = self.reserved.max(end);
     }
 
     pub(super) fn read(&self, buf: &mut [u8], position: u64) -> usize {
@@ -60,6 +72,7 @@ impl Inode {
     }
 
     pub(super) fn set_len(&mut self, len: usize) {
+        self.reserved = 0;
         if len != self.live.len() {
             let change = Change::SetLen(len);
             change.apply(&mut self.live);
@@ -113,6 +126,7 @@ impl Inode {
             self.durable = content;
         }
         self.live.clone_from(&self.durable);
+        self.reserved = 0;
         self.alive = Arc::new(());
     }
 }
