@@ -1,5 +1,7 @@
 //! Tables over RocksDB: whatever happens to the process, a store is what a replay of its topic up to its offset gives.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
