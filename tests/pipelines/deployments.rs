@@ -1,6 +1,6 @@
 //! Components that were pushed are in the log, not in memory.
 
-use crate::lab::{Lab, Pipe, until_committed, until_state};
+use crate::lab::{Lab, Pipe, path, until_committed, until_state};
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::Broker;
 use pelton_tests::load::create_topic;
@@ -45,7 +45,9 @@ fn resident(broker: &Broker) -> Result<u64> {
 }
 
 pub(crate) fn memory(lab: &Lab) -> Result<String> {
-    let (mut start, broker, cli) = lab.start_with_plugin()?;
+    // What waits for a checkpoint is in memory, whatever it is, so they come often here.
+    let (mut start, broker, cli) = lab.start_as(|start| start.set("pelton.checkpoint.bytes", 1 << 20))?;
+    cli.ok(&["plugin", "push", path(&lab.component)])?;
     let address = broker.address.clone();
     create_topic(&address, "in", 1, &[])?;
     lab.deploy(&cli, Pipe::new("first", "in", "out"))?;

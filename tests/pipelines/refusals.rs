@@ -62,7 +62,11 @@ pub(crate) fn components(lab: &Lab) -> Result<String> {
     let cut = lab.write("cut.wasm", &whole[..whole.len() / 2])?;
     cli.refused(&["plugin", "push", &cut], FAILED, &["component"])?;
     cli.refused(&["plugin", "push", "/does/not/exist.wasm"], USAGE, &["/does/not/exist.wasm"])?;
-    cli.refused(&["plugin", "inspect", &lab.write("no.wasm", "no")?], FAILED, &["no.wasm", "no component"])?;
+    cli.refused(
+        &["plugin", "inspect", &lab.write("no.wasm", "no")?],
+        FAILED,
+        &["no.wasm", "not a component"],
+    )?;
     nothing_is_there(&cli)?;
     // The broker was not hurt, and the right one is taken, once.
     let pushed = cli.json(&["plugin", "push", path(&lab.component)])?;
