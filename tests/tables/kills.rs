@@ -121,9 +121,11 @@ fn write(producer: &BaseProducer, seed: u64, stop: &AtomicBool, written: &Atomic
         let record = BaseRecord::<str, str>::to("t").key(&key);
         let record = if rng.random_ratio(1, 5) { record } else { record.payload(&value) };
         match producer.send(record) {
-            Ok(()) => drop(written.fetch_add(1, Ordering::Relaxed)),
+            Ok(()) => {
+                written.fetch_add(1, Ordering::Relaxed);
+            }
             // The queue is full while the broker is away.
-            Err(_) => drop(producer.poll(Duration::from_millis(5))),
+            Err(_) => producer.poll(Duration::from_millis(5)),
         }
         producer.poll(Duration::ZERO);
         // Some ten thousand a second: replays stay short.
