@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod batch;
 mod digest;
+pub mod json;
 pub mod limits;
 pub mod log;
 pub mod manifest;

@@ -195,5 +195,5 @@ fn json(body: Vec<u8>) -> Response {
 
 /// A value as an answer shows it.
 fn is_json(format: ValueFormat, value: &[u8]) -> bool {
-    format == ValueFormat::Json && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok()
+    format == ValueFormat::Json && pelton_streams::json::is_json(value)
 }

@@ -4,6 +4,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::OperatorError;
 use super::scalar::{write, write_json_bytes};
+use crate::json::is_json;
 
 /// A function of two values, of which one may be missing. Tables make what was before again with it, so it must give
 /// the same for the same.
@@ -123,10 +124,6 @@ fn separate(out: &mut Vec<u8>, start: usize) {
     }
 }
 
-fn is_json(value: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(value).is_ok()
-}
-
 /// Appends the members of an object. `taken` is a name that the result has besides them.
 fn push_members(
     out: &mut Vec<u8>,
@@ -134,10 +131,13 @@ fn push_members(
     value: &[u8],
     taken: Option<&str>,
 ) -> Result<(), OperatorError> {
-    let mut json = serde_json::Deserializer::from_slice(value);
-    let checked = json.deserialize_map(Members { taken }).and_then(|()| json.end());
-    checked
-        .map_err(|error| OperatorError::row(format!("the value cannot be joined into an object: {error}")))?;
+    let refused = |error: &dyn std::fmt::Display| {
+        OperatorError::row(format!("the value cannot be joined into an object: {error}"))
+    };
+    // What is passed over is copied too, so all of it must be text.
+    let text = std::str::from_utf8(value).map_err(|error| refused(&error))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    json.deserialize_map(Members { taken }).and_then(|()| json.end()).map_err(|error| refused(&error))?;
     let inner = value.trim_ascii();
     let inner = inner[1..inner.len() - 1].trim_ascii();
     if !inner.is_empty() {
@@ -194,6 +194,17 @@ mod tests {
             join.join(None, l.map(str::as_bytes), r.map(str::as_bytes), &mut out).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), format!("before {expect}"));
         }
+    }
+
+    /// A member that nobody asks for is in the result as well.
+    #[test]
+    fn what_is_no_text_is_not_joined_into_an_object() {
+        let mut join = JsonJoin::new(Side::Spread, Side::Omit).unwrap();
+        let mut out = Vec::new();
+        assert!(join.join(None, Some(b"{\"a\":\"\xff\"}"), None, &mut out).is_err());
+        let mut join = JsonJoin::new(Side::Member("l".to_owned()), Side::Omit).unwrap();
+        join.join(None, Some(b"\"\xff\""), None, &mut out).unwrap();
+        assert!(String::from_utf8(out).is_ok());
     }
 
     #[test]

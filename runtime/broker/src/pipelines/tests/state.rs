@@ -18,6 +18,9 @@ fn counts(aggregate: &str) -> String {
 
 const COUNT: &str = "aggregate = \"count\"";
 
+/// Records are of a time long ago, and are to stay.
+const KEPT: &[(&str, &str)] = &[("log.retention.ms", "-1")];
+
 impl Lab {
     fn topic(&self, name: &str) -> Arc<Topic> {
         self.handle.broker().topics.get(name).unwrap()
@@ -70,7 +73,7 @@ impl Lab {
 /// Counts go on through pauses, deployments, restarts and a deletion, and the changelog says what the store holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pipeline_keeps_outlives_everything() {
-    let lab = Lab::start(&[]).await;
+    let lab = Lab::start(KEPT).await;
     let fates = |deployed: &Deployed| {
         deployed.stores.iter().map(|change| (change.store.clone(), change.fate)).collect::<Vec<_>>()
     };
@@ -88,7 +91,7 @@ async fn what_a_pipeline_keeps_outlives_everything() {
     assert_eq!(fates(&deployed), [("n".to_owned(), StoreFate::Kept)]);
     lab.write(&["b"]).await;
     lab.until_committed(5).await;
-    let lab = lab.restart(&[]).await.unwrap();
+    let lab = lab.restart(KEPT).await.unwrap();
     lab.write(&["a", "c"]).await;
     lab.until_committed(7).await;
     lab.supervisor().delete("counts").await.unwrap();
@@ -105,7 +108,7 @@ async fn what_a_pipeline_keeps_outlives_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_go_on_with_its_state_is_refused() {
-    let lab = Lab::start(&[]).await;
+    let lab = Lab::start(KEPT).await;
     lab.deploy_counts(COUNT).await.unwrap();
     let changed = lab.deploy_counts("aggregate = { n = \"count\", max = \"max:raw\" }").await.unwrap_err();
     let DeployError::StoreChanged { store, before, now, .. } = &changed else { panic!("{changed}") };
