@@ -422,10 +422,13 @@ fn write_pieces(
         }
         at = last_block;
     }
+    if to - at > PIECE_BYTES as u64 {
+        // Less than a piece is written back by the sync alone.
+        is_cached.store(true, Ordering::Release);
+    }
     while at < to {
         let len = (to - at).min(PIECE_BYTES as u64) as usize;
         source.take(len, buf);
-        is_cached.store(true, Ordering::Release);
         file.write_all_at(buf.as_slice(), at)?;
         at += len as u64;
         buf.clear();
