@@ -183,7 +183,7 @@ settings! {
         "Bytes that may wait for the journal before producers wait with them. A sync moves hundreds of MB a second, so the default is a fifth of a second of full load.";
     checkpoint_bytes: u64 = 64 * MIB, "pelton.checkpoint.bytes", "bytes", Some((MIB as i128, 1 << 40)),
         "Bytes of journal between two checkpoints, at most a quarter of the journal. A checkpoint syncs every segment that was written; a start after a crash reads again what came after the last one.";
-    unwritten_max_bytes: u64 = 256 * MIB, "pelton.log.unwritten.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
+    unwritten_max_bytes: u64 = 512 * MIB, "pelton.log.unwritten.max.bytes", "bytes", Some((16 * MIB as i128, 1 << 40)),
         "Bytes that are durable in the journal and wait in memory to be written to segments; at more, producers wait for a checkpoint.";
     checkpoint_interval_ms: i64 = 5 * SECOND_MS, "pelton.checkpoint.interval.ms", "ms", Some((1, i64::MAX as i128)),
         "Longest time between two checkpoints while segments have something to sync.";

@@ -36,8 +36,8 @@ pub struct LogDirConfig {
     /// `pelton.checkpoint.bytes`: bytes of journal between two checkpoints, at most a quarter of the journal. 64 MiB.
     pub checkpoint_bytes: u64,
     /// `pelton.log.unwritten.max.bytes`: bytes that may be durable in the journal and not written to segments; the journal waits
-    /// for a checkpoint then. They are kept in memory until they are written. 256 MiB: as much as comes while a checkpoint
-    /// over a thousand partitions is under way.
+    /// for a checkpoint then. They are kept in memory until they are written. 512 MiB: a checkpoint over a thousand
+    /// partitions is worth its syncs at half of that.
     pub unwritten_max_bytes: u64,
     /// `pelton.checkpoint.interval.ms`: longest time between two checkpoints while there is something to do. 5 s.
     pub checkpoint_interval: Duration,
@@ -84,7 +84,7 @@ impl Default for LogDirConfig {
             pending_max_bytes: 64 << 20,
             commit_gap: Duration::ZERO,
             checkpoint_bytes: 64 << 20,
-            unwritten_max_bytes: 256 << 20,
+            unwritten_max_bytes: 512 << 20,
             checkpoint_interval: Duration::from_secs(5),
             disk_free_min: 512 << 20,
             log: LogConfig::default(),
