@@ -9,7 +9,7 @@ import fractions
 import json
 import sys
 
-HOUR_MS, GRACE_MS = 3_600_000, 7_200_000
+HOUR_MS, GRACE_MS = 3_600_000, 16 * 3_600_000
 
 
 def main():

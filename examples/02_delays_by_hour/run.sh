@@ -29,6 +29,10 @@ start() {
 # Flights go by airport here, and the topics are keyed by carrier: that needs all of them in one partition.
 start
 for topic in flights flights-clean; do "$pelton" topic create "$topic" --partitions 1; done
+# Results are of 2013, by their time too: the default of a week would delete them.
+for topic in delays-by-hour late-flights; do
+  "$pelton" topic create "$topic" --partitions 1 --config retention.ms=-1
+done
 "$pelton" deploy "$here/clean"
 "$pelton" deploy "$here/by_hour"
 half=$(($(wc -l < "$work/flights.csv") / 2))
