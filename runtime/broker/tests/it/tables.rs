@@ -92,6 +92,10 @@ impl Lab {
 
     /// The answer to a read once the table reflects an offset.
     async fn read(&self, target: &str, min_offset: i64) -> Value {
+        // A key may be in any partition: each of them must have been read once.
+        let name = target.trim_start_matches("/v1/tables/").split('/').next().unwrap();
+        let table = format!("/v1/tables/{name}");
+        until("the table is live", async || self.get(&table).await.1["state"] == "live").await;
         let also = if target.contains('?') { '&' } else { '?' };
         let (status, answer) =
             self.get(&format!("{target}{also}min_offset=0:{min_offset}&timeout_ms=20000")).await;
