@@ -79,6 +79,8 @@ fn look(broker: &Broker, start: &Start) -> Result<u32> {
 struct Load {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
+    /// It writes so many, and waits then: what is compared after a kill does not grow with the time that comparing takes.
+    allowed: Arc<AtomicU64>,
     thread: JoinHandle<Result<()>>,
 }
 
@@ -89,17 +91,19 @@ impl Load {
             .set("message.timeout.ms", "120000")
             .set("linger.ms", "2")
             .create()?;
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, written, allowed) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::default());
         let thread = {
-            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
-            std::thread::spawn(move || write(&producer, seed, &stop, &written))
+            let (stop, written, allowed) = (Arc::clone(&stop), Arc::clone(&written), Arc::clone(&allowed));
+            std::thread::spawn(move || write(&producer, seed, &stop, &written, &allowed))
         };
-        Ok(Load { stop, written, thread })
+        Ok(Load { stop, written, allowed, thread })
     }
 
-    /// Waits for so many more records.
+    /// Has it write on, and waits for so many more records; it goes on for twice as many.
     fn progress(&self, records: u64) -> Result<()> {
         let wanted = self.written.load(Ordering::Relaxed) + records;
+        self.allowed.store(wanted + 2 * records, Ordering::Relaxed);
         until("the load goes on", LIMIT, || {
             ensure!(!self.thread.is_finished(), "the load has ended");
             Ok((self.written.load(Ordering::Relaxed) >= wanted).then_some(()))
@@ -113,9 +117,19 @@ impl Load {
     }
 }
 
-fn write(producer: &BaseProducer, seed: u64, stop: &AtomicBool, written: &AtomicU64) -> Result<()> {
+fn write(
+    producer: &BaseProducer,
+    seed: u64,
+    stop: &AtomicBool,
+    written: &AtomicU64,
+    allowed: &AtomicU64,
+) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     while !stop.load(Ordering::Relaxed) {
+        if written.load(Ordering::Relaxed) >= allowed.load(Ordering::Relaxed) {
+            producer.poll(Duration::from_millis(5));
+            continue;
+        }
         let key = rng.random_range(0..KEYS).to_string();
         let value = format!("{} of {key}", written.load(Ordering::Relaxed));
         let record = BaseRecord::<str, str>::to("t").key(&key);
