@@ -31,13 +31,15 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
     ensure!(said.contains("store per-partition: new"), "{said}");
     let mut sent = [0_u64; PARTITIONS as usize];
     for kill in 0..kills {
-        for _ in 0..rng.random_range(1..20) {
-            let partition = rng.random_range(0..PARTITIONS) as usize;
-            let values: Vec<String> =
-                (0..rng.random_range(1..40)).map(|i| (sent[partition] + i).to_string()).collect();
-            produce(&broker.address, partition as i32, &values)?;
-            sent[partition] += values.len() as u64;
-        }
+        let records: Vec<(usize, u64)> = (0..rng.random_range(1..20))
+            .flat_map(|_| {
+                let partition = rng.random_range(0..PARTITIONS) as usize;
+                let first = sent[partition];
+                sent[partition] += rng.random_range(1..40);
+                (first..sent[partition]).map(move |value| (partition, value))
+            })
+            .collect();
+        produce(&broker.address, &records)?;
         std::thread::sleep(Duration::from_millis(rng.random_range(0..60)));
         broker.kill()?;
         broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
@@ -66,12 +68,12 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
     Ok(format!("{kills} kills, {} records counted, seed {seed}", input.len()))
 }
 
-/// Appends records to a partition, whose number is their key, and waits until they are acknowledged.
-fn produce(bootstrap: &str, partition: i32, values: &[String]) -> Result<()> {
+/// Appends records to partitions, whose numbers are their keys, and waits until they are acknowledged.
+fn produce(bootstrap: &str, records: &[(usize, u64)]) -> Result<()> {
     let producer: BaseProducer = client(bootstrap).set("enable.idempotence", "true").create()?;
-    let key = format!("partition {partition}");
-    for value in values {
-        let record = BaseRecord::to(INPUT).partition(partition).key(&key).payload(value);
+    for (partition, value) in records {
+        let (key, value) = (format!("partition {partition}"), value.to_string());
+        let record = BaseRecord::to(INPUT).partition(*partition as i32).key(&key).payload(&value);
         producer.send(record).map_err(|(error, _)| error)?;
     }
     producer.flush(LIMIT).context("flush")
