@@ -285,6 +285,12 @@ impl Task {
         });
         let mut runs = Runs::new(stamped, self.state.kept().is_some());
         while let Some(input) = runs.next() {
+            // Plugins and operators copy all bytes of a batch, so a part of one comes with its own alone.
+            let of_source = |whole: &&TaskInput<'_>| whole.source == input.source;
+            let is_part =
+                inputs.iter().find(of_source).is_some_and(|whole| whole.batch.len() > input.batch.len());
+            let part = is_part.then(|| select(input.batch, |_| true));
+            let input = part.as_ref().map_or(input, |part| TaskInput { batch: part.as_batch(), ..input });
             let retrying = self.retrying;
             let next_offset = match self.process_input(&input, outside, &mut output) {
                 Ok(next_offset) => next_offset,

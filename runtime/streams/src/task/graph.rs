@@ -123,19 +123,27 @@ impl GraphRun<'_, '_> {
         let Some((batch, answer)) = self.run.call(node, batch)? else { return Ok(()) };
         let made_by = Some(Place::Node(node));
         for (output, targets) in (0..).zip(&self.run.topology.nodes[node].outputs) {
+            // Made for the first target that asks for records.
+            let mut made: Option<Arc<OwnedBatch>> = None;
             for target in targets {
                 if let Target::Output(topic) = *target {
                     let (batch, answer) = (batch.clone(), Arc::clone(&answer));
                     pieces.push(Piece { batch, answer, output, topic, made_by });
                     continue;
                 }
-                let next = answer.to_batch(batch.as_batch(), |i| goes_to(&answer, i, output));
-                let next = next.map_err(|full| RangeError::too_large(node, full))?;
+                let next = match &made {
+                    Some(next) => Arc::clone(next),
+                    None => {
+                        let next = answer.to_batch(batch.as_batch(), |i| goes_to(&answer, i, output));
+                        let next = next.map_err(|full| RangeError::too_large(node, full))?;
+                        Arc::clone(made.insert(Arc::new(next)))
+                    }
+                };
                 if let Target::Operator(..) = target {
                     let rows = self.rows_of(&next.as_batch());
                     self.add_rows(waiting, *target, rows);
                 } else {
-                    self.set_batch(waiting, *target, Cow::Shared(Arc::new(next)));
+                    self.set_batch(waiting, *target, Cow::Shared(next));
                 }
             }
         }
@@ -169,13 +177,20 @@ impl GraphRun<'_, '_> {
             if rows.is_empty() {
                 continue;
             }
+            let mut made: Option<Arc<OwnedBatch>> = None;
             for target in targets {
                 if let Target::Operator(..) = target {
                     self.add_rows(waiting, *target, rows.clone());
                     continue;
                 }
-                let batch = self.batch_of(&rows).map_err(|full| too_large(place, full))?;
-                let batch = Cow::Shared(Arc::new(batch));
+                let batch = match &made {
+                    Some(batch) => Arc::clone(batch),
+                    None => {
+                        let batch = self.batch_of(&rows).map_err(|full| too_large(place, full))?;
+                        Arc::clone(made.insert(Arc::new(batch)))
+                    }
+                };
+                let batch = Cow::Shared(batch);
                 match *target {
                     Target::Output(topic) => {
                         let answer = Arc::new(Answer::identity(&batch.as_batch()));

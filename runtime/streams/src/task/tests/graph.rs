@@ -405,6 +405,37 @@ fn what_operators_drop_is_counted_and_not_twice() {
     assert_eq!(lab.task.take_dropped(), []);
 }
 
+/// Notes how many bytes and records it was given at a time.
+struct Measuring(Script, Arc<Mutex<Vec<(usize, usize)>>>);
+
+impl Plugin for Measuring {
+    fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
+        self.1.lock().expect("not poisoned").push((batch.data.len(), batch.len()));
+        self.0.process(batch)
+    }
+}
+
+/// Each part of a batch that comes between records of another source is copied to whoever is given it.
+#[test]
+fn a_part_of_a_batch_has_no_bytes_of_the_rest() {
+    let manifest = "[[source]]\nid='l'\ntopic='left'\n[[source]]\nid='r'\ntopic='right'\n\
+        [[node]]\nid='p'\nfrom='l'\nplugin='p'\nkeeps_key=true\n\
+        [[node]]\nid='both'\nfrom=['p','r']\n[[node]]\nid='n'\nfrom='both'\naggregate='count'\n\
+        [[sink]]\nfrom='n'\ntopic='out'\n";
+    let records = |side: usize| (0..40).map(|n| format!("k=value@{}", 2 * n + side)).collect::<Vec<_>>();
+    let (left, right) = (records(0), records(1));
+    let [left, right] =
+        [&left, &right].map(|records| records.iter().map(String::as_str).collect::<Vec<&str>>());
+    let inputs: [(&str, &[&str]); 2] = [("left", &left), ("right", &right)];
+    let mut lab = Lab::new(&linked(manifest), &inputs);
+    let met: Arc<Mutex<Vec<(usize, usize)>>> = Arc::default();
+    let script = Script { calls: Arc::default(), was_late: true };
+    lab.plugins.set(0, Box::new(Measuring(script, Arc::clone(&met))));
+    lab.run(None).unwrap();
+    assert_eq!(lab.topics.taken.len(), 80);
+    assert_eq!(*met.lock().unwrap(), [("kvalue".len(), 1); 40]);
+}
+
 /// A step ends where an input has more to read than it was given: its next record may be the earliest.
 #[test]
 fn the_order_of_inputs() {
