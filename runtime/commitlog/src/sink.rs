@@ -145,6 +145,14 @@ pub struct Frame {
     pub listener: Arc<dyn DurableListener>,
 }
 
+impl Frame {
+    /// A change of a partition that is no append: it has no batch, and dirties no segment.
+    pub(crate) fn change(meta: FrameMeta, listener: Arc<dyn DurableListener>) -> Frame {
+        let (class, payload) = (FrameClass::Internal, Payload::EMPTY);
+        Frame { meta, class, payload, written_through: false, file: None, listener }
+    }
+}
+
 /// Something that no ack waits for, but that must be durable with the next checkpoint.
 pub enum SyncLater {
     /// `fdatasync` of this file (an index or snapshot of a finished segment).

@@ -9,7 +9,7 @@ use super::{Doomed, Log};
 use crate::error::ChangeError;
 use crate::retention::{DeleteReason, SegmentFacts, expired, finish_active};
 use crate::segment::Segment;
-use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, Payload};
+use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta};
 
 /// A segment that has left the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,15 +109,7 @@ impl Log {
             leader_epoch: -1,
         };
         let listener: Arc<dyn DurableListener> = self.starts.clone();
-        let class = FrameClass::Internal;
-        self.sink.submit(Frame {
-            meta,
-            class,
-            payload: Payload::EMPTY,
-            written_through: false,
-            file: None,
-            listener,
-        })?;
+        self.sink.submit(Frame::change(meta, listener))?;
         Ok(())
     }
 }

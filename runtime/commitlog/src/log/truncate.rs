@@ -11,7 +11,7 @@ use crate::id::LogEnd;
 use crate::recovery::rebuild::{Rebuild, rebuild_tail};
 use crate::segment_file::SegmentFile;
 use crate::shared::segment_of;
-use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, Payload, SyncLater};
+use crate::sink::{DurableListener, Frame, FrameKind, FrameMeta, SyncLater};
 use crate::storage::{File, OpenMode};
 
 impl Log {
@@ -69,15 +69,7 @@ impl Log {
             leader_epoch: -1,
         };
         let listener: Arc<dyn DurableListener> = waiter.clone();
-        let class = FrameClass::Internal;
-        self.sink.submit(Frame {
-            meta,
-            class,
-            payload: Payload::EMPTY,
-            written_through: false,
-            file: None,
-            listener,
-        })?;
+        self.sink.submit(Frame::change(meta, listener))?;
         waiter.wait()?;
         Ok(())
     }
