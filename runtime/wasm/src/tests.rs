@@ -251,8 +251,8 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
     );
     check(
         &text("(component)"),
-        "the plugin does not export `configure` as the world `transform` of pelton:plugin@0.1.0 has it: there is no \
-         such function",
+        "the plugin does not export `configure` as the world `transform` of pelton:plugin@0.1.0 has it: it is \
+         missing",
     );
     check(
         &text("(component (import \"wasi:cli/environment@0.2.6\" (instance (export \"f\" (func)))))"),
