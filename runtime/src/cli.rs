@@ -355,6 +355,35 @@ pub(crate) struct Rows {
     pub(crate) prefix: Option<String>,
 }
 
+/// Windows by when they begin: a date and time with a zone, or milliseconds since 1970-01-01 UTC.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Starts {
+    /// Windows that begin then or later
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) since: Option<i64>,
+    /// Windows that begin before
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) until: Option<i64>,
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    let known = text.parse().ok().or_else(|| pelton_streams::values::epoch_ms(text));
+    known.filter(|ms| *ms >= 0).ok_or_else(|| "a time is written as 2013-01-01T10:00:00Z".to_owned())
+}
+
+/// Waiting for one's own writes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AtLeast {
+    /// Wait until the table reflects this offset: OFFSET, PARTITION:OFFSET, or TOPIC:PARTITION:OFFSET for a table that a
+    /// pipeline makes of several topics
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) min_offset: Option<String>,
+    /// How long to wait for it
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub(crate) timeout_ms: u64,
+}
+
+/// Tables of compacted topics, and PIPELINE/NODE for what a node of a pipeline keeps.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Table {
     /// Create a table: the last value of each key of a compacted topic
@@ -399,22 +428,36 @@ pub(crate) enum Table {
         name: String,
         /// The key; `base64:...` writes one that is no text
         key: String,
-        /// Wait until the table reflects this offset: OFFSET, or PARTITION:OFFSET
-        #[arg(long, value_name = "OFFSET")]
-        min_offset: Option<String>,
-        /// How long to wait for it
-        #[arg(long, value_name = "MS", default_value_t = 5_000)]
-        timeout_ms: u64,
+        #[command(flatten)]
+        at_least: AtLeast,
         #[command(flatten)]
         json: Json,
         #[command(flatten)]
         http: Http,
     },
-    /// Print rows in the order of their keys: key, tab, value; with --json one object a line
+    /// Print the windows of a key, those of a pipeline that are open or kept: start, end and value, with tabs between
+    Window {
+        /// PIPELINE/NODE, or what the manifest calls it
+        name: String,
+        /// The key; `base64:...` writes one that is no text
+        key: String,
+        #[command(flatten)]
+        starts: Starts,
+        #[command(flatten)]
+        at_least: AtLeast,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Print rows in the order of their keys: key, tab, value; with --json one object a line. Of a table with windows: key,
+    /// start, end, value
     Scan {
         name: String,
         #[command(flatten)]
         rows: Rows,
+        #[command(flatten)]
+        starts: Starts,
         /// Stop after so many rows
         #[arg(long, value_name = "N")]
         limit: Option<u64>,

@@ -3,6 +3,7 @@
 //!
 //! `PELTON_PIPELINE_KILLS` (12) kills; `PELTON_SEED` repeats the choice of their moments; arguments pick cases by name.
 
+mod asked;
 mod commands;
 mod deployments;
 mod groups;
@@ -24,10 +25,11 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 19] = [
+const CASES: [(&str, Case); 20] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
+    ("what-a-pipeline-keeps-is-asked-for-while-it-runs", asked::while_it_runs),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
     ("a-refused-output-names-its-record", outputs::fail),

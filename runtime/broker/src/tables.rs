@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pelton_pipelines::refusal::DefineTableError;
 use pelton_pipelines::supervisor::Supervisor;
 use pelton_streams::tables::TableDefinition;
 use pelton_tables::source::{
@@ -123,7 +124,10 @@ impl Definitions for DeployedTables {
     fn set<'a>(&'a self, name: &'a str, definition: Option<&'a TableDefinition>) -> Keeping<'a> {
         Box::pin(async move {
             let kept = self.0.define_table(name, definition).await;
-            kept.map_err(|error| DefinitionError(error.to_string()))
+            kept.map_err(|error| match error {
+                DefineTableError::Taken(pipeline) => DefinitionError::Taken(pipeline),
+                DefineTableError::Log(error) => DefinitionError::Log(error.to_string()),
+            })
         })
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
-use pelton_streams::state::StateError;
+use pelton_streams::state::{Position as StorePosition, StateError};
 use pelton_streams::task::{
     Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskId, TaskInput,
 };
@@ -31,6 +31,7 @@ use pelton_wire::record::Columns;
 use self::commit::{InFlight, Uncommitted};
 use self::stores::StoreTimes;
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
+use super::readers::OpenGates;
 use super::status::{DroppedStatus, FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
 use super::stores::TaskStores;
 use crate::Clock;
@@ -149,6 +150,8 @@ impl DriverError {
 }
 
 pub(crate) struct Driver<'io> {
+    /// The first field, so that nobody reads stores any more when they are dropped.
+    gates: OpenGates,
     spec: DriverSpec,
     io: &'io mut dyn PipelineIo,
     tasks: Vec<DriverTask>,
@@ -181,6 +184,8 @@ struct DriverTask {
     inputs: Vec<TaskPosition>,
     /// Not before this time: a retry waits.
     not_before_ms: i64,
+    /// The offsets that readers of its stores were told of last, and the position that they were told for.
+    told: (Vec<i64>, StorePosition),
 }
 
 /// How far one input of a task is.
@@ -215,6 +220,7 @@ enum Progress {
 impl<'io> Driver<'io> {
     pub(crate) fn new(spec: DriverSpec, io: &'io mut dyn PipelineIo) -> Driver<'io> {
         Driver {
+            gates: OpenGates(Arc::clone(spec.board.readers())),
             io,
             tasks: Vec::new(),
             plugins: Plugins::default(),
@@ -392,7 +398,7 @@ impl<'io> Driver<'io> {
     }
 
     fn process(&mut self, index: usize, columns: &[Columns], ends: &[i64]) -> Result<Progress, DriverError> {
-        let DriverTask { task, inputs, not_before_ms } = &mut self.tasks[index];
+        let DriverTask { task, inputs, not_before_ms, .. } = &mut self.tasks[index];
         let partition = task.id().partition;
         let given = inputs.iter().zip(columns).zip(ends).filter(|((_, records), _)| !records.is_empty());
         let given = given.map(|((position, records), &end_offset)| TaskInput {

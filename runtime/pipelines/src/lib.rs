@@ -4,7 +4,8 @@
 //! * [`supervisor`] makes it so: it checks, stores and starts what is deployed.
 //! * [`compiler`] has the threads that compile plugins.
 //! * [`runner`] is a pipeline's thread, [`driver`] the loop on it, [`status`] what others can know of it.
-//! * [`stores`] is where tasks keep what they keep.
+//! * [`stores`] is where tasks keep what they keep, [`readers`] how others read it while they run, and `supervisor::asking`
+//!   who asks for it.
 //! * [`io`] has the seams: what is read, what is written, and who commits.
 //!
 //! It refuses to know brokers, clients, wasmtime and RocksDB: the same driver runs over partitions of this process and, one
@@ -17,6 +18,7 @@ pub mod compiler;
 pub mod deployments;
 mod driver;
 pub mod io;
+pub mod readers;
 pub mod refusal;
 mod runner;
 #[cfg(any(test, feature = "testing"))]

@@ -21,6 +21,15 @@ pub enum EnsureTopicError {
     Failed(String),
 }
 
+/// Why a table that stands alone was not defined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DefineTableError {
+    #[error("pipeline `{0}` keeps a table of that name")]
+    Taken(String),
+    #[error(transparent)]
+    Log(#[from] DeploymentLogError),
+}
+
 /// Why a change was refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -39,6 +48,10 @@ pub enum DeployError {
          another id"
     )]
     ChangelogOfAnother { store: String, changelog: String, other: String },
+    #[error(
+        "`{node}` calls what it keeps `{table}`, and {by} has that name already; choose another one for `table`"
+    )]
+    TableTaken { node: String, table: String, by: String },
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("node `{node}` does not start: {error}")]

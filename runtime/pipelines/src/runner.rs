@@ -27,6 +27,8 @@ pub(super) struct RunnerSpec {
 
 /// A pipeline's thread, or its place while it does not run.
 pub(super) struct Runner {
+    /// What it runs, or would run; none if that cannot be known.
+    topology: Option<Arc<Topology>>,
     board: Arc<StatusBoard>,
     stop: Arc<StopSignal>,
     thread: Option<JoinHandle<()>>,
@@ -34,7 +36,12 @@ pub(super) struct Runner {
 
 impl Runner {
     /// A pipeline that does not run.
-    pub(super) fn idle(clock: Arc<dyn Clock>, state: PipelineState, reason: Option<String>) -> Runner {
+    pub(super) fn idle(
+        clock: Arc<dyn Clock>,
+        topology: Option<Arc<Topology>>,
+        state: PipelineState,
+        reason: Option<String>,
+    ) -> Runner {
         let at_ms = clock.now_ms();
         let board = StatusBoard::new(clock);
         let failure = reason.map(|reason| FailureStatus {
@@ -46,19 +53,20 @@ impl Runner {
             at_ms,
         });
         board.set_state(state, failure);
-        Runner { board, stop: Arc::default(), thread: None }
+        Runner { topology, board, stop: Arc::default(), thread: None }
     }
 
     pub(super) fn start(spec: RunnerSpec) -> Runner {
         let board = StatusBoard::new(Arc::clone(&spec.clock));
         let stop = Arc::new(StopSignal::default());
+        let topology = Some(Arc::clone(&spec.topology));
         let thread = {
             let (board, stop) = (Arc::clone(&board), Arc::clone(&stop));
             let name: String = format!("pipe-{}", spec.name).chars().take(15).collect();
             std::thread::Builder::new().name(name).spawn(move || supervise(&spec, &board, &stop))
         };
         match thread {
-            Ok(thread) => Runner { board, stop, thread: Some(thread) },
+            Ok(thread) => Runner { topology, board, stop, thread: Some(thread) },
             Err(error) => {
                 let failure = FailureStatus {
                     reason: format!("its thread does not start: {error}"),
@@ -69,9 +77,13 @@ impl Runner {
                     at_ms: 0,
                 };
                 board.set_state(PipelineState::Failed, Some(failure));
-                Runner { board, stop, thread: None }
+                Runner { topology, board, stop, thread: None }
             }
         }
+    }
+
+    pub(super) fn topology(&self) -> Option<&Arc<Topology>> {
+        self.topology.as_ref()
     }
 
     pub(super) fn board(&self) -> &Arc<StatusBoard> {

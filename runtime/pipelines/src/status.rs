@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::Clock;
+use crate::readers::StateReaders;
 
 /// What a pipeline is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -186,6 +187,8 @@ pub struct StatusBoard {
     inner: Mutex<Inner>,
     /// Tells of a change of the state. Set under the lock of `inner`.
     state: watch::Sender<PipelineState>,
+    /// The stores of the driver's tasks.
+    readers: Arc<StateReaders>,
     clock: Arc<dyn Clock>,
 }
 
@@ -211,7 +214,12 @@ impl StatusBoard {
             log: LogRing::default(),
         };
         let state = watch::Sender::new(inner.state);
-        Arc::new(StatusBoard { inner: Mutex::new(inner), state, clock })
+        Arc::new(StatusBoard { inner: Mutex::new(inner), state, readers: Arc::default(), clock })
+    }
+
+    /// The stores of the driver's tasks, for who reads them.
+    pub fn readers(&self) -> &Arc<StateReaders> {
+        &self.readers
     }
 
     pub fn snapshot(&self) -> PipelineStatus {

@@ -236,6 +236,7 @@ impl Supervisor {
         self.check_sources(&checked)?;
         self.try_start(&checked).await?;
         self.check_outputs(&checked)?;
+        self.check_tables(&checked.manifest)?;
         let stores = self.check_stores(&checked.topology)?;
         let name = checked.manifest.name.clone();
         let group = self.spec.io.group(&name);
@@ -263,6 +264,7 @@ impl Supervisor {
         }
         // All of them first, so that one that cannot be made leaves none behind.
         self.check_outputs(&checked)?;
+        self.check_tables(&checked.manifest)?;
         let stores = self.check_stores(&checked.topology)?;
         for output in &checked.topology.outputs {
             if let Some(sub) = output.changelog_of {
@@ -524,7 +526,10 @@ impl Supervisor {
     async fn run(&self, name: &str, paused: bool, patience: Patience) {
         let Some((manifest, plugins)) = self.live(name) else { return };
         let runner = match self.checked(&manifest, &plugins, patience).await {
-            Ok(_) if paused => Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Paused, None),
+            Ok(checked) if paused => {
+                let topology = Some(Arc::new(checked.topology));
+                Runner::idle(Arc::clone(&self.spec.clock), topology, PipelineState::Paused, None)
+            }
             Ok(checked) => Runner::start(RunnerSpec {
                 name: name.to_owned(),
                 topology: Arc::new(checked.topology),
@@ -537,7 +542,8 @@ impl Supervisor {
             }),
             Err(error) => {
                 tracing::error!(pipeline = name, %error, "the pipeline does not start");
-                Runner::idle(Arc::clone(&self.spec.clock), PipelineState::Failed, Some(error.to_string()))
+                let reason = Some(error.to_string());
+                Runner::idle(Arc::clone(&self.spec.clock), None, PipelineState::Failed, reason)
             }
         };
         let mut inner = self.inner.lock();
@@ -585,10 +591,15 @@ fn resolve(
     }
 }
 
+mod asking;
 mod stores;
 mod tables;
 mod tidy;
 
+pub use asking::{
+    AskedOffset, StateAskError, StateFound, StateRows, StateTableDescription, StateTablePartition,
+    StateTableStore,
+};
 use stores::stores_of;
 pub use stores::{StoreChange, StoreFate};
 

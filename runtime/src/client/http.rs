@@ -137,3 +137,11 @@ pub(crate) fn segment(name: &str) -> anyhow::Result<&str> {
     }
     Ok(name)
 }
+
+/// The name of a table as part of a path: one that a pipeline keeps is `PIPELINE/STORE`.
+pub(crate) fn table_segment(name: &str) -> anyhow::Result<String> {
+    match name.split_once('/') {
+        Some((pipeline, store)) => Ok(format!("{}%2F{}", segment(pipeline)?, segment(store)?)),
+        None => Ok(segment(name)?.to_owned()),
+    }
+}

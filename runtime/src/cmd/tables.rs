@@ -2,12 +2,13 @@
 
 use super::table::Table;
 use super::topic::{print_json, print_line};
-use crate::cli::{self, Rows};
-use crate::client::http::{HttpClient, segment};
+use crate::cli::{self, AtLeast, Rows, Starts};
+use crate::client::http::{HttpClient, table_segment};
 use crate::report::failed;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pelton_streams::values::epoch_text;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,19 +29,21 @@ pub(crate) fn run(command: &cli::Table) -> anyhow::Result<()> {
         }
         cli::Table::List { json, http } => list(&HttpClient::new(http), json.json),
         cli::Table::Describe { name, json, http } => describe(&HttpClient::new(http), name, json.json),
-        cli::Table::Get { name, key, min_offset, timeout_ms, json, http } => {
-            let wait = min_offset.as_ref().map(|offset| (offset.as_str(), *timeout_ms));
-            get(&HttpClient::new(http), name, key, wait, json.json)
+        cli::Table::Get { name, key, at_least, json, http } => {
+            get(&HttpClient::new(http), name, key, at_least, json.json)
         }
-        cli::Table::Scan { name, rows, limit, json, http } => {
-            scan(&HttpClient::new(http), name, rows, limit.unwrap_or(u64::MAX), json.json)
+        cli::Table::Window { name, key, starts, at_least, json, http } => {
+            windows(&HttpClient::new(http), name, key, starts, at_least, json.json)
+        }
+        cli::Table::Scan { name, rows, starts, limit, json, http } => {
+            scan(&HttpClient::new(http), name, (rows, starts), limit.unwrap_or(u64::MAX), json.json)
         }
         cli::Table::Follow { name, key, rows, max_events, json, http } => {
             let most = max_events.unwrap_or(u64::MAX);
             follow(&HttpClient::new(http), name, key.as_deref(), rows, most, json.json)
         }
         cli::Table::Delete { name, http } => {
-            let _: Value = HttpClient::new(http).delete(&format!("/v1/tables/{}", segment(name)?))?;
+            let _: Value = HttpClient::new(http).delete(&format!("/v1/tables/{}", table_segment(name)?))?;
             Ok(())
         }
     }
@@ -88,20 +91,33 @@ fn partitions(store: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> {
-    let table: Value = http.get(&format!("/v1/tables/{}", segment(name)?))?;
+    let table: Value = http.get(&format!("/v1/tables/{}", table_segment(name)?))?;
     if as_json {
         return print_json(&table);
     }
     let text = |key: &str| table[key].as_str().unwrap_or("-").to_owned();
-    print_line(&format!(
-        "table {name} of topic {}: {}, partitioner {}, store {}, values {}, {}",
-        text("topic"),
-        text("scope"),
-        text("partitioner"),
-        text("store"),
-        text("value"),
-        text("state")
-    ))?;
+    print_line(&match table["pipeline"].as_str() {
+        Some(pipeline) => format!(
+            "table {}, {} that pipeline {pipeline} keeps, which is {}: {}; its changes are in topic {}",
+            text("name"),
+            text("holds"),
+            text("pipeline_state"),
+            text("state"),
+            text("topic")
+        ),
+        None => format!(
+            "table {name} of topic {}: {}, partitioner {}, store {}, values {}, {}",
+            text("topic"),
+            text("scope"),
+            text("partitioner"),
+            text("store"),
+            text("value"),
+            text("state")
+        ),
+    })?;
+    if let Some(alias) = table["table"].as_str() {
+        print_line(&format!("its name in the manifest: {alias}"))?;
+    }
     for (counter, value) in table["totals"].as_object().into_iter().flatten() {
         print_line(&format!("{counter}: {value}"))?;
     }
@@ -133,6 +149,20 @@ struct Shown<'a> {
     #[serde(borrow, default)]
     value: Option<&'a RawValue>,
     value_base64: Option<String>,
+    window: Option<Bounds>,
+}
+
+/// Of a window.
+#[derive(Deserialize)]
+struct Bounds {
+    start: i64,
+    end: i64,
+}
+
+impl Bounds {
+    fn text(&self) -> String {
+        format!("{}\t{}", epoch_text(self.start), epoch_text(self.end))
+    }
 }
 
 impl Shown<'_> {
@@ -155,10 +185,15 @@ impl Shown<'_> {
         }
     }
 
-    fn print(&self) -> anyhow::Result<()> {
+    /// `absent` stands for no value.
+    fn print(&self, absent: &str) -> anyhow::Result<()> {
         let mut line = self.key()?;
         line.push(b'\t');
-        line.extend(self.value()?.unwrap_or_else(|| b"(deleted)".to_vec()));
+        if let Some(window) = &self.window {
+            line.extend_from_slice(window.text().as_bytes());
+            line.push(b'\t');
+        }
+        line.extend(self.value()?.unwrap_or_else(|| absent.as_bytes().to_vec()));
         print_bytes(&line)
     }
 }
@@ -178,19 +213,44 @@ fn query<'a>(parameters: impl IntoIterator<Item = (&'a str, Option<String>)>) ->
     encoded.collect::<Vec<_>>().join("&")
 }
 
-fn get(
+/// A key, and what an answer about it must reflect.
+fn asks(key: &str, at_least: &AtLeast) -> [(&'static str, Option<String>); 3] {
+    let timeout_ms = at_least.min_offset.is_some().then(|| at_least.timeout_ms.to_string());
+    [("key", Some(key.to_owned())), ("min_offset", at_least.min_offset.clone()), ("timeout_ms", timeout_ms)]
+}
+
+/// When windows begin.
+fn begins(starts: &Starts) -> [(&'static str, Option<String>); 2] {
+    [("since", starts.since.map(|ms| ms.to_string())), ("until", starts.until.map(|ms| ms.to_string()))]
+}
+
+fn windows(
     http: &HttpClient,
     name: &str,
     key: &str,
-    wait: Option<(&str, u64)>,
+    starts: &Starts,
+    at_least: &AtLeast,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let query = query([
-        ("key", Some(key.to_owned())),
-        ("min_offset", wait.map(|(offset, _)| offset.to_owned())),
-        ("timeout_ms", wait.map(|(_, timeout_ms)| timeout_ms.to_string())),
-    ]);
-    let row: Box<RawValue> = http.get(&format!("/v1/tables/{}/records?{query}", segment(name)?))?;
+    let query = query(asks(key, at_least).into_iter().chain(begins(starts)));
+    let answer: Page = http.get(&format!("/v1/tables/{}/windows?{query}", table_segment(name)?))?;
+    for row in &answer.records {
+        if as_json {
+            print_line(row.get())?;
+            continue;
+        }
+        let shown: Shown<'_> = serde_json::from_str(row.get()).context("understand a window")?;
+        let mut line = shown.window.as_ref().map_or_else(String::new, Bounds::text).into_bytes();
+        line.push(b'\t');
+        line.extend(shown.value()?.unwrap_or_default());
+        print_bytes(&line)?;
+    }
+    Ok(())
+}
+
+fn get(http: &HttpClient, name: &str, key: &str, at_least: &AtLeast, as_json: bool) -> anyhow::Result<()> {
+    let query = query(asks(key, at_least));
+    let row: Box<RawValue> = http.get(&format!("/v1/tables/{}/records?{query}", table_segment(name)?))?;
     if as_json {
         return print_line(row.get());
     }
@@ -204,22 +264,29 @@ struct Page {
     next: Option<String>,
 }
 
-fn scan(http: &HttpClient, name: &str, rows: &Rows, limit: u64, as_json: bool) -> anyhow::Result<()> {
+fn scan(
+    http: &HttpClient,
+    name: &str,
+    (rows, starts): (&Rows, &Starts),
+    limit: u64,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let (mut left, mut page) = (limit, None);
     while left > 0 {
-        let query = query([
+        let rows = [
             ("from", rows.from.clone()),
             ("to", rows.to.clone()),
             ("prefix", rows.prefix.clone()),
             ("limit", Some(left.min(PAGE).to_string())),
             ("page", page),
-        ]);
-        let answer: Page = http.get(&format!("/v1/tables/{}/records?{query}", segment(name)?))?;
+        ];
+        let query = query(rows.into_iter().chain(begins(starts)));
+        let answer: Page = http.get(&format!("/v1/tables/{}/records?{query}", table_segment(name)?))?;
         for row in &answer.records {
             if as_json {
                 print_line(row.get())?;
             } else {
-                serde_json::from_str::<Shown<'_>>(row.get()).context("understand a row")?.print()?;
+                serde_json::from_str::<Shown<'_>>(row.get()).context("understand a row")?.print("null")?;
             }
         }
         left = left.saturating_sub(answer.records.len() as u64);
@@ -245,7 +312,7 @@ fn follow(
         ("to", rows.to.clone()),
         ("prefix", rows.prefix.clone()),
     ]);
-    let lines = http.lines(&format!("/v1/tables/{}/follow?{query}", segment(name)?))?;
+    let lines = http.lines(&format!("/v1/tables/{}/follow?{query}", table_segment(name)?))?;
     let (mut event, mut left) = (String::new(), most);
     for line in lines {
         let line = line.context("read the table's changes")?;
@@ -266,7 +333,7 @@ fn follow(
                 rest.map_or("}".to_owned(), |rest| format!(",{rest}"))
             ))?;
         } else if is_row {
-            serde_json::from_str::<Shown<'_>>(data).context("understand a row")?.print()?;
+            serde_json::from_str::<Shown<'_>>(data).context("understand a row")?.print("(deleted)")?;
         }
         left = left.saturating_sub(u64::from(is_row));
         if left == 0 {

@@ -215,17 +215,22 @@ impl StateReader for Database {
     fn size(&self) -> Result<StateSize, StateError> {
         let mut size = StateSize::default();
         for store in 0..self.names.len() {
-            let family = self.family(store)?;
-            let number = |name: &str| {
-                let value = self.db.property_int_value_cf(family, name).map_err(failed)?;
-                Ok::<u64, StateError>(value.unwrap_or(0))
-            };
-            size.bytes +=
-                number("rocksdb.total-sst-files-size")? + number("rocksdb.cur-size-all-mem-tables")?;
-            // One key is the position.
-            size.keys += number("rocksdb.estimate-num-keys")?.saturating_sub(1);
+            let StateSize { bytes, keys } = self.store_size(store)?;
+            (size.bytes, size.keys) = (size.bytes + bytes, size.keys + keys);
         }
         Ok(size)
+    }
+
+    fn store_size(&self, store: StoreIndex) -> Result<StateSize, StateError> {
+        let family = self.family(store)?;
+        let number = |name: &str| {
+            let value = self.db.property_int_value_cf(family, name).map_err(failed)?;
+            Ok::<u64, StateError>(value.unwrap_or(0))
+        };
+        let bytes = number("rocksdb.total-sst-files-size")? + number("rocksdb.cur-size-all-mem-tables")?;
+        // One key is the position.
+        let keys = number("rocksdb.estimate-num-keys")?.saturating_sub(1);
+        Ok(StateSize { bytes, keys })
     }
 }
 

@@ -20,6 +20,7 @@ pub mod plugin;
 pub mod plugin_manifest;
 pub mod sink;
 pub mod state;
+pub mod state_tables;
 pub mod tables;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]

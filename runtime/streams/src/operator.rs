@@ -89,6 +89,7 @@ mod meta;
 mod row;
 mod rows;
 mod scalar;
+pub mod scan;
 mod session;
 mod sliding;
 mod stored_row;

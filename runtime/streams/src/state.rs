@@ -162,11 +162,17 @@ pub trait StateReader: Send + Sync {
     /// The store cannot be read.
     fn pinned(&self) -> Result<Box<dyn StateView + '_>, StateError>;
 
-    /// What the stores take.
+    /// What the stores take together.
+    ///
+    /// # Errors
+    /// A store cannot be read.
+    fn size(&self) -> Result<StateSize, StateError>;
+
+    /// What one of them takes.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn size(&self) -> Result<StateSize, StateError>;
+    fn store_size(&self, store: StoreIndex) -> Result<StateSize, StateError>;
 }
 
 /// Makes the stores of tasks where they survive. One for the process, with a bound on the memory of all of them.

@@ -17,6 +17,7 @@ use crate::world::{Place, World};
 mod build;
 pub mod graph;
 mod keys;
+mod tables;
 
 pub use graph::{Graph, OperatorNode, StoreUse, Vertex};
 

@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for Start {
 }
 
 /// Milliseconds since 1970-01-01 UTC of a date and time with a zone.
-pub(crate) fn epoch_ms(text: &str) -> Option<i64> {
+pub fn epoch_ms(text: &str) -> Option<i64> {
     let parsed: toml::value::Datetime = text.parse().ok()?;
     let (date, time) = (parsed.date?, parsed.time?);
     let zone_minutes = match parsed.offset? {
@@ -176,6 +176,23 @@ pub(crate) fn epoch_ms(text: &str) -> Option<i64> {
     let minutes = days * 1440 + i64::from(time.hour) * 60 + i64::from(time.minute) - zone_minutes;
     let (second, nanosecond) = (time.second, time.nanosecond);
     Some((minutes * 60 + i64::from(second)) * 1000 + i64::from(nanosecond) / 1_000_000)
+}
+
+/// Date and time of milliseconds since 1970-01-01 UTC: `2013-01-01T10:00:00Z`, with milliseconds if there are any. What
+/// [`epoch_ms`] reads.
+pub fn epoch_text(ms: i64) -> String {
+    let (seconds, ms) = (ms.div_euclid(1000), ms.rem_euclid(1000));
+    let (days, second) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
+    // Eras of 400 years, which begin in March.
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
 struct TextOrInteger<T> {
@@ -208,6 +225,18 @@ impl<T> Visitor<'_> for TextOrInteger<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        assert_eq!(epoch_text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(epoch_text(1_357_034_400_000), "2013-01-01T10:00:00Z");
+        assert_eq!(epoch_text(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(epoch_text(951_782_400_000), "2000-02-29T00:00:00Z");
+        for day in -150_000_i64..150_000 {
+            let ms = day * 86_400_000 + day.rem_euclid(86_400_000);
+            assert_eq!(epoch_ms(&epoch_text(ms)), Some(ms), "{}", epoch_text(ms));
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -110,8 +110,14 @@ pub trait Source: Send + Sync {
 
 /// Why a definition was not kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the table's definition could not be stored: {0}")]
-pub struct DefinitionError(pub String);
+pub enum DefinitionError {
+    /// Something else is called so.
+    #[error("pipeline `{0}` keeps a table of that name; choose another one")]
+    Taken(String),
+    /// It could not be stored.
+    #[error("the table's definition could not be stored: {0}")]
+    Log(String),
+}
 
 /// Whether a definition is kept in the end.
 pub type Keeping<'a> = Pin<Box<dyn Future<Output = Result<(), DefinitionError>> + Send + 'a>>;

@@ -13,6 +13,8 @@ use crate::admin::tables::NoTables;
 use crate::group::error::GroupError;
 use pelton_pipelines::compiler::CompileError;
 use pelton_pipelines::refusal::{DeployError, EnsureTopicError};
+use pelton_pipelines::supervisor::StateAskError;
+use pelton_tables::source::DefinitionError;
 use pelton_tables::{AskError, CreateError, DeleteError};
 
 /// A refused request.
@@ -155,7 +157,7 @@ impl From<DeployError> for Refusal {
             DeployError::OutputTopic { error: EnsureTopicError::Failed(_), .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, None)
             }
-            DeployError::TooMany(_) => (StatusCode::CONFLICT, None),
+            DeployError::TooMany(_) | DeployError::TableTaken { .. } => (StatusCode::CONFLICT, None),
             DeployError::UnknownPipeline(_) => {
                 (StatusCode::NOT_FOUND, Some("`pelton pipeline list` shows what is deployed"))
             }
@@ -197,6 +199,39 @@ impl From<AskError> for Refusal {
     }
 }
 
+impl From<StateAskError> for Refusal {
+    fn from(error: StateAskError) -> Refusal {
+        let (status, hint, details) = match &error {
+            StateAskError::Unknown(_) => (StatusCode::NOT_FOUND, Some(TABLE_HINT), json!({})),
+            StateAskError::Internal(_) => (StatusCode::BAD_REQUEST, Some(TABLE_HINT), json!({})),
+            StateAskError::HasWindows(_) => {
+                (StatusCode::BAD_REQUEST, Some("`pelton table window TABLE KEY` prints them"), json!({}))
+            }
+            StateAskError::NoWindows(_) => {
+                (StatusCode::BAD_REQUEST, Some("`pelton table get TABLE KEY` prints a row"), json!({}))
+            }
+            StateAskError::WhichOffset { .. } => (StatusCode::BAD_REQUEST, None, json!({})),
+            StateAskError::NotRunning { pipeline, state, .. } => {
+                let details = json!({ "pipeline": pipeline, "state": state });
+                let hint = Some("`pelton pipeline describe` says why, `pelton pipeline resume` starts it");
+                (StatusCode::SERVICE_UNAVAILABLE, hint, details)
+            }
+            StateAskError::Restoring { partition, next, end, .. } => {
+                let details =
+                    json!({ "state": "restoring", "partition": partition, "next": next, "end": end });
+                (StatusCode::SERVICE_UNAVAILABLE, None, details)
+            }
+            StateAskError::Behind { topic, partition, offset, wanted, .. } => {
+                let details =
+                    json!({ "topic": topic, "partition": partition, "offset": offset, "wanted": wanted });
+                (StatusCode::SERVICE_UNAVAILABLE, None, details)
+            }
+            StateAskError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, None, json!({})),
+        };
+        Refusal::new(status, error.to_string(), hint).with(details)
+    }
+}
+
 impl From<CreateError> for Refusal {
     fn from(error: CreateError) -> Refusal {
         let (status, hint) = match &error {
@@ -213,8 +248,12 @@ impl From<CreateError> for Refusal {
             CreateError::Name(_) | CreateError::Internal(_) | CreateError::NoDisk => {
                 (StatusCode::UNPROCESSABLE_ENTITY, None)
             }
-            CreateError::Exists(_) | CreateError::TooMany(_) => (StatusCode::CONFLICT, None),
-            CreateError::Definition(_) | CreateError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
+            CreateError::Exists(_)
+            | CreateError::TooMany(_)
+            | CreateError::Definition(DefinitionError::Taken(_)) => (StatusCode::CONFLICT, None),
+            CreateError::Definition(DefinitionError::Log(_)) | CreateError::Stopping => {
+                (StatusCode::SERVICE_UNAVAILABLE, None)
+            }
         };
         Refusal::new(status, error.to_string(), hint)
     }

@@ -71,6 +71,7 @@ routes! {
     delete "/v1/tables/{name}" => tables::delete, up to body_bytes, needs [Alter Cluster];
     get "/v1/tables/{name}/records" => tables::records, up to body_bytes, needs [Read Topic];
     get "/v1/tables/{name}/records/{key}" => tables::record, up to body_bytes, needs [Read Topic];
+    get "/v1/tables/{name}/windows" => tables::windows, up to body_bytes, needs [Read Topic];
     get "/v1/tables/{name}/follow" => tables::follow, up to body_bytes, needs [Read Topic];
     get "/v1/pipelines/{name}/logs" => pipelines::logs, up to body_bytes, needs [Describe Cluster];
 }

@@ -3,6 +3,7 @@
 mod follow;
 mod query;
 mod rows;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +17,10 @@ use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pelton_pipelines::supervisor::{StateAskError, StateTableDescription};
 use pelton_streams::tables::{RowRange, ValueFormat};
 use pelton_tables::{NewTable, TableDescription, Tables};
+use serde::Serialize;
 
 use self::query::Query;
 use super::HttpState;
@@ -36,9 +39,22 @@ const WAIT_MAX_MS: u64 = 60_000;
 /// The first byte of a page token: its layout. The last key of the page before follows.
 const TOKEN_VERSION: u8 = 1;
 
-pub(super) async fn tables(State(state): State<Arc<HttpState>>) -> Answer<Vec<TableDescription>> {
-    let tables = Arc::clone(state.tables()?);
-    Ok(Json(run_blocking(move || tables.list()).await))
+/// A table that stands alone, or one that a pipeline keeps.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Described {
+    Table(Box<TableDescription>),
+    State(Box<StateTableDescription>),
+}
+
+pub(super) async fn tables(State(state): State<Arc<HttpState>>) -> Answer<Vec<Described>> {
+    let (tables, supervisor) = (Arc::clone(state.tables()?), state.supervisor().ok().cloned());
+    let list = move || {
+        let tables = tables.list().into_iter().map(|table| Described::Table(Box::new(table)));
+        let kept = supervisor.map(|supervisor| supervisor.state_tables()).unwrap_or_default();
+        tables.chain(kept.into_iter().map(|table| Described::State(Box::new(table)))).collect()
+    };
+    Ok(Json(run_blocking(list).await))
 }
 
 pub(super) async fn create(
@@ -51,13 +67,22 @@ pub(super) async fn create(
     Ok(Json(state.tables()?.create(new).await?))
 }
 
-pub(super) async fn table(State(state): State<Arc<HttpState>>, name: Name) -> Answer<TableDescription> {
+pub(super) async fn table(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Described> {
     let (Path(name), tables) = (name?, Arc::clone(state.tables()?));
-    Ok(Json(run_blocking(move || tables.describe(&name)).await?))
+    if let Some(supervisor) = state::keeper(&state, &name)? {
+        let described = run_blocking(move || supervisor.describe_state_table(&name)).await?;
+        return Ok(Json(Described::State(Box::new(described))));
+    }
+    Ok(Json(Described::Table(Box::new(run_blocking(move || tables.describe(&name)).await?))))
 }
 
 pub(super) async fn delete(State(state): State<Arc<HttpState>>, name: Name) -> Answer<serde_json::Value> {
-    state.tables()?.delete(&name?.0).await?;
+    let Path(name) = name?;
+    if state::keeper(&state, &name)?.is_some() {
+        let error = format!("a pipeline keeps `{name}`: it goes with its node, or with the pipeline");
+        return Err(Refusal::bad_request(error));
+    }
+    state.tables()?.delete(&name).await?;
     Ok(Json(serde_json::json!({})))
 }
 
@@ -82,9 +107,29 @@ pub(super) async fn records(
     {
         return get(&state, name, key, &query).await;
     }
-    let known = ["from", "to", "prefix", "limit", "page", "min_offset", "timeout_ms"];
-    let query = Query::parse(uri.query(), &known)?;
-    scan(&state, name, &query).await
+    let keeper = state::keeper(&state, &name)?;
+    let known = ["from", "to", "prefix", "limit", "page", "min_offset", "timeout_ms", "since", "until"];
+    let known = if keeper.is_some() { &known[..] } else { &known[..known.len() - 2] };
+    let query = Query::parse(uri.query(), known)?;
+    match keeper {
+        Some(supervisor) => state::scan(supervisor, name, &query).await,
+        None => scan(&state, name, &query).await,
+    }
+}
+
+/// `GET /v1/tables/{table}/windows?key=`: the windows of a key that begin within a time.
+pub(super) async fn windows(
+    State(state): State<Arc<HttpState>>,
+    name: Name,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let Path(name) = name?;
+    let query = Query::parse(uri.query(), &["key", "since", "until", "min_offset", "timeout_ms"])?;
+    let Some(supervisor) = state::keeper(&state, &name)? else {
+        state.tables()?.format(&name)?;
+        return Err(StateAskError::NoWindows(name).into());
+    };
+    state::windows(supervisor, name, &query).await
 }
 
 pub(super) async fn follow(
@@ -93,6 +138,11 @@ pub(super) async fn follow(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let Path(name) = name?;
+    if state::keeper(&state, &name)?.is_some() {
+        let error =
+            format!("`{name}` is kept by a pipeline, and cannot be followed; follow a table of its results");
+        return Err(Refusal::bad_request(error));
+    }
     let query = Query::parse(uri.query(), &["key", "from", "to", "prefix"])?;
     let range = match query.bytes("key")? {
         Some(key) => {
@@ -112,6 +162,9 @@ fn range_of(query: &Query) -> Result<RowRange, Refusal> {
 }
 
 async fn get(state: &HttpState, name: String, key: Vec<u8>, query: &Query) -> Result<Response, Refusal> {
+    if let Some(supervisor) = state::keeper(state, &name)? {
+        return state::get(supervisor, name, key, query).await;
+    }
     let tables = state.tables()?;
     wait(tables, &name, Some(&key), query).await?;
     let format = tables.format(&name)?;
@@ -157,6 +210,12 @@ async fn scan(state: &HttpState, name: String, query: &Query) -> Result<Response
     Ok(json(body))
 }
 
+/// How long a request waits for an offset.
+fn patience(query: &Query) -> Result<Duration, Refusal> {
+    let patience = query.number("timeout_ms")?.unwrap_or(WAIT_MS).min(WAIT_MAX_MS);
+    Ok(Duration::from_millis(patience))
+}
+
 fn token_of(key: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode([&[TOKEN_VERSION], key].concat())
 }
@@ -185,8 +244,7 @@ async fn wait(tables: &Tables, name: &str, key: Option<&[u8]>, query: &Query) ->
         };
         offsets.insert(partition, offset.parse().map_err(|_| wrong())?);
     }
-    let patience = query.number("timeout_ms")?.unwrap_or(WAIT_MS).min(WAIT_MAX_MS);
-    Ok(tables.wait_for(name, &offsets, Duration::from_millis(patience)).await?)
+    Ok(tables.wait_for(name, &offsets, patience(query)?).await?)
 }
 
 fn json(body: Vec<u8>) -> Response {

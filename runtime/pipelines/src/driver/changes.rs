@@ -82,18 +82,22 @@ impl Driver<'_> {
                 self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
             let id = TaskId { sub_topology: topology.sub_topology_of(source), partition };
-            let task = match self.tasks.iter().position(|task| task.task.id() == id) {
-                Some(index) => &mut self.tasks[index],
+            let index = match self.tasks.iter().position(|task| task.task.id() == id) {
+                Some(index) => index,
                 None => {
                     let mut task = Task::new(id, Arc::clone(&topology), &self.outputs);
                     if let Some(graph) = &topology.sub_topologies[id.sub_topology].graph {
                         task = task.with_stores(self.open_stores(id, graph)?, StateLimits::default());
                     }
-                    self.tasks.push(DriverTask { task, inputs: Vec::new(), not_before_ms: i64::MIN });
-                    self.tasks.last_mut().expect("it was pushed just now")
+                    if let Some(stores) = task.stores() {
+                        self.gates.0.open(id, stores.reader());
+                    }
+                    let (inputs, told) = (Vec::new(), Default::default());
+                    self.tasks.push(DriverTask { task, inputs, not_before_ms: i64::MIN, told });
+                    self.tasks.len() - 1
                 }
             };
-            task.inputs.push(TaskPosition {
+            self.tasks[index].inputs.push(TaskPosition {
                 input,
                 topic: spec.topic.clone(),
                 next_offset: position.offset,
@@ -101,6 +105,7 @@ impl Driver<'_> {
                 anchored,
                 end_offset: position.offset,
             });
+            self.tell_readers(index);
         }
         if renewed {
             self.say(
@@ -116,6 +121,8 @@ impl Driver<'_> {
         // A commit in flight is of the topic that is gone, not of one that gets its name.
         self.settle(true)?;
         self.tasks.iter_mut().for_each(|task| task.inputs.retain(|position| position.input.source != source));
+        let ended = self.tasks.iter().filter(|task| task.inputs.is_empty());
+        ended.for_each(|task| self.gates.0.close(task.task.id()));
         self.tasks.retain(|task| !task.inputs.is_empty());
         self.missing.insert(source);
         self.sources[source] = 0;

@@ -16,8 +16,9 @@ use pelton_streams::task::TaskId;
 use pelton_streams::topology::{Graph, StoreUse};
 use pelton_wire::record::Columns;
 
-use super::{Driver, DriverError};
+use super::{Driver, DriverError, DriverTask, TaskPosition};
 use crate::io::ChangelogEnds;
+use crate::readers::{Offsets, OpenGates};
 use crate::status::StoreStatus;
 
 /// Bytes of keys and values that are restored at once.
@@ -181,17 +182,30 @@ impl Driver<'_> {
         let mut batches = Vec::new();
         for id in tasks {
             let position = self.changelog_position(id)?;
-            let stores =
-                self.tasks.iter_mut().find(|task| task.task.id() == id).and_then(|task| task.task.stores());
-            batches.extend(stores.and_then(|stores| stores.take_changes(position)).map(|batch| (id, batch)));
+            let Some(task) = self.tasks.iter_mut().find(|task| task.task.id() == id) else { continue };
+            let batch = task.task.stores().and_then(|stores| stores.take_changes(position));
+            let Some(batch) = batch else { continue };
+            task.tell(&self.gates, &batch.position);
+            batches.push((id, batch));
         }
         Ok(batches)
+    }
+
+    /// Tells readers of a task's stores what those reflect, if all that was read is in them: it may have changed nothing.
+    pub(super) fn tell_readers(&mut self, index: usize) {
+        let task = &mut self.tasks[index];
+        let Some(stores) = task.task.stores().filter(|stores| stores.changed_bytes() == 0) else { return };
+        let position = stores.position().clone();
+        if task.tell(&self.gates, &position) {
+            self.gates.0.moved();
+        }
     }
 
     /// Everything is committed: stores take over what they have not. One that has nothing to take over says from time to time,
     /// and at the `end`, that it has all there is: it was not away.
     pub(super) fn catch_up_stores(&mut self, end: bool) -> Result<(), DriverError> {
         let all = end || self.now_ms().saturating_sub(self.store_times.took_over_ms) >= CAUGHT_UP_MS;
+        (0..self.tasks.len()).for_each(|index| self.tell_readers(index));
         let behind = self.tasks.iter_mut().filter_map(|task| {
             let id = task.task.id();
             task.task.stores().filter(|stores| all || stores.changed_bytes() > 0).map(|_| id)
@@ -222,6 +236,7 @@ impl Driver<'_> {
             let task = self.tasks.iter_mut().find(|task| task.task.id() == id);
             let Some(stores) = task.and_then(|task| task.task.stores()) else { continue };
             stores.apply(batch).map_err(|error| DriverError::State { task: id, error })?;
+            self.gates.0.moved();
         }
         Ok(())
     }
@@ -251,6 +266,7 @@ impl Driver<'_> {
     /// Stores that are damaged are removed: the next driver makes them again. They are closed before.
     pub(super) fn remove_damaged(&mut self, error: &DriverError) {
         let DriverError::State { task, error: StateError::Corrupt(_) } = error else { return };
+        self.gates.0.close_all();
         self.tasks.clear();
         if let Err(error) = self.spec.stores.remove(&self.spec.topology.name, *task) {
             self.say(
@@ -258,6 +274,24 @@ impl Driver<'_> {
                 &format!("a damaged store cannot be removed: {error}"),
             );
         }
+    }
+}
+
+impl DriverTask {
+    /// Tells readers which offsets the stores reflect at this position: all that was read. Whether that is news.
+    fn tell(&mut self, gates: &OpenGates, position: &Position) -> bool {
+        let offsets = self.inputs.iter().map(|input| input.next_offset);
+        let (told, at) = &self.told;
+        if offsets.clone().eq(told.iter().copied()) && at == position {
+            return false;
+        }
+        self.told = (offsets.collect(), position.clone());
+        let mut inputs = Offsets::new();
+        for TaskPosition { topic, input, next_offset, .. } in &self.inputs {
+            inputs.entry(topic.clone()).or_default().insert(input.partition, *next_offset);
+        }
+        gates.0.reflect(self.task.id(), position, inputs);
+        true
     }
 }
 

@@ -97,7 +97,7 @@ impl Supervisor {
     }
 
     /// How many tasks a sub-topology has, and the topic of it that has so many partitions.
-    fn partitions_of(&self, topology: &Topology, sub: usize) -> (u32, String) {
+    pub(super) fn partitions_of(&self, topology: &Topology, sub: usize) -> (u32, String) {
         let partitions = self.partitions_of_sources(topology);
         let sources = topology.sub_topologies[sub].sources.iter();
         let most = sources.map(|source| (partitions[*source], topology.sources[*source].topic.clone()));

@@ -27,6 +27,8 @@ pub struct OperatorSpec {
     pub from: Vec<String>,
     /// What it does.
     pub work: Work,
+    /// What its results are called among tables, where they can be asked for.
+    pub table: Option<String>,
     /// What happens to a record that it cannot process.
     pub on_error: OnError,
 }

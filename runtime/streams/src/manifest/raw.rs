@@ -14,6 +14,7 @@ use super::{
 use crate::limits::LimitsSpec;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
+use crate::tables::check_name;
 
 /// Sources, nodes and sinks of one pipeline. A task calls the nodes one after the other, so this bounds a step.
 const MAX_VERTICES: usize = 64;
@@ -67,12 +68,12 @@ struct Node {
     aggregate: Option<Aggregate>,
     deduplicate: Option<Deduplicate>,
     join: Option<Join>,
+    table: Option<String>,
     // Known, so that they are refused by name.
     filter: Option<toml::Value>,
     select: Option<toml::Value>,
     branch: Option<toml::Value>,
     flat_map: Option<toml::Value>,
-    table: Option<toml::Value>,
 }
 
 /// A node is one of these.
@@ -121,11 +122,20 @@ impl Pipeline {
         for (i, table) in self.table.into_iter().enumerate() {
             tables.push(table.check(&format!("table[{i}]"), &mut ids)?);
         }
-        let (mut nodes, mut operators) = (Vec::new(), Vec::new());
+        let (mut nodes, mut operators): (_, Vec<OperatorSpec>) = (Vec::new(), Vec::new());
         for (i, node) in self.node.into_iter().enumerate() {
             match node.check(&format!("node[{i}]"), &mut ids)? {
                 CheckedNode::Plugin(node) => nodes.push(node),
-                CheckedNode::Operator(operator) => operators.push(operator),
+                CheckedNode::Operator(operator) => {
+                    let twice = operators
+                        .iter()
+                        .find(|other| operator.table.is_some() && other.table == operator.table);
+                    if let Some(other) = twice {
+                        let reason = format!("is what `{}` has already", other.id);
+                        return Err(invalid(&format!("node[{i}].table"), reason));
+                    }
+                    operators.push(operator);
+                }
             }
         }
         let mut sinks = Vec::with_capacity(self.sink.len());
@@ -189,11 +199,6 @@ impl Node {
                 "write it as a plugin, which may drop records, make several of one, and have several outputs";
             return Err(unsupported(&format!("{at}.{key}"), instead));
         }
-        if self.table.is_some() {
-            let instead =
-                "what a node keeps cannot be asked for; leave it out, and write the results to a topic";
-            return Err(unsupported(&format!("{at}.table"), instead));
-        }
         Ok(())
     }
 
@@ -218,7 +223,8 @@ impl Node {
         if let Some(i) = (1..from.len()).find(|i| from[..*i].contains(&from[*i])) {
             return Err(invalid(&format!("{at}.from"), format!("names `{}` twice", from[i])));
         }
-        Ok(OperatorSpec { id: self.id, from, work, on_error })
+        let table = self.table.map(|name| table_name(&format!("{at}.table"), name, &work)).transpose()?;
+        Ok(OperatorSpec { id: self.id, from, work, table, on_error })
     }
 
     fn plugin(self, at: &str, on_error: OnError) -> Result<NodeSpec, ManifestError> {
@@ -226,6 +232,10 @@ impl Node {
             let what = "say which plugin it runs, or what it does: `aggregate`, `deduplicate` or `join`";
             invalid(&format!("{at}.plugin"), format!("is missing in `{}`: {what}", self.id))
         })?;
+        if self.table.is_some() {
+            let reason = "is for nodes that aggregate: what a plugin makes is not kept";
+            return Err(invalid(&format!("{at}.table"), reason.to_owned()));
+        }
         let plugin = PluginRef::parse(&plugin).map_err(|reason| invalid(&format!("{at}.plugin"), reason))?;
         let from = <[String; 1]>::try_from(self.from.0).map_err(|_| {
             let reason = "must be one source or node for a plugin; merge several with a node that has a list in `from` \
@@ -240,6 +250,16 @@ impl Node {
         let (id, config, limits) = (self.id, self.config, self.limits);
         Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key })
     }
+}
+
+/// The name of a node's results among tables.
+fn table_name(at: &str, name: String, work: &Work) -> Result<String, ManifestError> {
+    if !matches!(work, Work::Aggregate(_)) {
+        let reason = "is for nodes that aggregate: this one keeps no results";
+        return Err(invalid(at, reason.to_owned()));
+    }
+    check_name(&name).map_err(|error| invalid(at, format!("is no name: {error}")))?;
+    Ok(name)
 }
 
 impl Sink {

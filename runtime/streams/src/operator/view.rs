@@ -31,7 +31,7 @@ pub struct FoundWindow {
     pub state: Bytes,
 }
 
-fn unreadable(store: StoreIndex) -> StateError {
+pub(crate) fn unreadable(store: StoreIndex) -> StateError {
     StateError::Corrupt(format!("an entry of store {store} has an unknown layout"))
 }
 
@@ -58,14 +58,11 @@ pub fn windows(
     key: &[u8],
     starts: RangeInclusive<i64>,
 ) -> Result<Vec<FoundWindow>, StateError> {
-    let stream_time = match view.get(store, meta::META_KEY)? {
-        None => return Ok(Vec::new()),
-        Some(meta) => meta::stream_time(&meta).ok_or_else(|| unreadable(store))?,
-    };
+    let Some(stream_time) = stream_time(view, store)? else { return Ok(Vec::new()) };
     let mut found = match *spec {
         WindowSpec::Hopping { size_ms, advance_ms } => {
-            let first = stream_time - size_ms - closing.kept_ms() + 1;
-            let (from, to) = (first.max(*starts.start()).max(0), stream_time.min(*starts.end()));
+            let first = first_start(size_ms, closing, stream_time);
+            let (from, to) = (first.max(*starts.start()), stream_time.min(*starts.end()));
             return hopping(view, store, (size_ms, advance_ms), key, from..=to);
         }
         WindowSpec::Sliding { .. } | WindowSpec::Session { .. } => closed(view, store, spec, key)?,
@@ -73,22 +70,40 @@ pub fn windows(
     let mut place = Vec::new();
     push_live(&mut place, key);
     if let Some(blob) = view.get(store, &place)? {
-        // Behind the version and the moment at which it is due.
-        let body = blob.get(9..).ok_or_else(|| unreadable(store))?;
-        let alive = match *spec {
-            WindowSpec::Session { .. } => session::found(body),
-            WindowSpec::Sliding { size_ms } => sliding::found(body, size_ms),
-            WindowSpec::Hopping { .. } => None,
-        };
-        found.extend(alive.ok_or_else(|| unreadable(store))?);
+        found.extend(alive(&blob, spec).ok_or_else(|| unreadable(store))?);
     }
-    let kept_from = |window: &Window| {
-        let gap = if let WindowSpec::Session { gap_ms } = spec { *gap_ms } else { 0 };
-        window.end + gap + closing.kept_ms() + 1
-    };
-    found.retain(|one| starts.contains(&one.window.start) && kept_from(&one.window) > stream_time);
+    let is_shown = |one: &FoundWindow| forgotten_at(&one.window, spec, closing) > stream_time;
+    found.retain(|one| starts.contains(&one.window.start) && is_shown(one));
     found.sort_by_key(|one| (one.window.start, one.window.end));
     Ok(found)
+}
+
+/// The stream time of a store with windows; none if no row has come yet.
+pub(super) fn stream_time(view: &dyn StateView, store: StoreIndex) -> Result<Option<i64>, StateError> {
+    let Some(meta) = view.get(store, meta::META_KEY)? else { return Ok(None) };
+    meta::stream_time(&meta).map(Some).ok_or_else(|| unreadable(store))
+}
+
+/// Where the first hopping window begins that is not forgotten.
+pub(super) fn first_start(size_ms: i64, closing: &Closing, stream_time: i64) -> i64 {
+    (stream_time - size_ms - closing.kept_ms() + 1).max(0)
+}
+
+/// The windows in the entry of what is alive of a key; none if this version does not know the layout.
+pub(super) fn alive(blob: &[u8], spec: &WindowSpec) -> Option<Vec<FoundWindow>> {
+    // Behind the version and the moment at which it is due.
+    let body = blob.get(9..)?;
+    match *spec {
+        WindowSpec::Session { .. } => session::found(body),
+        WindowSpec::Sliding { size_ms } => sliding::found(body, size_ms),
+        WindowSpec::Hopping { .. } => None,
+    }
+}
+
+/// The stream time from which on a sliding window or a session is forgotten.
+pub(super) fn forgotten_at(window: &Window, spec: &WindowSpec, closing: &Closing) -> i64 {
+    let gap = if let WindowSpec::Session { gap_ms } = spec { *gap_ms } else { 0 };
+    window.end + gap + closing.kept_ms() + 1
 }
 
 fn hopping(

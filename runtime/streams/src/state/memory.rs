@@ -21,8 +21,8 @@ struct Shared(RwLock<Content>);
 struct Content {
     /// Copied when something is written while a reader has it pinned.
     stores: Vec<Arc<BTreeMap<Blob, Blob>>>,
-    /// Of keys and values.
-    bytes: u64,
+    /// Of keys and values, by store.
+    bytes: Vec<u64>,
     position: Position,
 }
 
@@ -38,7 +38,7 @@ impl MemoryState {
     pub fn new(count: usize) -> MemoryState {
         let position = vec![ChangelogPosition::default(); count];
         let stores = (0..count).map(|_| Arc::default()).collect();
-        let content = Content { stores, bytes: 0, position: position.clone() };
+        let content = Content { stores, bytes: vec![0; count], position: position.clone() };
         MemoryState { stores: Arc::new(Shared(RwLock::new(content))), position }
     }
 }
@@ -61,7 +61,7 @@ impl StateBackend for MemoryState {
     fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
         let mut content = self.stores.0.write().unwrap_or_else(PoisonError::into_inner);
         let Content { stores, bytes, .. } = &mut *content;
-        for (store, changes) in stores.iter_mut().zip(batch.changes) {
+        for ((store, bytes), changes) in stores.iter_mut().zip(bytes).zip(batch.changes) {
             let store = Arc::make_mut(store);
             for (key, value) in changes {
                 let key_bytes = key.len();
@@ -102,7 +102,12 @@ impl StateReader for Shared {
     fn size(&self) -> Result<StateSize, StateError> {
         let content = self.read();
         let keys = content.stores.iter().map(|store| store.len() as u64).sum();
-        Ok(StateSize { bytes: content.bytes, keys })
+        Ok(StateSize { bytes: content.bytes.iter().sum(), keys })
+    }
+
+    fn store_size(&self, store: StoreIndex) -> Result<StateSize, StateError> {
+        let content = self.read();
+        Ok(StateSize { bytes: content.bytes[store], keys: content.stores[store].len() as u64 })
     }
 }
 

@@ -74,6 +74,8 @@ pub struct OperatorNode {
     pub dead_letter: Option<usize>,
     /// Who reads each of its outputs.
     pub outputs: Vec<Vec<Target>>,
+    /// What its results are called among tables, if the manifest says so.
+    pub(super) table: Option<String>,
     work: Work,
     /// What it is, once what it reads is known.
     pub(super) kind: Kind,
@@ -184,6 +186,7 @@ impl OperatorNode {
             on_error: spec.on_error.clone(),
             dead_letter,
             outputs: Vec::new(),
+            table: spec.table.clone(),
             work: spec.work.clone(),
             kind: Kind::Merge,
             tells_old: false,
@@ -199,6 +202,7 @@ impl OperatorNode {
             on_error: OnError::Fail,
             dead_letter: None,
             outputs: vec![Vec::new()],
+            table: None,
             work: Work::Merge,
             kind: Kind::Table,
             tells_old: true,

@@ -7,7 +7,7 @@ use crate::operator::{Field, LATE};
 
 /// Where the records of a key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Keys {
+pub(super) enum Keys {
     /// In the partition where the topics' producers have put it.
     AsProduced,
     /// In one partition, but not that of the key: it has a window in it.
@@ -40,7 +40,7 @@ impl Topology {
     }
 
     /// Where the keys are by which an operator keeps things.
-    fn keys_within(&self, operator: usize) -> Keys {
+    pub(super) fn keys_within(&self, operator: usize) -> Keys {
         let node = &self.operators[operator];
         let regrouped = |by: &Field| Keys::Scattered(format!("it goes by `{by}`, which is not the key"));
         match &node.kind {

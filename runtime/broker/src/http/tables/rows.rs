@@ -1,7 +1,5 @@
 //! Rows as JSON. A value that is JSON is put in as it is, byte for byte: no number of it is read and written again.
 
-use std::collections::BTreeMap;
-
 use pelton_streams::tables::{Row, ValueFormat};
 use serde::Serialize;
 
@@ -18,7 +16,7 @@ pub(super) fn push_json<T: Serialize + ?Sized>(body: &mut Vec<u8>, value: &T) {
 pub(super) fn answer(
     body: &mut Vec<u8>,
     table: &str,
-    offsets: &BTreeMap<u32, i64>,
+    offsets: &impl Serialize,
     rest: impl FnOnce(&mut Vec<u8>),
 ) {
     body.extend_from_slice(b"{\"table\":");

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use pelton_pipelines::supervisor::StoreFate;
+use pelton_pipelines::refusal::DefineTableError;
+use pelton_pipelines::supervisor::{AskedOffset, StateAskError, StoreFate};
 use pelton_streams::TopologyError;
+use pelton_streams::operator::scan::Wanted;
+use pelton_streams::tables::{KeyPlacement, Scope, StoreKind, TableDefinition, ValueFormat};
 
 use super::*;
 use crate::topics::Topic;
@@ -140,5 +143,76 @@ async fn what_cannot_go_on_with_its_state_is_refused() {
         matches!(&refused, DeployError::ChangelogOfAnother { other, .. } if other == "counts-x"),
         "{refused}"
     );
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Answers come from what is committed, and say which offsets they reflect.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pipeline_keeps_is_asked_for_while_it_runs() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let lab = Lab::start(KEPT).await;
+    lab.deploy_counts("aggregate = \"count\"\ntable = \"counted\"").await.unwrap();
+    let supervisor = lab.supervisor();
+    let wait = async |name: &str, offset, patience| {
+        let wanted = [AskedOffset { topic: None, partition: None, offset }];
+        supervisor.state_wait(name, Some(b"a"), &wanted, patience).await
+    };
+    let get = |name: &str, key: &str| {
+        let found = supervisor.state_get(name, key.as_bytes())?;
+        let value = found.row.and_then(|row| row.value).map(|value| String::from_utf8(value).unwrap());
+        Ok::<_, StateAskError>((value, found.offsets["in"][&0]))
+    };
+    lab.write(&["a", "b", "a"]).await;
+    for name in ["counts/n", "counted"] {
+        wait(name, 2, LIMIT).await.unwrap();
+        assert_eq!(get(name, "a").unwrap(), (Some("2".to_owned()), 2));
+        assert_eq!(get(name, "x").unwrap(), (None, 2));
+    }
+    let behind = wait("counts/n", 3, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(behind, StateAskError::Behind { offset: 2, wanted: 3, .. }), "{behind}");
+    lab.write(&["b", "c"]).await;
+    wait("counted", 4, LIMIT).await.unwrap();
+    let page = supervisor.state_scan("counted", &Wanted::default(), 2).unwrap();
+    let keys: Vec<&[u8]> = page.page.rows.iter().map(|row| &row.key[..]).collect();
+    assert_eq!((keys, page.page.next.as_deref()), (vec![&b"a"[..], b"b"], Some(&b"b"[..])));
+    let described = supervisor.state_tables();
+    assert_eq!((described.len(), described[0].name.as_str(), described[0].state), (1, "counts/n", "live"));
+    assert_eq!((described[0].stores[0].keys, described[0].stores[0].partitions[0].offset), (3, 4));
+
+    let no_windows = supervisor.state_windows("counted", b"a", 0..=9).unwrap_err();
+    assert_eq!(no_windows.to_string(), "table `counted` has no windows");
+    let refused = |result: Result<_, StateAskError>| result.err().unwrap().to_string();
+    assert_eq!(refused(get("counts/x", "a")), "no pipeline keeps a table `counts/x`");
+    let elsewhere = AskedOffset { topic: Some("out".to_owned()), partition: Some(0), offset: 0 };
+    let elsewhere = supervisor.state_wait("counted", None, &[elsewhere], LIMIT).await;
+    assert!(matches!(elsewhere, Err(StateAskError::WhichOffset { .. })), "{elsewhere:?}");
+
+    // Nothing else is called so.
+    let other = counts("aggregate = \"count\"\ntable = \"counted\"").replace("\"counts\"", "\"other\"");
+    let taken = lab.supervisor().deploy(&other, &BTreeMap::new()).await.unwrap_err();
+    assert!(matches!(taken, DeployError::TableTaken { .. }), "{taken}");
+    let definition = TableDefinition {
+        topic: "in".to_owned(),
+        scope: Scope::Global,
+        partitioner: KeyPlacement::Unknown,
+        store: StoreKind::Memory,
+        value: ValueFormat::Raw,
+        partitions: 1,
+        created_at_ms: 1,
+    };
+    let taken = supervisor.define_table("counted", Some(&definition)).await;
+    assert_eq!(taken, Err(DefineTableError::Taken("counts".to_owned())));
+    supervisor.define_table("alone", Some(&definition)).await.unwrap();
+    let alone = lab.deploy_counts("aggregate = \"count\"\ntable = \"alone\"").await.unwrap_err();
+    assert!(alone.to_string().contains("the table of topic `in` has that name"), "{alone}");
+
+    supervisor.set_paused("counts", true).await.unwrap();
+    let paused = get("counted", "a").unwrap_err();
+    assert!(matches!(paused, StateAskError::NotRunning { state: PipelineState::Paused, .. }), "{paused}");
+    supervisor.set_paused("counts", false).await.unwrap();
+    wait("counted", 4, LIMIT).await.unwrap();
+    assert_eq!(get("counted", "b").unwrap(), (Some("2".to_owned()), 4), "it is restored from its changelog");
+    supervisor.delete("counts").await.unwrap();
+    assert_eq!(refused(get("counted", "a")), "no pipeline keeps a table `counted`");
     lab.handle.shutdown().await.unwrap();
 }

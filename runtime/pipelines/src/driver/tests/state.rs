@@ -7,10 +7,12 @@
 
 use std::sync::atomic::AtomicI64;
 
+use pelton_streams::operator::scan::Wanted;
 use pelton_streams::state::{
     Blob, ChangelogPosition, KeyRange, MemoryState, Position as StorePosition, StateBackend, StateBatch,
     StateError, StateReader, StoreIndex, StoreSpec, Visit,
 };
+use pelton_streams::state_tables::StateRow;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -245,9 +247,41 @@ struct SimIo {
     told: bool,
     staged: Vec<(String, i32, Entry)>,
     stop: Arc<StopSignal>,
+    board: Arc<StatusBoard>,
 }
 
 impl SimIo {
+    /// Whoever reads stores sees what the committed records up to the offsets that they are told make.
+    fn check_readers(&self) {
+        let Some(table) = self.topology.state_tables().into_iter().find(|table| table.store == "n") else {
+            return;
+        };
+        // A changelog that was created again says less than there was.
+        if !self.world.lock().topic_ids.is_empty() {
+            return;
+        }
+        for partition in 0..self.partitions {
+            let id = TaskId { sub_topology: 0, partition };
+            let read = self.board.readers().read(id, |view, inputs| {
+                let part = table.part(view, &Wanted::default(), 1_000, 1)?;
+                Ok((table.page(vec![part], 1_000)?.rows, inputs["in"][&partition]))
+            });
+            let Some(read) = read else { continue };
+            let (rows, next) = read.unwrap();
+            let world = self.world.lock();
+            let committed = world.committed.get(&("in".to_owned(), partition)).copied().unwrap_or(0);
+            assert!(next <= committed, "what is not committed is read: {next} of {committed}");
+            let mut counts = BTreeMap::new();
+            let log = world.logs.get(&("in".to_owned(), partition)).map(Vec::as_slice).unwrap_or_default();
+            for entry in &log[..next as usize] {
+                *counts.entry(entry.key.clone().unwrap()).or_insert(0) += 1;
+            }
+            let counts: Vec<_> = counts.into_iter().map(|(key, n)| (key, n.to_string())).collect();
+            let seen = |row: StateRow| (row.key, String::from_utf8(row.value.unwrap()).unwrap());
+            assert_eq!(rows.into_iter().map(seen).collect::<Vec<_>>(), counts, "up to offset {next}");
+        }
+    }
+
     fn topic(&self, output: usize) -> String {
         self.topology.outputs[output].topic.clone()
     }
@@ -309,16 +343,19 @@ impl Source for SimIo {
     }
 
     fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError> {
+        self.check_readers();
         Ok(self.read(&self.topology.sources[input.source].topic, input.partition, offset, records, false))
     }
 
     fn wait(&self, _: &[(Input, i64)], _: u64) {
+        self.check_readers();
         self.stop.set();
     }
 }
 
 impl Outputs for SimIo {
     fn flush(&mut self) -> Result<(), IoError> {
+        self.check_readers();
         let mut world = self.world.lock();
         let staged = std::mem::take(&mut self.staged);
         let fails = !staged.is_empty() && world.fails(&[Fault::Flush]).is_some();
@@ -413,9 +450,12 @@ fn drive(
         clock: Arc::new(now_ms),
         stop: Arc::clone(&stop),
     };
-    let (topology, staged) = (Arc::clone(topology), Vec::new());
-    let mut io = SimIo { world: Arc::clone(world), topology, partitions, told: false, staged, stop };
-    Driver::new(spec, &mut io).run()
+    let (topology, staged, board) = (Arc::clone(topology), Vec::new(), Arc::clone(&spec.board));
+    let mut io = SimIo { world: Arc::clone(world), topology, partitions, told: false, staged, stop, board };
+    let result = Driver::new(spec, &mut io).run();
+    let id = TaskId { sub_topology: 0, partition: 0 };
+    assert!(!io.board.readers().has(id), "a driver that has ended leaves its stores open");
+    result
 }
 
 const COUNT: &str = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\naggregate='count'\n\
