@@ -42,6 +42,8 @@ pub(super) const NO_TOPIC: &str = "no-topic";
 const NO_PARTITION: i32 = -1;
 /// How long an idle driver sleeps at the most before it looks for new partitions.
 const IDLE_MS: u64 = 1_000;
+/// How often what was read of the pipeline's own topics is deleted: Kafka Streams' `repartition.purge.interval.ms`.
+const PURGE_MS: i64 = 30_000;
 /// How often progress is published while there is always something to do.
 const PUBLISH_MS: i64 = 100;
 
@@ -174,6 +176,7 @@ pub(crate) struct Driver<'io> {
     /// By built-in node.
     dropped: BTreeMap<String, DroppedStatus>,
     published_ms: i64,
+    purged_ms: i64,
     /// Made to be used again: one for each input of a task.
     columns: Vec<Columns>,
 }
@@ -235,6 +238,7 @@ impl<'io> Driver<'io> {
             totals: Totals::default(),
             dropped: BTreeMap::new(),
             published_ms: i64::MIN,
+            purged_ms: spec.clock.now_ms(),
             columns: Vec::new(),
             spec,
         }
@@ -276,6 +280,7 @@ impl<'io> Driver<'io> {
     /// Commits what was done, and has it on disk before the driver ends.
     fn end(&mut self) -> Result<(), DriverError> {
         self.commit_all()?;
+        self.purge(true);
         self.catch_up_stores(true)?;
         self.flush_stores(true)
     }
@@ -299,6 +304,7 @@ impl<'io> Driver<'io> {
                 self.commit_when_due()?;
             }
             self.flush_stores(false)?;
+            self.purge(false);
             if idle {
                 self.commit_all()?;
                 self.catch_up_stores(false)?;
@@ -465,6 +471,23 @@ impl<'io> Driver<'io> {
             ),
         };
         self.spec.board.say(&failure.node, failure.partition, level, &text);
+    }
+
+    /// Deletes what was read of the pipeline's own topics and is committed, if that is due, or `now`.
+    fn purge(&mut self, now: bool) {
+        if !now && self.now_ms().saturating_sub(self.purged_ms) < PURGE_MS {
+            return;
+        }
+        self.purged_ms = self.now_ms();
+        let topology = &self.spec.topology;
+        let inputs = self.tasks.iter().flat_map(|task| &task.inputs);
+        for position in inputs.filter(|input| topology.sources[input.input.source].repartition.is_some()) {
+            if let Err(error) = self.io.purge(position.input, position.committed) {
+                // The next time deletes these as well.
+                let (pipeline, topic) = (&topology.name, &position.topic);
+                tracing::warn!(pipeline, topic, %error, "records that are done stay for now");
+            }
+        }
     }
 
     /// Waits for records, a stop, or the earliest retry.

@@ -113,6 +113,8 @@ pub trait Source {
     /// Adds records from `offset` on that a read-committed consumer may see, as many as one step should have, at least one if
     /// there is one.
     fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError>;
+    /// Deletes the records before an offset of an input that is the pipeline's own: they are done, and that is durable.
+    fn purge(&mut self, input: Input, before: i64) -> Result<(), IoError>;
     /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.
     fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64);
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::log::NoLog;
 use pelton_streams::manifest::{NodeSpec, PluginRef};
+use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Digest, InstanceSpec, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
 use serde::Serialize;
 
@@ -52,6 +53,9 @@ pub trait DeploymentLog: Send + Sync {
     fn ensure_topic<'a>(&'a self, topic: &'a str) -> Ensuring<'a>;
     /// Creates the changelog of a store if it is missing: a compacted topic of the server's own, with so many partitions.
     fn ensure_changelog<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a>;
+    /// Creates a topic between two parts of a pipeline if it is missing: one of the server's own, with so many partitions,
+    /// from which nothing goes by time or size.
+    fn ensure_repartition<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a>;
 }
 
 /// What `push` says.
@@ -88,7 +92,16 @@ pub struct Deployed {
     pub plugins: BTreeMap<String, String>,
     /// What becomes of what the pipeline keeps.
     pub stores: Vec<StoreChange>,
+    /// Topics between its parts, through which records go under another key.
+    pub repartitions: Vec<Repartition>,
     pub group: String,
+}
+
+/// A topic between two parts of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repartition {
+    pub topic: String,
+    pub partitions: u32,
 }
 
 /// A pipeline as HTTP shows it.
@@ -240,7 +253,16 @@ impl Supervisor {
         let stores = self.check_stores(&checked.topology)?;
         let name = checked.manifest.name.clone();
         let group = self.spec.io.group(&name);
-        Ok(Deployed { name, revision: None, state: None, plugins: checked.plugins, stores, group })
+        let repartitions = repartitions_of(&checked.topology);
+        Ok(Deployed {
+            name,
+            revision: None,
+            state: None,
+            plugins: checked.plugins,
+            stores,
+            repartitions,
+            group,
+        })
     }
 
     /// Takes a manifest live. A pipeline of that name that runs is stopped at a commit, and the new revision goes on
@@ -266,9 +288,13 @@ impl Supervisor {
         self.check_outputs(&checked)?;
         self.check_tables(&checked.manifest)?;
         let stores = self.check_stores(&checked.topology)?;
+        self.ensure_repartitions(&checked.topology).await?;
         for output in &checked.topology.outputs {
             if let Some(sub) = output.changelog_of {
                 self.ensure_changelog(&checked.topology, &output.topic, sub).await?;
+                continue;
+            }
+            if output.repartition.is_some() {
                 continue;
             }
             let made = self.spec.log.ensure_topic(&output.topic).await;
@@ -292,7 +318,9 @@ impl Supervisor {
         self.tidy().await;
         drop(change);
         let (group, state) = (self.spec.io.group(&name), self.started(&name).await);
-        Ok(Deployed { name, revision: Some(number), state, plugins: checked.plugins.clone(), stores, group })
+        let (revision, plugins) = (Some(number), checked.plugins.clone());
+        let repartitions = repartitions_of(&checked.topology);
+        Ok(Deployed { name, revision, state, plugins, stores, repartitions, group })
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is
@@ -427,7 +455,7 @@ impl Supervisor {
             infos.insert(node.id.clone(), self.load(node, &digest, patience).await?);
             plugins.insert(node.id.clone(), digest.to_string());
         }
-        let topology = Topology::link(&manifest, &infos)?;
+        let topology = Topology::link_over(&manifest, &infos, &|topic| self.spec.io.partitions(topic))?;
         Ok(Checked { manifest, topology, plugins, wanted })
     }
 
@@ -457,7 +485,7 @@ impl Supervisor {
 
     /// A deployment whose source topic does not exist is refused; a pipeline that runs waits for a deleted topic.
     fn check_sources(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
-        let mut sources = checked.topology.sources.iter();
+        let mut sources = checked.topology.sources.iter().filter(|source| source.repartition.is_none());
         match sources.find(|source| !self.spec.io.topic_exists(&source.topic)) {
             Some(source) => Err(DeployError::NoSourceTopic(source.topic.clone())),
             None => Ok(()),
@@ -465,7 +493,8 @@ impl Supervisor {
     }
 
     fn check_outputs(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
-        for output in checked.topology.outputs.iter().filter(|output| output.changelog_of.is_none()) {
+        let own = |output: &&OutputTopic| output.changelog_of.is_some() || output.repartition.is_some();
+        for output in checked.topology.outputs.iter().filter(|output| !own(output)) {
             let fits = self.spec.log.check_topic(&output.topic);
             fits.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
         }
@@ -525,7 +554,12 @@ impl Supervisor {
     /// Starts the live revision of a pipeline, or lists it as paused or failed.
     async fn run(&self, name: &str, paused: bool, patience: Patience) {
         let Some((manifest, plugins)) = self.live(name) else { return };
-        let runner = match self.checked(&manifest, &plugins, patience).await {
+        let checked = match self.checked(&manifest, &plugins, patience).await {
+            // Topics may have grown since it was deployed.
+            Ok(checked) => self.ensure_repartitions(&checked.topology).await.map(|()| checked),
+            refused => refused,
+        };
+        let runner = match checked {
             Ok(checked) if paused => {
                 let topology = Some(Arc::new(checked.topology));
                 Runner::idle(Arc::clone(&self.spec.clock), topology, PipelineState::Paused, None)
@@ -572,6 +606,13 @@ impl Supervisor {
 fn given(revision: &Revision) -> BTreeMap<String, Digest> {
     let plugins = revision.plugins.iter();
     plugins.filter_map(|(node, digest)| Some((node.clone(), digest.parse().ok()?))).collect()
+}
+
+fn repartitions_of(topology: &Topology) -> Vec<Repartition> {
+    let topic = |output: &OutputTopic| {
+        Some(Repartition { topic: output.topic.clone(), partitions: output.repartition? })
+    };
+    topology.outputs.iter().filter_map(topic).collect()
 }
 
 fn resolve(

@@ -43,6 +43,13 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
         let text = |key: &str| store[key].as_str().unwrap_or_default();
         print_line(&store_line(text("store"), text("fate"), text("changelog")))?;
     }
+    for topic in deployed["repartitions"].as_array().into_iter().flatten() {
+        let name = topic["topic"].as_str().unwrap_or_default();
+        print_line(&format!(
+            "records go by another key through topic {name}, {} partitions",
+            topic["partitions"]
+        ))?;
+    }
     Ok(())
 }
 

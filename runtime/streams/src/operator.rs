@@ -108,6 +108,7 @@ mod windows;
 
 pub use by_key::AggregateByKey;
 pub use chain::Chain;
+pub use change::{GroupsOfTopic, GroupsToTopic};
 pub use context::{Context, Counts, Emitted, GlobalTables, NoTables};
 pub use dedupe::Deduplicate;
 pub use event_time::EventTime;

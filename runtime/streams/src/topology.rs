@@ -17,9 +17,11 @@ use crate::world::{Place, World};
 mod build;
 pub mod graph;
 mod keys;
+mod repartition;
 mod tables;
 
 pub use graph::{Graph, OperatorNode, StoreUse, Vertex};
+pub use repartition::{KnownTopics, repartition_topic};
 
 /// A manifest whose parts do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -225,6 +227,8 @@ pub struct Source {
     pub time: Option<Field>,
     /// It is read as a table; how far back what was before can be asked for, if it can.
     pub table: Option<Option<i64>>,
+    /// It is a topic of the pipeline's own, between two of its sub-topologies, with so many partitions.
+    pub repartition: Option<u32>,
     /// Who reads it.
     pub targets: Vec<Target>,
 }
@@ -277,6 +281,8 @@ pub struct OutputTopic {
     pub letters: Option<usize>,
     /// The sub-topology whose store has its changes there, partition by partition, if it is a changelog.
     pub changelog_of: Option<usize>,
+    /// It is a topic of the pipeline's own, between two of its sub-topologies, with so many partitions.
+    pub repartition: Option<u32>,
 }
 
 impl Target {
@@ -290,13 +296,26 @@ impl Target {
 }
 
 impl Topology {
-    /// Links a manifest with what is known of its plugins, by node.
+    /// Links a manifest with what is known of its plugins, by node, for topics with one partition.
     ///
     /// # Errors
     /// The first thing that does not fit.
     pub fn link(
         manifest: &Manifest,
         plugins: &BTreeMap<String, PluginInfo>,
+    ) -> Result<Topology, TopologyError> {
+        Topology::link_over(manifest, plugins, &|_| None)
+    }
+
+    /// The same for topics as they are: records of a key that would be in several partitions where a node needs them together
+    /// go through topics of the pipeline's own.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn link_over(
+        manifest: &Manifest,
+        plugins: &BTreeMap<String, PluginInfo>,
+        known: KnownTopics<'_>,
     ) -> Result<Topology, TopologyError> {
         let source = |s: &crate::manifest::SourceSpec| Source {
             id: s.id.clone(),
@@ -305,6 +324,7 @@ impl Topology {
             partitioner: s.partitioner.clone(),
             time: s.time.clone(),
             table: None,
+            repartition: None,
             targets: Vec::new(),
         };
         let table = |t: &crate::manifest::operator::TableSpec| Source {
@@ -314,6 +334,7 @@ impl Topology {
             partitioner: t.partitioner.clone(),
             time: None,
             table: Some(t.history_ms),
+            repartition: None,
             targets: Vec::new(),
         };
         let sink = |s: &crate::manifest::SinkSpec| OutputTopic {
@@ -323,6 +344,7 @@ impl Topology {
             on_error: s.on_error.clone().unwrap_or(OnError::Fail),
             letters: None,
             changelog_of: None,
+            repartition: None,
         };
         let mut topology = Topology {
             name: manifest.name.clone(),
@@ -356,7 +378,7 @@ impl Topology {
                 on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
         }
         topology.check()?;
-        topology.link_operators(manifest)?;
+        topology.link_operators(manifest, known)?;
         Ok(topology)
     }
 
@@ -417,7 +439,15 @@ impl Topology {
     /// A topic that no sink names.
     fn add_output(&mut self, topic: String, dead_letter: bool, changelog_of: Option<usize>) -> usize {
         let (partitioner, on_error, letters) = (PartitionerKind::Murmur2, OnError::Fail, None);
-        self.outputs.push(OutputTopic { topic, partitioner, dead_letter, on_error, letters, changelog_of });
+        self.outputs.push(OutputTopic {
+            topic,
+            partitioner,
+            dead_letter,
+            on_error,
+            letters,
+            changelog_of,
+            repartition: None,
+        });
         self.outputs.len() - 1
     }
 

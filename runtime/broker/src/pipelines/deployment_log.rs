@@ -16,8 +16,18 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Files go as a whole: with these what a snapshot takes the place of goes soon.
 const SEGMENT_BYTES: (&str, &str) = ("segment.bytes", "16777216");
 
-/// What an entry of a store may have at the most. What is kept of a key grows with what a user's records say.
-const CHANGELOG_RECORD_BYTES: (&str, &str) = ("max.message.bytes", "67108864");
+/// What an entry of a store, or a record between two parts of a pipeline, may have at the most. What is kept of a key grows
+/// with what a user's records say.
+const OWN_RECORD_BYTES: (&str, &str) = ("max.message.bytes", "67108864");
+
+/// As Kafka Streams has them: what was read is deleted by who read it, and nothing else is.
+const REPARTITION: [(&str, &str); 5] = [
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "-1"),
+    ("segment.bytes", "52428800"),
+    ("message.timestamp.type", "CreateTime"),
+    OWN_RECORD_BYTES,
+];
 
 pub(crate) struct BrokerDeploymentLog {
     topics: Arc<Topics>,
@@ -49,6 +59,20 @@ impl BrokerDeploymentLog {
     /// A topic with the broker's defaults.
     fn plain(&self, name: &str) -> NewTopic {
         NewTopic { name: name.to_owned(), partitions: self.default_partitions, overrides: Overrides::new() }
+    }
+
+    /// A topic of the server's own.
+    async fn ensure_own(
+        &self,
+        topic: &str,
+        partitions: u32,
+        settings: &[(&str, &str)],
+    ) -> Result<(), EnsureTopicError> {
+        let overrides =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        let made = self.topics.ensure_internal(topic, partitions, overrides, self.clock.now_ms()).await;
+        is_there(made.map(drop))
     }
 
     /// The partition, with the settings that it needs.
@@ -138,17 +162,12 @@ impl DeploymentLog for BrokerDeploymentLog {
 
     fn ensure_changelog<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a> {
         Box::pin(async move {
-            let settings = [("cleanup.policy", "compact"), CHANGELOG_RECORD_BYTES];
-            let overrides =
-                settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
-            let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-            is_there(
-                self.topics
-                    .ensure_internal(topic, partitions, overrides, self.clock.now_ms())
-                    .await
-                    .map(drop),
-            )
+            self.ensure_own(topic, partitions, &[("cleanup.policy", "compact"), OWN_RECORD_BYTES]).await
         })
+    }
+
+    fn ensure_repartition<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a> {
+        Box::pin(async move { self.ensure_own(topic, partitions, &REPARTITION).await })
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use pelton_streams::BatchIn;
 use pelton_streams::state::{
-    Blob, ChangelogPosition, Changes, Position, StateBackend, StateBatch, StateError,
+    Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateError,
 };
 use pelton_streams::task::TaskId;
 use pelton_streams::topology::{Graph, StoreUse};
@@ -70,6 +70,9 @@ impl Driver<'_> {
         graph: &Graph,
     ) -> Result<Box<dyn StateBackend>, DriverError> {
         let specs = graph.store_specs();
+        if specs.is_empty() {
+            return Ok(Box::new(MemoryState::new(0)));
+        }
         let failed = |error| DriverError::State { task: id, error };
         let open = || self.spec.stores.open(&self.spec.topology.name, id, &specs).map_err(failed);
         let mut backend = open()?;

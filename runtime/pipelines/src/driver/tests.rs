@@ -179,6 +179,10 @@ impl Source for FakeIo {
         Ok(Filled { next_offset, end_offset, deleted_unread: false })
     }
 
+    fn purge(&mut self, _: Input, _: i64) -> Result<(), IoError> {
+        unreachable!("it reads no topic of its own")
+    }
+
     fn wait(&self, _positions: &[(Input, i64)], _timeout_ms: u64) {
         let mut world = self.world.lock();
         if world.at_rest.is_empty() {

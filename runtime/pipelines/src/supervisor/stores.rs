@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pelton_streams::topology::Source;
 use pelton_streams::topology::graph::changelog_topic;
 use pelton_streams::{Topology, TopologyError};
 use serde::Serialize;
@@ -91,9 +92,19 @@ impl Supervisor {
         made.map_err(|error| DeployError::OutputTopic { topic: changelog.to_owned(), error })
     }
 
+    /// Creates the topics between the parts of a pipeline.
+    pub(super) async fn ensure_repartitions(&self, topology: &Topology) -> Result<(), DeployError> {
+        for output in &topology.outputs {
+            let Some(partitions) = output.repartition else { continue };
+            let made = self.spec.log.ensure_repartition(&output.topic, partitions).await;
+            made.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
+        }
+        Ok(())
+    }
+
     fn partitions_of_sources(&self, topology: &Topology) -> Vec<u32> {
-        let sources = topology.sources.iter();
-        sources.map(|source| self.spec.io.partitions(&source.topic).unwrap_or(0)).collect()
+        let count = |source: &Source| self.spec.io.partitions(&source.topic).or(source.repartition);
+        topology.sources.iter().map(|source| count(source).unwrap_or(0)).collect()
     }
 
     /// How many tasks a sub-topology has, and the topic of it that has so many partitions.

@@ -77,6 +77,8 @@ pub struct DeduplicateWork {
 pub struct JoinWork {
     /// The right side: a source, a table or a node.
     pub with: String,
+    /// The field of left records whose value is the key of right ones; none: their key.
+    pub by: Option<Field>,
     /// Which records are emitted without a match.
     pub kind: JoinKind,
     /// Which records of two streams match.

@@ -274,11 +274,7 @@ impl Join {
             Some("outer") => JoinKind::Outer,
             Some(other) => return Err(unknown(&format!("{at}.kind"), other, &["inner", "left", "outer"])),
         };
-        if self.by.is_some() {
-            let instead = "records are joined by their keys alone; give the left side the key of the right one, in a \
-                           plugin, and write it to a topic that is read";
-            return Err(unsupported(&format!("{at}.by"), instead));
-        }
+        let by = self.by.map(|text| field(&format!("{at}.by"), &text)).transpose()?;
         let length = |key: &str, given: Option<Millis>| {
             given.map(|given| ms(&format!("{at}.{key}"), given)).transpose()
         };
@@ -305,7 +301,7 @@ impl Join {
         let (left, right) = (side(self.left, Side::Spread), side(self.right, Side::Member(name)));
         let result = JsonJoin::new(left, right);
         let result = result.map_err(|error| invalid(at, format!("has no good result: {error}")))?;
-        Ok(JoinWork { with: self.with, kind, window, grace_ms, result })
+        Ok(JoinWork { with: self.with, by, kind, window, grace_ms, result })
     }
 }
 

@@ -9,7 +9,9 @@
 
 use bytes::Bytes;
 
-use super::{Change, Row};
+use super::context::each_row;
+use super::windows::RESULTS;
+use super::{Change, Context, Operator, OperatorError, Row};
 
 const VERSION: u8 = 1;
 const CAME: u8 = 1;
@@ -47,6 +49,37 @@ pub fn decode(stored: &Bytes) -> Option<(Option<Bytes>, Change)> {
     let value = (flags & CAME != 0).then(|| stored.slice_ref(rest));
     let was = (flags & LEFT != 0).then_some(was);
     Some((value, Change::Grouped { was, origin }))
+}
+
+/// Rows of a grouped table as records for a topic. Other rows are dropped: there are none.
+pub struct GroupsToTopic;
+
+impl Operator for GroupsToTopic {
+    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        each_row(rows, cx, |row, cx| {
+            if let Some(value) = encode(row) {
+                cx.emit(RESULTS, Row { value: Some(value), change: Change::Unknown, ..row.clone() });
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The rows again.
+pub struct GroupsOfTopic;
+
+impl Operator for GroupsOfTopic {
+    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        each_row(rows, cx, |row, cx| {
+            let (value, change) = row
+                .value
+                .as_ref()
+                .and_then(decode)
+                .ok_or_else(|| OperatorError::row("it is no row of a grouped table".to_owned()))?;
+            cx.emit(RESULTS, Row { value, change, ..row.clone() });
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]

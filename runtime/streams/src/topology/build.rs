@@ -4,9 +4,9 @@ use super::Topology;
 use super::graph::{Graph, Kind, OperatorNode, Vertex};
 use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
 use crate::operator::{
-    AggregateByKey, AggregateTable, Chain, Deduplicate, Field, GroupTable, JoinedTable, Merge, NullKey,
-    Operator, SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin, Table, TableJoin,
-    TimeWindows, Wait, WindowSpec,
+    AggregateByKey, AggregateTable, Chain, Deduplicate, Field, GroupTable, GroupsOfTopic, GroupsToTopic,
+    JoinedTable, Merge, NullKey, Operator, SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin,
+    Table, TableJoin, TimeWindows, Wait, WindowSpec,
 };
 use crate::state::StoreIndex;
 
@@ -30,6 +30,13 @@ impl OperatorNode {
         };
         match &self.kind {
             Kind::Merge => Box::new(Merge),
+            Kind::SelectKey { by, keeps_null } => {
+                let null = if *keeps_null { NullKey::Keep } else { NullKey::Drop };
+                Box::new(SelectKey::new(by.clone(), null))
+            }
+            Kind::GroupTable { by } => {
+                Box::new(Chain::new(Box::new(GroupTable::new(by.clone())), Box::new(GroupsToTopic)))
+            }
             Kind::Table => Box::new(Table::new(stores[0], tells_old)),
             Kind::Aggregate { by, spec, window } => {
                 let (store, aggregator) = (stores[0], aggregator(spec));
@@ -48,6 +55,7 @@ impl OperatorNode {
                 };
                 match by {
                     None | Some(Field::Key) => main,
+                    Some(_) if self.keyed => main,
                     Some(by) => {
                         Box::new(Chain::new(Box::new(SelectKey::new(by.clone(), NullKey::Drop)), main))
                     }
@@ -55,7 +63,9 @@ impl OperatorNode {
             }
             Kind::AggregateTable { by, spec } => {
                 let main = AggregateTable::new(stores[0], aggregator(spec), tells_old);
-                Box::new(Chain::new(Box::new(GroupTable::new(by.clone())), Box::new(main)))
+                let groups: Box<dyn Operator> =
+                    if self.keyed { Box::new(GroupsOfTopic) } else { Box::new(GroupTable::new(by.clone())) };
+                Box::new(Chain::new(groups, Box::new(main)))
             }
             Kind::Deduplicate(work) => {
                 let by = work.by.clone();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{SubTopology, Target, Topology, TopologyError};
+use super::{KnownTopics, SubTopology, Target, Topology, TopologyError};
 use crate::manifest::operator::{AggregateWork, DeduplicateWork, JoinWork, OperatorSpec, Work};
 use crate::manifest::{Guarantee, Manifest, OnError};
 use crate::operator::aggregate::AggregateSpec;
@@ -81,12 +81,24 @@ pub struct OperatorNode {
     pub(super) kind: Kind,
     /// Its rows say what was before: a table is made of them that needs it.
     pub(super) tells_old: bool,
+    /// What it reads comes under the key that it goes by already.
+    pub(super) keyed: bool,
 }
 
 /// What an operator is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
     Merge,
+    /// Records get a field as their key.
+    SelectKey {
+        by: Field,
+        /// One without the field goes on without a key.
+        keeps_null: bool,
+    },
+    /// Rows of a table as records of the groups that they leave and come into, for a topic.
+    GroupTable {
+        by: Field,
+    },
     /// A table that is grouped, so that what a row replaces must be known.
     Table,
     Aggregate {
@@ -119,14 +131,19 @@ pub(super) enum Kind {
 impl Kind {
     /// Whether it keeps something.
     pub(super) fn is_stateful(&self) -> bool {
-        !matches!(self, Kind::Merge)
+        !matches!(self, Kind::Merge | Kind::SelectKey { .. } | Kind::GroupTable { .. })
+    }
+
+    /// Whether it has two inputs.
+    pub(super) fn is_join(&self) -> bool {
+        matches!(self, Kind::JoinStreams { .. } | Kind::JoinTable { .. } | Kind::JoinTables { .. })
     }
 
     /// The stores that it needs: what the name of each has behind the node's id, and whether ranges of it are read.
     pub(super) fn stores(&self) -> Vec<(&'static str, bool)> {
         let members = |spec: &AggregateSpec| spec.has_members().then_some(("-members", true));
         match self {
-            Kind::Merge => Vec::new(),
+            Kind::Merge | Kind::SelectKey { .. } | Kind::GroupTable { .. } => Vec::new(),
             Kind::Table => vec![("", false)],
             Kind::Aggregate { spec, window, .. } => {
                 [Some(("", window.is_some())), members(spec)].into_iter().flatten().collect()
@@ -152,7 +169,7 @@ impl Kind {
             functions.collect::<Vec<_>>().join(" ")
         };
         match self {
-            Kind::Merge => String::new(),
+            Kind::Merge | Kind::SelectKey { .. } | Kind::GroupTable { .. } => String::new(),
             Kind::Table => "table".to_owned(),
             Kind::Aggregate { by: group, spec, window } => {
                 let window = match window {
@@ -190,6 +207,7 @@ impl OperatorNode {
             work: spec.work.clone(),
             kind: Kind::Merge,
             tells_old: false,
+            keyed: false,
         };
         node.outputs = vec![Vec::new(); node.output_names().len()];
         node
@@ -206,7 +224,21 @@ impl OperatorNode {
             work: Work::Merge,
             kind: Kind::Table,
             tells_old: true,
+            keyed: false,
         }
+    }
+
+    /// What gives the records for a node the key that it goes by. It counts and fails as the node.
+    pub(super) fn before(
+        id: &str,
+        on_error: OnError,
+        dead_letter: Option<usize>,
+        kind: Kind,
+        to: Target,
+    ) -> OperatorNode {
+        let (id, outputs, work) = (id.to_owned(), vec![vec![to]], Work::Merge);
+        let (table, tells_old, keyed) = (None, false, false);
+        OperatorNode { id, on_error, dead_letter, outputs, table, work, kind, tells_old, keyed }
     }
 
     pub(super) fn output_names(&self) -> Vec<String> {
@@ -229,31 +261,47 @@ impl OperatorNode {
             Kind::Table | Kind::Aggregate { .. } | Kind::AggregateTable { .. } | Kind::JoinTables { .. } => {
                 true
             }
-            Kind::Merge | Kind::Deduplicate(_) | Kind::JoinStreams { .. } | Kind::JoinTable { .. } => false,
+            Kind::Merge
+            | Kind::SelectKey { .. }
+            | Kind::GroupTable { .. }
+            | Kind::Deduplicate(_)
+            | Kind::JoinStreams { .. }
+            | Kind::JoinTable { .. } => false,
         }
     }
 }
 
 /// What an input of an operator reads.
 #[derive(Debug, Clone, Copy, Default)]
-struct Reads {
-    is_table: bool,
+pub(super) struct Reads {
+    pub(super) is_table: bool,
     /// All that is read is this source.
-    history_ms: Option<i64>,
+    pub(super) history_ms: Option<i64>,
 }
 
 impl Topology {
     /// Finds out what operators are, and which sources are processed together.
-    pub(super) fn link_operators(&mut self, manifest: &Manifest) -> Result<(), TopologyError> {
+    pub(super) fn link_operators(
+        &mut self,
+        manifest: &Manifest,
+        known: KnownTopics<'_>,
+    ) -> Result<(), TopologyError> {
         self.keep_grouped_tables();
+        self.key_joins();
         let order = self.order()?;
         for vertex in &order {
             if let Vertex::Operator(operator) = *vertex {
                 self.resolve(operator)?;
             }
         }
+        self.repartition(&order, known)?;
+        let order = self.order()?;
         for operator in 0..self.operators.len() {
-            if matches!(self.operators[operator].kind, Kind::AggregateTable { .. }) {
+            let groups = match self.operators[operator].kind {
+                Kind::AggregateTable { .. } => !self.operators[operator].keyed,
+                ref kind => matches!(kind, Kind::GroupTable { .. }),
+            };
+            if groups {
                 for (vertex, _) in self.read_by(operator, 0) {
                     if let Some(Vertex::Operator(read)) = vertex {
                         self.operators[read].tells_old = true;
@@ -308,6 +356,36 @@ impl Topology {
         }
     }
 
+    /// What is joined by a field gets it as its key first.
+    fn key_joins(&mut self) {
+        for operator in 0..self.operators.len() {
+            let node = &self.operators[operator];
+            let Work::Join(join) = &node.work else { continue };
+            let Some(by) = join.by.clone().filter(|by| *by != Field::Key) else { continue };
+            // A record without the field matches nothing, and a left join emits it so.
+            let keeps_null = join.kind == JoinKind::Left && join.window.is_none();
+            let (kind, input) = (Kind::SelectKey { by, keeps_null }, Target::Operator(operator, 0));
+            let before = OperatorNode::before(&node.id, node.on_error.clone(), node.dead_letter, kind, input);
+            self.put_before(input, before);
+        }
+    }
+
+    /// Gives what a target reads to an operator.
+    pub(super) fn put_before(&mut self, target: Target, operator: OperatorNode) {
+        let first = Target::Operator(self.operators.len(), 0);
+        self.redirect(target, first);
+        self.operators.push(operator);
+    }
+
+    /// What goes to a target goes to another one.
+    pub(super) fn redirect(&mut self, from: Target, to: Target) {
+        let sources = self.sources.iter_mut().map(|source| &mut source.targets);
+        let nodes = self.nodes.iter_mut().flat_map(|node| &mut node.outputs);
+        let operators = self.operators.iter_mut().flat_map(|operator| &mut operator.outputs);
+        let targets = sources.chain(nodes).chain(operators).flatten();
+        targets.filter(|target| **target == from).for_each(|target| *target = to);
+    }
+
     /// All nodes, each behind what it reads.
     fn order(&self) -> Result<Vec<Vertex>, TopologyError> {
         let mut order: Vec<Vertex> = Vec::new();
@@ -343,7 +421,7 @@ impl Topology {
         read
     }
 
-    fn reads(&self, operator: usize, input: usize) -> Reads {
+    pub(super) fn reads(&self, operator: usize, input: usize) -> Reads {
         let read = self.read_by(operator, input);
         // Tables that are merged are a stream of their rows.
         let [(vertex, place)] = read[..] else { return Reads::default() };
@@ -362,11 +440,17 @@ impl Topology {
     /// What an operator is, given what it reads. All that it reads is resolved.
     fn resolve(&mut self, operator: usize) -> Result<(), TopologyError> {
         let node = &self.operators[operator];
-        if node.kind == Kind::Table {
-            return Ok(());
-        }
         let refuse = |reason: String| TopologyError::Operator { node: node.id.clone(), reason };
         let left = self.reads(operator, 0);
+        match &node.kind {
+            Kind::SelectKey { by, .. } if left.is_table => {
+                return Err(refuse(format!(
+                    "joins a table by `{by}`, which is not its key: tables are joined by their keys alone; leave `join.by` out"
+                )));
+            }
+            Kind::Table | Kind::SelectKey { .. } => return Ok(()),
+            _ => {}
+        }
         let kind = match node.work.clone() {
             Work::Merge => Kind::Merge,
             Work::Deduplicate(work) => Kind::Deduplicate(work),
@@ -438,7 +522,7 @@ fn aggregate(work: AggregateWork, of_table: bool) -> Result<Kind, String> {
 }
 
 fn join(work: JoinWork, left: Reads, right: Reads) -> Result<Kind, String> {
-    let JoinWork { with, kind, window, grace_ms, result } = work;
+    let JoinWork { with, by: _, kind, window, grace_ms, result } = work;
     let no_window = || match window {
         None => Ok(()),
         Some(_) => Err(format!(

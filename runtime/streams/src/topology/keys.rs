@@ -16,6 +16,12 @@ pub(super) enum Keys {
     Scattered(String),
 }
 
+impl Keys {
+    pub(super) fn regrouped(by: &Field) -> Keys {
+        Keys::Scattered(format!("it goes by `{by}`, which is not the key"))
+    }
+}
+
 impl Topology {
     /// What nodes ask of the partitions of the sources.
     pub(super) fn needs(&self, sources: &[usize], order: &[Vertex]) -> Needs {
@@ -42,14 +48,16 @@ impl Topology {
     /// Where the keys are by which an operator keeps things.
     pub(super) fn keys_within(&self, operator: usize) -> Keys {
         let node = &self.operators[operator];
-        let regrouped = |by: &Field| Keys::Scattered(format!("it goes by `{by}`, which is not the key"));
         match &node.kind {
-            Kind::Aggregate { by: Some(by), .. } | Kind::AggregateTable { by, .. } if *by != Field::Key => {
-                regrouped(by)
+            Kind::Aggregate { by: Some(by), .. } | Kind::AggregateTable { by, .. }
+                if *by != Field::Key && !node.keyed =>
+            {
+                Keys::regrouped(by)
             }
             Kind::Deduplicate(work) if work.by.as_ref().is_some_and(|by| *by != Field::Key) => {
-                work.by.as_ref().map_or(Keys::AsProduced, regrouped)
+                work.by.as_ref().map_or(Keys::AsProduced, Keys::regrouped)
             }
+            Kind::SelectKey { by, .. } | Kind::GroupTable { by } => Keys::regrouped(by),
             _ => {
                 let inputs = (0..2).flat_map(|input| self.read_by(operator, input));
                 inputs
@@ -61,7 +69,7 @@ impl Topology {
     }
 
     /// Where the keys of an output are; those of a source if there is no node.
-    fn keys_of(&self, vertex: Option<Vertex>, output: usize) -> Keys {
+    pub(super) fn keys_of(&self, vertex: Option<Vertex>, output: usize) -> Keys {
         match vertex {
             None => Keys::AsProduced,
             Some(Vertex::Node(node)) => {
@@ -152,7 +160,7 @@ impl Topology {
 }
 
 /// Where the keys are of two streams that meet.
-fn together(left: Keys, right: Keys) -> Keys {
+pub(super) fn together(left: Keys, right: Keys) -> Keys {
     match (left, right) {
         (Keys::Scattered(why), _) | (_, Keys::Scattered(why)) => Keys::Scattered(why),
         (left, right) if left == right => left,

@@ -3,6 +3,7 @@ use crate::digest::Digest;
 use crate::plugin_manifest::PluginManifest;
 
 mod operators;
+mod repartition;
 
 /// A plugin that is `transform` and has the outputs `main` and `late`, and a setting `field` without default.
 fn info() -> PluginInfo {

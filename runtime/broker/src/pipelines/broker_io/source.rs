@@ -57,6 +57,18 @@ impl Source for BrokerIo {
         self.fill_from(topic, found, offset, records)
     }
 
+    fn purge(&mut self, input: Input, before: i64) -> Result<(), IoError> {
+        let (topic, found) = self.input(input)?;
+        if before <= found.log_start_offset() {
+            return Ok(());
+        }
+        let deleted = found.delete_records(before).map(drop);
+        deleted.map_err(|error| {
+            let (topic, partition) = (&topic.name, input.partition);
+            IoError::Unavailable(format!("delete what is done of {topic} [{partition}]: {error}"))
+        })
+    }
+
     fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64) {
         let found =
             positions.iter().filter_map(|(input, offset)| Some((self.input(*input).ok()?.1, *offset)));
