@@ -327,9 +327,13 @@ pub(crate) enum Pipeline {
         #[command(flatten)]
         http: Http,
     },
-    /// Delete a pipeline; its topics stay
+    /// Delete a pipeline and its stores on disk; the topics that it reads and writes stay
     Delete {
         name: String,
+        /// Delete the topics of its own too (changelogs, and those between its parts), and its offsets. One of its name
+        /// then begins anew; otherwise it would go on
+        #[arg(long)]
+        own_topics: bool,
         #[command(flatten)]
         http: Http,
     },

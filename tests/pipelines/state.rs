@@ -68,6 +68,61 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
     Ok(format!("{kills} kills, {} records counted, seed {seed}", input.len()))
 }
 
+const GROUPS: &str = "name = \"groups\"\ncommit = { interval_ms = 20 }\n\
+    [[source]]\nid = \"in\"\ntopic = \"events\"\n\
+    [[node]]\nid = \"per-group\"\nfrom = \"in\"\ngroup_by = \"raw\"\naggregate = \"count\"\ntable = \"groups\"\n\
+    [[sink]]\nfrom = \"per-group\"\ntopic = \"groups\"\n";
+const GROUP_COUNT: u64 = 7;
+
+/// Records are counted by their values, which are in every partition: through a topic of the pipeline's own.
+pub(crate) fn regrouped_once(lab: &Lab) -> Result<String> {
+    let kills: u32 = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
+    let seed = settings::seed()?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut start, mut broker, mut cli) = lab.start()?;
+    create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
+    let file = lab.write("groups.toml", GROUPS)?;
+    let said = cli.ok(&["deploy", &file])?;
+    ensure!(said.contains("through topic __pelton_groups-per-group-repartition, 3 partitions"), "{said}");
+    let mut expect: BTreeMap<String, u64> = BTreeMap::new();
+    for kill in 0..kills {
+        let records: Vec<(usize, u64)> = (0..rng.random_range(1..400))
+            .map(|_| (rng.random_range(0..PARTITIONS) as usize, rng.random_range(0..GROUP_COUNT)))
+            .collect();
+        records.iter().for_each(|(_, group)| *expect.entry(group.to_string()).or_default() += 1);
+        produce(&broker.address, &records)?;
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..60)));
+        broker.kill()?;
+        broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
+        cli = lab.cli(&broker)?;
+        groups(&read_all(&broker.address, "groups")?).with_context(|| format!("kill {kill}, seed {seed}"))?;
+    }
+    until("everything is counted", LIMIT, || {
+        Ok((groups(&read_all(&broker.address, "groups")?)? == expect).then_some(()))
+    })
+    .with_context(|| format!("seed {seed}; {}", start.last_words()))?;
+    let kept = cli.ok(&["table", "scan", "groups"])?;
+    let expect: Vec<String> = expect.iter().map(|(group, count)| format!("{group}\t{count}")).collect();
+    ensure!(kept.lines().eq(expect.iter()), "{kept} and not {expect:?}, seed {seed}");
+    cli.ok(&["pipeline", "delete", "groups", "--own-topics"])?;
+    ensure!(!lab.data().join("state/groups").exists(), "a deleted pipeline leaves its stores");
+    let topics = cli.ok(&["topic", "list", "--all"])?;
+    ensure!(!topics.contains("__pelton_groups-"), "{topics}");
+    broker.stop()?;
+    Ok(format!("{kills} kills, {} groups, seed {seed}", expect.len()))
+}
+
+/// Of each group the last count. Each result has one record more than the one before.
+fn groups(output: &[Read]) -> Result<BTreeMap<String, u64>> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for read in output {
+        let (n, before) = (read.value.parse::<u64>()?, counts.get(&read.key).copied().unwrap_or(0));
+        ensure!(n == before + 1, "{read:?} comes behind a count of {before}");
+        counts.insert(read.key.clone(), n);
+    }
+    Ok(counts)
+}
+
 /// Appends records to partitions, whose numbers are their keys, and waits until they are acknowledged.
 fn produce(bootstrap: &str, records: &[(usize, u64)]) -> Result<()> {
     let producer: BaseProducer = client(bootstrap).set("enable.idempotence", "true").create()?;

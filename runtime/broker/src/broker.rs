@@ -37,6 +37,7 @@ use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
 use crate::pipelines::{BrokerDeploymentLog, BrokerIoFactory};
+use crate::topic_config::{Overrides, TopicConfig};
 use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
@@ -304,6 +305,7 @@ impl Broker {
             transactions: self.transactions.clone(),
             clock: Arc::clone(&self.clock),
             runtime: tokio::runtime::Handle::current(),
+            topic_defaults: TopicConfig::resolve(&self.config.topic_defaults, &Overrides::new()),
         };
         let (topics, clock) = (Arc::clone(&self.topics), Arc::clone(&self.clock));
         let log = BrokerDeploymentLog::new(topics, clock, self.config.num_partitions);

@@ -261,6 +261,11 @@ impl Deployments {
         is_new.then(|| (format!("state/{pipeline}"), Some(json(&kept))))
     }
 
+    /// What says that nothing is known of what a pipeline has kept.
+    pub fn forget_stores(&self, pipeline: &str) -> Option<DeploymentRecord> {
+        self.stores.contains_key(pipeline).then(|| (format!("state/{pipeline}"), None))
+    }
+
     /// Where the bytes of a plugin are, if all its chunks are there.
     pub fn component(&self, digest: &str) -> Option<StoredComponent> {
         let record = self.plugins.get(digest)?;

@@ -2,6 +2,7 @@
 //! who commits. Batches, sequences and what a topic takes are the business of who implements them.
 
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -181,6 +182,9 @@ pub trait PipelineIo: Source + Outputs + Committer + Changelogs + Send {}
 
 impl<T: Source + Outputs + Committer + Changelogs + Send> PipelineIo for T {}
 
+/// Whether something is gone in the end.
+pub type Forgetting<'a> = Pin<Box<dyn Future<Output = Result<(), IoError>> + Send + 'a>>;
+
 /// Makes the I/O of one pipeline's driver.
 pub trait IoFactory: Send + Sync {
     /// For the pipeline of a topology; `stop` ends a wait early.
@@ -191,6 +195,11 @@ pub trait IoFactory: Send + Sync {
     fn topic_exists(&self, topic: &str) -> bool;
     /// How many partitions a topic has; none if it does not exist.
     fn partitions(&self, topic: &str) -> Option<u32>;
+    /// How long a topic keeps its records, in milliseconds; none for ever. One that does not exist keeps them as it would
+    /// if it were created.
+    fn retention_ms(&self, topic: &str) -> Option<i64>;
+    /// Deletes topics of the server's own that are a pipeline's, and its offsets. The pipeline does not run.
+    fn forget<'a>(&'a self, pipeline: &'a str, topics: &'a [String]) -> Forgetting<'a>;
 }
 
 /// Tells a driver to stop at its next commit.

@@ -147,6 +147,15 @@ impl StateReaders {
     }
 }
 
+impl StateReaders {
+    /// What a store takes in each task of a sub-topology that is open.
+    pub fn sizes(&self, sub_topology: usize, store: usize) -> Vec<StateSize> {
+        let mut tasks: Vec<TaskId> = self.tasks.read().keys().copied().collect();
+        tasks.retain(|task| task.sub_topology == sub_topology);
+        tasks.into_iter().filter_map(|task| self.size(task, store)).collect()
+    }
+}
+
 /// Closes all gates when the driver that opened them ends, however it does.
 pub(crate) struct OpenGates(pub(crate) Arc<StateReaders>);
 

@@ -97,6 +97,21 @@ pub struct DroppedStatus {
 }
 
 impl DroppedStatus {
+    /// Why, and how many, for metrics.
+    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
+        [
+            ("null-key", self.null_key),
+            ("null-value", self.null_value),
+            ("null-field", self.null_field),
+            ("no-time", self.no_time),
+            ("late", self.late),
+            ("late-windows", self.late_windows),
+            ("duplicate", self.duplicates),
+            ("out-of-order", self.out_of_order),
+            ("unmatched", self.unmatched),
+        ]
+    }
+
     pub(super) fn add(&mut self, counts: Counts) {
         let Counts {
             null_key,

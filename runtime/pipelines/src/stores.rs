@@ -25,6 +25,18 @@ pub trait TaskStores: Send + Sync {
     /// Something of them may still be there.
     fn remove(&self, pipeline: &str, task: TaskId) -> Result<(), StateError>;
 
+    /// Removes the stores of all tasks of a pipeline, which nobody has open.
+    ///
+    /// # Errors
+    /// Something of them may still be there.
+    fn remove_all(&self, pipeline: &str) -> Result<(), StateError>;
+
+    /// Removes the stores of all pipelines but these, which nobody has open.
+    ///
+    /// # Errors
+    /// Something of them may still be there.
+    fn remove_others(&self, pipelines: &[&str]) -> Result<(), StateError>;
+
     /// How often what was taken over is made to survive a crash, in milliseconds. What was not is restored.
     fn flush_interval_ms(&self) -> i64;
 }
@@ -56,6 +68,17 @@ impl TaskStores for DirStores {
         self.factory.remove(&self.dir_of(pipeline, task))
     }
 
+    fn remove_all(&self, pipeline: &str) -> Result<(), StateError> {
+        self.factory.remove(&self.dir.join(pipeline))
+    }
+
+    fn remove_others(&self, pipelines: &[&str]) -> Result<(), StateError> {
+        // No pipeline is called like what begins so: tables are there.
+        let is_of_none = |name: &String| !name.starts_with('@') && !pipelines.contains(&name.as_str());
+        let mut others = self.factory.list(&self.dir)?.into_iter().filter(is_of_none);
+        others.try_for_each(|name| self.factory.remove(&self.dir.join(name)))
+    }
+
     fn flush_interval_ms(&self) -> i64 {
         self.flush_interval_ms
     }
@@ -71,6 +94,14 @@ impl TaskStores for MemoryStores {
     }
 
     fn remove(&self, _: &str, _: TaskId) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn remove_all(&self, _: &str) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn remove_others(&self, _: &[&str]) -> Result<(), StateError> {
         Ok(())
     }
 

@@ -12,7 +12,6 @@ use pelton_streams::log::NoLog;
 use pelton_streams::manifest::{NodeSpec, PluginRef};
 use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Digest, InstanceSpec, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
-use serde::Serialize;
 
 use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
 use super::deployments::{
@@ -21,7 +20,7 @@ use super::deployments::{
 use super::io::IoFactory;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
-use super::status::{LogLine, PipelineState, PipelineStatus};
+use super::status::{LogLine, PipelineState};
 use super::stores::TaskStores;
 use crate::Clock;
 use crate::run_blocking;
@@ -56,65 +55,6 @@ pub trait DeploymentLog: Send + Sync {
     /// Creates a topic between two parts of a pipeline if it is missing: one of the server's own, with so many partitions,
     /// from which nothing goes by time or size.
     fn ensure_repartition<'a>(&'a self, topic: &'a str, partitions: u32) -> Ensuring<'a>;
-}
-
-/// What `push` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Pushed {
-    pub digest: String,
-    pub name: Option<String>,
-    pub version: Option<String>,
-    pub world: String,
-    /// False: the broker had these bytes already.
-    pub new: bool,
-}
-
-/// One line of the list of plugins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PluginSummary {
-    pub digest: String,
-    pub name: Option<String>,
-    pub version: Option<String>,
-    pub world: String,
-    pub bytes: u64,
-    pub pushed_at_ms: i64,
-}
-
-/// What `deploy` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Deployed {
-    pub name: String,
-    /// Absent for a dry run.
-    pub revision: Option<u64>,
-    /// What the pipeline is doing a moment after it went live. Absent for a dry run.
-    pub state: Option<PipelineState>,
-    /// By node.
-    pub plugins: BTreeMap<String, String>,
-    /// What becomes of what the pipeline keeps.
-    pub stores: Vec<StoreChange>,
-    /// Topics between its parts, through which records go under another key.
-    pub repartitions: Vec<Repartition>,
-    pub group: String,
-}
-
-/// A topic between two parts of a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Repartition {
-    pub topic: String,
-    pub partitions: u32,
-}
-
-/// A pipeline as HTTP shows it.
-#[derive(Debug, Clone, Serialize)]
-pub struct PipelineDescription {
-    pub name: String,
-    pub revision: u64,
-    pub deployed_at_ms: i64,
-    /// The consumer group that holds its offsets.
-    pub group: String,
-    pub plugins: BTreeMap<String, String>,
-    #[serde(flatten)]
-    pub status: PipelineStatus,
 }
 
 /// What a supervisor is made of.
@@ -196,6 +136,7 @@ impl Supervisor {
             Arc::new(Supervisor { spec, compiler, changes: tokio::sync::Mutex::default(), inner });
         let change = supervisor.changes.lock().await;
         supervisor.tidy().await;
+        supervisor.remove_leftovers().await;
         for (name, paused) in live {
             supervisor.run(&name, paused, Patience::Endless).await;
         }
@@ -253,14 +194,14 @@ impl Supervisor {
         let stores = self.check_stores(&checked.topology)?;
         let name = checked.manifest.name.clone();
         let group = self.spec.io.group(&name);
-        let repartitions = repartitions_of(&checked.topology);
         Ok(Deployed {
             name,
             revision: None,
             state: None,
+            repartitions: repartitions_of(&checked.topology),
+            warnings: self.warnings(&checked.manifest, checked.topology).await,
             plugins: checked.plugins,
             stores,
-            repartitions,
             group,
         })
     }
@@ -288,6 +229,7 @@ impl Supervisor {
         self.check_outputs(&checked)?;
         self.check_tables(&checked.manifest)?;
         let stores = self.check_stores(&checked.topology)?;
+        self.finish_forgetting(&name).await?;
         self.ensure_repartitions(&checked.topology).await?;
         for output in &checked.topology.outputs {
             if let Some(sub) = output.changelog_of {
@@ -305,6 +247,8 @@ impl Supervisor {
             plugins: checked.plugins.clone(),
             deployed_at_ms: self.spec.clock.now_ms(),
         };
+        // Before it runs, so that what it would read first is looked at.
+        let warnings = self.warnings(&checked.manifest, checked.topology.clone()).await;
         let (number, mut records) = self.inner.lock().deployments.deploy(&name, &revision);
         // What is kept is known before anything of the revision is.
         let kept = stores_of(&checked.topology);
@@ -318,9 +262,16 @@ impl Supervisor {
         self.tidy().await;
         drop(change);
         let (group, state) = (self.spec.io.group(&name), self.started(&name).await);
-        let (revision, plugins) = (Some(number), checked.plugins.clone());
-        let repartitions = repartitions_of(&checked.topology);
-        Ok(Deployed { name, revision, state, plugins, stores, repartitions, group })
+        Ok(Deployed {
+            name,
+            revision: Some(number),
+            state,
+            repartitions: repartitions_of(&checked.topology),
+            warnings,
+            plugins: checked.plugins,
+            stores,
+            group,
+        })
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is
@@ -342,19 +293,6 @@ impl Supervisor {
     async fn started(&self, name: &str) -> Option<PipelineState> {
         let board = self.inner.lock().runners.get(name).map(|runner| Arc::clone(runner.board()))?;
         Some(board.started(START_PATIENCE).await)
-    }
-
-    /// Takes a pipeline away. Its topics and its group's offsets stay.
-    pub async fn delete(&self, name: &str) -> Result<(), DeployError> {
-        let _change = self.changes.lock().await;
-        let records = self.inner.lock().deployments.delete(name);
-        let records = records.ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
-        self.store(records).await?;
-        self.halt(name).await;
-        self.inner.lock().runners.remove(name);
-        self.unload_unused();
-        self.tidy().await;
-        Ok(())
     }
 
     /// All pipelines, by name.
@@ -632,15 +570,20 @@ fn resolve(
     }
 }
 
+mod answers;
 mod asking;
+mod deleting;
 mod stores;
 mod tables;
 mod tidy;
+mod warnings;
 
+pub use answers::{Deployed, PipelineDescription, PluginSummary, Pushed, Repartition};
 pub use asking::{
     AskedOffset, StateAskError, StateFound, StateRows, StateTableDescription, StateTablePartition,
-    StateTableStore,
+    StateTableStore, StoreMetrics,
 };
+pub use deleting::Deleted;
 use stores::stores_of;
 pub use stores::{StoreChange, StoreFate};
 

@@ -43,6 +43,9 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
         let text = |key: &str| store[key].as_str().unwrap_or_default();
         print_line(&store_line(text("store"), text("fate"), text("changelog")))?;
     }
+    for warning in deployed["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("warning: {warning}");
+    }
     for topic in deployed["repartitions"].as_array().into_iter().flatten() {
         let name = topic["topic"].as_str().unwrap_or_default();
         print_line(&format!(

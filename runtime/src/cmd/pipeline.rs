@@ -13,10 +13,7 @@ pub(crate) fn run(command: &cli::Pipeline) -> anyhow::Result<()> {
         cli::Pipeline::Describe { name, json, http } => describe(&HttpClient::new(http), name, json.json),
         cli::Pipeline::Pause { name, http } => change(&HttpClient::new(http), name, "pause"),
         cli::Pipeline::Resume { name, http } => change(&HttpClient::new(http), name, "resume"),
-        cli::Pipeline::Delete { name, http } => {
-            let _: Value = HttpClient::new(http).delete(&format!("/v1/pipelines/{}", segment(name)?))?;
-            Ok(())
-        }
+        cli::Pipeline::Delete { name, own_topics, http } => delete(&HttpClient::new(http), name, *own_topics),
         cli::Pipeline::Logs { name, http } => logs(&HttpClient::new(http), name),
     }
 }
@@ -97,6 +94,29 @@ fn change(http: &HttpClient, name: &str, verb: &str) -> anyhow::Result<()> {
         Some(state) => print_line(&format!("pipeline {name} is {}", doing(name, state))),
         None => Ok(()),
     }
+}
+
+fn delete(http: &HttpClient, name: &str, own_topics: bool) -> anyhow::Result<()> {
+    let query = if own_topics { "?own_topics=true" } else { "" };
+    let deleted: Value = http.delete(&format!("/v1/pipelines/{}{query}", segment(name)?))?;
+    let list = |key: &str| {
+        let topics = deleted[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        topics.collect::<Vec<_>>().join(", ")
+    };
+    let (group, kept, gone) = (deleted["group"].as_str().unwrap_or("-"), list("kept"), list("deleted"));
+    print_line(&if own_topics {
+        let gone = if gone.is_empty() { String::new() } else { format!(" and the topics {gone}") };
+        format!("pipeline {name} is deleted, with the offsets of group {group}{gone}")
+    } else if kept.is_empty() {
+        format!(
+            "pipeline {name} is deleted; the offsets of group {group} stay, and one of its name goes on with them"
+        )
+    } else {
+        format!(
+            "pipeline {name} is deleted; the topics {kept} and the offsets of group {group} stay, and one of its name goes on \
+             with them (--own-topics deletes them)"
+        )
+    })
 }
 
 fn logs(http: &HttpClient, name: &str) -> anyhow::Result<()> {

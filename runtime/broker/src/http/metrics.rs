@@ -20,7 +20,7 @@ use crate::group::service::GroupOffsets;
 use crate::partition::Offsets;
 use crate::topics::Topic;
 use pelton_pipelines::status::{PipelineState, Totals};
-use pelton_pipelines::supervisor::PipelineDescription;
+use pelton_pipelines::supervisor::{PipelineDescription, StoreMetrics};
 use pelton_tables::{PartitionStatus, StoreState, StoreStatus, Totals as TableTotals};
 
 /// Name, help, and where the value is.
@@ -211,7 +211,30 @@ impl Scrape {
             pipeline.status.tasks.iter().map(|task| task.lag).sum()
         };
         let lags = pipelines.iter().map(|pipeline| (of(pipeline), lag(pipeline)));
-        page.gauges("pelton_pipeline_lag", "Records that a pipeline has not finished.", lags)
+        page.gauges("pelton_pipeline_lag", "Records that a pipeline has not finished.", lags)?;
+        let dropped = pipelines.iter().flat_map(|pipeline| {
+            pipeline.status.dropped.iter().flat_map(move |(node, dropped)| {
+                let labels = |reason| {
+                    [("pipeline", pipeline.name.clone()), ("node", node.clone()), ("reason", reason)]
+                };
+                dropped.by_reason().map(|(reason, count)| (labels(reason.to_owned()), count))
+            })
+        });
+        let help =
+            "Records that a built-in node has not let through, or windows that they came too late for.";
+        page.counters("pelton_pipeline_dropped", help, dropped)?;
+        let stores = supervisor.store_metrics();
+        let of_store = |pick: fn(&StoreMetrics) -> u64| {
+            let labels =
+                |store: &StoreMetrics| [("pipeline", store.pipeline.clone()), ("store", store.store.clone())];
+            stores.iter().map(move |store| (labels(store), pick(store))).collect::<Vec<_>>()
+        };
+        let help = "Size of what a pipeline keeps, of all its partitions.";
+        page.gauges("pelton_pipeline_store_bytes", help, of_store(|store| store.bytes))?;
+        let help = "Entries of what a pipeline keeps, of all its partitions, about.";
+        page.gauges("pelton_pipeline_store_keys", help, of_store(|store| store.keys))?;
+        let help = "Records of changelogs that are read before the pipeline goes on.";
+        page.gauges("pelton_pipeline_store_restore_remaining", help, of_store(|store| store.to_restore))
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::HttpState;
 use super::reply::Refusal;
 use pelton_pipelines::status::{LogLine, PipelineState};
-use pelton_pipelines::supervisor::{Deployed, PipelineDescription, PluginSummary, Pushed};
+use pelton_pipelines::supervisor::{Deleted, Deployed, PipelineDescription, PluginSummary, Pushed};
 
 type Answer<T> = Result<Json<T>, Refusal>;
 /// The name in a path; an unreadable one is refused in JSON too.
@@ -42,16 +42,20 @@ pub(super) struct LogQuery {
     since: u64,
 }
 
+/// `DELETE /v1/pipelines/{name}`.
+#[derive(Debug, Deserialize)]
+pub(super) struct DeleteQuery {
+    /// Its changelogs, the topics between its parts and its offsets, too.
+    #[serde(default)]
+    own_topics: bool,
+}
+
 /// Log lines, and the sequence to ask for next.
 #[derive(Debug, Serialize)]
 pub(super) struct LogAnswer {
     lines: Vec<LogLine>,
     next: u64,
 }
-
-/// The empty answer of a change.
-#[derive(Debug, Serialize)]
-pub(super) struct Done {}
 
 /// State of a pipeline shortly after a change; null if it was deleted meanwhile.
 #[derive(Debug, Serialize)]
@@ -97,9 +101,13 @@ pub(super) async fn pipeline(State(state): State<Arc<HttpState>>, name: Name) ->
     found.map(Json).ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))
 }
 
-pub(super) async fn delete(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Done> {
-    state.supervisor()?.delete(&name?.0).await?;
-    Ok(Json(Done {}))
+pub(super) async fn delete(
+    State(state): State<Arc<HttpState>>,
+    name: Name,
+    query: Result<Query<DeleteQuery>, QueryRejection>,
+) -> Answer<Deleted> {
+    let (Path(name), Query(query)) = (name?, query?);
+    Ok(Json(state.supervisor()?.delete(&name, query.own_topics).await?))
 }
 
 pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Changed> {

@@ -13,10 +13,11 @@ use crate::group::Groups;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
 use crate::group::error::GroupError;
 use crate::partition::{Partition, PartitionAppendError};
+use crate::topic_config::TopicConfig;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
 use crate::txn::embedded::EmbeddedError;
-use pelton_pipelines::io::{Change, Input, IoError, IoFactory, PipelineIo, StopSignal};
+use pelton_pipelines::io::{Change, Forgetting, Input, IoError, IoFactory, PipelineIo, StopSignal};
 
 mod changelogs;
 mod committer;
@@ -31,6 +32,8 @@ pub(crate) struct BrokerIoFactory {
     pub(crate) transactions: Transactions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) runtime: Handle,
+    /// Of topics without settings of their own.
+    pub(crate) topic_defaults: TopicConfig,
 }
 
 impl IoFactory for BrokerIoFactory {
@@ -61,6 +64,30 @@ impl IoFactory for BrokerIoFactory {
 
     fn partitions(&self, topic: &str) -> Option<u32> {
         Some(self.topics.get(topic)?.partition_count.unsigned_abs())
+    }
+
+    fn retention_ms(&self, topic: &str) -> Option<i64> {
+        let found = self.topics.get(topic);
+        let config = found.as_ref().map_or(&self.topic_defaults, |topic| &topic.config);
+        // A topic that has records by the time of writing keeps old ones as long as others.
+        config.retention_ms.filter(|_| config.delete && !config.log_append_time)
+    }
+
+    fn forget<'a>(&'a self, pipeline: &'a str, topics: &'a [String]) -> Forgetting<'a> {
+        Box::pin(async move {
+            let failed = |what: &str, error: &dyn std::fmt::Display| {
+                IoError::Unavailable(format!("delete {what}: {error}"))
+            };
+            for topic in topics {
+                let Some(found) = self.topics.get(topic) else { continue };
+                self.topics.delete(found.id).await.map_err(|error| failed(topic, &error))?;
+            }
+            let group = group_of(pipeline);
+            match self.groups.delete(&group).await {
+                Ok(()) | Err(GroupError::GroupIdNotFound) => Ok(()),
+                Err(error) => Err(failed(&format!("the offsets of group {group}"), &error)),
+            }
+        })
     }
 }
 

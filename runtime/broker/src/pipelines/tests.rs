@@ -109,7 +109,7 @@ async fn a_slow_compilation_holds_up_nobody_else() {
     lab.push("quick").await.unwrap();
     lab.deploy("p", "quick", "out").await.unwrap();
     lab.deploy("q", "quick", "out").await.unwrap();
-    lab.supervisor().delete("q").await.unwrap();
+    lab.supervisor().delete("q", false).await.unwrap();
     let busy = lab.push("slow as well").await.unwrap_err();
     assert!(matches!(busy, DeployError::Compile(CompileError::Busy { .. })), "{busy}");
     assert_eq!(lab.supervisor().plugins().len(), 1);
@@ -190,7 +190,7 @@ async fn the_group_of_a_pipeline_is_in_use_while_it_runs() {
     assert_eq!(client.changes("pelton.p").await, free);
     lab.supervisor().set_paused("p", false).await.unwrap();
     assert_eq!(client.changes("pelton.p").await, in_use);
-    lab.supervisor().delete("p").await.unwrap();
+    lab.supervisor().delete("p", false).await.unwrap();
     assert_eq!(client.changes("pelton.p").await, free);
     let groups = ["pelton.p", "pelton.other", "pelton.", "pelton", "peltonx"];
     let mut joined = Vec::new();

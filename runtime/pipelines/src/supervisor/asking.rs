@@ -122,6 +122,18 @@ pub struct StateTablePartition {
     pub behind: i64,
 }
 
+/// A store of a pipeline, all partitions together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreMetrics {
+    pub pipeline: String,
+    pub store: String,
+    pub bytes: u64,
+    /// About.
+    pub keys: u64,
+    /// Records of its changelog that are read before its tasks go on.
+    pub to_restore: u64,
+}
+
 /// A table of a pipeline that was found.
 struct Asked {
     pipeline: String,
@@ -334,6 +346,28 @@ impl Supervisor {
             }
         }
         Ok(None)
+    }
+
+    /// Every store of every pipeline that runs, or would. Blocking.
+    pub fn store_metrics(&self) -> Vec<StoreMetrics> {
+        let mut stores = Vec::new();
+        for (pipeline, runner) in &self.inner.lock().runners {
+            let tables = runner.topology().map(|topology| topology.state_tables()).unwrap_or_default();
+            let board = runner.board();
+            stores.extend(tables.into_iter().map(|table| (pipeline.clone(), Arc::clone(board), table)));
+        }
+        let metrics = |(pipeline, board, table): (String, Arc<StatusBoard>, StateTable)| {
+            let mut metrics = StoreMetrics { pipeline, store: table.store, ..StoreMetrics::default() };
+            for size in board.readers().sizes(table.sub_topology, table.index) {
+                (metrics.bytes, metrics.keys) = (metrics.bytes + size.bytes, metrics.keys + size.keys);
+            }
+            let status = board.snapshot();
+            let restored =
+                status.stores.iter().filter(|store| store.store == metrics.store && store.restoring);
+            metrics.to_restore = restored.map(|store| (store.end - store.next).max(0).unsigned_abs()).sum();
+            metrics
+        };
+        stores.into_iter().map(metrics).collect()
     }
 
     /// Every table that a pipeline keeps, by name. Blocking.

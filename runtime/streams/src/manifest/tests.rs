@@ -126,7 +126,7 @@ fn what_is_refused_is_named() {
     check(
         "time = \"record\"",
         "time = \"jsn:time_hour\"",
-        "`source[0].time` is `jsn:time_hour`, but must be `record`, or one of `raw`, `key`, `long`, `double`, `json`, \
+        "`source[0].time` is `jsn:time_hour`, but must be `record`, or one of `raw`, `key`, `all`, `long`, `double`, `json`, \
          `json:member`, `json:member.member`, or `json:/member/member` as a JSON pointer, with at most 32 members",
     );
     check(

@@ -36,7 +36,7 @@ impl EventTime {
     }
 
     /// The same records with these times.
-    pub(crate) fn stamp(&self, batch: BatchIn<'_>) -> OwnedBatch {
+    pub fn stamp(&self, batch: BatchIn<'_>) -> OwnedBatch {
         let mut stamped = OwnedBatch::new(batch.topic, batch.partition);
         for record in batch.records() {
             let timestamp = self.of(record.key, record.value);

@@ -11,13 +11,15 @@ use super::scalar::Scalar;
 /// Levels of a path. JSON itself may be nested 128 deep.
 const MAX_PATH: usize = 32;
 
-/// Where to look. Written as in a manifest: `raw`, `key`, `long`, `double`, `json`, `json:a.b`, `json:/a/b`.
+/// Where to look. Written as in a manifest: `raw`, `key`, `all`, `long`, `double`, `json`, `json:a.b`, `json:/a/b`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Field {
     /// The value as it is. Where a number is needed: as decimal text.
     Raw,
     /// The key of the record.
     Key,
+    /// The same text for every record: one group of all.
+    All,
     /// The value as 8 bytes, big endian, as Kafka's LongSerializer writes them.
     Long,
     /// The value as a 64-bit float, big endian, as Kafka's DoubleSerializer writes it.
@@ -55,11 +57,12 @@ impl Field {
     /// # Errors
     /// What would be right, as a text that follows "must be".
     pub fn parse(text: &str) -> Result<Field, &'static str> {
-        const EXPECT: &str = "one of `raw`, `key`, `long`, `double`, `json`, `json:member`, `json:member.member`, or \
+        const EXPECT: &str = "one of `raw`, `key`, `all`, `long`, `double`, `json`, `json:member`, `json:member.member`, or \
                               `json:/member/member` as a JSON pointer, with at most 32 members";
         let path = match text {
             "raw" => return Ok(Field::Raw),
             "key" => return Ok(Field::Key),
+            "all" => return Ok(Field::All),
             "long" => return Ok(Field::Long),
             "double" => return Ok(Field::Double),
             "json" => return Ok(Field::Json(Vec::new())),
@@ -83,6 +86,7 @@ impl fmt::Display for Field {
         match self {
             Field::Raw => f.write_str("raw"),
             Field::Key => f.write_str("key"),
+            Field::All => f.write_str("all"),
             Field::Long => f.write_str("long"),
             Field::Double => f.write_str("double"),
             Field::Json(names) if names.is_empty() => f.write_str("json"),
@@ -145,6 +149,7 @@ impl Extractor {
             found.push(match field {
                 Field::Raw => Scalar::Bytes(value),
                 Field::Key => key.map_or(Scalar::Null, Scalar::Bytes),
+                Field::All => Scalar::Text(Cow::Borrowed("all")),
                 Field::Long => Scalar::Int(i64::from_be_bytes(eight(field, value)?)),
                 Field::Double => {
                     let float = f64::from_be_bytes(eight(field, value)?);
@@ -335,9 +340,18 @@ mod tests {
 
     #[test]
     fn fields_are_written_as_they_are_parsed() {
-        for good in
-            ["raw", "key", "long", "double", "json", "json:a", "json:a.b.0", "json:/a.b/c~1d/~0", "json:/"]
-        {
+        for good in [
+            "raw",
+            "key",
+            "all",
+            "long",
+            "double",
+            "json",
+            "json:a",
+            "json:a.b.0",
+            "json:/a.b/c~1d/~0",
+            "json:/",
+        ] {
             assert_eq!(Field::parse(good).map(|field| field.to_string()).as_deref(), Ok(good));
         }
         for bad in ["", "value", "json:", "json:a..b", "json:.", "long:x"] {
@@ -365,6 +379,7 @@ mod tests {
             ("json:two.a", "null"),
             ("json:two.b", "4"),
             ("key", "\"k\""),
+            ("all", "\"all\""),
         ];
         let fields: Vec<_> = cases.iter().map(|(field, _)| Field::parse(field).unwrap()).collect();
         let all = Extractor::new(fields.clone()).extract(Some(b"k"), value).unwrap();

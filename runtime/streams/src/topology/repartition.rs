@@ -213,7 +213,7 @@ impl Topology {
             start: Start::Earliest,
             partitioner: Some(rule.to_string()),
             time: None,
-            table: (reads.is_table && suffix != "").then_some(reads.history_ms),
+            table: (reads.is_table && !suffix.is_empty()).then_some(reads.history_ms),
             repartition: Some(partitions),
             targets: vec![before],
         });

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::group::types::{OffsetToCommit, TopicPartition};
 use crate::partition::{InternalRecord, Replayed, TxnMarker};
 use crate::producer_id::ProducerIdentity;
+use crate::topic_config::TopicConfig;
 use crate::topics::NewTopic;
 use pelton_pipelines::digest_of;
 use pelton_pipelines::io::Position;
@@ -114,6 +115,7 @@ impl Lab {
             transactions: broker.transactions.clone(),
             clock: Arc::clone(&broker.clock),
             runtime: Handle::current(),
+            topic_defaults: TopicConfig::resolve(&Default::default(), &Default::default()),
         }
     }
 

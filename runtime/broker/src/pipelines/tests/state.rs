@@ -97,7 +97,7 @@ async fn what_a_pipeline_keeps_outlives_everything() {
     let lab = lab.restart(KEPT).await.unwrap();
     lab.write(&["a", "c"]).await;
     lab.until_committed(7).await;
-    lab.supervisor().delete("counts").await.unwrap();
+    lab.supervisor().delete("counts", false).await.unwrap();
     lab.write(&["c"]).await;
     let deployed = lab.deploy_counts(COUNT).await.unwrap();
     assert_eq!(fates(&deployed), [("n".to_owned(), StoreFate::Kept)]);
@@ -123,15 +123,15 @@ async fn what_cannot_go_on_with_its_state_is_refused() {
 
     let many = NewTopic { name: "many".to_owned(), partitions: 2, overrides: Overrides::new() };
     lab.handle.broker().topics.create(many, 1).await.unwrap();
-    let grouped = counts("group_by = \"json:k\"\naggregate = \"count\"");
-    let scattered = grouped.replace("counts", "scattered").replace("\"in\"", "\"many\"");
+    let apart = counts("deduplicate = { by = \"json:k\", within = \"1h\" }");
+    let scattered = apart.replace("counts", "scattered").replace("\"in\"", "\"many\"");
     let refused = lab.supervisor().deploy(&scattered, &BTreeMap::new()).await.unwrap_err();
     assert!(
         matches!(refused, DeployError::Topology(TopologyError::Scattered { partitions: 2, .. })),
         "{refused}"
     );
     // One partition is enough for it.
-    let one = grouped.replace("counts", "grouped").replace("\"out\"", "\"grouped-out\"");
+    let one = apart.replace("counts", "apart").replace("\"out\"", "\"apart-out\"");
     lab.supervisor().check(&one, &BTreeMap::new()).await.unwrap();
     // A store of the same changelog: `counts` with `n` against `counts-n`… is another name.
     let twin =
@@ -212,7 +212,101 @@ async fn what_a_pipeline_keeps_is_asked_for_while_it_runs() {
     supervisor.set_paused("counts", false).await.unwrap();
     wait("counted", 4, LIMIT).await.unwrap();
     assert_eq!(get("counted", "b").unwrap(), (Some("2".to_owned()), 4), "it is restored from its changelog");
-    supervisor.delete("counts").await.unwrap();
+    supervisor.delete("counts", false).await.unwrap();
     assert_eq!(refused(get("counted", "a")), "no pipeline keeps a table `counted`");
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Records of a group are in several partitions, and go through a topic of the pipeline's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_counted_by_what_is_not_their_key() {
+    let lab = Lab::start(KEPT).await;
+    let topics = &lab.handle.broker().topics;
+    let many = NewTopic { name: "many".to_owned(), partitions: 3, overrides: Overrides::new() };
+    topics.create(many, 1).await.unwrap();
+    let manifest = counts("group_by = \"raw\"\naggregate = \"count\"").replace("\"in\"", "\"many\"");
+    let deployed = lab.supervisor().deploy(&manifest, &BTreeMap::new()).await.unwrap();
+    let topic = "__pelton_counts-n-repartition";
+    let made: Vec<(&str, u32)> =
+        deployed.repartitions.iter().map(|made| (made.topic.as_str(), made.partitions)).collect();
+    assert_eq!(made, [(topic, 3)]);
+    let own = lab.topic(topic);
+    assert!(own.is_internal() && own.config.delete && own.config.retention_ms.is_none());
+    for partition in 0..3 {
+        let record = |value: &'static str| InternalRecord {
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(Bytes::from_static(value.as_bytes())),
+        };
+        let records: Vec<InternalRecord> = ["x", "y", "x"].into_iter().map(record).collect();
+        let many = lab.topic("many");
+        many.partition(partition).unwrap().append_records(&records, 1).unwrap().durable().await.unwrap();
+    }
+    let get = |group: &str| {
+        let found = lab.supervisor().state_get("counts/n", group.as_bytes()).ok()?;
+        String::from_utf8(found.row?.value?).ok()
+    };
+    let counted = async {
+        while (get("x").as_deref(), get("y").as_deref()) != (Some("6"), Some("3")) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), counted).await.expect("all of them are counted");
+    lab.supervisor().set_paused("counts", true).await.unwrap();
+    for partition in &own.local {
+        // What was read is deleted, when the pipeline stops at the latest.
+        let (start, mut left) = (partition.offsets().log_start, 0);
+        let count = |met: crate::partition::Replayed<'_>| {
+            left += u32::from(matches!(met, crate::partition::Replayed::Record { .. }));
+        };
+        partition.replay(start, count).unwrap();
+        assert_eq!(left, 0, "partition {}", partition.index());
+    }
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// What a pipeline had of its own goes on request alone, and all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pipeline_begins_anew_if_its_own_topics_are_deleted() {
+    let lab = Lab::start(KEPT).await;
+    let changelog = ["__pelton_counts-n-changelog".to_owned()];
+    lab.deploy_counts(COUNT).await.unwrap();
+    lab.write(&["a", "b", "a"]).await;
+    lab.until_committed(3).await;
+    let deleted = lab.supervisor().delete("counts", false).await.unwrap();
+    assert_eq!((&deleted.kept[..], &deleted.deleted[..]), (&changelog[..], &[][..]));
+    let unknown = lab.supervisor().delete("counts", false).await.unwrap_err();
+    assert!(matches!(unknown, DeployError::UnknownPipeline(_)), "{unknown}");
+    let deleted = lab.supervisor().delete("counts", true).await.unwrap();
+    assert_eq!((&deleted.kept[..], &deleted.deleted[..]), (&[][..], &changelog[..]));
+    assert!(lab.handle.broker().topics.get(&changelog[0]).is_none());
+    let deployed = lab.deploy_counts(COUNT).await.unwrap();
+    assert_eq!(deployed.stores[0].fate, StoreFate::New);
+    lab.until_committed(3).await;
+    assert_eq!(lab.records("out"), ["a=1", "b=1", "a=2", "a=1", "b=1", "a=2"]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_would_be_deleted_are_warned_of() {
+    let lab = Lab::start(&[]).await;
+    let warnings = |deployed: Deployed| deployed.warnings;
+    assert_eq!(warnings(lab.deploy_counts(COUNT).await.unwrap()), [""; 0], "there is nothing to read");
+    lab.supervisor().delete("counts", true).await.unwrap();
+    // Of 1970.
+    lab.write(&["a"]).await;
+    let warned = warnings(lab.deploy_counts(COUNT).await.unwrap());
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].contains("1970-01-01") && warned[0].contains("alter out --config retention.ms=-1"),
+        "{warned:?}"
+    );
+    let keep = |overrides: &Overrides| {
+        let mut overrides = overrides.clone();
+        overrides.insert("retention.ms".to_owned(), "-1".to_owned());
+        Ok(overrides)
+    };
+    lab.handle.broker().topics.configure("out", keep).await.unwrap();
+    lab.supervisor().delete("counts", true).await.unwrap();
+    assert_eq!(warnings(lab.deploy_counts(COUNT).await.unwrap()), [""; 0]);
     lab.handle.shutdown().await.unwrap();
 }

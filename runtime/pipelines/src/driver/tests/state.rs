@@ -237,6 +237,14 @@ impl TaskStores for Disk {
         Ok(())
     }
 
+    fn remove_all(&self, _: &str) -> Result<(), StateError> {
+        unreachable!("it is not deleted")
+    }
+
+    fn remove_others(&self, _: &[&str]) -> Result<(), StateError> {
+        unreachable!("nothing starts anew")
+    }
+
     fn flush_interval_ms(&self) -> i64 {
         300_000
     }
@@ -257,6 +265,10 @@ impl SimIo {
     fn check_readers(&self) {
         let is_asked = |table: &StateTable| table.store == "n" && table.sub_topology == 0;
         let Some(table) = self.topology.state_tables().into_iter().find(is_asked) else { return };
+        // A changelog that was created again says less than there was.
+        if !self.world.lock().topic_ids.is_empty() {
+            return;
+        }
         for partition in 0..self.partitions {
             let id = TaskId { sub_topology: 0, partition };
             let read = self.board.readers().read(id, |view, inputs| {

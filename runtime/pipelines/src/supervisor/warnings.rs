@@ -1,0 +1,73 @@
+//! What a deployment does that its user may not expect.
+
+use std::sync::Arc;
+
+use pelton_streams::manifest::Manifest;
+use pelton_streams::operator::EventTime;
+use pelton_streams::topology::OutputTopic;
+use pelton_streams::values::epoch_text;
+use pelton_streams::{BatchIn, Topology};
+use pelton_wire::record::Columns;
+
+use super::Supervisor;
+use crate::io::{Change, Input, IoError, PipelineIo};
+use crate::run_blocking;
+
+/// Partitions of a source of which the first records are looked at.
+const LOOKED_AT_MAX: usize = 16;
+
+impl Supervisor {
+    /// Results have the time of the records that they are made of, and a topic deletes what is older than its retention.
+    pub(super) async fn warnings(&self, manifest: &Manifest, topology: Topology) -> Vec<String> {
+        let topology = Arc::new(topology);
+        let mut io = self.spec.io.open(&topology, manifest.guarantee, Arc::default());
+        let of = Arc::clone(&topology);
+        let oldest = run_blocking(move || oldest(&of, &mut *io)).await;
+        let Some((time, topic)) = oldest.ok().flatten() else { return Vec::new() };
+        let now_ms = self.spec.clock.now_ms();
+        let is_sink = |output: &&OutputTopic| {
+            !output.dead_letter && output.changelog_of.is_none() && output.repartition.is_none()
+        };
+        let mut warnings = Vec::new();
+        for output in topology.outputs.iter().filter(is_sink) {
+            let Some(kept_ms) = self.spec.io.retention_ms(&output.topic) else { continue };
+            if time.saturating_add(kept_ms) < now_ms {
+                let sink = &output.topic;
+                warnings.push(format!(
+                    "records of topic {topic} are of {}, and so are results of them, which topic {sink} deletes: it keeps what is \
+                     not older than {kept_ms} ms by its time; `pelton topic alter {sink} --config retention.ms=-1` keeps all",
+                    epoch_text(time)
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+/// The earliest time among the records that are read first, and the topic that has it; none if there are none.
+fn oldest(topology: &Topology, io: &mut dyn PipelineIo) -> Result<Option<(i64, String)>, IoError> {
+    let mut oldest: Option<(i64, String)> = None;
+    let mut records = Columns::new();
+    for change in io.changes()? {
+        let Change::Assigned { source, partitions } = change else { continue };
+        let spec = &topology.sources[source];
+        for partition in partitions.take(LOOKED_AT_MAX) {
+            let input = Input { source, partition };
+            records.clear();
+            io.fill(input, io.position(input, spec.start)?.offset, &mut records)?;
+            let batch = BatchIn::new(&spec.topic, partition.unsigned_abs(), &records);
+            let stamped = spec.time.clone().map(|time| EventTime::new(time).stamp(batch));
+            let times = match &stamped {
+                None => records.timestamps(),
+                Some(stamped) => stamped.as_batch().timestamps,
+            };
+            // Records without a time have none to be deleted by.
+            for time in times.iter().copied().filter(|time| *time >= 0) {
+                if oldest.as_ref().is_none_or(|(known, _)| time < *known) {
+                    oldest = Some((time, spec.topic.clone()));
+                }
+            }
+        }
+    }
+    Ok(oldest)
+}
