@@ -84,11 +84,27 @@ out=$(wc -l < "$work/out.tsv")
 printf '\n%-28s %9d\n%-28s %9d\n%-28s %9d\n' 'records in' "$total" 'records out' "$out" 'cancelled, dropped' "$((total - out))"
 [ "$out" -gt 0 ] && [ "$out" -lt "$total" ]
 
+step "5. A table: what a second pipeline keeps of flights-clean, asked for while it runs"
+"$pelton" deploy "$root/examples/04_most_delayed/most_delayed"
+counted() { "$pelton" table scan carriers 2>/dev/null | awk -F'"flights":' '{ n += $2 } END { print n + 0 }'; }
+behind() { "$pelton" pipeline describe most-delayed --json | awk '/"lag"/ { gsub(/[^0-9-]/, ""); sum += $0 } END { print sum + 0 }'; }
+waited=0
+until [ "$(counted)" = "$out" ] && [ "$(behind)" = 0 ]; do
+  sleep 0.2; waited=$((waited + 1))
+  if [ $waited -gt 600 ]; then "$pelton" pipeline describe most-delayed >&2; exit 1; fi
+done
+echo "pelton table scan carriers" >&2
+"$pelton" table scan carriers
+echo "pelton table get most_delayed all" >&2
+"$pelton" table get most_delayed all
+
 cat >&2 <<TEXT
 
 Look around (the broker is up until this ends):
   export PELTON_BOOTSTRAP_SERVER=$kafka PELTON_HTTP_SERVER=$http PELTON_DATA_DIR=$work/data
   $pelton pipeline describe flight-delays
+  $pelton table get carriers UA
+  curl http://$http/v1/tables/most_delayed/records/all
   $pelton topic describe flights-clean
   $pelton consume flights-clean --from-beginning --max-messages 3 --format json
   curl http://$http/metrics
