@@ -88,7 +88,6 @@ impl Checkpointer {
                 SyncFailed::Failed(failure) => Err(failure),
             };
         }
-        snapshot.files.iter().for_each(|dirty| dirty.file.note_synced(dirty.to));
         let checkpoint = Checkpoint {
             epoch: self.journal.epoch,
             point: snapshot.point,
@@ -99,10 +98,15 @@ impl Checkpointer {
         };
         match self.slots.store(&checkpoint) {
             Ok(_) => {
+                // From here on no start replays what is in these files, and a cleaned segment may take the place of one.
+                snapshot.files.iter().for_each(|dirty| dirty.file.note_synced(dirty.to));
                 self.journal.checkpoint_done(&snapshot.point);
                 Ok(Outcome::Done)
             }
-            Err(StoreError::Passing(failure)) => Ok(Outcome::Postponed(failure)),
+            Err(StoreError::Passing(failure)) => {
+                self.journal.tracker.lock().put_back(snapshot.files);
+                Ok(Outcome::Postponed(failure))
+            }
             Err(StoreError::Failed(failure)) => Err(failure),
         }
     }

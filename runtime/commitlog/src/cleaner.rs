@@ -7,7 +7,16 @@
 //! * the last batch of a producer that may still write stays, empty if need be, for its sequence.
 
 mod batch;
+mod clean;
+pub(crate) mod cleaned_to;
 mod key_map;
+mod output;
+mod plan;
+pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod transactions;
+
+pub(crate) use batch::LastRecord;
+pub use clean::{ActiveProducers, CleanError, CleanJob, CleanReport, Pace, Replacement, clean};
+pub use plan::{Compaction, Dirt};

@@ -296,6 +296,9 @@ pub enum ChangeError {
     /// The log failed earlier and takes nothing until it is reopened.
     #[error("log is closed to writes since an earlier failure: {0}")]
     Latched(StorageFailure),
+    /// What is to be cut is being replaced by the cleaner. Try again.
+    #[error("a cleaned segment is taking its place: try again")]
+    Swapping,
     /// The journal takes nothing more.
     #[error(transparent)]
     Closed(#[from] SinkClosed),

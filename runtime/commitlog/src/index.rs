@@ -84,6 +84,14 @@ impl<E: Entry> Index<E> {
         }
     }
 
+    /// Bytes of the file, or that it will have.
+    pub(crate) fn file_bytes(&self, io: IndexIo<'_>) -> Result<u64, StorageFailure> {
+        match self.memory_bytes() {
+            0 => self.file(io)?.map_or(Ok(0), |file| file.len().at("ask the length of", &self.path)),
+            bytes => Ok(bytes),
+        }
+    }
+
     /// The last entry of those for which `holds` is true. It must be true for a prefix.
     pub(crate) fn last_where(
         &self,

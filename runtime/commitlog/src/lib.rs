@@ -17,7 +17,6 @@ pub mod sink;
 pub mod storage;
 
 mod checkpointer;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing cleans a partition yet"))]
 mod cleaner;
 mod files;
 mod index;
@@ -38,12 +37,15 @@ mod tail;
 mod testkit;
 mod txn_index;
 
+pub use cleaner::{
+    ActiveProducers, CleanError, CleanJob, CleanReport, Compaction, Dirt, Pace, Replacement, clean,
+};
 pub use config::{LogConfig, SharedLimits};
 pub use error::{AppendError, ChangeError, Corruption, CreateError, OpenError, ReadError, StorageFailure};
 pub use files::FileCache;
 pub use id::{LogEnd, PartitionId};
 pub use leader_epoch::{EpochEnd, EpochStart};
-pub use log::{AppendMeta, Appended, DeletedSegment, Log, Removal, Removed};
+pub use log::{AppendMeta, Appended, DeletedSegment, Log, Removal, Removed, Swap, Swapped};
 pub use log_dir::{
     AppendPermit, Clock, CloseError, DeleteError, FORMAT_VERSION, FailureHook, JournalStats, LogDir,
     LogDirConfig, METADATA_TOPIC, Meta, OPEN_FILES_WANTED, OpenDirError, OpenFilesLimit, PermitWait,

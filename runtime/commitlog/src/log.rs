@@ -29,6 +29,7 @@ use crate::storage::{File, OpenMode};
 
 mod append;
 mod change;
+mod clean;
 mod removal;
 mod retain;
 mod snapshots;
@@ -36,6 +37,7 @@ mod truncate;
 
 pub(crate) use append::parse_marker;
 pub use append::{AppendMeta, Appended};
+pub use clean::{Swap, Swapped};
 pub use removal::{Removal, Removed};
 pub use retain::DeletedSegment;
 
@@ -52,8 +54,10 @@ pub struct Log {
     latched: Option<StorageFailure>,
     /// Segments out of the log whose files wait for the log start to be durable beyond them.
     doomed: Vec<Doomed>,
-    /// A removal is under way.
+    /// A removal, or a swap, is under way.
     removing: bool,
+    /// A cleaned segment is taking its place, which ends before this offset: nothing is cut below.
+    swapping: Option<i64>,
     /// Offsets of the producer snapshots on disk.
     snapshots: BTreeSet<i64>,
     bytes_since_snapshot: u64,
@@ -193,6 +197,7 @@ impl Log {
             latched: None,
             doomed: Vec::new(),
             removing: false,
+            swapping: None,
             snapshots: parts.snapshots,
             bytes_since_snapshot: 0,
         }
@@ -343,6 +348,8 @@ impl From<ChangeError> for AppendError {
             ChangeError::Storage(failure) => Fault::Storage(failure).into(),
             ChangeError::Latched(failure) => AppendError::Latched(failure),
             ChangeError::Closed(closed) => AppendError::Closed(closed),
+            // Appends cut nothing.
+            ChangeError::Swapping => AppendError::Behind,
         }
     }
 }

@@ -69,6 +69,14 @@ mutants! {
     FilesBeforeLogStart = "files-before-log-start",
     TransactionKept = "transaction-kept",
     RoomNotTaken = "room-not-taken",
+    // The cleaner.
+    CleansUnsettled = "cleans-unsettled",
+    CleansPastStable = "cleans-past-stable",
+    CleanedUnsynced = "cleaned-unsynced",
+    SwapUncommitted = "swap-uncommitted",
+    CleanedToBeforeSwap = "cleaned-to-before-swap",
+    AbortedKeysCount = "aborted-keys-count",
+    TombstonesAtOnce = "tombstones-at-once",
     // The group coordinator.
     OffsetsBeforeSync = "offsets-before-sync",
     OffsetsAtOnce = "offsets-at-once",

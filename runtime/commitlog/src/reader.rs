@@ -29,7 +29,7 @@ const MAX_SLICES_FROM_FILES: usize = 16;
 /// Reads one partition's log. A cheap clone.
 #[derive(Clone)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// A run of bytes of a log.

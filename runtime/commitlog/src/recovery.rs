@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::cleaner::{cleaned_to, swap};
 use crate::config::LogConfig;
 use crate::error::{Corruption, IoContext, OpenError, StorageFailure};
 use crate::id::{LogEnd, PartitionId};
@@ -119,7 +120,9 @@ impl PartitionRecovery {
         let mut leftovers = Vec::new();
         let mut has_metadata = false;
         let mut indexes = Vec::new();
-        for path in storage.list(dir).at("list", dir)? {
+        // Before anything is replayed: a frame may speak of a place in a segment that was cleaned.
+        let files = names_after_swaps(&*storage, dir)?;
+        for path in files {
             match names::parse(&path) {
                 Some((base, FileKind::Log)) => drop(bases.insert(base)),
                 Some((offset, FileKind::Snapshot)) => drop(snapshots.insert(offset)),
@@ -295,6 +298,8 @@ impl PartitionRecovery {
         let end =
             LogEnd { segment_base: meta.segment_base, position: meta.position, offset: meta.base_offset };
         self.trusted = self.trusted.min(end.offset);
+        // It may say that what is appended behind the cut was cleaned.
+        cleaned_to::remove(&*self.storage, &self.dir)?;
         self.replayed = Some(end);
         self.partial = None;
         if let Some(hole) = &mut self.hole {
@@ -343,6 +348,16 @@ impl PartitionRecovery {
         }
         Ok(())
     }
+}
+
+/// The files of a partition, once what the cleaner had begun is finished.
+fn names_after_swaps(storage: &dyn Storage, dir: &Path) -> Result<Vec<PathBuf>, StorageFailure> {
+    let files = storage.list(dir).at("list", dir)?;
+    if files.iter().any(|path| names::parse_swap(path).is_some()) {
+        swap::finish_interrupted(storage, dir, &files)?;
+        return storage.list(dir).at("list", dir);
+    }
+    Ok(files)
 }
 
 /// Removes a file that may be gone already.

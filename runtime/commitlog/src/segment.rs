@@ -74,6 +74,8 @@ pub(crate) struct Segment {
     held: RwLock<Option<Arc<SegmentFile>>>,
     /// It is appended to.
     is_active: AtomicBool,
+    /// Its names belong to a cleaned segment: who still reads it opens and writes nothing.
+    is_replaced: AtomicBool,
     pub(crate) offsets: Index<OffsetEntry>,
     pub(crate) times: Index<TimeEntry>,
     /// Largest timestamp and the last offset of the batch that has it, once known.
@@ -128,6 +130,7 @@ impl Segment {
             len: len.into(),
             held: RwLock::new(None),
             is_active: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             offsets: Index::open(file_path(dir, base_offset, FileKind::Index), key(FileKind::Index)),
             times: Index::open(file_path(dir, base_offset, FileKind::TimeIndex), key(FileKind::TimeIndex)),
             largest: Mutex::new(None),
@@ -186,6 +189,22 @@ impl Segment {
         *self.aborted_file.lock() = None;
         if let Some(file) = self.held.write().take() {
             file.discard();
+        }
+    }
+
+    /// A cleaned segment takes its place, and its names. Who reads it goes on with `file`.
+    pub(crate) fn replace(&self, file: Arc<dyn File>) {
+        self.held.write().get_or_insert_with(|| Arc::new(SegmentFile::new(file, self.len())));
+        // Who builds an index now ends first.
+        let _building = self.rebuilding.lock();
+        self.is_replaced.store(true, Ordering::Release);
+    }
+
+    /// Whether a start would find all of its first batch, or of all of them, without the journal.
+    pub(crate) fn is_in_checkpoint(&self) -> bool {
+        match self.held() {
+            Some(file) => file.is_in_checkpoint(),
+            None => self.len() > 0,
         }
     }
 
@@ -256,7 +275,8 @@ impl Segment {
         })?;
         let reached = found.map_or(headers.end(), |found| found.position);
         let is_sparse = reached - start > REBUILD_AFTER_BYTES && walked.get() > REBUILD_AFTER_BATCHES;
-        if is_sparse && !self.is_active.load(Ordering::Acquire) {
+        let is_old = !self.is_active.load(Ordering::Acquire) && !self.is_replaced.load(Ordering::Acquire);
+        if is_sparse && is_old {
             self.rebuild_in_place(io);
         }
         Ok(found)
@@ -446,5 +466,10 @@ impl Segment {
     /// Sets or forgets what is known of timestamps.
     pub(crate) fn set_largest(&self, largest: Option<LargestTimestamp>) {
         *self.largest.lock() = largest;
+    }
+
+    /// Sets what is known of aborted transactions.
+    pub(crate) fn set_aborted(&self, aborted: Vec<AbortedTxn>) {
+        *self.aborted.write() = Some(Arc::new(aborted));
     }
 }

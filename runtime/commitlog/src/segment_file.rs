@@ -54,7 +54,7 @@ struct State {
     runs: VecDeque<Run>,
     /// The file has everything below.
     written: u64,
-    /// Everything below is durable in the file.
+    /// Everything below is durable in the file, and the journal's checkpoint lies behind it.
     synced: u64,
     /// Where the segment ends.
     end: u64,
@@ -216,11 +216,16 @@ impl SegmentFile {
         self.written.store(to, Ordering::Release);
     }
 
-    /// Everything below `to` is durable in the file.
+    /// Everything below `to` is durable in the file, and the journal's checkpoint lies behind it: no start replays it.
     pub(crate) fn note_synced(&self, to: u64) {
         let mut state = self.state.lock();
         state.synced = state.synced.max(to.min(state.written));
         self.let_go_if_done(state);
+    }
+
+    /// Whether something of it is behind the journal's checkpoint.
+    pub(crate) fn is_in_checkpoint(&self) -> bool {
+        self.state.lock().synced > 0
     }
 
     /// Nothing is appended to `segment` any more.

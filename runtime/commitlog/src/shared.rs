@@ -4,8 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::cleaner::cleaned_to;
+use crate::error::StorageFailure;
 use crate::files::FileCache;
 use crate::id::PartitionId;
 use crate::index::IndexIo;
@@ -41,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) tail: Arc<Tail>,
     pub(crate) epochs: RwLock<LeaderEpochs>,
     segments: RwLock<Arc<Segments>>,
+    /// How far the log was cleaned, once it was read.
+    cleaned_to: Mutex<Option<i64>>,
 }
 
 impl Shared {
@@ -63,11 +67,40 @@ impl Shared {
             tail: Tail::new(context.tails.clone(), tail_bytes),
             epochs: RwLock::new(epochs),
             segments: RwLock::new(Arc::new(segments)),
+            cleaned_to: Mutex::new(None),
         }
     }
 
     pub(crate) fn io(&self) -> IndexIo<'_> {
         IndexIo { storage: &*self.storage, files: &self.files }
+    }
+
+    /// The first offset that was not cleaned yet.
+    pub(crate) fn cleaned_to(&self) -> Result<i64, StorageFailure> {
+        let mut known = self.cleaned_to.lock();
+        match *known {
+            Some(offset) => Ok(offset),
+            None => Ok(*known.insert(cleaned_to::read(&*self.storage, &self.dir)?)),
+        }
+    }
+
+    /// Says that everything below `offset` was cleaned, and that is durable.
+    pub(crate) fn set_cleaned_to(&self, offset: i64) -> Result<(), StorageFailure> {
+        let mut known = self.cleaned_to.lock();
+        cleaned_to::write(&*self.storage, &self.dir, offset)?;
+        *known = Some(offset);
+        Ok(())
+    }
+
+    /// Nothing at or above `offset` was cleaned any more: the log was cut there.
+    pub(crate) fn cut_cleaned_to(&self, offset: i64) -> Result<(), StorageFailure> {
+        let mut known = self.cleaned_to.lock();
+        if known.is_none_or(|known| known > offset) {
+            // Everything is read again, which a log that is cut can afford.
+            cleaned_to::remove(&*self.storage, &self.dir)?;
+            *known = Some(0);
+        }
+        Ok(())
     }
 
     pub(crate) fn segments(&self) -> Arc<Segments> {

@@ -264,6 +264,7 @@ pub mod testing {
             if let Some(file) = &frame.file {
                 // What a disk refuses here it refuses a checkpoint, which is tested elsewhere.
                 file.write_out(u64::MAX).expect("the disk of a test that is not about checkpoints");
+                file.note_synced(u64::MAX);
             }
             frame.listener.durable(frame.meta.end_offset());
             Ok(Lsn(self.lsn.fetch_add(frame.payload.len() as u64 + 1, Ordering::Relaxed)))

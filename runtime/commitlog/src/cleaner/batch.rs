@@ -9,6 +9,7 @@ use pelton_wire::record::{
 
 use super::key_map::{Full, KeyOffsets};
 use super::transactions::{CleanedTransactions, MarkerVerdict};
+use crate::mutant::Mutant;
 use crate::txn_index::AbortedTxn;
 
 /// The last record of a producer that may still write: its sequence or its epoch must stay in the log.
@@ -76,7 +77,8 @@ impl<'a> BatchCleaner<'a> {
     pub(crate) fn clean<'b>(&mut self, view: &BatchView<'b>) -> Result<Cleaned<'b>, BuildError> {
         let header = view.header();
         let MarkerVerdict { empty, entry } = self.look_at(view)?;
-        let past_horizon = header.delete_horizon().is_some_and(|at| at <= self.rules.now_ms);
+        let past_horizon = header.delete_horizon().is_some_and(|at| at <= self.rules.now_ms)
+            || Mutant::TombstonesAtOnce.is_on();
         // A marker goes in three cleans: its data, then it gets a horizon, then it goes.
         let discard = if header.is_control() { empty && past_horizon } else { empty };
         let keep_empty = self.is_last_of_producer(header) || header.next_offset() == self.rules.up_to;
@@ -151,7 +153,8 @@ pub(crate) fn map_batch(
     scratch: &mut Vec<u8>,
 ) -> Result<Result<(), Full>, BuildError> {
     let header = view.header();
-    if !header.is_control() && !transactions.data_is_aborted(header) {
+    let is_aborted = !header.is_control() && transactions.data_is_aborted(header);
+    if !header.is_control() && (!is_aborted || Mutant::AbortedKeysCount.is_on()) {
         for record in view.records(scratch, DecompressLimit::STORED)? {
             let record = record?;
             if let Some(key) = record.key

@@ -48,6 +48,7 @@ impl KeyOffsets {
     }
 
     /// Keys in the map.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.used
     }

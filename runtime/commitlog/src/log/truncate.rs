@@ -30,6 +30,9 @@ impl Log {
         if offset == offsets.log_end {
             return Ok(offset);
         }
+        if self.swapping.is_some_and(|end| offset < end) {
+            return Err(ChangeError::Swapping);
+        }
         let mut end = self.place_of(offset)?;
         // The start may lie in the middle of the batch that goes.
         end.offset = end.offset.max(offsets.log_start);
@@ -78,6 +81,7 @@ impl Log {
         let segments = self.shared.segments();
         let kept = segment_of(&segments, end.segment_base) + 1;
         let active = segments[kept - 1].clone();
+        self.cut_cleaned(end.offset)?;
         // Readers first: from here on nobody is led to what is about to go.
         self.shared.offsets.set_high_watermark(end.offset.min(self.offsets().high_watermark));
         self.shared.offsets.set_log_end(end.offset);

@@ -1,5 +1,7 @@
 //! Making the offset and time index of a segment from its batches.
 
+use std::sync::atomic::Ordering;
+
 use pelton_wire::record::BatchHeader;
 
 use super::{HeaderReader, LargestTimestamp, Segment};
@@ -99,6 +101,9 @@ impl Segment {
     /// Builds the indexes of an older segment anew. A failure costs time on the next look-up, nothing else.
     pub(super) fn rebuild_in_place(&self, io: IndexIo<'_>) {
         let Some(_only_one) = self.rebuilding.try_lock() else { return };
+        if self.is_replaced.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = self.rebuild(io, DEFAULT_INTERVAL_BYTES) {
             tracing::warn!(segment = %self.path.display(), %error, "index could not be rebuilt");
         }

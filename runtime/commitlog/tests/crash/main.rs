@@ -5,8 +5,10 @@
 //! A failing run prints its seed: `CRASH_SEED=<seed> cargo test -p pelton-commitlog --test crash` repeats it.
 //! `CRASH_RUNS=<n>` sets how many seeds a test takes.
 
+mod compaction;
 mod history;
 mod run;
+mod table;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

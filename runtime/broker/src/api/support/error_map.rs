@@ -153,6 +153,8 @@ pub(crate) fn partition_read(error: &PartitionReadError) -> ErrorCode {
 pub(crate) fn change(error: &ChangeError) -> ErrorCode {
     match error {
         ChangeError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        // Clients try this again.
+        ChangeError::Swapping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         ChangeError::Corrupt(_)
         | ChangeError::Storage(_)
         | ChangeError::Latched(_)
