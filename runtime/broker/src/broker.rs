@@ -3,11 +3,12 @@
 mod startup;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pelton_commitlog::storage::{DiskStorage, Storage};
 use pelton_commitlog::{CloseError, LogDir};
+use pelton_partitions::cleaner::Cleaner;
 use pelton_partitions::data_dir::{OpenError, Opened};
 use pelton_streams::PluginFactory;
 use pelton_streams::state::StateFactory;
@@ -95,6 +96,8 @@ pub struct Broker {
     metrics: Arc<Metrics>,
     pipelines: PipelinesSlot,
     tables: TablesSlot,
+    /// Set once the broker has started, if `log.cleaner.enable`.
+    cleaner: Arc<OnceLock<Cleaner>>,
     stop: CancellationToken,
     failure: Failure,
 }
@@ -104,6 +107,8 @@ pub struct Broker {
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("cannot start the thread that compacts: {0}")]
+    Cleaner(std::io::Error),
     #[error(
         "cannot listen on `{address}`: {source}; stop what uses the port, or set `listen` to another address"
     )]
@@ -175,6 +180,11 @@ impl Broker {
         }
         tasks.spawn(broker.housekeeping());
         tasks.spawn(broker.txn_housekeeping());
+        if let Err(error) = broker.start_cleaner(&deps.new_id) {
+            tasks.shutdown().await;
+            broker.give_up().await;
+            return Err(StartError::Cleaner(error));
+        }
         if let Some(plugins) = deps.plugins
             && let Err(error) = broker.start_deployed(plugins, deps.state).await
         {
@@ -262,6 +272,16 @@ impl Broker {
             Arc::clone(&self.config),
             self.stop.clone(),
         )
+    }
+
+    fn start_cleaner(&self, new_id: &Arc<dyn Fn() -> Uuid + Send + Sync>) -> std::io::Result<()> {
+        if self.config.log_cleaner_enable {
+            let settings = startup::cleaner_settings(&self.config, new_id().into_bytes());
+            let cleaner = Cleaner::start(&self.topics, Arc::clone(&self.clock), settings)?;
+            // Set once, here.
+            drop(self.cleaner.set(cleaner));
+        }
+        Ok(())
     }
 
     fn http_parts(&self) -> HttpParts {
@@ -399,6 +419,7 @@ impl Broker {
             metrics: Arc::default(),
             pipelines,
             tables,
+            cleaner: Arc::default(),
             stop: CancellationToken::new(),
             failure,
             config,
@@ -435,7 +456,11 @@ impl Broker {
 
     async fn close_logs(&self) -> Result<(), CloseError> {
         let (topics, log_dir) = (Arc::clone(&self.topics), Arc::clone(&self.log_dir));
+        let cleaner = Arc::clone(&self.cleaner);
         run_blocking(move || {
+            if let Some(cleaner) = cleaner.get() {
+                cleaner.stop();
+            }
             topics.close();
             log_dir.close()
         })

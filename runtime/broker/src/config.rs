@@ -148,6 +148,16 @@ settings! {
          take.";
     log_retention_check_interval_ms: i64 = 5 * MINUTE_MS, "log.retention.check.interval.ms", "ms", Some((1, i64::MAX as i128)),
         "How often partitions look for segments to delete by retention.";
+    log_cleaner_enable: bool = true, "log.cleaner.enable", "bool", None,
+        "Compact topics whose `cleanup.policy` says so, on one thread of low priority. Without it they only grow.";
+    log_cleaner_backoff_ms: i64 = 15 * SECOND_MS, "log.cleaner.backoff.ms", "ms", Some((1, i64::MAX as i128)),
+        "How long the cleaner sleeps when no partition has to be compacted.";
+    log_cleaner_dedupe_buffer_size: u64 = 128 * MIB, "log.cleaner.dedupe.buffer.size", "bytes", Some((64 * KIB as i128, 1 << 40)),
+        "Memory that the keys of one clean may take, at 27 bytes a key; a partition with more keys is cleaned in several rounds. It is \
+         taken only while something is cleaned, and no more than the partition's records need.";
+    log_cleaner_io_max_bytes_per_second: u64 = 64 * MIB, "log.cleaner.io.max.bytes.per.second", "bytes", Some((0, i64::MAX as i128)),
+        "Bytes that the cleaner reads and writes in a second, in sum, so that producers do not wait for a disk that is busy with it. \
+         0 is no limit, which is Kafka's default.";
     producer_id_expiration_ms: i64 = 24 * HOUR_MS, "producer.id.expiration.ms", "ms", Some((1, i64::MAX as i128)),
         "How long a partition remembers a producer after its last batch, to recognise duplicates.";
     producer_id_expiration_check_interval_ms: i64 = 10 * MINUTE_MS, "producer.id.expiration.check.interval.ms", "ms", Some((1, i64::MAX as i128)),

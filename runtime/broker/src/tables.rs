@@ -56,7 +56,7 @@ impl Source for BrokerTopics {
         let topic = self.topics.get(name)?;
         let id: TopicId = *topic.id.as_bytes();
         let only_compacts = topic.config.compact && !topic.config.delete;
-        let delete_retention_ms = topic.config.delete_retention_ms;
+        let delete_retention_ms = topic.config.compaction.delete_retention_ms;
         let partitions = u32::try_from(topic.partition_count).unwrap_or(0);
         Some(TopicNow { id, partitions, only_compacts, delete_retention_ms })
     }

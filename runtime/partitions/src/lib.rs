@@ -3,6 +3,7 @@
 //! * [`partition`]: the owner of one log, its watermarks, and the produces and fetches that wait for it.
 //! * [`topics`]: the catalogue, which is what a replay of `__cluster_metadata-0` gives; it gives out producer ids.
 //! * [`topic_config`]: every setting that a topic can have.
+//! * [`cleaner`]: the thread that compacts.
 //! * [`producer_id`]: the identity of a producer.
 //! * [`admission`]: the checks of a client's batch before it is appended.
 //! * [`same_journal`]: the assumption that one journal orders everything, as a value.
@@ -14,6 +15,7 @@
 
 pub mod admission;
 pub mod blocking;
+pub mod cleaner;
 pub mod clock;
 pub mod data_dir;
 pub mod failure;

@@ -8,6 +8,7 @@
 //! Readers take no lock: they go by `LogReader` and the offsets.
 
 pub mod acks;
+pub mod clean;
 pub mod delayed;
 mod open;
 mod search;
@@ -29,6 +30,7 @@ use pelton_wire::record::{
 };
 
 use self::acks::{Acks, NotDurable};
+use self::clean::CleaningSlot;
 use self::delayed::{DelayedRequests, Watch};
 pub use self::open::PartitionCreateError;
 pub use self::open::{OpenPartitions, ProducerLimits, log_config};
@@ -169,6 +171,7 @@ pub struct Partition {
     log_dir: Arc<LogDir>,
     gone: AtomicBool,
     offline: AtomicBool,
+    cleaning: CleaningSlot,
 }
 
 impl std::fmt::Debug for Partition {
@@ -185,8 +188,9 @@ impl Partition {
         let (id, reader) = (log.id().clone(), log.reader());
         let log = Mutex::new(Some(log));
         let (gone, offline) = (AtomicBool::new(false), AtomicBool::new(false));
-        let removing = Mutex::default();
-        let partition = Arc::new(Partition { id, log, removing, reader, delayed, log_dir, gone, offline });
+        let (removing, cleaning) = (Mutex::default(), CleaningSlot::default());
+        let partition =
+            Arc::new(Partition { id, log, removing, reader, delayed, log_dir, gone, offline, cleaning });
         partition.delayed.belongs_to(&partition);
         partition
     }

@@ -5,6 +5,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use pelton_commitlog::Compaction;
 use pelton_wire::record::Codec;
 
 use self::table::SETTINGS;
@@ -82,10 +83,11 @@ pub struct TopicConfig {
     pub delete: bool,
     /// `cleanup.policy` has `compact`.
     pub compact: bool,
+    /// How it is compacted, if `compact` is there: `min.cleanable.dirty.ratio`, `min.compaction.lag.ms`,
+    /// `max.compaction.lag.ms`, `delete.retention.ms`.
+    pub compaction: Compaction,
     /// `compression.type`.
     pub compression: CompressionType,
-    /// `delete.retention.ms`.
-    pub delete_retention_ms: i64,
     /// `flush.ms`.
     pub flush_ms: i64,
     /// `index.interval.bytes`.
@@ -224,8 +226,13 @@ impl TopicConfig {
         TopicConfig {
             delete: policy.split(',').any(|p| p.trim() == "delete"),
             compact: policy.split(',').any(|p| p.trim() == "compact"),
+            compaction: Compaction {
+                min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(1.0),
+                min_compaction_lag_ms: long("min.compaction.lag.ms"),
+                max_compaction_lag_ms: long("max.compaction.lag.ms"),
+                delete_retention_ms: long("delete.retention.ms"),
+            },
             compression: compression_type(text("compression.type"), |name| text(name).parse().ok()),
-            delete_retention_ms: long("delete.retention.ms"),
             flush_ms: long("flush.ms"),
             index_interval_bytes: int("index.interval.bytes"),
             max_decompressed_message_bytes: usize::try_from(long("max.decompressed.message.bytes"))

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_commitlog::{LogDirConfig, SharedLimits};
+use pelton_partitions::cleaner::CleanerSettings;
 use pelton_partitions::data_dir::{self, Environment, OpenError, Opened, Settings};
 
+use pelton_pipelines::deployments::TOPIC as DEPLOYMENTS_TOPIC;
 use pelton_pipelines::supervisor::Supervisor;
 use pelton_streams::state::StateFactory;
 use pelton_tables::TablesSpec;
@@ -14,9 +16,10 @@ use super::{Broker, Deps, StartError};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::group::config::GroupLimits;
+use crate::group::store::OFFSETS_TOPIC;
 use crate::partition::ProducerLimits;
 use crate::tables::{BrokerTopics, DeployedTables};
-use crate::txn::TxnSettings;
+use crate::txn::{TRANSACTIONS_TOPIC, TxnSettings};
 
 /// Opens the HTTP port, if `http.listen` is set. Off loopback the operator must have written a token.
 pub(crate) async fn bind_http(config: &Config) -> Result<Option<tokio::net::TcpListener>, StartError> {
@@ -38,6 +41,21 @@ pub(crate) fn http_token(
 ) -> Result<String, StartError> {
     let fresh = || format!("{}{}", new_id().simple(), new_id().simple());
     Ok(crate::http::load_or_create(&config.data_dir, fresh)?)
+}
+
+/// Topics that their owners keep small by snapshots: each of them reads its topic anew when it starts, and says again what
+/// it knows when that is less than half of the topic.
+const KEPT_BY_SNAPSHOTS: &[&str] = &[OFFSETS_TOPIC, TRANSACTIONS_TOPIC, DEPLOYMENTS_TOPIC];
+
+/// What the cleaner is told. `hash_key` is a secret.
+pub(super) fn cleaner_settings(config: &Config, hash_key: [u8; 16]) -> CleanerSettings {
+    CleanerSettings {
+        backoff: Duration::from_millis(config.log_cleaner_backoff_ms.unsigned_abs()),
+        map_bytes: usize::try_from(config.log_cleaner_dedupe_buffer_size).unwrap_or(usize::MAX),
+        bytes_per_second: config.log_cleaner_io_max_bytes_per_second,
+        leaves: KEPT_BY_SNAPSHOTS,
+        hash_key,
+    }
 }
 
 /// Tables, by what is deployed. Needs a tokio runtime.

@@ -19,6 +19,7 @@ use crate::group::lag::lag;
 use crate::group::service::GroupOffsets;
 use crate::partition::Offsets;
 use crate::topics::Topic;
+use pelton_partitions::partition::clean::Cleaning;
 use pelton_pipelines::status::{PipelineState, Totals};
 use pelton_pipelines::supervisor::{PipelineDescription, StoreMetrics};
 use pelton_tables::{PartitionStatus, StoreState, StoreStatus, Totals as TableTotals};
@@ -118,6 +119,46 @@ impl Scrape {
                 })
             });
             page.gauges(family, help, samples)?;
+        }
+        self.cleaner(page, &topics)
+    }
+
+    /// Only partitions that the cleaner has looked at: those of compacted topics.
+    fn cleaner(&self, page: &mut Page<'_, '_>, topics: &[Arc<Topic>]) -> Encoded {
+        let cleaned: Vec<([(&str, String); 2], Cleaning)> = topics
+            .iter()
+            .flat_map(|topic| {
+                topic.local.iter().filter_map(|partition| {
+                    let labels =
+                        [("topic", topic.name.clone()), ("partition", partition.index().to_string())];
+                    Some((labels, partition.cleaning()?))
+                })
+            })
+            .collect();
+        let help = "Part of a compacted partition, by bytes, that was not compacted yet, when the cleaner last looked.";
+        let ratios = cleaned.iter().map(|(labels, cleaning)| (labels.clone(), cleaning.dirty_ratio));
+        page.gauges("pelton_partition_dirty_ratio", help, ratios)?;
+        let help =
+            "When a compacted partition was last cleaned, in seconds since 1970; 0 before the first time.";
+        let last = cleaned.iter().map(|(labels, cleaning)| {
+            (labels.clone(), cleaning.last_run_ms.map_or(0.0, |ms| ms as f64 / 1000.0))
+        });
+        page.gauges("pelton_partition_cleaned_seconds", help, last)?;
+        let help = "1 for a partition that is not compacted before a restart: the log says why.";
+        let uncleanable = cleaned
+            .iter()
+            .map(|(labels, cleaning)| (labels.clone(), i64::from(cleaning.uncleanable.is_some())));
+        page.gauges("pelton_partition_uncleanable", help, uncleanable)?;
+        let families: [Family<Cleaning, u64>; 5] = [
+            ("pelton_partition_cleans", "Times that a partition was compacted.", |c| c.runs),
+            ("pelton_partition_cleaned_bytes_in", "Bytes that compaction read.", |c| c.bytes_read),
+            ("pelton_partition_cleaned_bytes_out", "Bytes that compaction kept.", |c| c.bytes_written),
+            ("pelton_partition_cleaned_records_in", "Records that compaction read.", |c| c.records_read),
+            ("pelton_partition_cleaned_records_out", "Records that compaction kept.", |c| c.records_written),
+        ];
+        for (family, help, pick) in families {
+            let samples = cleaned.iter().map(|(labels, cleaning)| (labels.clone(), pick(cleaning)));
+            page.counters(family, help, samples)?;
         }
         Ok(())
     }

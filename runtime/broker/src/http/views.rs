@@ -11,6 +11,7 @@ use super::HttpState;
 use super::reply::Refusal;
 use crate::group::service;
 use crate::topics::Topic;
+use pelton_partitions::partition::clean::Cleaning;
 
 /// Entries of a page without `limit`, and most entries of a page.
 const PAGE: usize = 100;
@@ -68,6 +69,48 @@ struct PartitionView {
     high_watermark: i64,
     last_stable: i64,
     log_end: i64,
+    /// Absent for a partition that is not compacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cleaning: Option<CleaningView>,
+}
+
+/// What the cleaner has done to a partition since the start.
+#[derive(Debug, Serialize)]
+struct CleaningView {
+    dirty_ratio: f64,
+    runs: u64,
+    last_run_ms: Option<i64>,
+    bytes_read: u64,
+    bytes_written: u64,
+    records_read: u64,
+    records_written: u64,
+    /// Why it is not cleaned any more before a restart.
+    uncleanable: Option<String>,
+}
+
+impl From<Cleaning> for CleaningView {
+    fn from(cleaning: Cleaning) -> CleaningView {
+        let Cleaning {
+            dirty_ratio,
+            runs,
+            last_run_ms,
+            bytes_read,
+            bytes_written,
+            records_read,
+            records_written,
+            uncleanable,
+        } = cleaning;
+        CleaningView {
+            dirty_ratio,
+            runs,
+            last_run_ms,
+            bytes_read,
+            bytes_written,
+            records_read,
+            records_written,
+            uncleanable,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -139,6 +182,7 @@ pub(super) async fn topic(State(state): State<Arc<HttpState>>, name: Name) -> An
             high_watermark: offsets.high_watermark,
             last_stable: offsets.last_stable,
             log_end: offsets.log_end,
+            cleaning: partition.cleaning().map(CleaningView::from),
         }
     });
     Ok(Json(TopicView {

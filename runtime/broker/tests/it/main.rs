@@ -4,6 +4,7 @@
 
 mod admin;
 mod client;
+mod compaction;
 mod fetch;
 mod fetch_sessions;
 mod gate;

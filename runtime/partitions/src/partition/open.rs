@@ -130,7 +130,12 @@ impl OpenPartitions {
 pub fn log_config(config: &TopicConfig, producers: ProducerLimits) -> LogConfig {
     LogConfig {
         segment_bytes: config.segment_bytes.into(),
-        segment_ms: config.segment_ms,
+        // What has to be compacted by then must not stay in the active segment.
+        segment_ms: if config.compact {
+            config.segment_ms.min(config.compaction.max_compaction_lag_ms)
+        } else {
+            config.segment_ms
+        },
         segment_index_bytes: u64::try_from(config.segment_index_bytes).unwrap_or(0),
         index_interval_bytes: u64::try_from(config.index_interval_bytes).unwrap_or(0),
         // A topic that is only compacted loses nothing to time or size.
@@ -169,5 +174,12 @@ mod tests {
         let compacted = Overrides::from([("cleanup.policy".into(), "compact".into())]);
         let log = log_config(&TopicConfig::resolve(&own, &compacted), producers);
         assert_eq!((log.retention_ms, log.retention_bytes), (None, None), "time and size take nothing");
+        assert_eq!(log.segment_ms, 1002);
+        let compacted = Overrides::from([
+            ("cleanup.policy".into(), "compact".into()),
+            ("max.compaction.lag.ms".into(), "500".into()),
+        ]);
+        let log = log_config(&TopicConfig::resolve(&own, &compacted), producers);
+        assert_eq!(log.segment_ms, 500, "a record leaves the active segment in time");
     }
 }

@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log.cleanup.policy",
         "delete",
         Kind::ListOf(&["delete", "compact"]),
-        "`delete` drops old segments by retention; without it they stay. `compact` keeps the newest record of each key and refuses records without a key. Compaction itself is not done yet: nothing is dropped from a compacted topic.",
+        "`delete` drops old segments by retention; without it they stay. `compact` keeps the newest record of each key and refuses records without a key; both may be given. `__consumer_offsets`, `__transaction_state` and `__pelton_deployments` are kept small by snapshots instead.",
     ),
     setting(
         "compression.gzip.level",
@@ -55,7 +55,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log.cleaner.delete.retention.ms",
         "86400000",
         Kind::Long(0, i64::MAX),
-        "How long a compacted topic keeps a deletion marker for readers that are behind.",
+        "How long a compacted topic keeps a deletion marker for readers that are behind, from the clean on that first saw it.",
     ),
     setting(
         "errors.deadletterqueue.group.enable",
@@ -125,7 +125,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log.cleaner.max.compaction.lag.ms",
         "9223372036854775807",
         Kind::Long(1, i64::MAX),
-        "Longest time a record of a compacted topic may stay uncompacted.",
+        "Longest time a record of a compacted topic may stay uncompacted, as long as something is written: a segment is finished by an append.",
     ),
     setting(
         "max.decompressed.message.bytes",
@@ -167,7 +167,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log.cleaner.min.cleanable.ratio",
         "0.5",
         Kind::Double(0.0, 1.0),
-        "Part of a compacted log that must be uncompacted before it is worth a round.",
+        "Part of a compacted log, by bytes, that must be uncompacted before it is worth a round.",
     ),
     setting(
         "min.compaction.lag.ms",

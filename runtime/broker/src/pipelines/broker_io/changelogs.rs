@@ -16,7 +16,7 @@ impl Changelogs for BrokerIo {
             topic_id: *topic.id.as_bytes(),
             start: found.log_start_offset(),
             end: found.log_end_offset(),
-            delete_retention_ms: topic.config.delete_retention_ms,
+            delete_retention_ms: topic.config.compaction.delete_retention_ms,
         })
     }
 
