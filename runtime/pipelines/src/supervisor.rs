@@ -225,11 +225,11 @@ impl Supervisor {
                 return Err(DeployError::TooMany(max));
             }
         }
+        self.finish_forgetting(&name).await?;
         // All of them first, so that one that cannot be made leaves none behind.
         self.check_outputs(&checked)?;
         self.check_tables(&checked.manifest)?;
         let stores = self.check_stores(&checked.topology)?;
-        self.finish_forgetting(&name).await?;
         self.ensure_repartitions(&checked.topology).await?;
         for output in &checked.topology.outputs {
             if let Some(sub) = output.changelog_of {

@@ -94,7 +94,9 @@ impl Topology {
         let agree = match (&places[0], &places[1]) {
             (Some((a, rule, keys)), Some((b, other, others))) => {
                 let same_rule = rule.is_some() && rule == other;
-                a == b && keys == others && (*a == 1 || same_rule || left.sources == right.sources)
+                let same_place = a == b && (*a == 1 || same_rule || left.sources == right.sources);
+                // What is not there is compared when it is.
+                keys == others && (same_place || *a == 0 || *b == 0)
             }
             _ => false,
         };
@@ -104,10 +106,12 @@ impl Topology {
         // One side stays where it is, if the other one can be put beside it.
         let anchor = |input: usize| {
             let (partitions, rule, keys) = places[input].as_ref()?;
-            let fits = kept.is_none_or(|kept| kept == *partitions) && *keys == Keys::AsProduced;
-            let rule = if *partitions == 1 { rule.or(Some(murmur2)) } else { *rule };
+            // One that is away for a time has the other one beside it still.
+            let partitions = if *partitions == 0 { made(&sides[1 - input])? } else { *partitions };
+            let fits = kept.is_none_or(|kept| kept == partitions) && *keys == Keys::AsProduced;
+            let rule = if partitions == 1 { rule.or(Some(murmur2)) } else { *rule };
             let rule = rule.filter(|_| fits && !sides[input].was_made)?;
-            Some(Plan { input: 1 - input, partitions: *partitions, rule })
+            Some(Plan { input: 1 - input, partitions, rule })
         };
         anchor(1).or_else(|| anchor(0)).map_or_else(|| new(&sides), |plan| vec![plan])
     }
@@ -138,14 +142,18 @@ impl Topology {
             return None;
         }
         let rule = |source: &usize| self.sources[*source].partitioner.as_deref();
-        let (first, others) = side.sources.split_first()?;
+        let known_rule = |source: &usize| rule(source).and_then(|rule| PartitionerKind::parse(rule).ok());
+        let is_there = |source: &usize| self.partitions_of(*source, known) > 0;
+        let there: Vec<usize> = side.sources.iter().copied().filter(is_there).collect();
+        let Some((first, others)) = there.split_first() else {
+            return Some((0, side.sources.first().and_then(known_rule), side.keys.clone()));
+        };
         let count = self.partitions_of(*first, known);
         let same = |other: &usize| {
             self.partitions_of(*other, known) == count
                 && (count == 1 || (rule(other).is_some() && rule(other) == rule(first)))
         };
-        let rule = rule(first).and_then(|rule| PartitionerKind::parse(rule).ok());
-        others.iter().all(same).then(|| (count, rule, side.keys.clone()))
+        others.iter().all(same).then(|| (count, known_rule(first), side.keys.clone()))
     }
 
     fn partitions_of(&self, source: usize, known: KnownTopics<'_>) -> u32 {

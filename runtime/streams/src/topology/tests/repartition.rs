@@ -94,6 +94,10 @@ fn one_side_of_a_join_is_put_beside_the_other() {
     assert_eq!(made(&streams("crc32", "unknown"), &counts(2, 3)), ["n-right: 2, crc32"]);
     let both = ["n-left: 3, murmur2", "n-right: 3, murmur2"];
     assert_eq!(made(&streams("unknown", "unknown"), &counts(2, 3)), both);
+    // A topic that is away for a time changes nothing.
+    assert_eq!(made(&streams("unknown", "unknown"), &[("a", 2)]), [""; 0]);
+    let away = [("a", 2), ("__pelton_p-n-left-repartition", 3)];
+    assert_eq!(made(&streams("murmur2", "crc32"), &away), ["n-left: 3, crc32"]);
     // Whichever was made is used.
     let topics = [("a", 2), ("b", 2), ("__pelton_p-n-right-repartition", 2)];
     assert_eq!(made(&streams("murmur2", "murmur2"), &topics), ["n-right: 2, murmur2"]);
