@@ -195,6 +195,8 @@ pub trait IoFactory: Send + Sync {
     fn topic_exists(&self, topic: &str) -> bool;
     /// How many partitions a topic has; none if it does not exist.
     fn partitions(&self, topic: &str) -> Option<u32>;
+    /// Where each partition of a topic ends for who reads what is committed; nothing if it does not exist.
+    fn readable_ends(&self, topic: &str) -> Vec<i64>;
     /// How long a topic keeps its records, in milliseconds; none for ever. One that does not exist keeps them as it would
     /// if it were created.
     fn retention_ms(&self, topic: &str) -> Option<i64>;

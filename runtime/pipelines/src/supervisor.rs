@@ -576,6 +576,7 @@ mod deleting;
 mod stores;
 mod tables;
 mod tidy;
+mod waiting;
 mod warnings;
 
 pub use answers::{Deployed, PipelineDescription, PluginSummary, Pushed, Repartition};

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::group::Groups;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
 use crate::group::error::GroupError;
-use crate::partition::{Partition, PartitionAppendError};
+use crate::partition::{Isolation, Partition, PartitionAppendError};
 use crate::topic_config::TopicConfig;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
@@ -64,6 +64,11 @@ impl IoFactory for BrokerIoFactory {
 
     fn partitions(&self, topic: &str) -> Option<u32> {
         Some(self.topics.get(topic)?.partition_count.unsigned_abs())
+    }
+
+    fn readable_ends(&self, topic: &str) -> Vec<i64> {
+        let Some(topic) = self.topics.get(topic) else { return Vec::new() };
+        topic.local.iter().map(|partition| partition.readable_end(Isolation::ReadCommitted)).collect()
     }
 
     fn retention_ms(&self, topic: &str) -> Option<i64> {

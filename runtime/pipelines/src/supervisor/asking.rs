@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pelton_streams::Topology;
 use pelton_streams::operator::scan::Wanted;
@@ -16,9 +15,6 @@ use serde::Serialize;
 use super::Supervisor;
 use crate::readers::Offsets;
 use crate::status::{PipelineState, StatusBoard};
-
-/// How often a wait looks whether the pipeline it waits for was started again.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Why what a pipeline keeps gives no answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -135,13 +131,13 @@ pub struct StoreMetrics {
 }
 
 /// A table of a pipeline that was found.
-struct Asked {
+pub(super) struct Asked {
     pipeline: String,
     /// As it was asked for.
-    name: String,
-    topology: Arc<Topology>,
-    board: Arc<StatusBoard>,
-    table: StateTable,
+    pub(super) name: String,
+    pub(super) topology: Arc<Topology>,
+    pub(super) board: Arc<StatusBoard>,
+    pub(super) table: StateTable,
 }
 
 impl Asked {
@@ -150,7 +146,7 @@ impl Asked {
     }
 
     /// Has a task's stores read.
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         partition: i32,
         offsets: &mut Offsets,
@@ -182,12 +178,6 @@ impl Asked {
         let (next, end) = status.stores.iter().find(is_this).map_or((0, 0), |store| (store.next, store.end));
         StateAskError::Restoring { table: self.name.clone(), partition, next, end }
     }
-
-    /// The topics that the table is made of.
-    fn topics(&self) -> Vec<String> {
-        let sources = self.topology.sub_topologies[self.table.sub_topology].sources.iter();
-        sources.map(|source| self.topology.sources[*source].topic.clone()).collect()
-    }
 }
 
 impl Supervisor {
@@ -196,7 +186,7 @@ impl Supervisor {
         self.asked(name).is_ok()
     }
 
-    fn asked(&self, name: &str) -> Result<Asked, StateAskError> {
+    pub(super) fn asked(&self, name: &str) -> Result<Asked, StateAskError> {
         let inner = self.inner.lock();
         let (of, store) = name.split_once('/').map_or((None, None), |(of, store)| (Some(of), Some(store)));
         let is_asked = |table: &StateTable| match store {
@@ -216,7 +206,7 @@ impl Supervisor {
     }
 
     /// The partitions whose tasks may have a key, or all of them.
-    fn partitions_asked(&self, asked: &Asked, key: Option<&[u8]>) -> Vec<i32> {
+    pub(super) fn partitions_asked(&self, asked: &Asked, key: Option<&[u8]>) -> Vec<i32> {
         let (partitions, _) = self.partitions_of(&asked.topology, asked.table.sub_topology);
         let one = key.and_then(|key| asked.table.partition_of(key, partitions));
         one.map_or_else(|| (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect(), |one| vec![one])
@@ -282,70 +272,6 @@ impl Supervisor {
         let page = asked.table.page(parts, limit);
         let page = page.map_err(|error| StateAskError::Store { table: name.to_owned(), error })?;
         Ok(StateRows { page, offsets })
-    }
-
-    /// Waits until a table reflects these offsets, at most so long.
-    ///
-    /// # Errors
-    /// It did not, or there is none.
-    pub async fn state_wait(
-        &self,
-        name: &str,
-        key: Option<&[u8]>,
-        wanted: &[AskedOffset],
-        patience: Duration,
-    ) -> Result<(), StateAskError> {
-        let end = tokio::time::Instant::now() + patience;
-        loop {
-            let asked = self.asked(name)?;
-            let mut moved = asked.board.readers().watch();
-            moved.borrow_and_update();
-            let Some(behind) = self.state_behind(&asked, key, wanted)? else { return Ok(()) };
-            let now = tokio::time::Instant::now();
-            if now >= end {
-                return Err(behind);
-            }
-            // A board that was replaced never moves again, so it is looked for once more.
-            let looked = tokio::time::timeout_at(end.min(now + LOOK), moved.changed());
-            drop(looked.await);
-        }
-    }
-
-    /// What the table lacks of these offsets.
-    fn state_behind(
-        &self,
-        asked: &Asked,
-        key: Option<&[u8]>,
-        wanted: &[AskedOffset],
-    ) -> Result<Option<StateAskError>, StateAskError> {
-        let topics = asked.topics();
-        let which = || StateAskError::WhichOffset { table: asked.name.clone(), topics: topics.clone() };
-        for AskedOffset { topic, partition, offset: wanted } in wanted {
-            let topic = match (topic, &topics[..]) {
-                (Some(topic), known) => known.iter().find(|known| *known == topic).ok_or_else(which)?,
-                (None, [only]) => only,
-                (None, _) => return Err(which()),
-            };
-            let partition = match partition {
-                Some(partition) => *partition,
-                None => {
-                    let partitions = self.partitions_asked(asked, key);
-                    let [only] = partitions[..] else { return Err(which()) };
-                    only
-                }
-            };
-            let mut offsets = Offsets::new();
-            if let Err(error) = asked.read(partition, &mut offsets, |_| Ok(())) {
-                return Ok(Some(error));
-            }
-            let reflected = offsets.get(topic).and_then(|partitions| partitions.get(&partition));
-            let offset = reflected.copied().ok_or_else(which)?;
-            if offset < *wanted {
-                let (table, topic) = (asked.name.clone(), topic.clone());
-                return Ok(Some(StateAskError::Behind { table, topic, partition, offset, wanted: *wanted }));
-            }
-        }
-        Ok(None)
     }
 
     /// Every store of every pipeline that runs, or would. Blocking.

@@ -161,6 +161,17 @@ impl Topology {
         source.repartition.or_else(|| known(&source.topic)).unwrap_or(0)
     }
 
+    /// The topics between parts of the pipeline: their places among the outputs, and their names.
+    pub fn repartitions(&self) -> impl Iterator<Item = (usize, &String)> {
+        let outputs = self.outputs.iter().enumerate().filter(|(_, output)| output.repartition.is_some());
+        outputs.map(|(index, output)| (index, &output.topic))
+    }
+
+    /// The sources whose records reach an output, within one part of the pipeline.
+    pub fn sources_of_output(&self, output: usize) -> Vec<usize> {
+        self.sources_before(Target::Output(output))
+    }
+
     /// The sources whose records reach a target.
     fn sources_before(&self, target: Target) -> Vec<usize> {
         let vertex = target.vertex();
