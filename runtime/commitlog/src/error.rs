@@ -84,7 +84,7 @@ impl Corruption {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// There is a partition in that directory already.
-    #[error("partition directory `{}` is there already", .0.display())]
+    #[error("partition directory `{}` already exists", .0.display())]
     Exists(PathBuf),
     /// No directory can be named so.
     #[error("`{topic}` with partition {partition} cannot be the name of a directory")]
