@@ -137,15 +137,25 @@ impl RingFile {
     }
 }
 
-/// Makes a file of `len` zeros and syncs it, piece by piece so that nobody else waits long for the disk. Its name is not yet durable.
+/// Makes a file of `len` zeros and syncs it, piece by piece so that nobody else waits long for the disk: past the page cache
+/// where that goes, since nobody reads zeros. Its name is not yet durable.
 pub(crate) fn create_zeroed(storage: &dyn Storage, path: &Path, len: u64) -> Result<(), StorageFailure> {
     let file = storage.open(path, OpenMode::Create).at("create", path)?;
-    let zeros = vec![0_u8; PIECE_BYTES];
+    let zeros = AlignedBuf::zeroed(PIECE_BYTES);
+    let direct = file.direct().ok();
     let mut at = 0;
     while at < len {
-        let piece = &zeros[..usize::try_from(len - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES))];
-        file.write_all_at(piece, at).at("write", path)?;
-        file.write_back(at, piece.len() as u64).at("write back", path)?;
+        let piece =
+            &zeros.as_slice()[..usize::try_from(len - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES))];
+        match &direct {
+            Some(direct) if piece.len().is_multiple_of(DIRECT_ALIGN) => {
+                direct.write_all_at(piece, at).at("write", path)?;
+            }
+            _ => {
+                file.write_all_at(piece, at).at("write", path)?;
+                file.write_back(at, piece.len() as u64).at("write back", path)?;
+            }
+        }
         at += piece.len() as u64;
     }
     file.sync_data().at("sync", path)

@@ -1,7 +1,6 @@
 //! What the durable part of the journal says about every partition, and what the next checkpoint has to make durable. Memory only.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,7 +65,7 @@ pub(crate) struct Snapshot {
 
 /// The state of all partitions at the durable end of the journal.
 pub(crate) struct Tracker {
-    partitions: HashMap<Key, Tracked, BuildHasherDefault<KeyHasher>>,
+    partitions: HashMap<Key, Tracked, foldhash::fast::RandomState>,
     dirty: Vec<DirtyFile>,
     /// Raised when `dirty` is taken: tells old indexes into it from new ones.
     dirty_round: u64,
@@ -222,35 +221,6 @@ fn add_dirty(all: &mut Vec<DirtyFile>, round: u64, known: Option<&mut Option<(u6
     all.push(new);
     if let Some(known) = known {
         *known = Some((round, all.len() - 1));
-    }
-}
-
-/// Topic ids are random and made by us, so folding them is hash enough, and it runs once per frame.
-#[derive(Default)]
-pub(crate) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_be_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(ODD);
-    }
-
-    fn write_usize(&mut self, _length_prefix: usize) {}
-
-    fn write_i32(&mut self, number: i32) {
-        self.write_u64(u64::from(number.cast_unsigned()));
     }
 }
 
