@@ -3,6 +3,7 @@
 
 mod client;
 mod consume;
+mod counts;
 mod exactly_once;
 mod footprint;
 mod kafka;
@@ -43,7 +44,7 @@ struct Args {
     /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
     #[arg(long)]
     quick: bool,
-    /// produce, consume, wide, latency, transform, transactions, exactly-once, footprint [default: all of these], kafka
+    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -97,6 +98,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("exactly-once") {
         exactly_once::run(&bench)?;
+    }
+    if wanted("counts") {
+        counts::run(&bench)?;
     }
     if wanted("footprint") {
         footprint::run(&bench)?;

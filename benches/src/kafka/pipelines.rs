@@ -1,4 +1,5 @@
-//! An exactly-once pipeline that hands on what it is given: pelton's beside Kafka Streams with `exactly_once_v2`.
+//! Exactly-once pipelines, one that hands on what it is given and one that counts by key: pelton's beside Kafka Streams with
+//! `exactly_once_v2`.
 
 use super::figures::{Figures, Side};
 use super::peer::{Application, Installed, Kafka, Subject};
@@ -6,7 +7,7 @@ use super::{LIMIT, Run, create_topic, end_to_end};
 use crate::client::{self, Conn};
 use crate::latency::Path;
 use crate::server::Server;
-use crate::{Bench, exactly_once};
+use crate::{Bench, counts, exactly_once};
 use anyhow::{Context, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -21,8 +22,53 @@ const OWN_TIMES: u64 = 5;
 const BATCH_RECORDS: u64 = 500;
 /// Records a second where latency alone is measured.
 const PACE: u32 = 1_000;
-/// The group of a Kafka Streams application, whose id `Stateless.java` sets.
-const APPLICATION: &str = "stateless";
+/// Keys that are counted.
+const KEYS: u32 = 1_000_000;
+
+/// What a pipeline does with the records of the topic `in`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    HandOn,
+    Count,
+}
+
+impl Job {
+    /// The name of our pipeline.
+    fn name(self) -> &'static str {
+        match self {
+            Job::HandOn => "pass",
+            Job::Count => "counts",
+        }
+    }
+
+    /// The class of the Kafka Streams application.
+    fn class(self) -> &'static str {
+        match self {
+            Job::HandOn => "Stateless",
+            Job::Count => "Counts",
+        }
+    }
+
+    /// The id of that application, which it sets itself.
+    fn application(self) -> &'static str {
+        match self {
+            Job::HandOn => "stateless",
+            Job::Count => "counts",
+        }
+    }
+
+    /// Makes the topics, and the input.
+    fn fill(self, address: &str, records: u64) -> anyhow::Result<()> {
+        match self {
+            Job::HandOn => fill(address, PARTITIONS, records),
+            Job::Count => {
+                create_topic(address, "in", counts::PARTITIONS, &[])?;
+                create_topic(address, "out", counts::PARTITIONS, &[])?;
+                counts::fill(address, counts::Keys::new(counts::Spread::Zipf, KEYS)?, records)
+            }
+        }
+    }
+}
 
 /// A broker, and what runs the pipeline from the topic `in` to the topic `out`.
 trait Pipeline {
@@ -43,6 +89,7 @@ trait Pipeline {
 struct Own<'a> {
     bench: &'a Bench,
     server: Server,
+    job: Job,
 }
 
 impl Pipeline for Own<'_> {
@@ -50,10 +97,15 @@ impl Pipeline for Own<'_> {
         &self.server.address
     }
     fn start(&mut self) -> anyhow::Result<()> {
-        exactly_once::deploy(self.bench, &self.server, "pass", "exactly-once", ("in", "out"))
+        match self.job {
+            Job::HandOn => {
+                exactly_once::deploy(self.bench, &self.server, "pass", "exactly-once", ("in", "out"))
+            }
+            Job::Count => counts::deploy(self.bench, &self.server),
+        }
     }
     fn committed(&self) -> anyhow::Result<u64> {
-        exactly_once::committed(&self.server, "pass")
+        exactly_once::committed(&self.server, self.job.name())
     }
     fn cpu(&self) -> anyhow::Result<Duration> {
         self.server.cpu()
@@ -65,6 +117,7 @@ impl Pipeline for Own<'_> {
 
 struct Streams<'a> {
     installed: &'a Installed,
+    job: Job,
     kafka: Kafka,
     application: Option<Application>,
     /// Where the application keeps its files.
@@ -83,7 +136,7 @@ impl Pipeline for Streams<'_> {
     fn start(&mut self) -> anyhow::Result<()> {
         let arguments =
             [self.kafka.address().as_ref(), "in".as_ref(), "out".as_ref(), self.state.as_os_str()];
-        self.application = Some(Application::start(self.installed, "Stateless", arguments)?);
+        self.application = Some(Application::start(self.installed, self.job.class(), arguments)?);
         Ok(())
     }
     fn committed(&self) -> anyhow::Result<u64> {
@@ -106,14 +159,23 @@ impl Pipeline for Streams<'_> {
 impl Run<'_> {
     pub(super) fn pipelines(&mut self) -> anyhow::Result<()> {
         let (bench, extent) = (self.bench, self.extent);
-        for (side, times) in [(Side::Pelton, OWN_TIMES), (Side::Kafka, 1)] {
-            let records = times * extent.pipeline_records;
-            let (whole, half) = self.on_pipeline(side, |pipeline| backlog(pipeline, records))?;
-            self.add("exactly-once pipeline, 100 B, 4 partitions, from its start", side, whole);
-            self.add("the same, second half", side, half);
+        for (job, text) in [
+            (Job::HandOn, "exactly-once pipeline, 100 B, 4 partitions"),
+            (
+                Job::Count,
+                "exactly-once count by key, 16 B keys of 1,000,000 (Zipf 0.99), 80 B values, 4 partitions",
+            ),
+        ] {
+            for (side, times) in [(Side::Pelton, OWN_TIMES), (Side::Kafka, 1)] {
+                let records = times * extent.pipeline_records;
+                let (whole, half) =
+                    self.on_pipeline(side, job, |pipeline| backlog(pipeline, job, records))?;
+                self.add(&format!("{text}, from its start"), side, whole);
+                self.add("the same, second half", side, half);
+            }
         }
         for side in [Side::Pelton, Side::Kafka] {
-            let paced = self.on_pipeline(side, |pipeline| {
+            let paced = self.on_pipeline(side, Job::HandOn, |pipeline| {
                 fill(pipeline.address(), 1, 1)?;
                 pipeline.start()?;
                 // Latency is that of a pipeline that runs.
@@ -130,22 +192,26 @@ impl Run<'_> {
     fn on_pipeline<T>(
         &self,
         side: Side,
+        job: Job,
         work: impl FnOnce(&mut dyn Pipeline) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let dir = self.bench.dir.path().join("beside");
         let done = if side == Side::Pelton {
             let server = Server::launch(&self.bench.binary, &dir, "127.0.0.1:0")?;
-            exactly_once::push_identity(self.bench, &server)?;
-            work(&mut Own { bench: self.bench, server })
+            if job == Job::HandOn {
+                exactly_once::push_identity(self.bench, &server)?;
+            }
+            work(&mut Own { bench: self.bench, server, job })
         } else {
             let kafka = Kafka::start(self.installed, &dir)?;
             let consumer = ClientConfig::new()
                 .set("bootstrap.servers", kafka.address())
-                .set("group.id", APPLICATION)
+                .set("group.id", job.application())
                 .set("isolation.level", "read_uncommitted")
                 .create()?;
             let state = dir.join("streams-state");
-            work(&mut Streams { installed: self.installed, kafka, application: None, state, consumer })
+            let installed = self.installed;
+            work(&mut Streams { installed, job, kafka, application: None, state, consumer })
         };
         std::fs::remove_dir_all(&dir)?;
         done
@@ -153,8 +219,8 @@ impl Run<'_> {
 }
 
 /// A backlog from the start of the pipeline until all of it is committed, and the second half of it by itself.
-fn backlog(pipeline: &mut dyn Pipeline, records: u64) -> anyhow::Result<(Figures, Figures)> {
-    fill(pipeline.address(), PARTITIONS, records)?;
+fn backlog(pipeline: &mut dyn Pipeline, job: Job, records: u64) -> anyhow::Result<(Figures, Figures)> {
+    job.fill(pipeline.address(), records)?;
     // The coordinator of the group has been made before it counts.
     pipeline.prepare()?;
     let (mut half, before, started) = (None, pipeline.cpu()?, Instant::now());

@@ -1,0 +1,181 @@
+//! Records counted by key through a pipeline, exactly once, beside a bare hash map over the same keys.
+
+use crate::Bench;
+use crate::client::{self, Conn};
+use crate::exactly_once::committed;
+use crate::server::Server;
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use pelton_wire::record::{BatchBuilder, BatchOptions};
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Partitions that are counted, each with keys of its own.
+pub(crate) const PARTITIONS: i32 = 4;
+/// Records in a stored batch.
+const BATCH_RECORDS: usize = 500;
+/// Bytes of a value, which nobody looks at.
+const VALUE_BYTES: usize = 80;
+/// What the frequencies of keys fall with.
+const ZIPF: f64 = 0.99;
+/// Longest wait for a pipeline.
+const LIMIT: Duration = Duration::from_secs(300);
+/// The seed of keys and values: the same records in every run.
+const SEED: u64 = 1;
+
+/// How often keys come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// A few often, most rarely.
+    Zipf,
+    /// All alike.
+    Uniform,
+}
+
+/// Keys of 16 bytes out of `keys`, drawn one after the other.
+pub(crate) struct Keys {
+    rng: SmallRng,
+    keys: u32,
+    zipf: Option<WeightedIndex<f64>>,
+}
+
+impl Keys {
+    pub(crate) fn new(spread: Spread, keys: u32) -> anyhow::Result<Keys> {
+        let zipf = match spread {
+            Spread::Uniform => None,
+            Spread::Zipf => Some(WeightedIndex::new((1..=keys).map(|rank| f64::from(rank).powf(-ZIPF)))?),
+        };
+        Ok(Keys { rng: SmallRng::seed_from_u64(SEED), keys, zipf })
+    }
+
+    /// The number of a key.
+    fn draw(&mut self) -> anyhow::Result<u32> {
+        match &self.zipf {
+            Some(zipf) => Ok(u32::try_from(zipf.sample(&mut self.rng))?),
+            None => Ok(self.rng.random_range(0..self.keys)),
+        }
+    }
+}
+
+/// The bytes of a key. Keys that come equally often do not lie beside each other.
+fn key(number: u32) -> [u8; 16] {
+    let mixed = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) & ((1 << 48) - 1);
+    let mut key = [b'k'; 16];
+    key[4..].copy_from_slice(format!("{mixed:012x}").as_bytes());
+    key
+}
+
+/// Writes `records` records to the topic `in`, all records of a key to one partition.
+pub(crate) fn fill(address: &str, mut keys: Keys, records: u64) -> anyhow::Result<()> {
+    let mut conn = Conn::open(address)?;
+    let mut open: Vec<Vec<u32>> = vec![Vec::with_capacity(BATCH_RECORDS); PARTITIONS as usize];
+    let mut values = SmallRng::seed_from_u64(SEED);
+    for _ in 0..records {
+        let number = keys.draw()?;
+        let partition = number % PARTITIONS as u32;
+        let batch = &mut open[partition as usize];
+        batch.push(number);
+        if batch.len() == BATCH_RECORDS {
+            send(&mut conn, partition, batch, &mut values)?;
+        }
+    }
+    for (partition, batch) in (0..).zip(&mut open).filter(|(_, batch)| !batch.is_empty()) {
+        send(&mut conn, partition, batch, &mut values)?;
+    }
+    Ok(())
+}
+
+fn send(
+    conn: &mut Conn,
+    partition: u32,
+    numbers: &mut Vec<u32>,
+    values: &mut SmallRng,
+) -> anyhow::Result<()> {
+    let batch = batch(numbers, values)?;
+    numbers.clear();
+    conn.send(&mut client::produce("in", i32::try_from(partition)?, batch)?)?;
+    client::check_produced(conn.receive()?)
+}
+
+fn batch(numbers: &[u32], values: &mut SmallRng) -> anyhow::Result<Bytes> {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let mut value = [0; VALUE_BYTES];
+    for number in numbers {
+        values.fill(&mut value[..]);
+        builder.append(i64::try_from(now.as_millis())?, Some(&key(*number)), Some(&value), &[])?;
+    }
+    Ok(builder.finish()?)
+}
+
+/// Deploys the pipeline `counts`, which counts the records of `in` by key, and writes each count to `out`.
+pub(crate) fn deploy(bench: &Bench, server: &Server) -> anyhow::Result<()> {
+    let manifest = "name = \"counts\"\n[[source]]\nid = \"in\"\ntopic = \"in\"\n\
+         [[node]]\nid = \"by-key\"\nfrom = \"in\"\naggregate = \"count\"\n\
+         [[sink]]\nfrom = \"by-key\"\ntopic = \"out\"\n";
+    let file = bench.dir.path().join("counts.toml");
+    std::fs::write(&file, manifest)?;
+    server.command(&["deploy", file.to_str().context("a path that is no text")?]).map(drop)
+}
+
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
+    println!(
+        "\ncounts: records of 16 B keys and {VALUE_BYTES} B values counted by key, exactly once, {PARTITIONS} partitions; each \
+         count is written to a topic"
+    );
+    let cases = [
+        (Spread::Zipf, 1_000_000, 4_000_000),
+        (Spread::Uniform, 1_000_000, 4_000_000),
+        (Spread::Uniform, 10_000_000, 10_000_000),
+    ];
+    for (spread, keys, records) in cases {
+        one(bench, spread, keys, records)?;
+    }
+    Ok(())
+}
+
+fn one(bench: &Bench, spread: Spread, keys: u32, records: u64) -> anyhow::Result<()> {
+    let server = Server::with_http(bench, &format!("counts-{spread:?}-{keys}"))?;
+    let mut conn = Conn::open(&server.address)?;
+    conn.create_topic("in", PARTITIONS)?;
+    conn.create_topic("out", PARTITIONS)?;
+    fill(&server.address, Keys::new(spread, keys)?, records)?;
+    let (cpu, started) = (server.cpu()?, Instant::now());
+    deploy(bench, &server)?;
+    while committed(&server, "counts")? < records {
+        ensure!(started.elapsed() < LIMIT, "the pipeline has not come to its end in {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (time, cpu) = (started.elapsed(), server.cpu()?.saturating_sub(cpu));
+    let map = bare(Keys::new(spread, keys)?, records)?;
+    println!(
+        "  {spread:?} over {keys} keys, {records} records: {:>8.0} records/s, server CPU {:>5.0} ns/record | in a hash map {:>4.0} ns, \
+         ratio {:.1} | {:.0} MiB resident at most",
+        records as f64 / time.as_secs_f64(),
+        cpu.as_nanos() as f64 / records as f64,
+        map.as_nanos() as f64 / records as f64,
+        cpu.as_secs_f64() / map.as_secs_f64(),
+        server.peak()? as f64 / f64::from(1 << 20),
+    );
+    let data_dir = server.data_dir.clone();
+    drop(server);
+    std::fs::remove_dir_all(data_dir)?;
+    Ok(())
+}
+
+/// The same counts in one hash map, by one thread that has all keys in memory.
+fn bare(mut keys: Keys, records: u64) -> anyhow::Result<Duration> {
+    let drawn = (0..records).map(|_| Ok(key(keys.draw()?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut counts: HashMap<[u8; 16], u64> = HashMap::new();
+    let started = Instant::now();
+    for key in &drawn {
+        *counts.entry(*key).or_default() += 1;
+    }
+    let time = started.elapsed();
+    ensure!(counts.values().sum::<u64>() == records, "a count was lost");
+    Ok(time)
+}
