@@ -20,6 +20,8 @@ pub(crate) const PARTITIONS: i32 = 4;
 const BATCH_RECORDS: usize = 500;
 /// Bytes of a value, which nobody looks at.
 const VALUE_BYTES: usize = 80;
+/// Batches on their way to the broker while the input is made.
+const IN_FLIGHT: usize = 16;
 /// What the frequencies of keys fall with.
 const ZIPF: f64 = 0.99;
 /// Longest wait for a pipeline.
@@ -74,31 +76,27 @@ pub(crate) fn fill(address: &str, mut keys: Keys, records: u64) -> anyhow::Resul
     let mut conn = Conn::open(address)?;
     let mut open: Vec<Vec<u32>> = vec![Vec::with_capacity(BATCH_RECORDS); PARTITIONS as usize];
     let mut values = SmallRng::seed_from_u64(SEED);
-    for _ in 0..records {
+    let mut in_flight = 0;
+    for drawn in 1..=records {
         let number = keys.draw()?;
-        let partition = number % PARTITIONS as u32;
-        let batch = &mut open[partition as usize];
-        batch.push(number);
-        if batch.len() == BATCH_RECORDS {
-            send(&mut conn, partition, batch, &mut values)?;
+        open[(number % PARTITIONS as u32) as usize].push(number);
+        for (partition, numbers) in (0..).zip(&mut open) {
+            if numbers.len() < BATCH_RECORDS && (drawn < records || numbers.is_empty()) {
+                continue;
+            }
+            conn.send(&mut client::produce("in", partition, batch(numbers, &mut values)?)?)?;
+            numbers.clear();
+            in_flight += 1;
+            if in_flight == IN_FLIGHT {
+                client::check_produced(conn.receive()?)?;
+                in_flight -= 1;
+            }
         }
     }
-    for (partition, batch) in (0..).zip(&mut open).filter(|(_, batch)| !batch.is_empty()) {
-        send(&mut conn, partition, batch, &mut values)?;
+    for _ in 0..in_flight {
+        client::check_produced(conn.receive()?)?;
     }
     Ok(())
-}
-
-fn send(
-    conn: &mut Conn,
-    partition: u32,
-    numbers: &mut Vec<u32>,
-    values: &mut SmallRng,
-) -> anyhow::Result<()> {
-    let batch = batch(numbers, values)?;
-    numbers.clear();
-    conn.send(&mut client::produce("in", i32::try_from(partition)?, batch)?)?;
-    client::check_produced(conn.receive()?)
 }
 
 fn batch(numbers: &[u32], values: &mut SmallRng) -> anyhow::Result<Bytes> {

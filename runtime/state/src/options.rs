@@ -31,6 +31,8 @@ pub struct StateOptions {
 /// Bytes of one write buffer; a store has at most three before it waits for a flush.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
 const WRITE_BUFFERS: i32 = 3;
+/// The part of a write buffer that says which keys are in it.
+const WRITE_BUFFER_BLOOM: f64 = 0.05;
 /// Bits per key: about one look-up of a missing key in a hundred reads a block.
 const BLOOM_BITS: f64 = 10.0;
 const BLOCK_BYTES: usize = 4 << 10;
@@ -79,6 +81,9 @@ impl StateOptions {
         options.set_write_buffer_size(WRITE_BUFFER_BYTES);
         options.set_max_write_buffer_number(WRITE_BUFFERS);
         options.set_min_write_buffer_number_to_merge(1);
+        // Most keys that are asked for are not in the write buffers: a walk through a skip list would find that out last.
+        options.set_memtable_prefix_bloom_ratio(WRITE_BUFFER_BLOOM);
+        options.set_memtable_whole_key_filtering(true);
         options.set_level_compaction_dynamic_level_bytes(true);
         options
     }

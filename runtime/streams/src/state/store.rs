@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use foldhash::fast::RandomState;
 use quick_cache::Weighter;
-use quick_cache::unsync::Cache;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use super::{Blob, Changes, KeyRange, StateBackend, StateError, StoreIndex, Visit};
 
@@ -49,7 +49,7 @@ pub(super) struct Store {
     changed: HashMap<Blob, Changed, RandomState>,
     /// The keys of `changed` in order, where ranges are read.
     ordered: Option<BTreeSet<Blob>>,
-    clean: Cache<Blob, Option<Blob>, Weight>,
+    clean: Cache<Blob, Option<Blob>, Weight, RandomState>,
     /// Keys that the open transaction has written, each once, in the order of their first write.
     open: Vec<Blob>,
     /// What writes since the oldest savepoint have replaced, oldest first.
@@ -65,7 +65,13 @@ impl Store {
             index,
             changed: HashMap::default(),
             ordered: ordered.then(BTreeSet::new),
-            clean: Cache::with_weighter(items, cache_bytes, Weight),
+            clean: Cache::with(
+                items,
+                cache_bytes,
+                Weight,
+                RandomState::default(),
+                DefaultLifecycle::default(),
+            ),
             open: Vec::new(),
             undo: Vec::new(),
             changed_bytes: 0,
