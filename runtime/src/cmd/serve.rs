@@ -70,7 +70,8 @@ fn refused(error: StartError) -> anyhow::Error {
         | StartError::Transactions(_)
         | StartError::Groups(_)
         | StartError::Deployments(_)
-        | StartError::Tables(_) => Exit::Failed,
+        | StartError::Tables(_)
+        | StartError::Cleaner(_) => Exit::Failed,
     };
     Failure::new(exit, error.to_string()).into()
 }
