@@ -53,6 +53,12 @@ pub(crate) fn usage(what: impl Into<String>) -> anyhow::Error {
     Failure::new(Exit::Usage, what).into()
 }
 
+/// Prints what the user should know beside a success.
+#[expect(clippy::print_stderr, reason = "stdout is for what was asked for")]
+pub(crate) fn warn(what: &str) {
+    eprintln!("warning: {what}");
+}
+
 /// Prints the error with its causes and hints to stderr, and gives the exit code.
 #[expect(clippy::print_stderr, reason = "this is where errors reach the user")]
 pub(crate) fn exit(error: &anyhow::Error) -> ExitCode {

@@ -4,7 +4,7 @@ use super::plugin;
 use super::topic::print_line;
 use crate::cli;
 use crate::client::http::HttpClient;
-use crate::report::usage;
+use crate::report::{usage, warn};
 use pelton_streams::Manifest;
 use pelton_streams::manifest::PluginRef;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
         print_line(&store_line(text("store"), text("fate"), text("changelog")))?;
     }
     for warning in deployed["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        eprintln!("warning: {warning}");
+        warn(warning);
     }
     for topic in deployed["repartitions"].as_array().into_iter().flatten() {
         let name = topic["topic"].as_str().unwrap_or_default();
