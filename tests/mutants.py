@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # As the suite `rust` has them: another selection of packages builds wasmtime once more.
 PACKAGES = ["wire", "commitlog", "partitions", "coordinators", "streams", "pipelines", "tables", "state", "wasm", "broker", "sdk"]
-TARGETS = ["--lib", "--test", "it", "--test", "crash", "--test", "model", "--test", "sim"]
+TARGETS = ["--lib"] + [arg for name in ["it", "crash", "model", "sim", "kills", "tables"] for arg in ("--test", name)]
 VARIABLE = "PELTON_MUTANT"
 # Tests at a time: most of them wait more than they compute.
 AT_ONCE = 2

@@ -10,7 +10,6 @@ pub mod error;
 pub mod id;
 pub mod metadata;
 #[doc(hidden)]
-pub mod mutant;
 pub mod producer_state;
 pub mod recovery;
 pub mod sink;
@@ -52,6 +51,7 @@ pub use log_dir::{
     RecoveredPartition, Recovery, SpaceWatch, Threads, raise_open_files_limit,
 };
 pub use offsets::LogOffsets;
+pub use pelton_wire::mutant;
 pub use producer_state::AppendOrigin;
 pub use reader::{LogReader, ReadRange, Slice, TimestampOffset};
 pub use recovery::{PartitionRecovery, RecoverMode, RecoveryReport, Replayed};

@@ -33,6 +33,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod header;
 pub mod message;
+pub mod mutant;
 pub mod record;
 pub mod topic_name;
 
