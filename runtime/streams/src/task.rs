@@ -10,6 +10,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use pelton_wire::mutant::Mutant;
+
 use crate::batch::{BatchIn, OwnedBatch};
 use crate::operator::{Counts, EventTime, OperatorError};
 use crate::partitioner::Partitioner;
@@ -230,7 +232,8 @@ impl Task {
         let graph = topology.sub_topologies[id.sub_topology].graph.as_ref();
         let (Some(graph), Some(kept)) = (graph, self.state.kept()) else { return Ok(()) };
         let written = kept.state().end_transaction();
-        for (store, changes) in graph.stores.iter().zip(&written) {
+        let stores = graph.stores.iter().zip(&written).filter(|_| !Mutant::ChangelogNotWritten.is_on());
+        for (store, changes) in stores {
             changelog::write(&store.spec.name, store.changelog, id.partition, changes, sink)?;
         }
         Ok(())

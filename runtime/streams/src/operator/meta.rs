@@ -1,5 +1,7 @@
 //! What an operator keeps of itself in its store: stream time, a counter, how far the store was cleaned.
 
+use pelton_wire::mutant::Mutant;
+
 use super::key::tag;
 use super::{Context, OperatorError};
 use crate::state::StoreIndex;
@@ -53,7 +55,8 @@ impl Meta {
             return;
         }
         let mut bytes = [VERSION; BYTES];
-        let fields = [self.now.stream_time, self.now.counter, self.now.cleaned[0], self.now.cleaned[1]];
+        let stream_time = if Mutant::StreamTimeForgotten.is_on() { NO_TIME } else { self.now.stream_time };
+        let fields = [stream_time, self.now.counter, self.now.cleaned[0], self.now.cleaned[1]];
         for (place, field) in bytes[1..].as_chunks_mut::<8>().0.iter_mut().zip(fields) {
             *place = field.to_be_bytes();
         }

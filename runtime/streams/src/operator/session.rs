@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use pelton_wire::mutant::Mutant;
 
 use super::aggregate::{Aggregator, Group, Item};
 use super::by_key::result_bytes;
@@ -94,7 +95,8 @@ impl Sessions {
         let live = Live::read(cx, self.store, &place)?;
         let sessions = self.read(&live, &place)?;
         let closed = sessions.partition_point(|s| self.closes_at(s.end) <= self.meta.stream_time());
-        let touches = |s: &Session| s.start - self.gap_ms <= time && time <= s.end + self.gap_ms;
+        let gap_ms = self.gap_ms - i64::from(Mutant::SessionsApart.is_on());
+        let touches = |s: &Session| s.start - gap_ms <= time && time <= s.end + gap_ms;
         let from = (closed..sessions.len()).find(|i| touches(&sessions[*i]));
         let merged = match from {
             Some(from) => from..from + sessions[from..].iter().take_while(|s| touches(s)).count(),

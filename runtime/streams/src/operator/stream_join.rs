@@ -17,6 +17,7 @@
 //! ```
 
 use bytes::Bytes;
+use pelton_wire::mutant::Mutant;
 
 use super::context::each_row;
 use super::joiner::Joiner;
@@ -267,7 +268,9 @@ impl StreamJoin {
         let Found { place, mut stored, time, number } = found;
         stored_row::note(&mut stored);
         cx.put(self.store, &place, &stored);
-        cx.delete(self.store, &unmatched_place(side, time, key, number));
+        if !Mutant::MatchedEmittedAlone.is_on() {
+            cx.delete(self.store, &unmatched_place(side, time, key, number));
+        }
     }
 
     /// Emits the rows of outer sides that have closed without a match.

@@ -8,6 +8,7 @@
 //! many rows are in the group (8), and the state. A group whose last row has left is deleted.
 
 use bytes::Bytes;
+use pelton_wire::mutant::Mutant;
 
 use super::aggregate::{Aggregator, Group, Item};
 use super::by_key::{Scratch, result_bytes};
@@ -130,7 +131,7 @@ impl AggregateTable {
         let timestamp = before.as_ref().map_or(row.timestamp, |b| b.stored.timestamp.max(row.timestamp));
         let item = |value| Item { key: &key, value, timestamp: row.timestamp, origin };
         let mut state = before.as_ref().map(Before::state);
-        if let Some(was) = was {
+        if let Some(was) = was.filter(|_| !Mutant::NothingSubtracted.is_on()) {
             self.without.clear();
             self.aggregator.subtract(cx, Group { cell, state }, item(was), &mut self.without)?;
             state = Some(&self.without);

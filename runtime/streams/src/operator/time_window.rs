@@ -5,6 +5,8 @@
 //! the store as well, and tells which windows were closed by the last row: no other mark is needed to emit each of
 //! them once.
 
+use pelton_wire::mutant::Mutant;
+
 use super::aggregate::{Aggregator, Group, Item};
 use super::by_key::{Scratch, result_bytes};
 use super::context::each_row;
@@ -57,7 +59,8 @@ impl TimeWindows {
 
     /// A window that begins here is closed at a stream time of more than this before it.
     fn last_closed_start(&self, stream_time: i64) -> i64 {
-        stream_time - self.size_ms - self.closing.grace_ms
+        let late_ms = i64::from(Mutant::WindowClosesLate.is_on());
+        stream_time - self.size_ms - self.closing.grace_ms - late_ms
     }
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
@@ -130,7 +133,8 @@ impl TimeWindows {
 
     /// Emits what was open at the stream time of before and is closed now.
     fn close(&mut self, before: i64, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        let first = (self.last_closed_start(before) + 1).max(0);
+        let next = i64::from(!Mutant::FinalTwice.is_on());
+        let first = (self.last_closed_start(before) + next).max(0);
         let last = self.last_closed_start(self.meta.stream_time());
         // Windows begin only at multiples of the advance, so most rows close none.
         if (first + self.advance_ms - 1) / self.advance_ms * self.advance_ms > last {
@@ -167,7 +171,7 @@ impl TimeWindows {
         cx: &mut Context<'_>,
     ) -> Result<(), OperatorError> {
         cx.delete(self.store, stored_key);
-        if self.aggregator.has_members() {
+        if self.aggregator.has_members() && !Mutant::MembersKept.is_on() {
             push_cell(&mut self.scratch.cell, start, key);
             self.aggregator.forget(cx, &self.scratch.cell)?;
         }

@@ -14,6 +14,7 @@
 //! ```
 
 use bytes::Bytes;
+use pelton_wire::mutant::Mutant;
 
 use super::context::{each_row, to_bytes};
 use super::envelope::Stored;
@@ -97,7 +98,11 @@ impl Versions {
             Some((latest, _)) if latest > time => {
                 cx.counts.out_of_order += 1;
                 self.insert(cx, key, value, time, latest)?;
-                return Ok(Taken::Nothing);
+                return Ok(if Mutant::OlderVersionForwarded.is_on() {
+                    Taken::Latest(None)
+                } else {
+                    Taken::Nothing
+                });
             }
             Some((latest, before)) => (Some(latest), before),
             None => (None, None),

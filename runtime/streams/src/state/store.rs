@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use foldhash::fast::RandomState;
+use pelton_wire::mutant::Mutant;
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
@@ -83,6 +84,11 @@ impl Store {
         self.changed_bytes
     }
 
+    /// Whether the open transaction has written something.
+    pub(super) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Gets the values of keys that are asked for next, those that are in no cache with one call of the backend.
     pub(super) fn prefetch<'k>(
         &mut self,
@@ -157,7 +163,7 @@ impl Store {
 
     /// Undoes all writes but the first `len`.
     pub(super) fn undo_to(&mut self, len: usize) {
-        while self.undo.len() > len {
+        while self.undo.len() > len && !Mutant::UndoForgotten.is_on() {
             let Some((key, before)) = self.undo.pop() else { return };
             match before {
                 Before::Changed { value, open } => {
@@ -218,7 +224,10 @@ impl Store {
     /// The backend has these changes. Those that were not written again since are clean now.
     pub(super) fn taken_over(&mut self, changes: &Changes) {
         for (key, value) in changes {
-            let same = |entry: &Changed| !entry.open && same_blob(entry.value.as_ref(), value.as_ref());
+            let same = |entry: &Changed| {
+                let is_newer = entry.open || !same_blob(entry.value.as_ref(), value.as_ref());
+                !is_newer || Mutant::NewerTakenOver.is_on()
+            };
             if self.changed.get(key).is_some_and(same) {
                 self.remove(key);
                 self.clean.insert(Blob::clone(key), value.clone());

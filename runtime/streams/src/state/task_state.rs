@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pelton_wire::mutant::Mutant;
+
 use super::store::Store;
 use super::{
     Blob, Changes, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader, StoreIndex,
@@ -129,14 +131,24 @@ impl TaskState {
         self.changed_bytes() > self.limits.changed_bytes
     }
 
+    /// Whether the open transaction has written something: it ends before the backend takes over what was written.
+    pub fn is_open(&self) -> bool {
+        self.stores.iter().any(Store::is_open)
+    }
+
     /// Ends the open transaction: what it wrote, by store, each key once. These are its changelog records.
     pub fn end_transaction(&mut self) -> Vec<Changes> {
         self.stores.iter_mut().map(Store::end_transaction).collect()
     }
 
     /// What the backend has to take over to reflect `position`, that of the transaction that has just ended. At most one such
-    /// batch is on its way; `None` while one is. The transaction must be committed before [`TaskState::apply`].
+    /// batch is on its way; `None` while one is. The transaction must be committed before [`TaskState::apply`]; a later one
+    /// must not have written anything.
     pub fn take_changes(&mut self, position: Position) -> Option<StateBatch> {
+        debug_assert!(
+            !self.is_open() || Mutant::OpenTakenOver.is_on(),
+            "the backend takes over what is committed, and nothing else"
+        );
         if self.on_its_way.is_some() {
             return None;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pelton_wire::mutant::Mutant;
 use pelton_wire::record::Columns;
 
 use super::mark::{Mark, mark_key};
@@ -46,6 +47,9 @@ impl Chunk {
                 envelope::encode(&mut self.scratch, *timestamp, value);
                 Blob::from(&self.scratch[..])
             });
+            if value.is_none() && Mutant::TombstonePassed.is_on() {
+                continue;
+            }
             match &value {
                 Some(_) => self.counts.puts += 1,
                 None => self.counts.tombstones += 1,
@@ -82,7 +86,10 @@ impl Chunk {
         // Marks sort before rows.
         let mut changes: Changes = marks
             .iter()
+            .filter(|_| !Mutant::MarksNotWritten.is_on())
             .map(|(partition, mark)| {
+                let ahead = i64::from(Mutant::MarkAhead.is_on());
+                let mark = Mark { next_offset: mark.next_offset + ahead, ..*mark };
                 (Blob::from(&mark_key(*partition)[..]), Some(Blob::from(&mark.encode()[..])))
             })
             .collect();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use pelton_wire::mutant::Mutant;
+
 use super::{MARK_TAG, STORE};
 use crate::state::{KeyRange, StateError, StateView};
 
@@ -140,13 +142,13 @@ pub fn opening(partition: u32, mark: Option<Mark>, log: &LogState, now_ms: i64) 
     let Some(mark) = mark else { return Opening::Begin };
     let next = mark.next_offset;
     let away_ms = now_ms.saturating_sub(mark.as_of_ms);
-    let rebuild = if mark.topic_id != log.topic_id {
+    let rebuild = if mark.topic_id != log.topic_id && !Mutant::OtherTopicTrusted.is_on() {
         Rebuild::OtherTopic
     } else if next < log.start {
         Rebuild::LostStart { partition, next, start: log.start }
     } else if next > log.end {
         Rebuild::LostEnd { partition, next, end: log.end }
-    } else if away_ms > log.delete_retention_ms {
+    } else if away_ms > log.delete_retention_ms && !Mutant::LongAwayTrusted.is_on() {
         Rebuild::Away { partition, away_ms, retention_ms: log.delete_retention_ms }
     } else {
         return Opening::Resume(mark);

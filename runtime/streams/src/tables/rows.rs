@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use pelton_wire::mutant::Mutant;
+
 use super::{ROW_TAG, STORE};
 use crate::operator::envelope;
 use crate::state::{KeyRange, StateError, StateView, prefix_end};
@@ -163,7 +165,9 @@ impl<'v> Merged<'v> {
         let mut best: Option<(usize, Row)> = None;
         for (index, cursor) in self.cursors.iter_mut().enumerate() {
             if let Some(row) = cursor.taken.pop_front_if(|row| row.key == key)
-                && best.as_ref().is_none_or(|(_, best)| row.timestamp >= best.timestamp)
+                && best
+                    .as_ref()
+                    .is_none_or(|(_, best)| row.timestamp >= best.timestamp || Mutant::LaterStoreWins.is_on())
             {
                 best = Some((index, row));
             }

@@ -160,7 +160,12 @@ impl GraphRun<'_, '_> {
         let (origin, place) = (self.origin, Place::Operator(operator));
         if !self.run.excluded.is_empty() {
             let excluded = self.run.excluded;
-            let is_in = |row: &Row| !excluded.contains(&(Some(place), origin.offset_of(row.sequence)));
+            let places: Vec<Place> =
+                self.run.topology.grouped_by(operator).chain([operator]).map(Place::Operator).collect();
+            let is_in = |row: &Row| {
+                let offset = origin.offset_of(row.sequence);
+                !places.iter().any(|place| excluded.contains(&(Some(*place), offset)))
+            };
             inputs.iter_mut().for_each(|rows| rows.retain(is_in));
         }
         let emitted = self.kept.process(operator, inputs);

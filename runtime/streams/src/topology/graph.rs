@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use pelton_wire::mutant::Mutant;
+
 use super::{KnownTopics, SubTopology, Target, Topology, TopologyError};
 use crate::manifest::operator::{AggregateWork, DeduplicateWork, JoinWork, OperatorSpec, Work};
 use crate::manifest::{Guarantee, Manifest, OnError};
@@ -384,6 +386,18 @@ impl Topology {
         let operators = self.operators.iter_mut().flat_map(|operator| &mut operator.outputs);
         let targets = sources.chain(nodes).chain(operators).flatten();
         targets.filter(|target| **target == from).for_each(|target| *target = to);
+    }
+
+    /// The operators that group the table which an operator is, if it is one. A row that one of them cannot take is no row of
+    /// the table: it would be what the next row replaces.
+    pub(crate) fn grouped_by(&self, operator: usize) -> impl Iterator<Item = usize> {
+        let node = &self.operators[operator];
+        let targets = node.outputs.iter().flatten().filter(|_| node.kind == Kind::Table);
+        let targets = targets.filter(|_| !Mutant::UngroupedStands.is_on());
+        targets.filter_map(|target| match target {
+            Target::Operator(operator, _) => Some(*operator),
+            _ => None,
+        })
     }
 
     /// All nodes, each behind what it reads.

@@ -394,6 +394,17 @@ fn what_fails_or_is_refused_is_not_counted() {
     assert_eq!((lab.topics.taken.len(), lab.next[0], lab.changelogs[0].len()), (1, 1, 1));
 }
 
+/// A row of a table that cannot be grouped is no row of it: the next one replaces the one before it.
+#[test]
+fn a_row_that_cannot_be_grouped_does_not_stand_in_the_way() {
+    let manifest = "[[table]]\nid='t'\ntopic='t'\n[[node]]\nid='by'\nfrom='t'\ngroup_by='json:g'\naggregate='count'\n\
+        on_error={policy='skip'}\n[[sink]]\nfrom='by'\ntopic='groups'\n";
+    let rows = [r#"a={"g":"x"}@1"#, "a=no json@2", r#"a={"g":"y"}@3"#, "a=no json@4", "a=~@5"];
+    let expect = ["groups: x=1@1", "groups: x=~@3", "groups: y=1@3", "groups: y=~@5"];
+    let notices = check(manifest, &[("t", &rows)], &expect);
+    assert_eq!(notices.len(), 2, "{notices:?}");
+}
+
 #[test]
 fn what_operators_drop_is_counted_and_not_twice() {
     let rows = ["a=x@1", "-=x@2", "a=~@3", "-=x@4"];
