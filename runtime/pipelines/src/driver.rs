@@ -62,7 +62,7 @@ pub(crate) struct DriverSpec {
 
 /// Why a driver ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DriverError {
+pub enum DriverError {
     /// A record cannot be passed.
     #[error("{0}")]
     Task(Box<TaskFailure>),
@@ -518,6 +518,10 @@ impl<'io> Driver<'io> {
 
 mod changes;
 mod commit;
+#[cfg(any(test, feature = "testing"))]
+mod obedient;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 mod stores;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,8 @@ pub mod stores;
 pub mod supervisor;
 
 pub use clock::Clock;
+#[cfg(any(test, feature = "testing"))]
+pub use driver::sim;
 
 use pelton_streams::Digest;
 use sha2::{Digest as _, Sha256};

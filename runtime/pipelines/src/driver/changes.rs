@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::values::Start;
-use pelton_streams::state::StateLimits;
 use pelton_streams::task::TaskId;
 use pelton_streams::{Task, TopologyError};
 
@@ -87,7 +87,7 @@ impl Driver<'_> {
                 None => {
                     let mut task = Task::new(id, Arc::clone(&topology), &self.outputs);
                     if let Some(graph) = &topology.sub_topologies[id.sub_topology].graph {
-                        task = task.with_stores(self.open_stores(id, graph)?, StateLimits::default());
+                        task = task.with_stores(self.open_stores(id, graph)?, self.state_limits());
                     }
                     if let Some(stores) = task.stores() {
                         self.gates.0.open(id, stores.reader());
@@ -121,6 +121,10 @@ impl Driver<'_> {
         // A commit in flight is of the topic that is gone, not of one that gets its name.
         self.settle(true)?;
         self.tasks.iter_mut().for_each(|task| task.inputs.retain(|position| position.input.source != source));
+        // What was kept of its records stays as well: it is committed before the tasks end that keep it.
+        if !Mutant::GoneUnkept.is_on() {
+            self.commit_all()?;
+        }
         let ended = self.tasks.iter().filter(|task| task.inputs.is_empty());
         ended.for_each(|task| self.gates.0.close(task.task.id()));
         self.tasks.retain(|task| !task.inputs.is_empty());

@@ -6,6 +6,7 @@ use pelton_commitlog::mutant::Mutant;
 use pelton_streams::state::StateBatch;
 use pelton_streams::task::TaskId;
 
+use super::stores::EndedTransactions;
 use super::{Driver, DriverError};
 use crate::io::{Input, IoError, Ticket};
 
@@ -44,7 +45,9 @@ impl Driver<'_> {
     /// Commits everything and waits until it is durable.
     pub(super) fn commit_all(&mut self) -> Result<(), DriverError> {
         self.settle(true)?;
-        if self.uncommitted.since_ms.is_some() {
+        // What operators have forgotten before a step that was put off is of no record.
+        let is_open = self.stores_are_open() && !Mutant::OpenTakenOver.is_on();
+        if self.uncommitted.since_ms.is_some() || is_open {
             self.start_commit()?;
             self.settle(true)?;
         }
@@ -58,12 +61,13 @@ impl Driver<'_> {
         let offsets: Vec<(Input, i64)> =
             moved.map(|position| (position.input, position.next_offset)).collect();
         let Uncommitted { bytes, .. } = std::mem::take(&mut self.uncommitted);
-        let stores = self.end_store_transactions()?;
-        // Outputs of a topic that has been deleted since have no offset.
-        if !offsets.is_empty() || bytes > 0 {
-            let ticket = self.io.commit(&offsets)?;
-            self.in_flight = Some(InFlight { ticket, offsets, stores });
+        let EndedTransactions { wrote, take_over: stores } = self.end_store_transactions()?;
+        // Outputs of a topic that has been deleted since have no offset, and neither has what was kept of its records.
+        if offsets.is_empty() && bytes == 0 && !wrote {
+            return self.take_over(stores);
         }
+        let ticket = self.io.commit(&offsets)?;
+        self.in_flight = Some(InFlight { ticket, offsets, stores });
         Ok(())
     }
 

@@ -8,12 +8,14 @@
 
 use std::collections::BTreeMap;
 
+use pelton_commitlog::mutant::Mutant;
 use pelton_streams::BatchIn;
 use pelton_streams::state::{
     Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateError,
+    StateLimits,
 };
 use pelton_streams::task::TaskId;
-use pelton_streams::topology::{Graph, StoreUse};
+use pelton_streams::topology::{Graph, StoreUse, SubTopology};
 use pelton_wire::record::Columns;
 
 use super::{Driver, DriverError, DriverTask, TaskPosition};
@@ -21,8 +23,15 @@ use crate::io::ChangelogEnds;
 use crate::readers::{Offsets, OpenGates};
 use crate::status::StoreStatus;
 
-/// Bytes of keys and values that are restored at once.
+/// Clean entries that all stores of a pipeline keep in memory.
+const CACHE_BYTES: u64 = 256 << 20;
+/// Changed entries of all stores of a pipeline past which they take over what is committed, as Kafka's
+/// `statestore.uncommitted.max.bytes` of a thread.
+const CHANGED_BYTES: usize = 64 << 20;
+/// Memory of changes that are restored at once.
 const CHUNK_BYTES: usize = 32 << 20;
+/// What a change costs besides its bytes: two reference counts, and its place in the map.
+const CHANGE_BYTES: usize = 96;
 /// Chunks of fewer keys are written as a transaction is: they are not worth a file of their own.
 const SMALL_CHUNK: usize = 10_000;
 /// How long a wait for the changelog's end to become readable takes before the stop signal is looked at again.
@@ -44,6 +53,15 @@ impl StoreTimes {
     }
 }
 
+/// The ends of the transactions of all tasks' stores.
+#[derive(Default)]
+pub(super) struct EndedTransactions {
+    /// Changelogs were written.
+    pub(super) wrote: bool,
+    /// What is to be taken over once the commit is durable.
+    pub(super) take_over: Vec<(TaskId, StateBatch)>,
+}
+
 /// The changes of a changelog's records, the last one of each key.
 #[derive(Default)]
 struct Chunk {
@@ -56,7 +74,7 @@ impl Chunk {
         for record in BatchIn::new("", 0, records).records() {
             // Every change has a key.
             let Some(key) = record.key else { continue };
-            self.bytes += key.len() + record.value.map_or(0, <[u8]>::len);
+            self.bytes += key.len() + record.value.map_or(0, <[u8]>::len) + CHANGE_BYTES;
             self.changes.insert(Blob::from(key), record.value.map(Blob::from));
         }
     }
@@ -82,6 +100,7 @@ impl Driver<'_> {
         let stale = graph.stores.iter().zip(backend.position()).zip(&ends);
         let stale =
             stale.filter_map(|((store, position), ends)| Some((store, why_useless(position, ends, now_ms)?)));
+        let stale = stale.filter(|_| !Mutant::RestoreSkipped.is_on());
         if let Some((store, why)) = stale.map(|(store, why)| (store.spec.name.clone(), why)).next() {
             let partition = id.partition;
             self.say(
@@ -93,6 +112,9 @@ impl Driver<'_> {
             backend = open()?;
         }
         for (index, (store, ends)) in graph.stores.iter().zip(&ends).enumerate() {
+            if Mutant::RestoreSkipped.is_on() {
+                continue;
+            }
             self.restore(id, (index, store), *ends, &mut *backend)?;
         }
         Ok(backend)
@@ -107,7 +129,10 @@ impl Driver<'_> {
         backend: &mut dyn StateBackend,
     ) -> Result<(), DriverError> {
         let partition = task.partition;
-        let from = backend.position()[index].offset.max(ends.start);
+        let found = backend.position()[index];
+        let from = found.offset.max(ends.start);
+        // Until the store has all there is, it is as old as it was when it last had that, or as its first record.
+        let old_ms = if found.offset == 0 { self.now_ms() } else { found.caught_up_ms };
         let (mut next, mut restored) = (from, 0);
         let (mut chunk, mut records) = (Chunk::default(), Columns::new());
         while next < ends.end {
@@ -116,6 +141,9 @@ impl Driver<'_> {
             }
             records.clear();
             let filled = self.io.fill_changelog(store.changelog, partition, next, &mut records)?;
+            if filled.next_offset == next && Mutant::RestoreEndsEarly.is_on() {
+                break;
+            }
             if filled.next_offset == next {
                 // Its last records are decided, and not durable yet.
                 self.io.wait_changelog(store.changelog, partition, next, WAIT_MS);
@@ -125,7 +153,9 @@ impl Driver<'_> {
             restored += records.len() as u64;
             next = filled.next_offset;
             if chunk.bytes >= CHUNK_BYTES || next >= ends.end {
-                let position = ends.position(next, self.now_ms());
+                let is_fresh = next >= ends.end || Mutant::HalfRestoreFresh.is_on();
+                let caught_up_ms = if is_fresh { self.now_ms() } else { old_ms };
+                let position = ends.position(next, caught_up_ms);
                 take_chunk(backend, index, std::mem::take(&mut chunk), position)
                     .map_err(|error| DriverError::State { task, error })?;
             }
@@ -156,10 +186,10 @@ impl Driver<'_> {
         });
     }
 
-    /// Has every task's changes of this transaction written into its changelogs. What is to be taken over once the commit is
-    /// durable.
-    pub(super) fn end_store_transactions(&mut self) -> Result<Vec<(TaskId, StateBatch)>, DriverError> {
+    /// Has every task's changes of this transaction written into its changelogs.
+    pub(super) fn end_store_transactions(&mut self) -> Result<EndedTransactions, DriverError> {
         let now_ms = self.now_ms();
+        let wrote = self.stores_are_open();
         let mut ended = Vec::new();
         for task in &mut self.tasks {
             let id = task.task.id();
@@ -170,13 +200,16 @@ impl Driver<'_> {
             }
         }
         if ended.is_empty() {
-            return Ok(Vec::new());
+            return Ok(EndedTransactions::default());
         }
         self.io.flush()?;
-        if !(self.stores_are_full() || now_ms.saturating_sub(self.store_times.took_over_ms) >= TAKE_OVER_MS) {
-            return Ok(Vec::new());
+        let due = now_ms.saturating_sub(self.store_times.took_over_ms) >= TAKE_OVER_MS;
+        let take_over = if due || self.stores_are_full() { self.take_changes(ended)? } else { Vec::new() };
+        if Mutant::TakenOverBeforeCommit.is_on() {
+            self.take_over(take_over)?;
+            return Ok(EndedTransactions { wrote, take_over: Vec::new() });
         }
-        self.take_changes(ended)
+        Ok(EndedTransactions { wrote, take_over })
     }
 
     /// What the stores of tasks have to take over to be at the ends of their changelogs.
@@ -261,9 +294,31 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Stores were written since their last transaction ended.
+    pub(super) fn stores_are_open(&mut self) -> bool {
+        self.tasks.iter_mut().filter_map(|task| task.task.stores()).any(|stores| stores.is_open())
+    }
+
     /// More is changed than should be: the transaction must end.
     pub(super) fn stores_are_full(&mut self) -> bool {
-        self.tasks.iter_mut().filter_map(|task| task.task.stores()).any(|stores| stores.is_over_limit())
+        let stores = self.tasks.iter_mut().filter_map(|task| task.task.stores());
+        let changed = stores.map(|stores| (stores.changed_bytes(), stores.is_over_limit()));
+        let (bytes, over) =
+            changed.fold((0, false), |(bytes, any), (more, over)| (bytes + more, any || over));
+        over || bytes > CHANGED_BYTES
+    }
+
+    /// Memory of one task's stores: all of the driver's share what there is.
+    pub(super) fn state_limits(&self) -> StateLimits {
+        let topology = &self.spec.topology;
+        let stores_of = |sub: &SubTopology| {
+            let stores = sub.graph.as_ref().map_or(0, |graph| graph.stores.len() as u64);
+            let partitions = sub.sources.iter().map(|source| self.sources[*source]).max().unwrap_or(0);
+            stores * u64::from(partitions)
+        };
+        let stores: u64 = topology.sub_topologies.iter().map(stores_of).sum();
+        let limits = StateLimits::default();
+        StateLimits { cache_bytes: limits.cache_bytes.min(CACHE_BYTES / stores.max(1)), ..limits }
     }
 
     /// Stores that are damaged are removed: the next driver makes them again. They are closed before.
@@ -271,6 +326,9 @@ impl Driver<'_> {
         let DriverError::State { task, error: StateError::Corrupt(_) } = error else { return };
         self.gates.0.close_all();
         self.tasks.clear();
+        if Mutant::DamagedKept.is_on() {
+            return;
+        }
         if let Err(error) = self.spec.stores.remove(&self.spec.topology.name, *task) {
             self.say(
                 pelton_streams::log::LogLevel::Error,
@@ -304,7 +362,7 @@ fn why_useless(position: &ChangelogPosition, ends: &ChangelogEnds, now_ms: i64) 
     if offset == 0 {
         return None;
     }
-    if topic_id != ends.topic_id {
+    if topic_id != ends.topic_id && !Mutant::OtherChangelogTrusted.is_on() {
         return Some("its changelog was created again".to_owned());
     }
     if offset > ends.end {
@@ -314,7 +372,7 @@ fn why_useless(position: &ChangelogPosition, ends: &ChangelogEnds, now_ms: i64) 
         return Some(format!("it is at offset {offset} of its changelog, which starts at {}", ends.start));
     }
     let away_ms = now_ms.saturating_sub(caught_up_ms);
-    if away_ms > ends.delete_retention_ms {
+    if away_ms > ends.delete_retention_ms && !Mutant::AbsenceIgnored.is_on() {
         let kept = ends.delete_retention_ms;
         return Some(format!(
             "it was away for {away_ms} ms, and the changelog keeps what says that a key is deleted for {kept} ms"

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
-use pelton_streams::{
-    BatchOut, Digest, Emissions, Emitted, LoadError, Manifest, Plugin, PluginError, PluginInfo, RecordIn,
-    Refusal, Refused, Sink, Topology,
-};
+use pelton_streams::{Emissions, Emitted, Manifest, RecordIn, Refusal, Refused, Sink, Topology};
 use pelton_wire::record::{BatchBuilder, BatchMut, BatchOptions, BatchView, DecompressLimit, Select};
 use tokio::sync::oneshot;
 
+use super::obedient::{Factory, obedient};
 use super::*;
 use crate::io::{Change, ChangelogEnds, Changelogs, Committer, Outputs, Position, Source, Ticket};
 use crate::status::PipelineState;
@@ -268,47 +266,6 @@ impl Changelogs for FakeIo {
     }
 }
 
-/// Passes everything on, but for values that say what should go wrong.
-struct Obedient(Arc<StopSignal>);
-
-impl Plugin for Obedient {
-    fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
-        let mut source = Vec::new();
-        for (i, record) in batch.records().enumerate() {
-            match record.value {
-                Some(b"trap") => {
-                    return Err(PluginError::Trapped { trap: "unreachable".to_owned(), said: None });
-                }
-                Some(b"drop") => {}
-                Some(b"late and stopped") => {
-                    self.0.set();
-                    return Err(PluginError::Deadline { deadline_ms: 1 });
-                }
-                _ => source.push(i as u32),
-            }
-        }
-        Ok(BatchOut { source, ..BatchOut::default() })
-    }
-}
-
-struct Factory(Arc<StopSignal>);
-
-impl PluginFactory for Factory {
-    fn load(&self, _digest: &Digest, _component: &[u8]) -> Result<PluginInfo, LoadError> {
-        unreachable!("the tests link their topologies themselves")
-    }
-
-    fn instantiate(
-        &self,
-        _digest: &Digest,
-        _spec: &InstanceSpec,
-    ) -> Result<Box<dyn Plugin>, InstantiateError> {
-        Ok(Box::new(Obedient(Arc::clone(&self.0))))
-    }
-
-    fn unload(&self, _digest: &Digest) {}
-}
-
 fn topology(start: &str, on_error: &str) -> (Arc<Topology>, CommitSpec) {
     let text = format!(
         "name = \"p\"\nguarantee = \"at-least-once\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\nstart = \"{start}\"\n\
@@ -316,13 +273,7 @@ fn topology(start: &str, on_error: &str) -> (Arc<Topology>, CommitSpec) {
          [[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
     );
     let manifest = Manifest::parse(&text).unwrap();
-    let info = PluginInfo {
-        digest: Digest::new([1; 32]),
-        world: pelton_streams::World::Transform,
-        manifest: None,
-        bytes: 1,
-    };
-    let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), info)])).unwrap();
+    let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), obedient())])).unwrap();
     (Arc::new(topology), manifest.commit)
 }
 
