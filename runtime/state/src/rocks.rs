@@ -8,6 +8,7 @@ use pelton_streams::state::{
     Blob, ChangelogPosition, Changes, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
     StateSize, StateView, StoreIndex, StoreSpec, Visit,
 };
+use pelton_wire::mutant::Mutant;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Error, ErrorKind, FlushOptions,
     IngestExternalFileOptions, Options, ReadOptions, Snapshot, SstFileWriter, WriteBatch, WriteOptions,
@@ -155,7 +156,9 @@ impl StateBackend for RocksState {
         let mut writes = WriteBatch::default();
         for (store, (changes, position)) in batch.changes.iter().zip(&batch.position).enumerate() {
             let family = self.db.family(store)?;
-            writes.put_cf(family, POSITION_KEY, encode_position(*position));
+            if !Mutant::PositionNotMoved.is_on() {
+                writes.put_cf(family, POSITION_KEY, encode_position(*position));
+            }
             let mut prefixed = vec![KEY_PREFIX];
             for (key, value) in changes {
                 prefixed.truncate(1);
@@ -315,14 +318,23 @@ fn decode_position(bytes: &[u8]) -> Result<ChangelogPosition, StateError> {
 }
 
 fn failed(error: Error) -> StateError {
-    let text = error.to_string();
-    match error.kind() {
+    told(error.kind(), error.to_string())
+}
+
+/// What RocksDB says, in words of the operating system, of a file that a database needs and that is not there, or cannot be
+/// read where it is: as with a bad checksum, the files are of no use, and the changelog has what was in them.
+const LOST: [&str; 3] = ["No such file or directory", "Input/output error", "Structure needs cleaning"];
+/// What it says when there is no room.
+const NO_ROOM: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
+fn told(kind: ErrorKind, text: String) -> StateError {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match kind {
+        _ if Mutant::DamageNotTold.is_on() => StateError::Storage(text),
         ErrorKind::Corruption => StateError::Corrupt(text),
-        ErrorKind::IOError
-            if text.contains("No space left on device") || text.contains("Disk quota exceeded") =>
-        {
-            StateError::Full(text)
-        }
+        // A failed write says of all later ones what it was.
+        _ if says(&NO_ROOM) => StateError::Full(text),
+        ErrorKind::IOError if says(&LOST) => StateError::Corrupt(text),
         _ => StateError::Storage(text),
     }
 }

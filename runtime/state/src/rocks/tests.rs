@@ -160,3 +160,53 @@ fn damage_and_a_second_owner_are_told_apart() {
         .and_then(|rocks| rocks.range(0, KeyRange::ALL, &mut |_, _| ControlFlow::Continue(())));
     assert!(matches!(read, Err(StateError::Corrupt(_))), "{read:?}");
 }
+
+/// A database of which files are missing or wrong is damaged: it is made again, and is not tried for ever as it is.
+#[test]
+fn files_that_are_lost_are_damage() {
+    let is = |path: &Path, beginning: &str| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning))
+    };
+    let sst = |path: &Path| path.extension().is_some_and(|extension| extension == "sst");
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&Path) -> bool, &'a dyn Fn(&Path));
+    let spoils: [Spoil<'_>; 4] = [
+        ("no manifest", &|path| is(path, "MANIFEST"), &|path| std::fs::remove_file(path).unwrap()),
+        ("no table file", &sst, &|path| std::fs::remove_file(path).unwrap()),
+        ("an empty table file", &sst, &|path| std::fs::write(path, "").unwrap()),
+        ("another manifest's name", &|path| is(path, "CURRENT"), &|path| {
+            std::fs::write(path, "MANIFEST-999999\n").unwrap();
+        }),
+    ];
+    let options = StateOptions::default();
+    for (what, which, spoil) in spoils {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rocks = RocksState::open(dir.path(), &specs(), &options).unwrap();
+        let values = (0..1000u32).map(|n| (Blob::from(n.to_be_bytes()), Some(Blob::from([7; 50])))).collect();
+        rocks.apply(StateBatch { changes: vec![values, Vec::new()], position: position(1) }).unwrap();
+        rocks.flush().unwrap();
+        drop(rocks);
+        let paths = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let chosen: Vec<PathBuf> = paths.filter(|path| which(path)).collect();
+        assert!(!chosen.is_empty(), "{what}");
+        chosen.iter().for_each(|path| spoil(path));
+        let read = RocksState::open(dir.path(), &specs(), &options)
+            .and_then(|rocks| rocks.range(0, KeyRange::ALL, &mut |_, _| ControlFlow::Continue(())));
+        assert!(matches!(read, Err(StateError::Corrupt(_))), "{what}: {read:?}");
+    }
+}
+
+#[test]
+fn what_the_disk_says_is_told_apart() {
+    let io =
+        |text: &str| told(ErrorKind::IOError, format!("IO error: While appending to file: 7.sst: {text}"));
+    for text in ["No space left on device", "Disk quota exceeded"] {
+        assert!(matches!(io(text), StateError::Full(_)), "{text}");
+    }
+    // Not only of the file that did not fit: a database that has stopped says of every later write why.
+    let stopped = "Not implemented: the database is read-only: IO error: No space left on device: 7.sst";
+    assert!(matches!(told(ErrorKind::NotSupported, stopped.to_owned()), StateError::Full(_)));
+    assert!(matches!(io("Input/output error"), StateError::Corrupt(_)));
+    for text in ["Permission denied", "Too many open files", "lock hold by current process"] {
+        assert!(matches!(io(text), StateError::Storage(_)), "{text}: nothing is wrong with what is stored");
+    }
+}
