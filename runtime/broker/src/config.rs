@@ -256,7 +256,7 @@ settings! {
         "How long a request waits for a compilation before it is told to try again. The compilation goes on, and its result is \
          kept. A Python component takes 15 s on a busy machine.";
     state_dir: PathBuf = PathBuf::from("state"), "pelton.state.dir", "path", None,
-        "Directory of the stores of tables; a relative one is below `data.dir`. What is in it can be made again from topics, so it may be on a disk of its own that nobody backs up.";
+        "Directory of the stores of tables and pipelines; a relative one is below `data.dir`. What is in it can be made again from topics, so it may be on a disk of its own that nobody backs up.";
     state_block_cache_bytes: u64 = 256 * MIB, "pelton.state.block.cache.bytes", "bytes", Some((MIB as i128, 1 << 40)),
         "Memory for blocks that were read from stores on disk, over all of them. A larger one gained nothing while the machine's page cache held the files.";
     state_write_buffer_bytes: u64 = 128 * MIB, "pelton.state.write.buffer.bytes", "bytes", Some((MIB as i128, 1 << 40)),
@@ -271,6 +271,8 @@ settings! {
         "Threads that keep tables fresh. The partitions of each table are spread over them; each holds up to 16 MiB of what it has read.";
     table_followers_max: u32 = 64, "pelton.table.followers.max", "count", Some((0, 10_000)),
         "Readers that follow tables at once. Each has a thread and less than 1 MiB of events on their way.";
+    table_memory_bytes: u64 = 1024 * MIB, "pelton.table.memory.max.bytes", "bytes", Some((MIB as i128, 1 << 40)),
+        "Memory for the rows of all tables with the store `memory`. One that would take more waits and says so.";
     http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
         "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
     http_max_idle_ms: i64 = 2 * MINUTE_MS, "pelton.http.max.idle.ms", "ms", Some((1, i64::MAX as i128)),

@@ -1,5 +1,6 @@
 //! What tables need of this broker: its partitions, and the log of what is deployed for their definitions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use pelton_pipelines::refusal::DefineTableError;
 use pelton_pipelines::supervisor::Supervisor;
 use pelton_streams::tables::TableDefinition;
 use pelton_tables::source::{
-    At, Bounds, DefinitionError, Definitions, Keeping, ReadError, ReadTo, Source, TopicId, TopicNow, Wake,
+    At, Bounds, DefinitionError, Definitions, Keeping, News, ReadError, ReadTo, Source, Told, TopicId,
+    TopicNow, Wake,
 };
 use pelton_wire::record::Columns;
 use tokio::runtime::Handle;
@@ -18,7 +20,7 @@ use crate::partition::{Isolation, Partition};
 use crate::pipelines::{ReadFault, read_committed};
 use crate::topics::Topics;
 
-/// How often a partition is looked at that has records which are not synced yet: nobody tells when they are.
+/// How often partitions are looked at that have records which are not synced yet: nobody tells when they are.
 const UNSYNCED_LOOK: Duration = Duration::from_millis(50);
 
 /// The broker's topics, as tables read them.
@@ -85,31 +87,92 @@ impl Source for BrokerTopics {
         }
     }
 
-    fn wait(&self, positions: &[(&At, i64)], wake: &Wake, timeout_ms: u64) {
-        let news = Arc::new(ReadyList::default());
-        // One for all of them: whichever has something new, the thread looks.
-        let watch = Watch::new(&news, 0);
-        let (mut ready, mut patience) = (false, Duration::from_millis(timeout_ms));
-        for (at, offset) in positions {
-            if let Ok(found) = self.partition(at) {
-                found.watch(&watch);
-                // Looked at after the watch is set, so that nothing comes in between.
-                ready |= readable(&found) > *offset;
-                if found.readable_end(Isolation::ReadCommitted) > *offset {
-                    patience = patience.min(UNSYNCED_LOOK);
-                }
-            }
+    fn news(self: Arc<Self>) -> Box<dyn News> {
+        Box::new(BrokerNews {
+            source: self,
+            list: Arc::default(),
+            watched: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
+        })
+    }
+}
+
+/// The partitions that a thread of the tables waits for. Each is watched for as long as its store is open, so a wait costs
+/// what has happened.
+struct BrokerNews {
+    source: Arc<BrokerTopics>,
+    list: Arc<ReadyList>,
+    watched: BTreeMap<u32, Vec<Watched>>,
+    /// Those that have records which are not synced yet.
+    unsynced: BTreeSet<u32>,
+}
+
+/// A partition, and how it tells of news.
+type Watched = (Arc<Partition>, Arc<Watch>);
+
+impl BrokerNews {
+    /// The numbers that are listed. Records that come later list them again.
+    fn take(&self) -> Vec<u32> {
+        let mut ready = self.list.take();
+        ready.sort_unstable();
+        ready.dedup();
+        for (_, watch) in ready.iter().filter_map(|number| self.watched.get(number)).flatten() {
+            watch.taken();
         }
-        if !ready {
-            self.runtime.block_on(async {
+        ready
+    }
+}
+
+impl News for BrokerNews {
+    fn watch(&mut self, number: u32, at: &At) {
+        // One that has gone is no news: its topic has changed.
+        let Ok(found) = self.source.partition(at) else { return };
+        let watch = Watch::new(&self.list, number);
+        found.watch(&watch);
+        self.watched.entry(number).or_default().push((found, watch));
+        self.unsynced.insert(number);
+    }
+
+    fn forget(&mut self, number: u32) {
+        let watched = self.watched.remove(&number).unwrap_or_default();
+        watched.iter().for_each(|(_, watch)| watch.finish());
+        self.unsynced.remove(&number);
+    }
+
+    fn wait(&mut self, wake: &Wake, timeout_ms: u64) -> Told {
+        let mut patience = Duration::from_millis(timeout_ms);
+        if !self.unsynced.is_empty() {
+            patience = patience.min(UNSYNCED_LOOK);
+        }
+        let mut ready = self.take();
+        let mut is_over = false;
+        if ready.is_empty() && !patience.is_zero() {
+            let (list, runtime) = (Arc::clone(&self.list), self.source.runtime.clone());
+            is_over = runtime.block_on(async {
                 tokio::select! {
-                    () = news.changed() => {}
-                    () = wake.called() => {}
-                    () = tokio::time::sleep(patience) => {}
+                    () = list.changed() => false,
+                    () = wake.called() => false,
+                    () = tokio::time::sleep(patience) => true,
                 }
             });
+            ready = self.take();
         }
-        watch.finish();
+        ready.extend(std::mem::take(&mut self.unsynced));
+        for number in &ready {
+            let partitions = self.watched.get(number).into_iter().flatten();
+            let has_unsynced =
+                |(found, _): &Watched| found.readable_end(Isolation::ReadCommitted) > found.flushed_offset();
+            if partitions.into_iter().any(has_unsynced) {
+                self.unsynced.insert(*number);
+            }
+        }
+        Told { idle: is_over && ready.is_empty(), ready }
+    }
+}
+
+impl Drop for BrokerNews {
+    fn drop(&mut self) {
+        self.watched.values().flatten().for_each(|(_, watch)| watch.finish());
     }
 }
 

@@ -91,6 +91,10 @@ impl TaskStores for Killed {
         self.rocks.remove_all(pipeline)
     }
 
+    fn remove_others(&self, pipelines: &[&str]) -> Result<(), StateError> {
+        self.rocks.remove_others(pipelines)
+    }
+
     fn flush_interval_ms(&self) -> i64 {
         self.rocks.flush_interval_ms()
     }

@@ -61,6 +61,8 @@ impl Lab {
             threads: 2,
             max_tables: 10,
             max_followers: 2,
+            follower_patience: LIMIT,
+            memory_bytes: u64::MAX,
             flush_interval_ms,
             runtime: self.runtime.handle().clone(),
         };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use pelton_streams::state::{StateError, StateReader, StateView};
 use pelton_streams::tables::{Cursor, Merged, Row, RowRange, marks_of, row};
 
-use crate::store::{Store, StoreId, Table};
+use crate::source::Source;
+use crate::store::{Store, StoreId, StoreState, Table};
 
 /// Bytes of rows in a page, at least one row.
 const PAGE_BYTES: usize = 4 << 20;
@@ -40,9 +41,12 @@ pub enum AskError {
     Unknown(String),
     #[error("table `{table}` is a view of topic `{topic}`, which does not exist")]
     NoTopic { table: String, topic: String },
-    /// With how far it is, from 0 to 1.
-    #[error("table `{table}` is being restored from its topic: {percent} % of it is done", percent = (.restored * 100.0).floor())]
-    Restoring { table: String, restored: f64 },
+    /// With how far the stores are that were asked, from 0 to 1, and which of them have not had all of their topic yet.
+    #[error(
+        "table `{table}` is being restored from its topic: {percent} % of it is done{stores}",
+        percent = (.restored * 100.0).floor(), stores = which(.waiting, *.asked)
+    )]
+    Restoring { table: String, restored: f64, waiting: Vec<String>, asked: usize },
     #[error("table `{table}` cannot be read now: {reason}; it tries again by itself")]
     Failed { table: String, reason: String },
     #[error("table `{table}` reflects partition {partition} up to offset {offset} and not {wanted} yet")]
@@ -76,23 +80,52 @@ pub(crate) fn stores_for(table: &Table, key: Option<&[u8]>) -> Result<Vec<Readab
         (_, Some(partition)) => vec![StoreId::Partition(partition)],
         (_, None) => (0..topic.partitions).map(StoreId::Partition).collect(),
     };
-    let mut found = Vec::with_capacity(wanted.len());
-    for id in wanted {
-        let store = table.store(id).ok_or_else(|| AskError::Restoring { table: name(), restored: 0.0 })?;
-        let Some((reader, generation)) = store.reader() else { return Err(not_live(table, &store)) };
-        found.push(Readable { store, reader, generation });
-    }
-    Ok(found)
+    let stores: Vec<(StoreId, Option<Arc<Store>>)> =
+        wanted.into_iter().map(|id| (id, table.store(id))).collect();
+    let readable = |(_, store): &(StoreId, Option<Arc<Store>>)| {
+        let store = store.as_ref()?;
+        let (reader, generation) = store.reader()?;
+        Some(Readable { store: Arc::clone(store), reader, generation })
+    };
+    let found: Option<Vec<Readable>> = stores.iter().map(readable).collect();
+    found.ok_or_else(|| not_live(table, &stores))
 }
 
-fn not_live(table: &Table, store: &Store) -> AskError {
-    let (table, status) = (table.name.clone(), store.status());
-    if let Some(reason) = status.failure {
-        return AskError::Failed { table, reason };
+/// Why stores are not read: that of one that has failed, or how far they are.
+fn not_live(table: &Table, stores: &[(StoreId, Option<Arc<Store>>)]) -> AskError {
+    let (table, asked) = (table.name.clone(), stores.len());
+    let (mut waiting, mut restored) = (Vec::new(), 0.0);
+    for (id, store) in stores {
+        let status = store.as_ref().map(|store| store.status());
+        let is_live = status.as_ref().is_some_and(|status| status.state == StoreState::Live);
+        if is_live {
+            restored += 1.0;
+            continue;
+        }
+        waiting.push(id.name());
+        let Some(status) = status else { continue };
+        if let Some(reason) = status.failure {
+            let reason = if asked > 1 { format!("partition {}: {reason}", status.store) } else { reason };
+            return AskError::Failed { table, reason };
+        }
+        let partitions = status.partitions.len().max(1) as f64;
+        restored += status.partitions.iter().map(|partition| partition.restored).sum::<f64>() / partitions;
     }
-    let partitions = status.partitions.len().max(1) as f64;
-    let restored = status.partitions.iter().map(|partition| partition.restored).sum::<f64>() / partitions;
-    AskError::Restoring { table, restored }
+    AskError::Restoring { table, restored: restored / asked.max(1) as f64, waiting, asked }
+}
+
+/// Stores that an error names.
+const NAMED: usize = 5;
+
+/// Which of several stores are not there yet.
+fn which(waiting: &[String], asked: usize) -> String {
+    if asked < 2 {
+        return String::new();
+    }
+    let (named, more) = (waiting.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "), waiting.len());
+    let more = more.checked_sub(NAMED).filter(|more| *more > 0);
+    let more = more.map_or(String::new(), |more| format!(" and {more} more"));
+    format!("; the answer needs {asked} partitions, and these are not there yet: {named}{more}")
 }
 
 /// What a store's view reflects, added to `offsets`.
@@ -164,6 +197,7 @@ pub(crate) fn scan(table: &Table, range: &RowRange, limit: usize) -> Result<Page
 /// Waits until a table reflects these offsets, by partition, at most so long.
 pub(crate) async fn wait_for(
     table: &Table,
+    source: &dyn Source,
     wanted: &BTreeMap<u32, i64>,
     patience: Duration,
 ) -> Result<(), AskError> {
@@ -171,7 +205,7 @@ pub(crate) async fn wait_for(
     let end = tokio::time::Instant::now() + patience;
     loop {
         moved.borrow_and_update();
-        let Some(behind) = behind(table, wanted)? else { return Ok(()) };
+        let Some(behind) = behind(table, source, wanted)? else { return Ok(()) };
         if let Some(why) = table.ended() {
             return Err(AskError::Ended { table: table.name.clone(), why });
         }
@@ -182,17 +216,25 @@ pub(crate) async fn wait_for(
     }
 }
 
-/// The first of the offsets that the table does not reflect.
-fn behind(table: &Table, wanted: &BTreeMap<u32, i64>) -> Result<Option<AskError>, AskError> {
+/// The first of the offsets that the table does not reflect. They are of the topic that has the name now.
+fn behind(
+    table: &Table,
+    source: &dyn Source,
+    wanted: &BTreeMap<u32, i64>,
+) -> Result<Option<AskError>, AskError> {
     let name = || table.name.clone();
+    let topic = &table.definition.topic;
+    let Some(topic_id) = source.topic(topic).map(|topic| topic.id) else {
+        return Ok(Some(AskError::NoTopic { table: name(), topic: topic.clone() }));
+    };
     for (partition, wanted) in wanted {
         if table.topic().is_some_and(|topic| *partition >= topic.partitions) {
             return Err(AskError::NoPartition { table: name(), partition: *partition });
         }
         let store = table.store(StoreId::Global).or_else(|| table.store(StoreId::Partition(*partition)));
         let Some(store) = store else { return Ok(stores_for(table, None).err()) };
-        match store.next(*partition) {
-            None => return Ok(Some(not_live(table, &store))),
+        match store.next_of(topic_id, *partition) {
+            None => return Ok(Some(not_live(table, &[(store.id, Some(store))]))),
             Some(next) if next > *wanted => {}
             Some(next) => {
                 let (partition, offset, wanted) = (*partition, next - 1, *wanted);
@@ -201,4 +243,54 @@ fn behind(table: &Table, wanted: &BTreeMap<u32, i64>) -> Result<Option<AskError>
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use pelton_streams::state::{MemoryState, StateBackend};
+    use pelton_streams::tables::{KeyPlacement, Scope, StoreKind, TableDefinition, ValueFormat};
+
+    use super::*;
+    use crate::source::TopicNow;
+    use crate::store::PartNow;
+
+    /// A key may be in any partition, so a look-up waits for all of them, and says for which.
+    #[test]
+    fn an_answer_says_which_partitions_it_waits_for() {
+        let definition = TableDefinition {
+            topic: "t".to_owned(),
+            scope: Scope::Partitioned,
+            partitioner: KeyPlacement::Unknown,
+            store: StoreKind::Memory,
+            value: ValueFormat::Raw,
+            partitions: 4,
+            created_at_ms: 0,
+        };
+        let table = Table::new("t".to_owned(), definition);
+        let topic = TopicNow { id: [1; 16], partitions: 4, only_compacts: true, delete_retention_ms: 1 };
+        table.set_topic(5, Some(topic));
+        // A thread that is late.
+        table.set_topic(4, None);
+
+        let part = |next| PartNow { next, readable: 100, begin: 0, target: 100 };
+        for (partition, next) in [(0, 100), (1, 50), (2, 100)] {
+            let store = table.add(StoreId::Partition(partition));
+            store.opened([1; 16], MemoryState::new(1).reader(), BTreeMap::from([(partition, part(next))]));
+            if partition != 1 {
+                store.live();
+            }
+        }
+        let error = get(&table, b"a").unwrap_err();
+        let expect = "table `t` is being restored from its topic: 62 % of it is done; the answer needs 4 partitions, and \
+                      these are not there yet: 1, 3";
+        assert_eq!(error.to_string(), expect);
+        table.store(StoreId::Partition(1)).unwrap().failed(Some("the disk is full".to_owned()));
+        let error = scan(&table, &RowRange::default(), 1).unwrap_err();
+        let expect = "table `t` cannot be read now: partition 1: the disk is full; it tries again by itself";
+        assert_eq!(error.to_string(), expect);
+        assert_eq!(
+            which(&["a"; 7].map(str::to_owned), 9).split(": ").nth(1),
+            Some("a, a, a, a, a and 2 more")
+        );
+    }
 }

@@ -11,23 +11,27 @@ use std::time::Duration;
 
 use pelton_streams::state::{StateError, StateView};
 use pelton_streams::tables::{Cursor, Merged, Row, RowRange, Scope};
+use pelton_wire::mutant::Mutant;
 use pelton_wire::record::Columns;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::Clock;
 use crate::ask::{AskError, Offsets, Readable, reflect, stores_for};
-use crate::source::{At, Source};
-use crate::store::{StoreId, Table};
+use crate::source::{At, Source, TopicNow};
+use crate::store::{Store, StoreId, Table};
 
 /// Frames that wait for the reader.
 const FRAMES: usize = 4;
 /// Bytes of a frame, at least one event.
 const FRAME_BYTES: usize = 64 << 10;
-/// A reader that takes no frame for so long is cut off.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A reader that takes no frame for so long is cut off, unless the spec of the tables says otherwise.
+pub const FOLLOWER_PATIENCE: Duration = Duration::from_secs(10);
 /// A reader that is so many offsets of a partition behind the table is cut off: compaction may soon take what it has
 /// not seen.
 const BEHIND_MAX: i64 = 1_000_000;
+/// Rows after which it is looked whether the reader has fallen behind.
+const ROWS_BETWEEN_LOOKS: u32 = 1_000;
 /// How often a follower without news looks whether it should end.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -100,10 +104,15 @@ enum End {
     /// Nobody is told.
     #[error("the reader has gone")]
     ReaderGone,
-    #[error("the reader took nothing for {} s", PATIENCE.as_secs())]
-    Slow,
+    #[error("the reader took nothing for {} ms", .0.as_millis())]
+    Slow(Duration),
     #[error("the reader is more than {BEHIND_MAX} offsets of a partition behind the table")]
     Behind,
+    #[error(
+        "the reader has been behind the table for longer than the topic keeps what says that a row is deleted \
+         (`delete.retention.ms`)"
+    )]
+    Late,
     #[error("{0}")]
     Table(&'static str),
     #[error("the table's store was closed, or is made again; follow it again")]
@@ -120,12 +129,21 @@ impl From<StateError> for End {
     }
 }
 
+/// What followers have of the process.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) runtime: Handle,
+    /// How long a reader may take nothing.
+    pub(crate) patience: Duration,
+}
+
 /// Begins to follow the rows of a range. The thread ends by itself.
 pub(crate) fn follow(
     table: Arc<Table>,
     range: RowRange,
-    source: Arc<dyn Source>,
-    runtime: Handle,
+    around: Surroundings,
     place: Place,
 ) -> Result<Following, AskError> {
     // A table that cannot be read is refused here, with the reason.
@@ -136,11 +154,14 @@ pub(crate) fn follow(
     let name = table.name.clone();
     let run = move || {
         let _place = place;
-        let out = Out { table: Arc::clone(&table), frames, runtime, frame: Vec::new(), bytes: 0 };
-        let end = Follower { table, range, source, out }.run();
+        let open = frames.clone();
+        let Surroundings { source, clock, runtime, patience } = around;
+        let out = Out { table: Arc::clone(&table), frames, runtime, patience, frame: Vec::new(), bytes: 0 };
+        let end = Follower { table, range, source, clock, out, caught_up_ms: 0 }.run();
         let text = end.err().map_or_else(String::new, |end| end.to_string());
-        // Set once, before the channel is closed by the end of this thread.
+        // Set once, and before the channel is closed: who sees that asks why.
         let _ = ended.set(text);
+        drop(open);
     };
     std::thread::Builder::new().name("table-follow".to_owned()).spawn(run).map_err(|error| {
         AskError::Failed { table: name, reason: format!("a thread for the reader does not start: {error}") }
@@ -152,6 +173,7 @@ struct Out {
     table: Arc<Table>,
     frames: mpsc::Sender<Vec<FollowEvent>>,
     runtime: Handle,
+    patience: Duration,
     frame: Vec<FollowEvent>,
     bytes: usize,
 }
@@ -178,7 +200,7 @@ impl Out {
             tokio::select! {
                 sent = self.frames.send(frame) => sent.map_err(|_| End::ReaderGone),
                 why = self.table.until_ended() => Err(End::Table(why)),
-                () = tokio::time::sleep(PATIENCE) => Err(End::Slow),
+                () = tokio::time::sleep(self.patience) => Err(End::Slow(self.patience)),
             }
         })
     }
@@ -188,7 +210,10 @@ struct Follower {
     table: Arc<Table>,
     range: RowRange,
     source: Arc<dyn Source>,
+    clock: Arc<Clock>,
     out: Out,
+    /// When the reader was given all that the table had.
+    caught_up_ms: i64,
 }
 
 impl Follower {
@@ -201,8 +226,12 @@ impl Follower {
         }
         let name = self.table.definition.topic.clone();
         let at = |partition| At { topic: name.clone(), topic_id: topic.id, partition };
-        let mut next: Vec<(At, i64)> =
-            offsets.into_iter().map(|(partition, offset)| (at(partition), offset + 1)).collect();
+        let mut next: Vec<(At, i64)> = offsets
+            .into_iter()
+            .map(|(partition, offset)| {
+                (at(partition), offset + 1 + i64::from(Mutant::FollowSkipsOne.is_on()))
+            })
+            .collect();
         self.out.push(FollowEvent::Current)?;
         let mut moved = self.table.watch();
         let mut records = Columns::new();
@@ -212,12 +241,16 @@ impl Follower {
             if self.table.topic() != Some(topic) {
                 return Err(End::Topic);
             }
+            let now_ms = (self.clock)();
             let mut more = false;
             for (at, next) in &mut next {
                 more |= self.changes(at, next, &mut records)?;
             }
             self.out.send()?;
-            if !more {
+            if more {
+                self.is_in_time(topic)?;
+            } else {
+                self.caught_up_ms = now_ms;
                 let gone = self.out.frames.clone();
                 self.out.runtime.block_on(async {
                     tokio::select! {
@@ -242,8 +275,38 @@ impl Follower {
         if stores.iter().any(closed) { Err(End::Store) } else { Ok(()) }
     }
 
+    /// What has happened since the reader had everything is in the topic still: compaction takes nothing of it away.
+    fn is_in_time(&self, topic: TopicNow) -> Result<(), End> {
+        let patience_ms = i64::try_from(self.out.patience.as_millis()).unwrap_or(i64::MAX);
+        let kept_ms = topic.delete_retention_ms.max(patience_ms);
+        let late =
+            !Mutant::LateFollowed.is_on() && (self.clock)().saturating_sub(self.caught_up_ms) > kept_ms;
+        if late { Err(End::Late) } else { Ok(()) }
+    }
+
+    /// Whether the table has gone on too far since it was as these offsets say.
+    fn is_near(&self, offsets: &Offsets) -> Result<(), End> {
+        for (partition, offset) in offsets {
+            let store = self.store_of(*partition).ok_or(End::Store)?;
+            let next = store.next(*partition).ok_or(End::Store)?;
+            if next.saturating_sub(offset + 1) > BEHIND_MAX {
+                return Err(End::Behind);
+            }
+        }
+        Ok(())
+    }
+
+    fn store_of(&self, partition: u32) -> Option<Arc<Store>> {
+        self.table.store(match self.table.definition.scope {
+            Scope::Global => StoreId::Global,
+            Scope::Partitioned => StoreId::Partition(partition),
+        })
+    }
+
     /// Sends the rows that the table has, and gives what they reflect.
     fn rows(&mut self, stores: &[Readable]) -> Result<Offsets, End> {
+        self.caught_up_ms = (self.clock)();
+        let topic = self.table.topic().ok_or(End::Topic)?;
         let views = stores.iter().map(|readable| readable.reader.pinned()).collect::<Result<Vec<_>, _>>()?;
         let views: Vec<&dyn StateView> = views.iter().map(|view| &**view).collect();
         let mut offsets = Offsets::new();
@@ -252,9 +315,15 @@ impl Follower {
         }
         self.out.push(FollowEvent::Begin { offsets: offsets.clone() })?;
         let mut rows = Merged::new(views.iter().map(|view| Cursor::new(*view, self.range.clone())).collect());
+        let mut looked: u32 = 0;
         while let Some((_, row)) = rows.next()? {
             self.check(stores)?;
             self.out.push(FollowEvent::Row(row))?;
+            looked = looked.wrapping_add(1);
+            if looked.is_multiple_of(ROWS_BETWEEN_LOOKS) {
+                self.is_near(&offsets)?;
+                self.is_in_time(topic)?;
+            }
         }
         Ok(offsets)
     }
@@ -262,11 +331,7 @@ impl Follower {
     /// Sends the changes of a partition that the store has by now, as many as one read gives. Whether there may be
     /// more.
     fn changes(&mut self, at: &At, next: &mut i64, records: &mut Columns) -> Result<bool, End> {
-        let id = match self.table.definition.scope {
-            Scope::Global => StoreId::Global,
-            Scope::Partitioned => StoreId::Partition(at.partition),
-        };
-        let store = self.table.store(id).ok_or(End::Store)?;
+        let store = self.store_of(at.partition).ok_or(End::Store)?;
         let end = store.next(at.partition).ok_or(End::Store)?;
         if *next >= end {
             return Ok(false);

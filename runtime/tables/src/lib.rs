@@ -32,7 +32,7 @@ mod tests;
 mod worker;
 
 pub use ask::{AskError, Found, Page};
-pub use follow::{FollowEvent, Following};
+pub use follow::{FOLLOWER_PATIENCE, FollowEvent, Following};
 pub use service::{CreateError, DeleteError, NewTable, Tables, TablesSpec};
 pub use store::{PartitionStatus, StoreState, StoreStatus, TableDescription, Totals};
 pub use task::CHUNK_BYTES;

@@ -18,9 +18,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::Clock;
 use crate::ask::{self, AskError, Found, Page};
-use crate::follow::{Following, Place, follow};
+use crate::follow::{Following, Place, Surroundings, follow};
 use crate::source::{DefinitionError, Definitions, Source, Wake};
 use crate::store::{Table, TableDescription};
+use crate::task::MemoryBudget;
 use crate::worker::{Command, Worker};
 
 /// How long a stop waits for readers who follow tables.
@@ -41,6 +42,10 @@ pub struct TablesSpec {
     pub max_tables: u32,
     /// `pelton.table.followers.max`.
     pub max_followers: u32,
+    /// A follower that takes nothing for so long is cut off.
+    pub follower_patience: Duration,
+    /// `pelton.table.memory.max.bytes`: what all stores in memory may take.
+    pub memory_bytes: u64,
     /// `pelton.state.flush.interval.ms`.
     pub flush_interval_ms: i64,
     /// Of the followers.
@@ -105,6 +110,7 @@ pub struct Tables {
     inner: Mutex<Inner>,
     /// How many there are.
     followers: Arc<watch::Sender<u32>>,
+    memory: Arc<MemoryBudget>,
 }
 
 #[derive(Default)]
@@ -135,7 +141,9 @@ impl Tables {
     /// A thread does not start.
     pub fn start(spec: TablesSpec) -> std::io::Result<Arc<Tables>> {
         let defined = spec.definitions.all();
+        let memory = MemoryBudget::new(spec.memory_bytes);
         let tables = Tables {
+            memory,
             spec,
             changes: tokio::sync::Mutex::default(),
             inner: Mutex::default(),
@@ -163,6 +171,7 @@ impl Tables {
             clock: Arc::clone(&self.spec.clock),
             dir: self.spec.dir.clone(),
             flush_interval_ms: self.spec.flush_interval_ms,
+            memory: Arc::clone(&self.memory),
             commands: told,
             wake: Arc::clone(&wake),
         };
@@ -337,7 +346,7 @@ impl Tables {
         patience: Duration,
     ) -> Result<(), AskError> {
         let table = self.table(name)?;
-        ask::wait_for(&table, offsets, patience).await
+        ask::wait_for(&table, &*self.spec.source, offsets, patience).await
     }
 
     /// The row of a key. Blocking.
@@ -363,7 +372,10 @@ impl Tables {
     pub fn follow(&self, name: &str, range: RowRange) -> Result<Following, AskError> {
         let table = self.table(name)?;
         let place = Place::take(&self.followers, self.spec.max_followers)?;
-        follow(table, range, Arc::clone(&self.spec.source), self.spec.runtime.clone(), place)
+        let TablesSpec { source, clock, runtime, follower_patience, .. } = &self.spec;
+        let (source, clock) = (Arc::clone(source), Arc::clone(clock));
+        let around = Surroundings { source, clock, runtime: runtime.clone(), patience: *follower_patience };
+        follow(table, range, around, place)
     }
 
     /// Memory that the stores on disk take for what was read and what is not written yet.

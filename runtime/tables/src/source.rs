@@ -1,6 +1,7 @@
 //! What tables need from outside: the topics that they are views of, and where their definitions are kept.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use pelton_streams::tables::TableDefinition;
 use pelton_wire::record::Columns;
@@ -104,8 +105,30 @@ pub trait Source: Send + Sync {
     /// Nothing was read; what was added before the error is no part of the answer.
     fn read(&self, at: &At, offset: i64, records: &mut Columns) -> Result<ReadTo, ReadError>;
 
-    /// Returns when a partition can be read at or behind its offset, when `wake` is called for, or after `timeout_ms`.
-    fn wait(&self, positions: &[(&At, i64)], wake: &Wake, timeout_ms: u64);
+    /// What a thread waits with.
+    fn news(self: Arc<Self>) -> Box<dyn News>;
+}
+
+/// What a wait has come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The numbers of partitions that may have something to read.
+    pub ready: Vec<u32>,
+    /// The time is over, and nothing has happened.
+    pub idle: bool,
+}
+
+/// What one thread waits for: partitions under numbers that it gives them, of which several may have the same.
+pub trait News: Send {
+    /// Has a partition told of from now on. What is there already is not told of: the caller looks once.
+    fn watch(&mut self, number: u32, at: &At);
+
+    /// Nobody asks for the partitions of this number any more.
+    fn forget(&mut self, number: u32);
+
+    /// Returns when partitions may have something that was not there when the last call returned, when `wake` is called
+    /// for, or after `timeout_ms`.
+    fn wait(&mut self, wake: &Wake, timeout_ms: u64) -> Told;
 }
 
 /// Why a definition was not kept.

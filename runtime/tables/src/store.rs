@@ -10,7 +10,7 @@ use pelton_streams::tables::{Counts, Mark, TableDefinition};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::source::TopicNow;
+use crate::source::{TopicId, TopicNow};
 
 /// A store of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,6 +140,8 @@ struct Inner {
     failure: Option<String>,
     rebuilt: Option<String>,
     parts: BTreeMap<u32, PartNow>,
+    /// The topic that it was opened for.
+    topic_id: TopicId,
 }
 
 /// A store as others see it. Its owner alone changes it, but for [`Store::report`].
@@ -162,9 +164,15 @@ impl Store {
     }
 
     /// It is open, and is being restored.
-    pub(crate) fn opened(&self, reader: Arc<dyn StateReader>, parts: BTreeMap<u32, PartNow>) {
+    pub(crate) fn opened(
+        &self,
+        topic_id: TopicId,
+        reader: Arc<dyn StateReader>,
+        parts: BTreeMap<u32, PartNow>,
+    ) {
         let mut inner = self.inner.lock();
-        *inner = Inner { opened: Some(reader), parts, rebuilt: inner.rebuilt.take(), ..Inner::default() };
+        let rebuilt = inner.rebuilt.take();
+        *inner = Inner { opened: Some(reader), parts, topic_id, rebuilt, ..Inner::default() };
     }
 
     /// It has had all that its topic had when it was opened: from now on it is read.
@@ -228,6 +236,12 @@ impl Store {
         inner.parts.get(&partition).map(|part| part.next)
     }
 
+    /// The same, if the store is of this topic and not of one that had its name.
+    pub(crate) fn next_of(&self, topic_id: TopicId, partition: u32) -> Option<i64> {
+        let is_of_it = self.inner.lock().topic_id == topic_id;
+        self.next(partition).filter(|_| is_of_it)
+    }
+
     pub(crate) fn status(&self) -> StoreStatus {
         let (state, reader, mut status) = {
             let inner = self.inner.lock();
@@ -270,7 +284,8 @@ pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) definition: TableDefinition,
     stores: RwLock<BTreeMap<StoreId, Arc<Store>>>,
-    topic: RwLock<Option<TopicNow>>,
+    /// With [`Source::changes`](crate::source::Source::changes) of that moment.
+    topic: RwLock<(u64, Option<TopicNow>)>,
     counters: Counters,
     /// Moves with everything that somebody may wait for.
     moved: watch::Sender<u64>,
@@ -310,11 +325,18 @@ impl Table {
     }
 
     pub(crate) fn topic(&self) -> Option<TopicNow> {
-        *self.topic.read()
+        self.topic.read().1
     }
 
-    pub(crate) fn set_topic(&self, topic: Option<TopicNow>) {
-        *self.topic.write() = topic;
+    /// The topic as it was at a moment. Of the threads that say so, one may be late: the latest moment counts.
+    pub(crate) fn set_topic(&self, at: u64, topic: Option<TopicNow>) {
+        {
+            let mut known = self.topic.write();
+            if at < known.0 {
+                return;
+            }
+            *known = (at, topic);
+        }
         self.moved();
     }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pelton_streams::state::{MemoryState, StateBackend, StateError, StateFactory, StoreSpec};
 use pelton_streams::tables::{
     Chunk, LogState, Mark, Opening, Rebuild, STORE_NAME, StoreKind, marks_of, opening,
 };
+use pelton_wire::mutant::Mutant;
 use pelton_wire::record::Columns;
 
 use crate::source::{At, ReadError, Source, TopicNow};
@@ -36,6 +38,40 @@ pub(crate) struct Cx<'a> {
     pub(crate) flush_interval_ms: i64,
 }
 
+/// Memory that a row takes in a store in memory besides its bytes: two reference counts, and its place in the map.
+const ROW_BYTES: u64 = 96;
+
+/// What all stores in memory may take together.
+#[derive(Debug)]
+pub(crate) struct MemoryBudget {
+    used: AtomicU64,
+    /// `pelton.table.memory.max.bytes`.
+    limit: u64,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(limit: u64) -> Arc<MemoryBudget> {
+        Arc::new(MemoryBudget { used: AtomicU64::new(0), limit })
+    }
+
+    /// A store takes another share than before; it does not if all shares together would be too much.
+    fn change(&self, share: &mut u64, to: u64) -> Result<(), Trouble> {
+        let change = |used: u64| {
+            let after = (used - *share).saturating_add(to);
+            (to <= *share || after <= self.limit || Mutant::BudgetIgnored.is_on()).then_some(after)
+        };
+        let (limit, ordering) = (self.limit, Ordering::Relaxed);
+        self.used.fetch_update(ordering, ordering, change).map_err(|_| Trouble::Memory { limit })?;
+        *share = to;
+        Ok(())
+    }
+
+    /// A store has gone.
+    fn give_back(&self, share: &mut u64) {
+        self.used.fetch_sub(std::mem::take(share), Ordering::Relaxed);
+    }
+}
+
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
@@ -43,6 +79,11 @@ pub(crate) enum Trouble {
     Read(#[from] ReadError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(
+        "the tables in memory would take more than {limit} bytes (`pelton.table.memory.max.bytes`); raise it, or create the \
+         table again with the store `rocksdb`"
+    )]
+    Memory { limit: u64 },
     #[error("a bug of the server: {0}")]
     Bug(String),
 }
@@ -71,6 +112,9 @@ pub(crate) struct StoreTask {
     wipe: Option<String>,
     retry_at_ms: i64,
     backoff_ms: i64,
+    memory: Arc<MemoryBudget>,
+    /// Of the budget.
+    share: u64,
 }
 
 impl StoreTask {
@@ -80,11 +124,24 @@ impl StoreTask {
         topic: TopicNow,
         partitions: impl Iterator<Item = u32>,
         dir: PathBuf,
+        memory: Arc<MemoryBudget>,
     ) -> StoreTask {
         let name = &table.definition.topic;
         let at = |partition| At { topic: name.clone(), topic_id: topic.id, partition };
         let parts = partitions.map(at).collect();
-        StoreTask { table, store, topic, parts, dir, open: None, wipe: None, retry_at_ms: 0, backoff_ms: 0 }
+        StoreTask {
+            table,
+            store,
+            topic,
+            parts,
+            dir,
+            open: None,
+            wipe: None,
+            retry_at_ms: 0,
+            backoff_ms: 0,
+            memory,
+            share: 0,
+        }
     }
 
     /// The topic as it is now. Whether it is still that of this store, with as many partitions as the store has.
@@ -96,10 +153,9 @@ impl StoreTask {
         fits
     }
 
-    /// What it waits for.
-    pub(crate) fn waits_for(&self) -> impl Iterator<Item = (&At, i64)> {
-        let marks = self.open.as_ref().filter(|_| self.backoff_ms == 0).map(|open| &open.marks);
-        self.parts.iter().filter_map(move |at| Some((at, marks?.get(&at.partition)?.next_offset)))
+    /// The partitions that it reads.
+    pub(crate) fn parts(&self) -> &[At] {
+        &self.parts
     }
 
     /// Does the next piece of work. Whether there may be more of it.
@@ -139,10 +195,18 @@ impl StoreTask {
             Trouble::Read(ReadError::Deleted { .. }) | Trouble::State(StateError::Corrupt(_)) => {
                 self.withdraw();
                 self.wipe = Some(trouble.to_string());
-                self.retry_at_ms = now_ms;
+                // At once, unless it has just been made again.
+                if self.backoff_ms == BACKOFF_MS {
+                    self.retry_at_ms = now_ms;
+                }
             }
             // A database that refused a batch may refuse all others until it is opened again.
             Trouble::State(StateError::Full(_) | StateError::Storage(_)) | Trouble::Bug(_) => self.withdraw(),
+            // It reads all of its topic again then.
+            Trouble::Memory { .. } => {
+                self.withdraw();
+                self.retry_at_ms = now_ms.saturating_add(BACKOFF_MAX_MS);
+            }
         }
         let (table, store) = (&self.table.name, self.store.id.name());
         tracing::warn!(table, store, error = %trouble, "the store of a table waits and tries again");
@@ -153,6 +217,7 @@ impl StoreTask {
     fn withdraw(&mut self) {
         self.store.withdraw();
         self.open = None;
+        self.memory.give_back(&mut self.share);
         self.table.moved();
     }
 
@@ -176,10 +241,18 @@ impl StoreTask {
         if moved || stamp || open.unmarked {
             let (counts, bytes) = (cx.chunk.counts(), cx.chunk.bytes());
             let batch = cx.chunk.finish(&marks);
+            let is_in_memory = self.table.definition.store == StoreKind::Memory;
+            if is_in_memory {
+                let more = bytes as u64;
+                self.memory.change(&mut self.share, memory_of(&*open.backend)?.saturating_add(more))?;
+            }
             if open.live || bytes < INGEST_BYTES {
                 open.backend.apply(batch)?;
             } else {
                 open.backend.restore(batch)?;
+            }
+            if is_in_memory {
+                self.memory.change(&mut self.share, memory_of(&*open.backend)?)?;
             }
             self.table.count(counts);
             (open.marks, open.unmarked) = (marks, false);
@@ -240,7 +313,10 @@ impl StoreTask {
             parts.insert(at.partition, PartNow { next, readable, begin: next, target: readable });
         }
         let stamped_ms = marks.values().map(|mark| mark.as_of_ms).min().unwrap_or(cx.now_ms);
-        self.store.opened(backend.reader(), parts);
+        self.store.opened(self.topic.id, backend.reader(), parts);
+        if Mutant::LiveTooEarly.is_on() {
+            self.store.live();
+        }
         let unmarked = marks.keys().any(|partition| !found.contains_key(partition));
         let (live, unflushed_since_ms) = (false, None);
         self.open = Some(Open { backend, marks, targets, live, unmarked, unflushed_since_ms, stamped_ms });
@@ -284,6 +360,7 @@ impl StoreTask {
     /// Closes the store in order: the next start goes on where it was, and trusts it.
     pub(crate) fn close(mut self, source: &dyn Source, now_ms: i64) {
         self.store.withdraw();
+        self.memory.give_back(&mut self.share);
         if let Some(open) = self.open.take()
             && let Err(error) = finish(open, &self.parts, source, now_ms)
         {
@@ -326,6 +403,12 @@ fn read(
         }
     }
     Ok(caught_up)
+}
+
+/// Memory that a store in memory takes.
+fn memory_of(backend: &dyn StateBackend) -> Result<u64, StateError> {
+    let size = backend.reader().size()?;
+    Ok(size.bytes + size.keys * ROW_BYTES)
 }
 
 fn finish(mut open: Open, parts: &[At], source: &dyn Source, now_ms: i64) -> Result<(), StateError> {

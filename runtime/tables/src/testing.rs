@@ -10,7 +10,9 @@ use pelton_wire::record::{
     BatchBuilder, BatchMut, BatchOptions, BatchView, Columns, DecompressLimit, Select,
 };
 
-use crate::source::{At, Bounds, Definitions, Keeping, ReadError, ReadTo, Source, TopicId, TopicNow, Wake};
+use crate::source::{
+    At, Bounds, Definitions, Keeping, News, ReadError, ReadTo, Source, Told, TopicId, TopicNow, Wake,
+};
 
 /// Key and value, or nothing at that offset: a marker, or what was aborted.
 pub type Slot = Option<(Option<Vec<u8>>, Option<Vec<u8>>)>;
@@ -186,14 +188,52 @@ impl Source for MemoryTopics {
         })?
     }
 
-    fn wait(&self, positions: &[(&At, i64)], _wake: &Wake, timeout_ms: u64) {
-        let has_news =
-            |(at, offset): &(&At, i64)| self.look(at, |log| log.readable > *offset).unwrap_or(false);
-        if !positions.iter().any(has_news) {
-            // Short: nobody wakes it for what it is told.
-            let mut state = self.state.lock();
-            self.changed.wait_for(&mut state, Duration::from_millis(timeout_ms.min(5)));
+    fn news(self: Arc<Self>) -> Box<dyn News> {
+        Box::new(MemoryNews { topics: self, watched: Vec::new() })
+    }
+}
+
+struct MemoryNews {
+    topics: Arc<MemoryTopics>,
+    /// With the end that was told of.
+    watched: Vec<(u32, At, i64)>,
+}
+
+impl MemoryNews {
+    fn ready(&mut self) -> Vec<u32> {
+        let mut ready = Vec::new();
+        for (number, at, told) in &mut self.watched {
+            let readable = self.topics.look(at, |log| log.readable).unwrap_or(*told);
+            if readable != *told {
+                *told = readable;
+                ready.push(*number);
+            }
         }
+        ready
+    }
+}
+
+impl News for MemoryNews {
+    fn watch(&mut self, number: u32, at: &At) {
+        let readable = self.topics.look(at, |log| log.readable).unwrap_or(0);
+        self.watched.push((number, at.clone(), readable));
+    }
+
+    fn forget(&mut self, number: u32) {
+        self.watched.retain(|(watched, ..)| *watched != number);
+    }
+
+    fn wait(&mut self, _wake: &Wake, timeout_ms: u64) -> Told {
+        let mut ready = self.ready();
+        if ready.is_empty() && timeout_ms > 0 {
+            {
+                // Short: nobody wakes it for what it is told.
+                let mut state = self.topics.state.lock();
+                self.topics.changed.wait_for(&mut state, Duration::from_millis(timeout_ms.min(5)));
+            }
+            ready = self.ready();
+        }
+        Told { idle: ready.is_empty(), ready }
     }
 }
 

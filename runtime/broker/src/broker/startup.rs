@@ -10,7 +10,7 @@ use pelton_partitions::data_dir::{self, Environment, OpenError, Opened, Settings
 use pelton_pipelines::deployments::TOPIC as DEPLOYMENTS_TOPIC;
 use pelton_pipelines::supervisor::Supervisor;
 use pelton_streams::state::StateFactory;
-use pelton_tables::TablesSpec;
+use pelton_tables::{FOLLOWER_PATIENCE, TablesSpec};
 
 use super::{Broker, Deps, StartError};
 use crate::config::Config;
@@ -75,6 +75,8 @@ pub(super) fn tables_spec(
         threads: config.table_threads,
         max_tables: config.max_tables,
         max_followers: config.table_followers_max,
+        follower_patience: FOLLOWER_PATIENCE,
+        memory_bytes: config.table_memory_bytes,
         flush_interval_ms: config.state_flush_interval_ms,
         runtime,
     }

@@ -181,8 +181,8 @@ impl From<AskError> for Refusal {
         let (status, hint, details) = match &error {
             AskError::Unknown(_) => (StatusCode::NOT_FOUND, Some(TABLE_HINT), json!({})),
             AskError::NoPartition { .. } => (StatusCode::BAD_REQUEST, None, json!({})),
-            AskError::Restoring { restored, .. } => {
-                let details = json!({ "state": "restoring", "restored": restored });
+            AskError::Restoring { restored, waiting, .. } => {
+                let details = json!({ "state": "restoring", "restored": restored, "waiting": waiting });
                 (StatusCode::SERVICE_UNAVAILABLE, None, details)
             }
             AskError::Behind { partition, offset, wanted, .. } => {
