@@ -106,7 +106,7 @@ impl StateReaders {
     }
 
     /// Whether a task's stores can be read.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn has(&self, task: TaskId) -> bool {
         self.tasks.read().contains_key(&task)
     }
