@@ -37,6 +37,9 @@ suite_kafka() {
   setup_test; tests/oracle/setup.sh
   tests/oracle/compare.py
   tests/oracle/tools.py
+  local seeds=1; [ "${LONG:-0}" = 1 ] && seeds=12
+  # shellcheck disable=SC2046
+  tests/oracle/compaction.py $(seq "$seeds")
   [ "${LONG:-0}" = 1 ] || return 0
   tests/clients/setup.sh python
   "$PELTON_CACHE/clients/python/bin/python" tests/oracle/adopt.py

@@ -37,9 +37,20 @@ class Ask:
 
     def produce(self, to, topic, codec, values, acks=-1):
         """Appends one batch to partition 0; (error code, the numbers of the records that are to blame)."""
-        batch = bytes.fromhex(self._line({"codec": codec, "values": values})["hex"])
+        return self._send(to, topic, self._line({"codec": codec, "values": values})["hex"], acks)
+
+    def produce_records(self, to, topic, codec, time, records, transaction=None):
+        """Appends one batch of (key, value or None) to partition 0, in a transaction (id, producer id, epoch, sequence) or not."""
+        question = {"codec": codec, "time": time, "records": records}
+        if transaction:
+            question["producer"] = transaction[1:]
+        return self._send(to, topic, self._line(question)["hex"], -1, transaction and transaction[0])
+
+    def _send(self, to, topic, batch, acks, transactional_id=None):
+        batch = bytes.fromhex(batch)
         name = struct.pack(">h", len(topic)) + topic.encode()
-        body = struct.pack(">hhi", -1, acks, 5000) + struct.pack(">i", 1) + name + struct.pack(">iii", 1, 0, len(batch)) + batch
+        ids = (transactional_id or "").encode()
+        body = struct.pack(">h", len(ids) if transactional_id else -1) + ids + struct.pack(">hi", acks, 5000) + struct.pack(">i", 1) + name + struct.pack(">iii", 1, 0, len(batch)) + batch
         answer = self.raw(to, "Produce", PRODUCE_VERSION, body.hex())
         at = 4 + len(name) + 4 + 4
         code, = struct.unpack_from(">h", answer, at)

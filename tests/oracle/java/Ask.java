@@ -13,6 +13,7 @@ import java.net.Socket;
 import java.net.SocketException;
 import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HexFormat;
@@ -36,6 +37,8 @@ import org.apache.kafka.common.utils.internals.ByteBufferOutputStream;
  * if the broker hangs up, or {"silent": true} if nothing comes. Fields at the top of the body have their defaults.
  * {"to", "api", "version", "hex"}: these bytes follow the client id; the answer is {"hex": "..."}.
  * {"codec": "gzip", "values": [10, 20]}: a record batch whose values have so many bytes, all the same, as {"hex": "..."}.
+ * {"codec": "gzip", "time": 5, "records": [["key", "value"], ["key", null]], "producer": [9, 0, 3]}: a batch of these records,
+ * in a transaction of this producer (id, epoch, sequence) unless it is left out, as {"hex": "..."}.
  */
 public final class Ask {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -47,7 +50,8 @@ public final class Ask {
         var in = new BufferedReader(new InputStreamReader(System.in));
         for (String line; (line = in.readLine()) != null; ) {
             var asked = JSON.readTree(line);
-            System.out.println(JSON.writeValueAsString(asked.has("to") ? ask(asked) : batch(asked)));
+            var answer = asked.has("to") ? ask(asked) : asked.has("records") ? keyed(asked) : batch(asked);
+            System.out.println(JSON.writeValueAsString(answer));
             System.out.flush();
         }
     }
@@ -146,6 +150,27 @@ public final class Ask {
                 var value = new byte[size.asInt()];
                 Arrays.fill(value, (byte) 'v');
                 builder.append(now, null, value);
+            }
+            var records = builder.build();
+            var bytes = new byte[records.sizeInBytes()];
+            records.buffer().get(bytes);
+            return object().put("hex", HexFormat.of().formatHex(bytes));
+        }
+    }
+
+    private static ObjectNode keyed(JsonNode asked) {
+        var compression = Compression.of(asked.get("codec").asText()).build();
+        long time = asked.get("time").asLong();
+        var producer = asked.get("producer");
+        boolean transactional = producer != null;
+        long id = transactional ? producer.get(0).asLong() : -1L;
+        short epoch = transactional ? (short) producer.get(1).asInt() : (short) -1;
+        int sequence = transactional ? producer.get(2).asInt() : -1;
+        try (var builder = new MemoryRecordsBuilder(new ByteBufferOutputStream(1 << 16), (byte) 2, compression,
+            TimestampType.CREATE_TIME, 0L, time, id, epoch, sequence, transactional, false, -1, Integer.MAX_VALUE)) {
+            for (var record : asked.get("records")) {
+                var value = record.get(1).isNull() ? null : record.get(1).asText().getBytes(StandardCharsets.UTF_8);
+                builder.append(time++, record.get(0).asText().getBytes(StandardCharsets.UTF_8), value);
             }
             var records = builder.build();
             var bytes = new byte[records.sizeInBytes()];
