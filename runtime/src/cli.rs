@@ -129,13 +129,15 @@ pub(crate) enum Topic {
         #[command(flatten)]
         kafka: Kafka,
     },
-    /// Partitions with their offsets, and the settings that differ from the defaults
+    /// Partitions with their offsets, the settings that differ from the defaults, and what compaction did
     Describe {
         name: String,
         #[command(flatten)]
         json: Json,
         #[command(flatten)]
         kafka: Kafka,
+        #[command(flatten)]
+        http: Http,
     },
     /// Change settings or add partitions
     Alter {

@@ -78,6 +78,12 @@ pub(crate) fn exit(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(known.map_or(Exit::Failed, |failure| failure.exit) as u8)
 }
 
+/// Tells what is missing from an answer that is given all the same.
+#[expect(clippy::print_stderr, reason = "what is no data goes to standard error")]
+pub(crate) fn note(text: &str) {
+    eprintln!("note: {text}");
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

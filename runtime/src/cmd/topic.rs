@@ -1,10 +1,11 @@
 //! `pelton topic`: create, list, describe, alter, delete.
 
 use super::table::Table;
-use crate::cli::{self, Json, Kafka};
+use crate::cli::{self, Http, Json, Kafka};
+use crate::client::http::HttpClient;
 use crate::client::offsets::{self, EARLIEST, LATEST};
 use crate::client::{Client, check, check_with};
-use crate::report::failed;
+use crate::report::{failed, note};
 use pelton_wire::error_code::ErrorCode;
 use pelton_wire::message::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use pelton_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -14,6 +15,7 @@ use pelton_wire::message::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use pelton_wire::message::metadata::MetadataRequest;
+use serde::Deserialize;
 use serde_json::json;
 
 /// The time-out of a change, in milliseconds.
@@ -32,7 +34,7 @@ pub(crate) fn run(command: &cli::Topic) -> anyhow::Result<()> {
             create(kafka, name, *partitions, config, *if_not_exists)
         }
         cli::Topic::List { all, json, kafka } => list(kafka, *all, *json),
-        cli::Topic::Describe { name, json, kafka } => describe(kafka, name, *json),
+        cli::Topic::Describe { name, json, kafka, http } => describe(kafka, http, name, *json),
         cli::Topic::Alter { name, config, reset, partitions, kafka } => {
             alter(kafka, name, config, reset, *partitions)
         }
@@ -85,7 +87,7 @@ fn list(kafka: &Kafka, all: bool, json: Json) -> anyhow::Result<()> {
     table.print(json.json)
 }
 
-fn describe(kafka: &Kafka, name: &str, json: Json) -> anyhow::Result<()> {
+fn describe(kafka: &Kafka, http: &Http, name: &str, json: Json) -> anyhow::Result<()> {
     let mut client = connect(kafka)?;
     let topic = offsets::topic(&mut client, name)?;
     let mut indexes: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition_index).collect();
@@ -107,19 +109,96 @@ fn describe(kafka: &Kafka, name: &str, json: Json) -> anyhow::Result<()> {
         ]);
     }
     let settings = settings(&mut client, name)?;
+    let is_compacted =
+        settings.iter().any(|(key, value)| key == "cleanup.policy" && value.contains("compact"));
+    let cleaning = if is_compacted { cleaning(http, name, &topic.topic_id.to_string()) } else { None };
     if json.json {
         let settings: serde_json::Map<_, _> =
             settings.into_iter().map(|(key, value)| (key, json!(value))).collect();
         let id = topic.topic_id.to_string();
-        return print_json(
-            &json!({ "topic": name, "id": id, "partitions": table.json(), "settings": settings }),
-        );
+        let mut described =
+            json!({ "topic": name, "id": id, "partitions": table.json(), "settings": settings });
+        if let Some(cleaning) = cleaning {
+            described["compaction"] = cleaning.json();
+        }
+        return print_json(&described);
     }
     print_line(&format!("topic {name}, id {}", topic.topic_id))?;
     for (key, value) in settings {
         print_line(&format!("{key}={value}"))?;
     }
-    table.print(false)
+    table.print(false)?;
+    cleaning.map_or(Ok(()), |cleaning| cleaning.print(false))
+}
+
+/// What `/v1/topics/{name}` says of compaction.
+#[derive(Deserialize)]
+struct TopicView {
+    id: String,
+    partitions: Vec<PartitionView>,
+}
+
+#[derive(Deserialize)]
+struct PartitionView {
+    partition: i32,
+    cleaning: Option<CleaningView>,
+}
+
+#[derive(Deserialize)]
+struct CleaningView {
+    dirty_ratio: f64,
+    runs: u64,
+    last_run_ms: Option<i64>,
+    bytes_read: u64,
+    bytes_written: u64,
+    records_read: u64,
+    records_written: u64,
+    uncleanable: Option<String>,
+}
+
+/// What the cleaner has done to a topic since the broker started. Kafka's protocol has no place for that.
+fn cleaning(http: &Http, name: &str, id: &str) -> Option<Table> {
+    let view = match HttpClient::new(http).get::<TopicView>(&format!("/v1/topics/{name}")) {
+        Ok(view) if view.id == id => view,
+        Ok(_) => {
+            note(&format!(
+                "compaction is not shown: {} is another broker's; --http-server says where",
+                http.http_server
+            ));
+            return None;
+        }
+        Err(error) => {
+            note(&format!("compaction is not shown: {error:#}; --http-server says where the HTTP port is"));
+            return None;
+        }
+    };
+    let columns = [
+        "partition",
+        "dirty",
+        "cleans",
+        "last clean ms",
+        "bytes in",
+        "bytes out",
+        "records in",
+        "records out",
+        "problem",
+    ];
+    let mut table = Table::new(&columns);
+    for PartitionView { partition, cleaning } in view.partitions {
+        let Some(cleaning) = cleaning else { continue };
+        table.row(vec![
+            json!(partition),
+            json!((cleaning.dirty_ratio * 1000.0).round() / 1000.0),
+            json!(cleaning.runs),
+            json!(cleaning.last_run_ms),
+            json!(cleaning.bytes_read),
+            json!(cleaning.bytes_written),
+            json!(cleaning.records_read),
+            json!(cleaning.records_written),
+            json!(cleaning.uncleanable),
+        ]);
+    }
+    Some(table)
 }
 
 /// Settings made on the topic itself.
