@@ -7,6 +7,7 @@ reason, and one that is not there any more must go from there. $PELTON_BIN is pe
 import json
 import os
 import sys
+import time
 
 import servers
 from ask import Ask
@@ -44,6 +45,9 @@ DIFFERENT = {
 }
 
 
+# How long Kafka may take to show a change, in seconds.
+APPLIED = 10
+
 # Broker settings of pelton's that Kafka does not have: some of its own, and defaults of what Kafka lets only topics set.
 NOT_KAFKAS = {"advertise", "data.dir", "http.listen", "listen", "producer.id.expiration.check.interval.ms",
               "errors.deadletterqueue.group.enable", "follower.replication.throttled.replicas",
@@ -67,10 +71,15 @@ class Comparison:
         self.ask, self.brokers = ask, [pelton, kafka]
         self.counts, self.bad, self.met = {}, [], set()
 
-    def same(self, what, of):
-        """`of`: what to compare, a function of a broker's address."""
+    def same(self, what, of, then=None):
+        """`of`: what to compare, a function of a broker's address. `then`: what is so after that, another one; Kafka's controller
+        answers before its broker has heard of a change, so Kafka is asked again for a while."""
         self.counts[what.split()[0]] = self.counts.get(what.split()[0], 0) + 1
-        pelton, kafka = (plain(of(broker)) for broker in self.brokers)
+        pelton, kafka = ([plain(ask(broker)) for ask in (of, then) if ask] for broker in self.brokers)
+        end = time.monotonic() + APPLIED
+        while then and pelton != kafka and what not in DIFFERENT and time.monotonic() < end:
+            time.sleep(0.05)
+            kafka[1] = plain(then(self.brokers[1]))
         if pelton == kafka:
             return
         if what in DIFFERENT:
@@ -337,10 +346,11 @@ def alter(c):
         def code(broker):
             configs = [{"name": key, "configOperation": operation, "value": value} for key, operation, value in changes]
             asked = [{"resourceType": kind, "resourceName": name, "configs": configs}]
-            answer = c.ask(broker, "IncrementalAlterConfigs", 1, resources=asked)["responses"][0]["errorCode"]
-            shown = described(c, broker, 2, "altered")["configs"]
-            return answer, [config["value"] for config in shown if config["name"] in ("retention.ms", "cleanup.policy")]
-        c.same(f"alter {what}", code)
+            return c.ask(broker, "IncrementalAlterConfigs", 1, resources=asked)["responses"][0]["errorCode"]
+        def shown(broker):
+            configs = described(c, broker, 2, "altered")["configs"]
+            return [config["value"] for config in configs if config["name"] in ("retention.ms", "cleanup.policy")]
+        c.same(f"alter {what}", code, shown)
     SET, DELETE, APPEND, SUBTRACT = range(4)
     change("delete unknown", ("no.such", DELETE, None), ("retention.ms", SET, "777"))
     change("delete unknown with value", ("no.such", DELETE, "1"), ("", DELETE, None))
