@@ -87,7 +87,7 @@ async fn a_reader_who_is_late_is_cut_off() {
     // The topic keeps tombstones for 1,000 s.
     lab.clock.fetch_add(1_000_001, Ordering::Relaxed);
     let mut changes = 0;
-    while let Some(frame) = following.next().await {
+    while let Some(frame) = tokio::time::timeout(LIMIT, following.next()).await.expect("it is cut off") {
         changes += frame.len();
     }
     assert!(

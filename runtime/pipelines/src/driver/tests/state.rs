@@ -192,6 +192,11 @@ fn a_store_that_cannot_be_trusted_is_made_again() {
         world.logs.remove(&(changelog, 0));
     };
     assert_eq!(makes_again(renewed), (1, "a=1@5".to_owned()));
+    // The offsets alone would fit.
+    let as_long = |world: &mut World, _: &AtomicI64| {
+        world.topic_ids.insert("__pelton_p-n-changelog".to_owned(), 2);
+    };
+    assert_eq!(makes_again(as_long), (1, "a=3@5".to_owned()));
 }
 
 /// Records of a key may be in another partition than what is kept of them.
