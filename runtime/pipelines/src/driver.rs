@@ -62,6 +62,7 @@ pub(crate) struct DriverSpec {
 
 /// Why a driver ended.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(not(any(test, feature = "testing")), expect(unreachable_pub, reason = "`sim` shows it to tests"))]
 pub enum DriverError {
     /// A record cannot be passed.
     #[error("{0}")]
