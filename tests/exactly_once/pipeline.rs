@@ -1,17 +1,41 @@
-//! A pipeline beside the load, exactly once: what one of the load's topics has becomes two others, one through a plugin.
+//! Pipelines beside the load, exactly once: what one of the load's topics has becomes two others, one through a plugin; and
+//! another one counts the records of each key, which is state: it must have counted each record once, whatever happened.
 
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::Broker;
 use pelton_tests::cli::Cli;
 use pelton_tests::exactly_once::load::EVENTS;
-use pelton_tests::exactly_once::reader::read_on;
+use pelton_tests::exactly_once::reader::{read_each, read_on};
+use pelton_tests::load::create_topic;
 use pelton_tests::records::committed;
+use rdkafka::message::{BorrowedMessage, Message};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What it makes.
 pub(crate) const OUTPUTS: [(&str, u32); 2] = [("piped-left", 4), ("piped-right", 3)];
 const GROUP: &str = "pelton.piped";
+/// What the counts are written to, and by whom.
+const COUNTED: (&str, u32) = ("counted", 2);
+const COUNTED_GROUP: &str = "pelton.counted";
+/// A count is in the state of its key, and the different values of a key are entries of their own.
+const COUNTED_MANIFEST: &str = "\
+name = \"counted\"
+
+[[source]]
+id = \"in\"
+topic = \"events\"
+
+[[node]]
+id = \"by-key\"
+from = \"in\"
+aggregate = { n = \"count\", seen = \"distinct:raw\" }
+
+[[sink]]
+from = \"by-key\"
+topic = \"counted\"
+";
 /// The plugin keys its output by the partition of the input, so that what is in order stays so.
 const MANIFEST: &str = "\
 name = \"piped\"
@@ -36,10 +60,12 @@ from = \"in\"
 topic = \"piped-right\"
 ";
 
-/// A deployed pipeline, and how far it had come when it was looked at last.
+/// The deployed pipelines, and how far they had come when they were looked at last.
 pub(crate) struct Pipe {
-    done: Vec<i64>,
+    done: [Vec<i64>; 2],
 }
+
+const GROUPS: [&str; 2] = [GROUP, COUNTED_GROUP];
 
 impl Pipe {
     pub(crate) fn deploy(
@@ -55,9 +81,13 @@ impl Pipe {
         let manifest = home.join("piped.toml");
         std::fs::write(&manifest, MANIFEST)?;
         cli.ok(&["deploy", &text(&manifest)])?;
-        Ok(Pipe { done: vec![-1; EVENTS.1 as usize] })
+        create_topic(&broker.address, COUNTED.0, COUNTED.1, &[])?;
+        std::fs::write(&manifest, COUNTED_MANIFEST)?;
+        cli.ok(&["deploy", &text(&manifest)])?;
+        Ok(Pipe { done: [(); 2].map(|()| vec![-1; EVENTS.1 as usize]) })
     }
 
+    /// Waits until each pipeline has come far enough.
     fn until(
         &mut self,
         bootstrap: &str,
@@ -65,29 +95,65 @@ impl Pipe {
         enough: impl Fn(&[i64], &[i64]) -> bool,
     ) -> Result<()> {
         let end = Instant::now() + limit;
-        loop {
-            let now = committed(bootstrap, GROUP, EVENTS.0, EVENTS.1)?;
-            let back = now.iter().zip(&self.done).any(|(now, done)| now < done);
-            ensure!(!back, "the pipeline's commits went back from {:?} to {now:?}", self.done);
-            if enough(&now, &self.done) {
-                self.done = now;
-                return Ok(());
+        for (group, done) in GROUPS.iter().zip(&mut self.done) {
+            loop {
+                let now = committed(bootstrap, group, EVENTS.0, EVENTS.1)?;
+                let back = now.iter().zip(&*done).any(|(now, done)| now < done);
+                ensure!(!back, "the commits of {group} went back from {done:?} to {now:?}");
+                if enough(&now, done) {
+                    *done = now;
+                    break;
+                }
+                ensure!(Instant::now() < end, "{group} stays at {now:?} for {limit:?}");
+                std::thread::sleep(Duration::from_millis(10));
             }
-            ensure!(Instant::now() < end, "the pipeline stays at {now:?} for {limit:?}");
-            std::thread::sleep(Duration::from_millis(10));
         }
+        Ok(())
     }
 
-    /// Waits until it has committed something more.
+    /// Waits until they have committed something more.
     pub(crate) fn progress(&mut self, bootstrap: &str, limit: Duration) -> Result<()> {
         self.until(bootstrap, limit, |now, done| now != done)
     }
 
-    /// Waits until it has come to the end of what is committed.
+    /// Waits until they have come to the end of what is committed.
     pub(crate) fn settle(&mut self, bootstrap: &str, limit: Duration) -> Result<()> {
         let mut ends = vec![0; EVENTS.1 as usize];
         read_on(bootstrap, EVENTS.0, false, &mut ends)?;
         self.until(bootstrap, limit, |now, _| now.iter().zip(&ends).all(|(now, end)| now >= end))
-            .with_context(|| format!("its input has records to {ends:?}"))
+            .with_context(|| format!("their input has records to {ends:?}"))
     }
+}
+
+/// What is wrong with the counts: of each key they must rise by one, to as many as there are committed records.
+pub(crate) fn miscounted(bootstrap: &str) -> Result<Vec<String>> {
+    let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
+    let key = |message: &BorrowedMessage<'_>| {
+        String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned()
+    };
+    read_each(bootstrap, EVENTS.0, &mut vec![0; EVENTS.1 as usize], |message| {
+        *wanted.entry(key(message)).or_default() += 1;
+        Ok(())
+    })?;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    read_each(bootstrap, COUNTED.0, &mut vec![0; COUNTED.1 as usize], |message| {
+        let count = counts.entry(key(message)).or_default();
+        *count += 1;
+        let value = String::from_utf8_lossy(message.payload().unwrap_or_default());
+        let expect = format!("{{\"n\":{count},\"seen\":{count}}}");
+        if value != expect {
+            wrong.push(format!(
+                "the count of key {} at offset {} is {value}, not {expect}",
+                key(message),
+                message.offset()
+            ));
+        }
+        Ok(())
+    })?;
+    if counts != wanted && wrong.is_empty() {
+        wrong.push(format!("there are {wanted:?} committed records, and {counts:?} were counted"));
+    }
+    wrong.truncate(10);
+    Ok(wrong)
 }

@@ -4,6 +4,7 @@
 //! `PELTON_TABLE_KILLS` (5) kills under load; `PELTON_SEED` repeats what is written; arguments pick cases by name.
 
 mod commands;
+mod faults;
 mod kills;
 mod lab;
 
@@ -15,12 +16,14 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 6] = [
+const CASES: [(&str, Case); 8] = [
     ("a-table-is-created-and-asked", commands::asked),
     ("what-was-aborted-is-never-seen", commands::transactions),
     ("a-table-goes-on-after-a-restart", commands::restarts),
     ("a-topic-that-is-made-again-is-another-one", commands::topics),
     ("a-follower-sees-every-change-in-order", commands::followed),
+    ("a-full-disk-stops-no-broker-and-is-not-final", faults::full),
+    ("damaged-stores-are-made-again", faults::damaged),
     ("kills-under-load-leave-what-the-topic-says", kills::under_load),
 ];
 
