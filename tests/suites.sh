@@ -17,6 +17,8 @@ lint() {
 suite_rust() {
   cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk
   [ "${LONG:-0}" != 1 ] || PELTON_SIM_RUNS=${PELTON_SIM_RUNS:-20000} cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk --test sim -- --nocapture
+  # 300 kills of pipelines over RocksDB.
+  [ "${LONG:-0}" != 1 ] || PELTON_STORE_RUNS=${PELTON_STORE_RUNS:-12} cargo test --locked "${LIBRARIES[@]}" -p pelton-sdk --test kills -- --nocapture
   # The binary, and what the end-to-end tests and the benches judge with.
   cargo test --locked --release -p pelton -p pelton-tests -p pelton-benches --lib --bins
 }
