@@ -150,6 +150,18 @@ impl Tail {
         self.budget.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
+    /// Forgets all batches that begin below `offset`: the log has them otherwise now.
+    pub(crate) fn forget_below(&self, offset: i64) {
+        let mut batches = self.batches.lock();
+        let mut freed = 0;
+        while let Some(batch) = batches.queue.pop_front_if(|batch| batch.base_offset < offset) {
+            freed += batch.bytes.len() + ENTRY_BYTES;
+        }
+        batches.bytes -= freed;
+        drop(batches);
+        self.budget.used.fetch_sub(freed, Ordering::Relaxed);
+    }
+
     /// True if the batch that holds `from` is here.
     pub(crate) fn covers(&self, from: i64) -> bool {
         let batches = self.batches.lock();
@@ -245,6 +257,19 @@ mod tests {
             "too large to keep, so nothing before it is kept"
         );
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_given_back() {
+        let budget = TailBudget::new(1 << 20);
+        let tail = filled(&budget, 1 << 20, 10, 104);
+        tail.forget_below(45);
+        assert!(!tail.covers(49) && tail.covers(50));
+        assert_eq!(budget.used_bytes(), 5 * 200);
+        tail.forget_below(1000);
+        assert_eq!((budget.used_bytes(), tail.covers(99)), (0, false));
+        tail.push(100, 109, Bytes::from(vec![0; 104]));
+        assert!(tail.covers(100));
     }
 
     #[test]

@@ -99,6 +99,8 @@ impl Log {
     /// The old segments may have left the log meanwhile, or some of them: retention goes on.
     fn take_place(&mut self, replacement: &Replacement) {
         let Replacement { old, new, .. } = replacement;
+        // Memory would go on showing what was cleaned away, of aborted transactions too, which no index names any more.
+        self.shared.tail.forget_below(replacement.end);
         let base = replacement.base();
         let written_ms = old.iter().map(|(segment, _)| segment.written_ms()).max().unwrap_or(0);
         let cleaned = Segment::open(&self.shared.dir, base, new.len, &self.shared.files, written_ms);

@@ -9,7 +9,8 @@ use crate::storage::sim::Call;
 use crate::storage::{SimStorage, Storage};
 use crate::testkit::{DIR, Rig, append_marker, at, of, small};
 use crate::{
-    ChangeError, CleanJob, CleanReport, Compaction, Dirt, LogConfig, LogReader, Pace, RecoverMode, clean,
+    ChangeError, CleanJob, CleanReport, Compaction, Dirt, LogConfig, LogReader, Pace, RecoverMode,
+    TailBudget, clean,
 };
 
 const COMPACTION: Compaction = Compaction {
@@ -243,6 +244,28 @@ fn open_transactions_are_not_touched_and_aborted_ones_go() {
     assert_eq!(log.reader().aborted_transactions(0, 8).unwrap(), [], "nothing of it is left to leave out");
     let log = rig.reopen(log);
     assert_eq!(log.reader().aborted_transactions(0, 8).unwrap(), [], "nor after a start");
+}
+
+/// What memory has of a segment that was cleaned is not what the log says any more: aborted records would be shown, since
+/// nothing says that they are.
+#[test]
+fn memory_has_nothing_of_what_was_cleaned() {
+    let mut rig = Rig::new(LogConfig { tail_cache_bytes: 1 << 20, ..small() });
+    rig.context.tails = TailBudget::new(1 << 20);
+    let mut log = rig.create();
+    put(&mut log, BatchOptions::default(), &[("a", Some("old"))]);
+    put(&mut log, of(7, 0, 0, true), &[("a", Some("aborted"))]);
+    append_marker(&mut log, 7, false).unwrap();
+    log.roll(1_000).unwrap();
+    put(&mut log, BatchOptions::default(), &[("a", Some("new"))]);
+    assert_eq!(records(&log.reader(), 0).len(), 4);
+    clean_all(&mut log).unwrap();
+    let left = records(&log.reader(), 0);
+    assert_eq!(left.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [0, 2, 3]);
+    assert!(
+        log.shared.tail.covers(3) && !log.shared.tail.covers(2),
+        "what was not cleaned is still in memory"
+    );
 }
 
 #[test]
