@@ -33,8 +33,8 @@ const FAULTS: [Fault; 5] =
 const PIPELINES: [(&str, &[&str]); 4] = [
     (
         "[[source]]\nid='in'\ntopic='in'\n\
-         [[node]]\nid='n'\nfrom='in'\naggregate={n='count',all='distinct:raw',top='max:raw'}\n\
-         [[sink]]\nfrom='n'\ntopic='out'\n",
+         [[node]]\nid='m'\nfrom='in'\naggregate={n='count',all='distinct:raw',top='max:raw'}\n\
+         [[sink]]\nfrom='m'\ntopic='out'\n",
         &["in"],
     ),
     (
@@ -55,8 +55,8 @@ const PIPELINES: [(&str, &[&str]); 4] = [
         "[[source]]\nid='l'\ntopic='left'\npartitioner='murmur2'\n\
          [[source]]\nid='r'\ntopic='right'\npartitioner='murmur2'\n\
          [[node]]\nid='j'\nfrom='l'\njoin={with='r',within='3ms',kind='outer',left='l',right='r'}\n\
-         [[node]]\nid='n'\nfrom='j'\naggregate={n='count',of='distinct:json:r'}\n\
-         [[sink]]\nfrom='n'\ntopic='out'\n",
+         [[node]]\nid='m'\nfrom='j'\naggregate={n='count',of='distinct:json:r'}\n\
+         [[sink]]\nfrom='m'\ntopic='out'\n",
         &["left", "right"],
     ),
 ];

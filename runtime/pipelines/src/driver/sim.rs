@@ -303,7 +303,8 @@ struct SimIo {
 }
 
 impl SimIo {
-    /// Whoever reads stores sees what the committed records up to the offsets that they are told make.
+    /// Of a store `n`, which counts the records of `in` by key: whoever reads it sees what the committed records up to the
+    /// offsets that they are told make.
     fn check_readers(&self) {
         let is_asked = |table: &StateTable| table.store == "n" && table.sub_topology == 0;
         let Some(table) = self.topology.state_tables().into_iter().find(is_asked) else { return };
