@@ -65,12 +65,18 @@ const PIPELINES: [(&str, &[&str]); 4] = [
 struct Killed {
     rocks: DirStores,
     world: Shared,
+    clock: Arc<AtomicI64>,
 }
 
 struct KilledState {
     rocks: Box<dyn StateBackend>,
     world: Shared,
+    /// Goes on with each read, so that stores take over in the midst of what a driver does, not only at its end.
+    clock: Arc<AtomicI64>,
 }
+
+/// How far the clock goes on with each read.
+const READ_MS: i64 = 700;
 
 impl TaskStores for Killed {
     fn open(
@@ -80,7 +86,7 @@ impl TaskStores for Killed {
         stores: &[StoreSpec],
     ) -> Result<Box<dyn StateBackend>, StateError> {
         let rocks = self.rocks.open(pipeline, task, stores)?;
-        Ok(Box::new(KilledState { rocks, world: Arc::clone(&self.world) }))
+        Ok(Box::new(KilledState { rocks, world: Arc::clone(&self.world), clock: Arc::clone(&self.clock) }))
     }
 
     fn remove(&self, pipeline: &str, task: TaskId) -> Result<(), StateError> {
@@ -106,10 +112,12 @@ impl StateBackend for KilledState {
     }
 
     fn multi_get(&self, store: StoreIndex, keys: &[&[u8]]) -> Result<Vec<Option<Blob>>, StateError> {
+        self.clock.fetch_add(READ_MS, Ordering::Relaxed);
         self.rocks.multi_get(store, keys)
     }
 
     fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        self.clock.fetch_add(READ_MS, Ordering::Relaxed);
         self.rocks.range(store, range, visit)
     }
 
@@ -243,7 +251,8 @@ fn killed_at_any_step_it_is_what_its_changelog_says() {
                     dir: dir.clone(),
                     flush_interval_ms,
                 };
-                let stores = Arc::new(Killed { rocks, world: Arc::clone(&stormy) });
+                let stores =
+                    Arc::new(Killed { rocks, world: Arc::clone(&stormy), clock: Arc::clone(&clock) });
                 let ended = drive_with(hasty(), stores, &stormy, &topology, PARTITIONS, &clock);
                 let killed = killed.lock().unwrap().take();
                 let Some(to) = killed else {

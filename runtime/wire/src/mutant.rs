@@ -97,7 +97,6 @@ mutants! {
     TakeOverKeepsOpen = "take-over-keeps-open",
     AbandonKeepsOpen = "abandon-keeps-open",
     // State.
-    TakenOverBeforeCommit = "taken-over-before-commit",
     OpenTakenOver = "open-taken-over",
     ChangelogNotWritten = "changelog-not-written",
     RestoreSkipped = "restore-skipped",

@@ -205,10 +205,6 @@ impl Driver<'_> {
         self.io.flush()?;
         let due = now_ms.saturating_sub(self.store_times.took_over_ms) >= TAKE_OVER_MS;
         let take_over = if due || self.stores_are_full() { self.take_changes(ended)? } else { Vec::new() };
-        if Mutant::TakenOverBeforeCommit.is_on() {
-            self.take_over(take_over)?;
-            return Ok(EndedTransactions { wrote, take_over: Vec::new() });
-        }
         Ok(EndedTransactions { wrote, take_over })
     }
 
