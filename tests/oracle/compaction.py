@@ -103,11 +103,12 @@ class Side:
             return 0
 
     def settled(self):
-        """Whether all but the active segment can be cleaned at once: with pelton once a checkpoint has written to that one."""
+        """Whether all but the active segment can be cleaned at once: with pelton once a checkpoint has written to that one.
+        Both files may have one time, which the kernel counts in ticks; the checkpoint before was many ticks earlier."""
         if self.name != "pelton":
             return True
         active = (self.partition() / f"{self.bases()[-1]:020}.log").stat()
-        return active.st_size > 0 and (self.logs.parent / "journal/checkpoint").stat().st_mtime_ns > active.st_mtime_ns
+        return active.st_size > 0 and (self.logs.parent / "journal/checkpoint").stat().st_mtime_ns >= active.st_mtime_ns
 
     def clean(self):
         """One clean, of everything below the active segment."""
