@@ -37,7 +37,7 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
-use crate::pipelines::{BrokerDeploymentLog, BrokerIoFactory};
+use crate::pipelines::{BrokerDeploymentLog, BrokerGlobals, BrokerIoFactory};
 use crate::topic_config::{Overrides, TopicConfig};
 use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
@@ -95,7 +95,7 @@ pub struct Broker {
     admin: Arc<Admin>,
     metrics: Arc<Metrics>,
     pipelines: PipelinesSlot,
-    tables: TablesSlot,
+    pub(crate) tables: TablesSlot,
     /// Set once the broker has started, if `log.cleaner.enable`.
     cleaner: Arc<OnceLock<Cleaner>>,
     stop: CancellationToken,
@@ -333,6 +333,10 @@ impl Broker {
         let now_ms = move || clock.now_ms();
         SupervisorSpec {
             stores,
+            globals: Arc::new(BrokerGlobals {
+                tables: self.tables.clone(),
+                runtime: tokio::runtime::Handle::current(),
+            }),
             factory,
             log: Arc::new(log),
             io: Arc::new(io),
@@ -356,9 +360,11 @@ impl Broker {
         let supervisor = Supervisor::start(self.supervisor_spec(plugins, state.clone())).await?;
         let spec = startup::tables_spec(self, &supervisor, state);
         // Set once, here; a start that fails stops what runs.
-        drop(self.pipelines.supervisor.set(supervisor));
+        drop(self.pipelines.supervisor.set(Arc::clone(&supervisor)));
+        // Before pipelines, which join records with them.
         let tables = run_blocking(move || Tables::start(spec)).await.map_err(StartError::Tables)?;
         drop(self.tables.0.set(tables));
+        supervisor.run_all().await;
         Ok(())
     }
 

@@ -184,11 +184,16 @@ impl Definitions for DeployedTables {
         self.0.tables()
     }
 
+    fn copied(&self) -> BTreeSet<String> {
+        self.0.copied_topics()
+    }
+
     fn set<'a>(&'a self, name: &'a str, definition: Option<&'a TableDefinition>) -> Keeping<'a> {
         Box::pin(async move {
             let kept = self.0.define_table(name, definition).await;
             kept.map_err(|error| match error {
                 DefineTableError::Taken(pipeline) => DefinitionError::Taken(pipeline),
+                DefineTableError::Read(pipeline) => DefinitionError::Read(pipeline),
                 DefineTableError::Log(error) => DefinitionError::Log(error.to_string()),
             })
         })

@@ -29,7 +29,9 @@ use pelton_streams::{
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
+use self::globals::OpenGlobals;
 use self::stores::StoreTimes;
+use super::globals::{GlobalError, Globals};
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
 use super::readers::OpenGates;
 use super::status::{DroppedStatus, FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
@@ -58,6 +60,8 @@ pub(crate) struct DriverSpec {
     pub(crate) stop: Arc<StopSignal>,
     /// Where tasks keep their stores.
     pub(crate) stores: Arc<dyn TaskStores>,
+    /// The copies of topics that the process keeps.
+    pub(crate) globals: Arc<dyn Globals>,
 }
 
 /// Why a driver ended.
@@ -76,6 +80,9 @@ pub enum DriverError {
     /// What a task keeps cannot be read or written.
     #[error("what partition {} keeps cannot be used: {error}", task.partition)]
     State { task: TaskId, error: StateError },
+    /// A global table cannot be read.
+    #[error("global table `{table}`: {error}")]
+    Global { table: String, error: GlobalError },
     /// Topics have changed, so that the records of a key are in several tasks, or its state is in another one.
     #[error(transparent)]
     Partitions(#[from] TopologyError),
@@ -97,9 +104,12 @@ impl DriverError {
                 InstantiateError::TooMany { .. } | InstantiateError::Start(PluginError::ServerMemory { .. })
             ),
             // Memory comes back when other plugins stop, and this pipeline gives back its own meanwhile.
-            DriverError::Task(failure) => {
-                matches!(failure.error, RecordError::Plugin(PluginError::ServerMemory { .. }))
-            }
+            DriverError::Task(failure) => matches!(
+                failure.error,
+                RecordError::Plugin(PluginError::ServerMemory { .. }) | RecordError::Global(_)
+            ),
+            // It is kept fresh by others, who try again.
+            DriverError::Global { .. } => true,
             // A full disk may have room again, and a damaged store was removed.
             DriverError::State { .. } => true,
             DriverError::Partitions(_) | DriverError::Stopped | DriverError::Bug(_) => false,
@@ -108,7 +118,11 @@ impl DriverError {
 
     /// Whether it passes when somebody creates a topic.
     pub(crate) fn waits_for_topic(&self) -> bool {
-        matches!(self, DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }))
+        match self {
+            DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => true,
+            DriverError::Global { error, .. } => !matches!(error, GlobalError::Unavailable(_)),
+            _ => false,
+        }
     }
 
     /// For status and HTTP.
@@ -128,6 +142,7 @@ impl DriverError {
                 IoError::Unavailable(_) | IoError::NoOutput { .. } | IoError::OutputRenewed { .. },
             )
             | DriverError::State { .. }
+            | DriverError::Global { .. }
             | DriverError::Partitions(_)
             | DriverError::Stopped
             | DriverError::Start { .. }
@@ -140,6 +155,8 @@ impl DriverError {
             DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => NO_TOPIC,
             DriverError::Io(_) => "io",
             DriverError::State { .. } => "state",
+            DriverError::Global { error: GlobalError::NoTopic { .. }, .. } => NO_TOPIC,
+            DriverError::Global { .. } => "global-table",
             DriverError::Partitions(_) => "partitions",
             DriverError::Stopped => "stopped",
             DriverError::Bug(_) => "bug",
@@ -171,6 +188,7 @@ pub(crate) struct Driver<'io> {
     /// The partitions of each source's topic; 0 while it is not there.
     sources: Vec<u32>,
     store_times: StoreTimes,
+    globals: OpenGlobals,
     /// Everything that was there when it began has its task.
     has_begun: bool,
     totals: Totals,
@@ -235,6 +253,7 @@ impl<'io> Driver<'io> {
             outputs: vec![0; spec.topology.outputs.len()],
             sources: vec![0; spec.topology.sources.len()],
             store_times: StoreTimes::new(spec.clock.now_ms()),
+            globals: OpenGlobals::default(),
             has_begun: false,
             totals: Totals::default(),
             dropped: BTreeMap::new(),
@@ -263,6 +282,7 @@ impl<'io> Driver<'io> {
             Err(
                 DriverError::Task(_)
                 | DriverError::Start { .. }
+                | DriverError::Global { .. }
                 | DriverError::Partitions(_)
                 | DriverError::Stopped
                 | DriverError::Bug(_),
@@ -288,11 +308,16 @@ impl<'io> Driver<'io> {
 
     fn run_until_stopped(&mut self) -> Result<(), DriverError> {
         self.io.begin()?;
+        self.open_globals()?;
         loop {
             // At least once, so that where it begins is committed even if it is stopped at once.
             self.follow_changes()?;
             if self.spec.stop.is_set() {
                 return Ok(());
+            }
+            if !self.check_globals()? {
+                self.commit_all()?;
+                continue;
             }
             let mut idle = true;
             for task in 0..self.tasks.len() {
@@ -421,8 +446,12 @@ impl<'io> Driver<'io> {
         self.calling.store(partition, Ordering::Relaxed);
         let stop = &self.spec.stop;
         let interrupted = || stop.is_set();
-        let mut outside =
-            Outside { plugins: &mut self.plugins, sink: &mut *self.io, interrupted: &interrupted };
+        let mut outside = Outside {
+            plugins: &mut self.plugins,
+            sink: &mut *self.io,
+            globals: &self.globals,
+            interrupted: &interrupted,
+        };
         let result = task.process(&given, &mut outside);
         self.totals.add_calls(task.take_calls());
         for (operator, counts) in task.take_dropped() {
@@ -505,6 +534,8 @@ impl<'io> Driver<'io> {
     fn publish(&mut self) {
         self.published_ms = self.now_ms();
         self.spec.board.set_totals(self.totals, &self.dropped);
+        // What is wrong with one shows when it is read.
+        let _ = self.show_globals();
         for position in self.tasks.iter().flat_map(|task| &task.inputs) {
             self.spec.board.set_task(TaskStatus {
                 topic: position.topic.clone(),
@@ -519,6 +550,7 @@ impl<'io> Driver<'io> {
 
 mod changes;
 mod commit;
+mod globals;
 #[cfg(any(test, feature = "testing"))]
 mod obedient;
 #[cfg(any(test, feature = "testing"))]

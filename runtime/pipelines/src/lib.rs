@@ -6,7 +6,7 @@
 //! * [`runner`] is a pipeline's thread, [`driver`] the loop on it, [`status`] what others can know of it.
 //! * [`stores`] is where tasks keep what they keep, [`readers`] how others read it while they run, and `supervisor::asking`
 //!   who asks for it.
-//! * [`io`] has the seams: what is read, what is written, and who commits.
+//! * [`io`] has the seams: what is read, what is written, and who commits; [`globals`] that to global tables.
 //!
 //! It refuses to know brokers, clients, wasmtime and RocksDB: the same driver runs over partitions of this process and, one
 //! day, over those of a Kafka cluster.
@@ -17,6 +17,7 @@ mod clock;
 pub mod compiler;
 pub mod deployments;
 mod driver;
+pub mod globals;
 pub mod io;
 pub mod readers;
 pub mod refusal;

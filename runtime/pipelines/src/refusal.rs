@@ -4,6 +4,7 @@ use pelton_streams::{InstantiateError, ManifestError, TopologyError};
 
 use super::compiler::CompileError;
 use super::deployments::BadRecord;
+use super::globals::GlobalRefused;
 
 /// The deployments' partition does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,8 @@ pub enum EnsureTopicError {
 pub enum DefineTableError {
     #[error("pipeline `{0}` keeps a table of that name")]
     Taken(String),
+    #[error("pipeline `{0}` reads it as a global table")]
+    Read(String),
     #[error(transparent)]
     Log(#[from] DeploymentLogError),
 }
@@ -44,6 +47,12 @@ pub enum DeployError {
     )]
     StoreChanged { store: String, before: String, now: String, changelog: String },
     #[error(
+        "store `{store}` has what it keeps of a key where `{before}` puts it, and `{now}` would put the key's records into another \
+         partition: say of its sources' `partitioner` what was said before; or deploy the pipeline under another name, to read \
+         its topics from their start"
+    )]
+    StoreMoved { store: String, before: String, now: String },
+    #[error(
         "store `{store}` would have its changes in {changelog}, which is the changelog of pipeline `{other}`; give the node \
          another id"
     )]
@@ -52,6 +61,8 @@ pub enum DeployError {
         "`{node}` calls what it keeps `{table}`, and {by} has that name already; choose another one for `table`"
     )]
     TableTaken { node: String, table: String, by: String },
+    #[error("global table `{table}`: {why}")]
+    Global { table: String, why: GlobalRefused },
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("node `{node}` does not start: {error}")]

@@ -8,6 +8,7 @@ use pelton_streams::manifest::{CommitSpec, Guarantee};
 use pelton_streams::{PluginFactory, Topology};
 
 use super::driver::{Driver, DriverError, DriverSpec};
+use super::globals::Globals;
 use super::io::{IoFactory, PipelineIo, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
 use super::stores::TaskStores;
@@ -23,6 +24,7 @@ pub(super) struct RunnerSpec {
     pub(super) io: Arc<dyn IoFactory>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stores: Arc<dyn TaskStores>,
+    pub(super) globals: Arc<dyn Globals>,
 }
 
 /// A pipeline's thread, or its place while it does not run.
@@ -114,6 +116,7 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             clock: Arc::clone(&spec.clock),
             stop: Arc::clone(stop),
             stores: Arc::clone(&spec.stores),
+            globals: Arc::clone(&spec.globals),
         };
         let began_ms = spec.clock.now_ms();
         let mut io = spec.io.open(&spec.topology, spec.guarantee, Arc::clone(stop));

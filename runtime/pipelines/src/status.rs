@@ -94,11 +94,13 @@ pub struct DroppedStatus {
     pub duplicates: u64,
     pub out_of_order: u64,
     pub unmatched: u64,
+    /// Answers to what a foreign-key join had asked for, and did not want any more when they came.
+    pub stale: u64,
 }
 
 impl DroppedStatus {
     /// Why, and how many, for metrics.
-    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 10] {
         [
             ("null-key", self.null_key),
             ("null-value", self.null_value),
@@ -109,6 +111,7 @@ impl DroppedStatus {
             ("duplicate", self.duplicates),
             ("out-of-order", self.out_of_order),
             ("unmatched", self.unmatched),
+            ("stale", self.stale),
         ]
     }
 
@@ -122,8 +125,7 @@ impl DroppedStatus {
             duplicates,
             out_of_order,
             unmatched,
-            // Of foreign-key joins, which no manifest can name.
-            stale: _,
+            stale,
             null_field,
         } = counts;
         self.null_key += null_key;
@@ -135,6 +137,7 @@ impl DroppedStatus {
         self.duplicates += duplicates;
         self.out_of_order += out_of_order;
         self.unmatched += unmatched;
+        self.stale += stale;
     }
 }
 

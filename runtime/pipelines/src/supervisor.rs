@@ -17,6 +17,7 @@ use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
 use super::deployments::{
     DeploymentRecord, Deployments, PluginRecord, Replay, Revision, StoredComponent, chunks,
 };
+use super::globals::Globals;
 use super::io::IoFactory;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::{Runner, RunnerSpec};
@@ -65,6 +66,8 @@ pub struct SupervisorSpec {
     pub clock: Arc<dyn Clock>,
     /// Where tasks keep their stores.
     pub stores: Arc<dyn TaskStores>,
+    /// The copies of topics that pipelines read as global tables.
+    pub globals: Arc<dyn Globals>,
     /// Pipelines that may be deployed at once.
     pub max_pipelines: u32,
     /// `pelton.snapshot.min.bytes`: a smaller log is never written anew.
@@ -118,8 +121,7 @@ impl Drop for Wanted<'_> {
 }
 
 impl Supervisor {
-    /// Replays the deployments and starts what they say. A pipeline that cannot start is listed as failed; the broker
-    /// starts all the same.
+    /// Replays the deployments. What they say is started by [`Supervisor::run_all`].
     pub async fn start(spec: SupervisorSpec) -> Result<Arc<Supervisor>, DeploymentLogError> {
         let log = Arc::clone(&spec.log);
         let deployments = run_blocking(move || {
@@ -128,8 +130,6 @@ impl Supervisor {
             Ok::<Deployments, DeploymentLogError>(replay.finish()?)
         });
         let deployments = deployments.await?;
-        let live: Vec<(String, bool)> =
-            deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect();
         let inner = Mutex::new(Inner { deployments, ..Inner::default() });
         let compiler = Compiler::new(Arc::clone(&spec.factory), spec.compile);
         let supervisor =
@@ -137,11 +137,20 @@ impl Supervisor {
         let change = supervisor.changes.lock().await;
         supervisor.tidy().await;
         supervisor.remove_leftovers().await;
-        for (name, paused) in live {
-            supervisor.run(&name, paused, Patience::Endless).await;
-        }
         drop(change);
         Ok(supervisor)
+    }
+
+    /// Starts what is deployed. A pipeline that cannot start is listed as failed; the broker starts all the same.
+    pub async fn run_all(&self) {
+        let _change = self.changes.lock().await;
+        let live: Vec<(String, bool)> = {
+            let inner = self.inner.lock();
+            inner.deployments.live().map(|(name, live, _)| (name.to_owned(), live.paused)).collect()
+        };
+        for (name, paused) in live {
+            self.run(&name, paused, Patience::Endless).await;
+        }
     }
 
     /// Takes a component: checks it, and keeps it durably under its digest.
@@ -191,6 +200,7 @@ impl Supervisor {
         self.try_start(&checked).await?;
         self.check_outputs(&checked)?;
         self.check_tables(&checked.manifest)?;
+        self.check_globals(&checked.topology)?;
         let stores = self.check_stores(&checked.topology)?;
         let name = checked.manifest.name.clone();
         let group = self.spec.io.group(&name);
@@ -229,6 +239,7 @@ impl Supervisor {
         // All of them first, so that one that cannot be made leaves none behind.
         self.check_outputs(&checked)?;
         self.check_tables(&checked.manifest)?;
+        self.check_globals(&checked.topology)?;
         let stores = self.check_stores(&checked.topology)?;
         self.ensure_repartitions(&checked.topology).await?;
         for output in &checked.topology.outputs {
@@ -256,6 +267,7 @@ impl Supervisor {
         records.splice(0..0, kept);
         self.store(records).await?;
         self.halt(&name).await;
+        self.keep_copies().await;
         self.run(&name, false, Patience::Bounded).await;
         self.unload_unused();
         drop(checked.wanted);
@@ -493,8 +505,11 @@ impl Supervisor {
     async fn run(&self, name: &str, paused: bool, patience: Patience) {
         let Some((manifest, plugins)) = self.live(name) else { return };
         let checked = match self.checked(&manifest, &plugins, patience).await {
-            // Topics may have grown since it was deployed.
-            Ok(checked) => self.ensure_repartitions(&checked.topology).await.map(|()| checked),
+            // Topics may have grown since it was deployed, or be others.
+            Ok(checked) => match self.check_placements(&checked.topology) {
+                Ok(()) => self.ensure_repartitions(&checked.topology).await.map(|()| checked),
+                Err(refused) => Err(refused),
+            },
             refused => refused,
         };
         let runner = match checked {
@@ -511,6 +526,7 @@ impl Supervisor {
                 io: Arc::clone(&self.spec.io),
                 clock: Arc::clone(&self.spec.clock),
                 stores: Arc::clone(&self.spec.stores),
+                globals: Arc::clone(&self.spec.globals),
             }),
             Err(error) => {
                 tracing::error!(pipeline = name, %error, "the pipeline does not start");

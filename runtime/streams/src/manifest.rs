@@ -14,7 +14,9 @@ pub mod operator;
 
 pub use crate::values;
 
-use operator::{OperatorSpec, TableSpec};
+pub(crate) use raw_native::REST_OUTPUT_NAME;
+
+use operator::{GlobalSpec, OperatorSpec, TableSpec};
 use values::{ByteSize, Start};
 
 /// Bytes of a manifest. It is a record of a topic, and nobody writes this much by hand.
@@ -89,6 +91,8 @@ pub struct Manifest {
     pub sources: Vec<SourceSpec>,
     /// The topics it reads as tables.
     pub tables: Vec<TableSpec>,
+    /// The tables of which the process has one whole copy.
+    pub globals: Vec<GlobalSpec>,
     /// The nodes that run plugins.
     pub nodes: Vec<NodeSpec>,
     /// The nodes that are built in.
@@ -290,6 +294,7 @@ fn explain(root: &str, path: String, line: usize, message: &str) -> ManifestErro
 }
 
 mod raw;
+mod raw_native;
 mod raw_operator;
 #[cfg(test)]
 mod tests;

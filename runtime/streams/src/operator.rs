@@ -76,16 +76,21 @@ pub mod aggregate;
 mod by_key;
 mod chain;
 pub mod change;
+mod condition;
 mod context;
 mod dedupe;
 pub(crate) mod envelope;
 mod event_time;
 mod field;
 pub mod foreign_key;
+mod global_join;
 mod joiner;
+mod json_text;
 pub mod key;
 mod live;
 mod meta;
+mod native;
+mod rekey;
 mod row;
 mod rows;
 mod scalar;
@@ -109,12 +114,16 @@ mod windows;
 pub use by_key::AggregateByKey;
 pub use chain::Chain;
 pub use change::{GroupsOfTopic, GroupsToTopic};
-pub use context::{Context, Counts, Emitted, GlobalTables, NoTables};
+pub use condition::{Condition, Judge};
+pub use context::{Context, Counts, Emitted, GlobalTableError, GlobalTables, NoTables};
 pub use dedupe::Deduplicate;
 pub use event_time::EventTime;
 pub use field::{Field, FieldError};
 pub use foreign_key::{ForeignKeyLeft, ForeignKeyRight};
+pub use global_join::GlobalJoin;
 pub use joiner::{JoinSpecError, Joiner, JsonJoin, Side};
+pub use native::{Explode, Holds, MAX_ITEMS, MapValues, Select, Selection};
+pub use rekey::{KeyAside, KeyBack};
 pub use row::{Change, Header, Row, RowHeaders, Window, WindowKind};
 pub use rows::{Branch, Filter, FlatMap, Merge, NullKey, Predicate, RowFunction, SelectKey};
 pub use session::Sessions;
@@ -153,6 +162,9 @@ pub enum OperatorError {
     /// The store cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A global table cannot be read.
+    #[error(transparent)]
+    Global(#[from] GlobalTableError),
 }
 
 impl OperatorError {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pelton_wire::mutant::Mutant;
 
 use crate::batch::{BatchIn, OwnedBatch};
-use crate::operator::{Counts, EventTime, OperatorError};
+use crate::operator::{Counts, EventTime, GlobalTables, OperatorError};
 use crate::partitioner::Partitioner;
 use crate::plugin::{Plugin, PluginError};
 use crate::sink::{Emissions, Refused, Sink};
@@ -101,6 +101,8 @@ pub struct Outside<'a> {
     pub plugins: &'a mut Plugins,
     /// Where records go.
     pub sink: &'a mut dyn Sink,
+    /// By index in [`Topology::globals`].
+    pub globals: &'a dyn GlobalTables,
     /// Asked after each failed call: the search for a record that takes a plugin's whole deadline each time must not hold up a
     /// stop.
     pub interrupted: &'a dyn Fn() -> bool,
@@ -324,6 +326,7 @@ impl Task {
                 OperatorError::Row(row) => RecordError::Row(row.reason),
                 OperatorError::Plugin(error) => error.into(),
                 OperatorError::State(error) => error.into(),
+                OperatorError::Global(error) => error.into(),
             };
             let first = inputs.first().map(|input| input.batch).unwrap_or_default();
             let offset = first.offsets.first().copied().unwrap_or(-1);
@@ -432,7 +435,11 @@ impl Task {
         match (self.topology.graph_of(step.source), self.state.kept()) {
             (Some(graph), Some(kept)) => {
                 let origin = Origin { batch: step.batch, first: step.first_number, start: range.start };
-                GraphRun { run, graph, kept, origin }.source(batch, targets, &mut pieces)?;
+                GraphRun { run, graph, kept, globals: outside.globals, origin }.source(
+                    batch,
+                    targets,
+                    &mut pieces,
+                )?;
             }
             _ => run.source(batch, targets, &mut pieces)?,
         }
@@ -509,7 +516,8 @@ impl<'a> Step<'a> {
             RecordError::Plugin(_)
             | RecordError::Refused { .. }
             | RecordError::Row(_)
-            | RecordError::State(_) => 1,
+            | RecordError::State(_)
+            | RecordError::Global(_) => 1,
         };
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::answer::Answer;
 use crate::batch::{Headers, OwnedBatch, RecordIn};
+use crate::operator::NoTables;
 use crate::plugin::Plugin;
 use crate::sink::{Emissions, Emitted, MAX_REFUSALS, Refusal, Refused, Sink};
 use crate::task::{Cow, Notice, Outside, Piece, Plugins, StepError, Task, TaskId, TaskInput};
@@ -178,7 +179,8 @@ impl TopologyDriver {
         loop {
             let mut sink = TestSink { topology: &self.topology, rule: self.rule, taken: Vec::new() };
             let plugins = &mut self.plugins;
-            let mut outside = Outside { plugins, sink: &mut sink, interrupted: &|| false };
+            let mut outside =
+                Outside { plugins, sink: &mut sink, globals: &NoTables, interrupted: &|| false };
             match self.task.process(&input, &mut outside) {
                 Ok(out) => {
                     self.next_offset = out.positions[0].1;

@@ -3,188 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::limits::{LimitError, PluginLimits};
-use crate::manifest::operator::Work;
+use crate::limits::PluginLimits;
+use crate::manifest::operator::{GlobalSpec, Work};
 use crate::manifest::values::Start;
 use crate::manifest::{Manifest, NodeSpec, OnError};
 use crate::nearest;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
-use crate::plugin_manifest::{ConfigError, DEFAULT_OUTPUT_NAME, configure_untyped};
-use crate::world::{Place, World};
+use crate::plugin_manifest::{DEFAULT_OUTPUT_NAME, configure_untyped};
+use crate::world::Place;
 
 mod build;
+mod error;
+mod foreign;
 pub mod graph;
+mod grouped;
 mod keys;
+mod placement;
 mod repartition;
+mod resolve;
 mod tables;
 
+pub use error::TopologyError;
 pub use graph::{Graph, OperatorNode, StoreUse, Vertex};
+pub use placement::Recorded;
 pub use repartition::{KnownTopics, repartition_topic};
-
-/// A manifest whose parts do not fit together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TopologyError {
-    /// A pipeline must read and write something.
-    #[error("the pipeline has no [[{0}]]")]
-    Missing(&'static str),
-    /// `from` names nothing.
-    #[error("`{at}` reads from `{from}`, which is no source or node; {hint}")]
-    UnknownFrom {
-        /// Who reads.
-        at: String,
-        /// What it wants to read.
-        from: String,
-        /// The nearest known one, or all.
-        hint: String,
-    },
-    /// `from` names an output that the plugin does not have.
-    #[error("`{at}` reads the output `{output}` of `{from}`, which has no such output; {hint}")]
-    UnknownOutput {
-        /// Who reads.
-        at: String,
-        /// Whom it reads.
-        from: String,
-        /// The output it wants.
-        output: String,
-        /// The nearest known one, or all.
-        hint: String,
-    },
-    /// Nodes read each other in a circle.
-    #[error("node `{0}` cannot be reached from a source: nodes read each other in a circle")]
-    Circle(String),
-    /// Records would be processed for nobody.
-    #[error("nothing reads from `{0}`: add a [[sink]] or a [[node]] with from = \"{0}\", or remove it")]
-    DeadEnd(String),
-    /// Two sources of one topic.
-    #[error("`{0}` is the topic of two sources; let two nodes read from one source")]
-    SameTopic(String),
-    /// The pipeline would feed itself.
-    #[error("the pipeline writes to the topic `{0}` and reads it: it would never come to rest")]
-    Loop(String),
-    /// A sink has a policy, and reads a node, which has one.
-    #[error(
-        "the sink `{topic}` reads `{from}`, whose own on_error decides about records that the topic does not take: leave the sink's out"
-    )]
-    SinkPolicy {
-        /// The sink's topic.
-        topic: String,
-        /// The node.
-        from: String,
-    },
-    /// A node's plugin was not given.
-    #[error("the plugin of node `{0}` is not known")]
-    NoPlugin(String),
-    /// A node's plugin is of a world that nodes cannot run.
-    #[error("node `{node}` runs a plugin of the world `{world}`, but a node needs `transform`")]
-    WrongWorld {
-        /// The node.
-        node: String,
-        /// What its plugin is.
-        world: World,
-    },
-    /// Settings that do not fit the plugin.
-    #[error("node `{node}`: {error}")]
-    Config {
-        /// The node.
-        node: String,
-        /// What does not fit.
-        error: ConfigError,
-    },
-    /// Limits out of range.
-    #[error("node `{node}`: {error}")]
-    Limits {
-        /// The node.
-        node: String,
-        /// Which one.
-        error: LimitError,
-    },
-    /// A built-in operator cannot do this with what it reads.
-    #[error("node `{node}` {reason}")]
-    Operator {
-        /// The node.
-        node: String,
-        /// What is wrong and what to do, as a text that follows the node.
-        reason: String,
-    },
-    /// Two nodes would keep something under one name.
-    #[error("two nodes would both have a store `{0}`: give one of them another id")]
-    SameStore(String),
-    /// State needs transactions.
-    #[error(
-        "node `{0}` keeps state, which needs guarantee = \"exactly-once\": at least once, records would be counted again after \
-         a crash; leave `guarantee` out"
-    )]
-    StateAtLeastOnce(String),
-    /// Records of one key are not in one partition.
-    #[error(
-        "node `{node}` needs all records of a key in one partition, but {why}, and topic `{topic}` has {partitions} partitions: \
-         write the records under that key to a topic with a pipeline of its own, and read that one; or use a topic with one \
-         partition"
-    )]
-    Scattered {
-        /// The node.
-        node: String,
-        /// What has changed keys.
-        why: String,
-        /// A topic that is read.
-        topic: String,
-        /// How many partitions it has.
-        partitions: u32,
-    },
-    /// Topics whose records meet in a node have different numbers of partitions.
-    #[error(
-        "node `{node}` needs the records of a key from topics `{first}` and `{second}` in partitions of one number, but they have \
-         {first_partitions} and {second_partitions} partitions: create one of them again with as many as the other has"
-    )]
-    PartitionCounts {
-        /// The node.
-        node: String,
-        /// A topic.
-        first: String,
-        /// Its partitions.
-        first_partitions: u32,
-        /// Another topic.
-        second: String,
-        /// Its partitions.
-        second_partitions: u32,
-    },
-    /// A topic has more partitions than what is kept of its records.
-    #[error(
-        "topic `{topic}` has {partitions} partitions now, and what the pipeline keeps of its records is in {has} ({changelog}): \
-         records of a key may be in another partition than what is kept of them. Deploy the pipeline under another name, to \
-         read the topic from its start"
-    )]
-    Grown {
-        /// The topic.
-        topic: String,
-        /// Its partitions.
-        partitions: u32,
-        /// The changelog of a store.
-        changelog: String,
-        /// The changelog's partitions.
-        has: u32,
-    },
-    /// Topics whose records meet in a node may have their keys placed by different rules.
-    #[error(
-        "node `{node}` needs the records of a key from topics `{first}` and `{second}` in partitions of one number, but `{first}` \
-         has its keys placed by {first_rule}, and `{second}` by {second_rule}: say in both sources how their producers place \
-         keys, as partitioner = \"murmur2\" (Java clients and this server) or \"crc32\" (librdkafka), and have both do the same"
-    )]
-    Partitioners {
-        /// The node.
-        node: String,
-        /// A topic.
-        first: String,
-        /// What is known of it.
-        first_rule: String,
-        /// Another topic.
-        second: String,
-        /// What is known of it.
-        second_rule: String,
-    },
-}
 
 /// A pipeline that can be run.
 #[derive(Debug, Clone, PartialEq)]
@@ -197,6 +41,8 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// What is built in.
     pub operators: Vec<OperatorNode>,
+    /// The tables of which the process has one whole copy, which are read beside the records.
+    pub globals: Vec<GlobalSpec>,
     /// What is written: the sinks in the manifest's order, then dead-letter topics, then the changelogs of stores.
     pub outputs: Vec<OutputTopic>,
     /// Which sources are processed together: those that a node reads together.
@@ -351,6 +197,7 @@ impl Topology {
             sources: manifest.sources.iter().map(source).chain(manifest.tables.iter().map(table)).collect(),
             nodes: Vec::with_capacity(manifest.nodes.len()),
             operators: Vec::with_capacity(manifest.operators.len()),
+            globals: manifest.globals.clone(),
             outputs: manifest.sinks.iter().map(sink).collect(),
             sub_topologies: Vec::new(),
         };
@@ -456,7 +303,9 @@ impl Topology {
             for from in &spec.from {
                 self.connect(&spec.id, from, Target::Operator(i, 0))?;
             }
-            if let Work::Join(join) = &spec.work {
+            if let Work::Join(join) = &spec.work
+                && self.global(&join.with).is_none()
+            {
                 self.connect(&spec.id, &join.with, Target::Operator(i, 1))?;
             }
         }
@@ -468,6 +317,9 @@ impl Topology {
             Some((id, output)) => (id, Some(output)),
             None => (from, None),
         };
+        if self.global(id).is_some() {
+            return Err(TopologyError::GlobalRead { at: at.to_owned(), table: id.to_owned() });
+        }
         if let Some(source) = self.sources.iter_mut().find(|source| source.id == id) {
             if let Some(output) = output {
                 return Err(unknown_output(at, id, output, &[]));
@@ -478,16 +330,22 @@ impl Topology {
         let node = self.nodes.iter_mut().find(|node| node.id == id);
         let node = node.map(|node| (output_names(&node.plugin), &mut node.outputs));
         let operator = self.operators.iter_mut().find(|operator| operator.id == id);
+        let has_first = !matches!(&operator, Some(operator) if matches!(operator.work, Work::Branch(_)));
         let operator = operator.map(|operator| (operator.output_names(), &mut operator.outputs));
         let Some((names, outputs)) = node.or(operator) else {
             let known =
                 self.sources.iter().map(|s| s.id.as_str()).chain(self.nodes.iter().map(|n| n.id.as_str()));
             let known = known.chain(self.operators.iter().map(|operator| operator.id.as_str()));
+            let known = known.chain(self.globals.iter().map(|global| global.id.as_str()));
             let hint = nearest::hint(id, known);
             return Err(TopologyError::UnknownFrom { at: at.to_owned(), from: id.to_owned(), hint });
         };
         let index = match output {
-            None => Some(0),
+            None if has_first => Some(0),
+            None => {
+                let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                return Err(TopologyError::WhichOutput { at: at.to_owned(), from: id.to_owned(), names });
+            }
             Some(output) => names.iter().position(|name| name == output),
         };
         match index {
@@ -497,12 +355,29 @@ impl Topology {
         Ok(())
     }
 
+    /// The global table of an id, by index.
+    fn global(&self, id: &str) -> Option<usize> {
+        self.globals.iter().position(|global| global.id == id)
+    }
+
+    /// Whether a node joins records with a global table.
+    fn is_joined(&self, global: &str) -> bool {
+        let with = |operator: &OperatorNode| match &operator.work {
+            Work::Join(join) => join.with == global,
+            _ => false,
+        };
+        self.operators.iter().any(with)
+    }
+
     fn check(&self) -> Result<(), TopologyError> {
         if self.sources.is_empty() {
             return Err(TopologyError::Missing("source"));
         }
         if self.outputs.iter().all(|output| output.dead_letter) {
             return Err(TopologyError::Missing("sink"));
+        }
+        if let Some(global) = self.globals.iter().find(|global| !self.is_joined(&global.id)) {
+            return Err(TopologyError::GlobalUnused(global.id.clone()));
         }
         let mut reached = BTreeSet::new();
         for (i, source) in self.sources.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! * [`source`] has the seams: the topics that are read, and where definitions are kept.
 //! * [`Tables`] is the handle of all of them: it creates, deletes, lists and asks.
 //! * `worker` is a thread that owns stores, `task` what it does for one of them; `store` is what others see of one.
-//! * `ask` reads rows, `follow` hands on every change.
+//! * `ask` reads rows, `follow` hands on every change, `copy` is read in place by who joins records with a table.
 //!
 //! What a table is, and what its stores hold, is decided in `pelton_streams::tables`. A store has one owner, a thread
 //! among
@@ -20,6 +20,7 @@
 #![allow(missing_docs, reason = "its users are the broker's packages; what a name does not say is said")]
 
 mod ask;
+mod copy;
 mod follow;
 mod service;
 pub mod source;
@@ -32,6 +33,7 @@ mod tests;
 mod worker;
 
 pub use ask::{AskError, Found, Page};
+pub use copy::{Copy, CopyError, CopyPart, CopyRefused};
 pub use follow::{FOLLOWER_PATIENCE, FollowEvent, Following};
 pub use service::{CreateError, DeleteError, NewTable, Tables, TablesSpec};
 pub use store::{PartitionStatus, StoreState, StoreStatus, TableDescription, Totals};

@@ -1,6 +1,6 @@
 //! The handle of all tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -18,8 +18,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::Clock;
 use crate::ask::{self, AskError, Found, Page};
+use crate::copy::{copy_name, copy_of};
 use crate::follow::{Following, Place, Surroundings, follow};
-use crate::source::{DefinitionError, Definitions, Source, Wake};
+use crate::source::{DefinitionError, Definitions, Source, TopicNow, Wake};
 use crate::store::{Table, TableDescription};
 use crate::task::MemoryBudget;
 use crate::worker::{Command, Worker};
@@ -116,8 +117,28 @@ pub struct Tables {
 #[derive(Default)]
 struct Inner {
     tables: BTreeMap<String, Arc<Table>>,
+    /// By topic.
+    copies: BTreeMap<String, Arc<Table>>,
+    /// The topics of which copies are wanted, unless a table stands for one.
+    wanted: BTreeSet<String>,
     workers: Vec<Thread>,
     stopping: bool,
+}
+
+impl Inner {
+    /// Has the threads keep the stores of a table.
+    fn add(&self, table: &Arc<Table>) {
+        for worker in &self.workers {
+            worker.tell(Command::Add(Arc::clone(table)));
+        }
+    }
+
+    /// A table that stands alone and has all of a topic in one store.
+    fn stands_for(&self, topic: &str) -> Option<&Arc<Table>> {
+        let is_of_it =
+            |table: &&Arc<Table>| table.definition.scope == Scope::Global && table.definition.topic == topic;
+        self.tables.values().find(is_of_it)
+    }
 }
 
 struct Thread {
@@ -149,7 +170,8 @@ impl Tables {
             inner: Mutex::default(),
             followers: Arc::new(watch::Sender::new(0)),
         };
-        tables.remove_leftovers(&defined);
+        let wanted = tables.spec.definitions.copied();
+        tables.remove_leftovers(&defined, &wanted);
         for number in 0..tables.spec.threads.max(1) {
             let started = tables.worker(number)?;
             tables.inner.lock().workers.push(started);
@@ -157,6 +179,8 @@ impl Tables {
         for (name, definition) in defined {
             tables.run(Table::new(name, definition));
         }
+        tables.inner.lock().wanted = wanted;
+        tables.add_copies();
         Ok(Arc::new(tables))
     }
 
@@ -182,21 +206,68 @@ impl Tables {
 
     fn run(&self, table: Arc<Table>) {
         let mut inner = self.inner.lock();
-        for worker in &inner.workers {
-            worker.tell(Command::Add(Arc::clone(&table)));
-        }
+        inner.add(&table);
         inner.tables.insert(table.name.clone(), table);
     }
 
+    /// Starts the copies that are wanted and that no table stands for.
+    fn add_copies(&self) {
+        let mut inner = self.inner.lock();
+        if inner.stopping {
+            return;
+        }
+        for topic in inner.wanted.clone() {
+            if inner.copies.contains_key(&topic) || inner.stands_for(&topic).is_some() {
+                continue;
+            }
+            let copy = copy_of(&topic, self.spec.factory.is_some());
+            inner.add(&copy);
+            inner.copies.insert(topic, copy);
+        }
+    }
+
+    /// These copies are wanted and no others: the names of those that are to be forgotten.
+    pub(crate) fn want_copies(&self, wanted: BTreeSet<String>) -> Vec<String> {
+        let gone = {
+            let mut inner = self.inner.lock();
+            let gone = inner.copies.extract_if(.., |topic, _| !wanted.contains(topic));
+            let gone: Vec<Arc<Table>> = gone.map(|(_, copy)| copy).collect();
+            inner.wanted = wanted;
+            gone
+        };
+        self.add_copies();
+        let end = |copy: &Arc<Table>| {
+            copy.end("no pipeline reads it any more");
+            copy.name.clone()
+        };
+        gone.iter().map(end).collect()
+    }
+
+    /// A table that stands alone, by its name.
+    pub(crate) fn defined(&self, name: &str) -> Option<Arc<Table>> {
+        self.inner.lock().tables.get(name).cloned()
+    }
+
+    /// The copy of a topic, or the table that stands for it.
+    pub(crate) fn kept_of(&self, topic: &str) -> Option<Arc<Table>> {
+        let inner = self.inner.lock();
+        inner.copies.get(topic).or_else(|| inner.stands_for(topic)).cloned()
+    }
+
+    pub(crate) fn source(&self) -> &Arc<dyn Source> {
+        &self.spec.source
+    }
+
     /// What a crash between a deletion and the end of its work has left.
-    fn remove_leftovers(&self, defined: &[(String, TableDefinition)]) {
+    fn remove_leftovers(&self, defined: &[(String, TableDefinition)], copied: &BTreeSet<String>) {
         let Some(factory) = &self.spec.factory else { return };
         let remove = || {
             for name in factory.list(&self.spec.dir)? {
                 let is_on_disk = |(known, definition): &(String, TableDefinition)| {
                     *known == name && definition.store == StoreKind::Rocksdb
                 };
-                if !defined.iter().any(is_on_disk) {
+                let is_copied = copied.iter().any(|topic| copy_name(topic) == name);
+                if !is_copied && !defined.iter().any(is_on_disk) {
                     factory.remove(&self.spec.dir.join(&name))?;
                 }
             }
@@ -245,18 +316,21 @@ impl Tables {
                 return Err(CreateError::TooMany(max));
             }
         }
-        if pelton_wire::topic_name::is_internal(&new.topic) {
-            return Err(CreateError::Internal(new.topic.clone()));
-        }
-        let topic = self.spec.source.topic(&new.topic);
-        let topic = topic.ok_or_else(|| CreateError::NoTopic(new.topic.clone()))?;
-        if !topic.only_compacts {
-            return Err(CreateError::NotCompacted(new.topic.clone()));
-        }
+        let topic = self.check_topic(&new.topic)?;
         if new.store == StoreKind::Rocksdb && self.spec.factory.is_none() {
             return Err(CreateError::NoDisk);
         }
         Ok(topic.partitions)
+    }
+
+    /// A topic that can be read as a table.
+    pub(crate) fn check_topic(&self, name: &str) -> Result<TopicNow, CreateError> {
+        if pelton_wire::topic_name::is_internal(name) {
+            return Err(CreateError::Internal(name.to_owned()));
+        }
+        let topic = self.spec.source.topic(name);
+        let topic = topic.ok_or_else(|| CreateError::NoTopic(name.to_owned()))?;
+        if topic.only_compacts { Ok(topic) } else { Err(CreateError::NotCompacted(name.to_owned())) }
     }
 
     /// Deletes a table and its stores. Its topic stays.
@@ -269,11 +343,19 @@ impl Tables {
             return Err(DeleteError::Unknown(name.to_owned()));
         }
         self.spec.definitions.set(name, None).await?;
+        if let Some(table) = self.inner.lock().tables.remove(name) {
+            table.end("it was deleted");
+        }
+        // Who read it in place reads a copy from now on.
+        self.add_copies();
+        self.forget_stores(name).await;
+        Ok(())
+    }
+
+    /// Closes the stores of a table that is not among the others any more, and removes them.
+    pub(crate) async fn forget_stores(&self, name: &str) {
         let closed: Vec<oneshot::Receiver<()>> = {
-            let mut inner = self.inner.lock();
-            if let Some(table) = inner.tables.remove(name) {
-                table.end("it was deleted");
-            }
+            let inner = self.inner.lock();
             let tell = |worker: &Thread| {
                 let (done, closed) = oneshot::channel();
                 worker.tell(Command::Remove(name.to_owned(), done));
@@ -285,13 +367,12 @@ impl Tables {
             // A worker that has ended has nothing open.
             let _ = closed.await;
         }
-        let Some(factory) = self.spec.factory.clone() else { return Ok(()) };
+        let Some(factory) = self.spec.factory.clone() else { return };
         let dir = self.spec.dir.join(name);
         let removed = tokio::task::spawn_blocking(move || factory.remove(&dir)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(table = name, %error, "the stores of a deleted table stay on disk until the next start");
         }
-        Ok(())
     }
 
     fn table(&self, name: &str) -> Result<Arc<Table>, AskError> {
@@ -388,7 +469,7 @@ impl Tables {
         let threads: Vec<JoinHandle<()>> = {
             let mut inner = self.inner.lock();
             inner.stopping = true;
-            for table in inner.tables.values() {
+            for table in inner.tables.values().chain(inner.copies.values()) {
                 table.end("the server is stopping");
             }
             let stop = |worker: &mut Thread| {

@@ -1,5 +1,6 @@
 //! What tables need from outside: the topics that they are views of, and where their definitions are kept.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -137,6 +138,11 @@ pub enum DefinitionError {
     /// Something else is called so.
     #[error("pipeline `{0}` keeps a table of that name; choose another one")]
     Taken(String),
+    /// Somebody reads the table that is to go.
+    #[error(
+        "pipeline `{0}` reads it as a global table; delete that pipeline first, or deploy it with another table"
+    )]
+    Read(String),
     /// It could not be stored.
     #[error("the table's definition could not be stored: {0}")]
     Log(String),
@@ -149,6 +155,9 @@ pub type Keeping<'a> = Pin<Box<dyn Future<Output = Result<(), DefinitionError>> 
 pub trait Definitions: Send + Sync {
     /// All of them, by name. Asked once, before anything else.
     fn all(&self) -> Vec<(String, TableDefinition)>;
+
+    /// The topics of which copies are wanted at first. Asked once, before anything else.
+    fn copied(&self) -> BTreeSet<String>;
 
     /// Keeps a definition, or with `None` forgets it. Durable when it returns.
     fn set<'a>(&'a self, name: &'a str, definition: Option<&'a TableDefinition>) -> Keeping<'a>;

@@ -1,6 +1,6 @@
 //! Topics and definitions in memory, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,6 +250,10 @@ impl MemoryDefinitions {
 impl Definitions for MemoryDefinitions {
     fn all(&self) -> Vec<(String, TableDefinition)> {
         self.0.lock().iter().map(|(name, definition)| (name.clone(), definition.clone())).collect()
+    }
+
+    fn copied(&self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     fn set<'a>(&'a self, name: &'a str, definition: Option<&'a TableDefinition>) -> Keeping<'a> {

@@ -14,6 +14,7 @@ use crate::source::Source;
 use crate::store::StoreState;
 use crate::testing::{MemoryDefinitions, MemoryTopics};
 
+mod copies;
 mod limits;
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -106,6 +106,7 @@ mutants! {
     OtherChangelogTrusted = "other-changelog-trusted",
     DamagedKept = "damaged-kept",
     GoneUnkept = "gone-unkept",
+    MovedKeysAccepted = "moved-keys-accepted",
     UndoForgotten = "undo-forgotten",
     NewerTakenOver = "newer-taken-over",
     PositionNotMoved = "position-not-moved",
@@ -121,6 +122,7 @@ mutants! {
     OlderVersionForwarded = "older-version-forwarded",
     MembersKept = "members-kept",
     UngroupedStands = "ungrouped-stands",
+    StaleAnswerTaken = "stale-answer-taken",
     // Tables.
     TombstonePassed = "tombstone-passed",
     MarksNotWritten = "marks-not-written",
@@ -132,6 +134,8 @@ mutants! {
     FollowSkipsOne = "follow-skips-one",
     BudgetIgnored = "budget-ignored",
     LateFollowed = "late-followed",
+    CopyTooEarly = "copy-too-early",
+    CopyCacheKept = "copy-cache-kept",
 }
 
 impl Mutant {

@@ -125,7 +125,9 @@ impl From<DeployError> for Refusal {
     fn from(error: DeployError) -> Refusal {
         let (status, hint) = match &error {
             DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
-            DeployError::StoreChanged { .. } | DeployError::ChangelogOfAnother { .. } => {
+            DeployError::StoreChanged { .. }
+            | DeployError::StoreMoved { .. }
+            | DeployError::ChangelogOfAnother { .. } => {
                 (StatusCode::CONFLICT, Some("`pelton topic list --all` shows changelogs"))
             }
             DeployError::Compile(CompileError::Refused(_)) => (
@@ -146,6 +148,10 @@ impl From<DeployError> for Refusal {
             DeployError::UnknownPlugin { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton deploy DIR` builds and pushes plugins by itself"),
+            ),
+            DeployError::Global { .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Some("`pelton table list` shows the tables that stand alone"),
             ),
             DeployError::NoSourceTopic(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Some("`pelton topic create NAME` creates it"))
@@ -250,7 +256,9 @@ impl From<CreateError> for Refusal {
             }
             CreateError::Exists(_)
             | CreateError::TooMany(_)
-            | CreateError::Definition(DefinitionError::Taken(_)) => (StatusCode::CONFLICT, None),
+            | CreateError::Definition(DefinitionError::Taken(_) | DefinitionError::Read(_)) => {
+                (StatusCode::CONFLICT, None)
+            }
             CreateError::Definition(DefinitionError::Log(_)) | CreateError::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, None)
             }
@@ -263,7 +271,10 @@ impl From<DeleteError> for Refusal {
     fn from(error: DeleteError) -> Refusal {
         let (status, hint) = match &error {
             DeleteError::Unknown(_) => (StatusCode::NOT_FOUND, Some(TABLE_HINT)),
-            DeleteError::Definition(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
+            DeleteError::Definition(DefinitionError::Taken(_) | DefinitionError::Read(_)) => {
+                (StatusCode::CONFLICT, None)
+            }
+            DeleteError::Definition(DefinitionError::Log(_)) => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
         Refusal::new(status, error.to_string(), hint)
     }

@@ -2,8 +2,10 @@
 
 mod broker_io;
 mod deployment_log;
+mod globals;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::broker_io::{BrokerIoFactory, ReadFault, read_committed};
 pub(crate) use self::deployment_log::BrokerDeploymentLog;
+pub(crate) use self::globals::BrokerGlobals;

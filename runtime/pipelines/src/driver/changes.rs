@@ -140,12 +140,14 @@ impl Driver<'_> {
     }
 
     /// Which topics the pipeline waits for, if it does.
-    fn show_missing(&self) {
+    pub(super) fn show_missing(&self) {
         let sources = &self.spec.topology.sources;
         let missing: Vec<&str> = self.missing.iter().map(|source| sources[*source].topic.as_str()).collect();
         let [first, ..] = missing[..] else {
             let waited = self.spec.board.snapshot().failure.is_some_and(|failure| failure.kind == NO_TOPIC);
-            self.spec.board.set_state(PipelineState::Running, None);
+            let waits = !self.globals.is_ready();
+            let state = if waits { PipelineState::Starting } else { PipelineState::Running };
+            self.spec.board.set_state(state, None);
             if waited {
                 self.say(LogLevel::Info, "all topics are there: the pipeline goes on");
             }

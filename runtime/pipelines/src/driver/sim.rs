@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 
 use super::obedient::{Factory, obedient};
 use super::{Driver, DriverError, DriverSpec};
+use crate::globals::NoGlobals;
 use crate::io::{
     Change, ChangelogEnds, Changelogs, Committer, Filled, Input, IoError, Outputs, Position, Source,
     StopSignal, Ticket,
@@ -548,6 +549,7 @@ pub fn drive_with(
         commit,
         factory: Arc::new(Factory(Arc::clone(&stop))),
         stores,
+        globals: Arc::new(NoGlobals),
         board: StatusBoard::new(Arc::new(|| 7)),
         clock: Arc::new(now_ms),
         stop: Arc::clone(&stop),

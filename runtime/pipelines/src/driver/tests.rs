@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::obedient::{Factory, obedient};
 use super::*;
+use crate::globals::NoGlobals;
 use crate::io::{Change, ChangelogEnds, Changelogs, Committer, Outputs, Position, Source, Ticket};
 use crate::status::PipelineState;
 use crate::stores::MemoryStores;
@@ -300,6 +301,7 @@ fn run_from(
         commit,
         factory: Arc::new(Factory(Arc::clone(&stop))),
         stores: Arc::new(MemoryStores),
+        globals: Arc::new(NoGlobals),
         board: Arc::clone(&board),
         clock: Arc::new(|| 5_000),
         stop: Arc::clone(&stop),

@@ -13,7 +13,10 @@ use crate::refusal::{DeployError, DeploymentLogError};
 use crate::run_blocking;
 
 /// What a store's name has behind that of its node.
-const STORE_SUFFIXES: [&str; 7] = ["", "-members", "-table", "-history", "-waiting", "-left", "-right"];
+const STORE_SUFFIXES: [&str; 9] =
+    ["", "-members", "-table", "-history", "-waiting", "-left", "-right", "-results", "-subscriptions"];
+/// What the name of a topic between parts of the pipeline has behind that of its node.
+const BETWEEN_SUFFIXES: [&str; 5] = ["", "-left", "-right", "-answers", "-subscriptions"];
 
 /// What `delete` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,6 +43,7 @@ impl Supervisor {
         self.store(records.unwrap_or_default()).await?;
         self.halt(name).await;
         self.inner.lock().runners.remove(name);
+        self.keep_copies().await;
         let (stores, pipeline) = (std::sync::Arc::clone(&self.spec.stores), name.to_owned());
         if let Err(error) = run_blocking(move || stores.remove_all(&pipeline)).await {
             tracing::warn!(pipeline = name, %error, "the stores of a deleted pipeline stay on disk until the next start");
@@ -87,7 +91,7 @@ impl Supervisor {
         for store in stores.keys() {
             let nodes = STORE_SUFFIXES.iter().filter_map(|suffix| store.strip_suffix(suffix));
             for node in nodes {
-                let between = ["", "-left", "-right"].map(|side| format!("{node}{side}"));
+                let between = BETWEEN_SUFFIXES.map(|side| format!("{node}{side}"));
                 topics.extend(between.iter().map(|between| repartition_topic(name, between)));
             }
         }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pelton_streams::topology::Source;
+use pelton_commitlog::mutant::Mutant;
 use pelton_streams::topology::graph::changelog_topic;
+use pelton_streams::topology::{Recorded, Source};
 use pelton_streams::{Topology, TopologyError};
 use serde::Serialize;
 
@@ -31,11 +32,9 @@ pub struct StoreChange {
     pub changelog: String,
 }
 
-/// What the stores of a topology mean, by name.
+/// What the stores of a topology mean and where their keys are, by name.
 pub(super) fn stores_of(topology: &Topology) -> BTreeMap<String, String> {
-    let graphs = topology.sub_topologies.iter().filter_map(|sub| sub.graph.as_ref());
-    let stores = graphs.flat_map(|graph| &graph.stores);
-    stores.map(|store| (store.spec.name.clone(), store.shape.clone())).collect()
+    topology.stores().map(|store| (store.spec.name.clone(), topology.recorded(store))).collect()
 }
 
 impl Supervisor {
@@ -52,6 +51,7 @@ impl Supervisor {
                 return Err(TopologyError::Grown { topic, partitions, changelog, has }.into());
             }
         }
+        self.check_placements(topology)?;
         let inner = self.inner.lock();
         let nothing = BTreeMap::new();
         let (wanted, kept) =
@@ -65,10 +65,12 @@ impl Supervisor {
             }
             let fate = match kept.get(store) {
                 None => StoreFate::New,
-                Some(before) if before == shape => StoreFate::Kept,
+                Some(before) if Recorded::read(before).shape == Recorded::read(shape).shape => {
+                    StoreFate::Kept
+                }
                 Some(before) => {
-                    let (store, before, now) = (store.clone(), before.clone(), shape.clone());
-                    return Err(DeployError::StoreChanged { store, before, now, changelog });
+                    let [before, now] = [before, shape].map(|text| Recorded::read(text).shape.to_owned());
+                    return Err(DeployError::StoreChanged { store: store.clone(), before, now, changelog });
                 }
             };
             changes.push(StoreChange { store: store.clone(), fate, changelog });
@@ -78,6 +80,27 @@ impl Supervisor {
             changes.push(StoreChange { store: store.clone(), fate: StoreFate::Dropped, changelog });
         }
         Ok(changes)
+    }
+
+    /// Whether what is kept of a key is in the task that is given the key's records.
+    pub(super) fn check_placements(&self, topology: &Topology) -> Result<(), DeployError> {
+        let inner = self.inner.lock();
+        let Some(kept) = inner.deployments.stores(&topology.name) else { return Ok(()) };
+        for store in topology.stores() {
+            let changelog = changelog_topic(&topology.name, &store.spec.name);
+            // In one partition everything is in its place, and what is not there yet is nowhere else.
+            let has_many = self.spec.io.partitions(&changelog).is_some_and(|partitions| partitions > 1);
+            let (Some(before), now) = (kept.get(&store.spec.name), topology.recorded(store)) else {
+                continue;
+            };
+            let (before, now) = (Recorded::read(before), Recorded::read(&now));
+            if has_many && !before.is_in_place(&now) && !Mutant::MovedKeysAccepted.is_on() {
+                let text = |recorded: Recorded<'_>| recorded.placement.unwrap_or_default().to_owned();
+                let (store, before, now) = (store.spec.name.clone(), text(before), text(now));
+                return Err(DeployError::StoreMoved { store, before, now });
+            }
+        }
+        Ok(())
     }
 
     /// Creates the changelog of a store of a sub-topology.

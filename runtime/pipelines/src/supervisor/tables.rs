@@ -1,8 +1,11 @@
 //! The definitions of tables that stand alone. They are kept here, with all that is deployed; what runs them is told
 //! by who defines them.
 
-use pelton_streams::Manifest;
+use std::collections::BTreeSet;
+
+use pelton_streams::manifest::operator::{GlobalOf, GlobalSpec};
 use pelton_streams::tables::TableDefinition;
+use pelton_streams::{Manifest, Topology};
 
 use super::Supervisor;
 use crate::deployments::table_record;
@@ -30,6 +33,11 @@ impl Supervisor {
         {
             return Err(DefineTableError::Taken(pipeline));
         }
+        if definition.is_none()
+            && let Some(pipeline) = self.table_reader(name)
+        {
+            return Err(DefineTableError::Read(pipeline));
+        }
         self.store(vec![table_record(name, definition)]).await?;
         self.tidy().await;
         Ok(())
@@ -45,6 +53,44 @@ impl Supervisor {
             operators.iter().any(|operator| operator.table.as_deref() == Some(table))
         };
         others.find(|(_, _, revision)| has_table(&revision.manifest)).map(|(name, _, _)| name.to_owned())
+    }
+
+    /// A pipeline that reads a table that stands alone, by its name.
+    fn table_reader(&self, table: &str) -> Option<String> {
+        let inner = self.inner.lock();
+        let reads = |manifest: &str| {
+            let globals = Manifest::parse(manifest).map(|manifest| manifest.globals).unwrap_or_default();
+            globals.iter().any(|global| matches!(&global.of, GlobalOf::Table(name) if name == table))
+        };
+        let mut live = inner.deployments.live();
+        live.find(|(_, _, revision)| reads(&revision.manifest)).map(|(name, _, _)| name.to_owned())
+    }
+
+    /// The topics that deployed pipelines read as global tables.
+    pub fn copied_topics(&self) -> BTreeSet<String> {
+        let inner = self.inner.lock();
+        let topic = |global: GlobalSpec| match global.of {
+            GlobalOf::Topic(topic) => Some(topic),
+            GlobalOf::Table(_) => None,
+        };
+        let live = inner.deployments.live();
+        let manifests = live.filter_map(|(_, _, revision)| Manifest::parse(&revision.manifest).ok());
+        manifests.flat_map(|manifest| manifest.globals.into_iter().filter_map(topic)).collect()
+    }
+
+    /// Copies of what deployed pipelines read are kept, paused or not.
+    pub(super) async fn keep_copies(&self) {
+        let topics = self.copied_topics();
+        self.spec.globals.keep(topics).await;
+    }
+
+    /// Whether all global tables of a pipeline can be read.
+    pub(super) fn check_globals(&self, topology: &Topology) -> Result<(), DeployError> {
+        for global in &topology.globals {
+            let refused = |why| DeployError::Global { table: global.id.clone(), why };
+            self.spec.globals.check(&global.of).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Whether what a pipeline keeps is called as nothing else is.

@@ -103,7 +103,7 @@ impl Supervisor {
                 return Ok(Some(StateAskError::Behind { table, topic, partition, offset, wanted }));
             }
             wanted.pop();
-            if direct.contains(&topic) {
+            if direct.contains(&topic) && pelton_wire::topic_name::is_internal(&topic) {
                 continue;
             }
             // What was made of it is in these by now, and is committed.

@@ -1,7 +1,9 @@
 //! What a manifest says of built-in operators: `[[node]]` without a plugin, and `[[table]]`.
 
 use crate::operator::aggregate::{Part, ResultForm};
-use crate::operator::{Closing, Field, JoinKind, JoinWindow, JsonJoin, Late, WindowSpec};
+use crate::operator::{
+    Closing, Condition, Field, JoinKind, JoinWindow, JsonJoin, Late, Selection, WindowSpec,
+};
 
 use super::OnError;
 
@@ -16,6 +18,24 @@ pub struct TableSpec {
     pub partitioner: Option<String>,
     /// How far back, in stream time, what was before can be asked for; none: the latest alone.
     pub history_ms: Option<i64>,
+}
+
+/// `[[table]]` with `scope = "global"`: one whole copy for all tasks of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlobalSpec {
+    /// What `join.with` calls it.
+    pub id: String,
+    /// What it is a copy of.
+    pub of: GlobalOf,
+}
+
+/// What a global table is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GlobalOf {
+    /// A compacted topic. Pipelines that read it share a copy, also with a table of it that stands alone and is global.
+    Topic(String),
+    /// A table that stands alone, by its name: `pelton table create`.
+    Table(String),
 }
 
 /// `[[node]]` with a built-in operator.
@@ -44,6 +64,14 @@ pub enum Work {
     Deduplicate(DeduplicateWork),
     /// Two inputs are joined.
     Join(JoinWork),
+    /// Records of which a condition is true.
+    Filter(Condition),
+    /// Records by the first condition that is true, each with the name of its output; the others leave by `rest`.
+    Branch(Vec<(String, Condition)>),
+    /// An object of some of what a record has.
+    Select(Selection),
+    /// The items of a list, each as a record: the names on the way to it.
+    FlatMap(Vec<String>),
 }
 
 /// `aggregate`, with `group_by` and `window`.
@@ -70,6 +98,13 @@ pub struct DeduplicateWork {
     pub grace_ms: i64,
     /// What becomes of those that come later still.
     pub late: Late,
+}
+
+impl DeduplicateWork {
+    /// What must not repeat, if it is not the key.
+    pub fn field(&self) -> Option<&Field> {
+        self.by.as_ref().filter(|by| **by != Field::Key)
+    }
 }
 
 /// `join`.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::operator::{OperatorSpec, Work};
-use super::raw_operator::{Aggregate, Deduplicate, From, Join, RawWork, Table, Window};
+use super::raw_native::InOrder;
+use super::raw_operator::{Aggregate, CheckedTable, Deduplicate, From, Join, RawWork, Table, Window};
 use super::values::Start;
 use super::{
     CommitSpec, DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, Guarantee, MAX_RETRY_ATTEMPTS,
@@ -69,11 +70,10 @@ struct Node {
     deduplicate: Option<Deduplicate>,
     join: Option<Join>,
     table: Option<String>,
-    // Known, so that they are refused by name.
-    filter: Option<toml::Value>,
-    select: Option<toml::Value>,
-    branch: Option<toml::Value>,
-    flat_map: Option<toml::Value>,
+    filter: Option<String>,
+    branch: Option<InOrder>,
+    select: Option<InOrder>,
+    flat_map: Option<String>,
 }
 
 /// A node is one of these.
@@ -118,9 +118,12 @@ impl Pipeline {
         for (i, source) in self.source.into_iter().enumerate() {
             sources.push(source.check(&format!("source[{i}]"), &mut ids)?);
         }
-        let mut tables = Vec::with_capacity(self.table.len());
+        let (mut tables, mut globals) = (Vec::new(), Vec::new());
         for (i, table) in self.table.into_iter().enumerate() {
-            tables.push(table.check(&format!("table[{i}]"), &mut ids)?);
+            match table.check(&format!("table[{i}]"), &mut ids)? {
+                CheckedTable::Partitioned(table) => tables.push(table),
+                CheckedTable::Global(global) => globals.push(global),
+            }
         }
         let (mut nodes, mut operators): (_, Vec<OperatorSpec>) = (Vec::new(), Vec::new());
         for (i, node) in self.node.into_iter().enumerate() {
@@ -143,7 +146,7 @@ impl Pipeline {
             sinks.push(sink.check(&format!("sink[{i}]"))?);
         }
         let (name, commit) = (self.name, self.commit);
-        Ok(Manifest { name, guarantee, commit, sources, tables, nodes, operators, sinks })
+        Ok(Manifest { name, guarantee, commit, sources, tables, globals, nodes, operators, sinks })
     }
 }
 
@@ -165,7 +168,6 @@ impl Source {
 impl Node {
     fn check(mut self, at: &str, ids: &mut BTreeSet<String>) -> Result<CheckedNode, ManifestError> {
         id(&format!("{at}.id"), &self.id, ids)?;
-        self.refuse_unsupported(at)?;
         let on_error = self.on_error.take().map(|raw| raw.check(&format!("{at}.on_error"))).transpose()?;
         let on_error = on_error.unwrap_or(OnError::Fail);
         let raw = RawWork {
@@ -174,6 +176,10 @@ impl Node {
             aggregate: self.aggregate.take(),
             deduplicate: self.deduplicate.take(),
             join: self.join.take(),
+            filter: self.filter.take(),
+            branch: self.branch.take(),
+            select: self.select.take(),
+            flat_map: self.flat_map.take(),
         };
         if let (Some(_), Some(key)) = (&self.plugin, raw.any()) {
             let reason = "cannot stand beside `plugin`: a node does one thing; add another [[node]]";
@@ -185,21 +191,6 @@ impl Node {
             Some(work) => self.operator(at, work, on_error).map(CheckedNode::Operator),
             None => self.plugin(at, on_error).map(CheckedNode::Plugin),
         }
-    }
-
-    fn refuse_unsupported(&self, at: &str) -> Result<(), ManifestError> {
-        let unknown = [
-            ("filter", &self.filter),
-            ("select", &self.select),
-            ("branch", &self.branch),
-            ("flat_map", &self.flat_map),
-        ];
-        if let Some((key, _)) = unknown.into_iter().find(|(_, value)| value.is_some()) {
-            let instead =
-                "write it as a plugin, which may drop records, make several of one, and have several outputs";
-            return Err(unsupported(&format!("{at}.{key}"), instead));
-        }
-        Ok(())
     }
 
     fn operator(self, at: &str, work: Work, on_error: OnError) -> Result<OperatorSpec, ManifestError> {
@@ -223,13 +214,14 @@ impl Node {
         if let Some(i) = (1..from.len()).find(|i| from[..*i].contains(&from[*i])) {
             return Err(invalid(&format!("{at}.from"), format!("names `{}` twice", from[i])));
         }
-        let table = self.table.map(|name| table_name(&format!("{at}.table"), name, &work)).transpose()?;
+        let table = self.table.map(|name| results_name(&format!("{at}.table"), name, &work)).transpose()?;
         Ok(OperatorSpec { id: self.id, from, work, table, on_error })
     }
 
     fn plugin(self, at: &str, on_error: OnError) -> Result<NodeSpec, ManifestError> {
         let plugin = self.plugin.ok_or_else(|| {
-            let what = "say which plugin it runs, or what it does: `aggregate`, `deduplicate` or `join`";
+            let what = "say which plugin it runs, or what it does: `filter`, `branch`, `select`, `flat_map`, `aggregate`, \
+                        `deduplicate` or `join`";
             invalid(&format!("{at}.plugin"), format!("is missing in `{}`: {what}", self.id))
         })?;
         if self.table.is_some() {
@@ -253,13 +245,18 @@ impl Node {
 }
 
 /// The name of a node's results among tables.
-fn table_name(at: &str, name: String, work: &Work) -> Result<String, ManifestError> {
+fn results_name(at: &str, name: String, work: &Work) -> Result<String, ManifestError> {
     if !matches!(work, Work::Aggregate(_)) {
         let reason = "is for nodes that aggregate: this one keeps no results";
         return Err(invalid(at, reason.to_owned()));
     }
-    check_name(&name).map_err(|error| invalid(at, format!("is no name: {error}")))?;
+    table_name(at, &name)?;
     Ok(name)
+}
+
+/// A name of tables that stand alone and of results.
+pub(super) fn table_name(at: &str, name: &str) -> Result<(), ManifestError> {
+    check_name(name).map_err(|error| invalid(at, format!("is no name: {error}")))
 }
 
 impl Sink {
@@ -413,8 +410,4 @@ pub(super) fn topic(at: &str, given: &str) -> Result<(), ManifestError> {
 
 pub(super) fn invalid(at: &str, reason: String) -> ManifestError {
     ManifestError::Invalid { at: at.to_owned(), reason }
-}
-
-pub(super) fn unsupported(at: &str, instead: &str) -> ManifestError {
-    ManifestError::Unsupported { at: at.to_owned(), instead: instead.to_owned() }
 }

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::ManifestError;
-use super::operator::{AggregateWork, DeduplicateWork, JoinWork, TableSpec, Work};
-use super::raw::{id, invalid, partitioner, topic, unsupported};
+use super::operator::{AggregateWork, DeduplicateWork, GlobalOf, GlobalSpec, JoinWork, TableSpec, Work};
+use super::raw::{id, invalid, partitioner, table_name, topic};
+use super::raw_native::{self, InOrder};
 use super::values::Millis;
 use crate::operator::aggregate::{AggregateSpec, Function, Part, ResultForm};
 use crate::operator::{Closing, Emit, Field, JoinKind, JoinWindow, JsonJoin, Late, MAX_MS, Side, WindowSpec};
@@ -118,10 +119,17 @@ pub(super) struct Join {
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     id: String,
-    topic: String,
+    topic: Option<String>,
+    table: Option<String>,
     scope: Option<String>,
     partitioner: Option<String>,
     history: Option<Millis>,
+}
+
+/// A table is one of these.
+pub(super) enum CheckedTable {
+    Partitioned(TableSpec),
+    Global(GlobalSpec),
 }
 
 /// The keys of a node that make it a built-in operator.
@@ -131,29 +139,37 @@ pub(super) struct RawWork {
     pub(super) aggregate: Option<Aggregate>,
     pub(super) deduplicate: Option<Deduplicate>,
     pub(super) join: Option<Join>,
+    pub(super) filter: Option<String>,
+    pub(super) branch: Option<InOrder>,
+    pub(super) select: Option<InOrder>,
+    pub(super) flat_map: Option<String>,
 }
 
 impl RawWork {
-    /// The first key that is there.
-    pub(super) fn any(&self) -> Option<&'static str> {
-        let keys = [
+    /// The keys that say what a node does, each with whether it is there.
+    fn kinds(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let kinds = [
+            ("filter", self.filter.is_some()),
+            ("branch", self.branch.is_some()),
+            ("select", self.select.is_some()),
+            ("flat_map", self.flat_map.is_some()),
             ("aggregate", self.aggregate.is_some()),
             ("deduplicate", self.deduplicate.is_some()),
             ("join", self.join.is_some()),
-            ("group_by", self.group_by.is_some()),
-            ("window", self.window.is_some()),
         ];
-        keys.into_iter().find(|(_, is_there)| *is_there).map(|(key, _)| key)
+        kinds.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key)
+    }
+
+    /// The first key that is there.
+    pub(super) fn any(&self) -> Option<&'static str> {
+        let others = [("group_by", self.group_by.is_some()), ("window", self.window.is_some())];
+        let others = others.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key);
+        self.kinds().chain(others).next()
     }
 
     /// What the node does, if it is a built-in operator; `None` if none of its keys is there.
     pub(super) fn check(self, at: &str) -> Result<Option<Work>, ManifestError> {
-        let kinds = [
-            ("aggregate", self.aggregate.is_some()),
-            ("deduplicate", self.deduplicate.is_some()),
-            ("join", self.join.is_some()),
-        ];
-        let mut kinds = kinds.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key);
+        let mut kinds = self.kinds();
         if let (Some(first), Some(second)) = (kinds.next(), kinds.next()) {
             let reason =
                 format!("cannot stand beside `{first}`: a node does one thing; add another [[node]]");
@@ -174,6 +190,15 @@ impl RawWork {
         }
         if let Some(deduplicate) = self.deduplicate {
             return deduplicate.check(&format!("{at}.deduplicate")).map(Work::Deduplicate).map(Some);
+        }
+        let native = [
+            self.filter.map(|text| raw_native::filter(&format!("{at}.filter"), &text)),
+            self.branch.map(|branches| raw_native::branch(&format!("{at}.branch"), branches)),
+            self.select.map(|members| raw_native::select(&format!("{at}.select"), members)),
+            self.flat_map.map(|text| raw_native::flat_map(&format!("{at}.flat_map"), &text)),
+        ];
+        if let Some(work) = native.into_iter().flatten().next() {
+            return work.map(Some);
         }
         self.join.map(|join| join.check(&format!("{at}.join")).map(Work::Join)).transpose()
     }
@@ -306,25 +331,57 @@ impl Join {
 }
 
 impl Table {
-    pub(super) fn check(self, at: &str, ids: &mut BTreeSet<String>) -> Result<TableSpec, ManifestError> {
+    pub(super) fn check(self, at: &str, ids: &mut BTreeSet<String>) -> Result<CheckedTable, ManifestError> {
         id(&format!("{at}.id"), &self.id, ids)?;
-        topic(&format!("{at}.topic"), &self.topic)?;
-        match self.scope.as_deref() {
-            None | Some("partitioned") => {}
-            Some("global") => {
-                let instead = "a table is partitioned as its topic is; leave scope out, and give the topic as many \
-                               partitions as what is joined with it has, under the same keys";
-                return Err(unsupported(&format!("{at}.scope"), instead));
-            }
+        let is_global = match self.scope.as_deref() {
+            None => self.table.is_some(),
+            Some("partitioned") => false,
+            Some("global") => true,
             Some(other) => return Err(unknown(&format!("{at}.scope"), other, &["partitioned", "global"])),
-        }
+        };
+        let of = match (self.topic, self.table) {
+            (Some(name), None) => {
+                topic(&format!("{at}.topic"), &name)?;
+                GlobalOf::Topic(name)
+            }
+            (None, Some(name)) if is_global => {
+                table_name(&format!("{at}.table"), &name)?;
+                GlobalOf::Table(name)
+            }
+            (None, Some(_)) => {
+                let reason = "names a table that stands alone, of which all of its rows are read: say scope = \"global\", or \
+                              name its topic with `topic`";
+                return Err(invalid(&format!("{at}.table"), reason.to_owned()));
+            }
+            (Some(_), Some(_)) => {
+                let reason = "stands beside `topic`, and a table is one of them: leave one out";
+                return Err(invalid(&format!("{at}.table"), reason.to_owned()));
+            }
+            (None, None) => {
+                let reason = "is missing: name a compacted topic, or with `table` one that `pelton table create` has made";
+                return Err(invalid(&format!("{at}.topic"), reason.to_owned()));
+            }
+        };
         let partitioner = partitioner(&format!("{at}.partitioner"), self.partitioner)?;
         let history_ms = self.history.map(|history| ms(&format!("{at}.history"), history)).transpose()?;
-        Ok(TableSpec { id: self.id, topic: self.topic, partitioner, history_ms })
+        match of {
+            GlobalOf::Topic(topic) if !is_global => {
+                Ok(CheckedTable::Partitioned(TableSpec { id: self.id, topic, partitioner, history_ms }))
+            }
+            of => {
+                if history_ms.is_some() {
+                    let reason =
+                        "is for partitioned tables: a global one is joined as it is when a record comes";
+                    return Err(invalid(&format!("{at}.history"), reason.to_owned()));
+                }
+                // How keys are placed says nothing about a copy of all partitions.
+                Ok(CheckedTable::Global(GlobalSpec { id: self.id, of }))
+            }
+        }
     }
 }
 
-fn field(at: &str, text: &str) -> Result<Field, ManifestError> {
+pub(super) fn field(at: &str, text: &str) -> Result<Field, ManifestError> {
     Field::parse(text).map_err(|expect| invalid(at, format!("is `{text}`, but must be {expect}")))
 }
 

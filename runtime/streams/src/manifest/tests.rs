@@ -122,7 +122,11 @@ fn what_is_refused_is_named() {
         "window = { tumbling = \"1h\" }\nlimits =",
         "`node[0].window` cannot stand beside `plugin`: a node does one thing; add another [[node]]",
     );
-    check("[[sink]]", "[[table]]\nid = \"planes\"\n[[sink]]", "`table[0]`: missing field `topic` (line 21)");
+    check(
+        "[[sink]]",
+        "[[table]]\nid = \"planes\"\n[[sink]]",
+        "`table[0].topic` is missing: name a compacted topic, or with `table` one that `pelton table create` has made",
+    );
     check(
         "time = \"record\"",
         "time = \"jsn:time_hour\"",

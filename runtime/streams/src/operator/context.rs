@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::row::{Change, Row, RowHeaders, Window};
 use super::windows::MAX_TIMESTAMP;
 use super::{OperatorError, RowError};
-use crate::state::{Blob, KeyRange, StateError, StoreIndex, TaskState};
+use crate::state::{Blob, KeyRange, StoreIndex, TaskState};
 
 /// Values from this size on are not copied when they go from a store into a row.
 const SHARED_FROM: usize = 512;
@@ -37,13 +37,26 @@ pub struct Counts {
     pub null_field: u64,
 }
 
+/// A global table cannot be read, and why. No record is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct GlobalTableError(pub String);
+
 /// Tables of which the process has one whole copy, for all tasks.
 pub trait GlobalTables {
-    /// The value of a key now.
+    /// Reads keys that are asked for next, all at one moment of the table.
     ///
     /// # Errors
     /// The table cannot be read.
-    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, StateError>;
+    fn load(&self, _table: usize, _keys: &mut dyn Iterator<Item = &[u8]>) -> Result<(), GlobalTableError> {
+        Ok(())
+    }
+
+    /// The value of a key: at the moment of the last [`GlobalTables::load`] if that has read it, now otherwise.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, GlobalTableError>;
 }
 
 /// No global tables.
@@ -51,8 +64,8 @@ pub trait GlobalTables {
 pub struct NoTables;
 
 impl GlobalTables for NoTables {
-    fn get(&self, table: usize, _: &[u8]) -> Result<Option<Bytes>, StateError> {
-        Err(StateError::Storage(format!("there is no global table {table}")))
+    fn get(&self, table: usize, _: &[u8]) -> Result<Option<Bytes>, GlobalTableError> {
+        Err(GlobalTableError(format!("there is no global table {table}")))
     }
 }
 

@@ -144,18 +144,30 @@ impl Extractor {
         key: Option<&'v [u8]>,
         value: &'v [u8],
     ) -> Result<Vec<Scalar<'v>>, FieldError> {
-        let mut found = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
-            found.push(match field {
+        let mut found = self.find(key, value)?;
+        if let Some(node) = &self.json {
+            self.composites(node, value, &mut found)?;
+        }
+        Ok(found.into_iter().map(|found| found.unwrap_or(Scalar::Null)).collect())
+    }
+
+    /// The same with what is not there told from null, and lists and objects as an empty document.
+    pub(super) fn find<'v>(
+        &self,
+        key: Option<&'v [u8]>,
+        value: &'v [u8],
+    ) -> Result<Vec<Option<Scalar<'v>>>, FieldError> {
+        let mut found = self.of_key(key);
+        for (field, found) in self.fields.iter().zip(&mut found) {
+            *found = Some(match field {
                 Field::Raw => Scalar::Bytes(value),
-                Field::Key => key.map_or(Scalar::Null, Scalar::Bytes),
                 Field::All => Scalar::Text(Cow::Borrowed("all")),
                 Field::Long => Scalar::Int(i64::from_be_bytes(eight(field, value)?)),
                 Field::Double => {
                     let float = f64::from_be_bytes(eight(field, value)?);
                     Scalar::float(float).ok_or(FieldError::NotANumber)?
                 }
-                Field::Json(_) => Scalar::Null,
+                Field::Key | Field::Json(_) => continue,
             });
         }
         if let Some(node) = &self.json {
@@ -163,9 +175,14 @@ impl Extractor {
             let mut json = serde_json::Deserializer::from_slice(value);
             Wanted { node, found: &mut found }.deserialize(&mut json).map_err(not_json)?;
             json.end().map_err(not_json)?;
-            self.composites(node, value, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// What a record without a value has of the fields.
+    pub(super) fn of_key<'v>(&self, key: Option<&'v [u8]>) -> Vec<Option<Scalar<'v>>> {
+        let of = |field: &Field| key.filter(|_| *field == Field::Key).map(Scalar::Bytes);
+        self.fields.iter().map(of).collect()
     }
 
     /// A whole value that is a list or an object is text; a part of one is refused.
@@ -173,17 +190,17 @@ impl Extractor {
         &self,
         root: &Node,
         value: &'v [u8],
-        found: &mut [Scalar<'v>],
+        found: &mut [Option<Scalar<'v>>],
     ) -> Result<(), FieldError> {
         for (index, scalar) in found.iter_mut().enumerate() {
-            if !matches!(scalar, Scalar::Document("")) {
+            if !matches!(scalar, Some(Scalar::Document(""))) {
                 continue;
             }
             if !root.fields.contains(&index) {
                 return Err(FieldError::Composite(self.fields[index].clone()));
             }
             let text = std::str::from_utf8(value).map_err(|error| FieldError::NotJson(error.to_string()))?;
-            *scalar = Scalar::Document(text.trim_ascii());
+            *scalar = Some(Scalar::Document(text.trim_ascii()));
         }
         Ok(())
     }
@@ -196,14 +213,14 @@ fn eight(field: &Field, value: &[u8]) -> Result<[u8; 8], FieldError> {
 /// Puts what is wanted of a JSON value where it belongs, and checks the rest.
 struct Wanted<'n, 'o, 'v> {
     node: &'n Node,
-    found: &'o mut [Scalar<'v>],
+    found: &'o mut [Option<Scalar<'v>>],
 }
 
 impl<'v> Wanted<'_, '_, 'v> {
     fn is(self, scalar: Scalar<'v>) {
         forget_members(self.node, self.found);
         for field in &self.node.fields {
-            self.found[*field] = scalar.clone();
+            self.found[*field] = Some(scalar.clone());
         }
     }
 
@@ -211,15 +228,15 @@ impl<'v> Wanted<'_, '_, 'v> {
     fn is_composite(&mut self) {
         forget_members(self.node, self.found);
         for field in &self.node.fields {
-            self.found[*field] = Scalar::Document("");
+            self.found[*field] = Some(Scalar::Document(""));
         }
     }
 }
 
 /// A name that comes twice means its last value, so what was found within an earlier one is not there.
-fn forget_members(node: &Node, found: &mut [Scalar<'_>]) {
+fn forget_members(node: &Node, found: &mut [Option<Scalar<'_>>]) {
     for (_, member) in &node.members {
-        member.fields.iter().for_each(|field| found[*field] = Scalar::Null);
+        member.fields.iter().for_each(|field| found[*field] = None);
         forget_members(member, found);
     }
 }

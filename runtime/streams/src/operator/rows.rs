@@ -62,18 +62,20 @@ impl Operator for Merge {
     }
 }
 
-/// Each row leaves by the output of the first predicate that it meets. One that meets none is dropped.
+/// Each row leaves by the output of the first predicate that it meets. One that meets none leaves by the one behind them.
 pub struct Branch(pub Vec<Box<dyn Predicate>>);
 
 impl Operator for Branch {
     fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
         each_row(rows, cx, |row, cx| {
-            for (output, predicate) in self.0.iter_mut().enumerate() {
+            let mut output = 0;
+            for predicate in &mut self.0 {
                 if predicate.test(row)? {
-                    cx.emit(output, Row { change: Change::Unknown, ..row.clone() });
                     break;
                 }
+                output += 1;
             }
+            cx.emit(output, Row { change: Change::Unknown, ..row.clone() });
             Ok(())
         })
     }

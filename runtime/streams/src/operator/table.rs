@@ -106,7 +106,8 @@ impl Operator for Table {
     }
 }
 
-/// Rows of a table that meet a predicate: one that does not any more is deleted.
+/// Rows of a table that meet a predicate: one that does not any more is deleted. Where nobody says what a row replaces, one that
+/// does not is deleted whether or not it was there.
 pub struct FilterTable(pub Box<dyn Predicate>);
 
 impl Operator for FilterTable {
@@ -119,12 +120,20 @@ impl Operator for FilterTable {
             };
             let was = pass(row.change.was())?;
             let value = pass(row.value.as_ref())?;
-            if was.is_some() || value.is_some() {
-                cx.emit(RESULTS, Row { value, change: Change::Was(was), ..row.clone() });
-            }
+            emit_change(cx, row, was, value);
             Ok(())
         })
     }
+}
+
+/// Sends what a row of a table becomes: not if there was nothing, and is nothing.
+fn emit_change(cx: &mut Context<'_>, row: &Row, was: Option<Bytes>, value: Option<Bytes>) {
+    let is_known = row.change != Change::Unknown;
+    if was.is_none() && value.is_none() && is_known {
+        return;
+    }
+    let change = if is_known { Change::Was(was) } else { Change::Unknown };
+    cx.emit(RESULTS, Row { value, change, ..row.clone() });
 }
 
 /// A function of a value. What was before is made again with it, so it must give the same for the same.
@@ -152,9 +161,7 @@ impl Operator for MapTable {
             let mut made = |value: Option<&Bytes>| value.map_or(Ok(None), |value| self.0.call(key, value));
             let was = made(row.change.was())?;
             let value = made(row.value.as_ref())?;
-            if was.is_some() || value.is_some() {
-                cx.emit(RESULTS, Row { value, change: Change::Was(was), ..row.clone() });
-            }
+            emit_change(cx, row, was, value);
             Ok(())
         })
     }

@@ -3,19 +3,17 @@
 //! The join keeps a copy of the table, made of the table's rows as its second input: so what a row finds depends on
 //! the rows that came before it, and not on how far another operator is. A *versioned* table is asked for what was at
 //! the row's time; with a grace, a row waits until stream time is its time + grace, so that rows of the table that
-//! come late are found. The stream time that counts there is that of the stream. A *global* table is read as it is at
-//! that moment, wherever it is: results are not the same when the same input is read again.
+//! come late are found. The stream time that counts there is that of the stream. Global tables are joined by
+//! [`GlobalJoin`](super::GlobalJoin).
 //!
 //! The result has the key, the time and the headers of the stream's row.
 
 use bytes::Bytes;
 
 use super::context::each_row;
-use super::field::{Extractor, Field};
 use super::joiner::Joiner;
 use super::key::{push_i64, push_u64, read_i64, tag};
 use super::meta::Meta;
-use super::rows::one_field;
 use super::stored_row;
 use super::stream_join::joined;
 use super::table::{Latest, table_key};
@@ -45,19 +43,11 @@ pub enum JoinedTable {
         /// How far back.
         history_ms: i64,
     },
-    /// In the process.
-    Global {
-        /// Which.
-        table: usize,
-        /// The field of the stream's row that is the key in the table.
-        by: Field,
-    },
 }
 
 enum Source {
     Latest(Latest),
     Versioned(Versions),
-    Global { table: usize, by: Extractor },
 }
 
 /// Rows wait before they are joined.
@@ -101,7 +91,6 @@ impl StreamTableJoin {
             JoinedTable::Versioned { latest, history, history_ms } => {
                 Source::Versioned(Versions::new(latest, history, history_ms))
             }
-            JoinedTable::Global { table, by } => Source::Global { table, by: Extractor::new(vec![by]) },
         };
         let waiting = wait.map(|Wait { store, grace_ms }| Waiting {
             store,
@@ -123,8 +112,6 @@ impl StreamTableJoin {
                     versions.take(cx, &key, row.value.as_ref(), row.timestamp)?;
                 }
             }
-            // It is kept by the process.
-            Source::Global { .. } => {}
         }
         Ok(())
     }
@@ -134,8 +121,8 @@ impl StreamTableJoin {
             cx.counts.null_value += 1;
             return Ok(());
         }
-        // A key of another kind is found in the value; without any, a left join emits the row alone.
-        if row.key.is_none() && !self.is_left && !matches!(self.source, Source::Global { .. }) {
+        // Without a key a left join emits the row alone.
+        if row.key.is_none() && !self.is_left {
             cx.counts.null_key += 1;
             return Ok(());
         }
@@ -180,20 +167,10 @@ impl StreamTableJoin {
     }
 
     fn look_up(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<Option<Bytes>, OperatorError> {
-        let key = match &self.source {
-            Source::Latest(_) | Source::Versioned(_) => row.full_key(),
-            Source::Global { by, .. } => {
-                let value = row.value.as_deref().unwrap_or_default();
-                let key = one_field(by, row.key.as_deref(), value)?.key_bytes().map(Bytes::from);
-                cx.counts.null_field += u64::from(key.is_none());
-                key
-            }
-        };
-        let Some(key) = key else { return Ok(None) };
+        let Some(key) = row.full_key() else { return Ok(None) };
         let found = match &mut self.source {
             Source::Latest(latest) => latest.get(cx, &key)?.map(|stored| stored.to_bytes()),
             Source::Versioned(versions) => versions.as_of(cx, &key, row.timestamp)?,
-            Source::Global { table, .. } => cx.tables.get(*table, &key)?,
         };
         cx.counts.unmatched += u64::from(found.is_none());
         Ok(found)
@@ -241,7 +218,6 @@ impl Operator for StreamTableJoin {
         match &self.source {
             Source::Latest(latest) => latest.prefetch(cx, rows),
             Source::Versioned(versions) => versions.prefetch(cx, rows),
-            Source::Global { .. } => Ok(()),
         }
     }
 
@@ -271,7 +247,7 @@ impl Operator for StreamTableJoin {
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
         match &mut self.source {
             Source::Versioned(versions) => versions.maintain(cx, budget),
-            Source::Latest(_) | Source::Global { .. } => Ok(false),
+            Source::Latest(_) => Ok(false),
         }
     }
 

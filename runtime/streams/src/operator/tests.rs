@@ -13,6 +13,7 @@ use crate::state::StoreIndex;
 mod by_key;
 mod dedupe;
 mod foreign_key;
+mod native;
 mod rows;
 mod session;
 mod sliding;

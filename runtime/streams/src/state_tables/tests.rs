@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::*;
 use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::manifest::Manifest;
+use crate::operator::NoTables;
 use crate::operator::testing::row;
 use crate::sink::{Emissions, Refused, Sink};
 use crate::state::{ChangelogPosition, MemoryState, StateLimits, StateReader};
@@ -44,7 +45,12 @@ fn run(nodes: &str, partitions: &[&[&str]]) -> Kept {
             let end_offset = records.len() as i64;
             let input = [TaskInput { source, batch: batch.as_batch(), end_offset, more: false }];
             let (mut plugins, mut sink) = (Plugins::default(), Anything);
-            let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &|| false };
+            let mut outside = Outside {
+                plugins: &mut plugins,
+                sink: &mut sink,
+                globals: &NoTables,
+                interrupted: &|| false,
+            };
             let done = task.process(&input, &mut outside).unwrap();
             assert_eq!(done.positions, [(source, end_offset)]);
         }

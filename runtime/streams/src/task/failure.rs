@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::operator::GlobalTableError;
 use crate::plugin::PluginError;
 use crate::sink::Refusal;
 use crate::state::StateError;
@@ -28,6 +29,9 @@ pub enum RecordError {
     /// What the task keeps cannot be read or written. No record is to blame.
     #[error("what the pipeline keeps: {0}")]
     State(#[from] StateError),
+    /// A global table cannot be read. No record is to blame.
+    #[error(transparent)]
+    Global(#[from] GlobalTableError),
 }
 
 impl RecordError {
@@ -35,7 +39,8 @@ impl RecordError {
     pub(super) fn is_final(&self) -> bool {
         match self {
             RecordError::Plugin(PluginError::Fatal(_) | PluginError::ServerMemory { .. })
-            | RecordError::State(_) => true,
+            | RecordError::State(_)
+            | RecordError::Global(_) => true,
             RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) => false,
         }
     }
@@ -47,6 +52,7 @@ impl RecordError {
             RecordError::Refused { .. } => "output",
             RecordError::Row(_) => "record",
             RecordError::State(_) => "state",
+            RecordError::Global(_) => "global-table",
         }
     }
 }

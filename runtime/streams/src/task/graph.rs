@@ -11,7 +11,7 @@ use super::output::{Cow, Piece};
 use super::run::{Place, RangeError, Run, goes_to};
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, Headers, OwnedBatch, RecordIn, SlicesIn};
-use crate::operator::{Header, OperatorError, Row, RowHeaders};
+use crate::operator::{GlobalTables, Header, OperatorError, Row, RowHeaders};
 use crate::topology::{Graph, Target, Vertex};
 
 /// Where the records of a range come from, and their numbers: they rise by one with each, from the first record of the task
@@ -46,6 +46,7 @@ pub(super) struct GraphRun<'t, 'r> {
     pub(super) run: Run<'t>,
     pub(super) graph: &'t Graph,
     pub(super) kept: &'r mut Kept,
+    pub(super) globals: &'r dyn GlobalTables,
     pub(super) origin: Origin<'r>,
 }
 
@@ -160,15 +161,21 @@ impl GraphRun<'_, '_> {
         let (origin, place) = (self.origin, Place::Operator(operator));
         if !self.run.excluded.is_empty() {
             let excluded = self.run.excluded;
-            let places: Vec<Place> =
-                self.run.topology.grouped_by(operator).chain([operator]).map(Place::Operator).collect();
+            let places: Vec<Place> = self
+                .run
+                .topology
+                .grouped_by(operator)
+                .into_iter()
+                .chain([operator])
+                .map(Place::Operator)
+                .collect();
             let is_in = |row: &Row| {
                 let offset = origin.offset_of(row.sequence);
                 !places.iter().any(|place| excluded.contains(&(Some(*place), offset)))
             };
             inputs.iter_mut().for_each(|rows| rows.retain(is_in));
         }
-        let emitted = self.kept.process(operator, inputs);
+        let emitted = self.kept.process(operator, inputs, self.globals);
         let emitted = emitted.map_err(|failed| of_operator(place, origin, failed))?;
         let targets = &self.run.topology.operators[operator].outputs;
         let mut outputs: Vec<Vec<Row>> = vec![Vec::new(); targets.len()];
@@ -281,5 +288,6 @@ fn of_operator(place: Place, origin: Origin<'_>, failed: FailedRow) -> RangeErro
         }
         OperatorError::Plugin(error) => RangeError { place, error: error.into(), blamed: Vec::new() },
         OperatorError::State(error) => RangeError { place, error: error.into(), blamed: Vec::new() },
+        OperatorError::Global(error) => RangeError { place, error: error.into(), blamed: Vec::new() },
     }
 }

@@ -1,7 +1,7 @@
 //! What a task with built-in operators keeps between records: the operators and their stores.
 
 use super::state::Savepoints;
-use crate::operator::{Context, Counts, Emitted, NoTables, Operator, OperatorError, Row};
+use crate::operator::{Context, Counts, Emitted, GlobalTables, NoTables, Operator, OperatorError, Row};
 use crate::state::{Savepoint, StateBackend, StateLimits, TaskState};
 use crate::topology::{Graph, Topology};
 
@@ -71,6 +71,7 @@ impl Kept {
         &mut self,
         operator: usize,
         inputs: Vec<Vec<Row>>,
+        globals: &dyn GlobalTables,
     ) -> Result<Vec<Emitted>, FailedRow> {
         let mut out = Vec::new();
         let Some(node) = &mut self.operators[operator] else { return Ok(out) };
@@ -78,7 +79,7 @@ impl Kept {
             self.forgetful.push(operator);
         }
         let counts = &mut self.counts[operator];
-        let mut cx = Context::new(&mut self.state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
+        let mut cx = Context::new(&mut self.state, &mut out, counts, globals, NO_CLOCK, self.next_number);
         for (input, rows) in inputs.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let asked = node.prefetch(input, rows, &mut cx);
             asked.map_err(|error| FailedRow { error, number: None })?;

@@ -6,6 +6,7 @@ use crate::answer::{BatchOut, NO_SOURCE, SlicesOut};
 use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
+use crate::operator::NoTables;
 use crate::plugin::{PluginInfo, Rejection};
 use crate::plugin_manifest::PluginManifest;
 use crate::sink::Refusal;
@@ -379,7 +380,8 @@ fn an_interrupted_search_ends_after_the_call_and_emits_what_is_done() {
             asked.get() == failed_calls
         };
         let mut sink = Count(0);
-        let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &interrupted };
+        let mut outside =
+            Outside { plugins: &mut plugins, sink: &mut sink, globals: &NoTables, interrupted: &interrupted };
         let input = TaskInput { source: 0, batch: batch.as_batch(), end_offset: 14, more: false };
         let out = task.process(&[input], &mut outside).expect("does not fail");
         assert_eq!((out.positions, sink.0), (vec![(0, next)], (next - 10) as usize), "{failed_calls}");

@@ -4,9 +4,11 @@ use super::Topology;
 use super::graph::{Graph, Kind, OperatorNode, Vertex};
 use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
 use crate::operator::{
-    AggregateByKey, AggregateTable, Chain, Deduplicate, Field, GroupTable, GroupsOfTopic, GroupsToTopic,
-    JoinedTable, Merge, NullKey, Operator, SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin,
-    Table, TableJoin, TimeWindows, Wait, WindowSpec,
+    AggregateByKey, AggregateTable, Branch, Chain, Condition, Deduplicate, Explode, Field, Filter,
+    FilterTable, ForeignKeyLeft, ForeignKeyRight, GlobalJoin, GroupTable, GroupsOfTopic, GroupsToTopic,
+    Holds, JoinedTable, KeyAside, KeyBack, MapTable, MapValues, Merge, NullKey, Operator, Predicate, Select,
+    SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin, Table, TableJoin, TimeWindows, Wait,
+    WindowSpec,
 };
 use crate::state::StoreIndex;
 
@@ -67,9 +69,15 @@ impl OperatorNode {
                     if self.keyed { Box::new(GroupsOfTopic) } else { Box::new(GroupTable::new(by.clone())) };
                 Box::new(Chain::new(groups, Box::new(main)))
             }
+            Kind::KeyAside { by } => Box::new(KeyAside::new(by.clone())),
             Kind::Deduplicate(work) => {
                 let by = work.by.clone();
-                Box::new(Deduplicate::new(stores[0], by, work.within_ms, work.grace_ms, work.late))
+                let main = Deduplicate::new(stores[0], by, work.within_ms, work.grace_ms, work.late);
+                if self.keyed {
+                    Box::new(Chain::new(Box::new(KeyBack), Box::new(main)))
+                } else {
+                    Box::new(main)
+                }
             }
             Kind::JoinStreams { kind, window, result } => {
                 Box::new(StreamJoin::new(stores[0], *kind, *window, Box::new(result.clone())))
@@ -85,6 +93,28 @@ impl OperatorNode {
                 let wait = wait_ms.map(|grace_ms| Wait { store: next(), grace_ms });
                 Box::new(StreamTableJoin::new(table, *is_left, Box::new(result.clone()), wait))
             }
+            Kind::Filter { of_table, condition } => {
+                let holds = Box::new(Holds::new(condition.clone()));
+                if *of_table { Box::new(FilterTable(holds)) } else { Box::new(Filter(holds)) }
+            }
+            Kind::Branch(conditions) => {
+                let holds =
+                    |condition: &Condition| Box::new(Holds::new(condition.clone())) as Box<dyn Predicate>;
+                Box::new(Branch(conditions.iter().map(holds).collect()))
+            }
+            Kind::Select { of_table, selection } => {
+                let select = Box::new(Select::new(selection.clone()));
+                if *of_table { Box::new(MapTable(select)) } else { Box::new(MapValues(select)) }
+            }
+            Kind::FlatMap(path) => Box::new(Explode::new(path.clone())),
+            Kind::JoinGlobal { table, by, is_left, result } => {
+                Box::new(GlobalJoin::new(*table, by.clone(), *is_left, Box::new(result.clone())))
+            }
+            Kind::ForeignLeft { by, is_left, result } => {
+                let (left, results, result) = (stores[0], stores[1], Box::new(result.clone()));
+                Box::new(ForeignKeyLeft::new(left, results, by.clone(), *is_left, result, tells_old))
+            }
+            Kind::ForeignRight => Box::new(ForeignKeyRight::new(stores[0], stores[1])),
             Kind::JoinTables { kind, result } => {
                 Box::new(TableJoin::new(stores[0], stores[1], *kind, Box::new(result.clone()), tells_old))
             }

@@ -3,14 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use pelton_wire::mutant::Mutant;
-
 use super::{KnownTopics, SubTopology, Target, Topology, TopologyError};
-use crate::manifest::operator::{AggregateWork, DeduplicateWork, JoinWork, OperatorSpec, Work};
-use crate::manifest::{Guarantee, Manifest, OnError};
+use crate::manifest::operator::{AggregateWork, DeduplicateWork, OperatorSpec, Work};
+use crate::manifest::{Guarantee, Manifest, OnError, REST_OUTPUT_NAME};
 use crate::operator::aggregate::AggregateSpec;
 use crate::operator::{
-    Closing, Emit, Field, JoinKind, JoinWindow, JsonJoin, LATE, Late, RESULTS, WindowSpec,
+    Closing, Condition, Emit, Field, JoinKind, JoinWindow, JsonJoin, LATE, Late, Selection, WindowSpec,
 };
 use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
 use crate::state::StoreSpec;
@@ -78,7 +76,7 @@ pub struct OperatorNode {
     pub outputs: Vec<Vec<Target>>,
     /// What its results are called among tables, if the manifest says so.
     pub(super) table: Option<String>,
-    work: Work,
+    pub(super) work: Work,
     /// What it is, once what it reads is known.
     pub(super) kind: Kind,
     /// Its rows say what was before: a table is made of them that needs it.
@@ -96,6 +94,10 @@ pub(super) enum Kind {
         by: Field,
         /// One without the field goes on without a key.
         keeps_null: bool,
+    },
+    /// Records under a field as their key, which have their own key in a header.
+    KeyAside {
+        by: Field,
     },
     /// Rows of a table as records of the groups that they leave and come into, for a topic.
     GroupTable {
@@ -128,24 +130,65 @@ pub(super) enum Kind {
         kind: JoinKind,
         result: JsonJoin,
     },
+    /// Tables joined by a field of the left one: the half where left rows are.
+    ForeignLeft {
+        by: Field,
+        is_left: bool,
+        result: JsonJoin,
+    },
+    /// The half where right rows are.
+    ForeignRight,
+    /// Rows of which a condition is true; of a table those that are in it then.
+    Filter {
+        of_table: bool,
+        condition: Condition,
+    },
+    Branch(Vec<Condition>),
+    Select {
+        of_table: bool,
+        selection: Selection,
+    },
+    FlatMap(Vec<String>),
+    JoinGlobal {
+        /// An index in [`Topology::globals`].
+        table: usize,
+        by: Field,
+        is_left: bool,
+        result: JsonJoin,
+    },
 }
 
 impl Kind {
     /// Whether it keeps something.
     pub(super) fn is_stateful(&self) -> bool {
-        !matches!(self, Kind::Merge | Kind::SelectKey { .. } | Kind::GroupTable { .. })
+        !self.stores().is_empty()
     }
 
     /// Whether it has two inputs.
     pub(super) fn is_join(&self) -> bool {
-        matches!(self, Kind::JoinStreams { .. } | Kind::JoinTable { .. } | Kind::JoinTables { .. })
+        matches!(
+            self,
+            Kind::JoinStreams { .. }
+                | Kind::JoinTable { .. }
+                | Kind::JoinTables { .. }
+                | Kind::ForeignLeft { .. }
+                | Kind::ForeignRight
+        )
     }
 
     /// The stores that it needs: what the name of each has behind the node's id, and whether ranges of it are read.
     pub(super) fn stores(&self) -> Vec<(&'static str, bool)> {
         let members = |spec: &AggregateSpec| spec.has_members().then_some(("-members", true));
         match self {
-            Kind::Merge | Kind::SelectKey { .. } | Kind::GroupTable { .. } => Vec::new(),
+            Kind::Merge
+            | Kind::SelectKey { .. }
+            | Kind::GroupTable { .. }
+            | Kind::KeyAside { .. }
+            | Kind::Filter { .. }
+            | Kind::Branch(_)
+            | Kind::Select { .. }
+            | Kind::FlatMap(_)
+            | Kind::JoinGlobal { .. } => Vec::new(),
             Kind::Table => vec![("", false)],
             Kind::Aggregate { spec, window, .. } => {
                 [Some(("", window.is_some())), members(spec)].into_iter().flatten().collect()
@@ -160,6 +203,8 @@ impl Kind {
                 [Some(("-table", history_ms.is_some())), history, waiting].into_iter().flatten().collect()
             }
             Kind::JoinTables { .. } => vec![("-left", false), ("-right", false)],
+            Kind::ForeignLeft { .. } => vec![("-left", false), ("-results", false)],
+            Kind::ForeignRight => vec![("-right", false), ("-subscriptions", true)],
         }
     }
 
@@ -171,7 +216,15 @@ impl Kind {
             functions.collect::<Vec<_>>().join(" ")
         };
         match self {
-            Kind::Merge | Kind::SelectKey { .. } | Kind::GroupTable { .. } => String::new(),
+            Kind::Merge
+            | Kind::SelectKey { .. }
+            | Kind::GroupTable { .. }
+            | Kind::KeyAside { .. }
+            | Kind::Filter { .. }
+            | Kind::Branch(_)
+            | Kind::Select { .. }
+            | Kind::FlatMap(_)
+            | Kind::JoinGlobal { .. } => String::new(),
             Kind::Table => "table".to_owned(),
             Kind::Aggregate { by: group, spec, window } => {
                 let window = match window {
@@ -194,6 +247,8 @@ impl Kind {
                 Some(history_ms) => format!("a table with a history of {history_ms} ms"),
             },
             Kind::JoinTables { .. } => "two tables".to_owned(),
+            Kind::ForeignLeft { by, .. } => format!("a table and its results, joined by {by}"),
+            Kind::ForeignRight => "a table and who asks for its rows".to_owned(),
         }
     }
 }
@@ -216,7 +271,7 @@ impl OperatorNode {
     }
 
     /// The table that a source is, where what its rows replace must be known.
-    fn table(id: &str) -> OperatorNode {
+    pub(super) fn table(id: &str) -> OperatorNode {
         OperatorNode {
             id: id.to_owned(),
             on_error: OnError::Fail,
@@ -245,9 +300,18 @@ impl OperatorNode {
 
     pub(super) fn output_names(&self) -> Vec<String> {
         let late = match &self.work {
+            Work::Branch(branches) => {
+                let names = branches.iter().map(|(name, _)| name.clone());
+                return names.chain([REST_OUTPUT_NAME.to_owned()]).collect();
+            }
             Work::Aggregate(AggregateWork { window: Some((_, closing)), .. }) => closing.late,
             Work::Deduplicate(work) => work.late,
-            Work::Aggregate(_) | Work::Merge | Work::Join(_) => Late::Drop,
+            Work::Aggregate(_)
+            | Work::Merge
+            | Work::Join(_)
+            | Work::Filter(_)
+            | Work::Select(_)
+            | Work::FlatMap(_) => Late::Drop,
         };
         let names = [Some(DEFAULT_OUTPUT_NAME), (late == Late::Emit).then_some(LATE_OUTPUT_NAME)];
         names.into_iter().flatten().map(str::to_owned).collect()
@@ -260,15 +324,23 @@ impl OperatorNode {
             Kind::Aggregate { window: Some((_, closing)), .. } => {
                 closing.emit == Emit::OnUpdate && output != LATE
             }
-            Kind::Table | Kind::Aggregate { .. } | Kind::AggregateTable { .. } | Kind::JoinTables { .. } => {
-                true
-            }
+            Kind::Table
+            | Kind::Aggregate { .. }
+            | Kind::AggregateTable { .. }
+            | Kind::JoinTables { .. }
+            | Kind::ForeignLeft { .. } => true,
+            Kind::Filter { of_table, .. } | Kind::Select { of_table, .. } => *of_table,
             Kind::Merge
             | Kind::SelectKey { .. }
             | Kind::GroupTable { .. }
+            | Kind::KeyAside { .. }
             | Kind::Deduplicate(_)
             | Kind::JoinStreams { .. }
-            | Kind::JoinTable { .. } => false,
+            | Kind::JoinTable { .. }
+            | Kind::Branch(_)
+            | Kind::FlatMap(_)
+            | Kind::ForeignRight
+            | Kind::JoinGlobal { .. } => false,
         }
     }
 }
@@ -289,21 +361,25 @@ impl Topology {
         known: KnownTopics<'_>,
     ) -> Result<(), TopologyError> {
         self.keep_grouped_tables();
-        self.key_joins();
         let order = self.order()?;
         for vertex in &order {
             if let Vertex::Operator(operator) = *vertex {
                 self.resolve(operator)?;
             }
         }
-        self.repartition(&order, known)?;
+        self.key_joins();
+        self.repartition(&self.order()?, known)?;
         let order = self.order()?;
-        for operator in 0..self.operators.len() {
-            let groups = match self.operators[operator].kind {
-                Kind::AggregateTable { .. } => !self.operators[operator].keyed,
+        // Whoever is asked for what was before is behind who gives it.
+        for vertex in order.iter().rev() {
+            let Vertex::Operator(operator) = *vertex else { continue };
+            let node = &self.operators[operator];
+            let asks = match node.kind {
+                Kind::AggregateTable { .. } => !node.keyed,
+                Kind::Filter { .. } | Kind::Select { .. } => node.tells_old,
                 ref kind => matches!(kind, Kind::GroupTable { .. }),
             };
-            if groups {
+            if asks {
                 for (vertex, _) in self.read_by(operator, 0) {
                     if let Some(Vertex::Operator(read)) = vertex {
                         self.operators[read].tells_old = true;
@@ -338,40 +414,6 @@ impl Topology {
         Ok(())
     }
 
-    /// A table that is grouped needs a store, which tells what a row replaces.
-    fn keep_grouped_tables(&mut self) {
-        let aggregates: BTreeSet<usize> = (0..self.operators.len())
-            .filter(|operator| matches!(self.operators[*operator].work, Work::Aggregate(_)))
-            .collect();
-        for source in self.sources.iter_mut().filter(|source| source.table.is_some()) {
-            let groups = |target: &Target| matches!(target, Target::Operator(operator, _) if aggregates.contains(operator));
-            let (grouped, others): (Vec<Target>, Vec<Target>) =
-                source.targets.iter().partition(|target| groups(target));
-            if grouped.is_empty() {
-                continue;
-            }
-            let mut table = OperatorNode::table(&source.id);
-            table.outputs[RESULTS] = grouped;
-            source.targets = others;
-            source.targets.push(Target::Operator(self.operators.len(), 0));
-            self.operators.push(table);
-        }
-    }
-
-    /// What is joined by a field gets it as its key first.
-    fn key_joins(&mut self) {
-        for operator in 0..self.operators.len() {
-            let node = &self.operators[operator];
-            let Work::Join(join) = &node.work else { continue };
-            let Some(by) = join.by.clone().filter(|by| *by != Field::Key) else { continue };
-            // A record without the field matches nothing, and a left join emits it so.
-            let keeps_null = join.kind == JoinKind::Left && join.window.is_none();
-            let (kind, input) = (Kind::SelectKey { by, keeps_null }, Target::Operator(operator, 0));
-            let before = OperatorNode::before(&node.id, node.on_error.clone(), node.dead_letter, kind, input);
-            self.put_before(input, before);
-        }
-    }
-
     /// Gives what a target reads to an operator.
     pub(super) fn put_before(&mut self, target: Target, operator: OperatorNode) {
         let first = Target::Operator(self.operators.len(), 0);
@@ -386,18 +428,6 @@ impl Topology {
         let operators = self.operators.iter_mut().flat_map(|operator| &mut operator.outputs);
         let targets = sources.chain(nodes).chain(operators).flatten();
         targets.filter(|target| **target == from).for_each(|target| *target = to);
-    }
-
-    /// The operators that group the table which an operator is, if it is one. A row that one of them cannot take is no row of
-    /// the table: it would be what the next row replaces.
-    pub(crate) fn grouped_by(&self, operator: usize) -> impl Iterator<Item = usize> {
-        let node = &self.operators[operator];
-        let targets = node.outputs.iter().flatten().filter(|_| node.kind == Kind::Table);
-        let targets = targets.filter(|_| !Mutant::UngroupedStands.is_on());
-        targets.filter_map(|target| match target {
-            Target::Operator(operator, _) => Some(*operator),
-            _ => None,
-        })
     }
 
     /// All nodes, each behind what it reads.
@@ -451,30 +481,6 @@ impl Topology {
         }
     }
 
-    /// What an operator is, given what it reads. All that it reads is resolved.
-    fn resolve(&mut self, operator: usize) -> Result<(), TopologyError> {
-        let node = &self.operators[operator];
-        let refuse = |reason: String| TopologyError::Operator { node: node.id.clone(), reason };
-        let left = self.reads(operator, 0);
-        match &node.kind {
-            Kind::SelectKey { by, .. } if left.is_table => {
-                return Err(refuse(format!(
-                    "joins a table by `{by}`, which is not its key: tables are joined by their keys alone; leave `join.by` out"
-                )));
-            }
-            Kind::Table | Kind::SelectKey { .. } => return Ok(()),
-            _ => {}
-        }
-        let kind = match node.work.clone() {
-            Work::Merge => Kind::Merge,
-            Work::Deduplicate(work) => Kind::Deduplicate(work),
-            Work::Aggregate(work) => aggregate(work, left.is_table).map_err(refuse)?,
-            Work::Join(work) => join(work, left, self.reads(operator, 1)).map_err(refuse)?,
-        };
-        self.operators[operator].kind = kind;
-        Ok(())
-    }
-
     /// Sources that reach a common node are of one sub-topology.
     fn group_sources(&self, order: &[Vertex]) -> Vec<SubTopology> {
         let mut groups: Vec<(Vec<usize>, BTreeSet<Vertex>)> = Vec::new();
@@ -518,63 +524,6 @@ impl Topology {
         }
         let needs = self.needs(sources, &order);
         Graph { order, stores, needs }
-    }
-}
-
-fn aggregate(work: AggregateWork, of_table: bool) -> Result<Kind, String> {
-    let AggregateWork { group_by: by, window, parts, form } = work;
-    let spec = AggregateSpec { parts, form, of_table };
-    spec.check().map_err(|error| format!("aggregates a table: {error}"))?;
-    match (of_table, window) {
-        (false, window) => Ok(Kind::Aggregate { by, spec, window }),
-        (true, None) => Ok(Kind::AggregateTable { by: by.unwrap_or(Field::Key), spec }),
-        (true, Some(_)) => {
-            Err("has windows, but reads a table, whose rows replace each other; leave `window` out"
-                .to_owned())
-        }
-    }
-}
-
-fn join(work: JoinWork, left: Reads, right: Reads) -> Result<Kind, String> {
-    let JoinWork { with, by: _, kind, window, grace_ms, result } = work;
-    let no_window = || match window {
-        None => Ok(()),
-        Some(_) => Err(format!(
-            "joins the table `{with}`: `within`, `before` and `after` are for two streams; leave them out"
-        )),
-    };
-    match (left.is_table, right.is_table) {
-        (false, false) => match window {
-            Some(window) => Ok(Kind::JoinStreams { kind, window, result }),
-            None => Err(format!(
-                "joins two streams, so it must say which records match: add within = \"10m\" to `join` (or read `{with}` as \
-                 a [[table]])"
-            )),
-        },
-        (false, true) => {
-            no_window()?;
-            if kind == JoinKind::Outer {
-                return Err(format!(
-                    "joins a stream with the table `{with}`, which is \"inner\" or \"left\""
-                ));
-            }
-            if grace_ms.is_some() && right.history_ms.is_none() {
-                return Err(format!(
-                    "waits for the table `{with}` with `grace`, but the table has no history: give it one, as history = \"1d\", or \
-                     leave `grace` out"
-                ));
-            }
-            let (is_left, history_ms) = (kind == JoinKind::Left, right.history_ms);
-            Ok(Kind::JoinTable { is_left, history_ms, wait_ms: grace_ms, result })
-        }
-        (true, true) => {
-            no_window()?;
-            if grace_ms.is_some() {
-                return Err("joins two tables, which wait for nothing; leave `grace` out".to_owned());
-            }
-            Ok(Kind::JoinTables { kind, result })
-        }
-        (true, false) => Err(format!("joins a table with the stream `{with}`: swap `from` and `join.with`")),
     }
 }
 

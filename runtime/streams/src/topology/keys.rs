@@ -54,10 +54,12 @@ impl Topology {
             {
                 Keys::regrouped(by)
             }
-            Kind::Deduplicate(work) if work.by.as_ref().is_some_and(|by| *by != Field::Key) => {
-                work.by.as_ref().map_or(Keys::AsProduced, Keys::regrouped)
+            Kind::Deduplicate(work) if !node.keyed && work.field().is_some() => {
+                work.field().map_or(Keys::AsProduced, Keys::regrouped)
             }
-            Kind::SelectKey { by, .. } | Kind::GroupTable { by } => Keys::regrouped(by),
+            Kind::SelectKey { by, .. } | Kind::KeyAside { by } | Kind::GroupTable { by } => {
+                Keys::regrouped(by)
+            }
             _ => {
                 let inputs = (0..2).flat_map(|input| self.read_by(operator, input));
                 inputs
@@ -85,7 +87,11 @@ impl Topology {
             }
             Some(Vertex::Operator(operator)) => match &self.operators[operator].kind {
                 // Those have the keys that they came with.
-                Kind::Aggregate { .. } | Kind::Deduplicate(_) if output == LATE => self.keys_in(operator),
+                Kind::Aggregate { .. } if output == LATE => self.keys_in(operator),
+                // Behind a topic they are where the field is.
+                Kind::Deduplicate(work) if self.operators[operator].keyed => {
+                    work.field().map_or(Keys::AsProduced, Keys::regrouped)
+                }
                 Kind::Deduplicate(_) => self.keys_in(operator),
                 Kind::Aggregate { window: Some(_), .. } => match self.keys_within(operator) {
                     Keys::AsProduced => Keys::Windowed,

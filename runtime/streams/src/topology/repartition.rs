@@ -19,22 +19,27 @@ pub fn repartition_topic(pipeline: &str, node: &str) -> String {
 }
 
 /// What an input of a node reads.
-struct Side {
+pub(super) struct Side {
     /// What the topic is called by, if one is made.
-    name: String,
-    keys: Keys,
+    pub(super) name: String,
+    pub(super) keys: Keys,
     /// Indexes in [`Topology::sources`].
-    sources: Vec<usize>,
+    pub(super) sources: Vec<usize>,
     /// The topic is there.
-    was_made: bool,
+    pub(super) was_made: bool,
 }
 
 /// A topic to make: into so many partitions, by this rule.
 #[derive(Clone, Copy)]
-struct Plan {
-    input: usize,
-    partitions: u32,
-    rule: PartitionerKind,
+pub(super) struct Plan {
+    pub(super) input: usize,
+    pub(super) partitions: u32,
+    pub(super) rule: PartitionerKind,
+}
+
+impl Plan {
+    /// Inputs of a node, at the most.
+    pub(super) const INPUTS: usize = 2;
 }
 
 impl Topology {
@@ -47,6 +52,10 @@ impl Topology {
     ) -> Result<(), TopologyError> {
         for vertex in order {
             let Vertex::Operator(operator) = *vertex else { continue };
+            if matches!(self.operators[operator].kind, Kind::ForeignLeft { .. }) {
+                self.link_foreign_key(operator, known)?;
+                continue;
+            }
             for plan in self.plan(operator, known) {
                 self.make_topic(operator, plan)?;
             }
@@ -56,9 +65,7 @@ impl Topology {
 
     fn plan(&self, operator: usize, known: KnownTopics<'_>) -> Vec<Plan> {
         let node = &self.operators[operator];
-        let regrouped = matches!(&node.kind, Kind::Deduplicate(work) if work.by.is_some());
-        // What is told apart by a field keeps its key.
-        if !node.kind.is_stateful() || regrouped || node.kind == Kind::Table {
+        if !node.kind.is_stateful() || node.kind == Kind::Table {
             return Vec::new();
         }
         let suffixes: &[&str] = if node.kind.is_join() { &["-left", "-right"] } else { &[""] };
@@ -116,10 +123,11 @@ impl Topology {
         anchor(1).or_else(|| anchor(0)).map_or_else(|| new(&sides), |plan| vec![plan])
     }
 
-    fn side(&self, operator: usize, input: usize, name: &str, known: KnownTopics<'_>) -> Side {
+    pub(super) fn side(&self, operator: usize, input: usize, name: &str, known: KnownTopics<'_>) -> Side {
         let by = match &self.operators[operator].kind {
             Kind::Aggregate { by, .. } => by.as_ref(),
             Kind::AggregateTable { by, .. } => Some(by),
+            Kind::Deduplicate(work) => work.field(),
             _ => None,
         };
         let read = self.read_by(operator, input);
@@ -137,7 +145,11 @@ impl Topology {
 
     /// Where the records of a side are, if all of a key are in one partition: how many partitions there are, by which rule,
     /// and what of the key that goes by.
-    fn place(&self, side: &Side, known: KnownTopics<'_>) -> Option<(u32, Option<PartitionerKind>, Keys)> {
+    pub(super) fn place(
+        &self,
+        side: &Side,
+        known: KnownTopics<'_>,
+    ) -> Option<(u32, Option<PartitionerKind>, Keys)> {
         if matches!(side.keys, Keys::Scattered(_)) {
             return None;
         }
@@ -156,7 +168,7 @@ impl Topology {
         others.iter().all(same).then(|| (count, known_rule(first), side.keys.clone()))
     }
 
-    fn partitions_of(&self, source: usize, known: KnownTopics<'_>) -> u32 {
+    pub(super) fn partitions_of(&self, source: usize, known: KnownTopics<'_>) -> u32 {
         let source = &self.sources[source];
         source.repartition.or_else(|| known(&source.topic)).unwrap_or(0)
     }
@@ -173,7 +185,7 @@ impl Topology {
     }
 
     /// The sources whose records reach a target.
-    fn sources_before(&self, target: Target) -> Vec<usize> {
+    pub(super) fn sources_before(&self, target: Target) -> Vec<usize> {
         let vertex = target.vertex();
         let reaches = |source: &usize| {
             self.sources[*source].targets.contains(&target)
@@ -185,7 +197,7 @@ impl Topology {
     }
 
     /// Puts a topic before an input of a node.
-    fn make_topic(&mut self, operator: usize, plan: Plan) -> Result<(), TopologyError> {
+    pub(super) fn make_topic(&mut self, operator: usize, plan: Plan) -> Result<(), TopologyError> {
         let Plan { input, partitions, rule } = plan;
         let reads = self.reads(operator, input);
         let node = &self.operators[operator];
@@ -194,48 +206,68 @@ impl Topology {
             0 => "-left",
             _ => "-right",
         };
-        let name = format!("{}{suffix}", node.id);
-        let topic = repartition_topic(&self.name, &name);
-        if self.outputs.iter().any(|output| output.topic == topic) {
-            return Err(TopologyError::SameStore(name));
-        }
+        let (id, name) = (node.id.clone(), format!("{}{suffix}", node.id));
         let (on_error, dead_letter) = (node.on_error.clone(), node.dead_letter);
-        let output = Target::Output(self.outputs.len());
-        self.outputs.push(OutputTopic {
-            topic: topic.clone(),
-            partitioner: rule,
-            dead_letter: false,
-            on_error: on_error.clone(),
-            letters: dead_letter,
-            changelog_of: None,
-            repartition: Some(partitions),
-        });
+        let before = Target::Operator(operator, input);
+        let table = (reads.is_table && !suffix.is_empty()).then_some(reads.history_ms);
         let key = match &node.kind {
             Kind::Aggregate { by: Some(by), .. } if *by != Field::Key => {
                 Some(Kind::SelectKey { by: by.clone(), keeps_null: false })
             }
             Kind::AggregateTable { by, .. } => Some(Kind::GroupTable { by: by.clone() }),
+            // They are handed on under their own key.
+            Kind::Deduplicate(work) => work.field().map(|by| Kind::KeyAside { by: by.clone() }),
             _ => None,
         };
-        let before = Target::Operator(operator, input);
+        let output = self.write_topic(operator, &name, (partitions, rule))?;
         match key {
             None => self.redirect(before, output),
             Some(kind) => {
-                let id = node.id.clone();
                 self.operators[operator].keyed = true;
                 self.put_before(before, OperatorNode::before(&id, on_error, dead_letter, kind, output));
             }
         }
+        self.read_topic(&name, (partitions, rule), table, before);
+        Ok(())
+    }
+
+    /// A topic that a node writes to on its way to another part of the pipeline: into so many partitions, by a rule.
+    pub(super) fn write_topic(
+        &mut self,
+        operator: usize,
+        name: &str,
+        (partitions, partitioner): (u32, PartitionerKind),
+    ) -> Result<Target, TopologyError> {
+        let topic = repartition_topic(&self.name, name);
+        if self.outputs.iter().any(|output| output.topic == topic) {
+            return Err(TopologyError::SameStore(name.to_owned()));
+        }
+        let node = &self.operators[operator];
+        let (on_error, letters) = (node.on_error.clone(), node.dead_letter);
+        let (dead_letter, changelog_of, repartition) = (false, None, Some(partitions));
+        let output =
+            OutputTopic { topic, partitioner, dead_letter, on_error, letters, changelog_of, repartition };
+        self.outputs.push(output);
+        Ok(Target::Output(self.outputs.len() - 1))
+    }
+
+    /// The same topic, as it is read.
+    pub(super) fn read_topic(
+        &mut self,
+        name: &str,
+        (partitions, rule): (u32, PartitionerKind),
+        table: Option<Option<i64>>,
+        to: Target,
+    ) {
         self.sources.push(Source {
             id: format!("{name}-repartition"),
-            topic,
+            topic: repartition_topic(&self.name, name),
             start: Start::Earliest,
             partitioner: Some(rule.to_string()),
             time: None,
-            table: (reads.is_table && !suffix.is_empty()).then_some(reads.history_ms),
+            table,
             repartition: Some(partitions),
-            targets: vec![before],
+            targets: vec![to],
         });
-        Ok(())
     }
 }

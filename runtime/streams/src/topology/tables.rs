@@ -51,7 +51,9 @@ impl Kind {
         match (self, suffix) {
             (Kind::Table, "")
             | (Kind::JoinTable { .. }, "-table")
-            | (Kind::JoinTables { .. }, "-left" | "-right") => Holds::Rows,
+            | (Kind::JoinTables { .. }, "-left" | "-right")
+            | (Kind::ForeignLeft { .. }, "-results")
+            | (Kind::ForeignRight, "-right") => Holds::Rows,
             (Kind::Aggregate { spec, window: None, .. } | Kind::AggregateTable { spec, .. }, "") => {
                 results(spec)
             }

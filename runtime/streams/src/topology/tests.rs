@@ -1,6 +1,7 @@
 use super::*;
 use crate::digest::Digest;
 use crate::plugin_manifest::PluginManifest;
+use crate::world::World;
 
 mod operators;
 mod repartition;

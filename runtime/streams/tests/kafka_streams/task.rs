@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use pelton_streams::operator::{Context, Counts, Emitted, GlobalTables, Row};
+use pelton_streams::operator::{Context, Counts, Emitted, GlobalTableError, GlobalTables, Row};
 use pelton_streams::state::{
-    Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateError,
-    StateLimits, StoreSpec, TaskState,
+    Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateLimits,
+    StoreSpec, TaskState,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -41,7 +41,7 @@ pub(crate) struct Task<'c> {
 struct Tables(Vec<HashMap<Bytes, Bytes>>);
 
 impl GlobalTables for Tables {
-    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, GlobalTableError> {
         Ok(self.0[table].get(key).cloned())
     }
 }

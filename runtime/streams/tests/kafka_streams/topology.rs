@@ -6,9 +6,9 @@ use pelton_streams::operator::aggregate::{
 };
 use pelton_streams::operator::{
     AggregateByKey, AggregateTable, Closing, Emit, Field, Filter, FilterTable, FlatMap, ForeignKeyLeft,
-    ForeignKeyRight, GroupTable, JoinKind, JoinWindow, JoinedTable, Joiner, Late, MapTable, Merge, NullKey,
-    Operator, OperatorError, Row, STREAM, SelectKey, Sessions, SlidingWindows, StreamJoin, StreamTableJoin,
-    TABLE, Table, TableJoin, TimeWindows, VersionedTable, Wait, foreign_key,
+    ForeignKeyRight, GlobalJoin, GroupTable, JoinKind, JoinWindow, JoinedTable, Joiner, Late, MapTable,
+    Merge, NullKey, Operator, OperatorError, Row, STREAM, SelectKey, Sessions, SlidingWindows, StreamJoin,
+    StreamTableJoin, TABLE, Table, TableJoin, TimeWindows, VersionedTable, Wait, foreign_key,
 };
 use pelton_streams::state::StoreIndex;
 
@@ -187,8 +187,8 @@ impl Topology {
                 vec![Source::Call(streams, 0), Source::Call(tables, 0)]
             }
             Node::JoinGlobal { r#in, kind, .. } => {
-                let table = JoinedTable::Global { table: self.globals.len() - 1, by: field("json:f") };
-                self.link(StreamTableJoin::new(table, kind == Kind::Left, joiner(), None), &[r#in])
+                let (table, by) = (self.globals.len() - 1, field("json:f"));
+                self.link(GlobalJoin::new(table, by, kind == Kind::Left, joiner()), &[r#in])
             }
             Node::JoinTables { r#in, with, kind } => {
                 let join = TableJoin::new(self.store(), self.store(), join_kind(kind), joiner(), true);

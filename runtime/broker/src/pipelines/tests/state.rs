@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use pelton_pipelines::refusal::DefineTableError;
 use pelton_pipelines::supervisor::{AskedOffset, StateAskError, StoreFate};
-use pelton_streams::TopologyError;
 use pelton_streams::operator::scan::Wanted;
 use pelton_streams::tables::{KeyPlacement, Scope, StoreKind, TableDefinition, ValueFormat};
 
@@ -125,14 +124,11 @@ async fn what_cannot_go_on_with_its_state_is_refused() {
     lab.handle.broker().topics.create(many, 1).await.unwrap();
     let apart = counts("deduplicate = { by = \"json:k\", within = \"1h\" }");
     let scattered = apart.replace("counts", "scattered").replace("\"in\"", "\"many\"");
-    let refused = lab.supervisor().deploy(&scattered, &BTreeMap::new()).await.unwrap_err();
-    assert!(
-        matches!(refused, DeployError::Topology(TopologyError::Scattered { partitions: 2, .. })),
-        "{refused}"
-    );
-    // One partition is enough for it.
+    let deployed = lab.supervisor().check(&scattered, &BTreeMap::new()).await.unwrap();
+    assert_eq!(deployed.repartitions.len(), 1, "they go through a topic under the field");
+    // In one partition they are where the field is.
     let one = apart.replace("counts", "apart").replace("\"out\"", "\"apart-out\"");
-    lab.supervisor().check(&one, &BTreeMap::new()).await.unwrap();
+    assert_eq!(lab.supervisor().check(&one, &BTreeMap::new()).await.unwrap().repartitions, []);
     // A store of the same changelog: `counts` with `n` against `counts-n`… is another name.
     let twin =
         counts("aggregate = \"count\"").replace("\"counts\"", "\"counts-x\"").replace("\"n\"", "\"y\"");
@@ -307,5 +303,208 @@ async fn results_that_would_be_deleted_are_warned_of() {
     lab.handle.broker().topics.configure("out", keep).await.unwrap();
     lab.supervisor().delete("counts", true).await.unwrap();
     assert_eq!(warnings(lab.deploy_counts(COUNT).await.unwrap()), [""; 0]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A pipeline that joins `in` by its values with a global table.
+fn joined(table: &str) -> String {
+    format!(
+        "name = \"counts\"\ncommit = {{ interval_ms = 5 }}\n[[source]]\nid = \"s\"\ntopic = \"in\"\n\
+         [[table]]\nid = \"t\"\n{table}\n[[node]]\nid = \"n\"\nfrom = \"s\"\n\
+         join = {{ with = \"t\", by = \"raw\", kind = \"left\", left = \"in\", right = \"row\" }}\n\
+         [[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
+    )
+}
+
+impl Lab {
+    /// Creates a compacted topic with rows, each in a partition: key and value.
+    async fn rows(&self, topic: &str, partitions: i32, rows: &[(i32, &'static str, &'static str)]) {
+        let compact = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        let new = NewTopic { name: topic.to_owned(), partitions, overrides: compact };
+        self.handle.broker().topics.create(new, 1).await.unwrap();
+        self.put(topic, rows).await;
+    }
+
+    async fn put(&self, topic: &str, rows: &[(i32, &'static str, &'static str)]) {
+        for (partition, key, value) in rows {
+            let record = InternalRecord {
+                key: Some(Bytes::from_static(key.as_bytes())),
+                value: Some(Bytes::from_static(value.as_bytes())),
+            };
+            let topic = self.topic(topic);
+            let appended = topic.partition(*partition).unwrap().append_records(&[record], 1).unwrap();
+            appended.durable().await.unwrap();
+        }
+    }
+
+    /// Waits until the pipeline is so.
+    async fn until_state(&self, wanted: PipelineState) -> pelton_pipelines::status::PipelineStatus {
+        let patience = async {
+            loop {
+                let status = self.supervisor().pipeline("counts").unwrap().status;
+                if status.state == wanted {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), patience).await.expect("it is so")
+    }
+
+    async fn deploy_joined(&self, table: &str) -> Result<Deployed, DeployError> {
+        self.supervisor().deploy(&joined(table), &BTreeMap::new()).await
+    }
+}
+
+/// Records are joined with all that a topic of any partitions has, without topics or stores of the pipeline's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_joined_with_a_global_table() {
+    const GLOBAL: &str = "topic = \"rows\"\nscope = \"global\"";
+    let lab = Lab::start(KEPT).await;
+    let refused = lab.deploy_joined(GLOBAL).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "global table `t`: topic `rows` does not exist, so there is nothing to read"
+    );
+    lab.create_topic("rows").await;
+    let refused = lab.deploy_joined(GLOBAL).await.unwrap_err().to_string();
+    assert!(refused.contains("topic `rows` is not compacted"), "{refused}");
+    lab.handle.broker().topics.delete(lab.topic("rows").id).await.unwrap();
+    // `x` is in a partition of its producer's choice.
+    lab.rows("rows", 3, &[(2, "x", "1"), (0, "y", "2")]).await;
+    lab.write(&["a"]).await;
+    let deployed = lab.deploy_joined(GLOBAL).await.unwrap();
+    assert_eq!((deployed.stores, deployed.repartitions), (Vec::new(), Vec::new()));
+    lab.until_committed(1).await;
+    let status = lab.until_state(PipelineState::Running).await;
+    let shown: Vec<(&str, i32, bool, i64, i64)> = (status.stores.iter())
+        .map(|store| (store.changelog.as_str(), store.partition, store.restoring, store.next, store.end))
+        .collect();
+    assert_eq!(shown, [("rows", 0, false, 1, 1), ("rows", 1, false, 0, 0), ("rows", 2, false, 1, 1)]);
+    // It is kept fresh beside the pipeline, and a restart begins with all that is there.
+    lab.put("rows", &[(2, "x", "3")]).await;
+    let lab = lab.restart(KEPT).await.unwrap();
+    lab.write(&["b"]).await;
+    lab.until_committed(2).await;
+    assert_eq!(lab.records("out"), ["a={\"in\":\"x\",\"row\":1}", "b={\"in\":\"x\",\"row\":3}"]);
+
+    // Without its topic the pipeline waits, and says for what.
+    lab.handle.broker().topics.delete(lab.topic("rows").id).await.unwrap();
+    let status = lab.until_state(PipelineState::Retrying).await;
+    let failure = status.failure.unwrap();
+    assert_eq!(
+        (failure.kind, failure.reason.as_str()),
+        ("no-topic", "global table `t`: topic rows does not exist; the pipeline goes on when it is created")
+    );
+    lab.write(&["c"]).await;
+    lab.rows("rows", 1, &[(0, "x", "4")]).await;
+    lab.until_state(PipelineState::Running).await;
+    lab.until_committed(3).await;
+    assert_eq!(lab.records("out")[2..], ["c={\"in\":\"x\",\"row\":4}"]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A table that stands alone is joined by its name, and stays as long as a pipeline reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_joined_with_a_table_that_stands_alone() {
+    let lab = Lab::start(KEPT).await;
+    let refused = lab.deploy_joined("table = \"alone\"").await.unwrap_err().to_string();
+    assert!(refused.starts_with("global table `t`: there is no table `alone`"), "{refused}");
+    lab.rows("rows", 2, &[(1, "x", "1")]).await;
+    let tables = Arc::clone(lab.handle.broker().tables.0.get().unwrap());
+    let new = pelton_tables::NewTable {
+        name: "alone".to_owned(),
+        topic: "rows".to_owned(),
+        scope: Scope::Partitioned,
+        partitioner: KeyPlacement::Unknown,
+        store: StoreKind::Memory,
+        value: ValueFormat::Raw,
+    };
+    tables.create(new).await.unwrap();
+    lab.deploy_joined("table = \"alone\"").await.unwrap();
+    lab.write(&["a"]).await;
+    lab.until_committed(1).await;
+    assert_eq!(lab.records("out"), ["a={\"in\":\"x\",\"row\":1}"]);
+    let refused = tables.delete("alone").await.unwrap_err().to_string();
+    assert!(refused.contains("pipeline `counts` reads it as a global table"), "{refused}");
+    lab.supervisor().delete("counts", true).await.unwrap();
+    tables.delete("alone").await.unwrap();
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Another `partitioner` of a source may put the records of a key into other partitions than what is kept of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_stays_with_the_keys() {
+    let lab = Lab::start(KEPT).await;
+    lab.rows("rows", 2, &[]).await;
+    let manifest = |rule: &str| {
+        joined(&format!("topic = \"rows\"\npartitioner = \"{rule}\""))
+            .replace("by = \"raw\", ", "by = \"json:k\", ")
+    };
+    let deploy = async |rule: &str| lab.supervisor().deploy(&manifest(rule), &BTreeMap::new()).await;
+    let deployed = deploy("crc32").await.unwrap();
+    assert_eq!(deployed.repartitions.len(), 1, "{deployed:?}");
+    let refused = deploy("murmur2").await.unwrap_err();
+    let DeployError::StoreMoved { store, before, now } = &refused else { panic!("{refused}") };
+    assert_eq!(
+        (store.as_str(), before.as_str(), now.as_str()),
+        ("n-table", "topic:crc32 and produced:crc32", "topic:murmur2 and produced:murmur2")
+    );
+    let deployed = deploy("crc32").await.unwrap();
+    assert_eq!(deployed.stores[0].fate, StoreFate::Kept);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A topic that grows from one partition goes on with what is kept of it, once the pipeline is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_grows_from_one_partition_is_gone_on_with() {
+    let lab = Lab::start(KEPT).await;
+    lab.deploy_counts(COUNT).await.unwrap();
+    lab.write(&["a"]).await;
+    lab.until_committed(1).await;
+    lab.handle.broker().topics.grow("in", 3).await.unwrap();
+    let failure = lab.until_state(PipelineState::Failed).await.failure.unwrap();
+    assert!(failure.reason.contains("`pelton pipeline resume` goes on with that"), "{}", failure.reason);
+    lab.supervisor().set_paused("counts", false).await.unwrap();
+    let record =
+        InternalRecord { key: Some(Bytes::from_static(b"a")), value: Some(Bytes::from_static(b"x")) };
+    let appended = lab.topic("in").partition(2).unwrap().append_records(&[record], 1).unwrap();
+    appended.durable().await.unwrap();
+    let wanted = [AskedOffset { topic: Some("in".to_owned()), partition: Some(2), offset: 0 }];
+    lab.supervisor().state_wait("counts/n", None, &wanted, Duration::from_secs(60)).await.unwrap();
+    let found = lab.supervisor().state_get("counts/n", b"a").unwrap();
+    assert_eq!(found.row.unwrap().value.as_deref(), Some(&b"2"[..]));
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// What repeats by a field is found in any partition, and what passes has the key that it came with.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_repeats_by_a_field_is_found_in_any_partition() {
+    let lab = Lab::start(KEPT).await;
+    let many = NewTopic { name: "many".to_owned(), partitions: 3, overrides: Overrides::new() };
+    lab.handle.broker().topics.create(many, 1).await.unwrap();
+    let manifest = counts("deduplicate = { by = \"raw\", within = \"1h\" }").replace("\"in\"", "\"many\"");
+    let deployed = lab.supervisor().deploy(&manifest, &BTreeMap::new()).await.unwrap();
+    assert_eq!(deployed.repartitions[0].topic, "__pelton_counts-n-repartition");
+    for partition in 0..3 {
+        lab.put("many", &[(partition, "k", "x"), (partition, "l", "y"), (partition, "m", "x")]).await;
+    }
+    // Behind everything else.
+    let last = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for value in last {
+        lab.put("many", &[(0, "last", value)]).await;
+    }
+    let patience = async {
+        while lab.records("out").len() < 2 + last.len() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), patience).await.expect("all comes through");
+    lab.supervisor().set_paused("counts", true).await.unwrap();
+    let mut out = lab.records("out");
+    out.retain(|one| !one.starts_with("last="));
+    out.sort();
+    assert_eq!(out.len(), 2, "{out:?}");
+    assert!(["k=x", "m=x"].contains(&out[0].as_str()) && out[1] == "l=y", "{out:?}");
     lab.handle.shutdown().await.unwrap();
 }

@@ -299,3 +299,96 @@ fn half_a_restore_is_as_old_as_the_store_was() {
     let all = world.lock().stores[&FIRST].position[0];
     assert!(all.caught_up_ms > before.caught_up_ms + 100_000_000, "{all:?}");
 }
+
+/// A table joined by a field with another one: whatever fails, in the end each left row's last result is that of what both tables
+/// say then, and nothing is left on its way.
+#[test]
+fn tables_joined_by_a_field_are_joined_whatever_fails() {
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let nodes = |kind: &str| {
+        format!(
+            "[[table]]\nid='l'\ntopic='left'\npartitioner='murmur2'\n[[table]]\nid='r'\ntopic='right'\npartitioner='murmur2'\n\
+             [[node]]\nid='j'\nfrom='l'\njoin={{with='r',by='json:k',kind='{kind}',left='l',right='r'}}\n\
+             [[sink]]\nfrom='j'\ntopic='out'\n"
+        )
+    };
+    let partition_of = |key: &str| {
+        let mut murmur2 = pelton_streams::Partitioner::new(pelton_streams::PartitionerKind::Murmur2, 2, 0);
+        murmur2.place(Some(key.as_bytes()))
+    };
+    let mut stale_or_joined = 0;
+    for (kind, seed) in [("inner", 0), ("left", 1)]
+        .into_iter()
+        .flat_map(|(kind, odd)| (0..100).map(move |n| (kind, 2 * n + odd)))
+    {
+        let (topology, mut random, world) =
+            (linked(&nodes(kind)), SmallRng::seed_from_u64(seed), Shared::default());
+        let mut tables: [BTreeMap<&str, String>; 2] = Default::default();
+        let mut failures = 0;
+        for round in 0..4 {
+            for number in 0..20 {
+                let (side, n) = (random.random_range(0..2), 100 * round + number);
+                let key = [["a", "b", "c"], ["x", "y", "z"]][side][random.random_range(0..3)];
+                let value = match (random.random_range(0..5), side) {
+                    (0, _) => "~".to_owned(),
+                    (1, 0) => "{}".to_owned(),
+                    (_, 0) => {
+                        format!("{{\"k\":\"{}\",\"n\":{n}}}", ["x", "y", "z"][random.random_range(0..3)])
+                    }
+                    _ => n.to_string(),
+                };
+                let topic = ["left", "right"][side];
+                world.lock().produce(topic, partition_of(key), &[(key, &value, number)]);
+                if value == "~" {
+                    tables[side].remove(key)
+                } else {
+                    tables[side].insert(key, value)
+                };
+            }
+            loop {
+                let fault = FAULTS[random.random_range(0..FAULTS.len())];
+                let steps = if failures < 4 { 0..3 } else { 0..40 };
+                world.lock().fault = Some((random.random_range(steps), fault));
+                clock.fetch_add([0, 2_000, 400_000][random.random_range(0..3)], Ordering::Relaxed);
+                let result = drive(&world, &topology, 2, &clock);
+                world.lock().check_stores(&topology);
+                match result {
+                    Ok(()) => break,
+                    Err(error) => assert!(error.is_transient(), "{error}"),
+                }
+                failures += 1;
+                if random.random_range(0..3) == 0 {
+                    world.lock().crash();
+                }
+            }
+            let world = world.lock();
+            let mut last: BTreeMap<String, String> = BTreeMap::new();
+            for record in (0..2).flat_map(|partition| world.committed_records("out", partition)) {
+                let (key, value) = record.rsplit_once('@').unwrap().0.split_once('=').unwrap();
+                match value {
+                    "~" => last.remove(key),
+                    value => last.insert(key.to_owned(), value.to_owned()),
+                };
+                stale_or_joined += 1;
+            }
+            let mut expect = BTreeMap::new();
+            for (key, left) in &tables[0] {
+                let foreign = left.split('"').nth(3);
+                let right = foreign.and_then(|foreign| tables[1].get(foreign));
+                if right.is_some() || kind == "left" {
+                    let right = right.map_or("null", String::as_str);
+                    expect.insert((*key).to_owned(), format!("{{\"l\":{left},\"r\":{right}}}"));
+                }
+            }
+            assert_eq!(last, expect, "{kind}, seed {seed}, round {round}");
+            for topic in ["__pelton_p-j-answers-repartition", "__pelton_p-j-subscriptions-repartition"] {
+                for partition in 0..2 {
+                    let at = (topic.to_owned(), partition);
+                    let end = world.logs.get(&at).map_or(0, Vec::len) as i64;
+                    assert_eq!(world.starts.get(&at).copied().unwrap_or(0), end, "{topic} has what is done");
+                }
+            }
+        }
+    }
+    assert!(stale_or_joined > 1_000, "{stale_or_joined} results");
+}

@@ -1,9 +1,11 @@
 //! Built-in operators and tables in manifests.
 
 use super::*;
-use crate::manifest::operator::{AggregateWork, DeduplicateWork, Work};
+use crate::manifest::operator::{AggregateWork, DeduplicateWork, GlobalOf, Work};
 use crate::operator::aggregate::{Function, Part, ResultForm};
-use crate::operator::{Closing, Emit, Field, JoinKind, JoinWindow, JsonJoin, Late, Side, WindowSpec};
+use crate::operator::{
+    Closing, Condition, Emit, Field, JoinKind, JoinWindow, JsonJoin, Late, Selection, Side, WindowSpec,
+};
 
 /// A pipeline with one node that is built in.
 fn parse(node: &str) -> Result<Manifest, String> {
@@ -98,8 +100,8 @@ fn what_operators_cannot_be_is_named() {
     );
     check(
         "from='s'",
-        "`node[0].plugin` is missing in `n`: say which plugin it runs, or what it does: `aggregate`, `deduplicate` or \
-         `join`",
+        "`node[0].plugin` is missing in `n`: say which plugin it runs, or what it does: `filter`, `branch`, `select`, \
+         `flat_map`, `aggregate`, `deduplicate` or `join`",
     );
     check(
         "from='s'\ngroup_by='json:a'",
@@ -161,9 +163,8 @@ fn what_does_not_go_together_is_named() {
          and nothing else",
     );
     check(
-        "from='s'\nfilter='x'",
-        "`node[0].filter` is not supported yet: write it as a plugin, which may drop records, make several of one, and \
-         have several outputs",
+        "from='s'\nfilter='key = 1'\njoin={with='r'}",
+        "`node[0].join` cannot stand beside `filter`: a node does one thing; add another [[node]]",
     );
     let aggregate = parse("from='s'\naggregate='cuont'").map(|_| ());
     assert!(
@@ -173,17 +174,73 @@ fn what_does_not_go_together_is_named() {
 
 #[test]
 fn tables() {
-    let table = |rest: &str| {
-        let text =
-            format!("name='p'\n[[table]]\nid='t'\ntopic='t'\n{rest}\n[[sink]]\nfrom='t'\ntopic='out'\n");
-        Manifest::parse(&text)
-            .map(|mut manifest| manifest.tables.remove(0))
-            .map_err(|error| error.to_string())
+    let parse = |rest: &str| {
+        let text = format!("name='p'\n[[table]]\nid='t'\n{rest}\n[[sink]]\nfrom='t'\ntopic='out'\n");
+        Manifest::parse(&text).map_err(|error| error.to_string())
     };
+    let table =
+        |rest: &str| parse(&format!("topic='t'\n{rest}")).map(|mut manifest| manifest.tables.remove(0));
     let plain = table("scope='partitioned'\npartitioner='unknown'").expect("is valid");
     assert_eq!((plain.partitioner, plain.history_ms), (None, None));
     let versioned = table("history='1d'\npartitioner='crc32'").expect("is valid");
     assert_eq!((versioned.partitioner.as_deref(), versioned.history_ms), (Some("crc32"), Some(86_400_000)));
-    let global = table("scope='global'").expect_err("is not there yet");
-    assert!(global.starts_with("`table[0].scope` is not supported yet: "), "{global}");
+    let global = |rest: &str| parse(rest).map(|mut manifest| manifest.globals.remove(0).of);
+    let (topic, alone) = (GlobalOf::Topic("t".to_owned()), GlobalOf::Table("planes".to_owned()));
+    assert_eq!(global("topic='t'\nscope='global'"), Ok(topic.clone()));
+    assert_eq!(global("topic='t'\nscope='global'\npartitioner='crc32'"), Ok(topic));
+    assert_eq!(global("table='planes'"), Ok(alone.clone()));
+    assert_eq!(global("table='planes'\nscope='global'"), Ok(alone));
+    for (bad, expect) in [
+        ("scope='global'", "`table[0].topic` is missing"),
+        ("topic='t'\ntable='planes'", "`table[0].table` stands beside `topic`"),
+        ("table='planes'\nscope='partitioned'", "`table[0].table` names a table that stands alone"),
+        ("table='@planes'", "`table[0].table` is no name"),
+        ("topic='t'\nscope='global'\nhistory='1d'", "`table[0].history` is for partitioned tables"),
+        ("topic='t'\nscope='golbal'", "`table[0].scope` is `golbal`; did you mean `global`?"),
+    ] {
+        let error = parse(bad).expect_err(bad);
+        assert!(error.starts_with(expect), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn what_is_said_of_each_record() {
+    let condition = |text: &str| Condition::parse(text).expect("is one");
+    assert_eq!(work("filter='json:delay > 15'"), Work::Filter(condition("json:delay > 15")));
+    // In the order in which they are written.
+    let branches = ["z", "a"].map(|name| (name.to_owned(), condition(&format!("json:{name} = 1"))));
+    let inline = "branch={z='json:z = 1',a='json:a = 1'}";
+    assert_eq!(
+        Manifest::parse(&branched(inline, "n:a")).map(|mut m| m.operators.remove(0).work),
+        Ok(Work::Branch(branches.to_vec()))
+    );
+    let field = |text: &str| Field::parse(text).expect("is one");
+    let members = vec![("z".to_owned(), field("json:a.b")), ("a".to_owned(), field("key"))];
+    assert_eq!(work("select={z='json:a.b',a='key'}"), Work::Select(Selection(members.clone())));
+    assert_eq!(work("[node.select]\nz='json:a.b'\na='key'"), Work::Select(Selection(members)));
+    assert_eq!(work("flat_map='json:items'"), Work::FlatMap(vec!["items".to_owned()]));
+    assert_eq!(work("flat_map='json'"), Work::FlatMap(Vec::new()));
+    for (node, expect) in [
+        ("filter='json:a'", "`node[0].filter` is `json:a`, which ends where a comparison"),
+        ("branch={}", "`node[0].branch` has 0 conditions"),
+        ("branch={rest='key = 1'}", "`node[0].branch.rest` has a name that is taken"),
+        ("branch={'a b'='key = 1'}", "`node[0].branch.a b` is no name of an output"),
+        ("branch={a='x'}", "`node[0].branch.a` is `x`, which has `x` at character 1, where a field"),
+        ("select={}", "`node[0].select` has 0 members"),
+        ("select={a='jsn:x'}", "`node[0].select.a` is `jsn:x`, but must be one of"),
+        ("select={a=1}", "`node[0].select`: `a` must be a text"),
+        ("flat_map='key'", "`node[0].flat_map` is `key`, but must be a list"),
+        ("filter='key = 1'\ntable='t'", "`node[0].table` is for nodes that aggregate"),
+        ("filter='key = 1'\non_error={policy='retry'}", "`node[0].on_error.policy` is \"retry\""),
+        ("filter='key = 1'\nplugin='p'", "`node[0].filter` cannot stand beside `plugin`"),
+    ] {
+        let error = parse(&format!("from='s'\n{node}")).expect_err(node);
+        assert!(error.starts_with(expect), "{node}: {error}");
+    }
+}
+
+fn branched(branch: &str, from: &str) -> String {
+    format!(
+        "name='p'\n[[source]]\nid='s'\ntopic='s'\n[[node]]\nid='n'\nfrom='s'\n{branch}\n[[sink]]\nfrom='{from}'\ntopic='out'\n"
+    )
 }

@@ -23,6 +23,10 @@ fn rows_by_themselves() {
     };
     check(&branch, &[], &[("a=x@1", &["a=x@1"]), ("a=y@1", &["1>a=y@1"]), ("a=~@1", &["1>a=~@1"])]);
 
+    let two =
+        || -> Box<dyn Operator> { Box::new(Branch(vec![Box::new(starts(b'x')), Box::new(starts(b'y'))])) };
+    check(&two, &[], &[("a=y@1", &["1>a=y@1"]), ("a=z@1", &["2>a=z@1"])]);
+
     let filter = || -> Box<dyn Operator> { Box::new(Filter(Box::new(starts(b'x')))) };
     check(&filter, &[], &[("a=x@1", &["a=x@1"]), ("a=y@1", &[])]);
 

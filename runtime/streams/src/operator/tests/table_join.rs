@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
-use crate::state::StateError;
+use crate::operator::GlobalTableError;
 
 fn with_table(is_left: bool) -> impl Fn() -> Box<dyn Operator> {
     move || Box::new(StreamTableJoin::new(JoinedTable::Latest(0), is_left, pair(), None))
@@ -108,7 +108,7 @@ fn rows_wait_for_a_versioned_table() {
 struct Planes(BTreeMap<&'static str, &'static str>);
 
 impl GlobalTables for Planes {
-    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+    fn get(&self, table: usize, key: &[u8]) -> Result<Option<Bytes>, GlobalTableError> {
         assert_eq!(table, 3);
         let key = std::str::from_utf8(key).unwrap();
         Ok(self.0.get(key).map(|value| Bytes::from_static(value.as_bytes())))
@@ -119,9 +119,9 @@ impl GlobalTables for Planes {
 fn rows_with_a_global_table() {
     for is_left in [false, true] {
         let make = move || -> Box<dyn Operator> {
-            let table = JoinedTable::Global { table: 3, by: Field::parse("json:tail").unwrap() };
+            let by = Field::parse("json:tail").unwrap();
             let joiner = JsonJoin::new(Side::Spread, Side::Member("plane".to_owned())).unwrap();
-            Box::new(StreamTableJoin::new(table, is_left, Box::new(joiner), None))
+            Box::new(GlobalJoin::new(3, by, is_left, Box::new(joiner)))
         };
         let planes = Planes(BTreeMap::from([("N1", r#"{"seats":2}"#)]));
         let mut rig = Rig::new(&make, &[]).with_tables(Box::new(planes));

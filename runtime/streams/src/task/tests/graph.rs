@@ -143,8 +143,12 @@ impl<'i> Lab<'i> {
         if inputs.is_empty() {
             return Ok(false);
         }
-        let mut outside =
-            Outside { plugins: &mut self.plugins, sink: &mut self.topics, interrupted: &|| false };
+        let mut outside = Outside {
+            plugins: &mut self.plugins,
+            sink: &mut self.topics,
+            globals: &NoTables,
+            interrupted: &|| false,
+        };
         match self.task.process(&inputs, &mut outside) {
             Ok(output) => {
                 for (source, next) in output.positions {
@@ -239,6 +243,8 @@ fn check(manifest: &str, inputs: &Inputs<'_>, expect: &[&str]) -> Vec<String> {
     }
     lab.notices
 }
+
+mod native;
 
 const COUNT: &str = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\naggregate='count'\n\
                      on_error={policy='skip'}\n[[sink]]\nfrom='n'\ntopic='out'\n";

@@ -96,7 +96,8 @@ fn the_state_has_what_is_emitted_whatever_fails_or_is_refused() {
         let batch = batch_of("in", values);
         let end_offset = batch.as_batch().len() as i64;
         let input = TaskInput { source: 0, batch: batch.as_batch(), end_offset, more: false };
-        let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &|| false };
+        let mut outside =
+            Outside { plugins: &mut plugins, sink: &mut sink, globals: &NoTables, interrupted: &|| false };
         task.process(&[input], &mut outside).expect("some of it is done");
         let written = std::mem::take(&mut *state.0.lock().expect("not poisoned"));
         assert_eq!(
@@ -134,7 +135,12 @@ fn a_step_takes_several_inputs_and_answers_a_position_for_each() {
                 end_offset: [&left, &right][source].as_batch().len() as i64,
                 more: false,
             });
-            let mut outside = Outside { plugins: &mut plugins, sink: &mut sink, interrupted: &|| false };
+            let mut outside = Outside {
+                plugins: &mut plugins,
+                sink: &mut sink,
+                globals: &NoTables,
+                interrupted: &|| false,
+            };
             task.process(&inputs, &mut outside).map(|out| out.positions)
         };
         let steps = (step([0, 0]), step([2, 0]));

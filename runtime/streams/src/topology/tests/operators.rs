@@ -159,7 +159,7 @@ fn records_of_a_key_must_be_in_one_partition() {
         &[4],
         Err(
             "node `n` needs all records of a key in one partition, but it goes by `json:k`, which is not the key, and topic \
-             `a` has 4 partitions: write the records under that key",
+             `a` has 4 partitions now: `pelton pipeline resume` goes on",
         ),
     );
     check(
@@ -207,5 +207,40 @@ fn records_of_a_key_must_be_in_one_partition() {
             "node `n` needs the records of a key from topics `a` and `b` in partitions of one number, but `a` has its keys \
              placed by murmur2, and `b` by nobody knows what: say in both sources",
         ),
+    );
+}
+
+#[test]
+fn what_is_said_of_each_record_keeps_nothing() {
+    let branch = "b<a branch={x='key = 1',y='key = 2'}";
+    let topology = link(&text(&[
+        "=a",
+        branch,
+        "f<b:y filter='key = 1'",
+        "s<f select={k='key'}",
+        "e<s flat_map='json'",
+        "e>out",
+        "b:rest>rest",
+    ]));
+    let topology = topology.expect("fits");
+    let graph = topology.sub_topologies[0].graph.as_ref().expect("has operators");
+    assert_eq!((graph.order.len(), &graph.stores[..]), (4, &[][..]));
+    let refused = |parts: &[&str]| link(&text(parts)).map(|_| ()).expect_err("is refused");
+    assert_eq!(
+        refused(&["=a", branch, "b>out"]),
+        "`sink out` reads `b`, which has several outputs and none that is first: say which, as \"b:NAME\", of `x`, `y`, `rest`"
+    );
+    assert_eq!(
+        refused(&["=a", branch, "b:z>out"]),
+        "`sink out` reads the output `z` of `b`, which has no such output; did you mean `x`?"
+    );
+    for node in ["n<t branch={x='key = 1'}", "n<t flat_map='json'"] {
+        let error = refused(&["#t", node, if node.contains("branch") { "n:x>out" } else { "n>out" }]);
+        assert!(error.starts_with("node `n` reads a table, whose rows replace each other"), "{error}");
+    }
+    // At least once is enough for them.
+    assert!(
+        link(&format!("guarantee='at-least-once'\n{}", text(&["=a", "f<a filter='key = 1'", "f>out"])))
+            .is_ok()
     );
 }

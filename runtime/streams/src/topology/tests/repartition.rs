@@ -123,11 +123,100 @@ fn a_stream_is_joined_with_a_table_by_a_field() {
     assert_eq!(made(&join(""), &[("a", 1), ("t", 4)]), ["n-left: 4, murmur2", "n-right: 4, murmur2"]);
 }
 
+/// Subscriptions are placed as right rows are, answers as left rows.
 #[test]
-fn tables_are_not_joined_by_a_field() {
-    let nodes = "name='p'\n[[table]]\nid='a'\ntopic='a'\n[[table]]\nid='b'\ntopic='b'\n\
-                 [[node]]\nid='n'\nfrom='a'\njoin={with='b',by='json:k'}\n[[sink]]\nfrom='n'\ntopic='out'\n";
-    let manifest = Manifest::parse(nodes).expect("is valid");
-    let error = Topology::link(&manifest, &BTreeMap::new()).expect_err("is a foreign key").to_string();
-    assert!(error.starts_with("node `n` joins a table by `json:k`, which is not its key"), "{error}");
+fn tables_are_joined_by_a_field_through_two_topics() {
+    let table = |id: &str, rule: &str| format!("[[table]]\nid='{id}'\ntopic='{id}'\npartitioner='{rule}'\n");
+    let join = |left: &str, right: &str| {
+        format!(
+            "{}{}[[node]]\nid='n'\nfrom='a'\njoin={{with='b',by='json:k'}}\n{SINK}",
+            table("a", left),
+            table("b", right)
+        )
+    };
+    let counts = |a, b| [("a", a), ("b", b)];
+    let (topics, parts) = plan(&join("murmur2", "crc32"), &counts(2, 3));
+    assert_eq!(topics, ["n-answers: 2, murmur2", "n-subscriptions: 3, crc32"]);
+    assert_eq!(parts, ["a n-answers-repartition", "b n-subscriptions-repartition"]);
+    assert_eq!(
+        made(&join("unknown", "unknown"), &counts(1, 1)),
+        ["n-answers: 1, murmur2", "n-subscriptions: 1, murmur2"]
+    );
+    assert_eq!(
+        made(&join("unknown", "murmur2"), &counts(2, 1)),
+        ["n-left: 2, murmur2", "n-answers: 2, murmur2", "n-subscriptions: 1, murmur2"]
+    );
+    let away = [("a", 2), ("__pelton_p-n-subscriptions-repartition", 3)];
+    assert_eq!(
+        made(&join("murmur2", "crc32"), &away),
+        ["n-answers: 2, murmur2", "n-subscriptions: 3, crc32"]
+    );
+    // A topic that has grown goes on with what is kept of it.
+    let grown = [("a", 2), ("b", 4), ("__pelton_p-n-right-changelog", 1), ("__pelton_p-n-left-changelog", 2)];
+    assert_eq!(
+        made(&join("murmur2", "murmur2"), &grown),
+        ["n-right: 1, murmur2", "n-answers: 2, murmur2", "n-subscriptions: 1, murmur2"]
+    );
+    // A table with itself.
+    let itself =
+        join("murmur2", "murmur2").replace("with='b'", "with='a'").replace(&table("b", "murmur2"), "");
+    let (topics, parts) = plan(&itself, &[("a", 2)]);
+    assert_eq!(topics, ["n-answers: 2, murmur2", "n-subscriptions: 2, murmur2"]);
+    assert_eq!(parts, ["a n-subscriptions-repartition n-answers-repartition"]);
+    // Results are by the left key, so what follows finds them.
+    let counted = join("murmur2", "murmur2").replace(SINK, "")
+        + "[[node]]\nid='c'\nfrom='n'\ngroup_by='key'\naggregate='count'\n[[sink]]\nfrom='c'\ntopic='out'\n";
+    assert_eq!(made(&counted, &counts(2, 2)).len(), 2);
+    let manifest = Manifest::parse(&format!(
+        "name='p'\n{}",
+        join("murmur2", "murmur2").replace("by=", "kind='outer',by=")
+    ));
+    let error =
+        Topology::link(&manifest.expect("is valid"), &BTreeMap::new()).expect_err("is refused").to_string();
+    assert!(error.starts_with("node `n` joins tables by `json:k`, a field of the left one"), "{error}");
+}
+
+/// A copy of all partitions is asked by any field.
+#[test]
+fn a_global_table_needs_no_topic() {
+    let join = |global: &str, join: &str| {
+        format!(
+            "{}[[table]]\nid='t'\n{global}\n[[node]]\nid='x'\nfrom='a'\njoin={{with='t',{join}}}\n\
+             [[node]]\nid='n'\nfrom='x'\naggregate='count'\n{SINK}",
+            source("a", "unknown")
+        )
+    };
+    for (global, by) in
+        [("topic='t'\nscope='global'", "by='json:k',kind='left'"), ("table='alone'", "kind='inner'")]
+    {
+        let (topics, parts) = plan(&join(global, by), &[("a", 3), ("t", 2)]);
+        assert_eq!(
+            (&topics[..], &parts[..]),
+            (&[][..], &["a".to_owned()][..]),
+            "keys are those that they were"
+        );
+    }
+    let refused = |nodes: &str| {
+        let manifest = Manifest::parse(&format!("name='p'\n{nodes}")).expect("is valid");
+        Topology::link(&manifest, &BTreeMap::new()).expect_err("is refused").to_string()
+    };
+    let topic = "topic='t'\nscope='global'";
+    for (by, expect) in [
+        ("within='1m'", "node `x` joins the global table `t` as it is when a record comes"),
+        ("grace='1m'", "node `x` joins the global table `t` as it is when a record comes"),
+        ("kind='outer'", "node `x` joins a stream with the global table `t`, which is \"inner\" or \"left\""),
+    ] {
+        let error = refused(&join(topic, by));
+        assert!(error.starts_with(expect), "{by}: {error}");
+    }
+    let table = join(topic, "kind='left'").replace("[[source]]", "[[table]]");
+    assert!(refused(&table).starts_with("node `x` joins a table with the global table `t`"));
+    let read = join(topic, "kind='left'").replace("from='x'", "from='t'");
+    assert!(refused(&read).starts_with("`n` reads the global table `t`"), "{}", refused(&read));
+    let unused = join(topic, "kind='left'").replace("with='t'", "with='a'");
+    assert!(
+        refused(&unused).starts_with("nothing is joined with the global table `t`"),
+        "{}",
+        refused(&unused)
+    );
 }
