@@ -31,15 +31,16 @@ def main():
         no_plane += tailnum is not None and tailnum not in planes
         no_airport += dest not in airports
         plane, airport = (tailnum in planes, planes.get(tailnum)), airports.get(dest)
-        wanted[dest, flight["carrier"], int(flight["flight"]), tailnum, flight["time_hour"], plane, airport] += 1
+        wanted[flight["carrier"], dest, int(flight["flight"]), tailnum, flight["time_hour"], plane, airport] += 1
 
     got = collections.Counter()
     for line in open(joined):
+        # Looked up by another field, a flight keeps its key.
         key, value = line.rstrip("\n").split("\t")
         flight = json.loads(value)
         plane, airport = flight["plane"], flight["airport"]
         plane = (plane is not None, plane and plane["model"])
-        names = [flight[name] for name in ("carrier", "flight", "tailnum", "time_hour")]
+        names = [flight[name] for name in ("dest", "flight", "tailnum", "time_hour")]
         got[key, *names, plane, airport and airport["name"]] += 1
     assert got == wanted, f"{sum((got - wanted).values())} too many, {sum((wanted - got).values())} too few"
 

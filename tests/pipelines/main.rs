@@ -9,6 +9,7 @@ mod deployments;
 mod groups;
 mod http;
 mod isolation;
+mod joins;
 mod kills;
 mod lab;
 mod metrics;
@@ -25,11 +26,14 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 21] = [
+const CASES: [(&str, Case); 24] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
     ("kills-lose-nothing-on-the-way-to-another-key", state::regrouped_once),
+    ("kills-find-what-global-tables-have", joins::global),
+    ("kills-lose-nothing-of-tables-joined-by-a-field", joins::foreign),
+    ("records-are-filtered-parted-and-made-of-others", joins::native),
     ("what-a-pipeline-keeps-is-asked-for-while-it-runs", asked::while_it_runs),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
