@@ -151,12 +151,26 @@ impl Answer {
         mut keep: impl FnMut(usize) -> bool,
     ) -> Result<OwnedBatch, BatchFull> {
         let mut next = OwnedBatch::new(batch.topic, batch.partition);
+        self.append_to(&mut next, batch, &mut keep)?;
+        Ok(next)
+    }
+
+    /// The same behind what is in a batch already.
+    ///
+    /// # Errors
+    /// As [`Answer::to_batch`].
+    pub(crate) fn append_to(
+        &self,
+        next: &mut OwnedBatch,
+        batch: BatchIn<'_>,
+        mut keep: impl FnMut(usize) -> bool,
+    ) -> Result<(), BatchFull> {
         for (i, record) in self.records(batch).enumerate() {
             if keep(i) {
                 next.push(record, record.headers)?;
             }
         }
-        Ok(next)
+        Ok(())
     }
 
     fn record_at<'a>(&'a self, batch: BatchIn<'a>, i: usize, header_start: usize) -> RecordIn<'a> {

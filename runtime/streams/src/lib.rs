@@ -14,6 +14,7 @@ pub mod limits;
 pub mod log;
 pub mod manifest;
 mod nearest;
+pub mod node_state;
 pub mod operator;
 pub mod partitioner;
 pub mod plugin;

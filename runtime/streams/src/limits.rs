@@ -23,6 +23,13 @@ pub const DEFAULT_OUTPUT: ByteSize = ByteSize::mib(16);
 /// Answers are held in memory whole until they are appended.
 pub const MAX_OUTPUT: ByteSize = ByteSize::mib(256);
 
+/// Bytes that one call may write to its stores when neither manifest says otherwise.
+pub const DEFAULT_STATE: ByteSize = ByteSize::mib(16);
+/// Writes are held in memory until they are committed. A task whose stores have changed more ends its transaction early.
+pub const MAX_STATE: ByteSize = ByteSize::mib(32);
+/// Bytes that each entry which a call writes counts for besides its key and value.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 96;
+
 /// Bytes that each emitted record counts for besides its key, value and headers, so that empty records are bounded too.
 pub const RECORD_OVERHEAD_BYTES: u64 = 16;
 
@@ -37,6 +44,8 @@ pub struct LimitsSpec {
     pub deadline_ms: Option<u32>,
     /// Bytes that one answer may emit, as `"8 MiB"`.
     pub output: Option<ByteSize>,
+    /// Bytes that one call may write to its stores, as `"16 MiB"`.
+    pub state: Option<ByteSize>,
 }
 
 /// A limit outside its range.
@@ -72,6 +81,8 @@ pub struct PluginLimits {
     pub deadline_ms: u32,
     /// What one answer may emit, in bytes: keys, values, headers, and [`RECORD_OVERHEAD_BYTES`] a record.
     pub output_bytes: u64,
+    /// What one call may write to its stores, in bytes: keys, values, and [`ENTRY_OVERHEAD_BYTES`] an entry.
+    pub state_bytes: u64,
 }
 
 impl Default for PluginLimits {
@@ -80,6 +91,7 @@ impl Default for PluginLimits {
             memory_bytes: DEFAULT_MEMORY.bytes(),
             deadline_ms: DEFAULT_DEADLINE_MS,
             output_bytes: DEFAULT_OUTPUT.bytes(),
+            state_bytes: DEFAULT_STATE.bytes(),
         }
     }
 }
@@ -93,6 +105,7 @@ impl PluginLimits {
         let memory = pipeline.memory.or(plugin.memory).unwrap_or(DEFAULT_MEMORY);
         let deadline_ms = pipeline.deadline_ms.or(plugin.deadline_ms).unwrap_or(DEFAULT_DEADLINE_MS);
         let output = pipeline.output.or(plugin.output).unwrap_or(DEFAULT_OUTPUT);
+        let state = pipeline.state.or(plugin.state).unwrap_or(DEFAULT_STATE);
         let size = |key, given: ByteSize, min: ByteSize, max: ByteSize| {
             if (min..=max).contains(&given) {
                 return Ok(given.bytes());
@@ -111,6 +124,7 @@ impl PluginLimits {
             memory_bytes: size("memory", memory, MIN_MEMORY, MAX_MEMORY)?,
             deadline_ms,
             output_bytes: size("output", output, ByteSize::new(1024), MAX_OUTPUT)?,
+            state_bytes: size("state", state, ByteSize::new(1024), MAX_STATE)?,
         })
     }
 }
@@ -125,6 +139,7 @@ mod tests {
             memory: memory.map(ByteSize::mib),
             deadline_ms,
             output: output.map(ByteSize::mib),
+            state: None,
         };
         let check = |pipeline, plugin, expect: Result<(u64, u32, u64), &str>| {
             let got = PluginLimits::resolve(&pipeline, &plugin);
@@ -142,6 +157,11 @@ mod tests {
             spec(None, Some(0), None),
             spec(None, None, None),
             Err("limits.deadline_ms is 0, but must be between 1 and 60000"),
+        );
+        check(
+            LimitsSpec { state: Some(ByteSize::mib(33)), ..LimitsSpec::default() },
+            spec(None, None, None),
+            Err("limits.state is 33 MiB, but must be between 1 KiB and 32 MiB"),
         );
     }
 }

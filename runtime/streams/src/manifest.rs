@@ -11,12 +11,14 @@ use crate::nearest;
 use crate::operator::Field;
 
 pub mod operator;
+pub mod stores;
 
 pub use crate::values;
 
 pub(crate) use raw_native::REST_OUTPUT_NAME;
 
 use operator::{GlobalSpec, OperatorSpec, TableSpec};
+use stores::StoreGrant;
 use values::{ByteSize, Start};
 
 /// Bytes of a manifest. It is a record of a topic, and nobody writes this much by hand.
@@ -151,6 +153,10 @@ pub struct NodeSpec {
     pub limits: LimitsSpec,
     /// What it emits has the keys of the records that it is made of. Said by the user: operators behind it rely on it.
     pub keeps_key: bool,
+    /// The stores that it is given; where its plugin says what it needs, what the pipeline says of those.
+    pub stores: BTreeMap<String, StoreGrant>,
+    /// What it keeps is of the partition, not of a key: it does not matter where the records of a key are.
+    pub by_partition: bool,
 }
 
 /// `[[sink]]`: a topic to write.
@@ -256,6 +262,15 @@ impl Manifest {
         }
         let raw: raw::Pipeline = from_toml(text, "the pipeline")?;
         raw.check()
+    }
+}
+
+impl Manifest {
+    /// The plugins that it names, by node.
+    pub fn plugins(&self) -> impl Iterator<Item = (&str, &PluginRef)> {
+        let nodes = self.nodes.iter().map(|node| (&*node.id, &node.plugin));
+        let operators = self.operators.iter();
+        nodes.chain(operators.filter_map(|node| Some((&*node.id, &node.plugin.as_ref()?.plugin))))
     }
 }
 

@@ -61,6 +61,8 @@
 //! 0d domain(1) name                           when a timer is due
 //! 0e key                                      when the latest version deleted the key
 //! 0f key                                      left rows of a foreign-key join
+//! 10 key* start(8)                            windows that a plugin keeps
+//! 11 end(8) key                               when those of a key are forgotten
 //! ```
 //!
 //! Numbers are big endian, so that they sort; `key*` is escaped and ended ([`key::push_escaped`]), so that what
@@ -115,7 +117,7 @@ pub use by_key::AggregateByKey;
 pub use chain::Chain;
 pub use change::{GroupsOfTopic, GroupsToTopic};
 pub use condition::{Condition, Judge};
-pub use context::{Context, Counts, Emitted, GlobalTableError, GlobalTables, NoTables};
+pub use context::{Context, Counts, Emitted, GlobalTableError, GlobalTables, LentAggregator, NoTables};
 pub use dedupe::Deduplicate;
 pub use event_time::EventTime;
 pub use field::{Field, FieldError};

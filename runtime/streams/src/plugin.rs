@@ -8,6 +8,9 @@ use crate::batch::BatchIn;
 use crate::digest::Digest;
 use crate::limits::PluginLimits;
 use crate::log::LogSink;
+use crate::node_state::{ColumnOut, NodeState};
+use crate::operator::TimerDomain;
+use crate::operator::aggregate::Way;
 use crate::plugin_manifest::{ConfigError, PluginManifest};
 use crate::world::World;
 
@@ -23,6 +26,64 @@ pub trait Plugin: Send {
     /// # Errors
     /// How the call failed. Nothing of a failed call is kept.
     fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError>;
+
+    /// The same for a plugin with state, which is given the stores of its node in the task that calls. They are given back,
+    /// whatever becomes of the call.
+    fn process_with(
+        &mut self,
+        batch: &BatchIn<'_>,
+        state: NodeState,
+    ) -> (Result<BatchOut, PluginError>, NodeState) {
+        (self.process(batch), state)
+    }
+
+    /// Timers of a domain are due: their names, and when each of them was due, in that order. The answer is to a batch without
+    /// records.
+    fn fire(
+        &mut self,
+        domain: TimerDomain,
+        (names, at): (&ColumnOut, &[i64]),
+        state: NodeState,
+    ) -> (Result<BatchOut, PluginError>, NodeState) {
+        let _ = (domain, names, at);
+        (Err(PluginError::Fatal("the plugin has no timers".to_owned())), state)
+    }
+}
+
+/// Code that folds records into one value for each group. One instance belongs to a node and a thread, as [`Plugin`].
+///
+/// A value is bytes of its own making. Every call takes many groups at once; after any error the next one starts from a new
+/// instance.
+pub trait AggregatorPlugin: Send {
+    /// The value of a group that has no records yet.
+    ///
+    /// # Errors
+    /// How the call failed.
+    fn create(&mut self) -> Result<Vec<u8>, PluginError>;
+
+    /// Adds record `i` of the batch to the value `groups[i]`, in order, or takes it out. The answer has a value for each record:
+    /// that of its group behind it. It is as the plugin made it.
+    ///
+    /// # Errors
+    /// How the call failed.
+    fn fold(
+        &mut self,
+        way: Way,
+        values: &ColumnOut,
+        batch: &BatchIn<'_>,
+        groups: &[u32],
+    ) -> Result<ColumnOut, PluginError>;
+
+    /// Makes one value of each two. The answer is as the plugin made it.
+    ///
+    /// # Errors
+    /// How the call failed.
+    fn merge(&mut self, left: &ColumnOut, right: &ColumnOut) -> Result<ColumnOut, PluginError>;
+
+    /// Whether it reads keys, and values, of records: others are not copied for it.
+    fn reads(&self) -> (bool, bool) {
+        (true, true)
+    }
 }
 
 /// A record that a plugin cannot process.
@@ -265,6 +326,19 @@ pub trait PluginFactory: Send + Sync {
     /// # Errors
     /// Why it did not start.
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError>;
+
+    /// The same for a component of the world `aggregator`.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    fn instantiate_aggregator(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+    ) -> Result<Box<dyn AggregatorPlugin>, InstantiateError> {
+        let _ = (digest, spec);
+        Err(InstantiateError::Refused("aggregators are not run here".to_owned()))
+    }
 
     /// Drops a loaded component. Running instances go on.
     fn unload(&self, digest: &Digest);

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::limits::{LimitsSpec, PluginLimits};
+use crate::manifest::stores::StoreNeed;
 use crate::manifest::{ManifestError, from_toml};
 use crate::nearest;
+use crate::world::World;
 
 /// Outputs that one plugin may have.
 const MAX_OUTPUTS: usize = 64;
@@ -37,6 +39,13 @@ pub struct PluginManifest {
     /// Its settings.
     #[serde(default)]
     pub config: BTreeMap<String, ConfigKey>,
+    /// The stores that it works with, which its node has.
+    #[serde(default)]
+    pub stores: BTreeMap<String, StoreNeed>,
+    /// What the values of an aggregator mean, as a number that the author raises when it is something else: state of another
+    /// number is not read.
+    #[serde(default)]
+    pub format: u32,
     /// Its limits where the pipeline sets none.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -158,6 +167,15 @@ impl PluginManifest {
                     &format!("outputs[{i}]"),
                     format!("is `{output}`, but must be a new name of a-z, 0-9, `.`, `_`, `-`"),
                 );
+            }
+        }
+        let keeps_nothing = World::named(&manifest.world).is_some_and(|world| !world.needs_store());
+        if keeps_nothing && !manifest.stores.is_empty() {
+            return invalid("stores", format!("is for worlds with state, and not for `{}`", manifest.world));
+        }
+        for (name, store) in &manifest.stores {
+            if let Err(reason) = store.check(name) {
+                return invalid(&format!("stores.{name}"), reason);
             }
         }
         for (key, setting) in &manifest.config {
@@ -311,6 +329,7 @@ mod tests {
             "`config.x.default` does not fit: config.x is 1, but must be true or false",
         );
         check("limits.memory = '4 GiB'", "`limits.memory` is 4 GiB, but must be between 64 KiB and 1 GiB");
+        check("stores.seen = {}", "`stores` is for worlds with state, and not for `transform`");
         check(
             "limits.memory = '4 gib'",
             "`limits.memory`: `4 gib` must be a whole number and one of B, KiB, MiB, GiB, kB, MB, GB, as \"16 MiB\" (line 4)",

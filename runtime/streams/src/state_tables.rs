@@ -3,12 +3,14 @@
 
 use std::ops::RangeInclusive;
 
+use crate::batch::NO_TIMESTAMP;
 use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
 use crate::operator::scan::{self, Layout, Part, Scanned, Wanted};
 use crate::operator::view::{self, FoundWindow};
 use crate::operator::{Closing, OperatorError, Window, WindowSpec};
 use crate::partitioner::{Partitioner, PartitionerKind};
-use crate::state::{StateError, StateView, StoreIndex};
+use crate::state::{Blob, StateError, StateView, StoreIndex};
+use crate::topology::Vertex;
 
 /// Bytes of the rows of a page, at least one row.
 const PAGE_BYTES: usize = 4 << 20;
@@ -26,8 +28,8 @@ pub struct StateTable {
     pub sub_topology: usize,
     /// Which of their stores it is.
     pub index: StoreIndex,
-    /// The node: an index in [`Topology::operators`](crate::Topology::operators).
-    pub operator: usize,
+    /// The node.
+    pub owner: Vertex,
     /// What it holds.
     pub holds: Holds,
     /// How keys were placed into the partitions of the tasks, if that is known.
@@ -50,6 +52,8 @@ pub enum Holds {
         /// When they close, and how long they are kept.
         closing: Closing,
     },
+    /// What a plugin keeps, as it is.
+    Entries,
     /// Nothing that could be asked.
     Internal,
 }
@@ -61,6 +65,7 @@ impl Holds {
             Holds::Rows => "rows",
             Holds::Results(_) => "results",
             Holds::Windows { .. } => "windows",
+            Holds::Entries => "entries",
             Holds::Internal => "internal",
         }
     }
@@ -68,7 +73,7 @@ impl Holds {
     fn spec(&self) -> Option<&AggregateSpec> {
         match self {
             Holds::Results(spec) | Holds::Windows { spec, .. } => Some(spec),
-            Holds::Rows | Holds::Internal => None,
+            Holds::Rows | Holds::Entries | Holds::Internal => None,
         }
     }
 }
@@ -82,7 +87,7 @@ pub struct StateRow {
     pub window: Option<Window>,
     /// The value; none where a result has none.
     pub value: Option<Vec<u8>>,
-    /// The time of the latest record in it.
+    /// The time of the latest record in it; -1 where nothing says it.
     pub timestamp: i64,
 }
 
@@ -111,6 +116,16 @@ impl StateTable {
     /// # Errors
     /// The store cannot be read.
     pub fn get(&self, view: &dyn StateView, key: &[u8]) -> Result<Option<StateRow>, StateError> {
+        if self.holds == Holds::Entries {
+            let value = view.get(self.index, key)?;
+            let row = |value: Blob| StateRow {
+                key: key.to_vec(),
+                window: None,
+                value: Some(value.to_vec()),
+                timestamp: NO_TIMESTAMP,
+            };
+            return Ok(value.map(row));
+        }
         let Some(found) = view::get(view, self.index, key)? else { return Ok(None) };
         let value = self.shown(key, &found.value)?;
         Ok(Some(StateRow { key: key.to_vec(), window: None, value, timestamp: found.timestamp }))
@@ -149,6 +164,7 @@ impl StateTable {
         let layout = match &self.holds {
             Holds::Windows { window, closing, .. } => Layout::Windows(window, closing),
             Holds::Rows | Holds::Results(_) => Layout::Keys,
+            Holds::Entries => Layout::Entries,
             Holds::Internal => return Ok(Part::default()),
         };
         scan::part(view, self.index, layout, wanted, (limit, PAGE_BYTES / tasks.max(1)))

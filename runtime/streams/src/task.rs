@@ -13,9 +13,9 @@ use std::sync::Arc;
 use pelton_wire::mutant::Mutant;
 
 use crate::batch::{BatchIn, OwnedBatch};
-use crate::operator::{Counts, EventTime, GlobalTables, OperatorError};
+use crate::operator::{Counts, EventTime, GlobalTables, LentAggregator, OperatorError};
 use crate::partitioner::Partitioner;
-use crate::plugin::{Plugin, PluginError};
+use crate::plugin::{AggregatorPlugin, Plugin, PluginError};
 use crate::sink::{Emissions, Refused, Sink};
 use crate::state::{StateBackend, StateError, StateLimits, TaskState};
 use crate::topology::Topology;
@@ -30,8 +30,10 @@ mod output;
 mod policy;
 mod run;
 mod state;
+mod tick;
+mod timers;
 
-pub use failure::{ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
+pub use failure::{NO_RECORD, ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
 use graph::{GraphRun, Origin};
 use kept::Kept;
 use order::Runs;
@@ -73,24 +75,46 @@ pub struct TaskInput<'a> {
 
 /// The plugins of one thread: one instance for each node, whichever task calls it.
 #[derive(Default)]
-pub struct Plugins(Vec<Option<Box<dyn Plugin>>>);
+pub struct Plugins {
+    nodes: Vec<Option<Box<dyn Plugin>>>,
+    aggregators: Vec<Option<Box<dyn AggregatorPlugin>>>,
+}
+
+fn set<T: ?Sized>(all: &mut Vec<Option<Box<T>>>, index: usize, plugin: Box<T>) {
+    if all.len() <= index {
+        all.resize_with(index + 1, || None);
+    }
+    all[index] = Some(plugin);
+}
 
 impl Plugins {
     /// Whether the node (an index in [`Topology::nodes`]) has its instance.
     pub fn has(&self, node: usize) -> bool {
-        self.0.get(node).is_some_and(Option::is_some)
+        self.nodes.get(node).is_some_and(Option::is_some)
+    }
+
+    /// Whether the operator (an index in [`Topology::operators`]) has its instance.
+    pub fn has_aggregator(&self, operator: usize) -> bool {
+        self.aggregators.get(operator).is_some_and(Option::is_some)
+    }
+
+    /// Gives an operator the plugin that it aggregates with.
+    pub fn set_aggregator(&mut self, operator: usize, plugin: Box<dyn AggregatorPlugin>) {
+        set(&mut self.aggregators, operator, plugin);
+    }
+
+    /// The plugin that an operator aggregates with, if it does.
+    fn aggregator(&mut self, operator: usize) -> LentAggregator<'_> {
+        self.aggregators.get_mut(operator)?.as_deref_mut()
     }
 
     /// Gives a node its instance.
     pub fn set(&mut self, node: usize, plugin: Box<dyn Plugin>) {
-        if self.0.len() <= node {
-            self.0.resize_with(node + 1, || None);
-        }
-        self.0[node] = Some(plugin);
+        set(&mut self.nodes, node, plugin);
     }
 
     fn get(&mut self, node: usize) -> &mut dyn Plugin {
-        let plugin = self.0.get_mut(node).and_then(Option::as_mut);
+        let plugin = self.nodes.get_mut(node).and_then(Option::as_mut);
         plugin.expect("every node that a step reaches has its instance").as_mut()
     }
 }
@@ -207,7 +231,7 @@ impl Task {
         }
     }
 
-    /// The same task of a sub-topology with built-in operators. `backend` has the stores of [`Graph::store_specs`], in their
+    /// The same task of a sub-topology with state. `backend` has the stores of [`Graph::store_specs`], in their
     /// order, as they are at the positions that the task begins with.
     ///
     /// [`Graph::store_specs`]: crate::topology::Graph::store_specs
@@ -219,9 +243,16 @@ impl Task {
         Task { state: State::Kept(Box::new(kept)), ..self }
     }
 
-    /// What the task keeps, if it has built-in operators: whoever commits has its transactions end.
+    /// What the task keeps, if its sub-topology has state: whoever commits has its transactions end.
     pub fn stores(&mut self) -> Option<&mut TaskState> {
         Some(self.state.kept()?.state())
+    }
+
+    /// The clock of the machine now, for plugins with timers, in milliseconds since 1970-01-01 UTC.
+    pub fn set_clock(&mut self, now_ms: i64) {
+        if let Some(kept) = self.state.kept() {
+            kept.set_clock(now_ms);
+        }
     }
 
     /// Ends the transaction of the task's stores: what it has changed goes into their changelogs. After an error nothing of it
@@ -321,7 +352,7 @@ impl Task {
     /// Operators forget what nobody will ask for any more, before anything is emitted.
     fn forget(&mut self, inputs: &[TaskInput<'_>]) -> Result<(), StepError> {
         let forgotten = self.state.kept().map_or(Ok(()), Kept::forget);
-        forgotten.map_err(|(operator, error)| {
+        forgotten.map_err(|(vertex, error)| {
             let error = match error {
                 OperatorError::Row(row) => RecordError::Row(row.reason),
                 OperatorError::Plugin(error) => error.into(),
@@ -330,7 +361,7 @@ impl Task {
             };
             let first = inputs.first().map(|input| input.batch).unwrap_or_default();
             let offset = first.offsets.first().copied().unwrap_or(-1);
-            let (node, topic) = (self.topology.operators[operator].id.clone(), first.topic.to_owned());
+            let (node, topic) = (self.topology.id_of(vertex).to_owned(), first.topic.to_owned());
             let partition = self.id.partition;
             StepError::Failed(Box::new(TaskFailure {
                 node,
@@ -410,11 +441,28 @@ impl Task {
     ) -> Result<(), RangeError> {
         self.state.savepoints().begin();
         let run = self.run_and_emit(step, range, outside);
-        match run {
-            Ok(()) => self.state.savepoints().keep(),
+        match &run {
+            Ok(()) => {
+                self.state.savepoints().keep();
+                self.note_left_out(step, range);
+            }
+            Err(error) if error.is_of_plugin() && Mutant::FailedCallKept.is_on() => {
+                self.state.savepoints().keep();
+            }
             Err(_) => self.state.savepoints().undo(),
         }
         run
+    }
+
+    /// Says which timers were left out within a range.
+    fn note_left_out(&mut self, step: &mut Step<'_>, range: Range) {
+        let Some(kept) = self.state.kept() else { return };
+        let first = step.batch.offsets[range.start];
+        for (node, cause, error) in std::mem::take(&mut kept.fired.left_out) {
+            // What came of no record itself counts for the first one.
+            let offset = cause.max(first);
+            step.left_out(&self.topology.nodes[node].id, self.id.partition, offset, error);
+        }
     }
 
     fn run_and_emit(
@@ -510,10 +558,19 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Something that is of no record was left out, when the record at this offset came.
+    fn left_out(&mut self, node: &str, partition: i32, offset: i64, error: RecordError) {
+        let (node, topic) = (node.to_owned(), self.batch.topic.to_owned());
+        let failure = TaskFailure { node, topic, partition, offset, last_offset: offset, error };
+        let notice = Notice { kind: NoticeKind::Skipped, failure };
+        self.decided.push(Decided { notice, dead_letter: None });
+    }
+
     fn spend(&mut self, error: &RecordError) {
         self.spent += match error {
             RecordError::Plugin(PluginError::Deadline { .. }) => DEADLINE_WEIGHT,
             RecordError::Plugin(_)
+            | RecordError::Timer { .. }
             | RecordError::Refused { .. }
             | RecordError::Row(_)
             | RecordError::State(_)

@@ -8,6 +8,7 @@ use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::operator::NoTables;
 use crate::plugin::Plugin;
 use crate::sink::{Emissions, Emitted, MAX_REFUSALS, Refusal, Refused, Sink};
+use crate::state::{MemoryState, StateLimits};
 use crate::task::{Cow, Notice, Outside, Piece, Plugins, StepError, Task, TaskId, TaskInput};
 use crate::topology::Topology;
 
@@ -109,7 +110,8 @@ pub fn write(sink: &mut dyn Sink, records: &[(usize, i32, TestRecord)]) -> Resul
 /// One task of a topology, with the offsets of its input partition.
 pub struct TopologyDriver {
     task: Task,
-    plugins: Plugins,
+    /// Its plugins. Those of operators are set here.
+    pub plugins: Plugins,
     topology: Arc<Topology>,
     next_offset: i64,
     /// What topics take; everything at first.
@@ -137,6 +139,8 @@ impl TopologyDriver {
         }
         let counts = vec![partitions; topology.outputs.len()];
         let task = Task::new(TaskId { sub_topology: 0, partition: 0 }, Arc::clone(&topology), &counts);
+        let stores = topology.sub_topologies[0].graph.as_ref().map_or(0, |graph| graph.stores.len());
+        let task = task.with_stores(Box::new(MemoryState::new(stores)), StateLimits::default());
         let rule: Rule = |_| Ok(());
         let plugins = instances;
         TopologyDriver {

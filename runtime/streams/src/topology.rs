@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::PluginLimits;
 use crate::manifest::operator::{GlobalSpec, Work};
+use crate::manifest::stores::NodeStoreSpec;
 use crate::manifest::values::Start;
-use crate::manifest::{Manifest, NodeSpec, OnError};
+use crate::manifest::{Manifest, OnError};
 use crate::nearest;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
-use crate::plugin_manifest::{DEFAULT_OUTPUT_NAME, configure_untyped};
+use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
 use crate::world::Place;
 
 mod build;
@@ -21,6 +22,7 @@ pub mod graph;
 mod grouped;
 mod keys;
 mod placement;
+mod plugins;
 mod repartition;
 mod resolve;
 mod tables;
@@ -28,6 +30,7 @@ mod tables;
 pub use error::TopologyError;
 pub use graph::{Graph, OperatorNode, StoreUse, Vertex};
 pub use placement::Recorded;
+pub use plugins::OperatorPlugin;
 pub use repartition::{KnownTopics, repartition_topic};
 
 /// A pipeline that can be run.
@@ -98,6 +101,12 @@ pub struct Node {
     pub outputs: Vec<Vec<Target>>,
     /// What it emits has the keys of what it is given.
     pub keeps_key: bool,
+    /// What it keeps, in the order of names.
+    pub stores: Vec<NodeStoreSpec>,
+    /// It sets timers, which are kept as well.
+    pub has_timers: bool,
+    /// What it keeps is of the partition, not of a key.
+    pub by_partition: bool,
 }
 
 /// Who reads an output.
@@ -204,11 +213,13 @@ impl Topology {
         for spec in &manifest.nodes {
             let info = plugins.get(&spec.id).ok_or_else(|| TopologyError::NoPlugin(spec.id.clone()))?;
             let dead_letter = spec.on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
-            topology.nodes.push(node(spec, info, dead_letter)?);
+            topology.nodes.push(plugins::node(spec, info, dead_letter)?);
         }
         for spec in &manifest.operators {
             let dead_letter = spec.on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
-            topology.operators.push(OperatorNode::new(spec, dead_letter));
+            let plugin =
+                spec.plugin.as_ref().map(|plugin| plugins::operator_plugin(&spec.id, plugin, plugins));
+            topology.operators.push(OperatorNode::new(spec, dead_letter, plugin.transpose()?));
         }
         for (i, spec) in manifest.nodes.iter().enumerate() {
             topology.connect(&spec.id, &spec.from, Target::Node(i))?;
@@ -246,6 +257,13 @@ impl Topology {
         self.reached_from(source).into_iter().filter_map(node).collect()
     }
 
+    /// The operators with a plugin that records of a source reach.
+    pub fn aggregators_of(&self, source: usize) -> Vec<usize> {
+        let reached = self.reached_from(source).into_iter();
+        let operator = |vertex| if let Vertex::Operator(operator) = vertex { Some(operator) } else { None };
+        reached.filter_map(operator).filter(|operator| self.operators[*operator].plugin.is_some()).collect()
+    }
+
     /// All that records of a source reach, depth first.
     fn reached_from(&self, source: usize) -> Vec<Vertex> {
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
@@ -267,7 +285,7 @@ impl Topology {
         }
     }
 
-    fn id_of(&self, vertex: Vertex) -> &str {
+    pub(crate) fn id_of(&self, vertex: Vertex) -> &str {
         match vertex {
             Vertex::Node(node) => &self.nodes[node].id,
             Vertex::Operator(operator) => &self.operators[operator].id,
@@ -408,30 +426,6 @@ impl Topology {
         let (nodes, operators) = (self.nodes.len(), self.operators.len());
         (0..nodes).map(Vertex::Node).chain((0..operators).map(Vertex::Operator))
     }
-}
-
-fn node(spec: &NodeSpec, info: &PluginInfo, dead_letter: Option<usize>) -> Result<Node, TopologyError> {
-    if info.world.spec().place != Place::Node {
-        return Err(TopologyError::WrongWorld { node: spec.id.clone(), world: info.world });
-    }
-    let config = match &info.manifest {
-        Some(manifest) => manifest.configure(&spec.config),
-        None => configure_untyped(&spec.config),
-    };
-    let config = config.map_err(|error| TopologyError::Config { node: spec.id.clone(), error })?;
-    let own = info.manifest.as_ref().map(|manifest| manifest.limits).unwrap_or_default();
-    let limits = PluginLimits::resolve(&spec.limits, &own)
-        .map_err(|error| TopologyError::Limits { node: spec.id.clone(), error })?;
-    Ok(Node {
-        id: spec.id.clone(),
-        plugin: info.clone(),
-        config,
-        limits,
-        on_error: spec.on_error.clone(),
-        dead_letter,
-        outputs: vec![Vec::new(); output_names(info).len()],
-        keeps_key: spec.keeps_key,
-    })
 }
 
 fn output_names(info: &PluginInfo) -> Vec<String> {

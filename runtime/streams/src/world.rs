@@ -113,7 +113,18 @@ impl World {
             }
             World::Migrator => ("migrator", &[Log], &["configure", "migrate"], Place::Upgrade),
         };
-        WorldSpec { name, imports, exports, place, is_hosted: matches!(self, World::Transform) }
+        WorldSpec {
+            name,
+            imports,
+            exports,
+            place,
+            is_hosted: {
+                matches!(
+                    self,
+                    World::Transform | World::TransformState | World::TransformTimer | World::Aggregator
+                )
+            },
+        }
     }
 
     /// Its name in `sdk/wit`.
@@ -124,6 +135,11 @@ impl World {
     /// Whether its plugins need a store.
     pub fn needs_store(self) -> bool {
         self.spec().imports.contains(&Interface::State)
+    }
+
+    /// Whether its plugins set timers.
+    pub fn has_timers(self) -> bool {
+        self.spec().imports.contains(&Interface::Timers)
     }
 
     /// The world of a name.
@@ -143,9 +159,18 @@ impl World {
 
     /// The names of those that this version runs.
     pub fn hosted() -> String {
-        let hosted = World::ALL.into_iter().filter(|world| world.spec().is_hosted);
-        hosted.map(World::name).collect::<Vec<_>>().join(", ")
+        names(|spec| spec.is_hosted)
     }
+
+    /// The names of those that this version runs in a place.
+    pub fn hosted_at(place: Place) -> String {
+        names(|spec| spec.is_hosted && spec.place == place)
+    }
+}
+
+fn names(is_named: impl Fn(WorldSpec) -> bool) -> String {
+    let named = World::ALL.into_iter().filter(|world| is_named(world.spec()));
+    named.map(World::name).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for World {
@@ -173,7 +198,9 @@ mod tests {
             assert_eq!(World::guess(|name| exports.contains(&name)), expect, "{exports:?}");
         }
         assert!(World::ALL.into_iter().all(|world| World::named(world.name()) == Some(world)));
-        assert_eq!((World::named("transformer"), World::hosted()), (None, "transform".to_owned()));
+        assert_eq!(World::named("transformer"), None);
+        assert_eq!(World::hosted(), "transform-timer, transform, transform-state, aggregator");
+        assert_eq!(World::hosted_at(Place::Node), "transform-timer, transform, transform-state");
         let stores: Vec<World> = World::ALL.into_iter().filter(|world| world.needs_store()).collect();
         let with = [World::TransformTimer, World::TransformState, World::Consumer, World::ConsumerHttp];
         assert_eq!(stores, with);

@@ -1,11 +1,14 @@
 //! What a manifest says of built-in operators: `[[node]]` without a plugin, and `[[table]]`.
 
+use std::collections::BTreeMap;
+
 use crate::operator::aggregate::{Part, ResultForm};
 use crate::operator::{
     Closing, Condition, Field, JoinKind, JoinWindow, JsonJoin, Late, Selection, WindowSpec,
 };
 
-use super::OnError;
+use super::{OnError, PluginRef};
+use crate::limits::LimitsSpec;
 
 /// `[[table]]`: a topic that is read as a table, the latest value of each key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub enum GlobalOf {
 }
 
 /// `[[node]]` with a built-in operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OperatorSpec {
     /// What `from` and the logs call it, and what its stores and their changelog topics are named by.
     pub id: String,
@@ -51,6 +54,19 @@ pub struct OperatorSpec {
     pub table: Option<String>,
     /// What happens to a record that it cannot process.
     pub on_error: OnError,
+    /// The plugin that it aggregates with, if it does: its results are what that makes ([`ResultForm::Raw`]).
+    pub plugin: Option<OperatorPlugin>,
+}
+
+/// A plugin that a built-in operator calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperatorPlugin {
+    /// Which.
+    pub plugin: PluginRef,
+    /// Its settings, as written.
+    pub config: BTreeMap<String, toml::Value>,
+    /// What it may use; what is left out is `plugin.toml`'s, else the default.
+    pub limits: LimitsSpec,
 }
 
 /// What a built-in operator does.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::operator::{OperatorSpec, Work};
+use super::operator::{OperatorPlugin, OperatorSpec, Work};
 use super::raw_native::InOrder;
 use super::raw_operator::{Aggregate, CheckedTable, Deduplicate, From, Join, RawWork, Table, Window};
+use super::stores::StoreGrant;
 use super::values::Start;
 use super::{
     CommitSpec, DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, Guarantee, MAX_RETRY_ATTEMPTS,
@@ -64,6 +65,9 @@ struct Node {
     #[serde(default)]
     limits: LimitsSpec,
     keeps_key: Option<bool>,
+    #[serde(default)]
+    stores: BTreeMap<String, StoreGrant>,
+    state_by: Option<String>,
     group_by: Option<String>,
     window: Option<Window>,
     aggregate: Option<Aggregate>,
@@ -185,24 +189,35 @@ impl Node {
             let reason = "cannot stand beside `plugin`: a node does one thing; add another [[node]]";
             return Err(invalid(&format!("{at}.{key}"), reason.to_owned()));
         }
+        let aggregator = raw.aggregate.as_ref().and_then(Aggregate::plugin).map(str::to_owned);
         let work = raw.check(at)?;
         let merges = self.plugin.is_none() && self.from.0.len() > 1;
         match work.or(merges.then_some(Work::Merge)) {
-            Some(work) => self.operator(at, work, on_error).map(CheckedNode::Operator),
+            Some(work) => self.operator(at, work, on_error, aggregator).map(CheckedNode::Operator),
             None => self.plugin(at, on_error).map(CheckedNode::Plugin),
         }
     }
 
-    fn operator(self, at: &str, work: Work, on_error: OnError) -> Result<OperatorSpec, ManifestError> {
+    /// With the plugin that it aggregates with, if it does.
+    fn operator(
+        self,
+        at: &str,
+        work: Work,
+        on_error: OnError,
+        aggregator: Option<String>,
+    ) -> Result<OperatorSpec, ManifestError> {
+        let has_plugin = aggregator.is_some();
         let of_plugins = [
-            ("config", !self.config.is_empty()),
-            ("limits", self.limits != LimitsSpec::default()),
+            ("config", !self.config.is_empty() && !has_plugin),
+            ("limits", self.limits != LimitsSpec::default() && !has_plugin),
             ("keeps_key", self.keeps_key.is_some()),
+            ("stores", !self.stores.is_empty()),
+            ("state_by", self.state_by.is_some()),
         ];
         if let Some((key, _)) = of_plugins.into_iter().find(|(_, is_there)| *is_there) {
             return Err(invalid(&format!("{at}.{key}"), "is for nodes with a plugin".to_owned()));
         }
-        if matches!(on_error, OnError::Retry { .. }) {
+        if matches!(on_error, OnError::Retry { .. }) && !has_plugin {
             let reason = "is \"retry\", but a built-in operator gives the same answer again; say \"fail\", \"skip\" or \
                           \"dead-letter\"";
             return Err(invalid(&format!("{at}.on_error.policy"), reason.to_owned()));
@@ -215,7 +230,14 @@ impl Node {
             return Err(invalid(&format!("{at}.from"), format!("names `{}` twice", from[i])));
         }
         let table = self.table.map(|name| results_name(&format!("{at}.table"), name, &work)).transpose()?;
-        Ok(OperatorSpec { id: self.id, from, work, table, on_error })
+        let plugin = aggregator.map(|text| {
+            let plugin = PluginRef::parse(&text)
+                .map_err(|reason| invalid(&format!("{at}.aggregate.plugin"), reason))?;
+            limits(at, &self.limits)?;
+            Ok(OperatorPlugin { plugin, config: self.config, limits: self.limits })
+        });
+        let plugin = plugin.transpose()?;
+        Ok(OperatorSpec { id: self.id, from, work, table, on_error, plugin })
     }
 
     fn plugin(self, at: &str, on_error: OnError) -> Result<NodeSpec, ManifestError> {
@@ -235,13 +257,25 @@ impl Node {
             invalid(&format!("{at}.from"), reason.to_owned())
         })?;
         let [from] = from;
-        // Ranges are checked here already; the plugin's own limits are not known yet.
-        crate::limits::PluginLimits::resolve(&self.limits, &LimitsSpec::default())
-            .map_err(|error| invalid(&format!("{at}.{}", error.key_path()), error.reason()))?;
+        limits(at, &self.limits)?;
+        for (store, grant) in &self.stores {
+            grant.check(store).map_err(|reason| invalid(&format!("{at}.stores.{store}"), reason))?;
+        }
+        let by_partition = match self.state_by.as_deref() {
+            None | Some("key") => false,
+            Some("partition") => true,
+            Some(other) => return Err(unknown(&format!("{at}.state_by"), other, &["key", "partition"])),
+        };
         let keeps_key = self.keeps_key.unwrap_or(false);
-        let (id, config, limits) = (self.id, self.config, self.limits);
-        Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key })
+        let (id, config, limits, stores) = (self.id, self.config, self.limits, self.stores);
+        Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key, stores, by_partition })
     }
+}
+
+/// Ranges are checked here already; the plugin's own limits are not known yet.
+fn limits(at: &str, given: &LimitsSpec) -> Result<(), ManifestError> {
+    let resolved = crate::limits::PluginLimits::resolve(given, &LimitsSpec::default());
+    resolved.map(drop).map_err(|error| invalid(&format!("{at}.{}", error.key_path()), error.reason()))
 }
 
 /// The name of a node's results among tables.
@@ -410,4 +444,8 @@ pub(super) fn topic(at: &str, given: &str) -> Result<(), ManifestError> {
 
 pub(super) fn invalid(at: &str, reason: String) -> ManifestError {
     ManifestError::Invalid { at: at.to_owned(), reason }
+}
+
+pub(super) fn unknown(at: &str, given: &str, known: &[&str]) -> ManifestError {
+    invalid(at, format!("is `{given}`; {}", crate::nearest::hint(given, known.iter().copied())))
 }

@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::ManifestError;
 use super::operator::{AggregateWork, DeduplicateWork, GlobalOf, GlobalSpec, JoinWork, TableSpec, Work};
-use super::raw::{id, invalid, partitioner, table_name, topic};
+use super::raw::{id, invalid, partitioner, table_name, topic, unknown};
 use super::raw_native::{self, InOrder};
 use super::values::Millis;
 use crate::operator::aggregate::{AggregateSpec, Function, Part, ResultForm};
@@ -16,6 +16,8 @@ use crate::operator::{Closing, Emit, Field, JoinKind, JoinWindow, JsonJoin, Late
 
 /// What a single value is called where only errors see it.
 const SINGLE: &str = "value";
+/// What names a plugin in `aggregate`.
+const PLUGIN: &str = "plugin";
 
 /// `from`: one name, or a list of them.
 pub(super) struct From(pub(super) Vec<String>);
@@ -205,6 +207,14 @@ impl RawWork {
 }
 
 impl Aggregate {
+    /// The plugin that it names, if it does.
+    pub(super) fn plugin(&self) -> Option<&str> {
+        match self {
+            Aggregate::Single(_) => None,
+            Aggregate::Object(functions) => functions.get(PLUGIN).map(String::as_str),
+        }
+    }
+
     fn check(self, at: &str) -> Result<(Vec<Part>, ResultForm), ManifestError> {
         let part = |at: String, name: &str, text: &str| {
             let function = Function::parse(text);
@@ -213,6 +223,15 @@ impl Aggregate {
             Ok(Part { name: name.to_owned(), function })
         };
         let (parts, form) = match self {
+            Aggregate::Object(functions) if functions.contains_key(PLUGIN) => {
+                return match functions.keys().find(|name| *name != PLUGIN) {
+                    None => Ok((Vec::new(), ResultForm::Raw)),
+                    Some(other) => {
+                        let reason = "cannot stand beside `plugin`, whose value is the whole result; add another [[node]]";
+                        Err(invalid(&format!("{at}.{other}"), reason.to_owned()))
+                    }
+                };
+            }
             Aggregate::Single(text) => (vec![part(at.to_owned(), SINGLE, &text)?], ResultForm::Single),
             Aggregate::Object(functions) => {
                 let parts = functions.iter().map(|(name, text)| part(format!("{at}.{name}"), name, text));
@@ -396,8 +415,4 @@ fn late(at: &str, given: Option<&str>) -> Result<Late, ManifestError> {
         Some("emit") => Ok(Late::Emit),
         Some(other) => Err(unknown(at, other, &["drop", "emit"])),
     }
-}
-
-fn unknown(at: &str, given: &str, known: &[&str]) -> ManifestError {
-    invalid(at, format!("is `{given}`; {}", crate::nearest::hint(given, known.iter().copied())))
 }

@@ -10,10 +10,12 @@ use super::{Context, OperatorError};
 mod builtin;
 mod function;
 mod member;
+mod plugin;
 mod sum;
 
 pub use builtin::BuiltIn;
 pub use function::{AggregateSpec, Function, MAX_PARTS, MAX_TOP, Part, ResultForm, SpecError};
+pub use plugin::{Plan, PluginAggregate};
 
 /// A record that goes into an aggregate or leaves it.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +28,15 @@ pub struct Item<'a> {
     pub timestamp: i64,
     /// Its key in the table that was grouped.
     pub origin: Option<&'a [u8]>,
+}
+
+/// Whether a record comes or goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It is added.
+    In,
+    /// It was added before, and is taken out.
+    Out,
 }
 
 /// The state of one group, and the cell of its members.
@@ -42,6 +53,20 @@ pub trait Aggregator: Send {
     /// Whether there are members. Cells may be empty otherwise.
     fn has_members(&self) -> bool {
         false
+    }
+
+    /// Whether it wants to know what comes ([`Aggregator::prepare`]).
+    fn plans(&self) -> bool {
+        false
+    }
+
+    /// Gets ready for what it will be asked for next, as far as that is known: a plugin does all of it with a few calls. What it is
+    /// asked for then need not be what was planned.
+    ///
+    /// # Errors
+    /// A record cannot be aggregated.
+    fn prepare(&mut self, _: &mut Context<'_>, _: Plan) -> Result<(), OperatorError> {
+        Ok(())
     }
 
     /// Appends to `out` the state of `group` with `item` in it.
@@ -104,37 +129,37 @@ pub trait Aggregator: Send {
     fn result(&mut self, key: &[u8], state: &[u8], out: &mut Vec<u8>) -> Result<bool, OperatorError>;
 }
 
-/// An aggregator that a user wrote. Its state is what it makes of it, and mostly the result as well.
-pub trait AggregatorPlugin: Send {
+/// An aggregate as functions of one record at a time, in this process: for tests, and for embedders.
+pub trait AggregateFunction: Send {
     /// The state of a group that has no records yet.
     ///
     /// # Errors
-    /// As the plugin says.
+    /// The group cannot be made.
     fn create(&mut self, key: &[u8]) -> Result<Vec<u8>, OperatorError>;
 
     /// The state with a record in it.
     ///
     /// # Errors
-    /// As the plugin says.
+    /// The record cannot be aggregated.
     fn add(&mut self, state: &[u8], item: Item<'_>) -> Result<Vec<u8>, OperatorError>;
 
     /// The state without a record that was added before: for tables.
     ///
     /// # Errors
-    /// As the plugin says.
+    /// As [`AggregateFunction::add`].
     fn subtract(&mut self, state: &[u8], item: Item<'_>) -> Result<Vec<u8>, OperatorError>;
 
     /// One state of two: for sessions.
     ///
     /// # Errors
-    /// As the plugin says.
+    /// As [`AggregateFunction::add`].
     fn merge(&mut self, key: &[u8], left: &[u8], right: &[u8]) -> Result<Vec<u8>, OperatorError>;
 }
 
-/// An [`AggregatorPlugin`] as an operator uses it.
-pub struct PluginAggregate(pub Box<dyn AggregatorPlugin>);
+/// An [`AggregateFunction`] as an operator uses it.
+pub struct FunctionAggregate(pub Box<dyn AggregateFunction>);
 
-impl Aggregator for PluginAggregate {
+impl Aggregator for FunctionAggregate {
     fn add(
         &mut self,
         _: &mut Context<'_>,

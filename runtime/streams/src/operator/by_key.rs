@@ -2,9 +2,12 @@
 //!
 //! Store: the key as it is; the envelope with the highest timestamp of the key's rows, and the state.
 
-use bytes::Bytes;
+use std::collections::HashMap;
 
-use super::aggregate::{Aggregator, Group, Item};
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::aggregate::{Aggregator, Group, Item, Plan, Way};
 use super::context::each_row;
 use super::envelope::{self, Stored};
 use super::key::push_escaped;
@@ -32,6 +35,30 @@ impl AggregateByKey {
     /// `tells_old`: results say what was before, for tables downstream.
     pub fn new(store: StoreIndex, aggregator: Box<dyn Aggregator>, tells_old: bool) -> AggregateByKey {
         AggregateByKey { store, aggregator, tells_old, scratch: Scratch::default() }
+    }
+
+    /// What rows will be folded into which keys.
+    fn plan(&self, rows: &[Row], cx: &mut Context<'_>) -> Result<Plan, OperatorError> {
+        let (mut plan, mut groups) = (Plan::default(), HashMap::<Bytes, usize, RandomState>::default());
+        for (index, row) in rows.iter().enumerate() {
+            let (Some(key), Some(value)) = (row.full_key(), &row.value) else { continue };
+            let group = match groups.get(&key) {
+                Some(group) => *group,
+                None => {
+                    let stored = match cx.get(self.store, &key)? {
+                        None => None,
+                        Some(blob) => {
+                            Some(Stored::read(blob).ok_or_else(|| OperatorError::damaged(self.store, &key))?)
+                        }
+                    };
+                    let group = plan.group(stored.as_ref().map(Stored::value));
+                    groups.insert(key.clone(), group);
+                    group
+                }
+            };
+            plan.step((group, Way::In), index, (key, value.clone(), row.timestamp));
+        }
+        Ok(plan)
     }
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
@@ -71,6 +98,10 @@ impl Operator for AggregateByKey {
     }
 
     fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        if self.aggregator.plans() {
+            let plan = self.plan(rows, cx)?;
+            self.aggregator.prepare(cx, plan)?;
+        }
         each_row(rows, cx, |row, cx| self.row(row, cx))
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::row::{Change, Row, RowHeaders, Window};
 use super::windows::MAX_TIMESTAMP;
 use super::{OperatorError, RowError};
+use crate::plugin::{AggregatorPlugin, PluginError};
 use crate::state::{Blob, KeyRange, StoreIndex, TaskState};
 
 /// Values from this size on are not copied when they go from a store into a row.
@@ -81,6 +82,9 @@ pub struct Emitted {
 /// An entry of a store.
 pub(super) type Entry = (Box<[u8]>, Box<[u8]>);
 
+/// The plugin that an operator aggregates with, if it does.
+pub type LentAggregator<'a> = Option<&'a mut (dyn AggregatorPlugin + 'static)>;
+
 /// What an operator is given besides rows.
 pub struct Context<'a> {
     /// The stores of the task.
@@ -93,6 +97,8 @@ pub struct Context<'a> {
     pub now_ms: i64,
     /// The number of the source record that is being processed.
     sequence: u64,
+    /// The plugin of the node, if it aggregates with one.
+    aggregator: LentAggregator<'a>,
 }
 
 impl<'a> Context<'a> {
@@ -105,13 +111,28 @@ impl<'a> Context<'a> {
         now_ms: i64,
         sequence: u64,
     ) -> Context<'a> {
-        Context { state, out, counts, tables, now_ms, sequence }
+        Context { state, out, counts, tables, now_ms, sequence, aggregator: None }
+    }
+
+    /// The same with the plugin that the node aggregates with.
+    #[must_use]
+    pub fn with_aggregator(self, aggregator: LentAggregator<'a>) -> Context<'a> {
+        Context { aggregator, ..self }
+    }
+
+    /// The plugin that the node aggregates with.
+    pub(super) fn aggregator(&mut self) -> Result<&mut dyn AggregatorPlugin, OperatorError> {
+        match &mut self.aggregator {
+            Some(aggregator) => Ok(&mut **aggregator),
+            None => Err(PluginError::Fatal("the plugin of the aggregate is not there".to_owned()).into()),
+        }
     }
 
     /// The same with another place for what is emitted.
     pub(super) fn with_output<'b>(&'b mut self, out: &'b mut Vec<Emitted>) -> Context<'b> {
-        let Context { state, counts, tables, now_ms, sequence, .. } = self;
-        Context { state, out, counts, tables: *tables, now_ms: *now_ms, sequence: *sequence }
+        let Context { state, counts, tables, now_ms, sequence, aggregator, .. } = self;
+        let aggregator = aggregator.as_deref_mut();
+        Context { state, out, counts, tables: *tables, now_ms: *now_ms, sequence: *sequence, aggregator }
     }
 
     /// What is emitted from now on is triggered by this row.

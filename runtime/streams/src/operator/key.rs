@@ -38,6 +38,10 @@ pub mod tag {
     pub const GONE: u8 = 0x0e;
     /// Left rows of a foreign-key join.
     pub const LEFT_ROW: u8 = 0x0f;
+    /// Windows that a plugin keeps.
+    pub const PLUGIN_WINDOW: u8 = 0x10;
+    /// When they are forgotten.
+    pub const PLUGIN_UNTIL: u8 = 0x11;
 }
 
 /// What stands for a zero byte within an escaped field: a zero and this.

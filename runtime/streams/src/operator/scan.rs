@@ -11,6 +11,7 @@ use super::time_window::read_window;
 use super::view::{FoundWindow, alive, first_start, forgotten_at, stream_time, unreadable};
 use super::windows::{Closing, WindowSpec};
 use super::{Window, WindowKind, envelope};
+use crate::batch::NO_TIMESTAMP;
 use crate::state::{KeyRange, StateError, StateView, StoreIndex};
 use crate::tables::RowRange;
 
@@ -22,6 +23,8 @@ const LOOKED_AT_MAX: usize = 50_000;
 pub enum Layout<'s> {
     /// Keys of records, with what the operator keeps of each.
     Keys,
+    /// Keys and values of a plugin.
+    Entries,
     /// Windows.
     Windows(&'s WindowSpec, &'s Closing),
 }
@@ -83,7 +86,8 @@ pub fn part(
     let mut part = Part::default();
     let limits = Limits { limit, bytes };
     match layout {
-        Layout::Keys => keys(view, store, wanted, limits, &mut part)?,
+        Layout::Keys => keys(view, store, wanted, limits, &mut part, envelope::decode)?,
+        Layout::Entries => keys(view, store, wanted, limits, &mut part, |value| Some((NO_TIMESTAMP, value)))?,
         Layout::Windows(spec, closing) => {
             let Some(now) = stream_time(view, store)? else { return Ok(part) };
             let windows = Windows { view, store, spec, closing, wanted, limits, now };
@@ -152,10 +156,11 @@ fn keys(
     wanted: &Wanted,
     limits: Limits,
     part: &mut Part,
+    read: impl for<'s> Fn(&'s [u8]) -> Option<(i64, &'s [u8])>,
 ) -> Result<(), StateError> {
     let keys = wanted.behind.as_ref().map_or_else(|| wanted.keys.clone(), |key| wanted.keys.behind(key));
     visit(view, store, (&keys.from, keys.to.as_deref()), |key, stored| {
-        let (timestamp, state) = envelope::decode(stored)?;
+        let (timestamp, state) = read(stored)?;
         let (order, key, state) = (key.to_vec(), key.to_vec(), state.to_vec());
         part.push(Scanned { order: order.clone(), key, window: None, timestamp, state });
         Some(part.next(limits, || order))

@@ -7,10 +7,13 @@
 //! Store: the key of the group as it is; the envelope with the highest timestamp of all rows that came or went, how
 //! many rows are in the group (8), and the state. A group whose last row has left is deleted.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use pelton_wire::mutant::Mutant;
 
-use super::aggregate::{Aggregator, Group, Item};
+use super::aggregate::{Aggregator, Group, Item, Plan, Way};
 use super::by_key::{Scratch, result_bytes};
 use super::context::each_row;
 use super::envelope::{self, Stored};
@@ -109,6 +112,43 @@ impl AggregateTable {
         Ok(Some(Before { stored, rows }))
     }
 
+    /// What rows will take out of which groups, and put into them.
+    fn plan(&self, rows: &[Row], cx: &mut Context<'_>) -> Result<Plan, OperatorError> {
+        let mut plan = Plan::default();
+        // Of each group that is there: its place in the plan, and how many rows it has.
+        let mut groups = HashMap::<Bytes, Option<(usize, u64)>, RandomState>::default();
+        for (index, row) in rows.iter().enumerate() {
+            let Some(key) = row.full_key() else { continue };
+            let group = match groups.get(&key) {
+                Some(group) => *group,
+                None => {
+                    let before = self.before(cx, &key)?;
+                    before.map(|before| (plan.group(Some(before.state())), before.rows))
+                }
+            };
+            let was = row.change.was().filter(|_| group.is_some());
+            if was.is_none() && row.value.is_none() {
+                continue;
+            }
+            let (place, before) = group.unwrap_or_else(|| (plan.group(None), 0));
+            let mut step = |way, value: &Bytes| {
+                plan.step((place, way), index, (key.clone(), value.clone(), row.timestamp));
+            };
+            if let Some(was) = was.filter(|_| !Mutant::NothingSubtracted.is_on()) {
+                step(Way::Out, was);
+            }
+            let count = before.saturating_sub(u64::from(was.is_some())) + u64::from(row.value.is_some());
+            if count > 0
+                && let Some(value) = &row.value
+            {
+                step(Way::In, value);
+            }
+            // A group that ends begins anew, if it does.
+            groups.insert(key, (count > 0).then_some((place, count)));
+        }
+        Ok(plan)
+    }
+
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
         let Some(key) = table_key(cx, row) else { return Ok(()) };
         let origin = match &row.change {
@@ -170,6 +210,10 @@ impl Operator for AggregateTable {
     }
 
     fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        if self.aggregator.plans() {
+            let plan = self.plan(rows, cx)?;
+            self.aggregator.prepare(cx, plan)?;
+        }
         each_row(rows, cx, |row, cx| self.row(row, cx))
     }
 }

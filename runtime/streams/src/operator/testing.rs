@@ -5,12 +5,17 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::aggregate::{AggregateFunction, Item, Way};
 use super::{
     Change, Context, Counts, Emitted, GlobalTables, NoTables, Operator, OperatorError, Row, WindowKind,
 };
+use crate::batch::BatchIn;
+use crate::node_state::ColumnOut;
+use crate::plugin::{AggregatorPlugin, PluginError, Rejection};
 use crate::state::{
     Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateLimits,
     StateReader, StoreSpec, TaskState,
@@ -37,6 +42,8 @@ pub struct Rig<'m> {
     /// The clock.
     pub now_ms: i64,
     tables: Box<dyn GlobalTables>,
+    /// The plugin that the operator aggregates with, if it does.
+    pub aggregator: Option<Box<dyn AggregatorPlugin>>,
 }
 
 fn limits(cache_bytes: u64) -> StateLimits {
@@ -63,6 +70,7 @@ impl<'m> Rig<'m> {
             counts: Counts::default(),
             now_ms: 0,
             tables: Box::new(NoTables),
+            aggregator: None,
         }
     }
 
@@ -80,7 +88,8 @@ impl<'m> Rig<'m> {
     ) -> Result<(Vec<Emitted>, bool), OperatorError> {
         let mut out = Vec::new();
         let tables = &*self.tables;
-        let mut cx = Context::new(&mut self.state, &mut out, &mut self.counts, tables, self.now_ms, sequence);
+        let cx = Context::new(&mut self.state, &mut out, &mut self.counts, tables, self.now_ms, sequence);
+        let mut cx = cx.with_aggregator(self.aggregator.as_deref_mut());
         let more = call(&mut *self.operator, &mut cx)?;
         Ok((out, more))
     }
@@ -213,6 +222,68 @@ impl<'m> Rig<'m> {
         }
         while self.maintain(3)? {}
         Ok(outputs)
+    }
+}
+
+/// An [`AggregateFunction`] as a plugin, which is called with many groups at once. Counts its calls.
+pub struct FunctionPlugin {
+    /// The function.
+    pub function: Box<dyn AggregateFunction>,
+    /// How often it was called.
+    pub calls: Arc<AtomicUsize>,
+}
+
+impl FunctionPlugin {
+    fn failed(error: OperatorError) -> PluginError {
+        match error {
+            OperatorError::Plugin(error) => error,
+            other => PluginError::Fatal(other.to_string()),
+        }
+    }
+}
+
+impl AggregatorPlugin for FunctionPlugin {
+    fn create(&mut self) -> Result<Vec<u8>, PluginError> {
+        self.function.create(&[]).map_err(FunctionPlugin::failed)
+    }
+
+    fn fold(
+        &mut self,
+        way: Way,
+        values: &ColumnOut,
+        batch: &BatchIn<'_>,
+        groups: &[u32],
+    ) -> Result<ColumnOut, PluginError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut now: Vec<Vec<u8>> =
+            (0..values.len()).map(|i| values.get(i).unwrap_or_default().to_vec()).collect();
+        let (mut out, mut rejected) = (ColumnOut::default(), Vec::new());
+        for ((index, record), group) in (0..).zip(batch.records()).zip(groups) {
+            let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+            let item = Item { key, value, timestamp: record.timestamp, origin: None };
+            let state = &mut now[*group as usize];
+            let folded = match way {
+                Way::In => self.function.add(state, item),
+                Way::Out => self.function.subtract(state, item),
+            };
+            match folded {
+                Ok(folded) => *state = folded,
+                Err(OperatorError::Row(row)) => rejected.push(Rejection { index, reason: row.reason }),
+                Err(other) => return Err(FunctionPlugin::failed(other)),
+            }
+            out.push(Some(state));
+        }
+        if rejected.is_empty() { Ok(out) } else { Err(PluginError::Reject(rejected)) }
+    }
+
+    fn merge(&mut self, left: &ColumnOut, right: &ColumnOut) -> Result<ColumnOut, PluginError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut out = ColumnOut::default();
+        for i in 0..left.len() {
+            let [left, right] = [left, right].map(|column| column.get(i).unwrap_or_default());
+            out.push(Some(&self.function.merge(&[], left, right).map_err(FunctionPlugin::failed)?));
+        }
+        Ok(out)
     }
 }
 

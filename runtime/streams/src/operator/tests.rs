@@ -14,6 +14,7 @@ mod by_key;
 mod dedupe;
 mod foreign_key;
 mod native;
+mod plugin;
 mod rows;
 mod session;
 mod sliding;
@@ -71,33 +72,41 @@ fn single_with(function: &str, of_table: bool, members: Option<StoreIndex>) -> B
 }
 
 /// Joins values with commas, in the order they come: what order of rows and merges an operator has can be seen in it.
-fn concat() -> Box<dyn Aggregator> {
-    struct Concat;
-    let join = |a: &[u8], b: &[u8]| {
+struct Concat;
+
+impl Concat {
+    fn join(a: &[u8], b: &[u8]) -> Vec<u8> {
         [a, b].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&b',')
-    };
-    impl aggregate::AggregatorPlugin for (Concat, fn(&[u8], &[u8]) -> Vec<u8>) {
-        fn create(&mut self, _: &[u8]) -> Result<Vec<u8>, OperatorError> {
-            Ok(Vec::new())
-        }
-
-        fn add(&mut self, state: &[u8], item: aggregate::Item<'_>) -> Result<Vec<u8>, OperatorError> {
-            Ok((self.1)(state, item.value))
-        }
-
-        fn subtract(&mut self, state: &[u8], item: aggregate::Item<'_>) -> Result<Vec<u8>, OperatorError> {
-            let mut parts: Vec<_> = state.split(|byte| *byte == b',').collect();
-            if let Some(place) = parts.iter().position(|part| *part == item.value) {
-                parts.remove(place);
-            }
-            Ok(parts.join(&b','))
-        }
-
-        fn merge(&mut self, _: &[u8], left: &[u8], right: &[u8]) -> Result<Vec<u8>, OperatorError> {
-            Ok((self.1)(left, right))
-        }
     }
-    Box::new(aggregate::PluginAggregate(Box::new((Concat, join as fn(&[u8], &[u8]) -> Vec<u8>))))
+}
+
+impl aggregate::AggregateFunction for Concat {
+    fn create(&mut self, _: &[u8]) -> Result<Vec<u8>, OperatorError> {
+        Ok(Vec::new())
+    }
+
+    fn add(&mut self, state: &[u8], item: aggregate::Item<'_>) -> Result<Vec<u8>, OperatorError> {
+        if item.value == b"odd" {
+            return Err(OperatorError::row("it is odd".to_owned()));
+        }
+        Ok(Concat::join(state, item.value))
+    }
+
+    fn subtract(&mut self, state: &[u8], item: aggregate::Item<'_>) -> Result<Vec<u8>, OperatorError> {
+        let mut parts: Vec<_> = state.split(|byte| *byte == b',').collect();
+        if let Some(place) = parts.iter().position(|part| *part == item.value) {
+            parts.remove(place);
+        }
+        Ok(parts.join(&b','))
+    }
+
+    fn merge(&mut self, _: &[u8], left: &[u8], right: &[u8]) -> Result<Vec<u8>, OperatorError> {
+        Ok(Concat::join(left, right))
+    }
+}
+
+fn concat() -> Box<dyn Aggregator> {
+    Box::new(aggregate::FunctionAggregate(Box::new(Concat)))
 }
 
 /// A joiner that shows what it was given.

@@ -5,9 +5,12 @@
 //! the store as well, and tells which windows were closed by the last row: no other mark is needed to emit each of
 //! them once.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use pelton_wire::mutant::Mutant;
 
-use super::aggregate::{Aggregator, Group, Item};
+use super::aggregate::{Aggregator, Group, Item, Plan, Way};
 use super::by_key::{Scratch, result_bytes};
 use super::context::each_row;
 use super::envelope::{self, Stored};
@@ -91,6 +94,40 @@ impl TimeWindows {
             }
         }
         Ok(())
+    }
+
+    /// What rows will be folded into which windows: those that are open when each of them comes.
+    fn plan(&mut self, rows: &[Row], cx: &mut Context<'_>) -> Result<Plan, OperatorError> {
+        let (mut plan, mut groups) = (Plan::default(), HashMap::<Vec<u8>, usize, RandomState>::default());
+        let mut now = self.meta.stream_time();
+        let has_time = |row: &&Row| (0..=MAX_TIMESTAMP).contains(&row.timestamp);
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| has_time(row)) {
+            let (Some(key), Some(value)) = (row.full_key(), &row.value) else { continue };
+            now = now.max(row.timestamp);
+            let closed = self.last_closed_start(now);
+            let mut start = self.first_start(row.timestamp);
+            while start <= row.timestamp {
+                if start > closed {
+                    push_window(&mut self.key, start, &key);
+                    let group = match groups.get(&self.key) {
+                        Some(group) => *group,
+                        None => {
+                            let stored = cx.get(self.store, &self.key)?.map(Stored::read);
+                            let stored = match stored {
+                                Some(None) => return Err(OperatorError::damaged(self.store, &self.key)),
+                                stored => stored.flatten(),
+                            };
+                            let group = plan.group(stored.as_ref().map(Stored::value));
+                            groups.insert(self.key.clone(), group);
+                            group
+                        }
+                    };
+                    plan.step((group, Way::In), index, (key.clone(), value.clone(), row.timestamp));
+                }
+                start += self.advance_ms;
+            }
+        }
+        Ok(plan)
     }
 
     fn update(
@@ -200,6 +237,10 @@ impl Operator for TimeWindows {
 
     fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
         self.meta.load(cx)?;
+        if self.aggregator.plans() {
+            let plan = self.plan(rows, cx)?;
+            self.aggregator.prepare(cx, plan)?;
+        }
         each_row(rows, cx, |row, cx| self.row(row, cx))?;
         self.meta.save(cx);
         Ok(())

@@ -23,6 +23,14 @@ pub enum RecordError {
         /// Why.
         why: Refusal,
     },
+    /// The plugin failed when a timer fired.
+    #[error("its timer `{timer}` fires: {error}")]
+    Timer {
+        /// Its name, with what is no text escaped.
+        timer: String,
+        /// How.
+        error: PluginError,
+    },
     /// A built-in operator cannot read it.
     #[error("{0}")]
     Row(String),
@@ -38,17 +46,24 @@ impl RecordError {
     /// Whether the task stops, whatever the policy says of records that cannot be processed.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            RecordError::Plugin(PluginError::Fatal(_) | PluginError::ServerMemory { .. })
-            | RecordError::State(_)
-            | RecordError::Global(_) => true,
-            RecordError::Plugin(_) | RecordError::Refused { .. } | RecordError::Row(_) => false,
+            RecordError::Plugin(error) | RecordError::Timer { error, .. } => {
+                matches!(error, PluginError::Fatal(_) | PluginError::ServerMemory { .. })
+            }
+            RecordError::State(_) | RecordError::Global(_) => true,
+            RecordError::Refused { .. } | RecordError::Row(_) => false,
         }
+    }
+
+    /// Whether the plugin asks to be called again later.
+    pub(super) fn asks_again(&self) -> bool {
+        let (RecordError::Plugin(error) | RecordError::Timer { error, .. }) = self else { return false };
+        matches!(error, PluginError::Retry(_))
     }
 
     /// A short constant name, for metrics and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
-            RecordError::Plugin(error) => error.kind(),
+            RecordError::Plugin(error) | RecordError::Timer { error, .. } => error.kind(),
             RecordError::Refused { .. } => "output",
             RecordError::Row(_) => "record",
             RecordError::State(_) => "state",
@@ -56,6 +71,9 @@ impl RecordError {
         }
     }
 }
+
+/// The offset of a failure that no record has brought about: a timer on the clock.
+pub const NO_RECORD: i64 = -1;
 
 /// Why a pipeline stops, and at which record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +84,7 @@ pub struct TaskFailure {
     pub topic: String,
     /// The partition of the record.
     pub partition: i32,
-    /// The offset of the record, or of the first of several.
+    /// The offset of the record, or of the first of several; [`NO_RECORD`] for none.
     pub offset: i64,
     /// The offset of the last record, when the failure could not be narrowed to one.
     pub last_offset: i64,
@@ -78,7 +96,9 @@ impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TaskFailure { node, topic, partition, offset, last_offset, error } = self;
         write!(f, "node `{node}` failed at topic {topic}, partition {partition}, ")?;
-        if offset == last_offset {
+        if *offset == NO_RECORD {
+            write!(f, "without a record: {error}")
+        } else if offset == last_offset {
             write!(f, "offset {offset}: {error}")
         } else {
             write!(f, "offsets {offset} to {last_offset}: {error}")

@@ -1,17 +1,17 @@
-//! One pass of a range of records through a sub-topology with built-in operators: its nodes in their order, plugins with
-//! batches, operators with rows. All records of a range are of one source.
+//! One pass of a range of records through a sub-topology with state: its nodes in their order, plugins with batches, operators
+//! with rows. All records of a range are of one source.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::RecordError;
 use super::kept::{FailedRow, Kept};
 use super::output::{Cow, Piece};
 use super::run::{Place, RangeError, Run, goes_to};
+use super::{NO_RECORD, RecordError};
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, Headers, OwnedBatch, RecordIn, SlicesIn};
-use crate::operator::{GlobalTables, Header, OperatorError, Row, RowHeaders};
+use crate::operator::{GlobalTables, Header, OperatorError, Row, RowHeaders, TimerDomain};
 use crate::topology::{Graph, Target, Vertex};
 
 /// Where the records of a range come from, and their numbers: they rise by one with each, from the first record of the task
@@ -34,7 +34,7 @@ impl Origin<'_> {
 }
 
 /// What waits for its node.
-enum Waiting<'a> {
+pub(super) enum Waiting<'a> {
     Nothing,
     Batch(Cow<'a>),
     /// By input.
@@ -69,6 +69,30 @@ impl GraphRun<'_, '_> {
                 }
             }
         }
+        self.walk(waiting, pieces)
+    }
+
+    /// Timers on the clock fire; what comes of that goes its way.
+    pub(super) fn tick(&mut self, pieces: &mut Vec<Piece<'_>>) -> Result<(), RangeError> {
+        let mut waiting: Vec<Waiting<'_>> = self.graph.order.iter().map(|_| Waiting::Nothing).collect();
+        for index in 0..self.graph.order.len() {
+            let Vertex::Node(node) = self.graph.order[index] else { continue };
+            if self.kept.timers(node).is_some() {
+                let mut answers = Vec::new();
+                let now = self.kept.clock_ms();
+                self.fire(node, TimerDomain::WallClock, (now, NO_RECORD), &mut answers)?;
+                self.hand_on(node, &answers, &mut waiting, pieces)?;
+            }
+        }
+        self.walk(waiting, pieces)
+    }
+
+    /// Gives every node what waits for it, in their order.
+    fn walk<'a>(
+        &mut self,
+        mut waiting: Vec<Waiting<'a>>,
+        pieces: &mut Vec<Piece<'a>>,
+    ) -> Result<(), RangeError> {
         for index in 0..self.graph.order.len() {
             let vertex = self.graph.order[index];
             match (vertex, std::mem::replace(&mut waiting[index], Waiting::Nothing)) {
@@ -121,22 +145,45 @@ impl GraphRun<'_, '_> {
         waiting: &mut [Waiting<'a>],
         pieces: &mut Vec<Piece<'a>>,
     ) -> Result<(), RangeError> {
-        let Some((batch, answer)) = self.run.call(node, batch)? else { return Ok(()) };
+        if self.kept.timers(node).is_some() {
+            let answers = self.with_timers(node, batch)?;
+            return self.hand_on(node, &answers, waiting, pieces);
+        }
+        let Some(answer) = self.run.call(node, batch, Some(&mut *self.kept))? else { return Ok(()) };
+        self.hand_on(node, &[answer], waiting, pieces)
+    }
+
+    /// Gives what a plugin has answered to its readers, one answer after the other.
+    pub(super) fn hand_on<'a>(
+        &mut self,
+        node: usize,
+        answers: &[(Cow<'a>, Arc<Answer>)],
+        waiting: &mut [Waiting<'a>],
+        pieces: &mut Vec<Piece<'a>>,
+    ) -> Result<(), RangeError> {
+        let Some((first, _)) = answers.first() else { return Ok(()) };
         let made_by = Some(Place::Node(node));
         for (output, targets) in (0..).zip(&self.run.topology.nodes[node].outputs) {
             // Made for the first target that asks for records.
             let mut made: Option<Arc<OwnedBatch>> = None;
             for target in targets {
                 if let Target::Output(topic) = *target {
-                    let (batch, answer) = (batch.clone(), Arc::clone(&answer));
-                    pieces.push(Piece { batch, answer, output, topic, made_by });
+                    for (batch, answer) in answers {
+                        let (batch, answer) = (batch.clone(), Arc::clone(answer));
+                        pieces.push(Piece { batch, answer, output, topic, made_by });
+                    }
                     continue;
                 }
                 let next = match &made {
                     Some(next) => Arc::clone(next),
                     None => {
-                        let next = answer.to_batch(batch.as_batch(), |i| goes_to(&answer, i, output));
-                        let next = next.map_err(|full| RangeError::too_large(node, full))?;
+                        let first = first.as_batch();
+                        let mut next = OwnedBatch::new(first.topic, first.partition);
+                        for (batch, answer) in answers {
+                            let goes = |i| goes_to(answer, i, output);
+                            let appended = answer.append_to(&mut next, batch.as_batch(), goes);
+                            appended.map_err(|full| RangeError::too_large(node, full))?;
+                        }
                         Arc::clone(made.insert(Arc::new(next)))
                     }
                 };
@@ -175,7 +222,8 @@ impl GraphRun<'_, '_> {
             };
             inputs.iter_mut().for_each(|rows| rows.retain(is_in));
         }
-        let emitted = self.kept.process(operator, inputs, self.globals);
+        let plugin = self.run.plugins.aggregator(operator);
+        let emitted = self.kept.process(operator, inputs, self.globals, plugin);
         let emitted = emitted.map_err(|failed| of_operator(place, origin, failed))?;
         let targets = &self.run.topology.operators[operator].outputs;
         let mut outputs: Vec<Vec<Row>> = vec![Vec::new(); targets.len()];

@@ -1,9 +1,14 @@
-//! What a task with built-in operators keeps between records: the operators and their stores.
+//! What a task with state keeps between records: its operators, and the stores of these and of its plugins.
 
+use super::RecordError;
 use super::state::Savepoints;
-use crate::operator::{Context, Counts, Emitted, GlobalTables, NoTables, Operator, OperatorError, Row};
-use crate::state::{Savepoint, StateBackend, StateLimits, TaskState};
-use crate::topology::{Graph, Topology};
+use crate::node_state::timers::Timers;
+use crate::node_state::{NodeState, NodeStores};
+use crate::operator::{
+    Context, Counts, Emitted, GlobalTables, LentAggregator, NoTables, Operator, OperatorError, Row,
+};
+use crate::state::{Savepoint, StateBackend, StateError, StateLimits, TaskState};
+use crate::topology::{Graph, Topology, Vertex};
 
 /// Entries that an operator forgets at once: bounds what it adds to a step.
 const FORGET_PER_STEP: usize = 1_000;
@@ -11,9 +16,21 @@ const FORGET_PER_STEP: usize = 1_000;
 /// No operator that a manifest can name looks at the clock.
 const NO_CLOCK: i64 = 0;
 
+/// What timers have done within a range.
+#[derive(Default)]
+pub(super) struct Fired {
+    /// Some have fired.
+    pub(super) any: bool,
+    /// Those whose firing failed and was left out: the node, the offset of the record that brought their time, and why.
+    pub(super) left_out: Vec<(usize, i64, RecordError)>,
+}
+
 /// See the module.
 pub(super) struct Kept {
-    state: TaskState,
+    /// None while a plugin is called, to which it is lent.
+    state: Option<Box<TaskState>>,
+    /// The stores of plugins, by index in [`Topology::nodes`]; none where one keeps nothing, or is called.
+    nodes: Vec<Option<Box<NodeStores>>>,
     /// By index in [`Topology::operators`]; none where one is of another sub-topology.
     operators: Vec<Option<Box<dyn Operator>>>,
     /// What each has dropped since it was asked last.
@@ -22,8 +39,12 @@ pub(super) struct Kept {
     before: Option<(Savepoint, Vec<Counts>)>,
     /// The number that the next record gets.
     next_number: u64,
-    /// Operators that may have something to forget.
-    forgetful: Vec<usize>,
+    /// Nodes that may have something to forget.
+    forgetful: Vec<Vertex>,
+    /// The clock of the machine, for plugins with timers.
+    clock_ms: i64,
+    /// What timers have done since the range began.
+    pub(super) fired: Fired,
 }
 
 impl Kept {
@@ -34,18 +55,70 @@ impl Kept {
         limits: StateLimits,
     ) -> Kept {
         let operators = topology.build_operators(graph);
+        let nodes = topology.nodes.iter().enumerate().map(|(index, node)| {
+            let stores = graph.stores_of(Vertex::Node(index));
+            (!stores.is_empty()).then(|| Box::new(NodeStores::new(&node.stores, &stores)))
+        });
         Kept {
-            state: TaskState::new(backend, &graph.store_specs(), limits),
+            state: Some(Box::new(TaskState::new(backend, &graph.store_specs(), limits))),
+            nodes: nodes.collect(),
             counts: vec![Counts::default(); operators.len()],
             operators,
             before: None,
             next_number: 0,
             forgetful: Vec::new(),
+            clock_ms: NO_CLOCK,
+            fired: Fired::default(),
         }
     }
 
     pub(super) fn state(&mut self) -> &mut TaskState {
-        &mut self.state
+        here(&mut self.state)
+    }
+
+    /// The clock goes on.
+    pub(super) fn set_clock(&mut self, clock_ms: i64) {
+        self.clock_ms = clock_ms;
+    }
+
+    pub(super) fn clock_ms(&self) -> i64 {
+        self.clock_ms
+    }
+
+    /// The timers of a plugin, and the state that they are in; none if it has no timers.
+    pub(super) fn timers(&mut self, node: usize) -> Option<(&mut Timers, &mut TaskState)> {
+        let timers = self.nodes.get_mut(node)?.as_mut()?.timers()?;
+        Some((timers, here(&mut self.state)))
+    }
+
+    /// What is known of the stores of a plugin says nothing any more: they were rolled back.
+    pub(super) fn reset_node(&mut self, node: usize) {
+        self.nodes[node].iter_mut().for_each(|stores| stores.reset());
+    }
+
+    /// Whether a plugin keeps something.
+    pub(super) fn has_stores(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(Option::is_some)
+    }
+
+    /// Calls a plugin with the stores of its node, which may write so many bytes. An error says that a store cannot be used,
+    /// whatever the plugin has made of it.
+    pub(super) fn lend<T>(
+        &mut self,
+        node: usize,
+        limit_bytes: u64,
+        call: impl FnOnce(NodeState) -> (T, NodeState),
+    ) -> Result<T, StateError> {
+        let (Some(state), Some(stores)) = (self.state.take(), self.nodes[node].take()) else {
+            unreachable!("one call at a time, of a node with stores");
+        };
+        if stores.has_windows() && !self.forgetful.contains(&Vertex::Node(node)) {
+            self.forgetful.push(Vertex::Node(node));
+        }
+        let (out, lent) = call(NodeState::new(state, stores, limit_bytes).at(self.clock_ms));
+        let (state, stores, used) = lent.end();
+        (self.state, self.nodes[node]) = (Some(state), Some(stores));
+        used.map(|()| out)
     }
 
     /// What operators have dropped since this was asked last, by index in [`Topology::operators`].
@@ -72,14 +145,17 @@ impl Kept {
         operator: usize,
         inputs: Vec<Vec<Row>>,
         globals: &dyn GlobalTables,
+        aggregator: LentAggregator<'_>,
     ) -> Result<Vec<Emitted>, FailedRow> {
         let mut out = Vec::new();
         let Some(node) = &mut self.operators[operator] else { return Ok(out) };
-        if !self.forgetful.contains(&operator) {
-            self.forgetful.push(operator);
+        if !self.forgetful.contains(&Vertex::Operator(operator)) {
+            self.forgetful.push(Vertex::Operator(operator));
         }
         let counts = &mut self.counts[operator];
-        let mut cx = Context::new(&mut self.state, &mut out, counts, globals, NO_CLOCK, self.next_number);
+        let state = here(&mut self.state);
+        let cx = Context::new(state, &mut out, counts, globals, NO_CLOCK, self.next_number);
+        let mut cx = cx.with_aggregator(aggregator);
         for (input, rows) in inputs.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let asked = node.prefetch(input, rows, &mut cx);
             asked.map_err(|error| FailedRow { error, number: None })?;
@@ -97,21 +173,36 @@ impl Kept {
         Ok(out)
     }
 
-    /// Operators that were given rows forget what nobody will ask for any more.
-    pub(super) fn forget(&mut self) -> Result<(), (usize, OperatorError)> {
-        let forgetful = std::mem::take(&mut self.forgetful);
-        for operator in forgetful {
-            let Some(node) = &mut self.operators[operator] else { continue };
-            let (mut out, counts) = (Vec::new(), &mut self.counts[operator]);
-            let mut cx =
-                Context::new(&mut self.state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
-            let more = node.maintain(&mut cx, FORGET_PER_STEP).map_err(|error| (operator, error))?;
-            if more {
-                self.forgetful.push(operator);
+    /// Nodes that were given something forget what nobody will ask for any more.
+    pub(super) fn forget(&mut self) -> Result<(), (Vertex, OperatorError)> {
+        for vertex in std::mem::take(&mut self.forgetful) {
+            let forgotten = match vertex {
+                Vertex::Operator(operator) => self.operator_forgets(operator),
+                Vertex::Node(node) => match &mut self.nodes[node] {
+                    Some(stores) => {
+                        stores.forget(here(&mut self.state), FORGET_PER_STEP).map_err(OperatorError::from)
+                    }
+                    None => Ok(false),
+                },
+            };
+            if forgotten.map_err(|error| (vertex, error))? {
+                self.forgetful.push(vertex);
             }
         }
         Ok(())
     }
+
+    fn operator_forgets(&mut self, operator: usize) -> Result<bool, OperatorError> {
+        let Some(node) = &mut self.operators[operator] else { return Ok(false) };
+        let (mut out, counts) = (Vec::new(), &mut self.counts[operator]);
+        let state = here(&mut self.state);
+        let mut cx = Context::new(state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
+        node.maintain(&mut cx, FORGET_PER_STEP)
+    }
+}
+
+fn here(state: &mut Option<Box<TaskState>>) -> &mut TaskState {
+    state.as_mut().expect("who is lent the state gives it back before anything else happens")
 }
 
 /// A call of an operator that failed, and the number of the row to blame, if that is known.
@@ -133,20 +224,22 @@ fn next_rows(rest: &[&[Row]]) -> Option<(usize, usize)> {
 
 impl Savepoints for Kept {
     fn begin(&mut self) {
-        self.before = Some((self.state.savepoint(), self.counts.clone()));
+        self.before = Some((self.state().savepoint(), self.counts.clone()));
+        self.fired = Fired::default();
     }
 
     fn keep(&mut self) {
         if let Some((savepoint, _)) = self.before.take() {
-            self.state.release(savepoint);
+            self.state().release(savepoint);
         }
     }
 
     fn undo(&mut self) {
         if let Some((savepoint, counts)) = self.before.take() {
-            self.state.roll_back(savepoint);
+            self.state().roll_back(savepoint);
             self.counts = counts;
             self.operators.iter_mut().flatten().for_each(|operator| operator.reset());
+            self.nodes.iter_mut().flatten().for_each(|stores| stores.reset());
         }
     }
 }

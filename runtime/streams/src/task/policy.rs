@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::failure::NO_RECORD;
 use super::output::{Notice, NoticeKind};
+use super::timers::FAILING;
 use super::{Decided, Place, Range, RangeError, RecordError, Step, StepError, Task, TaskFailure};
 use crate::manifest::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, MAX_RETRY_BACKOFF_MS, OnError};
 use crate::plugin::PluginError;
@@ -20,6 +22,12 @@ pub(super) struct Retrying {
     attempts: u32,
 }
 
+impl Retrying {
+    pub(super) fn source(&self) -> usize {
+        self.source
+    }
+}
+
 /// What to do about a failed range.
 pub(super) enum Next {
     Again,
@@ -29,14 +37,14 @@ pub(super) enum Next {
 }
 
 /// What the manifest says of a place, and how the place is called.
-struct Policy<'a> {
-    name: String,
-    on_error: &'a OnError,
+pub(super) struct Policy<'a> {
+    pub(super) name: String,
+    pub(super) on_error: &'a OnError,
     dead_letter: Option<usize>,
 }
 
 impl Policy<'_> {
-    fn of(topology: &Topology, place: Place) -> Policy<'_> {
+    pub(super) fn of(topology: &Topology, place: Place) -> Policy<'_> {
         match place {
             Place::Node(node) => {
                 let node = &topology.nodes[node];
@@ -78,7 +86,7 @@ impl Task {
         if error.is_final() {
             return Next::Stop(StepError::Failed(whole()));
         }
-        let asked = matches!(error, RecordError::Plugin(PluginError::Retry(_)));
+        let asked = error.asks_again();
         match self.retry((step.source, step.batch.offsets[0]), policy.on_error, asked, whole) {
             Some(retry) => return Next::Stop(retry),
             None if asked => return Next::Stop(StepError::Failed(whole())),
@@ -92,6 +100,7 @@ impl Task {
             _ if end - start > 1 => return Next::Split(start + (end - start) / 2),
             // A machine that is busy makes a call late: one record is only blamed when it is late twice.
             _ if is_late && rejections == 0 => return Next::Again,
+            _ if self.leaves_timers_out(step, &place, &error, first) => return Next::Again,
             blamed => vec![(first, blamed.into_iter().next().map_or(error.clone(), |(_, error)| error))],
         };
         let kind = match policy.on_error.last_resort() {
@@ -124,8 +133,33 @@ impl Task {
         Next::Again
     }
 
+    /// Of a single record whose pass fails: whether that is for what timers have emitted before it, or for a timer that fails, and the
+    /// policy has it left out now.
+    fn leaves_timers_out(
+        &mut self,
+        step: &mut Step<'_>,
+        place: &Place,
+        error: &RecordError,
+        offset: i64,
+    ) -> bool {
+        let topology = Arc::clone(&self.topology);
+        let policy = Policy::of(&topology, *place);
+        let skips = matches!(policy.on_error.last_resort(), OnError::Skip | OnError::DeadLetter { .. });
+        let any = self.state.kept().is_some_and(|kept| kept.fired.any);
+        let is_of_timer = matches!(error, RecordError::Timer { .. });
+        let marker = if is_of_timer { FAILING } else { NO_RECORD };
+        if !skips || !any || !step.excluded.insert((Some(*place), marker)) {
+            return false;
+        }
+        // A timer that fails says so by itself.
+        if !is_of_timer {
+            step.left_out(&policy.name, self.id.partition, offset, error.clone());
+        }
+        true
+    }
+
     /// The next attempt, if the policy has one left for the step that begins at an offset of a source.
-    fn retry(
+    pub(super) fn retry(
         &mut self,
         (source, offset): (usize, i64),
         policy: &OnError,

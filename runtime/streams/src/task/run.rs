@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::kept::Kept;
 use super::output::{Calls, Cow, Piece};
 use super::{Plugins, RecordError, Topology};
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, OwnedBatch};
 use crate::plugin::{PluginError, Rejection};
 use crate::sink::{Emissions, Refused};
+use crate::state::StateError;
 use crate::topology::Target;
 
 /// Where a record is left out once it cannot be processed.
@@ -35,6 +37,15 @@ pub(super) struct RangeError {
 
 impl RangeError {
     fn unnamed(node: usize, error: PluginError) -> RangeError {
+        RangeError { place: Place::Node(node), error: error.into(), blamed: Vec::new() }
+    }
+
+    /// A call of a plugin has failed.
+    pub(super) fn is_of_plugin(&self) -> bool {
+        matches!(self.error, RecordError::Plugin(_))
+    }
+
+    pub(super) fn of_state(node: usize, error: StateError) -> RangeError {
         RangeError { place: Place::Node(node), error: error.into(), blamed: Vec::new() }
     }
 
@@ -165,18 +176,20 @@ impl Run<'_> {
         batch: Cow<'a>,
         pieces: &mut Vec<Piece<'a>>,
     ) -> Result<(), RangeError> {
-        let Some((batch, answer)) = self.call(node, batch)? else { return Ok(()) };
+        let Some((batch, answer)) = self.call(node, batch, None)? else { return Ok(()) };
         for (output, targets) in (0..).zip(&self.topology.nodes[node].outputs) {
             self.hand_on((node, output), &batch, &answer, targets, pieces)?;
         }
         Ok(())
     }
 
-    /// Gives a batch to a plugin. What it was given, and its answer; none if it was given nothing.
+    /// Gives a batch to a plugin, and what the task keeps if the plugin keeps something. What it was given, and its answer;
+    /// none if it was given nothing.
     pub(super) fn call<'a>(
         &mut self,
         node: usize,
         batch: Cow<'a>,
+        kept: Option<&mut Kept>,
     ) -> Result<Option<(Cow<'a>, Arc<Answer>)>, RangeError> {
         let batch = self.without_excluded(Some(Place::Node(node)), batch);
         let input = batch.as_batch();
@@ -187,8 +200,15 @@ impl Run<'_> {
         let outputs = u32::try_from(spec.outputs.len()).unwrap_or(u32::MAX);
         let plugin = self.plugins.get(node);
         self.calls.made += 1;
-        let answer = plugin
-            .process(&input)
+        let answer = match kept.filter(|kept| kept.has_stores(node)) {
+            None => plugin.process(&input),
+            Some(kept) => {
+                let call = |state| plugin.process_with(&input, state);
+                let called = kept.lend(node, spec.limits.state_bytes, call);
+                called.map_err(|error| RangeError::of_state(node, error))?
+            }
+        };
+        let answer = answer
             .and_then(|out| Ok(Answer::check(&input, out, spec.limits.output_bytes, outputs)?))
             .map_err(|error| RangeError::of_plugin(node, &input, error))
             .inspect_err(|_| self.calls.failed += 1)?;

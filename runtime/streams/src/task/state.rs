@@ -26,7 +26,7 @@ impl Savepoints for Stateless {
 
 /// What a task keeps.
 pub(super) enum State {
-    /// What a graph's operators do. Its plugins keep nothing.
+    /// What the nodes of a graph do.
     Kept(Box<Kept>),
     /// Of a task of plugins alone.
     Plugins(Box<dyn Savepoints>),

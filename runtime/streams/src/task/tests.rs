@@ -5,7 +5,7 @@ use super::*;
 use crate::answer::{BatchOut, NO_SOURCE, SlicesOut};
 use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::digest::Digest;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, NodeSpec, PluginRef};
 use crate::operator::NoTables;
 use crate::plugin::{PluginInfo, Rejection};
 use crate::plugin_manifest::PluginManifest;
@@ -15,8 +15,10 @@ use crate::topology::SubTopology;
 use crate::world::World;
 
 mod graph;
+mod keeps;
 mod refusals;
 mod state;
+mod timers;
 
 /// A plugin that reads its orders from the values: `trap`, `reject`, `late`, … fail the call, `drop` is filtered,
 /// `late?` is late the first time, `2` and `2big` are emitted twice, `>late` goes to the second output, `made-big` is made
@@ -100,15 +102,19 @@ struct Harness {
 }
 
 fn topology(manifest: &str) -> Topology {
-    let plugin = "name='p'\nversion='1'\nworld='transform'\noutputs=['main','late']";
-    let info = PluginInfo {
-        digest: Digest::new([1; 32]),
-        world: World::Transform,
-        manifest: Some(PluginManifest::parse(plugin).expect("is valid")),
-        bytes: 1,
+    // One that is given stores is of a world with state.
+    let info = |node: &NodeSpec| {
+        let world = match &node.plugin {
+            PluginRef::Name(name) if name == "timers" => World::TransformTimer,
+            _ if node.stores.is_empty() => World::Transform,
+            _ => World::TransformState,
+        };
+        let plugin = format!("name='p'\nversion='1'\nworld='{world}'\noutputs=['main','late']");
+        let manifest = Some(PluginManifest::parse(&plugin).expect("is valid"));
+        PluginInfo { digest: Digest::new([1; 32]), world, manifest, bytes: 1 }
     };
     let manifest = Manifest::parse(manifest).expect("is valid");
-    let plugins = manifest.nodes.iter().map(|node| (node.id.clone(), info.clone())).collect();
+    let plugins = manifest.nodes.iter().map(|node| (node.id.clone(), info(node))).collect();
     Topology::link(&manifest, &plugins).expect("fits")
 }
 

@@ -2,7 +2,7 @@
 
 use super::Topology;
 use super::graph::{Graph, Kind, OperatorNode, Vertex};
-use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
+use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn, PluginAggregate, ResultForm};
 use crate::operator::{
     AggregateByKey, AggregateTable, Branch, Chain, Condition, Deduplicate, Explode, Field, Filter,
     FilterTable, ForeignKeyLeft, ForeignKeyRight, GlobalJoin, GroupTable, GroupsOfTopic, GroupsToTopic,
@@ -17,7 +17,7 @@ impl Topology {
     pub(crate) fn build_operators(&self, graph: &Graph) -> Vec<Option<Box<dyn Operator>>> {
         let build = |(index, node): (usize, &OperatorNode)| {
             let is_here = graph.order.contains(&Vertex::Operator(index));
-            is_here.then(|| node.build(&graph.stores_of(index)))
+            is_here.then(|| node.build(&graph.stores_of(Vertex::Operator(index))))
         };
         self.operators.iter().enumerate().map(build).collect()
     }
@@ -28,6 +28,9 @@ impl OperatorNode {
     fn build(&self, stores: &[StoreIndex]) -> Box<dyn Operator> {
         let tells_old = self.tells_old;
         let aggregator = |spec: &AggregateSpec| -> Box<dyn Aggregator> {
+            if spec.form == ResultForm::Raw {
+                return Box::<PluginAggregate>::default();
+            }
             Box::new(BuiltIn::new(spec.clone(), stores.get(1).copied()))
         };
         match &self.kind {

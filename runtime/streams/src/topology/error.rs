@@ -1,8 +1,9 @@
 //! Why a manifest cannot be run.
 
 use crate::limits::LimitError;
+use crate::manifest::stores::StoreError;
 use crate::plugin_manifest::ConfigError;
-use crate::world::World;
+use crate::world::{Place, World};
 
 /// A manifest whose parts do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,8 +87,21 @@ pub enum TopologyError {
     #[error("the plugin of node `{0}` is not known")]
     NoPlugin(String),
     /// A node's plugin is of a world that nodes cannot run.
-    #[error("node `{node}` runs a plugin of the world `{world}`, but a node needs `transform`")]
+    #[error(
+        "node `{node}` runs a plugin of the world `{world}`, but a node needs one of {}",
+        World::hosted_at(Place::Node)
+    )]
     WrongWorld {
+        /// The node.
+        node: String,
+        /// What its plugin is.
+        world: World,
+    },
+    /// An aggregate's plugin is of another world.
+    #[error(
+        "node `{node}` aggregates with a plugin of the world `{world}`, but needs one of the world `aggregator`"
+    )]
+    NoAggregator {
         /// The node.
         node: String,
         /// What its plugin is.
@@ -108,6 +122,14 @@ pub enum TopologyError {
         node: String,
         /// Which one.
         error: LimitError,
+    },
+    /// Stores that the node cannot have.
+    #[error("node `{node}`: {error}")]
+    Stores {
+        /// The node.
+        node: String,
+        /// What does not fit.
+        error: StoreError,
     },
     /// A built-in operator cannot do this with what it reads.
     #[error("node `{node}` {reason}")]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::plugins::OperatorPlugin;
 use super::{KnownTopics, SubTopology, Target, Topology, TopologyError};
 use crate::manifest::operator::{AggregateWork, DeduplicateWork, OperatorSpec, Work};
 use crate::manifest::{Guarantee, Manifest, OnError, REST_OUTPUT_NAME};
@@ -50,8 +51,8 @@ pub(super) struct Needs {
 pub struct StoreUse {
     /// How the task opens it. Its name is that of its node, and where a node has several, what it is for.
     pub spec: StoreSpec,
-    /// Whose it is: an index in [`Topology::operators`].
-    pub operator: usize,
+    /// Whose it is.
+    pub owner: Vertex,
     /// What its entries mean: two revisions of a pipeline can share a store if they say the same.
     pub shape: String,
     /// Where its changes go: an index in [`Topology::outputs`].
@@ -83,6 +84,8 @@ pub struct OperatorNode {
     pub(super) tells_old: bool,
     /// What it reads comes under the key that it goes by already.
     pub(super) keyed: bool,
+    /// The plugin that it aggregates with, if it does.
+    pub plugin: Option<OperatorPlugin>,
 }
 
 /// What an operator is.
@@ -209,9 +212,12 @@ impl Kind {
     }
 
     /// What its stores' entries mean. What only says when something is sent is not in it.
-    fn shape(&self) -> String {
+    fn shape(&self, plugin: Option<&OperatorPlugin>) -> String {
         let by = |by: &Option<Field>| by.as_ref().map_or("key".to_owned(), Field::to_string);
         let functions = |spec: &AggregateSpec| {
+            if let Some(plugin) = plugin {
+                return plugin.shape();
+            }
             let functions = spec.parts.iter().map(|part| format!("{}={}", part.name, part.function));
             functions.collect::<Vec<_>>().join(" ")
         };
@@ -254,7 +260,11 @@ impl Kind {
 }
 
 impl OperatorNode {
-    pub(super) fn new(spec: &OperatorSpec, dead_letter: Option<usize>) -> OperatorNode {
+    pub(super) fn new(
+        spec: &OperatorSpec,
+        dead_letter: Option<usize>,
+        plugin: Option<OperatorPlugin>,
+    ) -> OperatorNode {
         let mut node = OperatorNode {
             id: spec.id.clone(),
             on_error: spec.on_error.clone(),
@@ -265,6 +275,7 @@ impl OperatorNode {
             kind: Kind::Merge,
             tells_old: false,
             keyed: false,
+            plugin,
         };
         node.outputs = vec![Vec::new(); node.output_names().len()];
         node
@@ -282,6 +293,7 @@ impl OperatorNode {
             kind: Kind::Table,
             tells_old: true,
             keyed: false,
+            plugin: None,
         }
     }
 
@@ -294,8 +306,8 @@ impl OperatorNode {
         to: Target,
     ) -> OperatorNode {
         let (id, outputs, work) = (id.to_owned(), vec![vec![to]], Work::Merge);
-        let (table, tells_old, keyed) = (None, false, false);
-        OperatorNode { id, on_error, dead_letter, outputs, table, work, kind, tells_old, keyed }
+        let (table, tells_old, keyed, plugin) = (None, false, false, None);
+        OperatorNode { id, on_error, dead_letter, outputs, table, work, kind, tells_old, keyed, plugin }
     }
 
     pub(super) fn output_names(&self) -> Vec<String> {
@@ -389,12 +401,19 @@ impl Topology {
         }
         self.sub_topologies = self.group_sources(&order);
         self.add_changelogs()?;
-        let stateful = self.operators.iter().find(|operator| operator.kind.is_stateful());
-        match stateful {
-            Some(operator) if manifest.guarantee == Guarantee::AtLeastOnce => {
-                Err(TopologyError::StateAtLeastOnce(operator.id.clone()))
+        match self.vertices().find(|vertex| self.is_stateful(*vertex)) {
+            Some(vertex) if manifest.guarantee == Guarantee::AtLeastOnce => {
+                Err(TopologyError::StateAtLeastOnce(self.id_of(vertex).to_owned()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether a node keeps something.
+    pub(super) fn is_stateful(&self, vertex: Vertex) -> bool {
+        match vertex {
+            Vertex::Node(node) => self.nodes[node].has_timers || !self.nodes[node].stores.is_empty(),
+            Vertex::Operator(operator) => self.operators[operator].kind.is_stateful(),
         }
     }
 
@@ -501,8 +520,9 @@ impl Topology {
         }
         groups.sort_by_key(|(sources, _)| sources[0]);
         let group = |(sources, reached): (Vec<usize>, BTreeSet<Vertex>)| {
-            let has_operators = reached.iter().any(|vertex| matches!(vertex, Vertex::Operator(_)));
-            let graph = has_operators.then(|| self.graph(&sources, order, &reached));
+            let is_built_in = |vertex: &Vertex| matches!(vertex, Vertex::Operator(_));
+            let has_state = reached.iter().any(|vertex| is_built_in(vertex) || self.is_stateful(*vertex));
+            let graph = has_state.then(|| self.graph(&sources, order, &reached));
             SubTopology { sources, graph }
         };
         groups.into_iter().map(group).collect()
@@ -511,15 +531,30 @@ impl Topology {
     fn graph(&self, sources: &[usize], order: &[Vertex], reached: &BTreeSet<Vertex>) -> Graph {
         let order: Vec<Vertex> = order.iter().copied().filter(|vertex| reached.contains(vertex)).collect();
         let mut stores: Vec<StoreUse> = Vec::new();
-        for vertex in &order {
-            let Vertex::Operator(operator) = *vertex else { continue };
-            let node = &self.operators[operator];
-            for (suffix, ordered) in node.kind.stores() {
-                let name = format!("{}{suffix}", node.id);
-                let shape = node.kind.shape();
-                // It gets its place among the outputs when all stores are known.
-                let changelog = usize::MAX;
-                stores.push(StoreUse { spec: StoreSpec { name, ordered }, operator, shape, changelog });
+        // It gets its place among the outputs when all stores are known.
+        let changelog = usize::MAX;
+        for owner in order.iter().copied() {
+            let mut add = |name, ordered, shape| {
+                stores.push(StoreUse { spec: StoreSpec { name, ordered }, owner, shape, changelog });
+            };
+            match owner {
+                Vertex::Operator(operator) => {
+                    let node = &self.operators[operator];
+                    for (suffix, ordered) in node.kind.stores() {
+                        add(format!("{}{suffix}", node.id), ordered, node.kind.shape(node.plugin.as_ref()));
+                    }
+                }
+                Vertex::Node(node) => {
+                    let node = &self.nodes[node];
+                    let plugin = node.plugin.manifest.as_ref().map(|manifest| &*manifest.name);
+                    for store in &node.stores {
+                        add(format!("{}-{}", node.id, store.name), true, store.shape(plugin));
+                    }
+                    // Behind those that it has by name.
+                    if node.has_timers {
+                        add(format!("{}-timers", node.id), true, "timers".to_owned());
+                    }
+                }
             }
         }
         let needs = self.needs(sources, &order);
@@ -528,10 +563,10 @@ impl Topology {
 }
 
 impl Graph {
-    /// The stores of an operator, by their numbers in the task.
-    pub(crate) fn stores_of(&self, operator: usize) -> Vec<usize> {
+    /// The stores of a node, by their numbers in the task.
+    pub(crate) fn stores_of(&self, owner: Vertex) -> Vec<usize> {
         let stores = self.stores.iter().enumerate();
-        stores.filter(|(_, store)| store.operator == operator).map(|(index, _)| index).collect()
+        stores.filter(|(_, store)| store.owner == owner).map(|(index, _)| index).collect()
     }
 
     /// How a task opens its stores.

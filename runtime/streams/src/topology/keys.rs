@@ -26,20 +26,20 @@ impl Topology {
     /// What nodes ask of the partitions of the sources.
     pub(super) fn needs(&self, sources: &[usize], order: &[Vertex]) -> Needs {
         let mut needs = Needs::default();
-        for vertex in order {
-            let Vertex::Operator(operator) = *vertex else { continue };
-            let node = &self.operators[operator];
-            if !node.kind.is_stateful() {
-                continue;
-            }
-            if let Keys::Scattered(why) = self.keys_within(operator)
+        for vertex in order.iter().filter(|vertex| self.is_stateful(**vertex)) {
+            let keys = match *vertex {
+                Vertex::Operator(operator) => self.keys_within(operator),
+                Vertex::Node(node) if self.nodes[node].by_partition => continue,
+                Vertex::Node(node) => self.keys_before(Target::Node(node)),
+            };
+            if let Keys::Scattered(why) = keys
                 && needs.one_partition.is_none()
             {
-                needs.one_partition = Some((node.id.clone(), why));
+                needs.one_partition = Some((self.id_of(*vertex).to_owned(), why));
             }
             let reach = |source: &&usize| self.reached_from(**source).contains(vertex);
             if needs.co_partitioned.is_none() && sources.iter().filter(reach).count() > 1 {
-                needs.co_partitioned = Some(node.id.clone());
+                needs.co_partitioned = Some(self.id_of(*vertex).to_owned());
             }
         }
         needs

@@ -1,8 +1,8 @@
 //! What readers find in the stores of a pipeline.
 
-use super::Topology;
 use super::graph::{Kind, StoreUse, Vertex};
 use super::keys::Keys;
+use super::{Node, Topology};
 use crate::operator::aggregate::AggregateSpec;
 use crate::partitioner::PartitionerKind;
 use crate::state_tables::{Holds, StateTable};
@@ -16,16 +16,25 @@ impl Topology {
             graph.stores.iter().enumerate().map(move |(index, store)| (sub, index, store))
         });
         let table = |(sub_topology, index, store): (usize, usize, &StoreUse)| {
-            let node = &self.operators[store.operator];
-            let is_main = store.spec.name == node.id;
+            let name = &store.spec.name;
+            let (table, holds, placement) = match store.owner {
+                Vertex::Operator(operator) => {
+                    let node = &self.operators[operator];
+                    let holds = node.kind.holds(name.strip_prefix(&node.id).unwrap_or_default());
+                    let table = node.table.clone().filter(|_| *name == node.id);
+                    (table, holds, self.placement(sub_topology, operator))
+                }
+                // Its keys are the plugin's, whatever the records' are.
+                Vertex::Node(node) => (None, self.nodes[node].holds(name), None),
+            };
             StateTable {
-                store: store.spec.name.clone(),
-                table: node.table.clone().filter(|_| is_main),
+                store: name.clone(),
+                table,
                 sub_topology,
                 index,
-                operator: store.operator,
-                holds: node.kind.holds(store.spec.name.strip_prefix(&node.id).unwrap_or_default()),
-                placement: self.placement(sub_topology, store.operator),
+                owner: store.owner,
+                holds,
+                placement,
             }
         };
         stores.map(table).collect()
@@ -41,6 +50,15 @@ impl Topology {
         let mut rules = sources.filter(reach).map(|source| self.sources[*source].partitioner.as_deref());
         let first = rules.next()??;
         rules.all(|rule| rule == Some(first)).then(|| PartitionerKind::parse(first).ok()).flatten()
+    }
+}
+
+impl Node {
+    /// What a store of it holds.
+    fn holds(&self, store: &str) -> Holds {
+        let entries = self.stores.iter().filter(|store| store.retention_ms.is_none());
+        let mut names = entries.map(|entries| format!("{}-{}", self.id, entries.name));
+        if names.any(|name| name == store) { Holds::Entries } else { Holds::Internal }
     }
 }
 

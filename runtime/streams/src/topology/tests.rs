@@ -92,7 +92,7 @@ fn a_node_needs_a_transform() {
     check(
         "",
         Some(PluginInfo { world: World::Partitioner, ..info() }),
-        "node `n` runs a plugin of the world `partitioner`, but a node needs `transform`",
+        "node `n` runs a plugin of the world `partitioner`, but a node needs one of transform-timer, transform, transform-state",
     );
     check(
         "config = { feild = 'y' }",

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use pelton_streams::operator::aggregate::{
-    AggregateSpec, Aggregator, AggregatorPlugin, BuiltIn, Function, Item, Part, PluginAggregate, ResultForm,
+    AggregateFunction, AggregateSpec, Aggregator, BuiltIn, Function, FunctionAggregate, Item, Part,
+    ResultForm,
 };
 use pelton_streams::operator::{
     AggregateByKey, AggregateTable, Closing, Emit, Field, Filter, FilterTable, FlatMap, ForeignKeyLeft,
@@ -316,7 +317,7 @@ fn folding() -> Box<dyn Aggregator> {
     fn parse(state: &[u8]) -> Option<Values> {
         (!state.is_empty()).then(|| Values::parse(state))
     }
-    impl AggregatorPlugin for Folding {
+    impl AggregateFunction for Folding {
         fn create(&mut self, _: &[u8]) -> Result<Vec<u8>, OperatorError> {
             Ok(Vec::new())
         }
@@ -338,5 +339,5 @@ fn folding() -> Box<dyn Aggregator> {
             Ok(Values::parse(left).merged(Values::parse(right)).text().into_bytes())
         }
     }
-    Box::new(PluginAggregate(Box::new(Folding)))
+    Box::new(FunctionAggregate(Box::new(Folding)))
 }

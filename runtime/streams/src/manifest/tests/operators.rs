@@ -63,6 +63,25 @@ fn aggregates() {
 }
 
 #[test]
+fn a_plugin_aggregates() {
+    let text = "from='s'\ngroup_by='json:a'\naggregate={plugin='mean'}\nconfig={field='x'}\nlimits={deadline_ms=7}\n\
+                on_error={policy='retry'}";
+    let manifest = parse(text).expect("is valid");
+    let node = &manifest.operators[0];
+    let Work::Aggregate(work) = &node.work else { panic!("aggregates") };
+    assert_eq!((work.form, work.parts.len()), (ResultForm::Raw, 0));
+    let plugin = node.plugin.as_ref().expect("is named");
+    assert_eq!((plugin.config["field"].as_str(), plugin.limits.deadline_ms), (Some("x"), Some(7)));
+    let named: Vec<_> = manifest.plugins().collect();
+    assert_eq!(named, [("n", &PluginRef::Name("mean".to_owned()))]);
+    let both = parse("from='s'\naggregate={plugin='mean',n='count'}").map(|_| ());
+    let expect = "`node[0].aggregate.n` cannot stand beside `plugin`, whose value is the whole result; add another [[node]]";
+    assert_eq!(both, Err(expect.to_owned()));
+    let config = parse("from='s'\naggregate='count'\nconfig={field='x'}").map(|_| ());
+    assert_eq!(config, Err("`node[0].config` is for nodes with a plugin".to_owned()));
+}
+
+#[test]
 fn joins_and_others() {
     let Work::Join(join) = work("join={with='r',kind='left',within='10m',grace='1m',right='weather'}") else {
         panic!("is a join")

@@ -16,7 +16,7 @@ use super::super::{Context, OperatorError};
 use super::function::{AggregateSpec, Function, Part, ResultForm};
 use super::member::{self, Members};
 use super::sum::{ExactSum, Number};
-use super::{Aggregator, Group, Item};
+use super::{Aggregator, Group, Item, Way};
 use crate::state::StoreIndex;
 
 /// See the module.
@@ -28,13 +28,6 @@ pub struct BuiltIn {
     /// Where members are; any store if there are none.
     members: StoreIndex,
     scratch: Vec<u8>,
-}
-
-/// Whether a record comes or goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    In,
-    Out,
 }
 
 /// One function of one group.
@@ -143,6 +136,10 @@ impl Aggregator for BuiltIn {
     }
 
     fn result(&mut self, _: &[u8], mut state: &[u8], out: &mut Vec<u8>) -> Result<bool, OperatorError> {
+        if self.spec.form == ResultForm::Raw {
+            out.extend_from_slice(state);
+            return Ok(true);
+        }
         if self.spec.form == ResultForm::Single {
             let (here, _) =
                 split(&self.spec.parts[0].function, state).ok_or_else(OperatorError::unreadable)?;

@@ -145,6 +145,8 @@ pub enum ResultForm {
     Object,
     /// The value of the only part: text and bytes as they are, anything else as JSON. No value where there is none.
     Single,
+    /// What a plugin makes, as it is. There are no parts.
+    Raw,
 }
 
 /// What a node computes of each group.
@@ -181,6 +183,9 @@ impl AggregateSpec {
     /// # Errors
     /// Why it cannot.
     pub fn check(&self) -> Result<(), SpecError> {
+        if self.form == ResultForm::Raw {
+            return Ok(());
+        }
         if self.parts.is_empty() || self.parts.len() > MAX_PARTS {
             return Err(SpecError::Parts(self.parts.len()));
         }

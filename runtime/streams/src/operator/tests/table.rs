@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 
 /// Operators one after the other, as one: what tables make of what tables say.
-struct Chain(Vec<Box<dyn Operator>>);
+pub(super) struct Chain(pub(super) Vec<Box<dyn Operator>>);
 
 impl Operator for Chain {
     fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {

@@ -15,13 +15,13 @@ use crate::state::{Blob, ChangelogPosition, MemoryState, StateBatch, StateLimits
 const WAYS: u64 = 60;
 
 /// Records of topics, as `key=value@time`.
-type Inputs<'i> = [(&'i str, &'i [&'i str])];
+pub(super) type Inputs<'i> = [(&'i str, &'i [&'i str])];
 
 /// What topics took, as `topic: key=value@time`; refuses values with `big` in them.
 #[derive(Default)]
-struct Topics {
+pub(super) struct Topics {
     names: Vec<String>,
-    taken: Vec<String>,
+    pub(super) taken: Vec<String>,
 }
 
 impl Sink for Topics {
@@ -70,30 +70,37 @@ impl Sink for Changelogs<'_> {
 }
 
 /// A task with its topics and its changelogs.
-struct Lab<'i> {
+pub(super) struct Lab<'i> {
     topology: Arc<Topology>,
     inputs: &'i Inputs<'i>,
-    task: Task,
+    pub(super) task: Task,
     plugins: Plugins,
-    topics: Topics,
-    changelogs: Vec<Map<Blob, Blob>>,
+    pub(super) topics: Topics,
+    pub(super) changelogs: Vec<Map<Blob, Blob>>,
     next: Vec<usize>,
     /// What is committed: next records, and how many outputs.
-    committed: (Vec<usize>, usize),
+    pub(super) committed: (Vec<usize>, usize),
     notices: Vec<String>,
 }
 
-fn linked(manifest: &str) -> Arc<Topology> {
+pub(super) fn linked(manifest: &str) -> Arc<Topology> {
     Arc::new(topology(&format!("name='p'\n{manifest}")))
 }
 
 impl<'i> Lab<'i> {
-    fn new(topology: &Arc<Topology>, inputs: &'i Inputs<'i>) -> Lab<'i> {
+    pub(super) fn new(topology: &Arc<Topology>, inputs: &'i Inputs<'i>) -> Lab<'i> {
         let stores = topology.sub_topologies[0].graph.as_ref().map_or(0, |graph| graph.stores.len());
         let changelogs = vec![Map::new(); stores];
         let mut plugins = Plugins::default();
-        for node in 0..topology.nodes.len() {
-            plugins.set(node, Box::new(Script { calls: Arc::default(), was_late: true }));
+        for (index, node) in topology.nodes.iter().enumerate() {
+            let plugin: Box<dyn Plugin> = if node.has_timers {
+                Box::new(timers::Quiet::default())
+            } else if node.stores.is_empty() {
+                Box::new(Script { calls: Arc::default(), was_late: true })
+            } else {
+                Box::new(keeps::Keeper)
+            };
+            plugins.set(index, plugin);
         }
         let names = topology.outputs.iter().map(|output| output.topic.clone()).collect();
         let next = vec![0; topology.sources.len()];
@@ -163,7 +170,26 @@ impl<'i> Lab<'i> {
         }
     }
 
-    fn commit(&mut self, apply: bool) {
+    /// The clock goes on.
+    pub(super) fn tick(&mut self, now_ms: i64) -> Result<Vec<String>, String> {
+        self.task.set_clock(now_ms);
+        if self.task.next_tick().unwrap().is_none_or(|next| next > now_ms) {
+            return Ok(Vec::new());
+        }
+        let mut outside =
+            Outside { plugins: &mut self.plugins, sink: &mut self.topics, interrupted: &|| false };
+        match self.task.tick(&mut outside) {
+            Ok(output) => {
+                assert_eq!(output.positions, []);
+                let shown = |notice: &Notice| format!("{:?} {}", notice.kind, notice.failure);
+                Ok(output.notices.iter().map(shown).collect())
+            }
+            Err(StepError::Failed(failure)) => Err(failure.to_string()),
+            Err(StepError::Retry { .. }) => panic!("nothing is tried again"),
+        }
+    }
+
+    pub(super) fn commit(&mut self, apply: bool) {
         let mut sink = Changelogs { topology: &self.topology, logs: &mut self.changelogs };
         self.task.end_transaction(&mut sink).unwrap();
         let stores = self.task.stores().unwrap();
@@ -175,13 +201,13 @@ impl<'i> Lab<'i> {
     }
 
     /// The transaction is aborted: a new task begins with what is committed.
-    fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         self.next.clone_from(&self.committed.0);
         self.topics.taken.truncate(self.committed.1);
         self.task = task(&self.topology, &self.changelogs);
     }
 
-    fn run(&mut self, random: Option<u64>) -> Result<(), String> {
+    pub(super) fn run(&mut self, random: Option<u64>) -> Result<(), String> {
         let mut random = random.map(SmallRng::seed_from_u64);
         let mut most = {
             let mut sizes = random.clone();
@@ -216,7 +242,7 @@ fn task(topology: &Arc<Topology>, changelogs: &[Map<Blob, Blob>]) -> Task {
 }
 
 /// What a pipeline writes, in every way.
-fn check(manifest: &str, inputs: &Inputs<'_>, expect: &[&str]) -> Vec<String> {
+pub(super) fn check(manifest: &str, inputs: &Inputs<'_>, expect: &[&str]) -> Vec<String> {
     let topology = linked(manifest);
     let mut lab = Lab::new(&topology, inputs);
     lab.run(None).unwrap();

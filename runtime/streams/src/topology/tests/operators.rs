@@ -73,6 +73,65 @@ fn what_a_store_holds_is_part_of_its_shape() {
     assert_eq!(shape(&hour.replace("'1h'", "'1h',grace='1m',emit='on-close'")), shape(hour));
 }
 
+/// Nodes with plugins that keep something, or aggregate.
+#[test]
+fn plugins_have_stores() {
+    let with = |text: &str, world: World, plugin: &str| {
+        let manifest = Manifest::parse(&format!("name='p'\n{text}")).expect("is valid");
+        let plugin = format!("name='p'\nversion='1'\nworld='{world}'\n{plugin}");
+        let manifest_of = Some(PluginManifest::parse(&plugin).expect("is valid"));
+        let info = PluginInfo { world, manifest: manifest_of, ..info() };
+        let plugins = manifest.plugins().map(|(node, _)| (node.to_owned(), info.clone())).collect();
+        Topology::link(&manifest, &plugins).map_err(|error| error.to_string())
+    };
+    let node = |rest: &str| text(&["=a", &format!("n<a plugin='x'\n{rest}"), "n>x"]);
+    let needs = "[stores.seen]\nformat=2\n[stores.w]\nkind='window'\nretention='1s'";
+    let topology = with(&node(""), World::TransformState, needs).expect("fits");
+    let graph = topology.sub_topologies[0].graph.as_ref().expect("has state");
+    let stores: Vec<_> = graph.stores.iter().map(|store| (&*store.spec.name, &*store.shape)).collect();
+    assert_eq!(
+        stores,
+        [("n-seen", "entries of plugin p, format 2"), ("n-w", "windows of plugin p, format 0")]
+    );
+    assert_eq!(topology.outputs[graph.stores[0].changelog].topic, "__pelton_p-n-seen-changelog");
+    let fails = |text: &str, world, plugin: &str, start: &str| {
+        let error = with(text, world, plugin).map(|_| ()).expect_err("is refused");
+        assert!(error.starts_with(start), "{error}");
+    };
+    fails(&node("stores={a={}}"), World::Transform, "", "node `n`: stores are for plugins with state");
+    fails(
+        &node(""),
+        World::TransformState,
+        "",
+        "node `n`: its plugin is of the world `transform-state` and is given no store",
+    );
+    fails(
+        &format!("guarantee='at-least-once'\n{}", node("stores={a={}}")),
+        World::TransformState,
+        "",
+        "node `n` keeps state, which needs guarantee",
+    );
+    let aggregate = text(&["=a", "n<a aggregate={plugin='x'}", "n>x"]);
+    let topology = with(&aggregate, World::Aggregator, "format=3").expect("fits");
+    let graph = topology.sub_topologies[0].graph.as_ref().expect("has state");
+    assert_eq!(graph.stores[0].shape, "plugin p, format 3 by key, no windows");
+    fails(
+        &aggregate,
+        World::Transform,
+        "",
+        "node `n` aggregates with a plugin of the world `transform`, but needs one of the world `aggregator`",
+    );
+    // What it keeps of a key is in one partition, unless it is not of a key.
+    let behind =
+        |rest: &str| text(&["=a", "m<a plugin='x'", &format!("n<m plugin='x'\n{rest}"), "n>x", "m>y"]);
+    let scattered =
+        with(&behind(""), World::TransformState, "[stores.s]").expect("fits").check_partitions(&[2]);
+    assert!(matches!(&scattered, Err(TopologyError::Scattered { node, .. }) if node == "n"), "{scattered:?}");
+    let by_partition =
+        with(&behind("state_by='partition'"), World::TransformState, "[stores.s]").expect("fits");
+    assert_eq!(by_partition.check_partitions(&[2]), Ok(()));
+}
+
 #[test]
 fn what_operators_cannot_read_is_named() {
     let check = |parts: &[&str], expect: &str| {

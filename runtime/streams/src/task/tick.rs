@@ -1,0 +1,139 @@
+//! What happens without a record: timers on the clock.
+
+use std::sync::Arc;
+
+use super::failure::{NO_RECORD, TaskFailure};
+use super::graph::{GraphRun, Origin};
+use super::output::{Notice, NoticeKind, StepCounts, StepOutput};
+use super::policy::Policy;
+use super::run::{Excluded, RangeError, Run};
+use super::timers::FAILING;
+use super::{Outside, Partitioner, RecordError, StepError, Task, Unplaced};
+use crate::batch::BatchIn;
+use crate::manifest::OnError;
+use crate::operator::TimerDomain;
+use crate::sink::Emissions;
+use crate::state::StateError;
+
+/// What attempts at a tick are counted as: no source has this number.
+const NO_SOURCE: usize = usize::MAX;
+
+impl Task {
+    /// When the first timer on the clock is due; none if there is none.
+    ///
+    /// # Errors
+    /// A store cannot be read.
+    pub fn next_tick(&mut self) -> Result<Option<i64>, StateError> {
+        let nodes = self.topology.nodes.len();
+        let Some(kept) = self.state.kept() else { return Ok(None) };
+        let mut first: Option<i64> = None;
+        for node in 0..nodes {
+            let Some((timers, state)) = kept.timers(node) else { continue };
+            if let Some(next) = timers.next(state, TimerDomain::WallClock)? {
+                first = Some(first.map_or(next, |first| first.min(next)));
+            }
+        }
+        Ok(first)
+    }
+
+    /// Has timers on the clock fire that are due ([`Task::set_clock`]), and what they emit go its way. It is emitted as that of a step
+    /// is; there are no positions.
+    ///
+    /// # Errors
+    /// Nothing was emitted: try again later, or stop.
+    pub fn tick(&mut self, outside: &mut Outside<'_>) -> Result<StepOutput, StepError> {
+        let mut output = StepOutput::default();
+        let mut excluded = Excluded::new();
+        loop {
+            self.state.savepoints().begin();
+            match self.tick_once(&excluded, outside) {
+                Ok(counts) => {
+                    self.state.savepoints().keep();
+                    output.counts.add(counts);
+                    break;
+                }
+                Err(error) => {
+                    self.state.savepoints().undo();
+                    self.leave_out(error, &mut excluded, &mut output)?;
+                }
+            }
+        }
+        self.retrying = self.retrying.filter(|retrying| retrying.source() != NO_SOURCE);
+        let left_out = self.state.kept().map(|kept| std::mem::take(&mut kept.fired.left_out));
+        for (node, _, error) in left_out.into_iter().flatten() {
+            let failure = self.without_record(self.topology.nodes[node].id.clone(), error);
+            output.notices.push(Notice { kind: NoticeKind::Skipped, failure });
+        }
+        output.counts.skipped += output.notices.len() as u64;
+        self.partitioners.iter_mut().for_each(Partitioner::next_step);
+        Ok(output)
+    }
+
+    fn tick_once(
+        &mut self,
+        excluded: &Excluded,
+        outside: &mut Outside<'_>,
+    ) -> Result<StepCounts, RangeError> {
+        let topology = Arc::clone(&self.topology);
+        let sub = &topology.sub_topologies[self.id.sub_topology];
+        let (Some(graph), Some(kept)) = (&sub.graph, self.state.kept()) else {
+            return Ok(StepCounts::default());
+        };
+        let topic = sub.sources.first().map_or("", |source| &topology.sources[*source].topic);
+        let batch = BatchIn { topic, partition: self.id.partition.unsigned_abs(), ..BatchIn::default() };
+        let mut pieces = Vec::new();
+        let run =
+            Run { plugins: &mut *outside.plugins, topology: &topology, excluded, calls: &mut self.calls };
+        let origin = Origin { batch, first: kept.next_number(), start: 0 };
+        GraphRun { run, graph, kept, origin }.tick(&mut pieces)?;
+        match self.emit(&pieces, outside.sink) {
+            Ok(counts) => Ok(counts),
+            Err(Unplaced { partitions, refused }) => {
+                let emissions = Emissions { pieces: &pieces, partitions: &partitions };
+                let error = RangeError::of_outputs(emissions, refused, &topology);
+                Err(error.expect("a sink that refuses names a record of the write"))
+            }
+        }
+    }
+
+    /// What becomes of a tick that fails: without what is to blame, it is made again.
+    fn leave_out(
+        &mut self,
+        error: RangeError,
+        excluded: &mut Excluded,
+        output: &mut StepOutput,
+    ) -> Result<(), StepError> {
+        let RangeError { place, error, .. } = error;
+        let topology = Arc::clone(&self.topology);
+        let policy = Policy::of(&topology, place);
+        let failure = self.without_record(policy.name.clone(), error.clone());
+        let failed = || StepError::Failed(Box::new(failure.clone()));
+        if error.is_final() {
+            return Err(failed());
+        }
+        let asked = error.asks_again();
+        if let Some(retry) =
+            self.retry((NO_SOURCE, NO_RECORD), policy.on_error, asked, || Box::new(failure.clone()))
+        {
+            return Err(retry);
+        }
+        let skips = matches!(policy.on_error.last_resort(), OnError::Skip | OnError::DeadLetter { .. });
+        let is_of_timer = matches!(error, RecordError::Timer { .. });
+        let marker = if is_of_timer { FAILING } else { NO_RECORD };
+        if asked || !skips || !excluded.insert((Some(place), marker)) {
+            return Err(failed());
+        }
+        if !is_of_timer {
+            output.notices.push(Notice { kind: NoticeKind::Skipped, failure });
+        }
+        Ok(())
+    }
+
+    fn without_record(&self, node: String, error: RecordError) -> TaskFailure {
+        let sub = &self.topology.sub_topologies[self.id.sub_topology];
+        let topic =
+            sub.sources.first().map_or(String::new(), |source| self.topology.sources[*source].topic.clone());
+        let partition = self.id.partition;
+        TaskFailure { node, topic, partition, offset: NO_RECORD, last_offset: NO_RECORD, error }
+    }
+}
