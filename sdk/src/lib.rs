@@ -38,20 +38,37 @@
 //! the records of all partitions, batch by batch, and after a failed call it is gone and a new one is configured. What
 //! it has to say goes to [`mod@log`].
 
+mod aggregate;
 mod batch;
 #[doc(hidden)]
 pub mod bindings;
 mod config;
 pub mod log;
 mod out;
+mod state;
+mod stores;
 pub mod testing;
+mod timers;
 mod transform;
 
+pub use aggregate::Aggregator;
 pub use batch::{Headers, Record};
 pub use bindings::{Batch, Output};
 pub use config::Config;
 pub use out::{Last, Out};
+pub use state::StateTransform;
+pub use stores::{Entries, Range, Reads, Stores, Windows};
+pub use timers::{Emit, Timer, TimerDomain, TimerTransform, Timers};
 pub use transform::{Failure, Transform};
 
+#[doc(hidden)]
+pub use aggregate::ExportedAggregator;
+#[doc(hidden)]
+pub use state::ExportedState;
+#[doc(hidden)]
+#[cfg(target_arch = "wasm32")]
+pub use stores::Server;
+#[doc(hidden)]
+pub use timers::ExportedTimers;
 #[doc(hidden)]
 pub use transform::Exported;

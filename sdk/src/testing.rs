@@ -1,9 +1,17 @@
-//! Runs a transform natively, as a server would: for unit tests.
+//! Runs a plugin natively, as a server would: for unit tests.
 
 use crate::batch::NULL;
 use crate::bindings::{self, Batch, HeaderColumns, Output, Slices};
 use crate::config::Config;
 use crate::transform::{Failure, Transform};
+
+mod aggregate;
+mod state;
+mod timers;
+
+pub use aggregate::AggregateRun;
+pub use state::StateRun;
+pub use timers::TimerRun;
 
 /// A record to give, or one that came out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,12 +72,18 @@ pub fn run<T: Transform>(
     let pairs = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     plugin.configure(&Config::new(pairs)).map_err(RunError::Configure)?;
     let batch = batch(records);
-    match plugin.batch(&batch) {
-        Ok(output) => Ok(expand(&batch, &output)),
-        Err(bindings::Failure::Retry(reason)) => Err(RunError::Failed(Failure::Retry(reason))),
-        Err(bindings::Failure::Fatal(reason)) => Err(RunError::Failed(Failure::Fatal(reason))),
-        Err(bindings::Failure::Reject(rejected)) => {
-            Err(RunError::Rejected(rejected.into_iter().map(|r| (r.index, r.reason)).collect()))
+    let output = plugin.batch(&batch).map_err(RunError::from)?;
+    Ok(expand(&batch, &output))
+}
+
+impl From<bindings::Failure> for RunError {
+    fn from(failure: bindings::Failure) -> RunError {
+        match failure {
+            bindings::Failure::Retry(reason) => RunError::Failed(Failure::Retry(reason)),
+            bindings::Failure::Fatal(reason) => RunError::Failed(Failure::Fatal(reason)),
+            bindings::Failure::Reject(rejected) => {
+                RunError::Rejected(rejected.into_iter().map(|r| (r.index, r.reason)).collect())
+            }
         }
     }
 }
@@ -138,7 +152,10 @@ pub fn expand(batch: &Batch, output: &Output) -> Vec<TestRecord> {
                 .values
                 .as_ref()
                 .map_or_else(|| bytes(&batch.values, source), |column| bytes(column, i)),
-            timestamp: output.timestamps.as_ref().map_or(batch.timestamps[source], |column| column[i]),
+            timestamp: output
+                .timestamps
+                .as_ref()
+                .map_or_else(|| batch.timestamps[source], |column| column[i]),
             headers: match &output.headers {
                 Some(_) => headers_of(&output.headers, i),
                 None => headers_of(&batch.headers, source),

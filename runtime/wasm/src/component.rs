@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre};
 use crate::host::{HostState, Linkers, qualified};
 use crate::limits::{CHECK_DEADLINE_MS, MemoryPool};
 use crate::marshal::Needs;
-use crate::store::{self, Process};
+use crate::store::{self, Exports, WrongExport};
 
 /// A component that can be instantiated.
 pub(crate) struct Loaded {
@@ -115,6 +115,6 @@ fn start_once(
     };
     (started.get_typed_func::<store::ConfigureArgs, store::ConfigureRet>(&mut store, store::CONFIGURE))
         .map_err(|error| wrong(store::CONFIGURE, error))?;
-    Process::of(&started, &mut store).map_err(|error| wrong(store::PROCESS, error))?;
-    Ok(())
+    let exports = Exports::of(world, &started, &mut store);
+    exports.map(drop).map_err(|WrongExport { export, error }| wrong(export, error))
 }

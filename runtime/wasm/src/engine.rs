@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pelton_streams::plugin::AggregatorPlugin;
 use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
 use wasmtime::component::Component;
 use wasmtime::{Config, ModuleVersionStrategy, OptLevel, Strategy};
@@ -174,6 +175,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    fn start(&self, digest: &Digest, spec: &InstanceSpec) -> Result<WasmPlugin, InstantiateError> {
+        let loaded = self.components().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
+        let Shared { engine, memory, slots, ticker, .. } = &*self.shared;
+        let slot = slots.take(ticker)?;
+        WasmPlugin::start(engine, Arc::clone(memory), loaded, spec, slot)
+    }
+}
+
 impl PluginFactory for Engine {
     fn load(&self, digest: &Digest, bytes: &[u8]) -> Result<PluginInfo, LoadError> {
         let compiled = || match self.cached(digest) {
@@ -192,10 +202,15 @@ impl PluginFactory for Engine {
     }
 
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
-        let loaded = self.components().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
-        let Shared { engine, memory, slots, ticker, .. } = &*self.shared;
-        let slot = slots.take(ticker)?;
-        Ok(Box::new(WasmPlugin::start(engine, Arc::clone(memory), loaded, spec, slot)?))
+        Ok(Box::new(self.start(digest, spec)?))
+    }
+
+    fn instantiate_aggregator(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+    ) -> Result<Box<dyn AggregatorPlugin>, InstantiateError> {
+        Ok(Box::new(self.start(digest, spec)?))
     }
 
     fn unload(&self, digest: &Digest) {

@@ -5,11 +5,17 @@ use std::sync::Arc;
 
 use pelton_streams::World;
 use pelton_streams::log::{LogLevel, LogSink, MAX_LINE_BYTES, MAX_LINES_PER_CALL, clip};
+use pelton_streams::node_state::NodeState;
 use pelton_streams::world::Interface;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
 use crate::limits::Limiter;
+
+mod state;
+mod timers;
+
+pub(crate) use timers::DomainParam;
 
 /// The name of an interface, as a component imports it.
 pub(crate) fn qualified(interface: Interface) -> String {
@@ -40,6 +46,8 @@ impl Linkers {
 pub(crate) struct HostState {
     pub(crate) limiter: Limiter,
     pub(crate) log: CallLog,
+    /// The stores of the node, while a call may use them.
+    pub(crate) lent: Option<NodeState>,
 }
 
 /// The log lines of one call, at most [`MAX_LINES_PER_CALL`]: a plugin that logs each record would slow down its
@@ -112,7 +120,9 @@ fn define(interface: Interface, linker: &mut Linker<HostState>) -> wasmtime::Res
     let mut linker = linker.instance(&qualified(interface))?;
     match interface {
         Interface::Log => linker.func_wrap("write", write),
-        Interface::State | Interface::Timers | Interface::Http => {
+        Interface::State => state::define(&mut linker),
+        Interface::Timers => timers::define(&mut linker),
+        Interface::Http => {
             wasmtime::bail!("this version does not host `{}`", interface.name())
         }
     }

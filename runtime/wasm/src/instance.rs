@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use pelton_streams::node_state::{ColumnOut, NodeState};
+use pelton_streams::operator::TimerDomain;
+use pelton_streams::operator::aggregate::Way;
+use pelton_streams::plugin::AggregatorPlugin;
 use pelton_streams::{BatchIn, BatchOut, InstanceSpec, InstantiateError, Plugin, PluginError};
 use wasmtime::{Engine, Store};
 
 use crate::component::Loaded;
 use crate::host::HostState;
 use crate::limits::MemoryPool;
-use crate::marshal::BatchArg;
+use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OutputRet};
 use crate::slots::Slot;
-use crate::store::{CONFIGURE, ConfigureArgs, ConfigureRet, Process, arm, classify, store};
+use crate::store::{
+    Aggregating, CONFIGURE, ConfigureArgs, ConfigureRet, Exports, WrongExport, arm, classify, store,
+};
 
 /// A plugin instance. After a failed call the next one starts it again, in a new store.
 pub(crate) struct WasmPlugin {
@@ -24,7 +30,7 @@ pub(crate) struct WasmPlugin {
 
 struct Live {
     store: Store<HostState>,
-    process: Process,
+    exports: Exports,
 }
 
 impl WasmPlugin {
@@ -38,6 +44,73 @@ impl WasmPlugin {
         let live = Some(Live::start(engine, &pool, &loaded, spec)?);
         Ok(WasmPlugin { engine: engine.clone(), pool, loaded, spec: spec.clone(), live, _slot: slot })
     }
+
+    /// The running instance, or a new one. It is put back only after a call that returned: a store that trapped is never
+    /// entered again.
+    fn take(&mut self) -> Result<Live, PluginError> {
+        match self.live.take() {
+            Some(live) => Ok(live),
+            None => Live::start(&self.engine, &self.pool, &self.loaded, &self.spec).map_err(restart_failed),
+        }
+    }
+
+    /// One call of an instance that was taken.
+    fn call<T>(
+        &self,
+        live: &mut Live,
+        call: impl FnOnce(Exports, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Result<T, PluginError> {
+        arm(&mut live.store, self.spec.limits.deadline_ms);
+        match call(live.exports, &mut live.store) {
+            Err(error) => Err(classify(&mut live.store, &self.spec.limits, &error)),
+            Ok(answer) => {
+                live.store.data_mut().log.end();
+                Ok(answer)
+            }
+        }
+    }
+
+    /// The same, of the running instance or a new one.
+    fn call_once<T>(
+        &mut self,
+        call: impl FnOnce(Exports, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Result<T, PluginError> {
+        let mut live = self.take()?;
+        let answer = self.call(&mut live, call)?;
+        self.live = Some(live);
+        Ok(answer)
+    }
+
+    /// The same with the stores of the node, which are given back.
+    fn call_with(
+        &mut self,
+        state: NodeState,
+        call: impl FnOnce(Exports, &mut Store<HostState>) -> wasmtime::Result<Result<OutputRet, FailureRet>>,
+    ) -> (Result<BatchOut, PluginError>, NodeState) {
+        let mut live = match self.take() {
+            Ok(live) => live,
+            Err(error) => return (Err(error), state),
+        };
+        live.store.data_mut().lent = Some(state);
+        let called = self.call(&mut live, call);
+        let state =
+            live.store.data_mut().lent.take().expect("a function that takes the stores puts them back");
+        let answer = called.and_then(|answer| {
+            self.live = Some(live);
+            answer.map(BatchOut::from).map_err(PluginError::from)
+        });
+        (answer, state)
+    }
+
+    /// The values that an aggregator answers, within its limit.
+    fn values(&self, answer: Result<ColumnRet, FailureRet>) -> Result<ColumnOut, PluginError> {
+        let values = ColumnOut::from(answer?);
+        let limit_bytes = self.spec.limits.output_bytes;
+        if values.data.len() as u64 > limit_bytes {
+            return Err(PluginError::OutputTooLarge { limit_bytes });
+        }
+        Ok(values)
+    }
 }
 
 impl Live {
@@ -50,9 +123,9 @@ impl Live {
         let mut store = store(engine, &spec.limits, pool, Arc::clone(&spec.log));
         let started = Live::configure(&mut store, loaded, spec);
         match started {
-            Ok((process, Ok(()))) => {
+            Ok((exports, Ok(()))) => {
                 store.data_mut().log.end();
-                Ok(Live { store, process })
+                Ok(Live { store, exports })
             }
             Ok((_, Err(refusal))) => {
                 store.data_mut().log.end();
@@ -66,35 +139,104 @@ impl Live {
         store: &mut Store<HostState>,
         loaded: &Loaded,
         spec: &InstanceSpec,
-    ) -> wasmtime::Result<(Process, Result<(), String>)> {
+    ) -> wasmtime::Result<(Exports, Result<(), String>)> {
         arm(store, spec.limits.deadline_ms);
         let instance = loaded.pre.instantiate(&mut *store)?;
         let configure = instance.get_typed_func::<ConfigureArgs<'_>, ConfigureRet>(&mut *store, CONFIGURE)?;
-        let process = Process::of(&instance, store)?;
+        let exports = Exports::of(loaded.info.world, &instance, store);
+        let exports = exports.map_err(|WrongExport { error, .. }| error)?;
         let config: Vec<(&str, &str)> = spec.config.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let (outcome,) = configure.call(&mut *store, (config.as_slice(),))?;
-        Ok((process, outcome))
+        Ok((exports, outcome))
     }
+}
+
+/// A node never has a plugin of another world than its place needs: that was checked when the pipeline was linked.
+fn another_world<T>() -> wasmtime::Result<T> {
+    wasmtime::bail!("the plugin is of another world")
 }
 
 impl Plugin for WasmPlugin {
     fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
-        // Put back only after a call that returned: a store that trapped is never entered again.
-        let mut live = match self.live.take() {
-            Some(live) => live,
-            None => {
-                Live::start(&self.engine, &self.pool, &self.loaded, &self.spec).map_err(restart_failed)?
-            }
-        };
-        arm(&mut live.store, self.spec.limits.deadline_ms);
-        match live.process.call(&mut live.store, BatchArg::new(batch, self.loaded.needs)) {
-            Err(error) => Err(classify(&mut live.store, &self.spec.limits, &error)),
-            Ok(answer) => {
-                live.store.data_mut().log.end();
-                self.live = Some(live);
-                answer.map(BatchOut::from).map_err(PluginError::from)
-            }
-        }
+        let batch = BatchArg::new(batch, self.loaded.needs);
+        let answer = self.call_once(|exports, store| match exports {
+            Exports::Process(process, _) => process.call(store, batch),
+            Exports::Aggregating(_) => another_world(),
+        })?;
+        answer.map(BatchOut::from).map_err(PluginError::from)
+    }
+
+    fn process_with(
+        &mut self,
+        batch: &BatchIn<'_>,
+        state: NodeState,
+    ) -> (Result<BatchOut, PluginError>, NodeState) {
+        let batch = BatchArg::new(batch, self.loaded.needs);
+        self.call_with(state, |exports, store| match exports {
+            Exports::Process(process, _) => process.call(store, batch),
+            Exports::Aggregating(_) => another_world(),
+        })
+    }
+
+    fn fire(
+        &mut self,
+        domain: TimerDomain,
+        (names, at): (&ColumnOut, &[i64]),
+        state: NodeState,
+    ) -> (Result<BatchOut, PluginError>, NodeState) {
+        self.call_with(state, |exports, store| match exports {
+            Exports::Process(_, Some(fire)) => fire.call(store, domain.into(), ColumnArg::new(names), at),
+            Exports::Process(_, None) | Exports::Aggregating(_) => another_world(),
+        })
+    }
+}
+
+impl WasmPlugin {
+    fn aggregating(
+        &mut self,
+        call: impl FnOnce(Aggregating, &mut Store<HostState>) -> wasmtime::Result<Result<ColumnRet, FailureRet>>,
+    ) -> Result<ColumnOut, PluginError> {
+        let answer = self.call_once(|exports, store| match exports {
+            Exports::Aggregating(exports) => call(exports, store),
+            Exports::Process(..) => another_world(),
+        })?;
+        self.values(answer)
+    }
+}
+
+impl AggregatorPlugin for WasmPlugin {
+    fn create(&mut self) -> Result<Vec<u8>, PluginError> {
+        let answer = self.call_once(|exports, store| match exports {
+            Exports::Aggregating(exports) => Ok(exports.create.call(store, ())?.0),
+            Exports::Process(..) => another_world(),
+        })?;
+        answer.map_err(|reason| PluginError::Fatal(format!("it has no first value: {reason}")))
+    }
+
+    fn fold(
+        &mut self,
+        way: Way,
+        values: &ColumnOut,
+        batch: &BatchIn<'_>,
+        groups: &[u32],
+    ) -> Result<ColumnOut, PluginError> {
+        let (values, batch) = (ColumnArg::new(values), BatchArg::new(batch, self.loaded.needs));
+        self.aggregating(|exports, store| {
+            let fold = match way {
+                Way::In => exports.add,
+                Way::Out => exports.subtract,
+            };
+            fold.call(store, values, batch, groups)
+        })
+    }
+
+    fn merge(&mut self, left: &ColumnOut, right: &ColumnOut) -> Result<ColumnOut, PluginError> {
+        let (left, right) = (ColumnArg::new(left), ColumnArg::new(right));
+        self.aggregating(|exports, store| exports.merge.call(store, left, right))
+    }
+
+    fn reads(&self) -> (bool, bool) {
+        self.loaded.needs.fields()
     }
 }
 

@@ -29,9 +29,9 @@ pub(crate) const MAX_PLUGIN_TOML_BYTES: usize = pelton_streams::manifest::MAX_MA
 
 /// Bytes that one answer may make the host allocate. An answer within its limit needs less: a record counts for 16
 /// bytes of the limit and takes at most 36 in columns. The bound is for answers whose lists all point at the same
-/// memory of the guest.
-pub(crate) fn hostcall_fuel(output_bytes: u64) -> usize {
-    usize::try_from(output_bytes.saturating_mul(4).saturating_add(64 << 10)).unwrap_or(usize::MAX)
+/// memory of the guest. What a call writes to its stores is bounded in the same way.
+pub(crate) fn hostcall_fuel(limit_bytes: u64) -> usize {
+    usize::try_from(limit_bytes.saturating_mul(4).saturating_add(64 << 10)).unwrap_or(usize::MAX)
 }
 
 /// Epochs after which `deadline_ms` have certainly passed: the first tick may come at once.

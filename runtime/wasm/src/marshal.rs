@@ -1,6 +1,7 @@
 //! The records of `sdk/wit` as wasmtime lowers and lifts them. Lists are passed as borrowed slices and returned as
 //! owned vectors, each with one copy; the types that `bindgen!` generates would allocate for each field that is passed.
 
+use pelton_streams::node_state::ColumnOut;
 use pelton_streams::plugin::Rejection;
 use pelton_streams::plugin_manifest::Field;
 use pelton_streams::{
@@ -37,6 +38,20 @@ pub(crate) struct BatchArg<'a> {
     values: SlicesArg<'a>,
     timestamps: &'a [i64],
     headers: Option<HeadersArg<'a>>,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+pub(crate) struct ColumnArg<'a> {
+    data: &'a [u8],
+    fields: SlicesArg<'a>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct ColumnRet {
+    data: Vec<u8>,
+    fields: SlicesRet,
 }
 
 #[derive(ComponentType, Lift)]
@@ -99,6 +114,13 @@ impl Needs {
     }
 }
 
+impl Needs {
+    /// Whether it reads keys, and values.
+    pub(crate) fn fields(self) -> (bool, bool) {
+        (self.key, self.value)
+    }
+}
+
 impl<'a> SlicesArg<'a> {
     fn new(slices: SlicesIn<'a>, needed: bool) -> SlicesArg<'a> {
         let slices = if needed { slices } else { SlicesIn::default() };
@@ -123,6 +145,19 @@ impl<'a> BatchArg<'a> {
             timestamps: batch.timestamps,
             headers: batch.headers.filter(|_| needs.headers).map(headers),
         }
+    }
+}
+
+impl<'a> ColumnArg<'a> {
+    pub(crate) fn new(column: &'a ColumnOut) -> ColumnArg<'a> {
+        let SlicesOut { offsets, lengths } = &column.fields;
+        ColumnArg { data: &column.data, fields: SlicesArg { offsets, lengths } }
+    }
+}
+
+impl From<ColumnRet> for ColumnOut {
+    fn from(column: ColumnRet) -> ColumnOut {
+        ColumnOut { data: column.data, fields: column.fields.into() }
     }
 }
 

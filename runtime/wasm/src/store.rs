@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use pelton_streams::log::LogSink;
-use pelton_streams::{PluginError, PluginLimits};
+use pelton_streams::world::Place;
+use pelton_streams::{PluginError, PluginLimits, World};
 use wasmtime::component::{Instance, TypedFunc};
 use wasmtime::{Engine, Store, Trap, WasmBacktrace};
 
-use crate::host::{CallLog, HostState};
+use crate::host::{CallLog, DomainParam, HostState};
 use crate::limits::{Limiter, MemoryPool, Refused, epochs, hostcall_fuel};
-use crate::marshal::{BatchArg, FailureRet, OutputRet};
+use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OutputRet};
 
 /// The function that takes settings.
 pub(crate) const CONFIGURE: &str = "configure";
-/// The function that takes batches.
-pub(crate) const PROCESS: &str = "process";
-
 /// Parameters of [`CONFIGURE`].
 pub(crate) type ConfigureArgs<'a> = (&'a [(&'a str, &'a str)],);
 /// Results of [`CONFIGURE`].
@@ -24,23 +22,126 @@ pub(crate) type ConfigureRet = (Result<(), String>,);
 /// wasmtime's text for an answer that makes the host allocate more than [`hostcall_fuel`].
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
 
-/// The typed export [`PROCESS`].
+/// An export that is given a batch, and answers or fails.
 #[derive(Clone, Copy)]
 pub(crate) struct Process(TypedFunc<(BatchArg<'static>,), (Result<OutputRet, FailureRet>,)>);
 
-impl Process {
-    pub(crate) fn of(instance: &Instance, store: &mut Store<HostState>) -> wasmtime::Result<Process> {
-        instance.get_typed_func(store, PROCESS).map(Process)
-    }
+/// One that is given timers.
+#[derive(Clone, Copy)]
+pub(crate) struct Fire(
+    TypedFunc<(DomainParam, ColumnArg<'static>, &'static [i64]), (Result<OutputRet, FailureRet>,)>,
+);
 
+/// One that is given values, records, and which record goes into which value.
+#[derive(Clone, Copy)]
+pub(crate) struct Fold(
+    TypedFunc<(ColumnArg<'static>, BatchArg<'static>, &'static [u32]), (Result<ColumnRet, FailureRet>,)>,
+);
+
+/// One that makes one value of each two.
+#[derive(Clone, Copy)]
+pub(crate) struct Merge(
+    TypedFunc<(ColumnArg<'static>, ColumnArg<'static>), (Result<ColumnRet, FailureRet>,)>,
+);
+
+/// What an aggregator exports.
+#[derive(Clone, Copy)]
+pub(crate) struct Aggregating {
+    pub(crate) create: TypedFunc<(), (Result<Vec<u8>, String>,)>,
+    pub(crate) add: Fold,
+    pub(crate) subtract: Fold,
+    pub(crate) merge: Merge,
+}
+
+/// The typed exports of an instance, as its world has them.
+#[derive(Clone, Copy)]
+pub(crate) enum Exports {
+    /// What takes records, and what timers call if there are any.
+    Process(Process, Option<Fire>),
+    Aggregating(Aggregating),
+}
+
+/// An export that is not there, or has another type.
+pub(crate) struct WrongExport {
+    pub(crate) export: &'static str,
+    pub(crate) error: wasmtime::Error,
+}
+
+impl Exports {
+    pub(crate) fn of(
+        world: World,
+        instance: &Instance,
+        store: &mut Store<HostState>,
+    ) -> Result<Exports, WrongExport> {
+        let wrong = |export| move |error| WrongExport { export, error };
+        if world.spec().place == Place::Aggregate {
+            let mut fold =
+                |export| instance.get_typed_func(&mut *store, export).map(Fold).map_err(wrong(export));
+            let (add, subtract) = (fold("add")?, fold("subtract")?);
+            let merge = instance.get_typed_func(&mut *store, "merge").map(Merge).map_err(wrong("merge"))?;
+            let create = instance.get_typed_func(&mut *store, "create").map_err(wrong("create"))?;
+            return Ok(Exports::Aggregating(Aggregating { create, add, subtract, merge }));
+        }
+        let process = instance.get_typed_func(&mut *store, "process").map_err(wrong("process"))?;
+        let fire = match world.has_timers() {
+            true => Some(instance.get_typed_func(&mut *store, "fire").map(Fire).map_err(wrong("fire"))?),
+            false => None,
+        };
+        Ok(Exports::Process(Process(process), fire))
+    }
+}
+
+// wasmtime copies parameters during the call, so functions of `'static` ones take shorter ones too.
+
+impl Process {
     pub(crate) fn call(
         self,
         store: &mut Store<HostState>,
         batch: BatchArg<'_>,
     ) -> wasmtime::Result<Result<OutputRet, FailureRet>> {
-        // wasmtime copies parameters during the call, so a function of `'static` ones takes shorter ones too.
         let function: TypedFunc<(BatchArg<'_>,), _> = self.0;
         let (answer,) = function.call(store, (batch,))?;
+        Ok(answer)
+    }
+}
+
+impl Fire {
+    pub(crate) fn call(
+        self,
+        store: &mut Store<HostState>,
+        domain: DomainParam,
+        names: ColumnArg<'_>,
+        at: &[i64],
+    ) -> wasmtime::Result<Result<OutputRet, FailureRet>> {
+        let function: TypedFunc<(DomainParam, ColumnArg<'_>, &[i64]), _> = self.0;
+        let (answer,) = function.call(store, (domain, names, at))?;
+        Ok(answer)
+    }
+}
+
+impl Fold {
+    pub(crate) fn call(
+        self,
+        store: &mut Store<HostState>,
+        values: ColumnArg<'_>,
+        batch: BatchArg<'_>,
+        groups: &[u32],
+    ) -> wasmtime::Result<Result<ColumnRet, FailureRet>> {
+        let function: TypedFunc<(ColumnArg<'_>, BatchArg<'_>, &[u32]), _> = self.0;
+        let (answer,) = function.call(store, (values, batch, groups))?;
+        Ok(answer)
+    }
+}
+
+impl Merge {
+    pub(crate) fn call(
+        self,
+        store: &mut Store<HostState>,
+        left: ColumnArg<'_>,
+        right: ColumnArg<'_>,
+    ) -> wasmtime::Result<Result<ColumnRet, FailureRet>> {
+        let function: TypedFunc<(ColumnArg<'_>, ColumnArg<'_>), _> = self.0;
+        let (answer,) = function.call(store, (left, right))?;
         Ok(answer)
     }
 }
@@ -53,11 +154,11 @@ pub(crate) fn store(
     log: Arc<dyn LogSink>,
 ) -> Store<HostState> {
     let limiter = Limiter::new(limits.memory_bytes, Arc::clone(pool));
-    let state = HostState { limiter, log: CallLog::new(log) };
+    let state = HostState { limiter, log: CallLog::new(log), lent: None };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_trap();
-    store.set_hostcall_fuel(hostcall_fuel(limits.output_bytes));
+    store.set_hostcall_fuel(hostcall_fuel(limits.output_bytes.max(limits.state_bytes)));
     store
 }
 

@@ -105,7 +105,12 @@ fn engine() -> Engine {
 }
 
 fn spec() -> InstanceSpec {
-    let limits = PluginLimits { memory_bytes: 4 << 20, deadline_ms: 50, output_bytes: 64 << 10 };
+    let limits = PluginLimits {
+        memory_bytes: 4 << 20,
+        deadline_ms: 50,
+        output_bytes: 64 << 10,
+        ..PluginLimits::default()
+    };
     InstanceSpec { config: Vec::new(), limits, log: Arc::new(NoLog) }
 }
 

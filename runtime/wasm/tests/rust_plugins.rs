@@ -132,6 +132,173 @@ fn a_panic_names_its_record_and_its_reason() {
     );
 }
 
+/// A pipeline of one node that runs a plugin.
+fn one_node(engine: &Engine, built: &Built, rest: &str) -> TopologyDriver {
+    let info = engine.load(&built.digest, &built.component).expect("can be loaded");
+    let manifest = format!(
+        "name='p'\n[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\nplugin='p'\n{rest}\n[[sink]]\nfrom='n'\ntopic='out'"
+    );
+    let manifest = Manifest::parse(&manifest).expect("is valid");
+    let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), info)])).expect("fits");
+    let node = &topology.nodes[0];
+    let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
+    let plugin = engine.instantiate(&built.digest, &spec).expect("starts");
+    TopologyDriver::new(topology, BTreeMap::from([("n", plugin)]), 1)
+}
+
+/// Records as `key=value@time`.
+fn records(texts: &[&str]) -> Vec<TestRecord> {
+    let record = |text: &&str| {
+        let (record, time) = text.rsplit_once('@').expect("a time");
+        let (key, value) = record.split_once('=').expect("a value");
+        TestRecord { timestamp: time.parse().expect("a number"), ..TestRecord::value(value).with_key(key) }
+    };
+    texts.iter().map(record).collect()
+}
+
+/// What comes out, as `key=value`.
+fn piped(driver: &mut TopologyDriver, texts: &[&str]) -> Vec<String> {
+    let out = driver.pipe(&records(texts)).expect("is passed");
+    let text =
+        |field: &Option<Vec<u8>>| String::from_utf8_lossy(field.as_deref().unwrap_or(b"~")).into_owned();
+    out.iter().map(|o| format!("{}={}", text(&o.record.key), text(&o.record.value))).collect()
+}
+
+/// Stores through the whole border: entries, ranges, windows; and what fails is undone.
+#[test]
+fn a_plugin_keeps_what_it_has_written_and_emitted() {
+    let built = build_plugin("tests/guests/keeper");
+    let seen = inspect(&built.component).expect("is a component");
+    assert_eq!(seen.imports, ["pelton:plugin/log@0.1.0", "pelton:plugin/state@0.1.0"]);
+    assert_eq!(seen.world.as_deref(), Some("transform-state"));
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let mut driver = one_node(&engine, &built, "on_error={policy='skip'}");
+    assert_eq!(piped(&mut driver, &["a=x@1", "b=x@2", "a=x@3"]), ["a=1", "b=1", "a=2"]);
+    // Each of these has written, and the good ones between them are given again.
+    let out = piped(&mut driver, &["a=trap@4", "a=x@5", "b=reject@6", "a=stray@7", "b=x@8", "a=much@9"]);
+    assert_eq!(out, ["a=3", "b=2"]);
+    assert_eq!(piped(&mut driver, &["a=all@10", "b=last@11"]), ["a=a=4 b=2", "b=b=3 more false"]);
+    let windows = ["a=window@100", "a=window@9000", "b=window@10099", "a=window@10100", "a=window@50"];
+    let out = piped(&mut driver, &windows);
+    assert_eq!(out, ["a=5@100", "a=5@100 6@9000", "b=4@10099", "a=6@9000 7@10100", "a=6@9000 7@10100"]);
+    assert_eq!(piped(&mut driver, &["c=clear@11", "a=x@12"]), ["c=false", "a=1"]);
+    let reasons: Vec<String> = driver.notices.iter().map(|notice| notice.failure.error.to_string()).collect();
+    let expect = [
+        "the plugin trapped: wasm `unreachable` instruction executed",
+        "the plugin rejects the record: told to reject",
+        "the plugin trapped: it uses the store `sene`, which its node is not given (it has `recent`, `seen`)",
+        "the plugin trapped: it writes more than 16777216 bytes to its stores in one call (limits.state)",
+    ];
+    for (reason, expect) in reasons.iter().zip(expect) {
+        assert!(reason.starts_with(expect), "{reason}");
+    }
+    assert_eq!(reasons.len(), expect.len(), "{reasons:?}");
+}
+
+/// A minute of silence of a key is told before the record that ends it for all, also within one batch.
+#[test]
+fn timers_fire_through_the_border() {
+    let built = build_plugin("plugins/silence");
+    assert_eq!(inspect(&built.component).expect("is a component").world.as_deref(), Some("transform-timer"));
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let mut driver = one_node(&engine, &built, "config={after_ms=100}");
+    assert_eq!(piped(&mut driver, &["a=x@0", "b=x@50", "a=x@99", "c=x@160"]), ["b=50"]);
+    assert_eq!(piped(&mut driver, &["b=x@500", "b=x@501", "b=x@700"]), ["a=99", "c=160", "b=501"]);
+}
+
+/// A node that aggregates, built in or with a plugin.
+fn aggregating(engine: &Engine, built: Option<&Built>, rest: &str) -> TopologyDriver {
+    let infos = built.map(|built| engine.load(&built.digest, &built.component).expect("can be loaded"));
+    let infos = infos.map(|info| ("n".to_owned(), info)).into_iter().collect();
+    let manifest = format!("name='p'\n{rest}\n[[sink]]\nfrom='n'\ntopic='out'");
+    let topology = Topology::link(&Manifest::parse(&manifest).expect("is valid"), &infos).expect("fits");
+    let operator = topology.operators.iter().position(|node| node.plugin.is_some());
+    let plugin = operator.zip(built).map(|(operator, built)| {
+        let node = topology.operators[operator].plugin.as_ref().expect("was found");
+        let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
+        (operator, engine.instantiate_aggregator(&built.digest, &spec).expect("starts"))
+    });
+    let mut driver = TopologyDriver::new(topology, BTreeMap::new(), 1);
+    if let Some((operator, plugin)) = plugin {
+        driver.plugins.set_aggregator(operator, plugin);
+    }
+    driver
+}
+
+/// The same counts as the built-in function, by key, in windows, in sessions, and of a table.
+#[test]
+fn an_aggregator_counts_as_the_built_in_function_does() {
+    let built = build_plugin("tests/guests/count");
+    assert_eq!(inspect(&built.component).expect("is a component").world.as_deref(), Some("aggregator"));
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let stream = "[[source]]\nid='in'\ntopic='in'\n";
+    let table = "[[table]]\nid='in'\ntopic='in'\n";
+    let input: Vec<String> = (0..400)
+        .map(|n| format!("{}={}@{}", ["a", "b", "c"][n % 3], ["x", "y"][n * n % 7 % 2], n / 2 * 3))
+        .collect();
+    let input: Vec<&str> = input.iter().map(String::as_str).collect();
+    for (source, node) in [
+        (stream, ""),
+        (stream, "window={tumbling='20ms',grace='5ms',emit='on-close'}"),
+        (stream, "window={hopping='30ms',advance='10ms'}"),
+        (stream, "window={session='4ms'}"),
+        (stream, "window={sliding='15ms'}"),
+        (table, "group_by='raw'"),
+    ] {
+        let rest =
+            |aggregate: &str| format!("{source}[[node]]\nid='n'\nfrom='in'\naggregate={aggregate}\n{node}");
+        let mut own = aggregating(&engine, None, &rest("'count'"));
+        let mut plugin = aggregating(&engine, Some(&built), &rest("{plugin='count'}"));
+        let expect = piped(&mut own, &input);
+        assert!(expect.len() > 20, "{node}");
+        assert_eq!(piped(&mut plugin, &input), expect, "{node}");
+    }
+}
+
+#[test]
+fn a_record_that_an_aggregator_cannot_take_goes_by_the_policy() {
+    let built = build_plugin("tests/guests/count");
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let rest = |config: &str, on_error: &str| {
+        format!(
+            "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\naggregate={{plugin='count'}}\nconfig={{{config}}}\n\
+             on_error={on_error}"
+        )
+    };
+    let input = ["a=x@1", "b=x@2", "a=x@3", "b=x@4", "a=x@5", "c=x@6"];
+    for config in ["reject_at=2", "trap_at=2"] {
+        let mut driver = aggregating(&engine, Some(&built), &rest(config, "{policy='skip'}"));
+        assert_eq!(piped(&mut driver, &input), ["a=1", "b=1", "c=1"], "{config}");
+        let offsets: Vec<i64> = driver.notices.iter().map(|notice| notice.failure.offset).collect();
+        assert_eq!(offsets, [2, 3, 4], "{config}");
+    }
+    let mut driver = aggregating(&engine, Some(&built), &rest("reject_at=2", "{policy='fail'}"));
+    let Err(StepError::Failed(failure)) = driver.pipe(&records(&input)) else { panic!("is passed") };
+    assert_eq!(
+        failure.to_string(),
+        "node `n` failed at topic in, partition 0, offset 2: the plugin rejects the record: told to reject"
+    );
+}
+
+#[test]
+fn numbers_have_a_mean() {
+    let built = build_plugin("plugins/mean");
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let rest = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\naggregate={plugin='mean'}\non_error={policy='skip'}";
+    let mut driver = aggregating(&engine, Some(&built), rest);
+    let out = piped(&mut driver, &["a=3@1", "a=x@2", "a=4.5@3"]);
+    assert_eq!(out, [r#"a={"count":1,"sum":3,"mean":3}"#, r#"a={"count":2,"sum":7.5,"mean":3.75}"#]);
+}
+
+#[test]
+fn events_that_repeat_are_counted_once() {
+    let built = build_plugin("plugins/count-once");
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let mut driver = one_node(&engine, &built, "config={within_ms=100}");
+    assert_eq!(piped(&mut driver, &["a=x@0", "a=x@50", "b=x@60", "a=y@70"]), ["a=1", "b=1", "a=2"]);
+    assert_eq!(piped(&mut driver, &["a=x@100", "a=x@101", "a=x@20"]), ["a=3"]);
+}
+
 #[test]
 fn what_is_no_plugin_is_not_built() {
     let dir = tempfile::tempdir().expect("makes a directory");
