@@ -208,6 +208,10 @@ struct DriverTask {
     not_before_ms: i64,
     /// The offsets that readers of its stores were told of last, and the position that they were told for.
     told: (Vec<i64>, StorePosition),
+    /// When a timer on the clock is due, as far as is known.
+    next_tick_ms: Option<i64>,
+    /// When timers have fired last.
+    ticked_ms: i64,
 }
 
 /// How far one input of a task is.
@@ -324,6 +328,9 @@ impl<'io> Driver<'io> {
                 if self.tasks[task].not_before_ms > self.now_ms() {
                     continue;
                 }
+                if matches!(self.tick(task)?, Progress::Some) {
+                    idle = false;
+                }
                 if matches!(self.step(task)?, Progress::Some) {
                     idle = false;
                 }
@@ -355,6 +362,19 @@ impl<'io> Driver<'io> {
             let plugin = self.spec.factory.instantiate(&node.plugin.digest, &spec);
             let plugin = plugin.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
             self.plugins.set(index, plugin);
+        }
+        for index in self.spec.topology.aggregators_of(source) {
+            let node = &self.spec.topology.operators[index];
+            let Some(plugin) = node.plugin.as_ref().filter(|_| !self.plugins.has_aggregator(index)) else {
+                continue;
+            };
+            let (board, partition) = (Arc::clone(&self.spec.board), Arc::clone(&self.calling));
+            let log = InstanceLog { board, node: node.id.clone(), partition };
+            let spec =
+                InstanceSpec { config: plugin.config.clone(), limits: plugin.limits, log: Arc::new(log) };
+            let started = self.spec.factory.instantiate_aggregator(&plugin.info.digest, &spec);
+            let started = started.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
+            self.plugins.set_aggregator(index, started);
         }
         Ok(())
     }
@@ -444,6 +464,7 @@ impl<'io> Driver<'io> {
             return Ok(Progress::Idle);
         }
         self.calling.store(partition, Ordering::Relaxed);
+        task.set_clock(self.spec.clock.now_ms());
         let stop = &self.spec.stop;
         let interrupted = || stop.is_set();
         let mut outside = Outside {
@@ -526,9 +547,10 @@ impl<'io> Driver<'io> {
         let waits = |task: &&DriverTask| task.not_before_ms > now;
         let ready = self.tasks.iter().filter(|task| !waits(task)).flat_map(|task| &task.inputs);
         let positions: Vec<_> = ready.map(|position| (position.input, position.next_offset)).collect();
-        let retry =
-            self.tasks.iter().filter(waits).map(|task| (task.not_before_ms - now).unsigned_abs()).min();
-        self.io.wait(&positions, retry.unwrap_or(IDLE_MS).min(IDLE_MS));
+        let retries = self.tasks.iter().filter(waits).map(|task| task.not_before_ms);
+        let ticks = self.tasks.iter().filter(|task| !waits(task)).filter_map(|task| task.next_tick_ms);
+        let next = retries.chain(ticks).map(|at| at.saturating_sub(now).max(0).unsigned_abs()).min();
+        self.io.wait(&positions, next.unwrap_or(IDLE_MS).min(IDLE_MS));
     }
 
     fn publish(&mut self) {
@@ -558,3 +580,4 @@ pub mod sim;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod ticks;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::log::NoLog;
-use pelton_streams::manifest::{NodeSpec, PluginRef};
+use pelton_streams::manifest::PluginRef;
 use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Digest, InstanceSpec, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
 
@@ -399,11 +399,11 @@ impl Supervisor {
         let mut wanted = Vec::new();
         let mut plugins = BTreeMap::new();
         let mut infos = BTreeMap::new();
-        for node in &manifest.nodes {
-            let digest = resolve(&self.inner.lock().deployments, node, given)?;
+        for (node, named) in manifest.plugins() {
+            let digest = resolve(&self.inner.lock().deployments, (node, named), given)?;
             wanted.push(self.want(digest));
-            infos.insert(node.id.clone(), self.load(node, &digest, patience).await?);
-            plugins.insert(node.id.clone(), digest.to_string());
+            infos.insert(node.to_owned(), self.load(node, &digest, patience).await?);
+            plugins.insert(node.to_owned(), digest.to_string());
         }
         let topology = Topology::link_over(&manifest, &infos, &|topic| self.spec.io.partitions(topic))?;
         Ok(Checked { manifest, topology, plugins, wanted })
@@ -461,18 +461,22 @@ impl Supervisor {
             let started = tokio::task::spawn_blocking(start).await.map_err(|_| DeployError::Stopping)?;
             started.map_err(|error| DeployError::Start { node: node.id.clone(), error })?;
         }
+        for node in &checked.topology.operators {
+            let Some(plugin) = &node.plugin else { continue };
+            let spec =
+                InstanceSpec { config: plugin.config.clone(), limits: plugin.limits, log: Arc::new(NoLog) };
+            let (factory, digest) = (Arc::clone(&self.spec.factory), plugin.info.digest);
+            let start = move || factory.instantiate_aggregator(&digest, &spec).map(drop);
+            let started = tokio::task::spawn_blocking(start).await.map_err(|_| DeployError::Stopping)?;
+            started.map_err(|error| DeployError::Start { node: node.id.clone(), error })?;
+        }
         Ok(())
     }
 
-    async fn load(
-        &self,
-        node: &NodeSpec,
-        digest: &Digest,
-        patience: Patience,
-    ) -> Result<PluginInfo, DeployError> {
+    async fn load(&self, node: &str, digest: &Digest, patience: Patience) -> Result<PluginInfo, DeployError> {
         let component = loop {
             let find = || self.inner.lock().deployments.component(&digest.hex());
-            let unknown = || DeployError::UnknownPlugin { node: node.id.clone(), plugin: digest.to_string() };
+            let unknown = || DeployError::UnknownPlugin { node: node.to_owned(), plugin: digest.to_string() };
             let stored = find().ok_or_else(unknown)?;
             match self.read(&stored).await {
                 Ok(component) => break component,
@@ -571,17 +575,17 @@ fn repartitions_of(topology: &Topology) -> Vec<Repartition> {
 
 fn resolve(
     deployments: &Deployments,
-    node: &NodeSpec,
+    (node, named): (&str, &PluginRef),
     given: &BTreeMap<String, Digest>,
 ) -> Result<Digest, DeployError> {
-    if let Some(digest) = given.get(&node.id) {
+    if let Some(digest) = given.get(node) {
         return Ok(*digest);
     }
-    match &node.plugin {
+    match named {
         PluginRef::Pinned { digest, .. } => Ok(*digest),
         PluginRef::Name(name) => {
             let newest = deployments.newest(name).and_then(|hex| format!("sha256:{hex}").parse().ok());
-            newest.ok_or_else(|| DeployError::UnknownPlugin { node: node.id.clone(), plugin: name.clone() })
+            newest.ok_or_else(|| DeployError::UnknownPlugin { node: node.to_owned(), plugin: name.clone() })
         }
     }
 }

@@ -29,8 +29,8 @@ const PARTITIONS: i32 = 2;
 const FAULTS: [Fault; 5] =
     [Fault::Flush, Fault::CommitRefused, Fault::CommitLost, Fault::CommitUnknown, Fault::StoreFull];
 
-/// What is kept: by key, with members, in windows that close, in sessions, and of two streams.
-const PIPELINES: [(&str, &[&str]); 4] = [
+/// What is kept: by key, with members, in windows that close, in sessions, of two streams, and by plugins.
+const PIPELINES: [(&str, &[&str]); 6] = [
     (
         "[[source]]\nid='in'\ntopic='in'\n\
          [[node]]\nid='m'\nfrom='in'\naggregate={n='count',all='distinct:raw',top='max:raw'}\n\
@@ -58,6 +58,17 @@ const PIPELINES: [(&str, &[&str]); 4] = [
          [[node]]\nid='m'\nfrom='j'\naggregate={n='count',of='distinct:json:r'}\n\
          [[sink]]\nfrom='m'\ntopic='out'\n",
         &["left", "right"],
+    ),
+    (
+        "[[source]]\nid='in'\ntopic='in'\n\
+         [[node]]\nid='k'\nfrom='in'\nplugin='keeper'\nstores={seen={},recent={kind='window',retention='9ms'}}\n\
+         [[sink]]\nfrom='k'\ntopic='out'\n",
+        &["in"],
+    ),
+    (
+        "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='t'\nfrom='in'\nplugin='timers'\n\
+         [[sink]]\nfrom='t'\ntopic='out'\n",
+        &["in"],
     ),
 ];
 

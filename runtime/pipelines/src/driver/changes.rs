@@ -93,7 +93,15 @@ impl Driver<'_> {
                         self.gates.0.open(id, stores.reader());
                     }
                     let (inputs, told) = (Vec::new(), Default::default());
-                    self.tasks.push(DriverTask { task, inputs, not_before_ms: i64::MIN, told });
+                    let (not_before_ms, next_tick_ms, ticked_ms) = (i64::MIN, None, i64::MIN);
+                    self.tasks.push(DriverTask {
+                        task,
+                        inputs,
+                        not_before_ms,
+                        told,
+                        next_tick_ms,
+                        ticked_ms,
+                    });
                     self.tasks.len() - 1
                 }
             };

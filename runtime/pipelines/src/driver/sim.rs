@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
-use pelton_streams::manifest::{CommitSpec, Guarantee};
+use pelton_streams::manifest::{CommitSpec, Guarantee, PluginRef};
 use pelton_streams::operator::scan::Wanted;
 use pelton_streams::state::{
     Blob, ChangelogPosition, KeyRange, MemoryState, Position as StorePosition, StateBackend, StateBatch,
@@ -19,7 +19,7 @@ use pelton_streams::state::{
 };
 use pelton_streams::state_tables::{StateRow, StateTable};
 use pelton_streams::task::TaskId;
-use pelton_streams::{Emissions, Emitted, Manifest, Refused, Sink, Topology};
+use pelton_streams::{Emissions, Emitted, Manifest, Refused, Sink, Topology, World as PluginWorld};
 use pelton_wire::record::{
     BatchBuilder, BatchMut, BatchOptions, BatchView, Columns, DecompressLimit, Select,
 };
@@ -510,8 +510,17 @@ impl Changelogs for SimIo {
 pub fn linked(nodes: &str) -> Arc<Topology> {
     let manifest =
         Manifest::parse(&format!("name='p'\ncommit={{interval_ms=5,records=5}}\n{nodes}")).unwrap();
-    let plugin = |node: &pelton_streams::manifest::NodeSpec| (node.id.clone(), obedient());
-    let plugins = manifest.nodes.iter().map(plugin).collect();
+    let plugin = |node: &pelton_streams::manifest::NodeSpec| {
+        let world = match &node.plugin {
+            PluginRef::Name(name) if name == "timers" => PluginWorld::TransformTimer,
+            _ if node.stores.is_empty() => PluginWorld::Transform,
+            _ => PluginWorld::TransformState,
+        };
+        (node.id.clone(), obedient(world))
+    };
+    let aggregating = manifest.operators.iter().filter(|node| node.plugin.is_some());
+    let aggregating = aggregating.map(|node| (node.id.clone(), obedient(PluginWorld::Aggregator)));
+    let plugins = manifest.nodes.iter().map(plugin).chain(aggregating).collect();
     let known = |topic: &str| (!topic.starts_with("__")).then_some(2);
     Arc::new(Topology::link_over(&manifest, &plugins, &known).unwrap())
 }

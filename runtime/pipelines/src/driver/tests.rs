@@ -274,7 +274,11 @@ fn topology(start: &str, on_error: &str) -> (Arc<Topology>, CommitSpec) {
          [[sink]]\nfrom = \"n\"\ntopic = \"out\"\n"
     );
     let manifest = Manifest::parse(&text).unwrap();
-    let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), obedient())])).unwrap();
+    let topology = Topology::link(
+        &manifest,
+        &BTreeMap::from([("n".to_owned(), obedient(pelton_streams::World::Transform))]),
+    )
+    .unwrap();
     (Arc::new(topology), manifest.commit)
 }
 

@@ -21,6 +21,17 @@ const JOIN: &str = "[[source]]\nid='l'\ntopic='left'\npartitioner='murmur2'\n\
                     [[node]]\nid='j'\nfrom='l'\njoin={with='r',within='3ms',kind='outer',left='l',right='r'}\n\
                     [[node]]\nid='d'\nfrom='j'\naggregate={n='count',of='distinct:json:r'}\n\
                     [[sink]]\nfrom='d'\ntopic='out'\n";
+/// A plugin that keeps something.
+const KEEP: &str = "[[source]]\nid='in'\ntopic='in'\n\
+                    [[node]]\nid='k'\nfrom='in'\nplugin='obedient'\nstores={seen={},recent={kind='window',retention='9ms'}}\n\
+                    [[sink]]\nfrom='k'\ntopic='out'\n";
+/// One with timers.
+const WAIT: &str = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='t'\nfrom='in'\nplugin='timers'\n\
+                    [[sink]]\nfrom='t'\ntopic='out'\n";
+
+/// A plugin that aggregates.
+const FOLD: &str = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='f'\nfrom='in'\naggregate={plugin='last'}\n\
+                    [[sink]]\nfrom='f'\ntopic='out'\n";
 
 /// Records of a group are in both partitions.
 const GROUP: &str = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\ngroup_by='raw'\naggregate='count'\n\
@@ -42,7 +53,9 @@ fn input(world: &mut World, topics: &[&str], random: &mut SmallRng) {
 #[test]
 fn results_are_those_of_a_run_without_failures() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
-    for (nodes, topics) in [(COUNT, &["in"][..]), (JOIN, &["left", "right"])] {
+    for (nodes, topics) in
+        [(COUNT, &["in"][..]), (KEEP, &["in"]), (FOLD, &["in"]), (WAIT, &["in"]), (JOIN, &["left", "right"])]
+    {
         let topology = linked(nodes);
         let (mut damaged, mut results) = (0, 0);
         for seed in 0..150 {
