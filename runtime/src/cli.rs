@@ -259,7 +259,13 @@ pub(crate) enum Group {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plugin {
     /// Create a Rust plugin in a new directory
-    New { dir: PathBuf },
+    New {
+        dir: PathBuf,
+        /// What it may do: transform (records in, records out), transform-state (with stores), transform-timer (with
+        /// timers and stores), or aggregator (one value for each key)
+        #[arg(long, default_value = "transform")]
+        world: String,
+    },
     /// Compile a plugin directory to a component
     Build {
         dir: PathBuf,

@@ -18,13 +18,13 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     let base = path.parent().unwrap_or(Path::new("."));
     let http = HttpClient::new(&args.http);
     let mut plugins = serde_json::Map::new();
-    for node in &manifest.nodes {
+    for (node, named) in manifest.plugins() {
         // A directory comes before a plugin that was pushed under the name. The broker refuses a name that was not pushed.
-        if let PluginRef::Name(name) = &node.plugin
+        if let PluginRef::Name(name) = named
             && let Some(dir) = directory(base, name)
         {
             let pushed = plugin::push(&http, &plugin::component(&dir)?)?;
-            plugins.insert(node.id.clone(), pushed["digest"].clone());
+            plugins.insert(node.to_owned(), pushed["digest"].clone());
         }
     }
     let request = json!({ "manifest": text, "plugins": plugins, "dry_run": args.dry_run });

@@ -19,7 +19,7 @@ const WORKSPACE_CARGO_TOML: &str = include_str!("../../../Cargo.toml");
 
 pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
     match command {
-        cli::Plugin::New { dir } => new(dir),
+        cli::Plugin::New { dir, world } => new(dir, world),
         cli::Plugin::Build { dir, output } => {
             let built = build(dir)?;
             let path = match output {
@@ -73,6 +73,20 @@ fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {
             })
         })
         .collect();
+    let stores: Vec<Value> = manifest
+        .iter()
+        .flat_map(|manifest| &manifest.stores)
+        .map(|(name, store)| {
+            let retention = store.retention.map(|kept| kept.ms());
+            json!({
+                "name": name,
+                "kind": store.kind.name(),
+                "retention_ms": retention,
+                "format": store.format,
+                "doc": store.doc,
+            })
+        })
+        .collect();
     if as_json {
         return print_json(&json!({
             "digest": found.digest.to_string(),
@@ -82,6 +96,7 @@ fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {
             "version": manifest.map(|manifest| &manifest.version),
             "imports": found.imports,
             "exports": found.exports,
+            "stores": stores,
             "config": config,
         }));
     }
@@ -93,6 +108,15 @@ fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {
     }
     print_line(&format!("imports  {}", list_or_none(&found.imports)))?;
     print_line(&format!("exports  {}", list_or_none(&found.exports)))?;
+    if !stores.is_empty() {
+        let mut table = Table::new(&["store", "kind", "retention_ms", "format", "doc"]);
+        for store in stores {
+            table.row(
+                ["name", "kind", "retention_ms", "format", "doc"].map(|field| store[field].clone()).to_vec(),
+            );
+        }
+        table.print(false)?;
+    }
     let mut table = Table::new(&["config", "type", "default", "doc"]);
     for key in config {
         table.row(["name", "type", "default", "doc"].map(|field| key[field].clone()).to_vec());
@@ -117,7 +141,37 @@ fn list(http: &HttpClient, as_json: bool) -> anyhow::Result<()> {
     table.print(false)
 }
 
-fn new(dir: &Path) -> anyhow::Result<()> {
+/// What a new plugin of a world is.
+struct Template {
+    world: &'static str,
+    lib: &'static str,
+    plugin: &'static str,
+    pipeline: &'static str,
+}
+
+macro_rules! template {
+    ($world:literal) => {
+        Template {
+            world: $world,
+            lib: include_str!(concat!("../template/", $world, "/lib.rs")),
+            plugin: include_str!(concat!("../template/", $world, "/plugin.toml")),
+            pipeline: include_str!(concat!("../template/", $world, "/pipeline.toml")),
+        }
+    };
+}
+
+const TEMPLATES: [Template; 4] = [
+    template!("transform"),
+    template!("transform-state"),
+    template!("transform-timer"),
+    template!("aggregator"),
+];
+
+fn new(dir: &Path, world: &str) -> anyhow::Result<()> {
+    let template = TEMPLATES.iter().find(|template| template.world == world).ok_or_else(|| {
+        let known: Vec<&str> = TEMPLATES.iter().map(|template| template.world).collect();
+        usage(format!("there is no template for the world `{world}`; known: {}", known.join(", ")))
+    })?;
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
@@ -133,9 +187,9 @@ fn new(dir: &Path) -> anyhow::Result<()> {
     let fill = |text: &str| text.replace("{name}", name);
     let files: [(PathBuf, String); 5] = [
         ("Cargo.toml".into(), cargo_toml(name)),
-        ("src/lib.rs".into(), include_str!("../template/lib.rs").to_owned()),
-        ("plugin.toml".into(), fill(include_str!("../template/plugin.toml"))),
-        ("pipeline.toml".into(), fill(include_str!("../template/pipeline.toml"))),
+        ("src/lib.rs".into(), template.lib.to_owned()),
+        ("plugin.toml".into(), fill(template.plugin)),
+        ("pipeline.toml".into(), fill(template.pipeline)),
         ("pelton-sdk/Cargo.toml".into(), sdk_cargo_toml()?),
     ];
     for (path, text) in files {
@@ -146,7 +200,7 @@ fn new(dir: &Path) -> anyhow::Result<()> {
         copy(part, &dir.join("pelton-sdk"))?;
     }
     print_line(&format!(
-        "{0}: src/lib.rs is the transform, plugin.toml its description, pipeline.toml where it runs\n\
+        "{0}: src/lib.rs is the plugin, plugin.toml its description, pipeline.toml where it runs\n\
          next: pelton plugin build {0}, pelton topic create --if-not-exists words, pelton deploy {0}",
         dir.display()
     ))
@@ -199,25 +253,29 @@ mod tests {
 
     #[test]
     fn a_new_plugin_is_whole_and_overwrites_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let plugin = dir.path().join("shout");
-        new(&plugin).unwrap();
-        for file in [
-            "Cargo.toml",
-            "src/lib.rs",
-            "plugin.toml",
-            "pipeline.toml",
-            "pelton-sdk/src/lib.rs",
-            "pelton-sdk/wit/records.wit",
-        ] {
-            assert!(plugin.join(file).is_file(), "{file}");
+        for Template { world, .. } in TEMPLATES {
+            let dir = tempfile::tempdir().unwrap();
+            let plugin = dir.path().join("shout");
+            new(&plugin, world).unwrap();
+            for file in [
+                "Cargo.toml",
+                "src/lib.rs",
+                "plugin.toml",
+                "pipeline.toml",
+                "pelton-sdk/src/lib.rs",
+                "pelton-sdk/wit/records.wit",
+            ] {
+                assert!(plugin.join(file).is_file(), "{file}");
+            }
+            let sdk = std::fs::read_to_string(plugin.join("pelton-sdk/Cargo.toml")).unwrap();
+            assert!(!sdk.contains("workspace"), "it stands alone: {sdk}");
+            assert_eq!(toolchain::read_manifest(&plugin).unwrap().0.world, world);
+            let pipeline = std::fs::read_to_string(plugin.join("pipeline.toml")).unwrap();
+            assert_eq!(pelton_streams::Manifest::parse(&pipeline).unwrap().name, "shout");
+            assert!(new(&plugin, world).unwrap_err().to_string().contains("already exists"));
+            assert!(new(&dir.path().join("Shout!"), world).unwrap_err().to_string().contains("not a name"));
         }
-        let sdk = std::fs::read_to_string(plugin.join("pelton-sdk/Cargo.toml")).unwrap();
-        assert!(!sdk.contains("workspace"), "it stands alone: {sdk}");
-        toolchain::read_manifest(&plugin).unwrap();
-        let pipeline = std::fs::read_to_string(plugin.join("pipeline.toml")).unwrap();
-        assert_eq!(pelton_streams::Manifest::parse(&pipeline).unwrap().name, "shout");
-        assert!(new(&plugin).unwrap_err().to_string().contains("already exists"));
-        assert!(new(&dir.path().join("Shout!")).unwrap_err().to_string().contains("not a name"));
+        let unknown = new(Path::new("x"), "consumer").unwrap_err().to_string();
+        assert!(unknown.contains("known: transform, transform-state"), "{unknown}");
     }
 }
