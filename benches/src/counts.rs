@@ -1,4 +1,5 @@
-//! Records counted by key through a pipeline, exactly once, beside a bare hash map over the same keys.
+//! Records counted by key through a pipeline, exactly once, by the built-in function and by the same as a plugin, beside a bare hash
+//! map over the same keys.
 
 use crate::Bench;
 use crate::client::{self, Conn};
@@ -12,6 +13,7 @@ use rand::distr::weighted::WeightedIndex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Partitions that are counted, each with keys of its own.
@@ -110,11 +112,26 @@ fn batch(numbers: &[u32], values: &mut SmallRng) -> anyhow::Result<Bytes> {
     Ok(builder.finish()?)
 }
 
+/// What counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The built-in function.
+    Function,
+    /// The same as a plugin: `tests/guests/count`.
+    Plugin,
+}
+
 /// Deploys the pipeline `counts`, which counts the records of `in` by key, and writes each count to `out`.
 pub(crate) fn deploy(bench: &Bench, server: &Server) -> anyhow::Result<()> {
-    let manifest = "name = \"counts\"\n[[source]]\nid = \"in\"\ntopic = \"in\"\n\
-         [[node]]\nid = \"by-key\"\nfrom = \"in\"\naggregate = \"count\"\n\
-         [[sink]]\nfrom = \"by-key\"\ntopic = \"out\"\n";
+    deploy_with(bench, server, "\"count\"")
+}
+
+fn deploy_with(bench: &Bench, server: &Server, aggregate: &str) -> anyhow::Result<()> {
+    let manifest = format!(
+        "name = \"counts\"\n[[source]]\nid = \"in\"\ntopic = \"in\"\n\
+         [[node]]\nid = \"by-key\"\nfrom = \"in\"\naggregate = {aggregate}\n\
+         [[sink]]\nfrom = \"by-key\"\ntopic = \"out\"\n"
+    );
     let file = bench.dir.path().join("counts.toml");
     std::fs::write(&file, manifest)?;
     server.command(&["deploy", file.to_str().context("a path that is no text")?]).map(drop)
@@ -131,19 +148,29 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         (Spread::Uniform, 10_000_000, 10_000_000),
     ];
     for (spread, keys, records) in cases {
-        one(bench, spread, keys, records)?;
+        let built_in = one(bench, By::Function, spread, keys, records)?;
+        let plugin = one(bench, By::Plugin, spread, keys, records)?;
+        println!("    the plugin's rate is {:.2} of the function's", plugin / built_in);
     }
     Ok(())
 }
 
-fn one(bench: &Bench, spread: Spread, keys: u32, records: u64) -> anyhow::Result<()> {
-    let server = Server::with_http(bench, &format!("counts-{spread:?}-{keys}"))?;
+/// Records per second.
+fn one(bench: &Bench, by: By, spread: Spread, keys: u32, records: u64) -> anyhow::Result<f64> {
+    let server = Server::with_http(bench, &format!("counts-{by:?}-{spread:?}-{keys}"))?;
     let mut conn = Conn::open(&server.address)?;
     conn.create_topic("in", PARTITIONS)?;
     conn.create_topic("out", PARTITIONS)?;
     fill(&server.address, Keys::new(spread, keys)?, records)?;
+    if by == By::Plugin {
+        let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/count");
+        server.command(&["plugin", "push", guest.to_str().context("a path that is no text")?])?;
+    }
     let (cpu, started) = (server.cpu()?, Instant::now());
-    deploy(bench, &server)?;
+    match by {
+        By::Function => deploy(bench, &server)?,
+        By::Plugin => deploy_with(bench, &server, "{ plugin = \"count\" }")?,
+    }
     while committed(&server, "counts")? < records {
         ensure!(started.elapsed() < LIMIT, "the pipeline has not come to its end in {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(20));
@@ -151,7 +178,7 @@ fn one(bench: &Bench, spread: Spread, keys: u32, records: u64) -> anyhow::Result
     let (time, cpu) = (started.elapsed(), server.cpu()?.saturating_sub(cpu));
     let map = bare(Keys::new(spread, keys)?, records)?;
     println!(
-        "  {spread:?} over {keys} keys, {records} records: {:>8.0} records/s, server CPU {:>5.0} ns/record | in a hash map {:>4.0} ns, \
+        "  {by:?}, {spread:?} over {keys} keys, {records} records: {:>8.0} records/s, server CPU {:>5.0} ns/record | in a hash map {:>4.0} ns, \
          ratio {:.1} | {:.0} MiB resident at most",
         records as f64 / time.as_secs_f64(),
         cpu.as_nanos() as f64 / records as f64,
@@ -162,7 +189,7 @@ fn one(bench: &Bench, spread: Spread, keys: u32, records: u64) -> anyhow::Result
     let data_dir = server.data_dir.clone();
     drop(server);
     std::fs::remove_dir_all(data_dir)?;
-    Ok(())
+    Ok(records as f64 / time.as_secs_f64())
 }
 
 /// The same counts in one hash map, by one thread that has all keys in memory.

@@ -52,11 +52,12 @@ fn run() -> Result<()> {
     }
     let (binary, home) = (settings::binary()?, tempfile::tempdir()?);
     let build_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-    let component = guest::build(&binary, "unruly", &build_dir, home.path())?;
+    let build = |name| guest::build(&binary, name, &build_dir, home.path());
+    let components = vec![build("unruly")?, build("keeper")?];
     let plan = Plan {
         kind,
         binary,
-        component,
+        components,
         images: settings::from_env("PELTON_CUT_DIR", std::env::temp_dir())?,
         seed: settings::seed()?,
     };

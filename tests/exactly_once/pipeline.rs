@@ -1,5 +1,6 @@
 //! Pipelines beside the load, exactly once: what one of the load's topics has becomes two others, one through a plugin; and
-//! another one counts the records of each key, which is state: it must have counted each record once, whatever happened.
+//! two others count the records of each key, which is state, one of them with a plugin: each must have counted each record
+//! once, whatever happened.
 
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::Broker;
@@ -10,7 +11,7 @@ use pelton_tests::load::create_topic;
 use pelton_tests::records::committed;
 use rdkafka::message::{BorrowedMessage, Message};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What it makes.
@@ -19,6 +20,26 @@ const GROUP: &str = "pelton.piped";
 /// What the counts are written to, and by whom.
 const COUNTED: (&str, u32) = ("counted", 2);
 const COUNTED_GROUP: &str = "pelton.counted";
+/// What a plugin counts in its own stores, and who writes it.
+const KEPT: (&str, u32) = ("kept", 2);
+const KEPT_GROUP: &str = "pelton.kept";
+const KEPT_MANIFEST: &str = "\
+name = \"kept\"
+
+[[source]]
+id = \"in\"
+topic = \"events\"
+
+[[node]]
+id = \"by-key\"
+from = \"in\"
+plugin = \"keeper\"
+limits = { deadline_ms = 5000 }
+
+[[sink]]
+from = \"by-key\"
+topic = \"kept\"
+";
 /// A count is in the state of its key, and the different values of a key are entries of their own.
 const COUNTED_MANIFEST: &str = "\
 name = \"counted\"
@@ -62,29 +83,34 @@ topic = \"piped-right\"
 
 /// The deployed pipelines, and how far they had come when they were looked at last.
 pub(crate) struct Pipe {
-    done: [Vec<i64>; 2],
+    done: [Vec<i64>; 3],
 }
 
-const GROUPS: [&str; 2] = [GROUP, COUNTED_GROUP];
+const GROUPS: [&str; 3] = [GROUP, COUNTED_GROUP, KEPT_GROUP];
 
 impl Pipe {
     pub(crate) fn deploy(
         binary: &Path,
-        component: &Path,
+        components: &[PathBuf],
         broker: &Broker,
         data: &Path,
         home: &Path,
     ) -> Result<Pipe> {
         let cli = Cli::new(binary, broker, data, home)?;
         let text = |path: &Path| path.display().to_string();
-        cli.ok(&["plugin", "push", &text(component)])?;
+        for component in components {
+            cli.ok(&["plugin", "push", &text(component)])?;
+        }
         let manifest = home.join("piped.toml");
         std::fs::write(&manifest, MANIFEST)?;
         cli.ok(&["deploy", &text(&manifest)])?;
         create_topic(&broker.address, COUNTED.0, COUNTED.1, &[])?;
-        std::fs::write(&manifest, COUNTED_MANIFEST)?;
-        cli.ok(&["deploy", &text(&manifest)])?;
-        Ok(Pipe { done: [(); 2].map(|()| vec![-1; EVENTS.1 as usize]) })
+        create_topic(&broker.address, KEPT.0, KEPT.1, &[])?;
+        for counting in [COUNTED_MANIFEST, KEPT_MANIFEST] {
+            std::fs::write(&manifest, counting)?;
+            cli.ok(&["deploy", &text(&manifest)])?;
+        }
+        Ok(Pipe { done: [(); 3].map(|()| vec![-1; EVENTS.1 as usize]) })
     }
 
     /// Waits until each pipeline has come far enough.
@@ -135,24 +161,29 @@ pub(crate) fn miscounted(bootstrap: &str) -> Result<Vec<String>> {
         *wanted.entry(key(message)).or_default() += 1;
         Ok(())
     })?;
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
-    read_each(bootstrap, COUNTED.0, &mut vec![0; COUNTED.1 as usize], |message| {
-        let count = counts.entry(key(message)).or_default();
-        *count += 1;
-        let value = String::from_utf8_lossy(message.payload().unwrap_or_default());
-        let expect = format!("{{\"n\":{count},\"seen\":{count}}}");
-        if value != expect {
-            wrong.push(format!(
-                "the count of key {} at offset {} is {value}, not {expect}",
-                key(message),
-                message.offset()
-            ));
+    let by_operator = |count: u64| format!("{{\"n\":{count},\"seen\":{count}}}");
+    let by_plugin = |count: u64| count.to_string();
+    let counted: [(&str, u32, &dyn Fn(u64) -> String); 2] =
+        [(COUNTED.0, COUNTED.1, &by_operator), (KEPT.0, KEPT.1, &by_plugin)];
+    for (topic, partitions, expect) in counted {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        read_each(bootstrap, topic, &mut vec![0; partitions as usize], |message| {
+            let count = counts.entry(key(message)).or_default();
+            *count += 1;
+            let value = String::from_utf8_lossy(message.payload().unwrap_or_default());
+            let expect = expect(*count);
+            if value != expect {
+                let (key, offset) = (key(message), message.offset());
+                wrong.push(format!(
+                    "the count of key {key} in {topic} at offset {offset} is {value}, not {expect}"
+                ));
+            }
+            Ok(())
+        })?;
+        if counts != wanted && wrong.is_empty() {
+            wrong.push(format!("there are {wanted:?} committed records, and {topic} has {counts:?}"));
         }
-        Ok(())
-    })?;
-    if counts != wanted && wrong.is_empty() {
-        wrong.push(format!("there are {wanted:?} committed records, and {counts:?} were counted"));
     }
     wrong.truncate(10);
     Ok(wrong)

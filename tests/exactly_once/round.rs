@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub(crate) kind: Kind,
     pub(crate) binary: PathBuf,
     /// The plugin `unruly`, built.
-    pub(crate) component: PathBuf,
+    pub(crate) components: Vec<PathBuf>,
     pub(crate) images: PathBuf,
     pub(crate) seed: u64,
 }
@@ -96,7 +96,7 @@ impl Plan {
         let topics = rig::topics(&pipeline::OUTPUTS);
         let mut broker = start.start()?;
         rig::create_topics(&broker.address, &topics)?;
-        let mut pipe = Pipe::deploy(&self.binary, &self.component, &broker, &place.data, home)?;
+        let mut pipe = Pipe::deploy(&self.binary, &self.components, &broker, &place.data, home)?;
         let load = Running::start(&broker.address, Ledger::create("exactly-once")?, rng.random());
         load.progress(PROGRESS_LIMIT)?;
         let (wanted, mut left_in_a_row, mut early) = (tally.faults + faults, 0, false);

@@ -7,6 +7,7 @@ use pelton_tests::records::{LIMIT, committed, produce, read_all, until};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -239,4 +240,32 @@ pub(crate) fn topics_go_away(lab: &Lab) -> Result<String> {
     check_failure(&failed, "io", ("in", 0, 5), &["the log ends at 3", "reset-offsets"])?;
     broker.stop()?;
     Ok("the input, the output, and two more partitions".to_owned())
+}
+
+/// What `pelton plugin new` makes builds, and its own test passes, for every world that it knows.
+pub(crate) fn new_plugins(lab: &Lab) -> Result<String> {
+    let worlds = ["transform", "transform-state", "transform-timer", "aggregator"];
+    for world in worlds {
+        let dir = lab.dir.join(format!("new-{world}"));
+        let pelton = |args: &[&str]| -> Result<String> {
+            let mut command = Command::new(&lab.binary);
+            let ran = command.args(args).env("CARGO_TARGET_DIR", &lab.build_dir).output()?;
+            let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+            ensure!(ran.status.success(), "pelton {}: {said}", args.join(" "));
+            Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+        };
+        pelton(&["plugin", "new", path(&dir), "--world", world])?;
+        let seen = pelton(&["plugin", "inspect", path(&dir)])?;
+        ensure!(seen.lines().any(|line| line.split_whitespace().eq(["world", world])), "{seen}");
+        let mut tested = Command::new("cargo");
+        tested.args(["test", "--offline"]).current_dir(&dir).env("CARGO_TARGET_DIR", &lab.build_dir);
+        let tested = tested.output().context("run cargo")?;
+        let said = String::from_utf8_lossy(&tested.stdout).into_owned();
+        ensure!(
+            tested.status.success() && said.contains("1 passed"),
+            "{world}: {said}{}",
+            String::from_utf8_lossy(&tested.stderr)
+        );
+    }
+    Ok(worlds.join(", "))
 }

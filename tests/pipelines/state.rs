@@ -1,14 +1,16 @@
 //! What a pipeline keeps, through kills: every record is counted once, whatever was on its way.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, path};
 use anyhow::{Context, Result, ensure};
+use pelton_tests::broker::Broker;
 use pelton_tests::load::{client, create_topic};
 use pelton_tests::records::{LIMIT, Read, committed, read_all, until};
-use pelton_tests::settings;
+use pelton_tests::{guest, settings};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 const INPUT: &str = "events";
@@ -66,6 +68,100 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
     ensure!(counts == expect, "counted {counts:?}, and there are {expect:?}, seed {seed}");
     broker.stop()?;
     Ok(format!("{kills} kills, {} records counted, seed {seed}", input.len()))
+}
+
+const KEPT: &str = "name = \"kept\"\ncommit = { interval_ms = 20 }\n\
+    [[source]]\nid = \"in\"\ntopic = \"events\"\n\
+    [[node]]\nid = \"by-key\"\nfrom = \"in\"\nplugin = \"keeper\"\n\
+    [[sink]]\nfrom = \"by-key\"\ntopic = \"kept\"\n";
+
+/// A plugin counts the records of each key in its own store: what it keeps and what it emits are one, through kills.
+pub(crate) fn kept_once(lab: &Lab) -> Result<String> {
+    let kills: u32 = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
+    let seed = settings::seed()?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let keeper = guest::build(&lab.binary, "keeper", &lab.build_dir, &lab.dir)?;
+    let (mut start, mut broker, mut cli) = lab.start()?;
+    cli.ok(&["plugin", "push", path(&keeper)])?;
+    create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
+    let file = lab.write("kept.toml", KEPT)?;
+    let said = cli.ok(&["deploy", &file])?;
+    ensure!(said.contains("store by-key-seen: new") && said.contains("store by-key-recent: new"), "{said}");
+    let mut expect: BTreeMap<String, u64> = BTreeMap::new();
+    for kill in 0..kills {
+        let records: Vec<(usize, u64)> =
+            (0..rng.random_range(1..400)).map(|n| (rng.random_range(0..PARTITIONS) as usize, n)).collect();
+        for (partition, _) in &records {
+            *expect.entry(format!("partition {partition}")).or_default() += 1;
+        }
+        produce(&broker.address, &records)?;
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..60)));
+        broker.kill()?;
+        broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
+        cli = lab.cli(&broker)?;
+        groups(&read_all(&broker.address, "kept")?).with_context(|| format!("kill {kill}, seed {seed}"))?;
+    }
+    until("everything is counted", LIMIT, || {
+        Ok((groups(&read_all(&broker.address, "kept")?)? == expect).then_some(()))
+    })
+    .with_context(|| format!("seed {seed}; {}", start.last_words()))?;
+    let kept = cli.ok(&["table", "scan", "kept/by-key-seen"])?;
+    let lines: Vec<String> = expect.iter().map(|(key, count)| format!("{key}\t{count}")).collect();
+    ensure!(kept.lines().eq(lines.iter()), "{kept} and not {lines:?}, seed {seed}");
+    let one = cli.ok(&["table", "get", "kept/by-key-seen", "partition 0"])?;
+    ensure!(one.trim() == expect["partition 0"].to_string(), "{one} and not {expect:?}");
+    let said = cli.ok(&["deploy", &file])?;
+    ensure!(said.contains("store by-key-seen: kept"), "{said}");
+    let refused = |change: &str, code: i32, named: &[&str]| {
+        let changed = KEPT.replace("plugin = \"keeper\"", &format!("plugin = \"keeper\"\n{change}"));
+        cli.refused(&["deploy", &lab.write("changed.toml", changed)?], code, named)
+    };
+    refused("stores = { sene = {} }", 1, &["stores.sene is not a store of the plugin", "`seen`"])?;
+    refused("stores = { recent = { kind = \"key-value\" } }", 1, &["works with one of the kind \"window\""])?;
+    broker.stop()?;
+    Ok(format!("{kills} kills, {} keys, seed {seed}", expect.len()))
+}
+
+const QUIET: &str = "name = \"quiet\"\ncommit = { interval_ms = 20 }\n\
+    [[source]]\nid = \"in\"\ntopic = \"events\"\n\
+    [[node]]\nid = \"quiet\"\nfrom = \"in\"\nplugin = \"silence\"\nconfig = { after_ms = 1500, clock = \"machine\" }\n\
+    [[sink]]\nfrom = \"quiet\"\ntopic = \"quiet\"\n";
+
+/// Timers on the machine's clock are kept through a kill, and wake a pipeline that has nothing to read: each key is told once.
+pub(crate) fn timers_fire(lab: &Lab) -> Result<String> {
+    let (mut start, mut broker, cli) = lab.start()?;
+    let silence = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/silence");
+    cli.ok(&["plugin", "push", path(&silence)])?;
+    create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
+    let said = cli.ok(&["deploy", &lab.write("quiet.toml", QUIET)?])?;
+    ensure!(said.contains("store quiet-timers: new"), "{said}");
+    let all = |broker: &Broker| -> Result<Vec<String>> {
+        let mut keys: Vec<String> =
+            read_all(&broker.address, "quiet")?.into_iter().map(|read| read.key).collect();
+        keys.sort();
+        Ok(keys)
+    };
+    produce(&broker.address, &[(0, 1), (1, 1), (0, 2)])?;
+    until("they are read", LIMIT, || {
+        Ok((committed(&broker.address, "pelton.quiet", INPUT, PARTITIONS)?[..2] == [2, 1]).then_some(()))
+    })?;
+    broker.kill()?;
+    broker = start.start()?;
+    let expect = ["partition 0", "partition 1"].map(str::to_owned);
+    until("both are told", LIMIT, || Ok((all(&broker)? == expect).then_some(())))
+        .with_context(|| start.last_words())?;
+    broker.kill()?;
+    broker = start.start()?;
+    produce(&broker.address, &[(2, 1)])?;
+    let expect = ["partition 0", "partition 1", "partition 2"].map(str::to_owned);
+    until("the third is told, and none again", LIMIT, || {
+        let told = all(&broker)?;
+        ensure!(told.len() <= expect.len(), "{told:?}");
+        Ok((told == expect).then_some(()))
+    })
+    .with_context(|| start.last_words())?;
+    broker.stop()?;
+    Ok("2 kills, 3 timers".to_owned())
 }
 
 const GROUPS: &str = "name = \"groups\"\ncommit = { interval_ms = 20 }\n\
