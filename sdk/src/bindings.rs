@@ -27,6 +27,7 @@ pub mod with_state {
 }
 
 /// The world `aggregator`.
+#[allow(clippy::too_many_arguments, reason = "generated: what crosses the border is flat")]
 pub mod aggregating {
     wit_bindgen::generate!({
         path: "wit",
@@ -42,6 +43,7 @@ pub mod aggregating {
 }
 
 /// The world `transform-timer`.
+#[allow(clippy::too_many_arguments, reason = "generated: what crosses the border is flat")]
 pub mod with_timers {
     wit_bindgen::generate!({
         path: "wit",
