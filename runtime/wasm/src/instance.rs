@@ -11,7 +11,7 @@ use wasmtime::{Engine, Store};
 
 use crate::component::Loaded;
 use crate::host::HostState;
-use crate::limits::MemoryPool;
+use crate::limits::{MemoryPool, hostcall_fuel};
 use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OutputRet};
 use crate::slots::Slot;
 use crate::store::{
@@ -92,6 +92,8 @@ impl WasmPlugin {
             Err(error) => return (Err(error), state),
         };
         live.store.data_mut().lent = Some(state);
+        let limits = &self.spec.limits;
+        live.store.set_hostcall_fuel(hostcall_fuel(limits.output_bytes.max(limits.state_bytes)));
         let called = self.call(&mut live, call);
         let state =
             live.store.data_mut().lent.take().expect("a function that takes the stores puts them back");

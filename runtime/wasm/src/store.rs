@@ -22,27 +22,26 @@ pub(crate) type ConfigureRet = (Result<(), String>,);
 /// wasmtime's text for an answer that makes the host allocate more than [`hostcall_fuel`].
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
 
+/// Records as an answer, or a failure.
+type Records = (Result<OutputRet, FailureRet>,);
+/// Values as an answer, or a failure.
+type Values = (Result<ColumnRet, FailureRet>,);
+
 /// An export that is given a batch, and answers or fails.
 #[derive(Clone, Copy)]
-pub(crate) struct Process(TypedFunc<(BatchArg<'static>,), (Result<OutputRet, FailureRet>,)>);
+pub(crate) struct Process(TypedFunc<(BatchArg<'static>,), Records>);
 
 /// One that is given timers.
 #[derive(Clone, Copy)]
-pub(crate) struct Fire(
-    TypedFunc<(DomainParam, ColumnArg<'static>, &'static [i64]), (Result<OutputRet, FailureRet>,)>,
-);
+pub(crate) struct Fire(TypedFunc<(DomainParam, ColumnArg<'static>, &'static [i64]), Records>);
 
 /// One that is given values, records, and which record goes into which value.
 #[derive(Clone, Copy)]
-pub(crate) struct Fold(
-    TypedFunc<(ColumnArg<'static>, BatchArg<'static>, &'static [u32]), (Result<ColumnRet, FailureRet>,)>,
-);
+pub(crate) struct Fold(TypedFunc<(ColumnArg<'static>, BatchArg<'static>, &'static [u32]), Values>);
 
 /// One that makes one value of each two.
 #[derive(Clone, Copy)]
-pub(crate) struct Merge(
-    TypedFunc<(ColumnArg<'static>, ColumnArg<'static>), (Result<ColumnRet, FailureRet>,)>,
-);
+pub(crate) struct Merge(TypedFunc<(ColumnArg<'static>, ColumnArg<'static>), Values>);
 
 /// What an aggregator exports.
 #[derive(Clone, Copy)]
@@ -158,7 +157,7 @@ pub(crate) fn store(
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_trap();
-    store.set_hostcall_fuel(hostcall_fuel(limits.output_bytes.max(limits.state_bytes)));
+    store.set_hostcall_fuel(hostcall_fuel(limits.output_bytes));
     store
 }
 
