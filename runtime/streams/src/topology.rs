@@ -13,7 +13,6 @@ use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
 use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
-use crate::world::Place;
 
 mod build;
 mod error;

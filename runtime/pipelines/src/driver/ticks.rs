@@ -29,8 +29,12 @@ impl Driver<'_> {
         driver_task.task.set_clock(now_ms);
         let stop = &self.spec.stop;
         let interrupted = || stop.is_set();
-        let mut outside =
-            Outside { plugins: &mut self.plugins, sink: &mut *self.io, interrupted: &interrupted };
+        let mut outside = Outside {
+            plugins: &mut self.plugins,
+            sink: &mut *self.io,
+            globals: &self.globals,
+            interrupted: &interrupted,
+        };
         let ticked = driver_task.task.tick(&mut outside);
         self.totals.add_calls(driver_task.task.take_calls());
         let output = match ticked {

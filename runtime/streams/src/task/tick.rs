@@ -85,7 +85,7 @@ impl Task {
         let run =
             Run { plugins: &mut *outside.plugins, topology: &topology, excluded, calls: &mut self.calls };
         let origin = Origin { batch, first: kept.next_number(), start: 0 };
-        GraphRun { run, graph, kept, origin }.tick(&mut pieces)?;
+        GraphRun { run, graph, kept, globals: outside.globals, origin }.tick(&mut pieces)?;
         match self.emit(&pieces, outside.sink) {
             Ok(counts) => Ok(counts),
             Err(Unplaced { partitions, refused }) => {

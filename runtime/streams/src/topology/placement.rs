@@ -8,7 +8,7 @@
 //!           | "topic:" rule                 through a topic of the pipeline's own
 //! ```
 
-use super::graph::{Graph, StoreUse};
+use super::graph::{Graph, StoreUse, Vertex};
 use super::repartition::Plan;
 use super::{Target, Topology};
 
@@ -55,8 +55,14 @@ fn is_same(before: &str, now: &str) -> bool {
 impl Topology {
     /// A store as it is recorded.
     pub fn recorded(&self, store: &StoreUse) -> String {
+        let target = |input: usize| match store.owner {
+            Vertex::Operator(operator) => Some(Target::Operator(operator, input)),
+            Vertex::Node(node) => {
+                (input == 0 && !self.nodes[node].by_partition).then_some(Target::Node(node))
+            }
+        };
         let input = |input: usize| {
-            let sources = self.sources_before(Target::Operator(store.operator, input));
+            let sources = self.sources_before(target(input)?);
             let mut ways: Vec<String> = sources.into_iter().map(|source| self.way(source)).collect();
             ways.sort_unstable();
             ways.dedup();

@@ -176,8 +176,12 @@ impl<'i> Lab<'i> {
         if self.task.next_tick().unwrap().is_none_or(|next| next > now_ms) {
             return Ok(Vec::new());
         }
-        let mut outside =
-            Outside { plugins: &mut self.plugins, sink: &mut self.topics, interrupted: &|| false };
+        let mut outside = Outside {
+            plugins: &mut self.plugins,
+            sink: &mut self.topics,
+            globals: &NoTables,
+            interrupted: &|| false,
+        };
         match self.task.tick(&mut outside) {
             Ok(output) => {
                 assert_eq!(output.positions, []);
