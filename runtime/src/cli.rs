@@ -234,7 +234,7 @@ pub(crate) enum Group {
         #[command(flatten)]
         kafka: Kafka,
     },
-    /// Move the committed offsets of a group without members, or of a pipeline that does not run (`pelton.NAME`)
+    /// Move the committed offsets of a group without members, or of a pipeline that does not run and keeps no state (`pelton.NAME`)
     ResetOffsets {
         name: String,
         #[arg(long)]

@@ -11,7 +11,7 @@ use pelton_commitlog::{CloseError, LogDir};
 use pelton_partitions::cleaner::Cleaner;
 use pelton_partitions::data_dir::{OpenError, Opened};
 use pelton_streams::PluginFactory;
-use pelton_streams::state::StateFactory;
+use pelton_streams::state::{MemoryBudget, StateFactory};
 use pelton_tables::Tables;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,8 @@ pub struct Broker {
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
     request_memory: Arc<RequestMemory>,
+    /// Of all stores in memory.
+    state_memory: Arc<MemoryBudget>,
     connections: Arc<ConnectionLimits>,
     fetch_sessions: Arc<FetchSessions>,
     admin: Arc<Admin>,
@@ -312,10 +314,11 @@ impl Broker {
         state: Option<Arc<dyn StateFactory>>,
     ) -> SupervisorSpec {
         let stores: Arc<dyn TaskStores> = match state {
-            None => Arc::new(MemoryStores),
+            None => Arc::new(MemoryStores { memory: Arc::clone(&self.state_memory) }),
             Some(factory) => Arc::new(DirStores {
                 factory,
                 dir: self.config.state_path(),
+                memory: Arc::clone(&self.state_memory),
                 flush_interval_ms: self.config.state_flush_interval_ms,
             }),
         };
@@ -373,6 +376,12 @@ impl Broker {
         self.pipelines.supervisor.get()
     }
 
+    /// The tables, once the broker has started.
+    #[cfg(test)]
+    pub(crate) fn followed_tables(&self) -> &Arc<Tables> {
+        self.tables.0.get().expect("the broker has started")
+    }
+
     /// Makes all parts; none of them does anything yet. Needs a tokio runtime.
     pub(crate) fn assemble(config: Config, deps: &Deps, opened: Opened, failure: Failure) -> Broker {
         let clock = Arc::clone(&deps.clock);
@@ -414,6 +423,7 @@ impl Broker {
             log_dir: opened.log_dir,
             producer_ids,
             request_memory: RequestMemory::new(config.request_memory_bytes()),
+            state_memory: MemoryBudget::new(config.state_memory_bytes),
             connections: ConnectionLimits::new(config.max_connections, config.max_connections_per_ip),
             groups,
             transactions,

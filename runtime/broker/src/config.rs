@@ -271,8 +271,8 @@ settings! {
         "Threads that keep tables fresh. The partitions of each table are spread over them; each holds up to 16 MiB of what it has read.";
     table_followers_max: u32 = 64, "pelton.table.followers.max", "count", Some((0, 10_000)),
         "Readers that follow tables at once. Each has a thread and less than 1 MiB of events on their way.";
-    table_memory_bytes: u64 = 1024 * MIB, "pelton.table.memory.max.bytes", "bytes", Some((MIB as i128, 1 << 40)),
-        "Memory for the rows of all tables with the store `memory`. One that would take more waits and says so.";
+    state_memory_bytes: u64 = 1024 * MIB, "pelton.state.memory.max.bytes", "bytes", Some((MIB as i128, 1 << 40)),
+        "Memory for the entries of all stores that are kept in memory: of tables and of nodes of pipelines with the store `memory`. A table or a pipeline that would take more waits and says so.";
     http_max_connections: u32 = 256, "pelton.http.max.connections", "count", Some((1, 1_000_000)),
         "Open connections of the HTTP port; one more waits. Scrapers, probes and commands need a handful.";
     http_max_idle_ms: i64 = 2 * MINUTE_MS, "pelton.http.max.idle.ms", "ms", Some((1, i64::MAX as i128)),

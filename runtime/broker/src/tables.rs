@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_pipelines::refusal::DefineTableError;
-use pelton_pipelines::supervisor::Supervisor;
+use pelton_pipelines::supervisor::{FollowedState, Supervisor};
+use pelton_streams::state_tables::StateRow;
 use pelton_streams::tables::TableDefinition;
 use pelton_tables::source::{
     At, Bounds, DefinitionError, Definitions, Keeping, News, ReadError, ReadTo, Source, Told, TopicId,
     TopicNow, Wake,
 };
+use pelton_tables::{Kept, OnBegin, OnRow};
 use pelton_wire::record::Columns;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::partition::delayed::{ReadyList, Watch};
@@ -173,6 +176,29 @@ impl News for BrokerNews {
 impl Drop for BrokerNews {
     fn drop(&mut self) {
         self.watched.values().flatten().for_each(|(_, watch)| watch.finish());
+    }
+}
+
+/// A table that a pipeline keeps, to be followed.
+pub(crate) struct PipelineTable(pub(crate) FollowedState);
+
+impl Kept for PipelineTable {
+    fn changelog(&self) -> &str {
+        self.0.changelog()
+    }
+
+    fn closing(&self) -> watch::Receiver<u64> {
+        self.0.closing()
+    }
+
+    fn rows(&self, begin: &mut OnBegin<'_>, row: &mut OnRow<'_>) -> Result<(), String> {
+        let begin = &mut |inputs, next| begin(inputs, next).is_ok();
+        let row = &mut |shown| row(shown).is_ok();
+        self.0.rows(begin, row).map_err(|error| error.to_string())
+    }
+
+    fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<Option<StateRow>, String> {
+        self.0.change(key, value).map_err(|error| error.to_string())
     }
 }
 

@@ -1,4 +1,5 @@
-//! One driver runs the tasks of one pipeline, on a thread of its own.
+//! One driver runs the tasks of one lane of a pipeline, on a thread of its own. [`crate::lanes`] says which those are; here the
+//! pipeline is that lane.
 //!
 //! The order is: read input, run the task, append its outputs, and only then append the input offsets. The journal makes a
 //! prefix durable, so offsets that survive a crash have their outputs before them.
@@ -11,7 +12,7 @@
 //!
 //! While a commit is on its way to the disk the driver goes on with the next records; one commit is in flight at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -34,9 +35,10 @@ use self::stores::StoreTimes;
 use super::globals::{GlobalError, Globals};
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
 use super::readers::OpenGates;
-use super::status::{DroppedStatus, FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
+use super::status::{Counted, FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
 use super::stores::TaskStores;
 use crate::Clock;
+use crate::lanes::Lane;
 
 /// What a failure is called that ends when somebody creates a topic.
 pub(super) const NO_TOPIC: &str = "no-topic";
@@ -52,6 +54,8 @@ const PUBLISH_MS: i64 = 100;
 /// What a driver is made of.
 pub(crate) struct DriverSpec {
     pub(crate) topology: Arc<Topology>,
+    /// Which of the pipeline's tasks it runs.
+    pub(crate) lane: Lane,
     pub(crate) guarantee: Guarantee,
     pub(crate) commit: CommitSpec,
     pub(crate) factory: Arc<dyn PluginFactory>,
@@ -114,6 +118,11 @@ impl DriverError {
             DriverError::State { .. } => true,
             DriverError::Partitions(_) | DriverError::Stopped | DriverError::Bug(_) => false,
         }
+    }
+
+    /// Whether it passes when others give back memory: what is restored meanwhile is restored in vain.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        matches!(self, DriverError::State { error: StateError::Memory { .. }, .. })
     }
 
     /// Whether it passes when somebody creates a topic.
@@ -191,9 +200,9 @@ pub(crate) struct Driver<'io> {
     globals: OpenGlobals,
     /// Everything that was there when it began has its task.
     has_begun: bool,
-    totals: Totals,
-    /// By built-in node.
-    dropped: BTreeMap<String, DroppedStatus>,
+    /// What was counted by now, and what of it is committed.
+    counting: Counted,
+    counted: Counted,
     published_ms: i64,
     purged_ms: i64,
     /// Made to be used again: one for each input of a task.
@@ -243,10 +252,20 @@ enum Progress {
     Some,
 }
 
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Busy,
+    /// There was nothing to read: all that was done is committed.
+    Idle,
+    /// It was told to stop, and has done nothing.
+    Stopped,
+}
+
 impl<'io> Driver<'io> {
     pub(crate) fn new(spec: DriverSpec, io: &'io mut dyn PipelineIo) -> Driver<'io> {
         Driver {
-            gates: OpenGates(Arc::clone(spec.board.readers())),
+            gates: OpenGates::new(Arc::clone(spec.board.readers())),
             io,
             tasks: Vec::new(),
             plugins: Plugins::default(),
@@ -259,8 +278,8 @@ impl<'io> Driver<'io> {
             store_times: StoreTimes::new(spec.clock.now_ms()),
             globals: OpenGlobals::default(),
             has_begun: false,
-            totals: Totals::default(),
-            dropped: BTreeMap::new(),
+            counting: spec.board.counted(spec.lane),
+            counted: spec.board.counted(spec.lane),
             published_ms: i64::MIN,
             purged_ms: spec.clock.now_ms(),
             columns: Vec::new(),
@@ -271,7 +290,12 @@ impl<'io> Driver<'io> {
     /// Runs until it is told to stop, at a commit, or cannot go on. What was done is committed in both cases, unless it
     /// would be committed half.
     pub(crate) fn run(mut self) -> Result<(), DriverError> {
-        let result = match self.run_until_stopped() {
+        let result = self.run_until_stopped();
+        self.finish(result)
+    }
+
+    fn finish(mut self, result: Result<(), DriverError>) -> Result<(), DriverError> {
+        let result = match result {
             // It has read nothing yet.
             Err(DriverError::Stopped) => Ok(()),
             result => result,
@@ -314,39 +338,50 @@ impl<'io> Driver<'io> {
         self.io.begin()?;
         self.open_globals()?;
         loop {
-            // At least once, so that where it begins is committed even if it is stopped at once.
-            self.follow_changes()?;
-            if self.spec.stop.is_set() {
-                return Ok(());
-            }
-            if !self.check_globals()? {
-                self.commit_all()?;
-                continue;
-            }
-            let mut idle = true;
-            for task in 0..self.tasks.len() {
-                if self.tasks[task].not_before_ms > self.now_ms() {
-                    continue;
-                }
-                if matches!(self.tick(task)?, Progress::Some) {
-                    idle = false;
-                }
-                if matches!(self.step(task)?, Progress::Some) {
-                    idle = false;
-                }
-                self.commit_when_due()?;
-            }
-            self.flush_stores(false)?;
-            self.purge(false);
-            if idle {
-                self.commit_all()?;
-                self.catch_up_stores(false)?;
-                self.publish();
-                self.rest();
-            } else if self.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
-                self.publish();
+            match self.turn()? {
+                Turn::Stopped => return Ok(()),
+                Turn::Busy => {}
+                Turn::Idle => self.rest(),
             }
         }
+    }
+
+    /// Gives every task its turn, and does what else is due.
+    fn turn(&mut self) -> Result<Turn, DriverError> {
+        // At least once, so that where it begins is committed even if it is stopped at once.
+        self.follow_changes()?;
+        if self.spec.stop.is_set() {
+            return Ok(Turn::Stopped);
+        }
+        if !self.check_globals()? {
+            self.commit_all()?;
+            return Ok(Turn::Busy);
+        }
+        let mut idle = true;
+        for task in 0..self.tasks.len() {
+            if self.tasks[task].not_before_ms > self.now_ms() {
+                continue;
+            }
+            if matches!(self.tick(task)?, Progress::Some) {
+                idle = false;
+            }
+            if matches!(self.step(task)?, Progress::Some) {
+                idle = false;
+            }
+            self.commit_when_due()?;
+        }
+        self.flush_stores(false)?;
+        self.purge(false);
+        if idle {
+            self.commit_all()?;
+            self.catch_up_stores(false)?;
+            self.publish();
+            return Ok(Turn::Idle);
+        }
+        if self.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
+            self.publish();
+        }
+        Ok(Turn::Busy)
     }
 
     /// Gives the nodes of a source their plugins.
@@ -474,10 +509,10 @@ impl<'io> Driver<'io> {
             interrupted: &interrupted,
         };
         let result = task.process(&given, &mut outside);
-        self.totals.add_calls(task.take_calls());
+        self.counting.totals.add_calls(task.take_calls());
         for (operator, counts) in task.take_dropped() {
             let id = self.spec.topology.operators[operator].id.clone();
-            self.dropped.entry(id).or_default().add(counts);
+            self.counting.dropped.entry(id).or_default().add(counts);
         }
         let output = match result {
             Ok(output) => output,
@@ -505,7 +540,7 @@ impl<'io> Driver<'io> {
         }
         self.tasks[index].move_on(&output);
         output.notices.iter().for_each(|notice| self.say_notice(notice));
-        self.totals.add(&output.counts);
+        self.counting.totals.add(&output.counts);
         self.uncommitted.records += output.counts.records_in;
         self.uncommitted.bytes += output.counts.bytes_out;
         self.uncommitted.since_ms.get_or_insert(self.now_ms());
@@ -555,13 +590,16 @@ impl<'io> Driver<'io> {
 
     fn publish(&mut self) {
         self.published_ms = self.now_ms();
-        self.spec.board.set_totals(self.totals, &self.dropped);
+        let Totals { calls, failed_calls, commits, .. } = self.counting.totals;
+        self.counted.totals = Totals { calls, failed_calls, commits, ..self.counted.totals };
+        self.spec.board.set_counted(self.spec.lane, &self.counted);
         // What is wrong with one shows when it is read.
         let _ = self.show_globals();
         for position in self.tasks.iter().flat_map(|task| &task.inputs) {
             self.spec.board.set_task(TaskStatus {
                 topic: position.topic.clone(),
                 partition: position.input.partition,
+                lane: self.spec.lane.number,
                 committed: position.committed,
                 end: position.end_offset,
                 lag: (position.end_offset - position.committed).max(0),
@@ -575,6 +613,7 @@ mod commit;
 mod globals;
 #[cfg(any(test, feature = "testing"))]
 mod obedient;
+mod restore;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 mod stores;

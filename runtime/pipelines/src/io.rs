@@ -130,7 +130,7 @@ pub trait Outputs: Sink {
 
 /// Makes a pipeline's offsets durable, together with its outputs.
 pub trait Committer {
-    /// Called before anything is written. Under exactly-once this becomes the pipeline's only producer, after what an earlier
+    /// Called before anything is written. Under exactly-once this becomes the lane's only producer, after what an earlier
     /// one left open has been aborted.
     fn begin(&mut self) -> Result<(), IoError>;
     /// Commits input offsets behind everything that was flushed before: if they survive a crash, so do the outputs, and
@@ -187,8 +187,17 @@ pub type Forgetting<'a> = Pin<Box<dyn Future<Output = Result<(), IoError>> + Sen
 
 /// Makes the I/O of one pipeline's driver.
 pub trait IoFactory: Send + Sync {
-    /// For the pipeline of a topology; `stop` ends a wait early.
-    fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn PipelineIo>;
+    /// For a lane of the pipeline of a topology; `stop` ends a wait early.
+    fn open(
+        &self,
+        of: &Arc<Topology>,
+        lane: u32,
+        guarantee: Guarantee,
+        stop: Arc<StopSignal>,
+    ) -> Box<dyn PipelineIo>;
+    /// Ends what drivers of these lanes of a pipeline have left: open transactions are aborted, and what is on its way from
+    /// them is refused. None of them runs. Blocking.
+    fn fence(&self, pipeline: &str, lanes: Range<u32>) -> Result<(), IoError>;
     /// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
     fn group(&self, pipeline: &str) -> String;
     /// Whether a topic exists now.
@@ -204,7 +213,7 @@ pub trait IoFactory: Send + Sync {
     fn forget<'a>(&'a self, pipeline: &'a str, topics: &'a [String]) -> Forgetting<'a>;
 }
 
-/// Tells a driver to stop at its next commit.
+/// Tells the drivers of a pipeline to stop at their next commit.
 #[derive(Debug, Default)]
 pub struct StopSignal {
     set: AtomicBool,
@@ -214,18 +223,20 @@ pub struct StopSignal {
 impl StopSignal {
     pub fn set(&self) {
         self.set.store(true, Ordering::Release);
-        // A permit is kept for a driver that begins to wait just now.
-        self.notify.notify_one();
+        self.notify.notify_waiters();
     }
 
     pub fn is_set(&self) -> bool {
         self.set.load(Ordering::Acquire)
     }
 
-    /// Returns when the signal is set. One waiter at a time: the driver.
+    /// Returns when the signal is set.
     pub async fn wait(&self) {
-        while !self.is_set() {
-            self.notify.notified().await;
+        let mut notified = std::pin::pin!(self.notify.notified());
+        // Before the signal is looked at, so that one that is set in between is not missed.
+        notified.as_mut().enable();
+        if !self.is_set() {
+            notified.await;
         }
     }
 }

@@ -3,7 +3,8 @@
 //! * [`deployments`] says what should run: a replay of a log of records.
 //! * [`supervisor`] makes it so: it checks, stores and starts what is deployed.
 //! * [`compiler`] has the threads that compile plugins.
-//! * [`runner`] is a pipeline's thread, [`driver`] the loop on it, [`status`] what others can know of it.
+//! * [`runner`] has a pipeline's threads, [`driver`] is the loop on each of them, [`lanes`] says which of its tasks each runs,
+//!   [`status`] what others can know of it.
 //! * [`stores`] is where tasks keep what they keep, [`readers`] how others read it while they run, and `supervisor::asking`
 //!   who asks for it.
 //! * [`io`] has the seams: what is read, what is written, and who commits; [`globals`] that to global tables.
@@ -19,6 +20,7 @@ pub mod deployments;
 mod driver;
 pub mod globals;
 pub mod io;
+pub mod lanes;
 pub mod readers;
 pub mod refusal;
 mod runner;

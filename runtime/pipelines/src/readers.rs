@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
+use pelton_commitlog::mutant::Mutant;
 use pelton_streams::state::{Position, StateError, StateReader, StateSize, StateView};
 use pelton_streams::task::TaskId;
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub struct StateReaders {
     tasks: RwLock<BTreeMap<TaskId, Arc<Gate>>>,
     /// Moves with everything that somebody may wait for.
     moved: watch::Sender<u64>,
+    /// Moves before stores are closed: who reads for long ends then.
+    closing: watch::Sender<u64>,
 }
 
 /// One task's stores.
@@ -49,7 +52,8 @@ fn place_of(position: &Position) -> Vec<i64> {
 
 impl Default for StateReaders {
     fn default() -> StateReaders {
-        StateReaders { tasks: RwLock::default(), moved: watch::Sender::new(0) }
+        let moves = || watch::Sender::new(0);
+        StateReaders { tasks: RwLock::default(), moved: moves(), closing: moves() }
     }
 }
 
@@ -85,20 +89,22 @@ impl StateReaders {
     pub(crate) fn close(&self, task: TaskId) {
         let gate = self.tasks.write().remove(&task);
         if let Some(gate) = gate {
+            if !Mutant::SlowReaderWaitedFor.is_on() {
+                self.closing.send_modify(|closing| *closing = closing.wrapping_add(1));
+            }
             *gate.reader.write() = None;
         }
         self.moved();
     }
 
-    /// All stores are about to be closed.
-    pub(crate) fn close_all(&self) {
-        let tasks: Vec<TaskId> = self.tasks.read().keys().copied().collect();
-        tasks.into_iter().for_each(|task| self.close(task));
-    }
-
     /// Tells when the stores are further, are opened or closed.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
+    }
+
+    /// Tells before stores are closed.
+    pub(crate) fn closing(&self) -> watch::Receiver<u64> {
+        self.closing.subscribe()
     }
 
     fn gate(&self, task: TaskId) -> Option<Arc<Gate>> {
@@ -118,11 +124,30 @@ impl StateReaders {
         task: TaskId,
         read: impl FnOnce(&dyn StateView, &Offsets) -> Result<T, StateError>,
     ) -> Option<Result<T, StateError>> {
+        self.read_as(task, false, read)
+    }
+
+    /// The same for who reads for long: the owner is not held up, unless it closes the stores. Whoever reads ends soon once
+    /// [`StateReaders::closing`] moves.
+    pub(crate) fn read_for_long<T>(
+        &self,
+        task: TaskId,
+        read: impl FnOnce(&dyn StateView, &Offsets) -> Result<T, StateError>,
+    ) -> Option<Result<T, StateError>> {
+        self.read_as(task, true, read)
+    }
+
+    fn read_as<T>(
+        &self,
+        task: TaskId,
+        for_long: bool,
+        read: impl FnOnce(&dyn StateView, &Offsets) -> Result<T, StateError>,
+    ) -> Option<Result<T, StateError>> {
         let gate = self.gate(task)?;
         let reader = gate.reader.read();
         let reader = reader.as_ref()?;
         for _ in 0..TRIES {
-            let view = match reader.view() {
+            let view = match if for_long { reader.pinned() } else { reader.view() } {
                 Ok(view) => view,
                 Err(error) => return Some(Err(error)),
             };
@@ -156,12 +181,42 @@ impl StateReaders {
     }
 }
 
-/// Closes all gates when the driver that opened them ends, however it does.
-pub(crate) struct OpenGates(pub(crate) Arc<StateReaders>);
+/// The gates that one driver has opened, which are closed when it ends, however it does.
+pub(crate) struct OpenGates {
+    readers: Arc<StateReaders>,
+    tasks: Vec<TaskId>,
+}
+
+impl OpenGates {
+    pub(crate) fn new(readers: Arc<StateReaders>) -> OpenGates {
+        OpenGates { readers, tasks: Vec::new() }
+    }
+
+    pub(crate) fn readers(&self) -> &StateReaders {
+        &self.readers
+    }
+
+    /// A task's stores are open.
+    pub(crate) fn open(&mut self, task: TaskId, reader: Arc<dyn StateReader>) {
+        self.readers.open(task, reader);
+        self.tasks.push(task);
+    }
+
+    /// A task's stores are about to be closed. Returns when nobody reads them.
+    pub(crate) fn close(&mut self, task: TaskId) {
+        self.readers.close(task);
+        self.tasks.retain(|open| *open != task);
+    }
+
+    /// All of them are.
+    pub(crate) fn close_all(&mut self) {
+        std::mem::take(&mut self.tasks).into_iter().for_each(|task| self.readers.close(task));
+    }
+}
 
 impl Drop for OpenGates {
     fn drop(&mut self) {
-        self.0.close_all();
+        self.close_all();
     }
 }
 
@@ -230,7 +285,7 @@ mod tests {
         let close = {
             let (readers, closed) = (Arc::clone(&readers), Arc::clone(&closed));
             move || {
-                readers.close_all();
+                readers.close(TASK);
                 closed.store(true, Ordering::Release);
             }
         };
@@ -245,5 +300,26 @@ mod tests {
         });
         read.unwrap().unwrap().join().unwrap();
         assert!(closed.load(Ordering::Acquire) && seen(&readers).is_none());
+    }
+
+    #[test]
+    fn who_reads_for_long_is_told_before_stores_are_closed() {
+        let readers = StateReaders::default();
+        let stores = MemoryState::new(1);
+        readers.open(TASK, stores.reader());
+        readers.reflect(TASK, &at(0), inputs(0));
+        let closing = readers.closing();
+        let ended = std::thread::scope(|scope| {
+            let read = readers.read_for_long(TASK, |_, _| {
+                let closer = scope.spawn(|| readers.close(TASK));
+                while !closing.has_changed().unwrap() {
+                    std::thread::yield_now();
+                }
+                Ok(closer)
+            });
+            read.unwrap().unwrap().join()
+        });
+        ended.unwrap();
+        assert!(seen(&readers).is_none());
     }
 }

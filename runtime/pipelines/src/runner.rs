@@ -1,10 +1,13 @@
-//! The thread of one pipeline: runs its driver, and starts it again after a failure that may pass.
+//! The threads of one pipeline, one for each of its lanes: they run drivers, and start each of them again after a failure that
+//! may pass.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pelton_streams::manifest::{CommitSpec, Guarantee};
+use parking_lot::Mutex;
+use pelton_commitlog::mutant::Mutant;
+use pelton_streams::manifest::{CommitSpec, Guarantee, MAX_THREADS};
 use pelton_streams::{PluginFactory, Topology};
 
 use super::driver::{Driver, DriverError, DriverSpec};
@@ -13,11 +16,14 @@ use super::io::{IoFactory, PipelineIo, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
 use super::stores::TaskStores;
 use crate::Clock;
+use crate::lanes::Lane;
 
 /// What a pipeline's thread needs.
 pub(super) struct RunnerSpec {
     pub(super) name: String,
     pub(super) topology: Arc<Topology>,
+    /// Its lanes.
+    pub(super) threads: u32,
     pub(super) guarantee: Guarantee,
     pub(super) commit: CommitSpec,
     pub(super) factory: Arc<dyn PluginFactory>,
@@ -27,7 +33,7 @@ pub(super) struct RunnerSpec {
     pub(super) globals: Arc<dyn Globals>,
 }
 
-/// A pipeline's thread, or its place while it does not run.
+/// A pipeline's threads, or its place while it does not run.
 pub(super) struct Runner {
     /// What it runs, or would run; none if that cannot be known.
     topology: Option<Arc<Topology>>,
@@ -43,9 +49,10 @@ impl Runner {
         topology: Option<Arc<Topology>>,
         state: PipelineState,
         reason: Option<String>,
+        before: Option<&StatusBoard>,
     ) -> Runner {
         let at_ms = clock.now_ms();
-        let board = StatusBoard::new(clock);
+        let board = StatusBoard::of_lanes(clock, 1, before);
         let failure = reason.map(|reason| FailureStatus {
             reason,
             kind: "deployment",
@@ -58,26 +65,20 @@ impl Runner {
         Runner { topology, board, stop: Arc::default(), thread: None }
     }
 
-    pub(super) fn start(spec: RunnerSpec) -> Runner {
-        let board = StatusBoard::new(Arc::clone(&spec.clock));
+    /// Starts it; `before` has what was counted of it until now.
+    pub(super) fn start(spec: RunnerSpec, before: Option<&StatusBoard>) -> Runner {
+        let board = StatusBoard::of_lanes(Arc::clone(&spec.clock), spec.threads, before);
         let stop = Arc::new(StopSignal::default());
         let topology = Some(Arc::clone(&spec.topology));
         let thread = {
             let (board, stop) = (Arc::clone(&board), Arc::clone(&stop));
-            let name: String = format!("pipe-{}", spec.name).chars().take(15).collect();
+            let name = thread_name(&spec.name, 0);
             std::thread::Builder::new().name(name).spawn(move || supervise(&spec, &board, &stop))
         };
         match thread {
             Ok(thread) => Runner { topology, board, stop, thread: Some(thread) },
             Err(error) => {
-                let failure = FailureStatus {
-                    reason: format!("its thread does not start: {error}"),
-                    kind: "start",
-                    topic: None,
-                    partition: None,
-                    offset: None,
-                    at_ms: 0,
-                };
+                let failure = no_thread(&error, 0);
                 board.set_state(PipelineState::Failed, Some(failure));
                 Runner { topology, board, stop, thread: None }
             }
@@ -92,23 +93,83 @@ impl Runner {
         &self.board
     }
 
-    /// Tells the driver to stop at its next commit.
+    /// Tells the drivers to stop at their next commit.
     pub(super) fn signal(&self) {
         self.stop.set();
     }
 
-    /// Tells the driver to stop, and gives its thread, to be waited for.
+    /// Tells the drivers to stop, and gives the thread that waits for all of them, to be waited for.
     pub(super) fn halt(&mut self) -> Option<JoinHandle<()>> {
         self.signal();
         self.thread.take()
     }
 }
 
+/// Runs the lanes until the pipeline is stopped, or one of them fails for good.
 fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>) {
+    if !fence(spec, board, stop) {
+        return;
+    }
+    let failed: Mutex<Option<FailureStatus>> = Mutex::default();
+    let fail = |failure: FailureStatus| {
+        failed.lock().get_or_insert(failure);
+        // The others end at a commit.
+        stop.set();
+    };
+    let run = |lane: Lane| {
+        if let Some(failure) = run_lane(spec, lane, board, stop) {
+            fail(failure);
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut lanes = Lane::all(spec.threads);
+        let first = lanes.next();
+        for lane in lanes {
+            let name = thread_name(&spec.name, lane.number);
+            let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, move || run(lane));
+            if let Err(error) = spawned {
+                fail(no_thread(&error, spec.clock.now_ms()));
+            }
+        }
+        first.into_iter().for_each(run);
+    });
+    // Until all of them have ended, the pipeline may commit.
+    if let Some(failure) = failed.into_inner() {
+        board.set_state(PipelineState::Failed, Some(failure));
+    }
+}
+
+/// Ends what lanes have left that this pipeline had before: all of them, or those that it has no more if its only one fences its
+/// own. False if it is to stop.
+fn fence(spec: &RunnerSpec, board: &StatusBoard, stop: &StopSignal) -> bool {
+    let own = u32::from(spec.threads == 1);
+    let mut backoff = Duration::ZERO;
+    while !stop.is_set() {
+        if Mutant::LanesLeftOpen.is_on() {
+            return true;
+        }
+        let Err(error) = spec.io.fence(&spec.name, own..MAX_THREADS) else { return true };
+        let (pipeline, error) = (&spec.name, DriverError::Io(error));
+        backoff = next_backoff(backoff, 0);
+        tracing::warn!(pipeline, %error, ?backoff, "what the pipeline left open is not ended yet; it tries again");
+        board.set_state(PipelineState::Retrying, Some(error.status(spec.clock.now_ms())));
+        sleep_or_stop(stop, backoff);
+    }
+    false
+}
+
+/// Runs one lane until it is stopped; why it ends if it fails for good.
+fn run_lane(
+    spec: &RunnerSpec,
+    lane: Lane,
+    board: &Arc<StatusBoard>,
+    stop: &Arc<StopSignal>,
+) -> Option<FailureStatus> {
     let mut backoff = Duration::ZERO;
     while !stop.is_set() {
         let driver = DriverSpec {
             topology: Arc::clone(&spec.topology),
+            lane,
             guarantee: spec.guarantee,
             commit: spec.commit,
             factory: Arc::clone(&spec.factory),
@@ -119,27 +180,39 @@ fn supervise(spec: &RunnerSpec, board: &Arc<StatusBoard>, stop: &Arc<StopSignal>
             globals: Arc::clone(&spec.globals),
         };
         let began_ms = spec.clock.now_ms();
-        let mut io = spec.io.open(&spec.topology, spec.guarantee, Arc::clone(stop));
-        let error = match run_guarded(driver, &mut *io) {
-            Ok(()) => return,
-            Err(error) => error,
-        };
+        let mut io = spec.io.open(&spec.topology, lane.number, spec.guarantee, Arc::clone(stop));
+        let Err(error) = run_guarded(driver, &mut *io) else { return None };
+        let (pipeline, lane_number) = (&spec.name, lane.number);
         // Read-committed consumers of its outputs would wait for the open transaction.
         if let Err(error) = io.abandon() {
-            tracing::warn!(pipeline = spec.name, %error, "the open transaction could not be aborted; the next start of the pipeline aborts it");
+            tracing::warn!(pipeline, lane = lane_number, %error, "the open transaction could not be aborted; the next start of the pipeline aborts it");
         }
         let status = error.status(spec.clock.now_ms());
         if !error.is_transient() {
-            tracing::error!(pipeline = spec.name, %error, "the pipeline stopped");
-            board.set_state(PipelineState::Failed, Some(status));
-            return;
+            tracing::error!(pipeline, lane = lane_number, %error, "the pipeline stops");
+            return Some(status);
         }
         let most = if error.waits_for_topic() { TOPIC_BACKOFF_MAX } else { RESTART_BACKOFF_MAX };
         backoff = next_backoff(backoff, spec.clock.now_ms().saturating_sub(began_ms)).min(most);
-        tracing::warn!(pipeline = spec.name, %error, ?backoff, "the pipeline waits and tries again");
-        board.set_state(PipelineState::Retrying, Some(status));
+        if error.waits_for_memory() {
+            backoff = RESTART_BACKOFF_MAX;
+        }
+        tracing::warn!(pipeline, lane = lane_number, %error, ?backoff, "the pipeline waits and tries again");
+        board.set_lane(lane, PipelineState::Retrying, Some(status));
         sleep_or_stop(stop, backoff);
     }
+    None
+}
+
+/// As the system shows it, which cuts longer names.
+fn thread_name(pipeline: &str, lane: u32) -> String {
+    let number = if lane == 0 { String::new() } else { lane.to_string() };
+    format!("pipe{number}-{pipeline}").chars().take(15).collect()
+}
+
+fn no_thread(error: &std::io::Error, at_ms: i64) -> FailureStatus {
+    let reason = format!("its thread does not start: {error}");
+    FailureStatus { reason, kind: "start", topic: None, partition: None, offset: None, at_ms }
 }
 
 /// How long a driver that failed for a passing reason waits before it starts again: doubled each time.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::Clock;
+use crate::lanes::Lane;
 use crate::readers::StateReaders;
 
 /// What a pipeline is doing.
@@ -57,6 +58,8 @@ impl PipelineState {
 pub struct TaskStatus {
     pub topic: String,
     pub partition: i32,
+    /// The lane that runs it.
+    pub lane: u32,
     /// The next offset to be processed after a restart now.
     pub committed: i64,
     /// The end of the partition when it was last read.
@@ -81,7 +84,7 @@ pub struct StoreStatus {
     pub end: i64,
 }
 
-/// What a built-in operator has not let through, or has met, since this driver started.
+/// What a built-in operator has not let through, or has met. Counted as [`Totals`] are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DroppedStatus {
     pub null_key: u64,
@@ -115,6 +118,31 @@ impl DroppedStatus {
         ]
     }
 
+    fn merge(&mut self, other: DroppedStatus) {
+        let DroppedStatus {
+            null_key,
+            null_value,
+            null_field,
+            no_time,
+            late,
+            late_windows,
+            duplicates,
+            out_of_order,
+            unmatched,
+            stale,
+        } = other;
+        self.null_key += null_key;
+        self.null_value += null_value;
+        self.null_field += null_field;
+        self.no_time += no_time;
+        self.late += late;
+        self.late_windows += late_windows;
+        self.duplicates += duplicates;
+        self.out_of_order += out_of_order;
+        self.unmatched += unmatched;
+        self.stale += stale;
+    }
+
     pub(super) fn add(&mut self, counts: Counts) {
         let Counts {
             null_key,
@@ -141,7 +169,9 @@ impl DroppedStatus {
     }
 }
 
-/// What was counted since this driver started.
+/// What was counted since the server started, or since the pipeline was deployed if that was later: pauses, other revisions and
+/// failures begin nothing anew. Records are counted once they are committed, so that what is done again counts once; calls
+/// count when they are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     pub records_in: u64,
@@ -170,6 +200,46 @@ impl Totals {
         self.calls += calls.made;
         self.failed_calls += calls.failed;
     }
+
+    /// Both together.
+    fn plus(self, other: Totals) -> Totals {
+        Totals {
+            records_in: self.records_in + other.records_in,
+            records_out: self.records_out + other.records_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+            skipped: self.skipped + other.skipped,
+            dead_lettered: self.dead_lettered + other.dead_lettered,
+            undeliverable: self.undeliverable + other.undeliverable,
+            calls: self.calls + other.calls,
+            failed_calls: self.failed_calls + other.failed_calls,
+            commits: self.commits + other.commits,
+        }
+    }
+}
+
+/// What a lane has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) totals: Totals,
+    /// By built-in node.
+    pub(super) dropped: BTreeMap<String, DroppedStatus>,
+}
+
+impl Counted {
+    fn add(&mut self, other: &Counted) {
+        self.totals = self.totals.plus(other.totals);
+        for (node, dropped) in &other.dropped {
+            self.dropped.entry(node.clone()).or_default().merge(*dropped);
+        }
+    }
+}
+
+/// What one lane of a pipeline is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    pub lane: u32,
+    pub state: PipelineState,
+    pub failure: Option<FailureStatus>,
 }
 
 /// Why a pipeline stopped or waits.
@@ -188,7 +258,11 @@ pub struct FailureStatus {
 /// A copy of all that is known.
 #[derive(Debug, Clone, Serialize)]
 pub struct PipelineStatus {
+    /// The least that any of its lanes is doing.
     pub state: PipelineState,
+    /// Its lanes, if it has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lanes: Vec<LaneStatus>,
     pub tasks: Vec<TaskStatus>,
     pub totals: Totals,
     /// What tasks keep.
@@ -213,22 +287,55 @@ pub struct StatusBoard {
 struct Inner {
     state: PipelineState,
     tasks: BTreeMap<(String, i32), TaskStatus>,
-    totals: Totals,
     stores: BTreeMap<(String, i32), StoreStatus>,
-    dropped: BTreeMap<String, DroppedStatus>,
     failure: Option<FailureStatus>,
+    lanes: Vec<LaneStatus>,
+    /// By lane.
+    counted: Vec<Counted>,
+    /// What the pipeline had counted before.
+    before: Counted,
     log: LogRing,
 }
 
+impl Inner {
+    /// What a pipeline is doing, by its lanes: the least that any of them is, and why if that is a bad one.
+    fn aggregate(&mut self) {
+        let first = |state| self.lanes.iter().find(|lane| lane.state == state);
+        let found = first(PipelineState::Retrying).or_else(|| first(PipelineState::Starting));
+        let found = found.or_else(|| self.lanes.first());
+        if let Some(LaneStatus { state, failure, .. }) = found {
+            (self.state, self.failure) = (*state, failure.clone());
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        let mut all = self.before.clone();
+        self.counted.iter().for_each(|counted| all.add(counted));
+        all
+    }
+}
+
 impl StatusBoard {
+    /// Of a pipeline with one lane.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<StatusBoard> {
+        StatusBoard::of_lanes(clock, 1, None)
+    }
+
+    /// Of a pipeline with so many lanes, which goes on counting where it was `before`.
+    pub(super) fn of_lanes(
+        clock: Arc<dyn Clock>,
+        lanes: u32,
+        before: Option<&StatusBoard>,
+    ) -> Arc<StatusBoard> {
+        let starting = |lane| LaneStatus { lane, state: PipelineState::Starting, failure: None };
         let inner = Inner {
             state: PipelineState::Starting,
             tasks: BTreeMap::new(),
-            totals: Totals::default(),
             stores: BTreeMap::new(),
-            dropped: BTreeMap::new(),
             failure: None,
+            lanes: (0..lanes).map(starting).collect(),
+            counted: (0..lanes).map(|_| Counted::default()).collect(),
+            before: before.map(|board| board.inner.lock().counted()).unwrap_or_default(),
             log: LogRing::default(),
         };
         let state = watch::Sender::new(inner.state);
@@ -242,12 +349,14 @@ impl StatusBoard {
 
     pub fn snapshot(&self) -> PipelineStatus {
         let inner = self.inner.lock();
+        let Counted { totals, dropped } = inner.counted();
         PipelineStatus {
             state: inner.state,
+            lanes: if inner.lanes.len() > 1 { inner.lanes.clone() } else { Vec::new() },
             tasks: inner.tasks.values().cloned().collect(),
-            totals: inner.totals,
+            totals,
             stores: inner.stores.values().cloned().collect(),
-            dropped: inner.dropped.clone(),
+            dropped,
             failure: inner.failure.clone(),
         }
     }
@@ -256,16 +365,38 @@ impl StatusBoard {
         self.inner.lock().state
     }
 
-    /// The state alone, and why if it is a bad one. A running pipeline has no failure.
+    /// The state of the pipeline as a whole, and why if it is a bad one. A running pipeline has no failure.
     pub fn set_state(&self, state: PipelineState, failure: Option<FailureStatus>) {
         let mut inner = self.inner.lock();
-        if let Some(failure) = &failure {
-            let at = self.clock.now_ms();
-            inner.log.push(at, "pelton", failure.partition.unwrap_or(-1), LogLevel::Error, &failure.reason);
+        self.note(&mut inner, failure.as_ref());
+        for lane in &mut inner.lanes {
+            (lane.state, lane.failure) = (state, None);
         }
         inner.state = state;
         inner.failure = failure;
         self.state.send_replace(state);
+    }
+
+    /// The state of one lane.
+    pub(super) fn set_lane(&self, lane: Lane, state: PipelineState, failure: Option<FailureStatus>) {
+        let mut inner = self.inner.lock();
+        self.note(&mut inner, failure.as_ref());
+        let Some(status) = inner.lanes.get_mut(lane.number as usize) else { return };
+        (status.state, status.failure) = (state, failure);
+        inner.aggregate();
+        self.state.send_replace(inner.state);
+    }
+
+    /// Why a lane does not go on, if it does not.
+    pub(super) fn lane_failure(&self, lane: Lane) -> Option<FailureStatus> {
+        self.inner.lock().lanes.get(lane.number as usize)?.failure.clone()
+    }
+
+    fn note(&self, inner: &mut Inner, failure: Option<&FailureStatus>) {
+        if let Some(failure) = failure {
+            let at = self.clock.now_ms();
+            inner.log.push(at, "pelton", failure.partition.unwrap_or(-1), LogLevel::Error, &failure.reason);
+        }
     }
 
     /// The state, once the pipeline has started, or after `patience`.
@@ -281,21 +412,25 @@ impl StatusBoard {
         self.inner.lock().tasks.insert((task.topic.clone(), task.partition), task);
     }
 
-    /// A topic is not read any more.
-    pub(super) fn remove_tasks(&self, topic: &str) {
-        self.inner.lock().tasks.retain(|(of, _), _| of != topic);
+    /// A topic is not read any more by a lane.
+    pub(super) fn remove_tasks(&self, lane: Lane, topic: &str) {
+        self.inner.lock().tasks.retain(|(of, _), task| of != topic || task.lane != lane.number);
     }
 
     pub(super) fn set_store(&self, store: StoreStatus) {
         self.inner.lock().stores.insert((store.store.clone(), store.partition), store);
     }
 
-    pub(super) fn set_totals(&self, totals: Totals, dropped: &BTreeMap<String, DroppedStatus>) {
-        let mut inner = self.inner.lock();
-        inner.totals = totals;
-        if inner.dropped != *dropped {
-            inner.dropped.clone_from(dropped);
+    /// What a lane has counted by now.
+    pub(super) fn set_counted(&self, lane: Lane, counted: &Counted) {
+        if let Some(known) = self.inner.lock().counted.get_mut(lane.number as usize) {
+            known.clone_from(counted);
         }
+    }
+
+    /// What a lane had counted when its driver ended: the next one goes on with it.
+    pub(super) fn counted(&self, lane: Lane) -> Counted {
+        self.inner.lock().counted.get(lane.number as usize).cloned().unwrap_or_default()
     }
 
     /// Adds a line of pelton's own.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pelton_streams::state::{MemoryState, StateBackend, StateError, StateFactory, StoreSpec};
+use pelton_streams::state::{
+    MemoryBudget, MemoryState, MixedState, StateBackend, StateError, StateFactory, StoreKind, StoreSpec,
+};
 use pelton_streams::task::TaskId;
 
 /// Opens and removes the stores of tasks. A store is no more than what its changelog says: it may be behind it, or gone.
@@ -41,10 +43,13 @@ pub trait TaskStores: Send + Sync {
     fn flush_interval_ms(&self) -> i64;
 }
 
-/// Stores on disk: a directory for each task, below one for each pipeline.
+/// Stores where their specs say: on disk in a directory for each task, below one for each pipeline, or in memory. What is on
+/// disk of a store that is in memory now goes.
 pub struct DirStores {
     pub factory: Arc<dyn StateFactory>,
     pub dir: PathBuf,
+    /// Of the stores in memory.
+    pub memory: Arc<MemoryBudget>,
     pub flush_interval_ms: i64,
 }
 
@@ -61,7 +66,19 @@ impl TaskStores for DirStores {
         task: TaskId,
         stores: &[StoreSpec],
     ) -> Result<Box<dyn StateBackend>, StateError> {
-        self.factory.open(&self.dir_of(pipeline, task), stores)
+        let dir = self.dir_of(pipeline, task);
+        let on_disk: Vec<StoreSpec> =
+            stores.iter().filter(|store| store.kind == StoreKind::Rocksdb).cloned().collect();
+        let in_memory = stores.len() - on_disk.len();
+        if in_memory == 0 {
+            return self.factory.open(&dir, stores);
+        }
+        let memory = MemoryState::within(in_memory, &self.memory);
+        if on_disk.is_empty() {
+            self.factory.remove(&dir)?;
+            return Ok(Box::new(memory));
+        }
+        Ok(Box::new(MixedState::new(stores, self.factory.open(&dir, &on_disk)?, memory)))
     }
 
     fn remove(&self, pipeline: &str, task: TaskId) -> Result<(), StateError> {
@@ -84,13 +101,22 @@ impl TaskStores for DirStores {
     }
 }
 
-/// Stores in memory: each start of a task makes them again from their changelogs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MemoryStores;
+/// Stores in memory, whatever their specs say: each start of a task makes them again from their changelogs.
+#[derive(Debug, Clone)]
+pub struct MemoryStores {
+    pub memory: Arc<MemoryBudget>,
+}
+
+impl Default for MemoryStores {
+    /// As much memory as there is.
+    fn default() -> MemoryStores {
+        MemoryStores { memory: MemoryBudget::new(u64::MAX) }
+    }
+}
 
 impl TaskStores for MemoryStores {
     fn open(&self, _: &str, _: TaskId, stores: &[StoreSpec]) -> Result<Box<dyn StateBackend>, StateError> {
-        Ok(Box::new(MemoryState::new(stores.len())))
+        Ok(Box::new(MemoryState::within(stores.len(), &self.memory)))
     }
 
     fn remove(&self, _: &str, _: TaskId) -> Result<(), StateError> {

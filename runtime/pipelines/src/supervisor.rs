@@ -20,7 +20,7 @@ use super::deployments::{
 use super::globals::Globals;
 use super::io::IoFactory;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
-use super::runner::{Runner, RunnerSpec};
+use super::runner::Runner;
 use super::status::{LogLine, PipelineState};
 use super::stores::TaskStores;
 use crate::Clock;
@@ -504,60 +504,6 @@ impl Supervisor {
             }
         }
     }
-
-    /// Starts the live revision of a pipeline, or lists it as paused or failed.
-    async fn run(&self, name: &str, paused: bool, patience: Patience) {
-        let Some((manifest, plugins)) = self.live(name) else { return };
-        let checked = match self.checked(&manifest, &plugins, patience).await {
-            // Topics may have grown since it was deployed, or be others.
-            Ok(checked) => match self.check_placements(&checked.topology) {
-                Ok(()) => self.ensure_repartitions(&checked.topology).await.map(|()| checked),
-                Err(refused) => Err(refused),
-            },
-            refused => refused,
-        };
-        let runner = match checked {
-            Ok(checked) if paused => {
-                let topology = Some(Arc::new(checked.topology));
-                Runner::idle(Arc::clone(&self.spec.clock), topology, PipelineState::Paused, None)
-            }
-            Ok(checked) => Runner::start(RunnerSpec {
-                name: name.to_owned(),
-                topology: Arc::new(checked.topology),
-                guarantee: checked.manifest.guarantee,
-                commit: checked.manifest.commit,
-                factory: Arc::clone(&self.spec.factory),
-                io: Arc::clone(&self.spec.io),
-                clock: Arc::clone(&self.spec.clock),
-                stores: Arc::clone(&self.spec.stores),
-                globals: Arc::clone(&self.spec.globals),
-            }),
-            Err(error) => {
-                tracing::error!(pipeline = name, %error, "the pipeline does not start");
-                let reason = Some(error.to_string());
-                Runner::idle(Arc::clone(&self.spec.clock), None, PipelineState::Failed, reason)
-            }
-        };
-        let mut inner = self.inner.lock();
-        if inner.stopping {
-            runner.signal();
-        }
-        inner.runners.insert(name.to_owned(), runner);
-    }
-
-    /// Stops a driver and waits for its last commit. Until something takes its place, what is known of it can be seen.
-    async fn halt(&self, name: &str) {
-        let thread = self.inner.lock().runners.get_mut(name).and_then(Runner::halt);
-        let Some(thread) = thread else { return };
-        let stopped = tokio::task::spawn_blocking(move || thread.join().is_ok());
-        // A driver ends at the latest after one call of its plugin (bounded by its deadline) and one commit.
-        if !stopped.await.unwrap_or(false) {
-            tracing::error!(
-                pipeline = name,
-                "the driver's thread panicked; what it had not committed is read again"
-            );
-        }
-    }
 }
 
 /// The plugins of a revision.
@@ -593,6 +539,8 @@ fn resolve(
 mod answers;
 mod asking;
 mod deleting;
+mod following;
+mod running;
 mod stores;
 mod tables;
 mod tidy;
@@ -605,6 +553,7 @@ pub use asking::{
     StateTableStore, StoreMetrics,
 };
 pub use deleting::Deleted;
+pub use following::FollowedState;
 use stores::stores_of;
 pub use stores::{StoreChange, StoreFate};
 

@@ -170,6 +170,11 @@ fn commit(
                 .hint("stop its consumers first: they would commit over the new offsets")
                 .into());
         }
+        if partition.error_code == ErrorCode::POLICY_VIOLATION
+            && let Some(refused) = pipeline_keeps_state(name)
+        {
+            return Err(refused);
+        }
         check(partition.error_code, &format!("commit offsets of group `{name}`"))?;
     }
     Ok(())
@@ -184,9 +189,31 @@ fn delete(kafka: &Kafka, name: &str) -> anyhow::Result<()> {
         {
             return Err(refused);
         }
+        if result.error_code == ErrorCode::POLICY_VIOLATION
+            && let Some(refused) = pipeline_keeps_state(name)
+        {
+            return Err(refused);
+        }
         check_with(result.error_code, None, &format!("delete group `{name}`"))?;
     }
     Ok(())
+}
+
+/// The error for the group of a pipeline that keeps state.
+fn pipeline_keeps_state(group: &str) -> Option<anyhow::Error> {
+    let pipeline = group.strip_prefix("pelton.")?;
+    let failure = Failure::new(
+        Exit::Failed,
+        format!(
+            "group `{group}` belongs to the pipeline `{pipeline}`, which keeps state: it is what the records before these \
+             offsets have made, and at other offsets records would count twice, or not at all"
+        ),
+    );
+    let hint = format!(
+        "to begin anew, `pelton pipeline delete {pipeline} --own-topics` deletes its state with its offsets, and `pelton deploy` \
+         has it read from its sources' `start`; to pass over a record that fails, give its node `on_error`"
+    );
+    Some(failure.hint(hint).into())
 }
 
 /// The error for the group of a running pipeline.

@@ -57,6 +57,11 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
     if let Some(reason) = pipeline["failure"]["reason"].as_str() {
         print_line(&format!("failure: {reason}"))?;
     }
+    let lanes = pipeline["lanes"].as_array();
+    for lane in lanes.into_iter().flatten() {
+        let why = lane["failure"]["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        print_line(&format!("lane {}: {}{why}", lane["lane"], lane["state"].as_str().unwrap_or("-")))?;
+    }
     for (node, digest) in pipeline["plugins"].as_object().into_iter().flatten() {
         print_line(&format!("node {node}: {}", digest.as_str().unwrap_or("-")))?;
     }
@@ -80,9 +85,13 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
             store["end"]
         ))?;
     }
-    let mut table = Table::new(&["topic", "partition", "committed", "end", "lag"]);
+    let mut columns = vec!["topic", "partition", "committed", "end", "lag"];
+    if lanes.is_some() {
+        columns.push("lane");
+    }
+    let mut table = Table::new(&columns);
     for task in pipeline["tasks"].as_array().into_iter().flatten() {
-        table.row(["topic", "partition", "committed", "end", "lag"].map(|key| task[key].clone()).to_vec());
+        table.row(columns.iter().map(|key| task[*key].clone()).collect());
     }
     table.print(false)
 }

@@ -98,9 +98,10 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
     let text = |key: &str| table[key].as_str().unwrap_or("-").to_owned();
     print_line(&match table["pipeline"].as_str() {
         Some(pipeline) => format!(
-            "table {}, {} that pipeline {pipeline} keeps, which is {}: {}; its changes are in topic {}",
+            "table {}, {} that pipeline {pipeline} keeps in {}, which is {}: {}; its changes are in topic {}",
             text("name"),
             text("holds"),
+            text("store"),
             text("pipeline_state"),
             text("state"),
             text("topic")

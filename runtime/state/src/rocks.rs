@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pelton_streams::state::{
-    Blob, ChangelogPosition, Changes, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
-    StateSize, StateView, StoreIndex, StoreSpec, Visit,
+    Blob, ChangelogPosition, Changes, KeyRange, Position, Restored, StateBackend, StateBatch, StateError,
+    StateReader, StateSize, StateView, StoreIndex, StoreSpec, Visit,
 };
 use pelton_wire::mutant::Mutant;
 use rocksdb::{
@@ -21,6 +21,8 @@ const KEY_PREFIX: u8 = 1;
 /// The first key behind all keys of a store.
 const KEYS_END: [u8; 1] = [KEY_PREFIX + 1];
 const POSITION_BYTES: usize = 32;
+/// Chunks of fewer keys are written as a transaction is: they are not worth a file of their own.
+const SMALL_CHUNK: usize = 10_000;
 /// RocksDB's own family, which holds nothing.
 const DEFAULT_FAMILY: &str = "default";
 
@@ -88,13 +90,15 @@ impl RocksState {
         Ok(RocksState { db, position, write, store_options: options.store(), chunks })
     }
 
-    /// Writes the changes of one store into a file and has the database take it in.
-    fn ingest(
+    /// Writes the changes of one store, sorted, into a file and has the database take it in.
+    fn ingest<'c>(
         &self,
         store: StoreIndex,
-        changes: &Changes,
+        changes: impl Iterator<Item = (&'c [u8], Option<&'c [u8]>)>,
         position: ChangelogPosition,
     ) -> Result<(), StateError> {
+        let make = |error| StateError::Storage(format!("create `{}`: {error}", self.chunks.display()));
+        std::fs::create_dir_all(&self.chunks).map_err(make)?;
         let family = self.db.family(store)?;
         let path = self.chunks.join(format!("{store}.sst"));
         let mut file = SstFileWriter::create(&self.store_options);
@@ -177,15 +181,31 @@ impl StateBackend for RocksState {
     /// Each store takes its chunk with its position in one file, so a crash between two stores leaves each of them
     /// right.
     fn restore(&mut self, batch: StateBatch) -> Result<(), StateError> {
-        let make = |error| StateError::Storage(format!("create `{}`: {error}", self.chunks.display()));
-        std::fs::create_dir_all(&self.chunks).map_err(make)?;
         for (store, (changes, position)) in batch.changes.iter().zip(&batch.position).enumerate() {
             if *position != self.position[store] {
+                let changes = changes.iter().map(|(key, value)| (&**key, value.as_deref()));
                 self.ingest(store, changes, *position)?;
                 self.position[store] = *position;
             }
         }
         Ok(())
+    }
+
+    fn restore_store(
+        &mut self,
+        store: StoreIndex,
+        chunk: &Restored,
+        position: ChangelogPosition,
+    ) -> Result<(), StateError> {
+        if chunk.len() >= SMALL_CHUNK {
+            self.ingest(store, chunk.iter(), position)?;
+            self.position[store] = position;
+            return Ok(());
+        }
+        let mut positions = self.position.clone();
+        let mut changes: Vec<Changes> = vec![Vec::new(); positions.len()];
+        (positions[store], changes[store]) = (position, chunk.to_changes());
+        self.apply(StateBatch { changes, position: positions })
     }
 
     fn flush(&mut self) -> Result<(), StateError> {

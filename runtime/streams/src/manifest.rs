@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::limits::LimitsSpec;
 use crate::nearest;
 use crate::operator::Field;
+use crate::state::StoreKind;
 
 pub mod operator;
 pub mod stores;
@@ -21,6 +22,8 @@ use operator::{GlobalSpec, OperatorSpec, TableSpec};
 use stores::StoreGrant;
 use values::{ByteSize, Start};
 
+/// Threads that a pipeline may ask for. Each has a transaction, an instance of each plugin and a share of the stores.
+pub const MAX_THREADS: u32 = 64;
 /// Bytes of a manifest. It is a record of a topic, and nobody writes this much by hand.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 
@@ -89,6 +92,10 @@ pub struct Manifest {
     pub guarantee: Guarantee,
     /// When it commits.
     pub commit: CommitSpec,
+    /// Threads that its tasks are spread over: 1 to [`MAX_THREADS`].
+    pub threads: u32,
+    /// Where its nodes keep what they keep, unless they say so themselves.
+    pub store: StoreKind,
     /// The topics it reads.
     pub sources: Vec<SourceSpec>,
     /// The topics it reads as tables.

@@ -12,13 +12,21 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+mod budget;
 mod memory;
+mod mixed;
+mod restored;
 mod store;
 mod task_state;
 #[cfg(test)]
 mod tests;
 
+pub use budget::MemoryBudget;
 pub use memory::MemoryState;
+pub use mixed::MixedState;
+pub use restored::{Restored, late_restore};
 pub use task_state::{Savepoint, StateLimits, TaskState};
 
 /// A key or a value.
@@ -34,6 +42,33 @@ pub struct StoreSpec {
     pub name: String,
     /// Ranges of it are read, so its changed keys are kept in order as well.
     pub ordered: bool,
+    /// Where its entries are.
+    pub kind: StoreKind,
+}
+
+/// Where the entries of a store are. Either way a topic is what survives, so one can become the other and keeps what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// On disk, in RocksDB: a start reads what came since.
+    #[default]
+    Rocksdb,
+    /// In memory: a start reads the whole topic.
+    Memory,
+}
+
+impl StoreKind {
+    /// The names that users write.
+    pub const NAMES: [&str; 2] = ["rocksdb", "memory"];
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<StoreKind> {
+        match name {
+            "rocksdb" => Some(StoreKind::Rocksdb),
+            "memory" => Some(StoreKind::Memory),
+            _ => None,
+        }
+    }
 }
 
 /// Why the state of a task cannot be read or written. The task stops; the log has everything that is needed to go on.
@@ -48,6 +83,15 @@ pub enum StateError {
     /// The disk failed in another way.
     #[error("the store cannot be used: {0}")]
     Storage(String),
+    /// It is kept in memory, of which there is not enough. It is tried again, since others may give back theirs.
+    #[error(
+        "the stores in memory would take more than {limit} bytes together (`pelton.state.memory.max.bytes`); raise it, or keep \
+         this one on disk, with the store `rocksdb`"
+    )]
+    Memory {
+        /// What all of them may take.
+        limit: u64,
+    },
 }
 
 /// How far along its changelog a store is. It is kept inside the store, so that both change together.
@@ -222,12 +266,30 @@ pub trait StateBackend: Send {
     /// Nothing was taken over.
     fn apply(&mut self, batch: StateBatch) -> Result<(), StateError>;
 
-    /// Takes over a chunk of a changelog that is being restored: as [`StateBackend::apply`], for many changes at once.
+    /// Takes over a chunk of a topic that is being restored: as [`StateBackend::apply`], for many changes at once.
     ///
     /// # Errors
     /// Nothing was taken over.
     fn restore(&mut self, batch: StateBatch) -> Result<(), StateError> {
         self.apply(batch)
+    }
+
+    /// Takes over a chunk of the changelog of one store, sorted, with which it is at this position: as
+    /// [`StateBackend::restore`], without an allocation for each change where that can be.
+    ///
+    /// # Errors
+    /// Nothing was taken over.
+    fn restore_store(
+        &mut self,
+        store: StoreIndex,
+        chunk: &Restored,
+        position: ChangelogPosition,
+    ) -> Result<(), StateError> {
+        let mut positions = self.position().clone();
+        let mut changes: Vec<Changes> = vec![Vec::new(); positions.len()];
+        positions[store] = position;
+        changes[store] = chunk.to_changes();
+        self.restore(StateBatch { changes, position: positions })
     }
 
     /// Makes what was taken over survive a crash. What did not is restored from the changelog.

@@ -7,7 +7,7 @@ use crate::batch::NO_TIMESTAMP;
 use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
 use crate::operator::scan::{self, Layout, Part, Scanned, Wanted};
 use crate::operator::view::{self, FoundWindow};
-use crate::operator::{Closing, OperatorError, Window, WindowSpec};
+use crate::operator::{Closing, OperatorError, Window, WindowKind, WindowSpec, envelope};
 use crate::partitioner::{Partitioner, PartitionerKind};
 use crate::state::{Blob, StateError, StateView, StoreIndex};
 use crate::topology::Vertex;
@@ -181,6 +181,43 @@ impl StateTable {
             Ok(StateRow { key, window, value, timestamp })
         };
         Ok(StatePage { rows: entries.into_iter().map(row).collect::<Result<_, StateError>>()?, next })
+    }
+
+    /// Whether each change of the store is one of a row, so that they can be followed: not if the open windows of a key are one
+    /// entry.
+    pub fn can_be_followed(&self) -> bool {
+        match &self.holds {
+            Holds::Rows | Holds::Results(_) | Holds::Entries => true,
+            Holds::Windows { window, .. } => matches!(window, WindowSpec::Hopping { .. }),
+            Holds::Internal => false,
+        }
+    }
+
+    /// What a change of the store says of a row: its new value, or none if there is no such row any more. None if it is no
+    /// change of a row.
+    ///
+    /// # Errors
+    /// What was stored cannot be read.
+    pub fn change(&self, key: &[u8], stored: Option<&[u8]>) -> Result<Option<StateRow>, StateError> {
+        let unreadable = || view::unreadable(self.index);
+        let (key, window) = match &self.holds {
+            Holds::Rows | Holds::Results(_) | Holds::Entries => (key, None),
+            Holds::Windows { window: WindowSpec::Hopping { size_ms, .. }, .. } => {
+                // Other entries are the operator's own.
+                let Some((start, key)) = scan::hopping_place(key) else { return Ok(None) };
+                (key, Some(Window { kind: WindowKind::Time, start, end: start + size_ms }))
+            }
+            Holds::Windows { .. } | Holds::Internal => return Ok(None),
+        };
+        let (timestamp, value) = match stored {
+            None => (NO_TIMESTAMP, None),
+            Some(stored) if self.holds == Holds::Entries => (NO_TIMESTAMP, Some(stored.to_vec())),
+            Some(stored) => {
+                let (timestamp, state) = envelope::decode(stored).ok_or_else(unreadable)?;
+                (timestamp, self.shown(key, state)?)
+            }
+        };
+        Ok(Some(StateRow { key: key.to_vec(), window, value, timestamp }))
     }
 
     /// The value of what is stored.

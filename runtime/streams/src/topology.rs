@@ -13,6 +13,7 @@ use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
 use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
+use crate::state::StoreKind;
 
 mod build;
 mod error;
@@ -37,6 +38,8 @@ pub use repartition::{KnownTopics, repartition_topic};
 pub struct Topology {
     /// The pipeline's name.
     pub name: String,
+    /// Where nodes keep what they keep, unless they say so themselves.
+    pub store: StoreKind,
     /// What is read, one tree each.
     pub sources: Vec<Source>,
     /// The plugins that are run.
@@ -202,6 +205,7 @@ impl Topology {
         };
         let mut topology = Topology {
             name: manifest.name.clone(),
+            store: manifest.store,
             sources: manifest.sources.iter().map(source).chain(manifest.tables.iter().map(table)).collect(),
             nodes: Vec::with_capacity(manifest.nodes.len()),
             operators: Vec::with_capacity(manifest.operators.len()),

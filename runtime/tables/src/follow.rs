@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pelton_streams::state::{StateError, StateView};
+use pelton_streams::state_tables::StateRow;
 use pelton_streams::tables::{Cursor, Merged, Row, RowRange, Scope};
 use pelton_wire::mutant::Mutant;
 use pelton_wire::record::Columns;
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use crate::Clock;
 use crate::ask::{AskError, Offsets, Readable, reflect, stores_for};
 use crate::source::{At, Source, TopicNow};
-use crate::store::{Store, StoreId, Table};
+use crate::store::{Life, Store, StoreId, Table};
 
 /// Frames that wait for the reader.
 const FRAMES: usize = 4;
@@ -29,7 +30,7 @@ const FRAME_BYTES: usize = 64 << 10;
 pub const FOLLOWER_PATIENCE: Duration = Duration::from_secs(10);
 /// A reader that is so many offsets of a partition behind the table is cut off: compaction may soon take what it has
 /// not seen.
-const BEHIND_MAX: i64 = 1_000_000;
+pub(crate) const BEHIND_MAX: i64 = 1_000_000;
 /// Rows after which it is looked whether the reader has fallen behind.
 const ROWS_BETWEEN_LOOKS: u32 = 1_000;
 /// How often a follower without news looks whether it should end.
@@ -46,6 +47,12 @@ pub enum FollowEvent {
     Current,
     /// A record of the topic. Without a value it deletes the row.
     Change { partition: u32, offset: i64, timestamp: i64, key: Vec<u8>, value: Option<Vec<u8>> },
+    /// As [`FollowEvent::Begin`], of what a pipeline keeps: the offsets of what it is made of, and those of its changelog.
+    KeptBegin { offsets: BTreeMap<String, BTreeMap<i32, i64>>, changelog: String, at: BTreeMap<u32, i64> },
+    /// As [`FollowEvent::Row`].
+    KeptRow(StateRow),
+    /// As [`FollowEvent::Change`], with the place of the change in the changelog.
+    KeptChange { partition: u32, offset: i64, row: StateRow },
 }
 
 /// A table that is being followed. Dropping it ends it.
@@ -100,7 +107,7 @@ impl Drop for Place {
 
 /// Why it ended.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(crate) enum End {
     /// Nobody is told.
     #[error("the reader has gone")]
     ReaderGone,
@@ -148,16 +155,27 @@ pub(crate) fn follow(
 ) -> Result<Following, AskError> {
     // A table that cannot be read is refused here, with the reason.
     stores_for(&table, None)?;
+    let name = table.name.clone();
+    on_a_thread(name, place, move |frames| {
+        let Surroundings { source, clock, runtime, patience } = around;
+        let out = Out::new(Arc::clone(&table.life), frames, runtime, patience);
+        Follower { table, range, source, clock, out, caught_up_ms: 0 }.run()
+    })
+}
+
+/// Has a thread of its own follow something until it ends.
+pub(crate) fn on_a_thread(
+    name: String,
+    place: Place,
+    work: impl FnOnce(mpsc::Sender<Vec<FollowEvent>>) -> Result<(), End> + Send + 'static,
+) -> Result<Following, AskError> {
     let (frames, taken) = mpsc::channel(FRAMES);
     let ended = Arc::new(OnceLock::new());
     let following = Following { frames: taken, ended: Arc::clone(&ended) };
-    let name = table.name.clone();
     let run = move || {
         let _place = place;
         let open = frames.clone();
-        let Surroundings { source, clock, runtime, patience } = around;
-        let out = Out { table: Arc::clone(&table), frames, runtime, patience, frame: Vec::new(), bytes: 0 };
-        let end = Follower { table, range, source, clock, out, caught_up_ms: 0 }.run();
+        let end = work(frames);
         let text = end.err().map_or_else(String::new, |end| end.to_string());
         // Set once, and before the channel is closed: who sees that asks why.
         let _ = ended.set(text);
@@ -169,40 +187,75 @@ pub(crate) fn follow(
     Ok(following)
 }
 
-struct Out {
-    table: Arc<Table>,
+/// Events on their way to a reader.
+pub(crate) struct Out {
+    life: Arc<Life>,
     frames: mpsc::Sender<Vec<FollowEvent>>,
     runtime: Handle,
     patience: Duration,
     frame: Vec<FollowEvent>,
     bytes: usize,
+    /// Moves when a store is about to be closed that is read now.
+    closing: Option<watch::Receiver<u64>>,
 }
 
 impl Out {
-    fn push(&mut self, event: FollowEvent) -> Result<(), End> {
+    pub(crate) fn new(
+        life: Arc<Life>,
+        frames: mpsc::Sender<Vec<FollowEvent>>,
+        runtime: Handle,
+        patience: Duration,
+    ) -> Out {
+        Out { life, frames, runtime, patience, frame: Vec::new(), bytes: 0, closing: None }
+    }
+
+    /// While this moves no more frames are sent.
+    pub(crate) fn interrupt(&mut self, closing: Option<watch::Receiver<u64>>) {
+        self.closing = closing;
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.frames.is_closed()
+    }
+
+    pub(crate) fn push(&mut self, event: FollowEvent) -> Result<(), End> {
         self.bytes += match &event {
             FollowEvent::Row(row) => row.key.len() + row.value.len(),
             FollowEvent::Change { key, value, .. } => key.len() + value.as_ref().map_or(0, Vec::len),
-            FollowEvent::Begin { .. } | FollowEvent::Current => 0,
+            FollowEvent::KeptRow(row) | FollowEvent::KeptChange { row, .. } => {
+                row.key.len() + row.value.as_ref().map_or(0, Vec::len)
+            }
+            FollowEvent::Begin { .. } | FollowEvent::KeptBegin { .. } | FollowEvent::Current => 0,
         };
         self.bytes += size_of::<FollowEvent>();
         self.frame.push(event);
         if self.bytes >= FRAME_BYTES { self.send() } else { Ok(()) }
     }
 
-    fn send(&mut self) -> Result<(), End> {
+    pub(crate) fn send(&mut self) -> Result<(), End> {
         if self.frame.is_empty() {
             return Ok(());
         }
         self.bytes = 0;
         let frame = std::mem::take(&mut self.frame);
+        let closing = &mut self.closing;
         self.runtime.block_on(async {
             tokio::select! {
                 sent = self.frames.send(frame) => sent.map_err(|_| End::ReaderGone),
-                why = self.table.until_ended() => Err(End::Table(why)),
+                why = self.life.until_ended() => Err(End::Table(why)),
+                () = until_moved(closing) => Err(End::Store),
                 () = tokio::time::sleep(self.patience) => Err(End::Slow(self.patience)),
             }
         })
+    }
+}
+
+/// Returns when there is something that moves, and it does.
+async fn until_moved(closing: &mut Option<watch::Receiver<u64>>) {
+    match closing {
+        // Nobody says any more that it is closed, because it was.
+        Some(closing) => drop(closing.changed().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,8 @@
 //! * [`source`] has the seams: the topics that are read, and where definitions are kept.
 //! * [`Tables`] is the handle of all of them: it creates, deletes, lists and asks.
 //! * `worker` is a thread that owns stores, `task` what it does for one of them; `store` is what others see of one.
-//! * `ask` reads rows, `follow` hands on every change, `copy` is read in place by who joins records with a table.
+//! * `ask` reads rows, `follow` hands on every change, `kept` those of a table that somebody else keeps; `copy` is read in place
+//!   by who joins records with a table.
 //!
 //! What a table is, and what its stores hold, is decided in `pelton_streams::tables`. A store has one owner, a thread
 //! among
@@ -22,6 +23,7 @@
 mod ask;
 mod copy;
 mod follow;
+mod kept;
 mod service;
 pub mod source;
 mod store;
@@ -35,6 +37,7 @@ mod worker;
 pub use ask::{AskError, Found, Page};
 pub use copy::{Copy, CopyError, CopyPart, CopyRefused};
 pub use follow::{FOLLOWER_PATIENCE, FollowEvent, Following};
+pub use kept::{Enough, Inputs, Kept, OnBegin, OnRow};
 pub use service::{CreateError, DeleteError, NewTable, Tables, TablesSpec};
 pub use store::{PartitionStatus, StoreState, StoreStatus, TableDescription, Totals};
 pub use task::CHUNK_BYTES;

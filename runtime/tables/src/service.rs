@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pelton_streams::state::{StateError, StateFactory};
+use pelton_streams::state::{MemoryBudget, StateError, StateFactory};
 use pelton_streams::tables::{
     KeyPlacement, NameError, RowRange, Scope, StoreKind, TableDefinition, ValueFormat, check_name,
 };
@@ -19,10 +19,10 @@ use tokio::sync::{oneshot, watch};
 use crate::Clock;
 use crate::ask::{self, AskError, Found, Page};
 use crate::copy::{copy_name, copy_of};
-use crate::follow::{Following, Place, Surroundings, follow};
+use crate::follow::{Following, Out, Place, Surroundings, follow, on_a_thread};
+use crate::kept::{self, Kept};
 use crate::source::{DefinitionError, Definitions, Source, TopicNow, Wake};
-use crate::store::{Table, TableDescription};
-use crate::task::MemoryBudget;
+use crate::store::{Life, Table, TableDescription};
 use crate::worker::{Command, Worker};
 
 /// How long a stop waits for readers who follow tables.
@@ -45,8 +45,8 @@ pub struct TablesSpec {
     pub max_followers: u32,
     /// A follower that takes nothing for so long is cut off.
     pub follower_patience: Duration,
-    /// `pelton.table.memory.max.bytes`: what all stores in memory may take.
-    pub memory_bytes: u64,
+    /// `pelton.state.memory.max.bytes`: what all stores in memory of the process may take.
+    pub memory: Arc<MemoryBudget>,
     /// `pelton.state.flush.interval.ms`.
     pub flush_interval_ms: i64,
     /// Of the followers.
@@ -111,7 +111,8 @@ pub struct Tables {
     inner: Mutex<Inner>,
     /// How many there are.
     followers: Arc<watch::Sender<u32>>,
-    memory: Arc<MemoryBudget>,
+    /// Of those who follow what others keep.
+    life: Arc<Life>,
 }
 
 #[derive(Default)]
@@ -162,13 +163,12 @@ impl Tables {
     /// A thread does not start.
     pub fn start(spec: TablesSpec) -> std::io::Result<Arc<Tables>> {
         let defined = spec.definitions.all();
-        let memory = MemoryBudget::new(spec.memory_bytes);
         let tables = Tables {
-            memory,
             spec,
             changes: tokio::sync::Mutex::default(),
             inner: Mutex::default(),
             followers: Arc::new(watch::Sender::new(0)),
+            life: Arc::default(),
         };
         let wanted = tables.spec.definitions.copied();
         tables.remove_leftovers(&defined, &wanted);
@@ -195,7 +195,7 @@ impl Tables {
             clock: Arc::clone(&self.spec.clock),
             dir: self.spec.dir.clone(),
             flush_interval_ms: self.spec.flush_interval_ms,
-            memory: Arc::clone(&self.memory),
+            memory: Arc::clone(&self.spec.memory),
             commands: told,
             wake: Arc::clone(&wake),
         };
@@ -453,10 +453,26 @@ impl Tables {
     pub fn follow(&self, name: &str, range: RowRange) -> Result<Following, AskError> {
         let table = self.table(name)?;
         let place = Place::take(&self.followers, self.spec.max_followers)?;
+        follow(table, range, self.surroundings(), place)
+    }
+
+    /// Follows a table that somebody else keeps, as one of the readers who follow tables.
+    ///
+    /// # Errors
+    /// Too many follow.
+    pub fn follow_kept(&self, name: &str, kept: Box<dyn Kept>) -> Result<Following, AskError> {
+        let place = Place::take(&self.followers, self.spec.max_followers)?;
+        let (around, life) = (self.surroundings(), Arc::clone(&self.life));
+        on_a_thread(name.to_owned(), place, move |frames| {
+            let out = Out::new(Arc::clone(&life), frames, around.runtime.clone(), around.patience);
+            kept::run(&*kept, &around, &life, out)
+        })
+    }
+
+    fn surroundings(&self) -> Surroundings {
         let TablesSpec { source, clock, runtime, follower_patience, .. } = &self.spec;
         let (source, clock) = (Arc::clone(source), Arc::clone(clock));
-        let around = Surroundings { source, clock, runtime: runtime.clone(), patience: *follower_patience };
-        follow(table, range, around, place)
+        Surroundings { source, clock, runtime: runtime.clone(), patience: *follower_patience }
     }
 
     /// Memory that the stores on disk take for what was read and what is not written yet.
@@ -464,11 +480,17 @@ impl Tables {
         self.spec.factory.as_ref().map_or(0, |factory| factory.memory_bytes())
     }
 
+    /// Memory of the entries of all stores in memory, of tables and of pipelines.
+    pub fn memory_stores_bytes(&self) -> u64 {
+        self.spec.memory.used()
+    }
+
     /// Closes all stores in order, and ends the threads.
     pub async fn stop(&self) {
         let threads: Vec<JoinHandle<()>> = {
             let mut inner = self.inner.lock();
             inner.stopping = true;
+            self.life.end("the server is stopping");
             for table in inner.tables.values().chain(inner.copies.values()) {
                 table.end("the server is stopping");
             }

@@ -279,6 +279,37 @@ struct Counters {
     rebuilds: AtomicU64,
 }
 
+/// Whether somebody should still follow or wait for something, and why not.
+#[derive(Debug)]
+pub(crate) struct Life(watch::Sender<Option<&'static str>>);
+
+impl Default for Life {
+    fn default() -> Life {
+        Life(watch::Sender::new(None))
+    }
+}
+
+impl Life {
+    pub(crate) fn end(&self, why: &'static str) {
+        self.0.send_replace(Some(why));
+    }
+
+    pub(crate) fn ended(&self) -> Option<&'static str> {
+        *self.0.borrow()
+    }
+
+    /// Returns when nobody should any more.
+    pub(crate) async fn until_ended(&self) -> &'static str {
+        let mut life = self.0.subscribe();
+        let ended = life.wait_for(Option::is_some).await.ok().and_then(|why| *why);
+        match ended {
+            Some(why) => why,
+            // Not while `self` is there.
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// A table as others see it.
 pub(crate) struct Table {
     pub(crate) name: String,
@@ -289,8 +320,8 @@ pub(crate) struct Table {
     counters: Counters,
     /// Moves with everything that somebody may wait for.
     moved: watch::Sender<u64>,
-    /// Why nobody should follow or wait any more: it was deleted, or the server is stopping.
-    ended: RwLock<Option<&'static str>>,
+    /// Ends when it is deleted, or the server is stopping.
+    pub(crate) life: Arc<Life>,
 }
 
 impl Table {
@@ -302,7 +333,7 @@ impl Table {
             topic: RwLock::default(),
             counters: Counters::default(),
             moved: watch::Sender::new(0),
-            ended: RwLock::default(),
+            life: Arc::default(),
         })
     }
 
@@ -349,27 +380,12 @@ impl Table {
     }
 
     pub(crate) fn end(&self, why: &'static str) {
-        *self.ended.write() = Some(why);
+        self.life.end(why);
         self.moved();
     }
 
     pub(crate) fn ended(&self) -> Option<&'static str> {
-        *self.ended.read()
-    }
-
-    /// Returns when nobody should follow or wait any more.
-    pub(crate) async fn until_ended(&self) -> &'static str {
-        let mut moved = self.watch();
-        loop {
-            moved.borrow_and_update();
-            if let Some(why) = self.ended() {
-                return why;
-            }
-            if moved.changed().await.is_err() {
-                // Not while `self` is there.
-                std::future::pending::<()>().await;
-            }
-        }
+        self.life.ended()
     }
 
     pub(crate) fn count(&self, counts: Counts) {

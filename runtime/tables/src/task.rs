@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use pelton_streams::state::{MemoryState, StateBackend, StateError, StateFactory, StoreSpec};
+use pelton_streams::state::{
+    MemoryBudget, MemoryState, StateBackend, StateError, StateFactory, StoreSpec, late_restore,
+};
 use pelton_streams::tables::{
     Chunk, LogState, Mark, Opening, Rebuild, STORE_NAME, StoreKind, marks_of, opening,
 };
@@ -38,40 +39,6 @@ pub(crate) struct Cx<'a> {
     pub(crate) flush_interval_ms: i64,
 }
 
-/// Memory that a row takes in a store in memory besides its bytes: two reference counts, and its place in the map.
-const ROW_BYTES: u64 = 96;
-
-/// What all stores in memory may take together.
-#[derive(Debug)]
-pub(crate) struct MemoryBudget {
-    used: AtomicU64,
-    /// `pelton.table.memory.max.bytes`.
-    limit: u64,
-}
-
-impl MemoryBudget {
-    pub(crate) fn new(limit: u64) -> Arc<MemoryBudget> {
-        Arc::new(MemoryBudget { used: AtomicU64::new(0), limit })
-    }
-
-    /// A store takes another share than before; it does not if all shares together would be too much.
-    fn change(&self, share: &mut u64, to: u64) -> Result<(), Trouble> {
-        let change = |used: u64| {
-            let after = (used - *share).saturating_add(to);
-            (to <= *share || after <= self.limit || Mutant::BudgetIgnored.is_on()).then_some(after)
-        };
-        let (limit, ordering) = (self.limit, Ordering::Relaxed);
-        self.used.fetch_update(ordering, ordering, change).map_err(|_| Trouble::Memory { limit })?;
-        *share = to;
-        Ok(())
-    }
-
-    /// A store has gone.
-    fn give_back(&self, share: &mut u64) {
-        self.used.fetch_sub(std::mem::take(share), Ordering::Relaxed);
-    }
-}
-
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
@@ -79,11 +46,6 @@ pub(crate) enum Trouble {
     Read(#[from] ReadError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error(
-        "the tables in memory would take more than {limit} bytes (`pelton.table.memory.max.bytes`); raise it, or create the \
-         table again with the store `rocksdb`"
-    )]
-    Memory { limit: u64 },
     #[error("a bug of the server: {0}")]
     Bug(String),
 }
@@ -93,6 +55,8 @@ struct Open {
     marks: BTreeMap<u32, Mark>,
     /// Where each partition has to get to before the store is live.
     targets: BTreeMap<u32, i64>,
+    /// When the store last had all of each, when it was opened.
+    old_ms: BTreeMap<u32, i64>,
     live: bool,
     /// The store does not say how far it has read every partition.
     unmarked: bool,
@@ -113,8 +77,6 @@ pub(crate) struct StoreTask {
     retry_at_ms: i64,
     backoff_ms: i64,
     memory: Arc<MemoryBudget>,
-    /// Of the budget.
-    share: u64,
 }
 
 impl StoreTask {
@@ -140,7 +102,6 @@ impl StoreTask {
             retry_at_ms: 0,
             backoff_ms: 0,
             memory,
-            share: 0,
         }
     }
 
@@ -203,7 +164,7 @@ impl StoreTask {
             // A database that refused a batch may refuse all others until it is opened again.
             Trouble::State(StateError::Full(_) | StateError::Storage(_)) | Trouble::Bug(_) => self.withdraw(),
             // It reads all of its topic again then.
-            Trouble::Memory { .. } => {
+            Trouble::State(StateError::Memory { .. }) => {
                 self.withdraw();
                 self.retry_at_ms = now_ms.saturating_add(BACKOFF_MAX_MS);
             }
@@ -217,7 +178,6 @@ impl StoreTask {
     fn withdraw(&mut self) {
         self.store.withdraw();
         self.open = None;
-        self.memory.give_back(&mut self.share);
         self.table.moved();
     }
 
@@ -227,6 +187,11 @@ impl StoreTask {
         }
         if self.open.is_none() {
             self.try_open(cx)?;
+            return Ok(true);
+        }
+        if let Some(why) = self.restored_too_slowly(cx.now_ms) {
+            self.withdraw();
+            self.rebuild(why)?;
             return Ok(true);
         }
         let Some(open) = &mut self.open else { return Ok(true) };
@@ -241,18 +206,10 @@ impl StoreTask {
         if moved || stamp || open.unmarked {
             let (counts, bytes) = (cx.chunk.counts(), cx.chunk.bytes());
             let batch = cx.chunk.finish(&marks);
-            let is_in_memory = self.table.definition.store == StoreKind::Memory;
-            if is_in_memory {
-                let more = bytes as u64;
-                self.memory.change(&mut self.share, memory_of(&*open.backend)?.saturating_add(more))?;
-            }
             if open.live || bytes < INGEST_BYTES {
                 open.backend.apply(batch)?;
             } else {
                 open.backend.restore(batch)?;
-            }
-            if is_in_memory {
-                self.memory.change(&mut self.share, memory_of(&*open.backend)?)?;
             }
             self.table.count(counts);
             (open.marks, open.unmarked) = (marks, false);
@@ -318,10 +275,24 @@ impl StoreTask {
             self.store.live();
         }
         let unmarked = marks.keys().any(|partition| !found.contains_key(partition));
+        let old_ms = marks.iter().map(|(partition, mark)| (*partition, mark.as_of_ms)).collect();
         let (live, unflushed_since_ms) = (false, None);
-        self.open = Some(Open { backend, marks, targets, live, unmarked, unflushed_since_ms, stamped_ms });
+        self.open =
+            Some(Open { backend, marks, targets, old_ms, live, unmarked, unflushed_since_ms, stamped_ms });
         self.table.moved();
         Ok(())
+    }
+
+    /// Whether it may have missed that rows were deleted while it is being restored.
+    fn restored_too_slowly(&self, now_ms: i64) -> Option<Rebuild> {
+        let open = self.open.as_ref().filter(|open| !open.live)?;
+        let retention_ms = self.topic.delete_retention_ms;
+        let behind = open.targets.iter().filter(|(p, target)| open.marks[p].next_offset < **target);
+        let mut late = behind.filter_map(|(partition, _)| {
+            let behind_ms = late_restore(*open.old_ms.get(partition)?, retention_ms, now_ms)?;
+            Some(Rebuild::Slow { partition: *partition, behind_ms, retention_ms })
+        });
+        late.next()
     }
 
     fn rebuild(&mut self, why: Rebuild) -> Result<(), Trouble> {
@@ -332,7 +303,7 @@ impl StoreTask {
     fn backend(&mut self, cx: &Cx<'_>) -> Result<Box<dyn StateBackend>, StateError> {
         let wiped = self.wipe.clone();
         let backend: Box<dyn StateBackend> = match (self.table.definition.store, cx.factory) {
-            (StoreKind::Memory, _) => Box::new(MemoryState::new(1)),
+            (StoreKind::Memory, _) => Box::new(MemoryState::within(1, &self.memory)),
             (StoreKind::Rocksdb, None) => {
                 return Err(StateError::Storage("this server has no RocksDB".to_owned()));
             }
@@ -340,7 +311,8 @@ impl StoreTask {
                 if wiped.is_some() {
                     factory.remove(&self.dir)?;
                 }
-                factory.open(&self.dir, &[StoreSpec { name: STORE_NAME.to_owned(), ordered: true }])?
+                let (name, kind) = (STORE_NAME.to_owned(), StoreKind::Rocksdb);
+                factory.open(&self.dir, &[StoreSpec { name, ordered: true, kind }])?
             }
         };
         if let Some(why) = wiped {
@@ -360,7 +332,6 @@ impl StoreTask {
     /// Closes the store in order: the next start goes on where it was, and trusts it.
     pub(crate) fn close(mut self, source: &dyn Source, now_ms: i64) {
         self.store.withdraw();
-        self.memory.give_back(&mut self.share);
         if let Some(open) = self.open.take()
             && let Err(error) = finish(open, &self.parts, source, now_ms)
         {
@@ -403,12 +374,6 @@ fn read(
         }
     }
     Ok(caught_up)
-}
-
-/// Memory that a store in memory takes.
-fn memory_of(backend: &dyn StateBackend) -> Result<u64, StateError> {
-    let size = backend.reader().size()?;
-    Ok(size.bytes + size.keys * ROW_BYTES)
 }
 
 fn finish(mut open: Open, parts: &[At], source: &dyn Source, now_ms: i64) -> Result<(), StateError> {

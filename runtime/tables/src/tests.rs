@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use pelton_streams::state::MemoryBudget;
 use pelton_streams::tables::{KeyPlacement, RowRange, Scope, StoreKind, ValueFormat};
 
 use crate::ask::AskError;
@@ -77,7 +78,7 @@ fn run(
         max_tables: 3,
         max_followers: 2,
         follower_patience: LIMIT,
-        memory_bytes: u64::MAX,
+        memory: MemoryBudget::new(u64::MAX),
         flush_interval_ms: 1_000,
         runtime: tokio::runtime::Handle::current(),
     };
@@ -410,6 +411,7 @@ async fn a_follower_who_comes_at_any_moment_has_the_table() {
                         None => drop(rows.remove(&key)),
                     }
                 }
+                other => panic!("{other:?} is of a table that somebody else keeps"),
             }
         }
         if next == end && !rows.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use pelton_streams::partitioner::crc32;
-use pelton_streams::state::StateFactory;
+use pelton_streams::state::{MemoryBudget, StateFactory};
 use pelton_streams::tables::{Chunk, Scope};
 use pelton_wire::record::Columns;
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::Clock;
 use crate::source::{News, Source, TopicNow, Wake};
 use crate::store::{StoreId, Table};
-use crate::task::{Cx, MemoryBudget, StoreTask};
+use crate::task::{Cx, StoreTask};
 
 /// How often all stores are looked at, whether or not they have news: what is due by time, and what has failed. A thread
 /// without news sleeps for so long, and looks then whether topics have come or gone.

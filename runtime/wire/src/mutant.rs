@@ -139,6 +139,11 @@ mutants! {
     LateFollowed = "late-followed",
     CopyTooEarly = "copy-too-early",
     CopyCacheKept = "copy-cache-kept",
+    SlowRestoreTrusted = "slow-restore-trusted",
+    // Lanes.
+    SlowReaderWaitedFor = "slow-reader-waited-for",
+    LanesOverlap = "lanes-overlap",
+    LanesLeftOpen = "lanes-left-open",
 }
 
 impl Mutant {

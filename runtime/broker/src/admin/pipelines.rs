@@ -1,6 +1,7 @@
 //! Pipelines: the supervisor, and the groups `pelton.<pipeline>`. The group of a pipeline has no members, but the
 //! pipeline commits to it while it runs, so clients are told that the group is in use. While the pipeline does not run,
-//! its offsets can be moved and deleted like those of any group without members.
+//! its offsets can be moved and deleted like those of any group without members: unless it keeps state, which is what the
+//! records before its offsets have made.
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,11 +24,12 @@ pub(crate) struct PipelinesSlot {
 pub(crate) struct NoPipelines;
 
 impl PipelinesSlot {
-    /// Refuses with `in_use` if the group is that of a running pipeline.
+    /// Refuses with `in_use` if the group is that of a running pipeline, and if it is that of one that keeps state.
     pub(crate) fn unless_running(&self, group: &str, in_use: GroupError) -> Result<(), GroupError> {
         let Some(pipeline) = group.strip_prefix(PIPELINE_GROUP_PREFIX) else { return Ok(()) };
         match self.supervisor.get() {
             Some(supervisor) if supervisor.runs(pipeline) => Err(in_use),
+            Some(supervisor) if supervisor.keeps_state(pipeline) => Err(GroupError::KeepsState),
             Some(_) => Ok(()),
             None if self.expected => Err(GroupError::CoordinatorLoadInProgress),
             None => Ok(()),

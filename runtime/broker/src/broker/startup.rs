@@ -76,7 +76,7 @@ pub(super) fn tables_spec(
         max_tables: config.max_tables,
         max_followers: config.table_followers_max,
         follower_patience: FOLLOWER_PATIENCE,
-        memory_bytes: config.table_memory_bytes,
+        memory: Arc::clone(&broker.state_memory),
         flush_interval_ms: config.state_flush_interval_ms,
         runtime,
     }

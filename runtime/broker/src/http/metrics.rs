@@ -224,13 +224,18 @@ impl Scrape {
             })
         });
         page.gauges("pelton_pipeline_state", "1 for the state that a pipeline is in.", states)?;
+        let lanes = pipelines.iter().flat_map(|pipeline| {
+            PipelineState::ALL.map(|known| {
+                let lanes = pipeline.status.lanes.iter().filter(|lane| lane.state == known).count();
+                let only = pipeline.status.lanes.is_empty() && pipeline.status.state == known;
+                let labels = [("pipeline", pipeline.name.as_str()), ("state", known.name())];
+                (labels, lanes as u64 + u64::from(only))
+            })
+        });
+        page.gauges("pelton_pipeline_lanes", "Lanes of a pipeline (`threads`) that are in a state.", lanes)?;
         let families: [Family<Totals, u64>; 7] = [
-            ("pelton_pipeline_records_in", "Input records done since the pipeline started.", |t| {
-                t.records_in
-            }),
-            ("pelton_pipeline_records_out", "Records appended since the pipeline started.", |t| {
-                t.records_out
-            }),
+            ("pelton_pipeline_records_in", "Input records that are done and committed.", |t| t.records_in),
+            ("pelton_pipeline_records_out", "Records that were appended and committed.", |t| t.records_out),
             ("pelton_pipeline_skipped", "Records dropped because a plugin could not process them.", |t| {
                 t.skipped
             }),
@@ -284,6 +289,8 @@ impl Scrape {
         let Ok(tables) = self.state.tables() else { return Ok(()) };
         let help = "Memory of stores on disk: blocks that were read, and what is not written yet.";
         page.gauge("pelton_state_memory_bytes", help, tables.memory_bytes())?;
+        let help = "Memory of the entries of stores in memory, of `pelton.state.memory.max.bytes`.";
+        page.gauge("pelton_state_memory_stores_bytes", help, tables.memory_stores_bytes())?;
         let tables = tables.list();
         let states = tables.iter().flat_map(|table| {
             StoreState::ALL.map(|known| {

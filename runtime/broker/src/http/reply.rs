@@ -210,6 +210,7 @@ impl From<StateAskError> for Refusal {
         let (status, hint, details) = match &error {
             StateAskError::Unknown(_) => (StatusCode::NOT_FOUND, Some(TABLE_HINT), json!({})),
             StateAskError::Internal(_) => (StatusCode::BAD_REQUEST, Some(TABLE_HINT), json!({})),
+            StateAskError::NotFollowed(_) => (StatusCode::BAD_REQUEST, None, json!({})),
             StateAskError::HasWindows(_) => {
                 (StatusCode::BAD_REQUEST, Some("`pelton table window TABLE KEY` prints them"), json!({}))
             }

@@ -26,6 +26,7 @@ use self::query::Query;
 use super::HttpState;
 use super::reply::Refusal;
 use crate::blocking::run_blocking;
+use crate::tables::PipelineTable;
 
 type Answer<T> = Result<Json<T>, Refusal>;
 type Name = Result<Path<String>, PathRejection>;
@@ -138,11 +139,6 @@ pub(super) async fn follow(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let Path(name) = name?;
-    if state::keeper(&state, &name)?.is_some() {
-        let error =
-            format!("`{name}` is kept by a pipeline, and cannot be followed; follow a table of its results");
-        return Err(Refusal::bad_request(error));
-    }
     let query = Query::parse(uri.query(), &["key", "from", "to", "prefix"])?;
     let range = match query.bytes("key")? {
         Some(key) => {
@@ -152,6 +148,14 @@ pub(super) async fn follow(
         None => range_of(&query)?,
     };
     let tables = Arc::clone(state.tables()?);
+    if let Some(supervisor) = state::keeper(&state, &name)? {
+        let following = run_blocking(move || {
+            let kept = supervisor.state_follow(&name, range)?;
+            Ok::<_, StateAskError>(tables.follow_kept(&name, Box::new(PipelineTable(kept))))
+        });
+        // What each value is shows in it.
+        return Ok(follow::response(following.await??, ValueFormat::Raw));
+    }
     let format = tables.format(&name)?;
     let following = run_blocking(move || tables.follow(&name, range)).await?;
     Ok(follow::response(following, format))

@@ -1,6 +1,7 @@
 //! What a driver has outside of itself, over the broker's own partitions and coordinators: [`source`] reads,
 //! [`outputs`] writes, [`committer`] commits.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pelton_streams::Topology;
@@ -37,8 +38,15 @@ pub(crate) struct BrokerIoFactory {
 }
 
 impl IoFactory for BrokerIoFactory {
-    fn open(&self, of: &Arc<Topology>, guarantee: Guarantee, stop: Arc<StopSignal>) -> Box<dyn PipelineIo> {
+    fn open(
+        &self,
+        of: &Arc<Topology>,
+        lane: u32,
+        guarantee: Guarantee,
+        stop: Arc<StopSignal>,
+    ) -> Box<dyn PipelineIo> {
         Box::new(BrokerIo {
+            transactional_id: transactional_id_of(&of.name, lane),
             group: group_of(&of.name),
             topology: Arc::clone(of),
             guarantee,
@@ -51,6 +59,16 @@ impl IoFactory for BrokerIoFactory {
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.clone(),
             stop,
+        })
+    }
+
+    fn fence(&self, pipeline: &str, lanes: Range<u32>) -> Result<(), IoError> {
+        self.runtime.block_on(async {
+            for lane in lanes {
+                let id = transactional_id_of(pipeline, lane);
+                self.transactions.fence_embedded(&id).await.map_err(embedded)?;
+            }
+            Ok(())
         })
     }
 
@@ -102,6 +120,8 @@ fn group_of(pipeline: &str) -> String {
 
 struct BrokerIo {
     group: String,
+    /// Of the lane.
+    transactional_id: String,
     topology: Arc<Topology>,
     guarantee: Guarantee,
     /// What was written and not appended. Its producer is the driver's own under exactly-once, once it has begun.
@@ -177,9 +197,11 @@ impl Known {
     }
 }
 
-/// A pipeline's transactional id is the name of its group.
-fn transactional_id_of(group: &str) -> &str {
-    group
+/// The transactional id of a lane: the name of the group, and for others than the first one their number, behind a character
+/// that no pipeline has in its name.
+fn transactional_id_of(pipeline: &str, lane: u32) -> String {
+    let group = group_of(pipeline);
+    if lane == 0 { group } else { format!("{group}#{lane}") }
 }
 
 /// A fenced driver, a full disk or a coordinator that is not ready: a new driver begins at what is committed.

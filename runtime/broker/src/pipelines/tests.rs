@@ -21,6 +21,8 @@ use pelton_pipelines::status::PipelineState;
 use pelton_pipelines::supervisor::{Deployed, Pushed, Supervisor};
 use pelton_streams::PluginFactory;
 
+mod following;
+mod lanes;
 mod state;
 mod wire;
 

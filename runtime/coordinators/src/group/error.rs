@@ -57,6 +57,9 @@ pub enum GroupError {
     GroupTooLarge,
     #[error("the request names more protocols or offsets, or larger ones, than one request may")]
     InvalidRequest,
+    /// What it keeps is what the records before its offsets make.
+    #[error("the group is that of a pipeline that keeps state, which goes with its offsets")]
+    KeepsState,
 }
 
 impl GroupError {
@@ -85,6 +88,7 @@ impl GroupError {
             // Kafka has no code for it and answers the same: nothing that the client could do would help.
             GroupError::GroupTooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
             GroupError::InvalidRequest => ErrorCode::INVALID_REQUEST,
+            GroupError::KeepsState => ErrorCode::POLICY_VIOLATION,
         }
     }
 }

@@ -62,6 +62,13 @@ impl Transactions {
         Ok(self.init_locked(&mut held, id.into(), None, timeout_ms).await?)
     }
 
+    /// Ends what the producer of `id` has left, if there was one: an open transaction is aborted, a decided one is ended, and
+    /// nothing that is on its way from it is taken any more. All of that is decided when this returns.
+    pub async fn fence_embedded(&self, id: &str) -> Result<(), EmbeddedError> {
+        let is_known = self.inner.cache.show(id).is_some();
+        if is_known { self.init_embedded(id).await.map(drop) } else { Ok(()) }
+    }
+
     /// Appends to the open transaction of a producer, for which there is `room`, and opens it if none is open. The
     /// partition with the offsets of
     /// `group` becomes part of it too. Not durable before the transaction has ended.

@@ -66,6 +66,12 @@ impl Driver<'_> {
         let topology = Arc::clone(&self.spec.topology);
         let spec = &topology.sources[source];
         let mut renewed = self.missing.remove(&source) && self.has_begun;
+        let sub_topology = topology.sub_topology_of(source);
+        let is_own = |partition: &i32| self.spec.lane.has(TaskId { sub_topology, partition: *partition });
+        let partitions: Vec<i32> = partitions.filter(is_own).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
         self.start_plugins(source)?;
         for partition in partitions {
             let input = Input { source, partition };
@@ -81,7 +87,7 @@ impl Driver<'_> {
                 // A pause before the first record must not lose what is written meanwhile.
                 self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
-            let id = TaskId { sub_topology: topology.sub_topology_of(source), partition };
+            let id = TaskId { sub_topology, partition };
             let index = match self.tasks.iter().position(|task| task.task.id() == id) {
                 Some(index) => index,
                 None => {
@@ -90,7 +96,7 @@ impl Driver<'_> {
                         task = task.with_stores(self.open_stores(id, graph)?, self.state_limits());
                     }
                     if let Some(stores) = task.stores() {
-                        self.gates.0.open(id, stores.reader());
+                        self.gates.open(id, stores.reader());
                     }
                     let (inputs, told) = (Vec::new(), Default::default());
                     let (not_before_ms, next_tick_ms, ticked_ms) = (i64::MIN, None, i64::MIN);
@@ -115,7 +121,7 @@ impl Driver<'_> {
             });
             self.tell_readers(index);
         }
-        if renewed {
+        if renewed && self.speaks_of(source) {
             self.say(
                 LogLevel::Info,
                 &format!("topic {} was created again; the pipeline reads it from its start", spec.topic),
@@ -134,17 +140,25 @@ impl Driver<'_> {
             self.commit_all()?;
         }
         let ended = self.tasks.iter().filter(|task| task.inputs.is_empty());
-        ended.for_each(|task| self.gates.0.close(task.task.id()));
+        ended.for_each(|task| self.gates.close(task.task.id()));
         self.tasks.retain(|task| !task.inputs.is_empty());
         self.missing.insert(source);
         self.sources[source] = 0;
         let topic = &self.spec.topology.sources[source].topic;
-        self.spec.board.remove_tasks(topic);
-        self.say(
-            LogLevel::Warn,
-            &format!("topic {topic} was deleted; the pipeline reads it again once it is created"),
-        );
+        self.spec.board.remove_tasks(self.spec.lane, topic);
+        if self.speaks_of(source) {
+            self.say(
+                LogLevel::Warn,
+                &format!("topic {topic} was deleted; the pipeline reads it again once it is created"),
+            );
+        }
         Ok(())
+    }
+
+    /// Of all lanes, the one that reads the first partition says what becomes of a topic.
+    fn speaks_of(&self, source: usize) -> bool {
+        let sub_topology = self.spec.topology.sub_topology_of(source);
+        self.spec.lane.has(TaskId { sub_topology, partition: 0 })
     }
 
     /// Which topics the pipeline waits for, if it does.
@@ -152,11 +166,12 @@ impl Driver<'_> {
         let sources = &self.spec.topology.sources;
         let missing: Vec<&str> = self.missing.iter().map(|source| sources[*source].topic.as_str()).collect();
         let [first, ..] = missing[..] else {
-            let waited = self.spec.board.snapshot().failure.is_some_and(|failure| failure.kind == NO_TOPIC);
+            let (board, lane) = (&self.spec.board, self.spec.lane);
+            let waited = board.lane_failure(lane).is_some_and(|failure| failure.kind == NO_TOPIC);
             let waits = !self.globals.is_ready();
             let state = if waits { PipelineState::Starting } else { PipelineState::Running };
-            self.spec.board.set_state(state, None);
-            if waited {
+            board.set_lane(lane, state, None);
+            if waited && lane.number == 0 {
                 self.say(LogLevel::Info, "all topics are there: the pipeline goes on");
             }
             return;
@@ -172,7 +187,7 @@ impl Driver<'_> {
             offset: None,
             at_ms: self.now_ms(),
         };
-        self.spec.board.set_state(PipelineState::Retrying, Some(failure));
+        self.spec.board.set_lane(self.spec.lane, PipelineState::Retrying, Some(failure));
     }
 
     pub(super) fn say(&self, level: LogLevel, text: &str) {

@@ -9,6 +9,7 @@ use pelton_streams::task::TaskId;
 use super::stores::EndedTransactions;
 use super::{Driver, DriverError};
 use crate::io::{Input, IoError, Ticket};
+use crate::status::Counted;
 
 /// What was appended since the last commit was started.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(super) struct InFlight {
     offsets: Vec<(Input, i64)>,
     /// What stores take over once it is durable.
     stores: Vec<(TaskId, StateBatch)>,
+    /// What was counted with it.
+    counted: Counted,
 }
 
 impl Driver<'_> {
@@ -64,10 +67,11 @@ impl Driver<'_> {
         let EndedTransactions { wrote, take_over: stores } = self.end_store_transactions()?;
         // Outputs of a topic that has been deleted since have no offset, and neither has what was kept of its records.
         if offsets.is_empty() && bytes == 0 && !wrote {
+            self.counted.clone_from(&self.counting);
             return self.take_over(stores);
         }
         let ticket = self.io.commit(&offsets)?;
-        self.in_flight = Some(InFlight { ticket, offsets, stores });
+        self.in_flight = Some(InFlight { ticket, offsets, stores, counted: self.counting.clone() });
         Ok(())
     }
 
@@ -90,7 +94,8 @@ impl Driver<'_> {
         if !Mutant::FailedCommitPassed.is_on() {
             outcome?;
         }
-        self.totals.commits += 1;
+        self.counting.totals.commits += 1;
+        self.counted = flight.counted;
         self.take_over(flight.stores)?;
         let committed: BTreeMap<Input, i64> = flight.offsets.into_iter().collect();
         for position in self.tasks.iter_mut().flat_map(|task| &mut task.inputs) {

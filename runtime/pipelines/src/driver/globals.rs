@@ -88,7 +88,9 @@ impl Driver<'_> {
         let Some(behind) = progress.iter().position(|progress| !progress.ready) else {
             self.globals.ready = true;
             self.show_missing();
-            self.say(LogLevel::Info, "all global tables are there");
+            if self.spec.lane.number == 0 {
+                self.say(LogLevel::Info, "all global tables are there");
+            }
             return Ok(true);
         };
         let stop = &self.spec.stop;

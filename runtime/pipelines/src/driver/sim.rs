@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests alone use this, and fail by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,10 +13,7 @@ use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::manifest::{CommitSpec, Guarantee, PluginRef};
 use pelton_streams::operator::scan::Wanted;
-use pelton_streams::state::{
-    Blob, ChangelogPosition, KeyRange, MemoryState, Position as StorePosition, StateBackend, StateBatch,
-    StateError, StateReader, StoreIndex, StoreSpec, Visit,
-};
+use pelton_streams::state::{Blob, Position as StorePosition, StateError};
 use pelton_streams::state_tables::{StateRow, StateTable};
 use pelton_streams::task::TaskId;
 use pelton_streams::{Emissions, Emitted, Manifest, Refused, Sink, Topology, World as PluginWorld};
@@ -32,6 +29,7 @@ use crate::io::{
     Change, ChangelogEnds, Changelogs, Committer, Filled, Input, IoError, Outputs, Position, Source,
     StopSignal, Ticket,
 };
+use crate::lanes::Lane;
 use crate::status::StatusBoard;
 use crate::stores::TaskStores;
 
@@ -52,6 +50,8 @@ pub struct Entry {
     pub value: Option<Vec<u8>>,
     pub timestamp: i64,
     pub fate: Fate,
+    /// Whose transaction it is of.
+    pub lane: u32,
 }
 
 /// What goes wrong next.
@@ -109,6 +109,12 @@ pub struct World {
     pub revoked_at: Option<u32>,
     pub looks: u32,
     held: Option<oneshot::Sender<Result<(), IoError>>>,
+    /// How far the clock goes on with each read of a changelog.
+    pub restore_ms: i64,
+    /// Stores that are open: no two drivers may have the same.
+    opened: BTreeSet<TaskId>,
+    /// Which lane reads what, since the pipeline began.
+    reading: BTreeMap<(String, i32), u32>,
     /// Called when something goes wrong: what a test wants to see of that moment.
     pub at_fault: Option<Box<dyn FnMut() + Send>>,
 }
@@ -119,7 +125,7 @@ impl World {
         for (key, value, timestamp) in records {
             let field = |text: &str| (text != "~").then(|| text.as_bytes().to_vec());
             let (key, value) = (field(key), field(value));
-            log.push(Entry { key, value, timestamp: *timestamp, fate: Fate::Committed });
+            log.push(Entry { key, value, timestamp: *timestamp, fate: Fate::Committed, lane: 0 });
         }
     }
 
@@ -145,10 +151,13 @@ impl World {
         }
     }
 
-    pub fn decide(&mut self, fate: Fate) {
-        for log in self.logs.values_mut().filter(|log| log.iter().any(|entry| entry.fate == Fate::Open)) {
-            log.iter_mut().filter(|entry| entry.fate == Fate::Open).for_each(|entry| entry.fate = fate);
-            log.push(Entry { key: None, value: None, timestamp: -1, fate: Fate::Marker });
+    /// Ends the open transaction of a lane, or of all.
+    pub fn decide(&mut self, lane: Option<u32>, fate: Fate) {
+        let is_open = |entry: &Entry| entry.fate == Fate::Open && lane.is_none_or(|lane| lane == entry.lane);
+        for log in self.logs.values_mut().filter(|log| log.iter().any(is_open)) {
+            log.iter_mut().filter(|entry| is_open(entry)).for_each(|entry| entry.fate = fate);
+            let lane = lane.unwrap_or(0);
+            log.push(Entry { key: None, value: None, timestamp: -1, fate: Fate::Marker, lane });
         }
         self.hidden = true;
     }
@@ -203,96 +212,6 @@ impl World {
 /// What all see.
 pub type Shared = Arc<Mutex<World>>;
 
-/// A store on the disk of the world.
-struct DiskState {
-    memory: MemoryState,
-    world: Shared,
-    task: TaskId,
-}
-
-impl StateBackend for DiskState {
-    fn position(&self) -> &StorePosition {
-        self.memory.position()
-    }
-
-    fn multi_get(&self, store: StoreIndex, keys: &[&[u8]]) -> Result<Vec<Option<Blob>>, StateError> {
-        self.memory.multi_get(store, keys)
-    }
-
-    fn range(&self, store: StoreIndex, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<(), StateError> {
-        self.memory.range(store, range, visit)
-    }
-
-    fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
-        {
-            let mut world = self.world.lock();
-            world.store_fails()?;
-            let content = world.stores.get_mut(&self.task).unwrap();
-            for (store, changes) in content.stores.iter_mut().zip(&batch.changes) {
-                for (key, value) in changes {
-                    match value {
-                        Some(value) => store.insert(key.clone(), value.clone()),
-                        None => store.remove(key),
-                    };
-                }
-            }
-            content.position.clone_from(&batch.position);
-        }
-        self.memory.apply(batch)
-    }
-
-    fn flush(&mut self) -> Result<(), StateError> {
-        let mut world = self.world.lock();
-        world.flushes += 1;
-        let content = world.stores[&self.task].clone();
-        world.flushed.insert(self.task, content);
-        Ok(())
-    }
-
-    fn reader(&self) -> Arc<dyn StateReader> {
-        self.memory.reader()
-    }
-}
-
-/// Stores on the disk of the world.
-pub struct Disk(pub Shared);
-
-impl TaskStores for Disk {
-    fn open(&self, _: &str, task: TaskId, specs: &[StoreSpec]) -> Result<Box<dyn StateBackend>, StateError> {
-        let empty = Content {
-            stores: vec![BTreeMap::new(); specs.len()],
-            position: vec![ChangelogPosition::default(); specs.len()],
-        };
-        let content = self.0.lock().stores.entry(task).or_insert(empty).clone();
-        let mut memory = MemoryState::new(specs.len());
-        let all =
-            |store: BTreeMap<Blob, Blob>| store.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        let changes = content.stores.into_iter().map(all).collect();
-        memory.apply(StateBatch { changes, position: content.position })?;
-        Ok(Box::new(DiskState { memory, world: Arc::clone(&self.0), task }))
-    }
-
-    fn remove(&self, _: &str, task: TaskId) -> Result<(), StateError> {
-        let mut world = self.0.lock();
-        world.stores.remove(&task);
-        world.flushed.remove(&task);
-        world.removed += 1;
-        Ok(())
-    }
-
-    fn remove_all(&self, _: &str) -> Result<(), StateError> {
-        unreachable!("it is not deleted")
-    }
-
-    fn remove_others(&self, _: &[&str]) -> Result<(), StateError> {
-        unreachable!("nothing starts anew")
-    }
-
-    fn flush_interval_ms(&self) -> i64 {
-        300_000
-    }
-}
-
 struct SimIo {
     world: Shared,
     topology: Arc<Topology>,
@@ -301,9 +220,27 @@ struct SimIo {
     staged: Vec<(String, i32, Entry)>,
     stop: Arc<StopSignal>,
     board: Arc<StatusBoard>,
+    lane: u32,
+    /// None: it is the only one.
+    baton: Option<Arc<Baton>>,
+    clock: Arc<AtomicI64>,
 }
 
 impl SimIo {
+    /// Another lane may do something now.
+    fn pause(&self) {
+        if let Some(baton) = &self.baton {
+            baton.pass(self.lane);
+        }
+    }
+
+    /// Others may have something to read.
+    fn wrote(&self) {
+        if let Some(baton) = &self.baton {
+            baton.wrote();
+        }
+    }
+
     /// Of a store `n`, which counts the records of `in` by key: whoever reads it sees what the committed records up to the
     /// offsets that they are told make.
     fn check_readers(&self) {
@@ -369,7 +306,8 @@ impl Sink for SimIo {
         for Emitted { output, partition, record } in records.iter() {
             let field = |field: Option<&[u8]>| field.map(<[u8]>::to_vec);
             let (key, value) = (field(record.key), field(record.value));
-            let entry = Entry { key, value, timestamp: record.timestamp, fate: Fate::Open };
+            let lane = self.lane;
+            let entry = Entry { key, value, timestamp: record.timestamp, fate: Fate::Open, lane };
             self.staged.push((self.topic(output), partition, entry));
         }
         Ok(())
@@ -406,7 +344,11 @@ impl Source for SimIo {
     }
 
     fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError> {
+        self.pause();
         self.check_readers();
+        let at = (self.topology.sources[input.source].topic.clone(), input.partition);
+        let reads = *self.world.lock().reading.entry(at).or_insert(self.lane);
+        assert_eq!(reads, self.lane, "two lanes read {input:?}");
         Ok(self.read(&self.topology.sources[input.source].topic, input.partition, offset, records, false))
     }
 
@@ -419,6 +361,7 @@ impl Source for SimIo {
     }
 
     fn wait(&self, positions: &[(Input, i64)], _: u64) {
+        self.pause();
         self.check_readers();
         let has_more = |(Input { source, partition }, next): &(Input, i64)| {
             let at = (self.topology.sources[*source].topic.clone(), *partition);
@@ -426,7 +369,8 @@ impl Source for SimIo {
             *next < end as i64
         };
         // What one part of the pipeline has written the other one has to read.
-        if !positions.iter().any(has_more) {
+        let done = !positions.iter().any(has_more);
+        if done && self.baton.as_ref().is_none_or(|baton| baton.rests(self.lane)) {
             self.stop.set();
         }
     }
@@ -434,6 +378,8 @@ impl Source for SimIo {
 
 impl Outputs for SimIo {
     fn flush(&mut self) -> Result<(), IoError> {
+        self.pause();
+        self.wrote();
         self.check_readers();
         let mut world = self.world.lock();
         let staged = std::mem::take(&mut self.staged);
@@ -448,11 +394,14 @@ impl Outputs for SimIo {
 
 impl Committer for SimIo {
     fn begin(&mut self) -> Result<(), IoError> {
-        self.world.lock().decide(Fate::Aborted);
+        self.world.lock().decide(Some(self.lane), Fate::Aborted);
+        self.wrote();
         Ok(())
     }
 
     fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError> {
+        self.pause();
+        self.wrote();
         let mut world = self.world.lock();
         let (sender, ticket) = oneshot::channel();
         let fault = world.fails(&[Fault::CommitRefused, Fault::CommitLost, Fault::CommitUnknown]);
@@ -465,7 +414,7 @@ impl Committer for SimIo {
             }
             _ => {}
         }
-        world.decide(Fate::Committed);
+        world.decide(Some(self.lane), Fate::Committed);
         for (Input { source, partition }, offset) in offsets {
             let topic = self.topology.sources[*source].topic.clone();
             world.committed.insert((topic, *partition), *offset);
@@ -498,7 +447,12 @@ impl Changelogs for SimIo {
         offset: i64,
         records: &mut Columns,
     ) -> Result<Filled, IoError> {
-        let hidden = self.world.lock().hidden;
+        self.pause();
+        let (hidden, took_ms) = {
+            let world = self.world.lock();
+            (world.hidden, world.restore_ms)
+        };
+        self.clock.fetch_add(took_ms, Ordering::Relaxed);
         Ok(self.read(&self.topic(output), partition, offset, records, hidden))
     }
 
@@ -549,24 +503,76 @@ pub fn drive_with(
     partitions: i32,
     clock: &Arc<AtomicI64>,
 ) -> Result<(), DriverError> {
-    let stop = Arc::new(StopSignal::default());
-    let clock = Arc::clone(clock);
-    let now_ms = move || clock.fetch_add(1, Ordering::Relaxed);
-    let spec = DriverSpec {
-        topology: Arc::clone(topology),
-        guarantee: Guarantee::ExactlyOnce,
-        commit,
-        factory: Arc::new(Factory(Arc::clone(&stop))),
-        stores,
-        globals: Arc::new(NoGlobals),
-        board: StatusBoard::new(Arc::new(|| 7)),
-        clock: Arc::new(now_ms),
-        stop: Arc::clone(&stop),
-    };
-    let (topology, staged, board) = (Arc::clone(topology), Vec::new(), Arc::clone(&spec.board));
-    let mut io = SimIo { world: Arc::clone(world), topology, partitions, told: false, staged, stop, board };
-    let result = Driver::new(spec, &mut io).run();
-    let id = TaskId { sub_topology: 0, partition: 0 };
-    assert!(!io.board.readers().has(id), "a driver that has ended leaves its stores open");
-    result
+    {
+        // As who starts a pipeline does: there may have been several lanes before.
+        let mut world = world.lock();
+        world.reading.clear();
+        world.decide(None, Fate::Aborted);
+    }
+    let (lane, baton, stop) = (Lane::ONLY, None, Arc::new(StopSignal::default()));
+    let board = StatusBoard::new(Arc::new(|| 7));
+    let run = Run { lane, baton, stop, board, commit, stores };
+    run.drive(world, topology, partitions, clock)
 }
+
+/// One run of a driver.
+struct Run {
+    lane: Lane,
+    baton: Option<Arc<Baton>>,
+    stop: Arc<StopSignal>,
+    board: Arc<StatusBoard>,
+    commit: CommitSpec,
+    stores: Arc<dyn TaskStores>,
+}
+
+impl Run {
+    fn drive(
+        self,
+        world: &Shared,
+        topology: &Arc<Topology>,
+        partitions: i32,
+        clock: &Arc<AtomicI64>,
+    ) -> Result<(), DriverError> {
+        let Run { lane, baton, stop, board, commit, stores } = self;
+        let (clock, of_driver) = (Arc::clone(clock), Arc::clone(clock));
+        let now_ms = move || of_driver.fetch_add(1, Ordering::Relaxed);
+        let spec = DriverSpec {
+            topology: Arc::clone(topology),
+            lane,
+            guarantee: Guarantee::ExactlyOnce,
+            commit,
+            factory: Arc::new(Factory(Arc::clone(&stop))),
+            stores,
+            globals: Arc::new(NoGlobals),
+            board: Arc::clone(&board),
+            clock: Arc::new(now_ms),
+            stop: Arc::clone(&stop),
+        };
+        let (world, topology, staged) = (Arc::clone(world), Arc::clone(topology), Vec::new());
+        let lane_number = lane.number;
+        let mut io = SimIo {
+            world,
+            topology,
+            partitions,
+            told: false,
+            staged,
+            stop,
+            board,
+            lane: lane_number,
+            baton,
+            clock,
+        };
+        let result = Driver::new(spec, &mut io).run();
+        let left = (0..partitions).map(|partition| TaskId { sub_topology: 0, partition });
+        let left = left.filter(|task| lane.has(*task) && io.board.readers().has(*task)).count();
+        assert_eq!(left, 0, "a driver that has ended leaves its stores open");
+        result
+    }
+}
+
+mod disk;
+mod lanes;
+
+pub use self::disk::Disk;
+use self::lanes::Baton;
+pub use self::lanes::{Failing, drive_lanes};

@@ -1,41 +1,23 @@
-//! The stores of a driver's tasks: brought up to the end of their changelogs before the task runs, taken over what is
-//! committed, and flushed.
+//! The stores of a driver's tasks while they run: they take over what is committed, and are flushed. `restore` brings them to
+//! where they are then.
 //!
 //! Changes go into the changelogs with the outputs and offsets of a commit; the stores take them over only when the commit is
 //! durable, with the end of the changelogs as their position. So a store holds what a prefix of its changelog says, whatever
-//! crashes when: it is never ahead. A driver that begins restores the rest, up to the end that the changelog has once the
-//! earlier driver's transaction is decided, and then goes on at the committed offsets, which were committed with it.
-
-use std::collections::BTreeMap;
+//! crashes when: it is never ahead.
 
 use pelton_commitlog::mutant::Mutant;
-use pelton_streams::BatchIn;
-use pelton_streams::state::{
-    Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateError,
-    StateLimits,
-};
+use pelton_streams::state::{Position, StateBatch, StateError, StateLimits};
 use pelton_streams::task::TaskId;
-use pelton_streams::topology::{Graph, StoreUse, SubTopology};
-use pelton_wire::record::Columns;
+use pelton_streams::topology::{StoreUse, SubTopology};
 
 use super::{Driver, DriverError, DriverTask, TaskPosition};
-use crate::io::ChangelogEnds;
-use crate::readers::{Offsets, OpenGates};
-use crate::status::StoreStatus;
+use crate::readers::{Offsets, StateReaders};
 
 /// Clean entries that all stores of a pipeline keep in memory.
 const CACHE_BYTES: u64 = 256 << 20;
 /// Changed entries of all stores of a pipeline past which they take over what is committed, as Kafka's
 /// `statestore.uncommitted.max.bytes` of a thread.
 const CHANGED_BYTES: usize = 64 << 20;
-/// Memory of changes that are restored at once.
-const CHUNK_BYTES: usize = 32 << 20;
-/// What a change costs besides its bytes: two reference counts, and its place in the map.
-const CHANGE_BYTES: usize = 96;
-/// Chunks of fewer keys are written as a transaction is: they are not worth a file of their own.
-const SMALL_CHUNK: usize = 10_000;
-/// How long a wait for the changelog's end to become readable takes before the stop signal is looked at again.
-const WAIT_MS: u64 = 100;
 /// How often stores take over what is committed, unless too much is changed.
 const TAKE_OVER_MS: i64 = 1_000;
 /// How often stores that have nothing to take over say that they have all there is.
@@ -62,130 +44,7 @@ pub(super) struct EndedTransactions {
     pub(super) take_over: Vec<(TaskId, StateBatch)>,
 }
 
-/// The changes of a changelog's records, the last one of each key.
-#[derive(Default)]
-struct Chunk {
-    changes: BTreeMap<Blob, Option<Blob>>,
-    bytes: usize,
-}
-
-impl Chunk {
-    fn take(&mut self, records: &Columns) {
-        for record in BatchIn::new("", 0, records).records() {
-            // Every change has a key.
-            let Some(key) = record.key else { continue };
-            self.bytes += key.len() + record.value.map_or(0, <[u8]>::len) + CHANGE_BYTES;
-            self.changes.insert(Blob::from(key), record.value.map(Blob::from));
-        }
-    }
-}
-
 impl Driver<'_> {
-    /// The stores of a task as its changelogs have them.
-    pub(super) fn open_stores(
-        &mut self,
-        id: TaskId,
-        graph: &Graph,
-    ) -> Result<Box<dyn StateBackend>, DriverError> {
-        let specs = graph.store_specs();
-        if specs.is_empty() {
-            return Ok(Box::new(MemoryState::new(0)));
-        }
-        let failed = |error| DriverError::State { task: id, error };
-        let open = || self.spec.stores.open(&self.spec.topology.name, id, &specs).map_err(failed);
-        let mut backend = open()?;
-        let ends = graph.stores.iter().map(|store| self.io.changelog(store.changelog, id.partition));
-        let ends = ends.collect::<Result<Vec<ChangelogEnds>, _>>()?;
-        let now_ms = self.now_ms();
-        let stale = graph.stores.iter().zip(backend.position()).zip(&ends);
-        let stale =
-            stale.filter_map(|((store, position), ends)| Some((store, why_useless(position, ends, now_ms)?)));
-        let stale = stale.filter(|_| !Mutant::RestoreSkipped.is_on());
-        if let Some((store, why)) = stale.map(|(store, why)| (store.spec.name.clone(), why)).next() {
-            let partition = id.partition;
-            self.say(
-                pelton_streams::log::LogLevel::Warn,
-                &format!("store {store}, partition {partition}: {why}; it is made again from its changelog"),
-            );
-            drop(backend);
-            self.spec.stores.remove(&self.spec.topology.name, id).map_err(failed)?;
-            backend = open()?;
-        }
-        for (index, (store, ends)) in graph.stores.iter().zip(&ends).enumerate() {
-            if Mutant::RestoreSkipped.is_on() {
-                continue;
-            }
-            self.restore(id, (index, store), *ends, &mut *backend)?;
-        }
-        Ok(backend)
-    }
-
-    /// Brings one store up to the end of its changelog.
-    fn restore(
-        &mut self,
-        task: TaskId,
-        (index, store): (usize, &StoreUse),
-        ends: ChangelogEnds,
-        backend: &mut dyn StateBackend,
-    ) -> Result<(), DriverError> {
-        let partition = task.partition;
-        let found = backend.position()[index];
-        let from = found.offset.max(ends.start);
-        // Until the store has all there is, it is as old as it was when it last had that, or as its first record.
-        let old_ms = if found.offset == 0 { self.now_ms() } else { found.caught_up_ms };
-        let (mut next, mut restored) = (from, 0);
-        let (mut chunk, mut records) = (Chunk::default(), Columns::new());
-        while next < ends.end {
-            if self.spec.stop.is_set() {
-                return Err(DriverError::Stopped);
-            }
-            records.clear();
-            let filled = self.io.fill_changelog(store.changelog, partition, next, &mut records)?;
-            if filled.next_offset == next && Mutant::RestoreEndsEarly.is_on() {
-                break;
-            }
-            if filled.next_offset == next {
-                // Its last records are decided, and not durable yet.
-                self.io.wait_changelog(store.changelog, partition, next, WAIT_MS);
-                continue;
-            }
-            chunk.take(&records);
-            restored += records.len() as u64;
-            next = filled.next_offset;
-            if chunk.bytes >= CHUNK_BYTES || next >= ends.end {
-                let is_fresh = next >= ends.end || Mutant::HalfRestoreFresh.is_on();
-                let caught_up_ms = if is_fresh { self.now_ms() } else { old_ms };
-                let position = ends.position(next, caught_up_ms);
-                take_chunk(backend, index, std::mem::take(&mut chunk), position)
-                    .map_err(|error| DriverError::State { task, error })?;
-            }
-            self.show_store(
-                store,
-                partition,
-                StoreStatus {
-                    restoring: next < ends.end,
-                    restored,
-                    next,
-                    end: ends.end,
-                    ..StoreStatus::default()
-                },
-            );
-        }
-        let done = StoreStatus { restoring: false, restored, next, end: ends.end, ..StoreStatus::default() };
-        self.show_store(store, partition, done);
-        Ok(())
-    }
-
-    fn show_store(&self, store: &StoreUse, partition: i32, status: StoreStatus) {
-        let changelog = self.spec.topology.outputs[store.changelog].topic.clone();
-        self.spec.board.set_store(StoreStatus {
-            store: store.spec.name.clone(),
-            partition,
-            changelog,
-            ..status
-        });
-    }
-
     /// Has every task's changes of this transaction written into its changelogs.
     pub(super) fn end_store_transactions(&mut self) -> Result<EndedTransactions, DriverError> {
         let now_ms = self.now_ms();
@@ -217,7 +76,7 @@ impl Driver<'_> {
             let Some(task) = self.tasks.iter_mut().find(|task| task.task.id() == id) else { continue };
             let batch = task.task.stores().and_then(|stores| stores.take_changes(position));
             let Some(batch) = batch else { continue };
-            task.tell(&self.gates, &batch.position);
+            task.tell(self.gates.readers(), &batch.position);
             batches.push((id, batch));
         }
         Ok(batches)
@@ -228,8 +87,8 @@ impl Driver<'_> {
         let task = &mut self.tasks[index];
         let Some(stores) = task.task.stores().filter(|stores| stores.changed_bytes() == 0) else { return };
         let position = stores.position().clone();
-        if task.tell(&self.gates, &position) {
-            self.gates.0.moved();
+        if task.tell(self.gates.readers(), &position) {
+            self.gates.readers().moved();
         }
     }
 
@@ -268,7 +127,7 @@ impl Driver<'_> {
             let task = self.tasks.iter_mut().find(|task| task.task.id() == id);
             let Some(stores) = task.and_then(|task| task.task.stores()) else { continue };
             stores.apply(batch).map_err(|error| DriverError::State { task: id, error })?;
-            self.gates.0.moved();
+            self.gates.readers().moved();
         }
         Ok(())
     }
@@ -320,7 +179,7 @@ impl Driver<'_> {
     /// Stores that are damaged are removed: the next driver makes them again. They are closed before.
     pub(super) fn remove_damaged(&mut self, error: &DriverError) {
         let DriverError::State { task, error: StateError::Corrupt(_) } = error else { return };
-        self.gates.0.close_all();
+        self.gates.close_all();
         self.tasks.clear();
         if Mutant::DamagedKept.is_on() {
             return;
@@ -336,7 +195,7 @@ impl Driver<'_> {
 
 impl DriverTask {
     /// Tells readers which offsets the stores reflect at this position: all that was read. Whether that is news.
-    fn tell(&mut self, gates: &OpenGates, position: &Position) -> bool {
+    fn tell(&mut self, readers: &StateReaders, position: &Position) -> bool {
         let offsets = self.inputs.iter().map(|input| input.next_offset);
         let (told, at) = &self.told;
         if offsets.clone().eq(told.iter().copied()) && at == position {
@@ -347,47 +206,7 @@ impl DriverTask {
         for TaskPosition { topic, input, next_offset, .. } in &self.inputs {
             inputs.entry(topic.clone()).or_default().insert(input.partition, *next_offset);
         }
-        gates.0.reflect(self.task.id(), position, inputs);
+        readers.reflect(self.task.id(), position, inputs);
         true
     }
-}
-
-/// Why what a store has is of no use; none if the rest of the changelog brings it up to its end.
-fn why_useless(position: &ChangelogPosition, ends: &ChangelogEnds, now_ms: i64) -> Option<String> {
-    let ChangelogPosition { topic_id, offset, caught_up_ms } = *position;
-    if offset == 0 {
-        return None;
-    }
-    if topic_id != ends.topic_id && !Mutant::OtherChangelogTrusted.is_on() {
-        return Some("its changelog was created again".to_owned());
-    }
-    if offset > ends.end {
-        return Some(format!("it is at offset {offset} of its changelog, which ends at {}", ends.end));
-    }
-    if offset < ends.start {
-        return Some(format!("it is at offset {offset} of its changelog, which starts at {}", ends.start));
-    }
-    let away_ms = now_ms.saturating_sub(caught_up_ms);
-    if away_ms > ends.delete_retention_ms && !Mutant::AbsenceIgnored.is_on() {
-        let kept = ends.delete_retention_ms;
-        return Some(format!(
-            "it was away for {away_ms} ms, and the changelog keeps what says that a key is deleted for {kept} ms"
-        ));
-    }
-    None
-}
-
-fn take_chunk(
-    backend: &mut dyn StateBackend,
-    store: usize,
-    chunk: Chunk,
-    position: ChangelogPosition,
-) -> Result<(), StateError> {
-    let is_small = chunk.changes.len() < SMALL_CHUNK;
-    let mut positions = backend.position().clone();
-    let mut changes: Vec<Changes> = vec![Vec::new(); positions.len()];
-    positions[store] = position;
-    changes[store] = chunk.changes.into_iter().collect();
-    let batch = StateBatch { changes, position: positions };
-    if is_small { backend.apply(batch) } else { backend.restore(batch) }
 }

@@ -15,6 +15,7 @@ use crate::io::{Change, ChangelogEnds, Changelogs, Committer, Outputs, Position,
 use crate::status::PipelineState;
 use crate::stores::MemoryStores;
 
+mod lanes;
 mod refusals;
 mod state;
 mod topics;
@@ -301,10 +302,11 @@ fn run_from(
     let stop = Arc::new(StopSignal::default());
     let spec = DriverSpec {
         topology,
+        lane: Lane::ONLY,
         guarantee,
         commit,
         factory: Arc::new(Factory(Arc::clone(&stop))),
-        stores: Arc::new(MemoryStores),
+        stores: Arc::new(MemoryStores::default()),
         globals: Arc::new(NoGlobals),
         board: Arc::clone(&board),
         clock: Arc::new(|| 5_000),

@@ -36,7 +36,7 @@ impl Driver<'_> {
             interrupted: &interrupted,
         };
         let ticked = driver_task.task.tick(&mut outside);
-        self.totals.add_calls(driver_task.task.take_calls());
+        self.counting.totals.add_calls(driver_task.task.take_calls());
         let output = match ticked {
             Ok(output) => output,
             Err(StepError::Failed(failure)) => {
@@ -54,7 +54,7 @@ impl Driver<'_> {
         };
         self.io.flush()?;
         output.notices.iter().for_each(|notice| self.say_notice(notice));
-        self.totals.add(&output.counts);
+        self.counting.totals.add(&output.counts);
         self.uncommitted.bytes += output.counts.bytes_out;
         self.uncommitted.since_ms.get_or_insert(now_ms);
         Ok(Progress::Some)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pelton_streams::Topology;
 use pelton_streams::operator::scan::Wanted;
-use pelton_streams::state::{StateError, StateView};
+use pelton_streams::state::{StateError, StateView, StoreKind};
 use pelton_streams::state_tables::{Holds, StatePage, StateRow, StateTable};
 use pelton_streams::task::TaskId;
 use serde::Serialize;
@@ -34,6 +34,11 @@ pub enum StateAskError {
         "table `{0}` has a result for each window of a key: ask for the windows of a key, or for a range"
     )]
     HasWindows(String),
+    #[error(
+        "table `{0}` has the open windows of a key as one entry, so single changes cannot be followed: follow a table of its \
+         results, or read their topic"
+    )]
+    NotFollowed(String),
     #[error("table `{0}` has no windows")]
     NoWindows(String),
     #[error(
@@ -85,7 +90,8 @@ pub struct StateTableDescription {
     /// The topic that has its changes.
     pub topic: String,
     pub scope: &'static str,
-    pub store: &'static str,
+    /// Where its rows are.
+    pub store: StoreKind,
     /// `live` if every partition can be read, `restoring`, or `waiting`.
     pub state: &'static str,
     /// What the pipeline is doing.
@@ -141,7 +147,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn task(&self, partition: i32) -> TaskId {
+    pub(super) fn task(&self, partition: i32) -> TaskId {
         TaskId { sub_topology: self.table.sub_topology, partition }
     }
 
@@ -165,7 +171,7 @@ impl Asked {
     }
 
     /// Why a task's stores are not open.
-    fn not_open(&self, partition: i32) -> StateAskError {
+    pub(super) fn not_open(&self, partition: i32) -> StateAskError {
         let status = self.board.snapshot();
         if !matches!(status.state, PipelineState::Starting | PipelineState::Running) {
             let (pipeline, state) = (self.pipeline.clone(), status.state);
@@ -316,7 +322,8 @@ impl Supervisor {
         let asked = self.asked(name)?;
         let status = asked.board.snapshot();
         let graph = asked.topology.sub_topologies[asked.table.sub_topology].graph.as_ref();
-        let changelog = graph.map(|graph| graph.stores[asked.table.index].changelog);
+        let used = graph.map(|graph| &graph.stores[asked.table.index]);
+        let changelog = used.map(|used| used.changelog);
         let stores: Vec<StateTableStore> = self
             .partitions_asked(&asked, None)
             .into_iter()
@@ -337,7 +344,7 @@ impl Supervisor {
             holds: asked.table.holds.name(),
             topic: changelog.map_or_else(String::new, |output| asked.topology.outputs[output].topic.clone()),
             scope: "partitioned",
-            store: "pipeline",
+            store: used.map(|used| used.spec.kind).unwrap_or_default(),
             state,
             pipeline_state: status.state,
             stores,

@@ -103,6 +103,16 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Whether a pipeline keeps something that belongs to its offsets: by what is deployed, or else by what it has left when it
+    /// was deleted.
+    pub fn keeps_state(&self, name: &str) -> bool {
+        let inner = self.inner.lock();
+        match inner.runners.get(name).and_then(|runner| runner.topology()) {
+            Some(topology) => !stores_of(topology).is_empty(),
+            None => inner.deployments.stores(name).is_some_and(|stores| !stores.is_empty()),
+        }
+    }
+
     /// Creates the changelog of a store of a sub-topology.
     pub(super) async fn ensure_changelog(
         &self,

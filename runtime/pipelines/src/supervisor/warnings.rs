@@ -20,15 +20,15 @@ impl Supervisor {
     /// Results have the time of the records that they are made of, and a topic deletes what is older than its retention.
     pub(super) async fn warnings(&self, manifest: &Manifest, topology: Topology) -> Vec<String> {
         let topology = Arc::new(topology);
-        let mut io = self.spec.io.open(&topology, manifest.guarantee, Arc::default());
+        let mut io = self.spec.io.open(&topology, 0, manifest.guarantee, Arc::default());
         let of = Arc::clone(&topology);
         let oldest = run_blocking(move || oldest(&of, &mut *io)).await;
-        let Some((time, topic)) = oldest.ok().flatten() else { return Vec::new() };
+        let mut warnings = self.idle_threads(manifest, &topology).into_iter().collect::<Vec<String>>();
+        let Some((time, topic)) = oldest.ok().flatten() else { return warnings };
         let now_ms = self.spec.clock.now_ms();
         let is_sink = |output: &&OutputTopic| {
             !output.dead_letter && output.changelog_of.is_none() && output.repartition.is_none()
         };
-        let mut warnings = Vec::new();
         for output in topology.outputs.iter().filter(is_sink) {
             let Some(kept_ms) = self.spec.io.retention_ms(&output.topic) else { continue };
             if time.saturating_add(kept_ms) < now_ms {
@@ -41,6 +41,19 @@ impl Supervisor {
             }
         }
         warnings
+    }
+
+    /// A task is run by one thread.
+    fn idle_threads(&self, manifest: &Manifest, topology: &Topology) -> Option<String> {
+        let subs = 0..topology.sub_topologies.len();
+        let tasks: u32 = subs.map(|sub| self.partitions_of(topology, sub).0).sum();
+        let threads = manifest.threads;
+        (threads > tasks.max(1)).then(|| {
+            format!(
+                "threads = {threads}, but the pipeline has {tasks} tasks, one for each partition that it reads (of topics that \
+                 meet in a node, for those of one number together): the other threads have nothing to do"
+            )
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! RocksDB beside the stores in memory.
 
-use pelton_streams::state::MemoryState;
+use pelton_streams::state::{MemoryState, StoreKind};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -9,7 +9,9 @@ use super::*;
 const STORES: usize = 2;
 
 fn specs() -> Vec<StoreSpec> {
-    ["counts", "windows"].map(|name| StoreSpec { name: name.to_owned(), ordered: true }).to_vec()
+    ["counts", "windows"]
+        .map(|name| StoreSpec { name: name.to_owned(), ordered: true, kind: StoreKind::Rocksdb })
+        .to_vec()
 }
 
 fn position(offset: i64) -> Position {

@@ -9,6 +9,7 @@ use crate::operator::{
 
 use super::{OnError, PluginRef};
 use crate::limits::LimitsSpec;
+use crate::state::StoreKind;
 
 /// `[[table]]`: a topic that is read as a table, the latest value of each key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct OperatorSpec {
     pub work: Work,
     /// What its results are called among tables, where they can be asked for.
     pub table: Option<String>,
+    /// Where what it keeps is; none: where the pipeline says.
+    pub store: Option<StoreKind>,
     /// What happens to a record that it cannot process.
     pub on_error: OnError,
     /// The plugin that it aggregates with, if it does: its results are what that makes ([`ResultForm::Raw`]).

@@ -11,11 +11,13 @@ use super::stores::StoreGrant;
 use super::values::Start;
 use super::{
     CommitSpec, DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, Guarantee, MAX_RETRY_ATTEMPTS,
-    MAX_RETRY_BACKOFF_MS, Manifest, ManifestError, NodeSpec, OnError, PluginRef, SinkSpec, SourceSpec,
+    MAX_RETRY_BACKOFF_MS, MAX_THREADS, Manifest, ManifestError, NodeSpec, OnError, PluginRef, SinkSpec,
+    SourceSpec,
 };
 use crate::limits::LimitsSpec;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
+use crate::state::StoreKind;
 use crate::tables::check_name;
 
 /// Sources, nodes and sinks of one pipeline. A task calls the nodes one after the other, so this bounds a step.
@@ -32,6 +34,8 @@ pub(super) struct Pipeline {
     guarantee: Option<String>,
     #[serde(default)]
     commit: CommitSpec,
+    threads: Option<u32>,
+    store: Option<String>,
     #[serde(default)]
     source: Vec<Source>,
     #[serde(default)]
@@ -78,6 +82,7 @@ struct Node {
     branch: Option<InOrder>,
     select: Option<InOrder>,
     flat_map: Option<String>,
+    store: Option<String>,
 }
 
 /// A node is one of these.
@@ -110,6 +115,9 @@ impl Pipeline {
         name("name", &self.name)?;
         let guarantee = guarantee(self.guarantee.as_deref())?;
         commit(&self.commit)?;
+        let threads = self.threads.unwrap_or(1);
+        range("threads", threads, 1, MAX_THREADS)?;
+        let store = self.store.map(|kind| store_kind("store", &kind)).transpose()?.unwrap_or_default();
         let count = self.source.len() + self.table.len() + self.node.len() + self.sink.len();
         if count > MAX_VERTICES {
             return Err(invalid(
@@ -150,7 +158,19 @@ impl Pipeline {
             sinks.push(sink.check(&format!("sink[{i}]"))?);
         }
         let (name, commit) = (self.name, self.commit);
-        Ok(Manifest { name, guarantee, commit, sources, tables, globals, nodes, operators, sinks })
+        Ok(Manifest {
+            name,
+            guarantee,
+            commit,
+            threads,
+            store,
+            sources,
+            tables,
+            globals,
+            nodes,
+            operators,
+            sinks,
+        })
     }
 }
 
@@ -230,6 +250,12 @@ impl Node {
             return Err(invalid(&format!("{at}.from"), format!("names `{}` twice", from[i])));
         }
         let table = self.table.map(|name| results_name(&format!("{at}.table"), name, &work)).transpose()?;
+        let store = self.store.map(|kind| store_kind(&format!("{at}.store"), &kind)).transpose()?;
+        let keeps = matches!(work, Work::Aggregate(_) | Work::Deduplicate(_) | Work::Join(_));
+        if store.is_some() && !keeps {
+            let reason = "is for nodes that keep something: this one keeps nothing";
+            return Err(invalid(&format!("{at}.store"), reason.to_owned()));
+        }
         let plugin = aggregator.map(|text| {
             let plugin = PluginRef::parse(&text)
                 .map_err(|reason| invalid(&format!("{at}.aggregate.plugin"), reason))?;
@@ -237,7 +263,7 @@ impl Node {
             Ok(OperatorPlugin { plugin, config: self.config, limits: self.limits })
         });
         let plugin = plugin.transpose()?;
-        Ok(OperatorSpec { id: self.id, from, work, table, on_error, plugin })
+        Ok(OperatorSpec { id: self.id, from, work, table, store, on_error, plugin })
     }
 
     fn plugin(self, at: &str, on_error: OnError) -> Result<NodeSpec, ManifestError> {
@@ -249,6 +275,10 @@ impl Node {
         if self.table.is_some() {
             let reason = "is for nodes that aggregate: what a plugin makes is not kept";
             return Err(invalid(&format!("{at}.table"), reason.to_owned()));
+        }
+        if self.store.is_some() {
+            let reason = "is for nodes that are built in: what a plugin keeps is where the pipeline's `store` says";
+            return Err(invalid(&format!("{at}.store"), reason.to_owned()));
         }
         let plugin = PluginRef::parse(&plugin).map_err(|reason| invalid(&format!("{at}.plugin"), reason))?;
         let from = <[String; 1]>::try_from(self.from.0).map_err(|_| {
@@ -359,6 +389,13 @@ fn simple_policy(at: &str, key: &str, policy: &str, dead: Option<String>) -> Res
             Err(invalid(&format!("{at}.{key}"), format!("is `{other}`; {hint}")))
         }
     }
+}
+
+/// Where something is kept.
+fn store_kind(at: &str, given: &str) -> Result<StoreKind, ManifestError> {
+    StoreKind::parse(given).ok_or_else(|| {
+        invalid(at, format!("is `{given}`; {}", crate::nearest::hint(given, StoreKind::NAMES)))
+    })
 }
 
 fn guarantee(given: Option<&str>) -> Result<Guarantee, ManifestError> {

@@ -172,3 +172,16 @@ fn a_pinned_plugin() {
     let digest = digest.parse().expect("is a digest");
     assert_eq!(plugin, PluginRef::Pinned { name: "clean-flight".to_owned(), digest });
 }
+
+#[test]
+fn threads_are_bounded() {
+    let check = |line: &str, expect: Result<u32, &str>| {
+        let text = FULL.replace("guarantee = \"at-least-once\"\n", line);
+        let threads = Manifest::parse(&text).map(|manifest| manifest.threads);
+        assert_eq!(threads.map_err(|error| error.to_string()), expect.map_err(str::to_owned));
+    };
+    check("", Ok(1));
+    check("threads = 3\n", Ok(3));
+    check("threads = 0\n", Err("`threads` is 0, but must be between 1 and 64"));
+    check("threads = 65\n", Err("`threads` is 65, but must be between 1 and 64"));
+}

@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::state::{ChangelogPosition, MemoryState, StateLimits, StoreSpec};
+use crate::state::{ChangelogPosition, MemoryState, StateLimits, StoreKind, StoreSpec};
 
 /// A store of entries and one of windows, `e` and `w`, and a savepoint for each call.
 struct Rig {
@@ -15,7 +15,7 @@ struct Rig {
 const RETENTION_MS: i64 = 10_000;
 
 fn specs() -> [StoreSpec; 2] {
-    ["n-e", "n-w"].map(|name| StoreSpec { name: name.to_owned(), ordered: true })
+    ["n-e", "n-w"].map(|name| StoreSpec { name: name.to_owned(), ordered: true, kind: StoreKind::Memory })
 }
 
 fn stores() -> Box<NodeStores> {

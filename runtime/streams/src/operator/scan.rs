@@ -273,6 +273,11 @@ impl Windows<'_> {
     }
 }
 
+/// Where a hopping window of a store begins, and of which key it is; none for another entry.
+pub(crate) fn hopping_place(place: &[u8]) -> Option<(i64, &[u8])> {
+    if place.first() == Some(&tag::WINDOW) { read_window(place) } else { None }
+}
+
 fn order_of(tag: u8, key: &[u8], window: &Window) -> Vec<u8> {
     let mut order = vec![tag];
     push_escaped(&mut order, key);

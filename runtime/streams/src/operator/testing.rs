@@ -18,7 +18,7 @@ use crate::node_state::ColumnOut;
 use crate::plugin::{AggregatorPlugin, PluginError, Rejection};
 use crate::state::{
     Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateLimits,
-    StateReader, StoreSpec, TaskState,
+    StateReader, StoreKind, StoreSpec, TaskState,
 };
 
 /// Where randomness comes from: a number in the range.
@@ -51,7 +51,11 @@ fn limits(cache_bytes: u64) -> StateLimits {
 }
 
 fn specs(ordered: &[bool]) -> Vec<StoreSpec> {
-    let spec = |(n, ordered): (usize, &bool)| StoreSpec { name: format!("store-{n}"), ordered: *ordered };
+    let spec = |(n, ordered): (usize, &bool)| StoreSpec {
+        name: format!("store-{n}"),
+        ordered: *ordered,
+        kind: StoreKind::Memory,
+    };
     ordered.iter().enumerate().map(spec).collect()
 }
 

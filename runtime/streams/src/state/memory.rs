@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::budget::{MemoryBudget, MemoryShare};
 use super::{
-    Blob, ChangelogPosition, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
+    Blob, ChangelogPosition, Changes, KeyRange, Position, StateBackend, StateBatch, StateError, StateReader,
     StateSize, StateView, StoreIndex, Visit,
 };
+
+/// Memory that an entry takes besides its bytes: two reference counts, and its place in the map.
+const ENTRY_BYTES: u64 = 96;
 
 /// Stores that end with the process. Its changelog is what survives.
 pub struct MemoryState {
     stores: Arc<Shared>,
     position: Position,
+    /// Of a budget, if there is one.
+    share: Option<MemoryShare>,
 }
 
 struct Shared(RwLock<Content>);
@@ -34,12 +40,54 @@ impl Shared {
 }
 
 impl MemoryState {
+    /// `count` empty stores, within a budget.
+    pub fn within(count: usize, budget: &Arc<MemoryBudget>) -> MemoryState {
+        MemoryState { share: Some(MemoryShare::of(budget)), ..MemoryState::new(count) }
+    }
+
     /// `count` empty stores.
     pub fn new(count: usize) -> MemoryState {
         let position = vec![ChangelogPosition::default(); count];
         let stores = (0..count).map(|_| Arc::default()).collect();
         let content = Content { stores, bytes: vec![0; count], position: position.clone() };
-        MemoryState { stores: Arc::new(Shared(RwLock::new(content))), position }
+        MemoryState { stores: Arc::new(Shared(RwLock::new(content))), position, share: None }
+    }
+
+    /// Takes what these changes need of the budget: as if all of them were new, or exactly if that is too much.
+    pub(super) fn make_room(&mut self, changes: &[Changes]) -> Result<(), StateError> {
+        let Some(share) = &mut self.share else { return Ok(()) };
+        let content = self.stores.read();
+        let has = content.memory();
+        let all = changes.iter().flatten().map(|(key, value)| cost(key, value.as_ref())).sum();
+        match share.set(has.saturating_add(all)) {
+            Err(StateError::Memory { .. }) => share.set(content.memory_with(changes)),
+            done => done,
+        }
+    }
+}
+
+/// What an entry takes. A deletion takes nothing.
+fn cost(key: &Blob, value: Option<&Blob>) -> u64 {
+    value.map_or(0, |value| (key.len() + value.len()) as u64 + ENTRY_BYTES)
+}
+
+impl Content {
+    /// What all entries take.
+    fn memory(&self) -> u64 {
+        let entries: u64 = self.stores.iter().map(|store| store.len() as u64).sum();
+        self.bytes.iter().sum::<u64>() + entries * ENTRY_BYTES
+    }
+
+    /// The same once these changes are in. Each key is there once.
+    fn memory_with(&self, changes: &[Changes]) -> u64 {
+        let (mut added, mut removed) = (self.memory(), 0);
+        for (store, changes) in self.stores.iter().zip(changes) {
+            for (key, value) in changes {
+                added += cost(key, value.as_ref());
+                removed += cost(key, store.get(key));
+            }
+        }
+        added.saturating_sub(removed)
     }
 }
 
@@ -59,6 +107,7 @@ impl StateBackend for MemoryState {
     }
 
     fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
+        self.make_room(&batch.changes)?;
         let mut content = self.stores.0.write().unwrap_or_else(PoisonError::into_inner);
         let Content { stores, bytes, .. } = &mut *content;
         for ((store, bytes), changes) in stores.iter_mut().zip(bytes).zip(batch.changes) {
@@ -75,8 +124,11 @@ impl StateBackend for MemoryState {
             }
         }
         content.position.clone_from(&batch.position);
+        let memory = content.memory();
+        drop(content);
         self.position = batch.position;
-        Ok(())
+        // There was room for more than this.
+        self.share.as_mut().map_or(Ok(()), |share| share.set(memory))
     }
 
     fn flush(&mut self) -> Result<(), StateError> {

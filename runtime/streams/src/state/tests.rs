@@ -13,7 +13,7 @@ type Model = Vec<BTreeMap<Vec<u8>, Vec<u8>>>;
 const STORES: usize = 2;
 
 fn specs() -> Vec<StoreSpec> {
-    let spec = |n| StoreSpec { name: format!("s{n}"), ordered: n == 0 };
+    let spec = |n| StoreSpec { name: format!("s{n}"), ordered: n == 0, kind: StoreKind::Memory };
     (0..STORES).map(spec).collect()
 }
 
@@ -203,5 +203,114 @@ fn the_end_of_a_prefix() {
     ];
     for (prefix, end) in cases {
         assert_eq!(prefix_end(prefix).as_deref(), end);
+    }
+}
+
+fn changes(entries: &[(&str, Option<&str>)]) -> Changes {
+    let blob = |text: &str| Blob::from(text.as_bytes());
+    entries.iter().map(|(key, value)| (blob(key), value.map(blob))).collect()
+}
+
+/// Bytes that an entry takes besides its own.
+const OVERHEAD: u64 = 96;
+
+#[test]
+fn stores_in_memory_have_so_much_of_it_together() {
+    let budget = MemoryBudget::new(2 * OVERHEAD + 4);
+    let mut stores = [(); 2].map(|()| MemoryState::within(1, &budget));
+    let batch = |entries: &[(&str, Option<&str>)]| StateBatch {
+        changes: vec![changes(entries)],
+        position: vec![ChangelogPosition { offset: 7, ..ChangelogPosition::default() }],
+    };
+    stores[0].apply(batch(&[("a", Some("1"))])).unwrap();
+    stores[1].apply(batch(&[("b", Some("2"))])).unwrap();
+    assert_eq!(budget.used(), 2 * OVERHEAD + 4);
+    // What replaces something needs no more than the difference.
+    stores[0].apply(batch(&[("a", Some("3"))])).unwrap();
+    let refused = stores[0].apply(batch(&[("a", Some("33"))])).unwrap_err();
+    assert_eq!(refused, StateError::Memory { limit: 2 * OVERHEAD + 4 });
+    assert!(refused.to_string().contains("`pelton.state.memory.max.bytes`"), "{refused}");
+    let has = |store: &MemoryState, key: &str| {
+        let found = store.multi_get(0, &[key.as_bytes()]).unwrap().pop().unwrap();
+        found.map(|value| String::from_utf8(value.to_vec()).unwrap())
+    };
+    assert_eq!(has(&stores[0], "a").as_deref(), Some("3"), "nothing of it was taken over");
+    stores[0].apply(batch(&[("a", None), ("c", Some("4"))])).unwrap();
+    let [first, second] = stores;
+    drop(second);
+    assert_eq!(budget.used(), OVERHEAD + 2, "a store that goes gives back what it had");
+    drop(first);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn stores_of_both_kinds_are_read_as_they_were_between_two_batches() {
+    let spec = |name: &str, kind| StoreSpec { name: name.to_owned(), ordered: true, kind };
+    let (disk, memory) = (StoreKind::Rocksdb, StoreKind::Memory);
+    let specs = [spec("m", memory), spec("d", disk), spec("n", memory)];
+    let budget = MemoryBudget::new(3 * OVERHEAD + 100);
+    let in_memory = MemoryState::within(2, &budget);
+    let mut mixed = MixedState::new(&specs, Box::new(MemoryState::new(1)), in_memory);
+    let at = |offset| vec![ChangelogPosition { offset, ..ChangelogPosition::default() }; 3];
+    let batch = |offset: i64| {
+        let value = offset.to_string();
+        let of = |key: &str| changes(&[(key, Some(&value))]);
+        StateBatch { changes: vec![of("m"), of("d"), of("n")], position: at(offset) }
+    };
+    let reader = mixed.reader();
+    let seen = |view: &dyn StateView| {
+        let values = ["m", "d", "n"].into_iter().enumerate().map(|(store, key)| {
+            let value = view.get(store, key.as_bytes()).unwrap();
+            value.map_or_else(String::new, |value| String::from_utf8(value.to_vec()).unwrap())
+        });
+        (view.position()[1].offset, values.collect::<Vec<_>>())
+    };
+    let expect = |offset: i64| (offset, vec![offset.to_string(); 3]);
+    for offset in 1..4 {
+        mixed.apply(batch(offset)).unwrap();
+        assert_eq!(*mixed.position(), at(offset));
+        assert_eq!(seen(&*reader.view().unwrap()), expect(offset));
+    }
+    let pinned = reader.pinned().unwrap();
+    let large = "x".repeat(200);
+    let too_much = StateBatch {
+        changes: vec![changes(&[("m", Some(&large))]), changes(&[("d", None)]), vec![]],
+        position: at(9),
+    };
+    assert!(matches!(mixed.apply(too_much), Err(StateError::Memory { .. })));
+    assert_eq!(seen(&*reader.view().unwrap()), expect(3), "no part of it was taken over");
+    // A chunk of a restore is of one store.
+    let mut position = at(3);
+    position[2].offset = 5;
+    mixed
+        .restore(StateBatch { changes: vec![vec![], vec![], changes(&[("n", Some("5"))])], position })
+        .unwrap();
+    assert_eq!(mixed.position()[2].offset, 5);
+    assert_eq!(mixed.multi_get(2, &[b"n"]).unwrap(), [Some(Blob::from(&b"5"[..]))]);
+    assert_eq!((pinned.position()[2].offset, pinned.get(2, b"n").unwrap()), (3, Some(Blob::from(&b"3"[..]))));
+    assert_eq!(reader.size().unwrap().keys, 3);
+    assert_eq!(reader.store_size(2).unwrap(), StateSize { bytes: 2, keys: 1 });
+}
+
+#[test]
+fn a_restored_chunk_is_the_last_change_of_each_key_in_order() {
+    let mut random = SmallRng::seed_from_u64(7);
+    let mut chunk = Restored::default();
+    for round in 0..50 {
+        let mut expect: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        for number in 0..random.random_range(0..200_u32) {
+            let mut key = vec![b'k'; random.random_range(0..10)];
+            key.extend((0..random.random_range(0..3)).map(|_| random.random_range(0..3_u8)));
+            let value = (!random.random_ratio(1, 5)).then(|| number.to_string().into_bytes());
+            assert!(chunk.push(&key, value.as_deref()));
+            expect.insert(key, value);
+        }
+        chunk.sort();
+        let found: Vec<_> =
+            chunk.iter().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+        assert_eq!(found, expect.into_iter().collect::<Vec<_>>(), "round {round}");
+        assert_eq!(chunk.to_changes().len(), chunk.len());
+        chunk.clear();
+        assert!(chunk.is_empty() && chunk.memory() == 0);
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::partitioner::{Partitioner, PartitionerKind};
+pub use crate::state::StoreKind;
 
 /// A table as it is kept in `__pelton_deployments`, as JSON under `table/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,17 +37,6 @@ pub enum Scope {
     /// One store with the rows of all partitions. A key that two partitions have (no partitioner does that by itself)
     /// has the row that was read last.
     Global,
-}
-
-/// Where the rows of a table are kept. Either way the topic is what survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoreKind {
-    /// On disk, in RocksDB: a restart reads what came since.
-    #[default]
-    Rocksdb,
-    /// In memory: a restart reads the whole topic.
-    Memory,
 }
 
 /// How the values of a table are shown.

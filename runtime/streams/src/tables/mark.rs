@@ -113,6 +113,19 @@ pub enum Rebuild {
         /// The topic's setting.
         retention_ms: i64,
     },
+    /// The same, since it was restored for too long.
+    #[error(
+        "the store was behind partition {partition} for {behind_ms} ms, and the topic keeps tombstones for {retention_ms} ms \
+         (`delete.retention.ms`)"
+    )]
+    Slow {
+        /// The partition.
+        partition: u32,
+        /// For how long.
+        behind_ms: i64,
+        /// The topic's setting.
+        retention_ms: i64,
+    },
     /// Records were deleted that the store has not read.
     #[error(
         "the store was to go on at offset {next} of partition {partition}, and the log begins at {start} now"

@@ -12,7 +12,7 @@ use crate::operator::{
     Closing, Condition, Emit, Field, JoinKind, JoinWindow, JsonJoin, LATE, Late, Selection, WindowSpec,
 };
 use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
-use crate::state::StoreSpec;
+use crate::state::{StoreKind, StoreSpec};
 
 /// What the output for late records is called.
 const LATE_OUTPUT_NAME: &str = "late";
@@ -77,6 +77,8 @@ pub struct OperatorNode {
     pub outputs: Vec<Vec<Target>>,
     /// What its results are called among tables, if the manifest says so.
     pub(super) table: Option<String>,
+    /// Where what it keeps is, if the manifest says so.
+    store: Option<StoreKind>,
     pub(super) work: Work,
     /// What it is, once what it reads is known.
     pub(super) kind: Kind,
@@ -271,6 +273,7 @@ impl OperatorNode {
             dead_letter,
             outputs: Vec::new(),
             table: spec.table.clone(),
+            store: spec.store,
             work: spec.work.clone(),
             kind: Kind::Merge,
             tells_old: false,
@@ -289,6 +292,7 @@ impl OperatorNode {
             dead_letter: None,
             outputs: vec![Vec::new()],
             table: None,
+            store: None,
             work: Work::Merge,
             kind: Kind::Table,
             tells_old: true,
@@ -306,8 +310,20 @@ impl OperatorNode {
         to: Target,
     ) -> OperatorNode {
         let (id, outputs, work) = (id.to_owned(), vec![vec![to]], Work::Merge);
-        let (table, tells_old, keyed, plugin) = (None, false, false, None);
-        OperatorNode { id, on_error, dead_letter, outputs, table, work, kind, tells_old, keyed, plugin }
+        let (table, store, tells_old, keyed, plugin) = (None, None, false, false, None);
+        OperatorNode {
+            id,
+            on_error,
+            dead_letter,
+            outputs,
+            table,
+            store,
+            work,
+            kind,
+            tells_old,
+            keyed,
+            plugin,
+        }
     }
 
     pub(super) fn output_names(&self) -> Vec<String> {
@@ -534,8 +550,13 @@ impl Topology {
         // It gets its place among the outputs when all stores are known.
         let changelog = usize::MAX;
         for owner in order.iter().copied() {
+            let own = match owner {
+                Vertex::Operator(operator) => self.operators[operator].store,
+                Vertex::Node(_) => None,
+            };
+            let kind = own.unwrap_or(self.store);
             let mut add = |name, ordered, shape| {
-                stores.push(StoreUse { spec: StoreSpec { name, ordered }, owner, shape, changelog });
+                stores.push(StoreUse { spec: StoreSpec { name, ordered, kind }, owner, shape, changelog });
             };
             match owner {
                 Vertex::Operator(operator) => {

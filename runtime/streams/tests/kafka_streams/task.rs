@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelton_streams::operator::{Context, Counts, Emitted, GlobalTableError, GlobalTables, Row};
 use pelton_streams::state::{
     Blob, ChangelogPosition, Changes, MemoryState, Position, StateBackend, StateBatch, StateLimits,
-    StoreSpec, TaskState,
+    StoreKind, StoreSpec, TaskState,
 };
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -47,7 +47,9 @@ impl GlobalTables for Tables {
 }
 
 fn specs(count: usize) -> Vec<StoreSpec> {
-    (0..count).map(|n| StoreSpec { name: format!("store-{n}"), ordered: true }).collect()
+    (0..count)
+        .map(|n| StoreSpec { name: format!("store-{n}"), ordered: true, kind: StoreKind::Memory })
+        .collect()
 }
 
 impl<'c> Task<'c> {

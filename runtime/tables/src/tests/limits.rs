@@ -23,7 +23,7 @@ fn spec(lab: &Lab) -> TablesSpec {
         max_tables: 3,
         max_followers: 1,
         follower_patience: LIMIT,
-        memory_bytes: u64::MAX,
+        memory: MemoryBudget::new(u64::MAX),
         flush_interval_ms: 1_000,
         runtime: tokio::runtime::Handle::current(),
     }
@@ -102,7 +102,9 @@ async fn a_reader_who_is_late_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_in_memory_have_so_much_of_it() {
     let lab = Lab::start();
-    let tables = table_of(TablesSpec { memory_bytes: 10 * LARGE as u64, ..spec(&lab) }, &lab.topics, 3).await;
+    let tables =
+        table_of(TablesSpec { memory: MemoryBudget::new(10 * LARGE as u64), ..spec(&lab) }, &lab.topics, 3)
+            .await;
     let large = "z".repeat(LARGE);
     lab.topics.create("big", 1, 1_000_000);
     for i in 0..9 {
@@ -116,7 +118,7 @@ async fn tables_in_memory_have_so_much_of_it() {
             other => panic!("{other}"),
         }
     };
-    assert!(reason.contains("`pelton.table.memory.max.bytes`") && reason.contains("rocksdb"), "{reason}");
+    assert!(reason.contains("`pelton.state.memory.max.bytes`") && reason.contains("rocksdb"), "{reason}");
     // Others are as they were, and there is room for them.
     lab.topics.put("t", 0, "003", Some(&large));
     tables.wait_for("t", &BTreeMap::from([(0, 3)]), LIMIT).await.unwrap();
@@ -211,6 +213,66 @@ async fn a_store_without_news_is_not_looked_at() {
     };
     assert_eq!(others(&after), others(&before));
     drop(tell);
+    tables.stop().await;
+    lab.tables.stop().await;
+}
+
+/// Topics that are read so slowly that the clock goes on by this much with each read, until a store was made again.
+struct Crawling {
+    topics: Arc<MemoryTopics>,
+    clock: Arc<AtomicI64>,
+    reads_left: Mutex<u32>,
+}
+
+impl Source for Crawling {
+    fn changes(&self) -> u64 {
+        self.topics.changes()
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicNow> {
+        self.topics.topic(name)
+    }
+
+    fn bounds(&self, at: &At) -> Result<Bounds, ReadError> {
+        self.topics.bounds(at)
+    }
+
+    fn read(&self, at: &At, offset: i64, records: &mut Columns) -> Result<ReadTo, ReadError> {
+        let mut left = self.reads_left.lock();
+        if *left > 0 {
+            *left -= 1;
+            self.clock.fetch_add(600_000, Ordering::Relaxed);
+        }
+        self.topics.read(at, offset, records)
+    }
+
+    fn news(self: Arc<Self>) -> Box<dyn News> {
+        Arc::clone(&self.topics).news()
+    }
+}
+
+/// What is restored for longer than its topic keeps tombstones may have missed one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_takes_too_long_is_begun_again() {
+    let lab = Lab::start();
+    lab.topics.create("t", 1, 1_000_000);
+    let (large, records) = ("x".repeat(1 << 20), 30);
+    for i in 0..records {
+        lab.topics.put("t", 0, &format!("{i:03}"), Some(&large));
+    }
+    let source = Arc::new(Crawling {
+        topics: Arc::clone(&lab.topics),
+        clock: Arc::clone(&lab.clock),
+        reads_left: Mutex::new(2),
+    });
+    let spec = TablesSpec { source: Arc::clone(&source) as Arc<dyn Source>, ..spec(&lab) };
+    let tables = Tables::start(spec).unwrap();
+    tables.create(new("t", "t", Scope::Partitioned, KeyPlacement::Unknown)).await.unwrap();
+    tables.wait_for("t", &BTreeMap::from([(0, records - 1)]), LIMIT).await.unwrap();
+    let described = tables.describe("t").unwrap();
+    let rebuilt = described.stores[0].rebuilt.clone().unwrap_or_default();
+    assert!(described.totals.rebuilds == 1 && rebuilt.contains("delete.retention.ms"), "{described:?}");
+    assert!(tables.get("t", b"000").unwrap().row.is_some());
     tables.stop().await;
     lab.tables.stop().await;
 }

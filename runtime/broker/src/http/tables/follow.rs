@@ -7,6 +7,9 @@
 //! event: change    {"partition": 0, "offset": 42, "timestamp": …, "key": …, "value": …}   null deletes
 //! event: end       {"reason": …}                              the last one, unless the connection breaks
 //! ```
+//!
+//! Of a table that a pipeline keeps, `begin` has the offsets of the topics that it is made of, and besides `changelog` with the
+//! `topic` and the `offsets` of its changes; `change` has the place of the change in that topic. A row of a window has `window`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,6 +25,7 @@ use pelton_tables::{FollowEvent, Following};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::rows::{push_fields, push_json, push_key, push_value};
+use super::state::push_row;
 
 /// How often something is sent to a reader without news, so that both ends know of each other.
 const BEAT: Duration = Duration::from_secs(15);
@@ -86,6 +90,27 @@ fn push_event(text: &mut Vec<u8>, event: &FollowEvent, format: ValueFormat) {
             text.push(b',');
             push_key(text, key);
             push_value(text, value.as_deref(), format);
+        }
+        FollowEvent::KeptBegin { offsets, changelog, at } => {
+            text.extend_from_slice(b"event: begin\ndata: {\"offsets\":");
+            push_json(text, offsets);
+            text.extend_from_slice(b",\"changelog\":{\"topic\":");
+            push_json(text, changelog);
+            text.extend_from_slice(b",\"offsets\":");
+            push_json(text, at);
+            text.push(b'}');
+        }
+        FollowEvent::KeptRow(row) => {
+            text.extend_from_slice(b"event: row\ndata: {");
+            push_row(text, row);
+        }
+        FollowEvent::KeptChange { partition, offset, row } => {
+            text.extend_from_slice(b"event: change\ndata: {\"partition\":");
+            push_json(text, partition);
+            text.extend_from_slice(b",\"offset\":");
+            push_json(text, offset);
+            text.push(b',');
+            push_row(text, row);
         }
     }
     text.extend_from_slice(b"}\n\n");

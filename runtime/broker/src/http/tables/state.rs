@@ -111,7 +111,7 @@ fn rows(name: &str, found: &StateRows) -> Response {
 }
 
 /// Results are JSON, or text; what a table has is whatever its topic has.
-fn push_row(body: &mut Vec<u8>, row: &StateRow) {
+pub(super) fn push_row(body: &mut Vec<u8>, row: &StateRow) {
     push_key(body, &row.key);
     if let Some(window) = row.window {
         body.extend_from_slice(b",\"window\":{\"start\":");

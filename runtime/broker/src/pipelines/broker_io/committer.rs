@@ -5,7 +5,7 @@ use pelton_streams::manifest::Guarantee;
 use tokio::sync::oneshot;
 
 use super::outputs::Staging;
-use super::{BrokerIo, embedded, transactional_id_of, unavailable};
+use super::{BrokerIo, embedded, unavailable};
 use crate::group::error::GroupError;
 use crate::group::service::Groups;
 use crate::group::types::{CommitRequest, MemberIdentity, NO_GENERATION, OffsetToCommit, TopicPartition};
@@ -17,8 +17,7 @@ impl Committer for BrokerIo {
         let producer = match self.guarantee {
             Guarantee::AtLeastOnce => {
                 // An earlier revision may have been exactly-once and have left a transaction open.
-                let abandoned =
-                    self.runtime.block_on(self.transactions.abandon(transactional_id_of(&self.group)));
+                let abandoned = self.runtime.block_on(self.transactions.abandon(&self.transactional_id));
                 abandoned.map_err(|error| embedded(error.into()))?;
                 None
             }
@@ -28,7 +27,7 @@ impl Committer for BrokerIo {
                         .ensure_topic()
                         .await
                         .map_err(|error| IoError::Unavailable(error.to_string()))?;
-                    self.transactions.init_embedded(transactional_id_of(&self.group)).await.map_err(embedded)
+                    self.transactions.init_embedded(&self.transactional_id).await.map_err(embedded)
                 };
                 Some(self.runtime.block_on(taken)?)
             }
@@ -47,7 +46,7 @@ impl Committer for BrokerIo {
         let offsets = offsets.iter().map(commit).collect::<Result<Vec<_>, IoError>>()?;
         let request = commit_of(offsets);
         let (sender, ticket) = oneshot::channel();
-        let id = transactional_id_of(&self.group);
+        let id = self.transactional_id.as_str();
         if let Some(producer) = self.staging.producer().filter(|_| std::mem::take(&mut self.open)) {
             let ended = self.transactions.commit_with_offsets(id, producer, &self.group, request);
             let ending = self.runtime.block_on(ended).map_err(embedded)?;
@@ -84,7 +83,7 @@ impl Committer for BrokerIo {
         if Mutant::AbandonKeepsOpen.is_on() {
             return Ok(());
         }
-        let id = transactional_id_of(&self.group);
+        let id = &self.transactional_id;
         let abandoned = self.runtime.block_on(self.transactions.abandon(id));
         abandoned.map_err(|error| IoError::Unavailable(format!("abort the open transaction: {error}")))
     }

@@ -9,7 +9,7 @@ use pelton_wire::record::CheckedBatch;
 
 use self::staging::Rules;
 pub(super) use self::staging::Staging;
-use super::{BrokerIo, embedded, transactional_id_of};
+use super::{BrokerIo, embedded};
 use crate::group::types::TopicPartition;
 use crate::topic_config::Overrides;
 use crate::topics::Topic;
@@ -44,7 +44,7 @@ impl Outputs for BrokerIo {
         let batches = staged.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
         let Some(room) = self.room(&batches)? else { return Ok(()) };
         let Some(producer) = self.staging.producer() else { return self.append_plain(batches, &room) };
-        let id = transactional_id_of(&self.group);
+        let id = self.transactional_id.as_str();
         let held = match self.transactions.try_lock(id) {
             // Another task holds the lock, or the transaction timed out.
             Ok(None) => self.runtime.block_on(self.transactions.lock(id)),

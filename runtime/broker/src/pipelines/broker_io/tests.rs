@@ -16,6 +16,7 @@ use pelton_streams::{
 
 use std::time::Duration;
 
+use pelton_streams::manifest::MAX_THREADS;
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::Columns;
 
@@ -120,11 +121,15 @@ impl Lab {
     }
 
     fn io(&self) -> Box<dyn PipelineIo> {
+        self.io_of(0)
+    }
+
+    fn io_of(&self, lane: u32) -> Box<dyn PipelineIo> {
         let manifest = Manifest::parse(MANIFEST).unwrap();
         let plugins = Factory::default().load(&digest_of(b"pass on"), b"pass on").unwrap();
         let plugins = BTreeMap::from([("n".to_owned(), plugins)]);
         let topology = Arc::new(Topology::link(&manifest, &plugins).unwrap());
-        let mut io = self.io_factory().open(&topology, Guarantee::ExactlyOnce, Arc::default());
+        let mut io = self.io_factory().open(&topology, lane, Guarantee::ExactlyOnce, Arc::default());
         io.changes().unwrap();
         io
     }
@@ -265,6 +270,84 @@ async fn a_driver_that_was_replaced_commits_no_offsets() {
         assert_eq!(next.position(input(0), Start::Earliest).unwrap(), committed(3));
     })
     .await;
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A pipeline that had more lanes: what those have left is aborted before anybody reads, and what is on its way from them comes
+/// to nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_are_gone_are_fenced() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let (mut idle, mut gone) = (lab.io_of(1), lab.io_of(2));
+    let (factory, mut next) = (lab.io_factory(), lab.io());
+    let open = lab.partition("out", 0);
+    on_a_thread(move || {
+        idle.begin().unwrap();
+        begin_and_append(&mut *gone, &["a"]);
+        let offsets = open.offsets();
+        assert!(offsets.last_stable < offsets.log_end, "the rig: nothing was left open");
+        factory.fence("p", 1..MAX_THREADS).unwrap();
+        gone.commit(&[(input(1), 1)]).unwrap_err();
+        let late = idle.commit(&[(input(0), 1)]).unwrap();
+        late.blocking_recv().unwrap().unwrap_err();
+        next.begin().unwrap();
+        for partition in 0..2 {
+            assert!(!next.position(input(partition), Start::Earliest).unwrap().committed);
+        }
+    })
+    .await;
+    until(|| lab.nothing_is_open()).await;
+    assert_eq!(lab.committed(), [""; 0]);
+
+    let known = lab.broker().transactions.list();
+    let known: Vec<String> = known.iter().map(|txn| txn.id.to_string()).collect();
+    assert_eq!(
+        known,
+        ["pelton.p", "pelton.p#1", "pelton.p#2"],
+        "the first lane has the name of the group, and fencing makes no ids"
+    );
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Who starts a pipeline ends what lanes have left that it has no more: readers of what is committed would wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_starts_ends_what_earlier_lanes_have_left() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let mut gone = lab.io_of(2);
+    on_a_thread(move || begin_and_append(&mut *gone, &["a"])).await;
+    let supervisor = lab.broker().supervisor().unwrap();
+    supervisor.push(Bytes::from_static(b"pass on")).await.unwrap();
+    let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"pass on"))]);
+    for (manifest, value) in [(MANIFEST.to_owned(), "b"), (format!("threads = 2\n{MANIFEST}"), "c")] {
+        supervisor.deploy(&manifest, &plugins).await.unwrap();
+        lab.feed(0, value).await;
+    }
+    until_given(&lab, &["b".to_owned(), "c".to_owned()]).await;
+    until(|| lab.nothing_is_open()).await;
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Lanes do not fence each other: each ends its own transaction, in the same partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_commit_for_themselves() {
+    let lab = Lab::start(&SimStorage::new()).await;
+    let (mut first, mut second) = (lab.io_of(0), lab.io_of(1));
+    on_a_thread(move || {
+        let commit = |io: &mut dyn PipelineIo, partition, offset| {
+            io.commit(&[(input(partition), offset)]).unwrap().blocking_recv().unwrap().unwrap();
+        };
+        begin_and_append(&mut *first, &["a"]);
+        begin_and_append(&mut *second, &["b"]);
+        commit(&mut *first, 0, 1);
+        second.abandon().unwrap();
+        begin_and_append(&mut *second, &["c"]);
+        commit(&mut *second, 1, 7);
+        let position = |partition| first.position(input(partition), Start::Earliest).unwrap().offset;
+        assert_eq!((position(0), position(1)), (1, 7));
+    })
+    .await;
+    until(|| lab.nothing_is_open()).await;
+    assert_eq!(lab.committed(), ["a", "c"]);
     lab.handle.shutdown().await.unwrap();
 }
 

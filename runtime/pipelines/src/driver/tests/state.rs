@@ -7,12 +7,13 @@
 
 use std::sync::atomic::AtomicI64;
 
-use pelton_streams::state::StateError;
+use pelton_streams::state::{StateBackend, StateError, StoreSpec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::driver::sim::{Disk, Entry, FAULTS, Fate, Fault, Shared, World, drive, drive_with, linked};
+use crate::driver::sim::{Disk, Entry, FAULTS, Fate, Fault, Shared, World, drive, drive_with, hasty, linked};
+use crate::stores::TaskStores;
 
 const COUNT: &str = "[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\naggregate='count'\n\
                      [[sink]]\nfrom='n'\ntopic='out'\n";
@@ -404,4 +405,62 @@ fn tables_joined_by_a_field_are_joined_whatever_fails() {
         }
     }
     assert!(stale_or_joined > 1_000, "{stale_or_joined} results");
+}
+
+/// A store whose restore takes longer than the changelog keeps deletions is made again: it may have read a value, and not what
+/// said later that it was deleted.
+#[test]
+fn a_restore_that_takes_too_long_is_begun_again() {
+    let (topology, clock) = (linked(&unasked()), Arc::new(AtomicI64::new(1_000)));
+    for large in [0, 12 << 20] {
+        let world = Shared::default();
+        let value = "x".repeat(large);
+        let changes = [("a", value.as_str(), 1), ("b", value.as_str(), 1), ("c", value.as_str(), 1)];
+        world.lock().produce("__pelton_p-m-changelog", 0, &[&changes[..], &changes[..]].concat());
+        world.lock().restore_ms = 86_400_001;
+        // The first restore is too slow; nobody is asked to read it a third time.
+        let slowed = Arc::clone(&world);
+        let told = Arc::new(Mutex::new(0));
+        let stores =
+            Arc::new(Hasty { disk: Disk(Arc::clone(&world)), world: slowed, told: Arc::clone(&told) });
+        drive_with(hasty(), stores, &world, &topology, 1, &clock).unwrap();
+        assert_eq!((*told.lock(), world.lock().removed), (1, 1));
+        world.lock().check_stores(&topology);
+    }
+}
+
+/// Stores that are read fast once they were made again.
+struct Hasty {
+    disk: Disk,
+    world: Shared,
+    told: Arc<Mutex<u32>>,
+}
+
+impl TaskStores for Hasty {
+    fn open(
+        &self,
+        pipeline: &str,
+        task: TaskId,
+        specs: &[StoreSpec],
+    ) -> Result<Box<dyn StateBackend>, StateError> {
+        self.disk.open(pipeline, task, specs)
+    }
+
+    fn remove(&self, pipeline: &str, task: TaskId) -> Result<(), StateError> {
+        self.world.lock().restore_ms = 0;
+        *self.told.lock() += 1;
+        self.disk.remove(pipeline, task)
+    }
+
+    fn remove_all(&self, pipeline: &str) -> Result<(), StateError> {
+        self.disk.remove_all(pipeline)
+    }
+
+    fn remove_others(&self, pipelines: &[&str]) -> Result<(), StateError> {
+        self.disk.remove_others(pipelines)
+    }
+
+    fn flush_interval_ms(&self) -> i64 {
+        self.disk.flush_interval_ms()
+    }
 }

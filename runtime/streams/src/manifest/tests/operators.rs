@@ -6,6 +6,7 @@ use crate::operator::aggregate::{Function, Part, ResultForm};
 use crate::operator::{
     Closing, Condition, Emit, Field, JoinKind, JoinWindow, JsonJoin, Late, Selection, Side, WindowSpec,
 };
+use crate::state::StoreKind;
 
 /// A pipeline with one node that is built in.
 fn parse(node: &str) -> Result<Manifest, String> {
@@ -262,4 +263,19 @@ fn branched(branch: &str, from: &str) -> String {
     format!(
         "name='p'\n[[source]]\nid='s'\ntopic='s'\n[[node]]\nid='n'\nfrom='s'\n{branch}\n[[sink]]\nfrom='{from}'\ntopic='out'\n"
     )
+}
+
+#[test]
+fn where_a_node_keeps_what_it_keeps() {
+    let parsed = parse("from='s'\naggregate='count'\nstore='memory'").expect("is valid");
+    assert_eq!((parsed.store, parsed.operators[0].store), (StoreKind::Rocksdb, Some(StoreKind::Memory)));
+    let refused = |node: &str| parse(node).expect_err("is not valid");
+    assert_eq!(
+        refused("from='s'\naggregate='count'\nstore='memroy'"),
+        "`node[0].store` is `memroy`; did you mean `memory`?"
+    );
+    let merges = refused("from=['s','r']\nstore='memory'");
+    assert!(merges.starts_with("`node[0].store` is for nodes that keep something"), "{merges}");
+    let plugin = refused("from='s'\nplugin='x'\nstore='memory'");
+    assert!(plugin.starts_with("`node[0].store` is for nodes that are built in"), "{plugin}");
 }

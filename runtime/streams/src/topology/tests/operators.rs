@@ -303,3 +303,32 @@ fn what_is_said_of_each_record_keeps_nothing() {
             .is_ok()
     );
 }
+
+#[test]
+fn stores_are_where_the_node_says_or_else_the_pipeline() {
+    let nodes =
+        |n: &str| format!("[[node]]\nid='n'\nfrom='a'\naggregate={{n='count',all='distinct:raw'}}\n{n}\n");
+    let text = |pipeline: &str, n: &str| {
+        let ends = "[[node]]\nid='d'\nfrom='n'\ndeduplicate={within='1s'}\n[[sink]]\nfrom='d'\ntopic='x'\n";
+        format!("{pipeline}\n[[source]]\nid='a'\ntopic='a'\n{}{ends}", nodes(n))
+    };
+    let kinds = |text: &str| {
+        let topology = link(text).expect("fits");
+        let graph = topology.sub_topologies[0].graph.clone().expect("has operators");
+        let kind =
+            |store: &StoreUse| (store.spec.name.clone(), store.spec.kind.to_string(), store.shape.clone());
+        graph.stores.iter().map(kind).collect::<Vec<_>>()
+    };
+    let (here, there) = (kinds(&text("", "")), kinds(&text("store='memory'", "store='rocksdb'")));
+    let names = |kinds: &[(String, String, String)]| {
+        kinds.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&here), ["n rocksdb", "n-members rocksdb", "d rocksdb"]);
+    assert_eq!(names(&there), ["n rocksdb", "n-members rocksdb", "d memory"]);
+    assert_eq!(names(&kinds(&text("", "store='memory'"))), ["n memory", "n-members memory", "d rocksdb"]);
+    // What entries mean is the same, so either revision goes on with what the other one has.
+    let shapes = |kinds: Vec<(String, String, String)>| {
+        kinds.into_iter().map(|(_, _, shape)| shape).collect::<Vec<_>>()
+    };
+    assert_eq!(shapes(here), shapes(there));
+}
