@@ -43,6 +43,7 @@ topic = \"kept\"
 /// A count is in the state of its key, and the different values of a key are entries of their own.
 const COUNTED_MANIFEST: &str = "\
 name = \"counted\"
+threads = 3
 
 [[source]]
 id = \"in\"
@@ -60,6 +61,7 @@ topic = \"counted\"
 /// The plugin keys its output by the partition of the input, so that what is in order stays so.
 const MANIFEST: &str = "\
 name = \"piped\"
+threads = 2
 guarantee = \"exactly-once\"
 
 [[source]]

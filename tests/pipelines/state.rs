@@ -16,7 +16,13 @@ use std::time::Duration;
 const INPUT: &str = "events";
 const OUTPUT: &str = "counts";
 const PARTITIONS: u32 = 3;
-const MANIFEST: &str = "name = \"counts\"\ncommit = { interval_ms = 20 }\n\
+/// Where it keeps what it keeps, and how many threads share the work, changes from one revision to the next.
+fn manifest(rng: &mut StdRng) -> String {
+    let (threads, store) = (rng.random_range(1..5), ["rocksdb", "memory"][rng.random_range(0..2)]);
+    format!("name = \"counts\"\nthreads = {threads}\nstore = \"{store}\"\n{WORK}")
+}
+
+const WORK: &str = "commit = { interval_ms = 20 }\n\
     [[source]]\nid = \"in\"\ntopic = \"events\"\n\
     [[node]]\nid = \"per-partition\"\nfrom = \"in\"\naggregate = { n = \"count\", sum = \"sum:raw\", last = \"max:raw\" }\n\
     [[sink]]\nfrom = \"per-partition\"\ntopic = \"counts\"\n";
@@ -28,7 +34,7 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut start, mut broker, mut cli) = lab.start()?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
-    let file = lab.write("counts.toml", MANIFEST)?;
+    let file = lab.write("counts.toml", &manifest(&mut rng))?;
     let said = cli.ok(&["deploy", &file])?;
     ensure!(said.contains("store per-partition: new"), "{said}");
     let mut sent = [0_u64; PARTITIONS as usize];
@@ -47,6 +53,7 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
         broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
         cli = lab.cli(&broker)?;
         if rng.random_ratio(1, 4) {
+            lab.write("counts.toml", &manifest(&mut rng))?;
             let said = cli.ok(&["deploy", &file])?;
             ensure!(said.contains("store per-partition: kept"), "{said}");
         }
@@ -66,6 +73,14 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
         (*n, *sum) = (*n + 1, *sum + record.value.parse::<u64>()?);
     }
     ensure!(counts == expect, "counted {counts:?}, and there are {expect:?}, seed {seed}");
+    cli.ok(&["pipeline", "pause", "counts"])?;
+    let reset = ["group", "reset-offsets", "pelton.counts", "--topic", INPUT, "--to", "earliest"];
+    let belongs = ["keeps state", "pelton pipeline delete counts --own-topics"];
+    cli.refused(&reset, 1, &belongs)?;
+    cli.refused(&["group", "delete", "pelton.counts"], 1, &belongs)?;
+    cli.ok(&["pipeline", "delete", "counts"])?;
+    cli.refused(&reset, 1, &belongs)?;
+    cli.ok(&["pipeline", "delete", "counts", "--own-topics"])?;
     broker.stop()?;
     Ok(format!("{kills} kills, {} records counted, seed {seed}", input.len()))
 }
@@ -164,7 +179,7 @@ pub(crate) fn timers_fire(lab: &Lab) -> Result<String> {
     Ok("2 kills, 3 timers".to_owned())
 }
 
-const GROUPS: &str = "name = \"groups\"\ncommit = { interval_ms = 20 }\n\
+const GROUPS: &str = "name = \"groups\"\nthreads = 3\ncommit = { interval_ms = 20 }\n\
     [[source]]\nid = \"in\"\ntopic = \"events\"\n\
     [[node]]\nid = \"per-group\"\nfrom = \"in\"\ngroup_by = \"raw\"\naggregate = \"count\"\ntable = \"groups\"\n\
     [[sink]]\nfrom = \"per-group\"\ntopic = \"groups\"\n";

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pelton_pipelines::sim::{Fault, Shared, World, drive, drive_with, hasty, linked};
+use pelton_pipelines::sim::{Failing, Fault, Shared, World, drive, drive_lanes, drive_with, hasty, linked};
 use pelton_pipelines::stores::{DirStores, TaskStores};
 use pelton_state::{RocksFactory, StateMemory};
 use pelton_streams::Topology;
 use pelton_streams::state::{
-    Blob, KeyRange, Position, StateBackend, StateBatch, StateError, StateFactory, StateReader, StoreIndex,
-    StoreSpec, Visit,
+    Blob, KeyRange, MemoryBudget, Position, StateBackend, StateBatch, StateError, StateFactory, StateReader,
+    StoreIndex, StoreSpec, Visit,
 };
 use pelton_streams::task::TaskId;
 use rand::rngs::SmallRng;
@@ -260,11 +260,20 @@ fn killed_at_any_step_it_is_what_its_changelog_says() {
                 let rocks = DirStores {
                     factory: Arc::clone(&factory) as Arc<dyn StateFactory>,
                     dir: dir.clone(),
+                    memory: MemoryBudget::new(u64::MAX),
                     flush_interval_ms,
                 };
                 let stores =
                     Arc::new(Killed { rocks, world: Arc::clone(&stormy), clock: Arc::clone(&clock) });
-                let ended = drive_with(hasty(), stores, &stormy, &topology, PARTITIONS, &clock);
+                // Each start may have another number of lanes.
+                let ended = match random.random_range(1..4) {
+                    1 => drive_with(hasty(), stores, &stormy, &topology, PARTITIONS, &clock),
+                    lanes => {
+                        let world = (&stormy, &topology, PARTITIONS);
+                        let order = random.random_range(0..u64::MAX);
+                        drive_lanes(lanes, Failing::All, stores, world, &clock, order).map(drop)
+                    }
+                };
                 let killed = killed.lock().unwrap().take();
                 let Some(to) = killed else {
                     ended.unwrap();

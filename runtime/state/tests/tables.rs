@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use pelton_state::{RocksFactory, StateMemory};
-use pelton_streams::state::{StateFactory, StoreSpec};
+use pelton_streams::state::{MemoryBudget, StateFactory, StoreSpec};
 use pelton_streams::tables::{
     Cursor, KeyPlacement, Merged, RowRange, STORE_NAME, Scope, StoreKind, ValueFormat, marks_of,
 };
@@ -62,7 +62,7 @@ impl Lab {
             max_tables: 10,
             max_followers: 2,
             follower_patience: LIMIT,
-            memory_bytes: u64::MAX,
+            memory: MemoryBudget::new(u64::MAX),
             flush_interval_ms,
             runtime: self.runtime.handle().clone(),
         };
@@ -96,7 +96,7 @@ impl Lab {
 
     /// What is in a store that nobody has open, and how far it has read.
     fn found(&self, dir: &Path) -> (Rows, BTreeMap<u32, i64>) {
-        let specs = [StoreSpec { name: STORE_NAME.to_owned(), ordered: true }];
+        let specs = [StoreSpec { name: STORE_NAME.to_owned(), ordered: true, kind: StoreKind::Rocksdb }];
         let store = self.factory.open(dir, &specs).unwrap();
         let reader = store.reader();
         let view = reader.view().unwrap();
