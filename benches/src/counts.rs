@@ -66,7 +66,7 @@ impl Keys {
 }
 
 /// The bytes of a key. Keys that come equally often do not lie beside each other.
-fn key(number: u32) -> [u8; 16] {
+pub(crate) fn key(number: u32) -> [u8; 16] {
     let mixed = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) & ((1 << 48) - 1);
     let mut key = [b'k'; 16];
     key[4..].copy_from_slice(format!("{mixed:012x}").as_bytes());

@@ -10,6 +10,7 @@ mod kafka;
 mod latency;
 mod produce;
 mod raw;
+mod restore;
 mod server;
 mod stats;
 mod transactions;
@@ -44,7 +45,7 @@ struct Args {
     /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
     #[arg(long)]
     quick: bool,
-    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, footprint [default: all of these], kafka
+    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, restore, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -101,6 +102,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("counts") {
         counts::run(&bench)?;
+    }
+    if wanted("restore") {
+        restore::run(&bench)?;
     }
     if wanted("footprint") {
         footprint::run(&bench)?;
