@@ -277,7 +277,8 @@ impl Node {
             return Err(invalid(&format!("{at}.table"), reason.to_owned()));
         }
         if self.store.is_some() {
-            let reason = "is for nodes that are built in: what a plugin keeps is where the pipeline's `store` says";
+            let reason =
+                "is for nodes that are built in: what a plugin keeps is where the pipeline's `store` says";
             return Err(invalid(&format!("{at}.store"), reason.to_owned()));
         }
         let plugin = PluginRef::parse(&plugin).map_err(|reason| invalid(&format!("{at}.plugin"), reason))?;
