@@ -32,7 +32,7 @@ impl Lab {
     }
 
     /// Records of these keys, at these times, each in the partition of its first byte.
-    async fn put(&self, records: &[(String, i64)]) {
+    async fn put_wide(&self, records: &[(String, i64)]) {
         let topic = self.handle.broker().topics.get("wide").unwrap();
         for (key, at) in records {
             let partition = i32::from(key.as_bytes()[0] % 3);
@@ -43,7 +43,7 @@ impl Lab {
         }
     }
 
-    async fn follow(&self, keys: RowRange) -> Following {
+    async fn follow_counts(&self, keys: RowRange) -> Following {
         let supervisor = Arc::clone(self.supervisor());
         let tables = Arc::clone(self.handle.broker().followed_tables());
         // It is there once its stores are open.
@@ -98,9 +98,9 @@ fn record(key: &str) -> (String, i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sees_every_change_through_pauses_and_revisions() {
     let lab = Lab::counts(3, "").await;
-    lab.put(&["a", "b", "c", "a"].map(record)).await;
+    lab.put_wide(&["a", "b", "c", "a"].map(record)).await;
     lab.until_counted(4).await;
-    let mut following = lab.follow(RowRange::default()).await;
+    let mut following = lab.follow_counts(RowRange::default()).await;
     let mut events = until(&mut following, |event| *event == FollowEvent::Current).await;
     let FollowEvent::KeptBegin { offsets, changelog, at } = events.remove(0) else { panic!("{events:?}") };
     assert_eq!(changelog, "__pelton_counts-n-changelog");
@@ -116,9 +116,9 @@ async fn a_follower_sees_every_change_through_pauses_and_revisions() {
     assert_eq!(rows, ["a=2", "b=1", "c=1"]);
     let mut expect = Vec::new();
     for round in 3..7 {
-        lab.put(&[record("a")]).await;
+        lab.put_wide(&[record("a")]).await;
         lab.supervisor().set_paused("counts", true).await.unwrap();
-        lab.put(&[record("a")]).await;
+        lab.put_wide(&[record("a")]).await;
         lab.supervisor().deploy(&manifest_of(round, ""), &BTreeMap::new()).await.unwrap();
         expect.extend([2 * round - 3, 2 * round - 2].map(|count| format!("a={count}")));
     }
@@ -146,10 +146,10 @@ async fn a_follower_sees_every_change_through_pauses_and_revisions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_are_followed_by_their_keys() {
     let lab = Lab::counts(2, WINDOWS).await;
-    lab.put(&[("a".to_owned(), 5), ("a".to_owned(), 15), ("d".to_owned(), 7)]).await;
+    lab.put_wide(&[("a".to_owned(), 5), ("a".to_owned(), 15), ("d".to_owned(), 7)]).await;
     lab.until_counted(3).await;
     let keys = RowRange::new(None, None, Some(b"a"));
-    let mut following = lab.follow(keys).await;
+    let mut following = lab.follow_counts(keys).await;
     let events = until(&mut following, |event| *event == FollowEvent::Current).await;
     let rows: Vec<String> = events
         .iter()
@@ -158,10 +158,10 @@ async fn windows_are_followed_by_their_keys() {
     assert_eq!(rows, ["a@0=1", "a@10=1"]);
     // Two hours later the windows before are forgotten.
     let later = 2 * 3_600_000;
-    lab.put(&[("a".to_owned(), 16), ("d".to_owned(), 17), ("a".to_owned(), later)]).await;
+    lab.put_wide(&[("a".to_owned(), 16), ("d".to_owned(), 17), ("a".to_owned(), later)]).await;
     lab.until_counted(6).await;
     // A step forgets what the one before has closed.
-    lab.put(&[("d".to_owned(), later)]).await;
+    lab.put_wide(&[("d".to_owned(), later)]).await;
     let mut changes = Vec::new();
     while changes.len() < 4 {
         for event in until(&mut following, |_| true).await {
@@ -200,7 +200,7 @@ async fn a_slow_follower_holds_up_no_pause() {
     let records: Vec<InternalRecord> = records.collect();
     topic.partition(0).unwrap().append_records(&records, 1).unwrap().durable().await.unwrap();
     lab.until_counted(6_000).await;
-    let mut following = lab.follow(RowRange::default()).await;
+    let mut following = lab.follow_counts(RowRange::default()).await;
     let first = tokio::time::timeout(LIMIT, following.next()).await.unwrap().unwrap();
     assert!(matches!(first[0], FollowEvent::KeptBegin { .. }), "{:?}", first[0]);
     let paused = lab.supervisor().set_paused("counts", true);
