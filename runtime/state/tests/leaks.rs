@@ -49,7 +49,7 @@ fn open_and_close(factory: &RocksFactory, dir: &Path, round: u64) {
     let change = |key: u64| (Blob::from(&key.to_be_bytes()[..]), Some(Blob::from(&round.to_be_bytes()[..])));
     let changes = vec![(0..20).map(change).collect(), vec![change(round % 7)]];
     stores.apply(StateBatch { changes, position }).unwrap();
-    if round % 8 == 0 {
+    if round.is_multiple_of(8) {
         stores.flush().unwrap();
     }
     {
