@@ -189,7 +189,9 @@ pub(crate) fn foreign(lab: &Lab) -> Result<String> {
     });
     joined.with_context(|| format!("seed {seed}: {seen:?} and not {expect:?}; {}", start.last_words()))?;
     let cli = lab.cli(&broker)?;
-    let kept = cli.ok(&["table", "scan", "orders/n-results"])?;
+    // After the last kill, stores may still be on their way when all results are there.
+    let scan = || Ok(Some(cli.run(&["table", "scan", "orders/n-results"])?).filter(|ended| ended.code == 0));
+    let kept = until("the table is there", LIMIT, scan)?.stdout;
     ensure!(kept.lines().count() == expect.len(), "{kept}");
     cli.ok(&["pipeline", "delete", "orders", "--own-topics"])?;
     let topics = cli.ok(&["topic", "list", "--all"])?;

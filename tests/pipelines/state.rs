@@ -212,7 +212,9 @@ pub(crate) fn regrouped_once(lab: &Lab) -> Result<String> {
         Ok((groups(&read_all(&broker.address, "groups")?)? == expect).then_some(()))
     })
     .with_context(|| format!("seed {seed}; {}", start.last_words()))?;
-    let kept = cli.ok(&["table", "scan", "groups"])?;
+    // After the last kill, stores may still be on their way when all results are there.
+    let scan = || Ok(Some(cli.run(&["table", "scan", "groups"])?).filter(|ended| ended.code == 0));
+    let kept = until("the table is there", LIMIT, scan)?.stdout;
     let expect: Vec<String> = expect.iter().map(|(group, count)| format!("{group}\t{count}")).collect();
     ensure!(kept.lines().eq(expect.iter()), "{kept} and not {expect:?}, seed {seed}");
     cli.ok(&["pipeline", "delete", "groups", "--own-topics"])?;
