@@ -150,6 +150,7 @@ pub(crate) fn foreign(lab: &Lab) -> Result<String> {
     }
     let mut tables: [BTreeMap<String, String>; 2] = Default::default();
     for kill in 0..kills {
+        let mut written: [Vec<(String, Option<String>)>; 2] = Default::default();
         for _ in 0..rng.random_range(1..60) {
             let (side, number) = (rng.random_range(0..2), rng.random_range(0..1_000));
             let key = format!("{}{}", ["o", "p"][side], rng.random_range(0..8));
@@ -159,11 +160,16 @@ pub(crate) fn foreign(lab: &Lab) -> Result<String> {
                 (_, 0) => Some(format!("{{\"n\":{number},\"who\":\"p{}\"}}", rng.random_range(0..8))),
                 _ => Some(number.to_string()),
             };
-            produce(&broker.address, ["orders", "people"][side], &[(key.as_str(), value.clone())])?;
+            written[side].push((key.clone(), value.clone()));
             match value {
                 Some(value) => tables[side].insert(key, value),
                 None => tables[side].remove(&key),
             };
+        }
+        for (topic, written) in ["orders", "people"].into_iter().zip(&written) {
+            let written: Vec<(&str, Option<String>)> =
+                written.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+            produce(&broker.address, topic, &written)?;
         }
         broker.kill()?;
         broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
