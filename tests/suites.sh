@@ -8,7 +8,7 @@ LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitions -p pelton-coo
 
 lint() {
   cargo fmt --all --check
-  tests/imports.py runtime sdk runtime/{broker,coordinators,partitions,pipelines,state,wasm,wire}
+  tests/imports.py runtime sdk runtime/{broker,commitlog,coordinators,partitions,pipelines,state,wasm,wire}
   # The product's own profile, so that librdkafka is built once.
   cargo clippy --locked "${LIBRARIES[@]}" -p pelton-sdk --all-targets -- -D warnings
   cargo clippy --locked --release -p pelton -p pelton-tests -p pelton-benches --all-targets -- -D warnings

@@ -12,11 +12,11 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{IoContext, StorageFailure};
 use crate::journal::Journal;
-use crate::journal::ring_file::PIECE_BYTES;
 use crate::journal::slot_file::{Checkpoint, SlotFile, StoreError};
 use crate::journal::tracker::DirtyFile;
 use crate::mutant::Mutant;
 use crate::sink::SyncLater;
+use crate::storage::PIECE_BYTES;
 use crate::storage::{File, NotOpened, OpenMode, Storage};
 
 /// Calls in flight at a time: more put milliseconds in front of the journal's writes.
@@ -172,7 +172,7 @@ pub(crate) fn sync_all(
         }
         Target::Named(path) => sync_named(storage, path),
         Target::Dir(dir) => match storage.sync_dir(dir) {
-            // The partition was deleted meanwhile, or its topic's directory was: who did that has handed over the parent.
+            // The partition or its topic was deleted meanwhile: the deletion has handed over the parent directory.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) if NotOpened::is_in(&error) => {
                 Err(SyncFailed::NotBegun(StorageFailure::new("open", dir, error)))

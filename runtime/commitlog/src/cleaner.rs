@@ -8,7 +8,6 @@
 
 mod batch;
 mod clean;
-pub(crate) mod cleaned_to;
 mod key_map;
 mod output;
 mod plan;

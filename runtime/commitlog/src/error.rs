@@ -4,8 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sink::SinkClosed;
 use crate::storage::NotOpened;
+
+mod directory;
+
+pub use directory::{CloseError, DeleteError, OpenDirError};
 
 /// A call to the disk that failed: which one, on what, and why. Cheap to clone, because one failure can end
 /// many waiting requests.
@@ -51,6 +54,9 @@ impl StorageFailure {
     }
 }
 
+/// Called once, when a directory fails.
+pub type FailureHook = Arc<dyn Fn(&StorageFailure) + Send + Sync>;
+
 /// Adds what was tried, and on which path, to an `io::Result`.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, StorageFailure>;
@@ -78,6 +84,14 @@ impl Corruption {
     pub(crate) fn new(path: &Path, position: u64, what: impl Into<String>) -> Corruption {
         Corruption { path: path.to_owned(), position, what: what.into() }
     }
+}
+
+/// The journal takes no more frames: it failed, or the log directory is closing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("journal takes no more frames: {reason}")]
+pub struct SinkClosed {
+    /// Why, for the operator.
+    pub reason: String,
 }
 
 /// Why a partition could not be created.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::error::{IoContext, StorageFailure};
-use crate::files::{FileCache, FileKey};
+use crate::file_cache::{FileCache, FileKey};
 use crate::names::{TEMPORARY, with_suffix};
 use crate::storage::{File, OpenMode, Storage, read_exact_at};
 

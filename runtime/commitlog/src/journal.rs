@@ -9,12 +9,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
-use crate::error::StorageFailure;
-use crate::log_dir::FailureHook;
-use crate::sink::{DurableListener, Frame, FrameSink, Lsn, SinkClosed, SyncLater};
+use crate::error::{FailureHook, SinkClosed, StorageFailure};
+use crate::sink::{DurableListener, Frame, FrameSink, Lsn, SyncLater};
 
 pub(crate) mod admission;
-pub(crate) mod buffer;
 pub(crate) mod group;
 pub(crate) mod queue;
 pub(crate) mod ring;
@@ -64,7 +62,7 @@ pub(crate) struct JournalSettings {
     pub(crate) max_bytes: u64,
 }
 
-/// Somebody who must do something for the journal to go on.
+/// What the journal asks for work that it cannot go on without: checkpoints, ring files.
 pub(crate) trait Helpers: Send + Sync {
     /// A checkpoint is due. With `urgent` the journal waits for it.
     fn checkpoint_due(&self, urgent: bool);
@@ -129,7 +127,7 @@ impl Journal {
         *tracker = Tracker::new(ends, tracker.durable());
     }
 
-    /// Says who makes checkpoints and ring files. Without it nobody is asked. Weak, because helpers hold the journal.
+    /// Sets what makes checkpoints and ring files; without it none are made. Weak, because helpers hold the journal.
     pub(crate) fn set_helpers(&self, helpers: Weak<dyn Helpers>) {
         // Set once by the directory that owns the journal; a second call would be its bug and changes nothing.
         let _ = self.helpers.set(helpers);

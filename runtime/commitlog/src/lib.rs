@@ -16,22 +16,25 @@ pub mod sink;
 pub mod storage;
 
 mod checkpointer;
+mod cleaned_to;
 mod cleaner;
-mod files;
+mod file_cache;
 mod index;
 mod journal;
 mod leader_epoch;
 mod log;
 mod log_dir;
+mod marker;
 mod names;
 mod offsets;
 mod reader;
+mod rebuild;
 mod retention;
 mod scan;
 mod segment;
-mod segment_file;
 mod shared;
-mod tail;
+mod slice;
+mod tail_cache;
 #[cfg(test)]
 mod testkit;
 mod txn_index;
@@ -40,8 +43,10 @@ pub use cleaner::{
     ActiveProducers, CleanError, CleanJob, CleanReport, Compaction, Dirt, Pace, Replacement, clean,
 };
 pub use config::{LogConfig, SharedLimits};
-pub use error::{AppendError, ChangeError, Corruption, CreateError, OpenError, ReadError, StorageFailure};
-pub use files::FileCache;
+pub use error::{
+    AppendError, ChangeError, Corruption, CreateError, OpenError, ReadError, SinkClosed, StorageFailure,
+};
+pub use file_cache::FileCache;
 pub use id::{LogEnd, PartitionId};
 pub use leader_epoch::{EpochEnd, EpochStart};
 pub use log::{AppendMeta, Appended, DeletedSegment, Log, Removal, Removed, Swap, Swapped};
@@ -53,13 +58,12 @@ pub use log_dir::{
 pub use offsets::LogOffsets;
 pub use pelton_wire::mutant;
 pub use producer_state::AppendOrigin;
-pub use reader::{LogReader, ReadRange, Slice, TimestampOffset};
+pub use reader::{LogReader, ReadRange, TimestampOffset};
 pub use recovery::{PartitionRecovery, RecoverMode, RecoveryReport, Replayed};
 pub use retention::DeleteReason;
-pub use segment_file::SegmentFile;
+pub use segment::SegmentFile;
 pub use shared::LogContext;
-pub use sink::{
-    DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Lsn, SinkClosed, SyncLater,
-};
-pub use tail::TailBudget;
+pub use sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Lsn, SyncLater};
+pub use slice::Slice;
+pub use tail_cache::TailBudget;
 pub use txn_index::AbortedTxn;

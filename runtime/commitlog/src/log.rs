@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::config::LogConfig;
-use crate::error::{AppendError, ChangeError, CreateError, Fault, IoContext, OpenError, StorageFailure};
+use crate::error::{AppendError, ChangeError, CreateError, Fault, IoContext, StorageFailure};
 use crate::id::{LogEnd, PartitionId};
 use crate::index::TimeEntry;
 use crate::leader_epoch::LeaderEpochs;
@@ -20,9 +20,8 @@ use crate::names::{FileKind, PARTITION_METADATA, file_path};
 use crate::offsets::{LogOffsets, SharedOffsets};
 use crate::producer_state::ProducerStates;
 use crate::reader::LogReader;
-use crate::recovery::{PartitionRecovery, RecoverMode, RecoveryReport};
+use crate::segment::SegmentFile;
 use crate::segment::{IndexBuilder, Segment};
-use crate::segment_file::SegmentFile;
 use crate::shared::{LogContext, Segments, Shared};
 use crate::sink::{DurableListener, FrameSink, SyncLater};
 use crate::storage::{File, OpenMode};
@@ -35,7 +34,6 @@ mod retain;
 mod snapshots;
 mod truncate;
 
-pub(crate) use append::parse_marker;
 pub use append::{AppendMeta, Appended};
 pub use clean::{Swap, Swapped};
 pub use removal::{Removal, Removed};
@@ -53,7 +51,7 @@ pub struct Log {
     /// The failure after which nothing is taken any more.
     latched: Option<StorageFailure>,
     /// Segments out of the log whose files wait for the log start to be durable beyond them.
-    doomed: Vec<Doomed>,
+    pending_deletion: Vec<PendingDeletion>,
     /// A removal, or a swap, is under way.
     removing: bool,
     /// A cleaned segment is taking its place, which ends before this offset: nothing is cut below.
@@ -78,7 +76,7 @@ struct Active {
     must_cut: bool,
 }
 
-struct Doomed {
+struct PendingDeletion {
     /// The files may go once this is the durable log start.
     log_start: i64,
     segment: Arc<Segment>,
@@ -145,23 +143,6 @@ impl Log {
         Ok(Log::assemble(context, parts, listener))
     }
 
-    /// Opens a partition that needs no replay from a journal. `log_start` is what is known from the last
-    /// checkpoint, 0 if nothing is.
-    #[expect(clippy::too_many_arguments, reason = "each is a different fact that only the log directory has")]
-    pub fn open(
-        context: &LogContext,
-        dir: &Path,
-        id: PartitionId,
-        config: LogConfig,
-        listener: Arc<dyn DurableListener>,
-        mode: RecoverMode,
-        log_start: i64,
-        now_ms: i64,
-    ) -> Result<(Log, RecoveryReport), OpenError> {
-        PartitionRecovery::start(context.storage.clone(), dir, id, config, mode, log_start)?
-            .finish(context, listener, now_ms)
-    }
-
     pub(crate) fn assemble(context: &LogContext, parts: LogParts, listener: Arc<dyn DurableListener>) -> Log {
         let LogParts { end, config, segments, .. } = parts;
         let segment = segments.last().expect("a log has an active segment").clone();
@@ -195,7 +176,7 @@ impl Log {
             active,
             producers,
             latched: None,
-            doomed: Vec::new(),
+            pending_deletion: Vec::new(),
             removing: false,
             swapping: None,
             snapshots: parts.snapshots,

@@ -8,18 +8,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::checkpointer::{self, Outcome};
-use crate::error::{IoContext, StorageFailure};
+use crate::error::{IoContext, SinkClosed, StorageFailure};
 use crate::id::PartitionId;
 use crate::journal::Journal;
 use crate::journal::writer::{FailIfUnwinding, Step, Writer};
 use crate::shared::LogContext;
-use crate::sink::{
-    DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Payload, SinkClosed, SyncLater,
-};
+use crate::sink::{DurableListener, Frame, FrameClass, FrameKind, FrameMeta, FrameSink, Payload, SyncLater};
 use crate::storage::Storage;
 
 mod config;
-mod error;
 mod guard;
 mod housekeeper;
 pub(crate) mod layout;
@@ -28,10 +25,10 @@ mod open;
 mod partitions;
 mod replay;
 
+pub use crate::error::{CloseError, DeleteError, FailureHook, OpenDirError};
 pub use crate::journal::JournalStats;
 pub use crate::journal::admission::{AppendPermit, PermitWait};
-pub use config::{Clock, FailureHook, LogDirConfig, Threads};
-pub use error::{CloseError, DeleteError, OpenDirError};
+pub use config::{Clock, LogDirConfig, Threads};
 pub use guard::{OPEN_FILES_WANTED, OpenFilesLimit, SpaceWatch, raise_open_files_limit};
 pub use layout::METADATA_TOPIC;
 pub use meta::{FORMAT_VERSION, Meta};
@@ -300,7 +297,7 @@ fn start_threads(
     Ok(Running::Threads { writer, checkpointer, housekeeper, remover })
 }
 
-/// The listener of frames that nobody waits for: barriers do.
+/// The listener of frames whose durability a barrier waits for.
 struct Nobody;
 
 impl DurableListener for Nobody {

@@ -104,6 +104,14 @@ fn read_whole(storage: &dyn Storage, path: &Path, max_bytes: u64) -> Result<Opti
     Ok(Some(bytes))
 }
 
+/// Removes a file that may be gone already.
+pub(crate) fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageFailure> {
+    match storage.remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.at("remove", path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,10 @@ impl FileKind {
     }
 }
 
+/// The files of a segment that go with it.
+pub(crate) const SEGMENT_FILES: [FileKind; 4] =
+    [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
+
 /// Leader epochs of a partition.
 pub(crate) const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 /// Topic id of a partition.

@@ -53,8 +53,7 @@ impl SharedOffsets {
     /// The last stable offset under a high watermark that the log may not have been told of yet.
     pub(crate) fn last_stable_at(&self, high_watermark: i64) -> i64 {
         // The writer notes an open transaction before the high watermark passes it, so this is loaded after the high
-        // watermark, or a reader could see past the transaction. Records of it may have been deleted: what is no more is
-        // not waited for.
+        // watermark, or a reader could see past the transaction. Deleted records cannot hold the last stable offset back.
         let log_start =
             if Mutant::StableBelowStart.is_on() { 0 } else { self.log_start.load(Ordering::Acquire) };
         self.first_unstable.load(Ordering::Acquire).max(log_start).min(high_watermark)

@@ -111,7 +111,7 @@ pub struct ProducerStates {
     /// Open transactions: first offset → producer.
     ongoing: BTreeMap<i64, i64>,
     /// Ended ones whose marker is at or above the high watermark: first offset → offset of the marker.
-    undecided: BTreeMap<i64, i64>,
+    unreplicated: BTreeMap<i64, i64>,
     /// Producers whose batch was refused for a while: epoch and first sequence of it.
     refused: HashMap<i64, (i16, i32)>,
 }
@@ -140,9 +140,9 @@ impl ProducerState {
         self.batches.back().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
     }
 
-    /// The batch that this one repeats. What is part of a transaction repeats nothing of one that has ended: librdkafka gives
-    /// the sequences of what it dropped in an abort to what it sends next, although the broker may have the former.
-    /// (Kafka acknowledges that, and what was sent next is lost.)
+    /// The batch that this one repeats. A transactional batch repeats only batches of its own transaction: after an abort
+    /// librdkafka gives the sequences of the batches that it dropped to new ones, although the broker may have the dropped
+    /// ones. (Kafka takes the new batch for a copy, acknowledges it, and loses it.)
     fn duplicate(&self, header: &BatchHeader) -> Option<ProducerBatch> {
         let same = |b: &&ProducerBatch| {
             b.first_sequence == header.base_sequence && b.last_sequence == header.last_sequence()
@@ -264,7 +264,7 @@ impl ProducerStates {
         }
     }
 
-    /// Forgets the batches that were refused: who has not sent one again by now does not.
+    /// Forgets the batches that were refused: a producer that has not sent one again by now will not.
     pub fn forget_refused(&mut self) {
         self.refused = HashMap::new();
     }
@@ -335,7 +335,7 @@ impl ProducerStates {
         self.ongoing.remove(&first_offset);
         let last_offset = header.base_offset;
         if !Mutant::StableAtAppend.is_on() {
-            self.undecided.insert(first_offset, last_offset);
+            self.unreplicated.insert(first_offset, last_offset);
         }
         Some(CompletedTxn { producer_id, first_offset, last_offset, aborted: !committed })
     }
@@ -356,14 +356,14 @@ impl ProducerStates {
     pub fn first_unstable_offset(&self) -> Option<i64> {
         let ongoing = self.ongoing.first_key_value().map(|(first, _)| *first);
         let ongoing = ongoing.filter(|_| !Mutant::StableIgnoresOpen.is_on());
-        let undecided = self.undecided.first_key_value().map(|(first, _)| *first);
-        ongoing.into_iter().chain(undecided).min()
+        let unreplicated = self.unreplicated.first_key_value().map(|(first, _)| *first);
+        ongoing.into_iter().chain(unreplicated).min()
     }
 
     /// The high watermark moved: markers below it are final.
     pub fn high_watermark_moved(&mut self, high_watermark: i64) {
-        if !self.undecided.is_empty() {
-            self.undecided.retain(|_, marker| *marker >= high_watermark);
+        if !self.unreplicated.is_empty() {
+            self.unreplicated.retain(|_, marker| *marker >= high_watermark);
         }
     }
 

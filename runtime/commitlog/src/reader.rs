@@ -7,15 +7,14 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::error::{Fault, ReadError};
 use crate::id::PartitionId;
 use crate::leader_epoch::EpochEnd;
 use crate::offsets::LogOffsets;
 use crate::segment::RunResult;
 use crate::shared::{Segments, Shared, segment_of};
-use crate::storage::{File, read_exact_at};
+use crate::slice::Slice;
+use crate::storage::read_exact_at;
 use crate::txn_index::AbortedTxn;
 
 mod timestamps;
@@ -30,37 +29,6 @@ const MAX_SLICES_FROM_FILES: usize = 16;
 #[derive(Clone)]
 pub struct LogReader {
     pub(crate) shared: Arc<Shared>,
-}
-
-/// A run of bytes of a log.
-#[derive(Clone)]
-pub enum Slice {
-    /// In memory.
-    Memory(Bytes),
-    /// In a segment's file, which stays readable however the log changes.
-    File {
-        /// The `.log` file.
-        file: Arc<dyn File>,
-        /// Where the run starts.
-        position: u64,
-        /// Its bytes.
-        len: u64,
-    },
-}
-
-impl Slice {
-    /// Bytes in the run.
-    pub fn len(&self) -> u64 {
-        match self {
-            Slice::Memory(bytes) => bytes.len() as u64,
-            Slice::File { len, .. } => *len,
-        }
-    }
-
-    /// True if there is nothing in it. A read never returns such a slice.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// What a read found: whole batches, in order.
@@ -141,8 +109,8 @@ impl LogReader {
         self.shared.tail.covers(from)
     }
 
-    /// Finds out the largest timestamp of each segment, which after a start nobody knows. [`Log::apply_retention`] goes by
-    /// what is known, because its caller holds the log, which must not wait for a disk; who calls this first need not.
+    /// Finds out the largest timestamp of each segment, which is not in memory after a start. [`Log::apply_retention`] goes by
+    /// what is in memory, because its caller holds the log, which must not wait for a disk; call this before it.
     ///
     /// [`Log::apply_retention`]: crate::Log::apply_retention
     pub fn learn_timestamps(&self) -> Result<(), ReadError> {

@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cleaner::{cleaned_to, swap};
+use crate::cleaned_to;
+use crate::cleaner::swap;
 use crate::config::LogConfig;
 use crate::error::{Corruption, IoContext, OpenError, StorageFailure};
 use crate::id::{LogEnd, PartitionId};
 use crate::log::Log;
-use crate::metadata::read_topic_id;
-use crate::names::{self, FileKind, PARTITION_METADATA, file_path};
+use crate::metadata::{read_topic_id, remove_if_there};
+use crate::names::{self, FileKind, PARTITION_METADATA, SEGMENT_FILES, file_path};
 use crate::shared::LogContext;
 use crate::sink::{DurableListener, FrameKind, FrameMeta, SyncLater};
 use crate::storage::{File, OpenMode, Storage};
 
 mod finish;
-pub(crate) mod rebuild;
 
 /// What the last checkpoint says of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,6 @@ pub struct RecoveryReport {
     /// What must be synced before the journal's space is used again.
     pub dirty: Vec<SyncLater>,
 }
-
-/// The files of a segment that go with it.
-pub(crate) const SEGMENT_FILES: [FileKind; 4] =
-    [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex];
 
 /// A partition that is being opened.
 pub struct PartitionRecovery {
@@ -350,6 +346,25 @@ impl PartitionRecovery {
     }
 }
 
+impl Log {
+    /// Opens a partition that needs no replay from a journal. `log_start` is what is known from the last
+    /// checkpoint, 0 if nothing is.
+    #[expect(clippy::too_many_arguments, reason = "each is a different fact that only the log directory has")]
+    pub fn open(
+        context: &LogContext,
+        dir: &Path,
+        id: PartitionId,
+        config: LogConfig,
+        listener: Arc<dyn DurableListener>,
+        mode: RecoverMode,
+        log_start: i64,
+        now_ms: i64,
+    ) -> Result<(Log, RecoveryReport), OpenError> {
+        PartitionRecovery::start(context.storage.clone(), dir, id, config, mode, log_start)?
+            .finish(context, listener, now_ms)
+    }
+}
+
 /// The files of a partition, once what the cleaner had begun is finished.
 fn names_after_swaps(storage: &dyn Storage, dir: &Path) -> Result<Vec<PathBuf>, StorageFailure> {
     let files = storage.list(dir).at("list", dir)?;
@@ -358,14 +373,6 @@ fn names_after_swaps(storage: &dyn Storage, dir: &Path) -> Result<Vec<PathBuf>, 
         return storage.list(dir).at("list", dir);
     }
     Ok(files)
-}
-
-/// Removes a file that may be gone already.
-pub(crate) fn remove_if_there(storage: &dyn Storage, path: &Path) -> Result<(), StorageFailure> {
-    match storage.remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result.at("remove", path),
-    }
 }
 
 fn check_topic(storage: &dyn Storage, dir: &Path, id: &PartitionId) -> Result<(), OpenError> {

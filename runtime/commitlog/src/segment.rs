@@ -10,18 +10,20 @@ use parking_lot::{Mutex, RwLock};
 use pelton_wire::record::{BatchHeader, NO_TIMESTAMP};
 
 use crate::error::{Corruption, Fault, IoContext, StorageFailure};
-use crate::files::{FileCache, FileKey};
+use crate::file_cache::{FileCache, FileKey};
 use crate::index::{Index, IndexIo, OffsetEntry, TimeEntry};
 use crate::names::{FileKind, file_path};
-use crate::reader::Slice;
-use crate::segment_file::{Pieces, SegmentFile};
+use crate::slice::Slice;
 use crate::storage::{File, OpenMode, read_exact_at};
 use crate::txn_index::AbortedTxn;
 
 mod aborted;
+mod file;
 mod rebuild;
 mod walk;
 
+pub(crate) use file::Pieces;
+pub use file::SegmentFile;
 pub(crate) use rebuild::IndexBuilder;
 pub(crate) use walk::HeaderReader;
 
@@ -74,7 +76,7 @@ pub(crate) struct Segment {
     held: RwLock<Option<Arc<SegmentFile>>>,
     /// It is appended to.
     is_active: AtomicBool,
-    /// Its names belong to a cleaned segment: who still reads it opens and writes nothing.
+    /// Its names belong to a cleaned segment now: readers that still have this one open and write nothing.
     is_replaced: AtomicBool,
     pub(crate) offsets: Index<OffsetEntry>,
     pub(crate) times: Index<TimeEntry>,

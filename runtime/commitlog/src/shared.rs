@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::cleaner::cleaned_to;
+use crate::cleaned_to;
 use crate::error::StorageFailure;
-use crate::files::FileCache;
+use crate::file_cache::FileCache;
 use crate::id::PartitionId;
 use crate::index::IndexIo;
 use crate::leader_epoch::LeaderEpochs;
@@ -16,7 +16,7 @@ use crate::offsets::SharedOffsets;
 use crate::segment::Segment;
 use crate::sink::FrameSink;
 use crate::storage::Storage;
-use crate::tail::{Tail, TailBudget};
+use crate::tail_cache::{Tail, TailBudget};
 
 /// What every log of a log directory is given.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use pelton_wire::record::{CheckedBatch, crc32c};
 use uuid::Uuid;
 
-use crate::error::StorageFailure;
-use crate::segment_file::SegmentFile;
+use crate::error::{SinkClosed, StorageFailure};
+use crate::segment::SegmentFile;
 use crate::storage::File;
 
 /// A byte position in the journal, counted from the first group ever written. It never wraps.
@@ -191,14 +191,6 @@ pub trait DurableListener: Send + Sync {
     }
     /// The journal failed: nothing that was not yet durable will ever be said to be. Final.
     fn failed(&self, reason: &StorageFailure);
-}
-
-/// The journal takes no more frames: it failed, or the log directory is closing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("journal takes no more frames: {reason}")]
-pub struct SinkClosed {
-    /// Why, for the operator.
-    pub reason: String,
 }
 
 /// Sinks for tests of this crate and of its users.

@@ -1,10 +1,12 @@
 //! The seam between the log and the disk. Everything the log does to files goes through these two
 //! traits, so that a test can lose unsynced bytes, tear writes, fill the disk or fail the n-th call.
 
+mod aligned;
 pub mod disk;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
+pub(crate) use aligned::AlignedBuf;
 pub use disk::DiskStorage;
 #[cfg(any(test, feature = "testing"))]
 pub use sim::SimStorage;
@@ -29,6 +31,10 @@ pub enum OpenMode {
 
 /// Alignment that [`OpenMode::DirectSync`] asks of memory, positions and lengths, in bytes.
 pub const DIRECT_ALIGN: usize = 4096;
+
+/// Bytes of one buffered write or write-back: larger ones hold up the journal's own writes on the same disk for
+/// milliseconds, smaller ones cost more calls.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
 
 /// A place that keeps files. Paths are absolute.
 pub trait Storage: Send + Sync {

@@ -142,7 +142,7 @@ impl From<ReadError> for CleanError {
 /// Segments, and the cleaned one that is to take their place.
 pub struct Replacement {
     pub(crate) shared: Arc<Shared>,
-    /// With their files, so that who reads them goes on.
+    /// With their files, so that readers that have them go on.
     pub(crate) old: Vec<(Arc<Segment>, Arc<dyn File>)>,
     /// Base offset of the segment behind them.
     pub(crate) end: i64,

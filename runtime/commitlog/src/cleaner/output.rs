@@ -7,9 +7,10 @@ use pelton_wire::record::BatchHeader;
 
 use crate::error::{Corruption, Fault, IoContext, StorageFailure};
 use crate::index::{Entry, OffsetEntry, TimeEntry};
+use crate::metadata::remove_if_there;
 use crate::mutant::Mutant;
+use crate::names::SEGMENT_FILES;
 use crate::names::{CLEANED, FileKind, file_path, with_suffix};
-use crate::recovery::{SEGMENT_FILES, remove_if_there};
 use crate::segment::{IndexBuilder, LargestTimestamp};
 use crate::storage::{File, OpenMode, Storage};
 use crate::txn_index::AbortedTxn;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::output::cleaned_path;
 use crate::error::{IoContext, StorageFailure};
+use crate::metadata::remove_if_there;
 use crate::mutant::Mutant;
+use crate::names::SEGMENT_FILES;
 use crate::names::{self, FileKind, file_path, swap_path};
-use crate::recovery::{SEGMENT_FILES, remove_if_there};
 use crate::storage::{NotOpened, Storage};
 
 /// How far a swap came that failed.

@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use super::queue::Queue;
-use crate::sink::SinkClosed;
+use crate::error::SinkClosed;
 
 /// Bytes of the broker's own records (coordinators, metadata, markers) that may wait for the journal. A stalled disk makes
 /// the coordinators refuse, which their clients try again. 64 MiB: the largest component that is deployed fits twice.
 pub(crate) const INTERNAL_MAX_BYTES: u64 = 64 << 20;
 
-/// Bytes that wait to become durable, those that were promised to permits, and who waits for a permit.
+/// Bytes that wait to become durable, those that were promised to permits, and the appends that wait for a permit.
 #[derive(Default)]
 pub(super) struct Admission {
     /// Bytes that permits may have waiting; `None`: permits never wait (nobody would make room while they do).
@@ -102,7 +102,7 @@ impl Admission {
         wakers
     }
 
-    /// Everybody who waits, when nothing will be taken any more.
+    /// All waiting appends, when nothing will be taken any more.
     pub(super) fn wakers(&self) -> Vec<Waker> {
         self.waiting.values().map(|waiting| waiting.waker.clone()).collect()
     }
@@ -187,7 +187,7 @@ impl Drop for PermitWait {
         let wakers = {
             let mut state = self.queue.lock();
             state.admission.waiting.remove(&id);
-            // It was granted and nobody came for it.
+            // It was granted after its append had given up.
             let granted = state.admission.granted.remove(&id);
             state.admission.promised -= granted.unwrap_or(0);
             state.admission.grant()
@@ -201,7 +201,7 @@ pub(super) fn wake(wakers: Vec<Waker>) {
 }
 
 impl Queue {
-    /// Room for an append of `bytes`, if there is some now and nobody waits for it.
+    /// Room for an append of `bytes`, if there is some now and no append waits for it.
     pub(crate) fn try_permit(self: &Arc<Queue>, bytes: u64) -> Result<Option<AppendPermit>, SinkClosed> {
         let mut state = self.lock();
         if let Some(closed) = &state.closed {

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use pelton_wire::record::{combine_crc32c, crc32c};
 use uuid::Uuid;
 
-use super::buffer::AlignedBuf;
 use crate::sink::{FrameKind, FrameMeta};
-use crate::storage::DIRECT_ALIGN;
+use crate::storage::{AlignedBuf, DIRECT_ALIGN};
 
 /// First bytes of a group.
 const MAGIC: [u8; 4] = *b"PJG1";

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::admission::{Admission, Cost, wake};
+use crate::error::SinkClosed;
 use crate::error::StorageFailure;
-use crate::sink::{Frame, FrameClass, SinkClosed};
+use crate::sink::{Frame, FrameClass};
 
 /// Called once everything that was submitted before is durable, or never will be.
 pub(crate) type Barrier = Box<dyn FnOnce(Result<(), StorageFailure>) + Send>;
@@ -97,7 +98,7 @@ impl Queue {
         self.state.lock()
     }
 
-    /// Adds an entry. Never waits: who appends for a client has a permit.
+    /// Adds an entry. Never waits: an append for a client has a permit.
     pub(crate) fn push(&self, entry: Entry) -> Result<(), Box<Refused>> {
         let mut state = self.state.lock();
         if let Some(closed) = &state.closed {

@@ -4,13 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::buffer::AlignedBuf;
 use crate::error::{IoContext, StorageFailure};
-use crate::storage::{DIRECT_ALIGN, File, OpenMode, Storage};
-
-/// Bytes of one buffered write or write-back: larger ones hold up the journal's own writes on the same disk for
-/// milliseconds, smaller ones cost more calls.
-pub(crate) const PIECE_BYTES: usize = 256 << 10;
+use crate::storage::{AlignedBuf, DIRECT_ALIGN, File, OpenMode, PIECE_BYTES, Storage};
 
 /// A file that was zeroed to its full length, to be overwritten in place for ever.
 pub(crate) struct RingFile {

@@ -7,14 +7,13 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::GROUP_MAX_BYTES;
-use super::buffer::AlignedBuf;
 use super::group::{BadFrame, FrameHeader, GROUP_HEADER_BYTES, GroupHeader, decode_frames};
 use super::ring_file::RingFile;
 use super::slot::{JournalPoint, Slot};
+use crate::error::OpenDirError;
 use crate::error::{Corruption, StorageFailure};
-use crate::log_dir::OpenDirError;
 use crate::mutant::Mutant;
-use crate::storage::DIRECT_ALIGN;
+use crate::storage::{AlignedBuf, DIRECT_ALIGN};
 use pelton_wire::record::crc32c;
 
 /// Bytes of one read.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::buffer::AlignedBuf;
 use super::ring_file::{SyncFile, create_zeroed};
 use super::slot::{JournalPoint, PartitionEnd, SLOT_BYTES, SLOTS, Slot, decode_ends, encode_ends};
+use crate::error::OpenDirError;
 use crate::error::{Corruption, IoContext, StorageFailure};
-use crate::log_dir::OpenDirError;
-use crate::storage::{OpenMode, Storage, read_exact_at};
+use crate::storage::{AlignedBuf, OpenMode, Storage, read_exact_at};
 use pelton_wire::record::crc32c;
 
 /// An ends file has at least this length, and its length doubles: so that a checkpoint hardly ever needs room on a full disk.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::slot::{JournalPoint, PartitionEnd};
 use crate::id::LogEnd;
 use crate::names::{FileKind, file_path};
-use crate::segment_file::SegmentFile;
+use crate::segment::SegmentFile;
 use crate::sink::{DurableListener, FrameKind, FrameMeta};
 
 /// A partition, by topic id and number.
@@ -89,7 +89,7 @@ impl Tracker {
         Tracker { partitions, dirty: Vec::new(), dirty_round: 0, durable: start }
     }
 
-    /// Takes in a group that is durable up to `point`, and says who has to hear of it: in the order of the frames, and once for all
+    /// Takes in a group that is durable up to `point`, and returns the listeners to call: in the order of the frames, and once for all
     /// frames of a partition that follow each other with the same listener.
     pub(crate) fn apply(&mut self, group: Vec<DurableFrame>, point: JournalPoint) -> Vec<Notice> {
         let mut notices = Vec::new();

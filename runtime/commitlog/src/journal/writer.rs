@@ -211,7 +211,7 @@ impl Writer {
         }
     }
 
-    /// Latches, and fails everybody who waits, in the order in which they came.
+    /// Latches, and fails every waiting frame, in the order in which they came.
     fn fail(&mut self, failure: &StorageFailure) {
         self.journal.fail(failure);
         let group = std::mem::take(&mut self.group);

@@ -1,10 +1,11 @@
 //! Appending one batch.
 
 use bytes::Bytes;
-use pelton_wire::record::{BatchHeader, BatchView, CheckedBatch, DecompressLimit, EndTransactionMarker};
+use pelton_wire::record::{BatchHeader, CheckedBatch, EndTransactionMarker};
 
 use super::Log;
 use crate::error::{AppendError, Fault, IoContext, StorageFailure};
+use crate::marker::parse_marker;
 use crate::mutant::Mutant;
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::producer_state::{AppendOrigin, Check};
@@ -338,19 +339,5 @@ fn batch_kind(batch: &CheckedBatch, origin: AppendOrigin) -> Result<BatchKind, A
     match parse_marker(&batch.view()).map_err(AppendError::InvalidBatch)? {
         Some(marker) => Ok(BatchKind::Marker(marker)),
         None => Ok(BatchKind::OtherControl),
-    }
-}
-
-/// The end-of-transaction marker in a control batch, `None` if it holds another control record.
-pub(crate) fn parse_marker(view: &BatchView<'_>) -> Result<Option<EndTransactionMarker>, String> {
-    use pelton_wire::record::ControlError;
-
-    let mut scratch = Vec::new();
-    let mut records = view.records(&mut scratch, DecompressLimit::default()).map_err(|e| e.to_string())?;
-    let Some(record) = records.next() else { return Ok(None) };
-    match EndTransactionMarker::parse(&record.map_err(|e| e.to_string())?) {
-        Ok(marker) => Ok(Some(marker)),
-        Err(ControlError::NotMarker(_)) => Ok(None),
-        Err(error) => Err(error.to_string()),
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Active, Log};
 use crate::error::{ChangeError, IoContext, StorageFailure};
 use crate::id::LogEnd;
+use crate::metadata::remove_if_there;
+use crate::names::SEGMENT_FILES;
 use crate::names::{FileKind, file_path};
-use crate::recovery::{SEGMENT_FILES, remove_if_there};
+use crate::segment::SegmentFile;
 use crate::segment::{IndexBuilder, Segment};
-use crate::segment_file::SegmentFile;
 use crate::sink::SyncLater;
 use crate::storage::OpenMode;
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Doomed, Log};
+use super::{Log, PendingDeletion};
 use crate::cleaner::swap::{SwapFailed, swap};
 use crate::cleaner::{ActiveProducers, CleanError, LastRecord, Replacement};
 use crate::error::StorageFailure;
@@ -21,7 +21,7 @@ pub struct Swapped {
 }
 
 impl Swap {
-    /// Replaces the files. Waits for the disk; who reads the old ones goes on.
+    /// Replaces the files. Waits for the disk; readers of the old ones go on.
     pub fn run(self) -> Swapped {
         let Swap(replacement) = self;
         for (segment, file) in &replacement.old {
@@ -110,16 +110,19 @@ impl Log {
         let is_old = |segment: &Arc<Segment>| old.iter().any(|(old, _)| Arc::ptr_eq(old, segment));
         let segments = self.shared.segments();
         let place = segments.iter().position(is_old);
-        let doomed_at = self.doomed.iter().position(|doomed| is_old(&doomed.segment));
-        let log_start = self.doomed.iter().filter(|d| is_old(&d.segment)).map(|d| d.log_start).max();
-        self.doomed.retain(|doomed| !is_old(&doomed.segment));
-        match (place, doomed_at.zip(log_start)) {
+        let pending_at = self.pending_deletion.iter().position(|pending| is_old(&pending.segment));
+        let log_start =
+            self.pending_deletion.iter().filter(|d| is_old(&d.segment)).map(|d| d.log_start).max();
+        self.pending_deletion.retain(|pending| !is_old(&pending.segment));
+        match (place, pending_at.zip(log_start)) {
             (Some(place), _) => {
                 let mut list: Vec<_> = segments.iter().filter(|s| !is_old(s)).cloned().collect();
                 list.insert(place, cleaned);
                 self.shared.set_segments(list);
             }
-            (None, Some((at, log_start))) => self.doomed.insert(at, Doomed { log_start, segment: cleaned }),
+            (None, Some((at, log_start))) => {
+                self.pending_deletion.insert(at, PendingDeletion { log_start, segment: cleaned })
+            }
             // Nothing removes files during a swap, so they are in one of the two.
             (None, None) => {}
         }

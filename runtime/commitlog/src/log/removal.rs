@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Doomed, Log};
+use super::{Log, PendingDeletion};
 use crate::error::{IoContext, StorageFailure};
 use crate::mutant::Mutant;
+use crate::names::SEGMENT_FILES;
 use crate::names::{DELETED, FileKind, file_path, with_suffix};
-use crate::recovery::SEGMENT_FILES;
 use crate::segment::Segment;
 use crate::shared::Shared;
 use crate::sink::{FrameSink, SyncLater};
@@ -19,7 +19,7 @@ use crate::storage::OpenMode;
 pub struct Removal {
     shared: Arc<Shared>,
     sink: Arc<dyn FrameSink>,
-    segments: Vec<Doomed>,
+    segments: Vec<PendingDeletion>,
     /// The producer snapshot that is about to be all that is left of the producers before it.
     last_word: Option<i64>,
     /// Producer snapshots that go.
@@ -61,8 +61,8 @@ impl Removal {
     }
 
     fn remove(&self) {
-        for doomed in &self.segments {
-            remove_segment(&self.shared, &doomed.segment);
+        for pending in &self.segments {
+            remove_segment(&self.shared, &pending.segment);
         }
         for offset in &self.snapshots {
             remove_snapshot(&self.shared, *offset);
@@ -80,14 +80,15 @@ impl Log {
         }
         let durable =
             if Mutant::FilesBeforeLogStart.is_on() { i64::MAX } else { self.starts.durable_start() };
-        let gone = |doomed: &Doomed| doomed.log_start <= durable;
-        let (segments, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doomed).into_iter().partition(gone);
-        self.doomed = kept;
+        let gone = |pending: &PendingDeletion| pending.log_start <= durable;
+        let (segments, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending_deletion).into_iter().partition(gone);
+        self.pending_deletion = kept;
         if segments.is_empty() {
             return None;
         }
         // Later ones may wait for another move of the start: the first that is left on disk counts.
-        let waiting = self.doomed.first().map(|d| d.segment.base_offset);
+        let waiting = self.pending_deletion.first().map(|d| d.segment.base_offset);
         let first_base = waiting.unwrap_or_else(|| self.shared.segments()[0].base_offset);
         let stay = self.snapshots.split_off(&first_base);
         let snapshots = std::mem::replace(&mut self.snapshots, stay).into_iter().collect();
@@ -105,12 +106,12 @@ impl Log {
     pub fn settle(&mut self, removed: Removed) {
         self.removing = false;
         if !removed.done {
-            self.doomed.splice(..0, removed.removal.segments);
+            self.pending_deletion.splice(..0, removed.removal.segments);
             self.snapshots.extend(removed.removal.snapshots);
         }
     }
 
-    /// Removes what may go now, for who has the log to himself.
+    /// Removes what may go now, for an owner that may wait for the disk.
     pub fn remove_files(&mut self) {
         if let Some(removal) = self.removable() {
             self.settle(removal.run());

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Doomed, Log};
+use super::{Log, PendingDeletion};
 use crate::error::ChangeError;
 use crate::retention::{DeleteReason, SegmentFacts, expired, finish_active};
 use crate::segment::Segment;
@@ -87,7 +87,8 @@ impl Log {
         self.shared.offsets.set_log_start(log_start);
         if kept > 0 {
             self.shared.set_segments(segments[kept..].to_vec());
-            self.doomed.extend(segments[..kept].iter().map(|s| Doomed { log_start, segment: s.clone() }));
+            self.pending_deletion
+                .extend(segments[..kept].iter().map(|s| PendingDeletion { log_start, segment: s.clone() }));
         }
         let epochs_changed = self.shared.epochs.write().truncate_from_start(log_start);
         if epochs_changed && let Err(failure) = self.write_epochs() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Log, removal};
-use crate::recovery::rebuild::write_snapshot;
+use crate::rebuild::write_snapshot;
 use crate::sink::SyncLater;
 
 /// A snapshot is due after this much log, in bytes: what recovery reads of a busy partition, about 50 ms of
@@ -43,7 +43,7 @@ impl Log {
 
     fn drop_old_snapshots(&mut self) {
         let segments = self.shared.segments();
-        let waiting = self.doomed.iter().map(|doomed| &doomed.segment);
+        let waiting = self.pending_deletion.iter().map(|pending| &pending.segment);
         let bases: BTreeSet<i64> = segments.iter().chain(waiting).map(|s| s.base_offset).collect();
         let is_base = |offset: &i64| bases.contains(offset);
         let between: Vec<i64> = self.snapshots.iter().copied().filter(|o| !is_base(o)).collect();

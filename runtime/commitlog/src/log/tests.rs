@@ -4,6 +4,7 @@ use std::path::Path;
 use pelton_wire::record::{BatchOptions, CheckedBatch};
 
 use super::*;
+use crate::RecoverMode;
 use crate::retention::DeleteReason;
 use crate::storage::sim::{Call, SimError};
 use crate::testkit::{DIR, Rig, append_marker, at, batch, of, producer_batch, read_all, small};

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use crate::config::{LogConfig, SharedLimits};
-use crate::error::StorageFailure;
+use crate::error::FailureHook;
 use crate::journal::{GROUP_MAX_BYTES, GROUP_MIN_BYTES, JournalSettings};
 use crate::storage::DIRECT_ALIGN;
 
@@ -55,9 +55,6 @@ pub struct LogDirConfig {
     /// Who does the work.
     pub threads: Threads,
 }
-
-/// Called once, when a directory fails.
-pub type FailureHook = Arc<dyn Fn(&StorageFailure) + Send + Sync>;
 
 /// Tells the time, in milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -20,7 +20,7 @@ pub(crate) struct DirLock {
 }
 
 impl DirLock {
-    /// Takes the lock, or says who has it not: another server that is still running.
+    /// Takes the lock. Fails with `Locked` if another process holds it.
     pub(crate) fn take(storage: &dyn Storage, root: &Path) -> Result<DirLock, OpenDirError> {
         let path = root.join("lock");
         let file = storage.open(&path, OpenMode::Create).at("open", &path)?;
@@ -66,7 +66,7 @@ pub fn raise_open_files_limit() -> OpenFilesLimit {
     OpenFilesLimit { before, now }
 }
 
-/// Free space below the directory, asked now and then.
+/// Free space below the directory, asked once an interval.
 #[derive(Debug)]
 pub struct SpaceWatch {
     free: AtomicU64,

@@ -186,7 +186,7 @@ fn next_file_bytes(capacity: u64, count: usize, max: u64, first: u64) -> Option<
     (len >= first && count < RING_FILES_MAX).then_some(len)
 }
 
-/// Everybody who works for the journal besides its own thread.
+/// The threads that work for the journal besides its own.
 pub(crate) struct Crew {
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) signal: CheckpointSignal,

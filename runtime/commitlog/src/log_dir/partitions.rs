@@ -14,7 +14,7 @@ use super::{DeleteError, LogDir, LogDirConfig, OpenDirError, Threads, layout, re
 use crate::checkpointer::{self, WORKERS_PRESSED};
 use crate::config::LogConfig;
 use crate::error::{CreateError, IoContext, StorageFailure};
-use crate::files::FileCache;
+use crate::file_cache::FileCache;
 use crate::id::PartitionId;
 use crate::journal::slot::PartitionEnd;
 use crate::log::Log;
@@ -23,7 +23,7 @@ use crate::recovery::PartitionRecovery;
 use crate::shared::LogContext;
 use crate::sink::{DurableListener, FrameKind, FrameSink, SyncLater};
 use crate::storage::{NotOpened, OpenMode, Storage};
-use crate::tail::TailBudget;
+use crate::tail_cache::TailBudget;
 
 /// Partitions that are opened at a time: it is system calls more than work.
 const OPENERS: usize = 4;

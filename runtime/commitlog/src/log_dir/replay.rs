@@ -192,7 +192,7 @@ pub(super) fn mark_deleted(
     Ok(to)
 }
 
-/// Renames a directory that nobody knows, so that its name is free and its bytes are kept.
+/// Renames a directory of an unknown partition, so that its name is free and its bytes are kept.
 fn set_aside(storage: &dyn Storage, dir: &Path, topic_id: Uuid) -> Result<(), StorageFailure> {
     let mut to = layout::stray_dir(dir, topic_id, 0);
     for n in 1.. {

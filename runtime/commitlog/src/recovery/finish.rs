@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use super::rebuild::{Rebuild, read_snapshot, rebuild_tail, walk_epochs};
-use super::{PartitionRecovery, RecoverMode, RecoveryReport, remove_if_there};
+use super::{PartitionRecovery, RecoverMode, RecoveryReport};
 use crate::error::{Corruption, Fault, IoContext, OpenError, StorageFailure};
 use crate::id::LogEnd;
 use crate::index::IndexIo;
 use crate::leader_epoch::LeaderEpochs;
 use crate::log::{Log, LogParts};
 use crate::metadata::read_small;
+use crate::metadata::remove_if_there;
 use crate::mutant::Mutant;
 use crate::names::{FileKind, LEADER_EPOCH_CHECKPOINT, file_path};
 use crate::producer_state::ProducerStates;
+use crate::rebuild::{Rebuild, read_snapshot, rebuild_tail, walk_epochs};
 use crate::scan::{Scanned, Scanner};
 use crate::segment::{Found, IndexBuilder, Segment};
 use crate::shared::{LogContext, Segments};

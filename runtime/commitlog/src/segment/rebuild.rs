@@ -72,7 +72,7 @@ fn offset_entry(base_offset: i64, position: u64, header: &BatchHeader) -> Option
 }
 
 impl Segment {
-    /// Adds what a batch gives the indexes. A failed write is told and made up for by the next one.
+    /// Adds what a batch gives the indexes. A failed write is returned, and the next one writes its entries too.
     pub(crate) fn add_entries(&self, io: IndexIo<'_>, new: &NewEntries) {
         if let Some(entry) = new.offset
             && let Err(failure) = self.offsets.push(io, entry)

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(file.len().unwrap(), 0);
         DiskStorage.rename(&path, &moved).unwrap();
         let other = DiskStorage.open(&path, OpenMode::Create).unwrap();
-        let mut page = crate::journal::buffer::AlignedBuf::zeroed(DIRECT_ALIGN);
+        let mut page = crate::storage::AlignedBuf::zeroed(DIRECT_ALIGN);
         page.as_mut_slice().fill(7);
         match file.direct() {
             Ok(direct) => {

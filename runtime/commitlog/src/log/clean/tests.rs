@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pelton_wire::record::{BatchBuilder, BatchOptions, DecompressLimit, batches};
+use pelton_wire::record::{BatchBuilder, BatchHeader, BatchOptions, DecompressLimit, batches};
 
 use super::*;
 use crate::storage::sim::Call;

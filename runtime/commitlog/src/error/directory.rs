@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::error::{Corruption, OpenError, StorageFailure};
+use super::{Corruption, OpenError, SinkClosed, StorageFailure};
 use crate::id::PartitionId;
-use crate::sink::SinkClosed;
 
 /// Why a data directory could not be opened. Unless it is `Storage`, nothing that was durable has been changed.
 #[derive(Debug, thiserror::Error)]

@@ -20,9 +20,9 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::journal::buffer::AlignedBuf;
-use crate::journal::ring_file::PIECE_BYTES;
-use crate::segment::Segment;
+use super::Segment;
+use crate::storage::AlignedBuf;
+use crate::storage::PIECE_BYTES;
 use crate::storage::{DIRECT_ALIGN, File};
 
 /// From so many bytes on a checkpoint writes them past the page cache. Below, opening another handle costs more than the
@@ -40,7 +40,7 @@ const BLOCK: u64 = DIRECT_ALIGN as u64;
 /// See the module.
 pub struct SegmentFile {
     file: Arc<dyn File>,
-    /// Held by who writes to the file or cuts it.
+    /// Held while the file is written to or cut.
     writing: Mutex<()>,
     state: Mutex<State>,
     /// The same as in `state`, for readers of what has long been written.

@@ -9,7 +9,7 @@ use crate::error::{Fault, IoContext, StorageFailure};
 use crate::id::LogEnd;
 use crate::index::{IndexIo, TimeEntry};
 use crate::leader_epoch::LeaderEpochs;
-use crate::log::parse_marker;
+use crate::marker::parse_marker;
 use crate::metadata::read_state;
 use crate::mutant::Mutant;
 use crate::names::{FileKind, file_path};
@@ -251,7 +251,9 @@ impl State {
             self.producers.record(header, self.now_ms);
             return Ok(None);
         }
-        let Some(view) = &scanned.view else { return Err("a control batch of this size is none".to_owned()) };
+        let Some(view) = &scanned.view else {
+            return Err("the control batch is too large to be a marker".to_owned());
+        };
         let Some(marker) = parse_marker(view)? else { return Ok(None) };
         let txn =
             self.producers.record_marker(header, marker.committed, marker.coordinator_epoch, self.now_ms);

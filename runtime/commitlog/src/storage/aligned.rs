@@ -1,6 +1,6 @@
 //! Memory that starts at a multiple of [`DIRECT_ALIGN`], as direct I/O asks for.
 
-use crate::storage::DIRECT_ALIGN;
+use super::DIRECT_ALIGN;
 
 /// A growing byte buffer whose first byte is aligned. Plain `Vec` memory with the unaligned front left unused, so no unsafe code is needed.
 pub(crate) struct AlignedBuf {

@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use crate::error::{IoContext, StorageFailure};
+use crate::metadata::remove_if_there;
 use crate::metadata::{read_small, replace_small};
 use crate::names::CLEANER_OFFSET_CHECKPOINT;
-use crate::recovery::remove_if_there;
 use crate::storage::Storage;
 
 /// The first offset that was not cleaned yet, 0 if nothing is known.
