@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::error::{Fault, ReadError};
 use crate::id::PartitionId;
 use crate::leader_epoch::EpochEnd;
+use crate::mutant::Mutant;
 use crate::offsets::LogOffsets;
 use crate::segment::RunResult;
 use crate::shared::{Segments, Shared, segment_of};
@@ -24,6 +25,10 @@ pub use timestamps::TimestampOffset;
 /// Ranges of a file that one read returns at most: with segments of a few batches a large read would
 /// otherwise open one file after the other.
 const MAX_SLICES_FROM_FILES: usize = 16;
+
+/// How often a read-committed read begins again because the cleaner has replaced segments meanwhile, which takes it two
+/// syncs each.
+const READ_COMMITTED_TRIES: usize = 16;
 
 /// Reads one partition's log. A cheap clone.
 #[derive(Clone)]
@@ -193,6 +198,46 @@ impl LogReader {
             }
         }
         Ok(range)
+    }
+
+    /// As [`LogReader::read`] up to the last stable offset `up_to`, with the aborted transactions among what was read.
+    ///
+    /// # Errors
+    /// As of [`LogReader::read`].
+    pub fn read_committed(
+        &self,
+        from: i64,
+        max_bytes: u64,
+        up_to: i64,
+        min_one_batch: bool,
+    ) -> Result<(ReadRange, Vec<AbortedTxn>), ReadError> {
+        self.read_committed_while(from, max_bytes, up_to, min_one_batch, || {})
+    }
+
+    /// The cleaner removes the entry of an aborted transaction once nothing of it is left. A range that was read before that
+    /// still has its records, which the index does not name any more: both are read again.
+    pub(crate) fn read_committed_while(
+        &self,
+        from: i64,
+        max_bytes: u64,
+        up_to: i64,
+        min_one_batch: bool,
+        mut between: impl FnMut(),
+    ) -> Result<(ReadRange, Vec<AbortedTxn>), ReadError> {
+        for _ in 0..READ_COMMITTED_TRIES {
+            let cleaned = self.shared.cleaned_segments();
+            let range = self.read(from, max_bytes, up_to, min_one_batch)?;
+            between();
+            if range.slices.is_empty() {
+                return Ok((range, Vec::new()));
+            }
+            let aborted = self.aborted_transactions(range.base_offset, range.next_offset)?;
+            if self.shared.cleaned_segments() == cleaned || Mutant::IndexOfAnotherClean.is_on() {
+                return Ok((range, aborted));
+            }
+        }
+        // The cleaner replaced segments all the while: nothing may be read for a moment.
+        Ok((ReadRange::empty(from), Vec::new()))
     }
 
     /// Aborted transactions that touch offsets in `from..upper`, for a `read_committed` fetch. `upper` is the

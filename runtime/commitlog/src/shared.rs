@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) tail: Arc<Tail>,
     pub(crate) epochs: RwLock<LeaderEpochs>,
     segments: RwLock<Arc<Segments>>,
+    /// How many cleaned segments took their place.
+    cleaned_segments: AtomicU64,
     /// How far the log was cleaned, once it was read.
     cleaned_to: Mutex<Option<i64>>,
 }
@@ -67,6 +70,7 @@ impl Shared {
             tail: Tail::new(context.tails.clone(), tail_bytes),
             epochs: RwLock::new(epochs),
             segments: RwLock::new(Arc::new(segments)),
+            cleaned_segments: AtomicU64::new(0),
             cleaned_to: Mutex::new(None),
         }
     }
@@ -105,6 +109,17 @@ impl Shared {
 
     pub(crate) fn segments(&self) -> Arc<Segments> {
         self.segments.read().clone()
+    }
+
+    /// Raised by each segment that the cleaner replaces: who reads batches and then an index of them can tell whether both
+    /// are of one state.
+    pub(crate) fn cleaned_segments(&self) -> u64 {
+        self.cleaned_segments.load(Ordering::SeqCst)
+    }
+
+    /// A cleaned segment takes its place, before readers are led to it.
+    pub(crate) fn note_cleaned_segment(&self) {
+        self.cleaned_segments.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn set_segments(&self, segments: Segments) {

@@ -77,6 +77,7 @@ mutants! {
     CleanedToBeforeSwap = "cleaned-to-before-swap",
     AbortedKeysCount = "aborted-keys-count",
     TombstonesAtOnce = "tombstones-at-once",
+    IndexOfAnotherClean = "index-of-another-clean",
     // The group coordinator.
     OffsetsBeforeSync = "offsets-before-sync",
     OffsetsAtOnce = "offsets-at-once",

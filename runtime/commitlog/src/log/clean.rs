@@ -101,6 +101,7 @@ impl Log {
         let Replacement { old, new, .. } = replacement;
         // Memory would go on showing what was cleaned away, of aborted transactions too, which no index names any more.
         self.shared.tail.forget_below(replacement.end);
+        self.shared.note_cleaned_segment();
         let base = replacement.base();
         let written_ms = old.iter().map(|(segment, _)| segment.written_ms()).max().unwrap_or(0);
         let cleaned = Segment::open(&self.shared.dir, base, new.len, &self.shared.files, written_ms);

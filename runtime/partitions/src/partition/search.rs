@@ -83,12 +83,15 @@ impl Partition {
             Isolation::ReadUncommitted => offsets.high_watermark,
             Isolation::ReadCommitted => offsets.last_stable,
         };
-        let range = self.reader.read(from, max_bytes, up_to, whole_batch)?;
-        let mut aborted = Vec::new();
-        if isolation == Isolation::ReadCommitted && range.bytes > 0 && !Mutant::AbortedNotTold.is_on() {
-            let touched = self.reader.aborted_transactions(range.base_offset, range.next_offset)?;
-            aborted.extend(touched.iter().map(|txn| (txn.producer_id, txn.first_offset)));
-        }
+        let (range, aborted) = match isolation {
+            Isolation::ReadCommitted if !Mutant::AbortedNotTold.is_on() => {
+                self.reader.read_committed(from, max_bytes, up_to, whole_batch)?
+            }
+            Isolation::ReadCommitted | Isolation::ReadUncommitted => {
+                (self.reader.read(from, max_bytes, up_to, whole_batch)?, Vec::new())
+            }
+        };
+        let aborted = aborted.iter().map(|txn| (txn.producer_id, txn.first_offset)).collect();
         Ok(Fetched { slices: range.slices, bytes: range.bytes, offsets, aborted })
     }
 

@@ -186,16 +186,14 @@ pub(crate) fn read_committed(
     records: &mut Columns,
 ) -> Result<i64, ReadFault> {
     let failed = |error: &dyn std::fmt::Display| ReadFault::Unreadable(error.to_string());
-    let range = match partition.reader().read(offset, READ_BYTES, end, true) {
-        Ok(range) => range,
+    let (range, aborted) = match partition.reader().read_committed(offset, READ_BYTES, end, true) {
+        Ok(read) => read,
         Err(ReadError::OffsetOutOfRange { .. }) if offset < partition.log_start_offset() => {
             return Err(ReadFault::Deleted);
         }
         Err(error) => return Err(failed(&error)),
     };
     let read_to = range.next_offset;
-    let aborted = partition.reader().aborted_transactions(range.base_offset, read_to);
-    let aborted = aborted.map_err(|error| failed(&error))?;
     let bytes = range.into_bytes().map_err(|error| failed(&error))?;
     let select = Select { from_offset: offset, headers };
     let unpacked = unpack(&bytes, select, read_to, &aborted, records);

@@ -246,6 +246,38 @@ fn open_transactions_are_not_touched_and_aborted_ones_go() {
     assert_eq!(log.reader().aborted_transactions(0, 8).unwrap(), [], "nor after a start");
 }
 
+/// The index of aborted transactions forgets one once nothing of it is left; a reader may still hold what was there.
+#[test]
+fn a_reader_that_two_cleans_overtake_sees_nothing_aborted() {
+    let rig = Rig::new(small());
+    let mut log = rig.create();
+    put(&mut log, of(7, 0, 0, true), &[("a", Some("aborted"))]);
+    append_marker(&mut log, 7, false).unwrap();
+    log.roll(1_000).unwrap();
+    put(&mut log, BatchOptions::default(), &[("b", Some("1"))]);
+    let (reader, mut reads) = (log.reader(), 0);
+    let end = log.offsets().log_end;
+    let (range, aborted) = reader
+        .read_committed_while(0, 1 << 20, end, true, || {
+            reads += 1;
+            if reads > 1 {
+                return;
+            }
+            for value in ["2", "3"] {
+                clean_all(&mut log).unwrap();
+                log.roll(1_000).unwrap();
+                put(&mut log, BatchOptions::default(), &[("b", Some(value))]);
+            }
+            assert_eq!(reader.aborted_transactions(0, end).unwrap(), [], "the index has forgotten it");
+        })
+        .unwrap();
+    let bytes = range.into_bytes().unwrap();
+    let of_aborted = |header: &BatchHeader| header.producer_id == 7 && !header.is_control();
+    let shown = batches(&bytes).any(|view| of_aborted(view.unwrap().header()));
+    assert!(!shown || !aborted.is_empty(), "a consumer would take the aborted record for a committed one");
+    assert_eq!(reads, 2);
+}
+
 /// What memory has of a segment that was cleaned is not what the log says any more: aborted records would be shown, since
 /// nothing says that they are.
 #[test]
