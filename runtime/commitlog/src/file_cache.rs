@@ -3,11 +3,12 @@
 //! A partition's active `.log` file does not count: its log holds it. A reader that got a file keeps it open
 //! until it drops it, whatever happens here.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::names::FileKind;
@@ -22,28 +23,23 @@ pub(crate) struct FileKey {
 
 /// Open files of all logs of a process.
 pub struct FileCache {
-    limit: usize,
     next_segment: AtomicU64,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    files: HashMap<FileKey, (u64, Arc<dyn File>)>,
-    /// Keys by last use; `files` holds the same numbers.
-    by_use: BTreeMap<u64, FileKey>,
-    uses: u64,
+    files: Mutex<LruCache<FileKey, Arc<dyn File>>>,
 }
 
 impl FileCache {
     /// A cache of at most `limit` files, at least 1.
     pub fn new(limit: usize) -> FileCache {
-        FileCache { limit: limit.max(1), next_segment: AtomicU64::new(0), state: Mutex::default() }
+        let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+        // It grows with what is opened: the limit may be all descriptors of the process.
+        let mut files = LruCache::unbounded();
+        files.resize(limit);
+        FileCache { next_segment: AtomicU64::new(0), files: Mutex::new(files) }
     }
 
     /// Files that are open now.
     pub fn open_files(&self) -> usize {
-        self.state.lock().files.len()
+        self.files.lock().len()
     }
 
     /// A number for a segment that no other segment of this process has.
@@ -57,13 +53,14 @@ impl FileCache {
         key: FileKey,
         open: impl FnOnce() -> io::Result<Arc<dyn File>>,
     ) -> io::Result<Arc<dyn File>> {
-        if let Some(file) = self.state.lock().touch(key) {
-            return Ok(file);
+        if let Some(file) = self.files.lock().get(&key) {
+            return Ok(file.clone());
         }
         // Opened outside of the lock: a slow disk must not stop readers of other files. Two threads may
         // open the same file; the second handle replaces the first, which lives as long as its user.
         let file = open()?;
-        let closed = self.state.lock().insert(key, file.clone(), self.limit);
+        // What leaves is closed without the lock.
+        let closed = self.files.lock().push(key, file.clone());
         drop(closed);
         Ok(file)
     }
@@ -71,43 +68,13 @@ impl FileCache {
     /// Closes the files of a segment that is about to go, or whose files were replaced.
     pub(crate) fn forget(&self, segment: u64) {
         let mut closed = Vec::new();
-        let mut state = self.state.lock();
+        let mut files = self.files.lock();
         for kind in
             [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex, FileKind::Snapshot]
         {
-            closed.extend(state.remove(FileKey { segment, kind }));
+            closed.extend(files.pop(&FileKey { segment, kind }));
         }
-        drop(state);
-    }
-}
-
-impl State {
-    fn touch(&mut self, key: FileKey) -> Option<Arc<dyn File>> {
-        self.uses += 1;
-        let (last_use, file) = self.files.get_mut(&key)?;
-        self.by_use.remove(last_use);
-        *last_use = self.uses;
-        self.by_use.insert(self.uses, key);
-        Some(file.clone())
-    }
-
-    /// What had to be closed is returned, so that the caller closes it without the lock.
-    fn insert(&mut self, key: FileKey, file: Arc<dyn File>, limit: usize) -> Vec<Arc<dyn File>> {
-        let mut closed: Vec<_> = self.remove(key).into_iter().collect();
-        self.uses += 1;
-        self.files.insert(key, (self.uses, file));
-        self.by_use.insert(self.uses, key);
-        while self.files.len() > limit {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            closed.extend(self.files.remove(&oldest).map(|(_, file)| file));
-        }
-        closed
-    }
-
-    fn remove(&mut self, key: FileKey) -> Option<Arc<dyn File>> {
-        let (last_use, file) = self.files.remove(&key)?;
-        self.by_use.remove(&last_use);
-        Some(file)
+        drop(files);
     }
 }
 
