@@ -349,6 +349,14 @@ async def compacted():
     equal(await produce_all(COMPACT, 0, [Record(None, b"k", b"v", [])]), [0], "offset")
 
 
+async def holes():
+    topic, end, left = common.holes()
+    for start in common.holes_starts(end):
+        got = await read(topic, 0, start, isolation_level="read_committed")
+        common.check_holes(start, [(o, r.key, r.value) for o, r in got])
+    return f"{len(left)} of {end} offsets"
+
+
 async def delete_topic(admin):
     equal([e[1] for e in (await admin.delete_topics([GONE])).topic_error_codes], [0], "error code")
 
@@ -384,6 +392,7 @@ async def main():
     await run("create-partitions", create_partitions(admin))
     await run("delete-records", delete_records(admin))
     await run("compacted-needs-key", compacted())
+    await run("compacted-holes", holes())
     await run("delete-topic", delete_topic(admin))
     await admin.close()
 

@@ -40,6 +40,24 @@ RECORDS = [_record(line) for line in open(HERE / "records.tsv", encoding="ascii"
            if not line.startswith("#")]
 
 
+def holes():
+    """The compacted topic of holes.py, its number of offsets, and what is left in it: [(offset, key, value)]."""
+    first, *lines = open(sys.argv[3], encoding="ascii").read().splitlines()
+    topic, end = first.split("\t")
+    left = [line.split("\t") for line in lines]
+    return topic, int(end), [(int(offset), _bytes(key), _bytes(value)) for offset, key, value in left]
+
+
+def holes_starts(end):
+    """Where to start reading: the beginning, and offsets of which most are gone."""
+    return range(0, end, 23)
+
+
+def check_holes(start, got):
+    """`got`: what a consumer that starts at `start` reads, as `holes` has it."""
+    equal(got, [left for left in holes()[2] if left[0] >= start], f"records from {start}")
+
+
 def timestamps(records):
     """Timestamps to look up, and the first offset whose timestamp is not smaller (None: there is none)."""
     return {t: next((i for i, r in enumerate(records) if r.timestamp >= t), None)

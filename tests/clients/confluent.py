@@ -378,6 +378,13 @@ def compacted():
     equal(produce_all(COMPACT, 0, [Record(0, b"k", b"v", [])], {}), [0], "offset")
 
 
+def holes():
+    topic, end, left = common.holes()
+    for start in common.holes_starts(end):
+        common.check_holes(start, [(o, r.key, r.value) for o, r in read(topic, 0, start)])
+    return f"{len(left)} of {end} offsets"
+
+
 def delete_topic():
     admin.delete_topics([GONE])[GONE].result(10)
     until("topic deleted", lambda: GONE not in admin.list_topics(timeout=10).topics)
@@ -405,5 +412,6 @@ suite.run("configs", configs)
 suite.run("create-partitions", create_partitions)
 suite.run("delete-records", delete_records)
 suite.run("compacted-needs-key", compacted)
+suite.run("compacted-holes", holes)
 suite.run("delete-topic", delete_topic)
 suite.done()

@@ -366,6 +366,14 @@ def compacted():
     equal(produce_all(COMPACT, 0, [Record(None, b"k", b"v", [])], {}), [0], "offset")
 
 
+def holes():
+    topic, end, left = common.holes()
+    for start in common.holes_starts(end):
+        got = read(topic, 0, start, isolation_level="read_committed")
+        common.check_holes(start, [(o, r.key, r.value) for o, r in got])
+    return f"{len(left)} of {end} offsets"
+
+
 def delete_topic():
     admin.delete_topics([GONE])
     until("topic deleted", lambda: GONE not in admin.list_topics())
@@ -396,5 +404,6 @@ suite.run("create-partitions", create_partitions)
 suite.run("delete-records", delete_records)
 suite.run("log-dirs", log_dirs)
 suite.run("compacted-needs-key", compacted)
+suite.run("compacted-holes", holes)
 suite.run("delete-topic", delete_topic)
 suite.done()

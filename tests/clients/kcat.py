@@ -89,6 +89,15 @@ def seek_timestamp():
     equal([m["payload"] for m in read(TIME, 0, "-o", f"s@{between}")], ["d", "e"], "records")
 
 
+def holes():
+    topic, end, left = common.holes()
+    for start in common.holes_starts(end):
+        got = read(topic, 0, "-o", str(start))
+        as_bytes = lambda text: None if text is None else text.encode()
+        common.check_holes(start, [(m["offset"], as_bytes(m["key"]), as_bytes(m["payload"])) for m in got])
+    return f"{len(left)} of {end} offsets"
+
+
 class Member:
     """A kcat in a group: what it owns and what it read, from its output."""
 
@@ -162,6 +171,7 @@ suite.run("idempotent", idempotent)
 suite.run("headers", headers)
 suite.run("small-fetches", small_fetches)
 suite.run("seek-timestamp", seek_timestamp)
+suite.run("compacted-holes", holes)
 suite.run("group", group)
 for name in ["record-timestamps", "commit-metadata", "lag", "groups", "delete-group", "configs", "create-partitions",
              "delete-records", "delete-topic"]:

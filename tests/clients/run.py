@@ -40,7 +40,8 @@ READY_TIMEOUT = 90  # seconds
 class Broker:
     """pelton on a temporary data directory, its output in a file."""
 
-    SETTINGS = {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 4}
+    SETTINGS = {"num.partitions": 4, "group.initial.rebalance.delay.ms": 0, "offsets.topic.num.partitions": 4,
+                "log.cleaner.backoff.ms": 50}
 
     def __init__(self, binary, directory=None, **settings):
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="pelton-clients-"))
@@ -106,11 +107,11 @@ def stored_codecs(logs, prefix):
     return checked, wrong
 
 
-def run(name, command, address):
+def run(name, command, address, holes):
     """One client's scenarios: how many ended how, the prefix of its topics, the seconds it took."""
     start = time.monotonic()
     env = {**os.environ, "NODE_PATH": str(CACHE / "kafkajs/node_modules"), "PYTHONDONTWRITEBYTECODE": "1"}
-    p = subprocess.Popen([*map(str, command), address, str(RECORDS)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    p = subprocess.Popen([*map(str, command), address, str(RECORDS), holes], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                          errors="replace", env=env, start_new_session=True)
     timer = threading.Timer(CLIENT_TIMEOUT, lambda: os.killpg(p.pid, signal.SIGKILL))
     timer.start()
@@ -153,10 +154,13 @@ def main():
         parser.error(f"unknown client {' '.join(unknown)}: one of {' '.join(CLIENTS)}")
     broker = None if args.against else Broker(os.environ.get("PELTON_BIN") or sys.exit("error: set PELTON_BIN or use --against"))
     address, logs = (broker.address, broker.logs) if broker else (args.against, args.logs)
+    # A topic that has been compacted, for all of them.
+    holes = tempfile.NamedTemporaryFile(prefix="pelton-holes-")
+    subprocess.run([PYTHON, HERE / "holes.py", address, holes.name], check=True)
     results = {}
     for name in args.clients or CLIENTS:
         print(f"== {name}", flush=True)
-        results[name] = run(name, CLIENTS[name], address)
+        results[name] = run(name, CLIENTS[name], address, holes.name)
         if broker and broker.p.poll() is not None:
             break
     # Segments of a broker that runs may be partly in its memory; one that has stopped has written all of them.

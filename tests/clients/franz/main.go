@@ -380,6 +380,37 @@ func compacted() string {
 	return ""
 }
 
+// holes reads the compacted topic of holes.py from several offsets on, of which most are gone.
+func holes(path string) string {
+	lines := strings.Split(strings.TrimSuffix(string(must(os.ReadFile(path))), "\n"), "\n")
+	topic, last, _ := strings.Cut(lines[0], "\t")
+	end := must(strconv.ParseInt(last, 10, 64))
+	for start := int64(0); start < end; start += 23 {
+		var got, want []string
+		for _, line := range lines[1:] {
+			f := strings.Split(line, "\t")
+			if offset := must(strconv.ParseInt(f[0], 10, 64)); offset >= start {
+				want = append(want, fmt.Sprint(offset, text(unescape(f[1])), text(unescape(f[2]))))
+			}
+		}
+		c := client(kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+			kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(start)}}))
+		limit, cancel := context.WithTimeout(ctx, wait)
+		for next := start; next < end; {
+			fetches := c.PollFetches(limit)
+			check(fetches.Err())
+			fetches.EachRecord(func(r *kgo.Record) {
+				got = append(got, fmt.Sprint(r.Offset, text(r.Key), text(r.Value)))
+				next = r.Offset + 1
+			})
+		}
+		cancel()
+		c.Close()
+		equal(got, want, fmt.Sprint("records from ", start))
+	}
+	return fmt.Sprint(len(lines)-1, " of ", end, " offsets")
+}
+
 func deleteTopic() string {
 	_, err := admin.DeleteTopic(ctx, goneTopic)
 	check(err)
@@ -442,6 +473,7 @@ func main() {
 	run("delete-records", deleteRecords)
 	run("log-dirs", logDirs)
 	run("compacted-needs-key", compacted)
+	run("compacted-holes", func() string { return holes(os.Args[3]) })
 	run("delete-topic", deleteTopic)
 	admin.Close()
 	if failed {

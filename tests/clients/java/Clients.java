@@ -20,7 +20,7 @@ import org.apache.kafka.common.utils.internals.AppInfoParser;
 public class Clients {
     static final int ORDERED = 500;
     static final long WAIT = 30_000;
-    static String bootstrap, prefix;
+    static String bootstrap, prefix, holesFile;
     static int failed = 0;
     static Admin admin;
     static String PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE, COMMITTED, TXN, SOURCE, SINK, FENCED;
@@ -422,6 +422,29 @@ public class Clients {
         return null;
     }
 
+    /** The compacted topic of holes.py: what is left in it, from several offsets on, of which most are gone. */
+    static Object holes() throws Exception {
+        List<String[]> lines = Files.readAllLines(Path.of(holesFile)).stream().map(l -> l.split("\t", -1)).toList();
+        String topic = lines.get(0)[0];
+        long end = Long.parseLong(lines.get(0)[1]);
+        TopicPartition tp = new TopicPartition(topic, 0);
+        for (long from = 0; from < end; from += 23) {
+            long start = from, giveUp = System.currentTimeMillis() + WAIT;
+            List<String> left = lines.stream().skip(1).filter(l -> Long.parseLong(l[0]) >= start)
+                .map(l -> l[0] + " " + unescape(l[1]) + " " + unescape(l[2])).toList(), got = new ArrayList<>();
+            try (var c = consumer("isolation.level", "read_committed")) {
+                c.assign(List.of(tp));
+                c.seek(tp, start);
+                while (c.position(tp) < end) {
+                    if (System.currentTimeMillis() > giveUp) throw new AssertionError("read only " + got.size() + " records");
+                    for (var r : c.poll(Duration.ofMillis(100))) got.add(r.offset() + " " + text(r.key()) + " " + text(r.value()));
+                }
+            }
+            equal(got, left, "records from " + start);
+        }
+        return lines.size() - 1 + " of " + end + " offsets";
+    }
+
     static Object deleteTopic() throws Exception {
         admin.deleteTopics(List.of(GONE)).all().get();
         until(() -> "topic deleted", () -> !admin.listTopics().names().get().contains(GONE));
@@ -431,6 +454,7 @@ public class Clients {
 
     public static void main(String[] args) throws Exception {
         bootstrap = args[0];
+        holesFile = args[2];
         prefix = "java-" + UUID.randomUUID().toString().substring(0, 8) + "-";
         PRODUCE = prefix + "produce"; ORDER = prefix + "order"; TIME = prefix + "time"; GROUP = prefix + "group";
         COMPACT = prefix + "compact"; GONE = prefix + "gone"; COMMITTED = prefix + "committed";
@@ -467,6 +491,7 @@ public class Clients {
         run("delete-records", Clients::deleteRecords);
         run("log-dirs", Clients::logDirs);
         run("compacted-needs-key", Clients::compacted);
+        run("compacted-holes", Clients::holes);
         run("delete-topic", Clients::deleteTopic);
         admin.close();
         System.exit(failed == 0 ? 0 : 1);

@@ -12,7 +12,7 @@ const zstd = require('@bokuweb/zstd-wasm')
 const RETRY = { retries: 7, initialRetryTime: 50, maxRetryTime: 400 }
 const ORDERED = 500
 const WAIT = 30000
-const [bootstrap, recordsFile] = process.argv.slice(2)
+const [bootstrap, recordsFile, holesFile] = process.argv.slice(2)
 const prefix = `kafkajs-${crypto.randomBytes(4).toString('hex')}-`
 const [PRODUCE, ORDER, TIME, GROUP, COMPACT, GONE, COMMITTED, TXN, SOURCE, SINK, FENCED] =
   ['produce', 'order', 'time', 'group', 'compact', 'gone', 'committed', 'transactions', 'source', 'sink', 'fenced'].map(n => prefix + n)
@@ -470,6 +470,31 @@ async function deleteTopic() {
   await raised('UNKNOWN_TOPIC_OR_PARTITION', () => admin.deleteTopics({ topics: [GONE] }))
 }
 
+// The compacted topic of holes.py: what is left in it, from several offsets on, of which most are gone.
+async function holes() {
+  const [[topic, end], ...left] = fs.readFileSync(holesFile, 'ascii').trimEnd().split('\n').map(line => line.split('\t'))
+  for (let start = 0; start < Number(end); start += 23) {
+    const consumer = kafka.consumer({ groupId: `${prefix}reader-${readers++}`, maxWaitTimeInMs: 50 })
+    const want = left.filter(l => Number(l[0]) >= start).map(([offset, key, value]) => [offset, unescape(key), unescape(value)])
+    const got = []
+    await consumer.connect()
+    try {
+      await consumer.subscribe({ topic, fromBeginning: true })
+      await consumer.run({
+        autoCommit: false,
+        // A seek is asked for once it runs: what came before is not counted.
+        eachMessage: async ({ message: m }) => Number(m.offset) >= start && got.push([m.offset, text(m.key), text(m.value)]),
+      })
+      consumer.seek({ topic, partition: 0, offset: String(start) })
+      await until(() => `record at the end, read ${got.length} from ${start}`, () => got.some(g => Number(g[0]) === end - 1))
+    } finally {
+      await consumer.disconnect()
+    }
+    equal(got, want, `records from ${start}`)
+  }
+  return `${left.length} of ${end} offsets`
+}
+
 async function main() {
   console.log(`# kafkajs ${require('kafkajs/package.json').version} on ${bootstrap}, names start with ${prefix}`)
   await zstd.init()
@@ -500,6 +525,7 @@ async function main() {
   await run('create-partitions', createPartitions)
   await run('delete-records', deleteRecords)
   await run('compacted-needs-key', compacted)
+  await run('compacted-holes', holes)
   await run('delete-topic', deleteTopic)
   await admin.disconnect()
   process.exit(failed ? 1 : 0)
