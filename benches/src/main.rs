@@ -1,6 +1,7 @@
 //! Macro benches: a built `pelton` under load, beside the raw limit of the same minute.
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
+mod cleaner;
 mod client;
 mod consume;
 mod counts;
@@ -45,7 +46,7 @@ struct Args {
     /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
     #[arg(long)]
     quick: bool,
-    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, restore, footprint [default: all of these], kafka
+    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, restore, cleaner, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -105,6 +106,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("restore") {
         restore::run(&bench)?;
+    }
+    if wanted("cleaner") {
+        cleaner::run(&bench)?;
     }
     if wanted("footprint") {
         footprint::run(&bench)?;
