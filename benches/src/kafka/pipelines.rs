@@ -159,11 +159,12 @@ impl Pipeline for Streams<'_> {
 impl Run<'_> {
     pub(super) fn pipelines(&mut self) -> anyhow::Result<()> {
         let (bench, extent) = (self.bench, self.extent);
-        for (job, text) in [
-            (Job::HandOn, "exactly-once pipeline, 100 B, 4 partitions"),
+        for (job, text, half_text) in [
+            (Job::HandOn, "exactly-once pipeline, 100 B, 4 partitions", "the pipeline's second half"),
             (
                 Job::Count,
                 "exactly-once count by key, 16 B keys of 1,000,000 (Zipf 0.99), 80 B values, 4 partitions",
+                "the count's second half",
             ),
         ] {
             for (side, times) in [(Side::Pelton, OWN_TIMES), (Side::Kafka, 1)] {
@@ -171,7 +172,7 @@ impl Run<'_> {
                 let (whole, half) =
                     self.on_pipeline(side, job, |pipeline| backlog(pipeline, job, records))?;
                 self.add(&format!("{text}, from its start"), side, whole);
-                self.add("the same, second half", side, half);
+                self.add(half_text, side, half);
             }
         }
         for side in [Side::Pelton, Side::Kafka] {
