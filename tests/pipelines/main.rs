@@ -26,7 +26,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 27] = [
+const CASES: [(&str, Case); 28] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -37,6 +37,7 @@ const CASES: [(&str, Case); 27] = [
     ("kills-find-what-global-tables-have", joins::global),
     ("kills-lose-nothing-of-tables-joined-by-a-field", joins::foreign),
     ("records-are-filtered-parted-and-made-of-others", joins::native),
+    ("stores-come-back-from-a-compacted-changelog", state::restored_from_what_is_left),
     ("what-a-pipeline-keeps-is-asked-for-while-it-runs", asked::while_it_runs),
     ("a-misbehaving-plugin-stops-its-pipeline-alone", isolation::alone),
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),

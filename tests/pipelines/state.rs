@@ -2,7 +2,7 @@
 
 use crate::lab::{Lab, path};
 use anyhow::{Context, Result, ensure};
-use pelton_tests::broker::Broker;
+use pelton_tests::broker::{Broker, Start};
 use pelton_tests::load::{client, create_topic};
 use pelton_tests::records::{LIMIT, Read, committed, read_all, until};
 use pelton_tests::{guest, settings};
@@ -223,6 +223,68 @@ pub(crate) fn regrouped_once(lab: &Lab) -> Result<String> {
     ensure!(!topics.contains("__pelton_groups-"), "{topics}");
     broker.stop()?;
     Ok(format!("{kills} kills, {} groups, seed {seed}", expect.len()))
+}
+
+const TURNOVER: &str = "name = \"turnover\"\ncommit = { interval_ms = 20 }\n\
+    [[source]]\nid = \"in\"\ntopic = \"events\"\n\
+    [[node]]\nid = \"per-key\"\nfrom = \"in\"\naggregate = { n = \"count\", sum = \"sum:raw\" }\ntable = \"turnover\"\n\
+    [[sink]]\nfrom = \"per-key\"\ntopic = \"turnover\"\n";
+const CHANGELOG: &str = "__pelton_turnover-per-key-changelog";
+
+/// A changelog is compacted while the pipeline writes to it. Whoever has lost the stores has them again from what is left.
+pub(crate) fn restored_from_what_is_left(lab: &Lab) -> Result<String> {
+    let seed = settings::seed()?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let often =
+        |start: Start| start.set("log.cleaner.backoff.ms", 50).set("pelton.checkpoint.interval.ms", 50);
+    let (mut start, mut broker, mut cli) = lab.start_as(often)?;
+    create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
+    cli.ok(&["deploy", &lab.write("turnover.toml", TURNOVER)?])?;
+    for config in ["segment.ms=50", "min.cleanable.dirty.ratio=0.001"] {
+        cli.ok(&["topic", "alter", CHANGELOG, "--config", config])?;
+    }
+    let mut expect: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut left = 0;
+    for restore in 0..3 {
+        // Until less than half of what was written is left.
+        until("the changelog is compacted", LIMIT * 2, || {
+            let records: Vec<(usize, u64)> = (0..200)
+                .map(|_| (rng.random_range(0..PARTITIONS) as usize, rng.random_range(0..1_000)))
+                .collect();
+            for (partition, value) in &records {
+                let (n, sum) = expect.entry(format!("partition {partition}")).or_default();
+                (*n, *sum) = (*n + 1, *sum + value);
+            }
+            produce(&broker.address, &records)?;
+            let kept = read_all(&broker.address, CHANGELOG)?;
+            left = kept.len();
+            let mut ends = BTreeMap::new();
+            kept.iter().for_each(|read| drop(ends.insert(read.partition, read.offset)));
+            Ok((ends.values().sum::<i64>() > 2 * left as i64 + 30).then_some(()))
+        })
+        .with_context(|| format!("{left} records are left, seed {seed}"))?;
+        if restore == 1 {
+            broker.kill()?
+        } else {
+            drop(broker.stop()?)
+        }
+        std::fs::remove_dir_all(lab.data().join("state/turnover"))?;
+        broker = start.start().with_context(|| format!("start {restore}, seed {seed}"))?;
+        cli = lab.cli(&broker)?;
+        let wanted: Vec<String> =
+            expect.iter().map(|(key, (n, sum))| format!("{key}\t{{\"n\":{n},\"sum\":{sum}}}")).collect();
+        let mut last = String::new();
+        until("everything is counted", LIMIT, || {
+            // Refused while it restores.
+            last = cli.run(&["table", "scan", "turnover"])?.stdout;
+            Ok(last.lines().eq(wanted.iter()).then_some(()))
+        })
+        .with_context(|| format!("{last} and not {wanted:?}, seed {seed}; {}", start.last_words()))?;
+        check(&read_all(&broker.address, "turnover")?)
+            .with_context(|| format!("restore {restore}, seed {seed}"))?;
+    }
+    broker.stop()?;
+    Ok(format!("3 restores, the last from {left} records, seed {seed}"))
 }
 
 /// Of each group the last count. Each result has one record more than the one before.
