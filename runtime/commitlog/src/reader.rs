@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::error::{Fault, ReadError};
 use crate::id::PartitionId;
 use crate::leader_epoch::EpochEnd;
@@ -15,7 +17,7 @@ use crate::offsets::LogOffsets;
 use crate::segment::RunResult;
 use crate::shared::{Segments, Shared, segment_of};
 use crate::slice::Slice;
-use crate::storage::read_exact_at;
+use crate::storage::{ahead_of, read_exact_at};
 use crate::txn_index::AbortedTxn;
 
 mod timestamps;
@@ -78,7 +80,10 @@ impl ReadRange {
             let (now, later) = rest.split_at_mut(slice.len() as usize);
             match slice {
                 Slice::Memory(bytes) => now.copy_from_slice(bytes),
-                Slice::File { file, position, .. } => read_exact_at(&**file, now, *position)?,
+                Slice::File { file, position, len } => {
+                    read_exact_at(&**file, now, *position)?;
+                    file.will_need(position + len, ahead_of(*len));
+                }
             }
             rest = later;
         }

@@ -125,8 +125,20 @@ pub trait File: Send + Sync {
     fn direct(&self) -> io::Result<Arc<dyn File>> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Starts to read a range into the page cache, unless the middle of it is there already, and does not wait for it: who
+    /// reads on finds it there. It may wait to hand the reads to the disk. What a storage cannot do ahead it does when it is
+    /// read.
+    fn will_need(&self, _position: u64, _len: u64) {}
     /// The descriptor to `sendfile` from, where there is one.
     fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+/// How much is read ahead of a reader that was just given `len` bytes: enough that the disk works while they are used, and
+/// little for who takes little of many files.
+pub fn ahead_of(len: u64) -> u64 {
+    const TIMES: u64 = 4;
+    const MAX_BYTES: u64 = 8 << 20;
+    (len * TIMES).min(MAX_BYTES)
 }
 
 /// Fills `buf` from `position`, or fails with `UnexpectedEof`.

@@ -53,7 +53,7 @@ fn pages(position: u64, len: u64) -> impl Iterator<Item = u64> {
 /// Whether a byte of every page of the range can be read without waiting, as the kernel finds when it is asked to give
 /// up rather than wait (Linux 4.14; file systems without that say so, and are never resident). Measured: 0.2 ms a MiB,
 /// a little less than reading all of it.
-fn reads_without_waiting(file: BorrowedFd<'_>, position: u64, len: u64) -> bool {
+pub(crate) fn reads_without_waiting(file: BorrowedFd<'_>, position: u64, len: u64) -> bool {
     pages(position, len).all(|page| {
         let mut byte = [0];
         let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], page, ReadWriteFlags::NOWAIT);

@@ -1,15 +1,16 @@
 //! Puts a response on a socket: bytes by `writev`, ranges of files by `sendfile`, without ever waiting for a disk on
 //! the runtime's threads and without copying records.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use pelton_commitlog::Slice;
-use pelton_commitlog::storage::File;
+use pelton_commitlog::storage::{File, ahead_of, read_exact_at};
 
-use super::residency::is_resident;
+use super::residency::{is_resident, reads_without_waiting};
 use super::transport::Transport;
 use super::vitals::Vitals;
 
@@ -19,6 +20,12 @@ const MAX_IOVECS: usize = 256;
 /// Bytes handed to one `sendfile`, and looked up or read ahead at once. Measured: from 64 KiB to 1 MiB `sendfile` moves
 /// about the same, and a bigger piece lets one connection hold its thread for longer.
 const FILE_PIECE: u64 = 1024 * 1024;
+
+/// A consumer that takes less than this at once is not read ahead for: the kernel reads ahead as much by itself.
+const AHEAD_FROM: u64 = 128 * 1024;
+
+/// Bytes of a response that are looked up, and brought in, before the first of them is sent.
+const COLD_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Bytes of one read when cold pages are brought in.
 const READ_AHEAD_CHUNK: usize = 128 * 1024;
@@ -30,16 +37,53 @@ const COPY_BELOW: usize = 4 * 1024;
 /// Sends all slices in order. A cancelled send leaves the stream in the middle of a response.
 pub(crate) async fn send(transport: &Transport, slices: Vec<Slice>, vitals: &Vitals) -> io::Result<()> {
     let mut runs = Runs::default();
-    for slice in slices {
+    let mut slices = VecDeque::from(slices);
+    // So many of the slices were looked at.
+    let mut looked: usize = 0;
+    while let Some(slice) = slices.pop_front() {
         match slice {
             Slice::Memory(run) => runs.push(run),
-            Slice::File { file, position, len } => {
+            Slice::File { ref file, position, len } => {
                 send_bytes(transport, runs.take(), true, vitals).await?;
-                send_file(transport, file, position, len, vitals).await?;
+                if looked == 0 && transport.can_sendfile() {
+                    let (cold, found) = cold_pieces(std::iter::once(&slice).chain(&slices));
+                    looked = found;
+                    if !cold.is_empty() {
+                        bring_in(cold).await?;
+                    }
+                }
+                send_file(transport, Arc::clone(file), position, len, vitals).await?;
             }
         }
+        looked = looked.saturating_sub(1);
     }
     send_bytes(transport, runs.take(), false, vitals).await
+}
+
+/// A range of a file.
+struct Piece {
+    file: Arc<dyn File>,
+    position: u64,
+    len: u64,
+}
+
+/// What is not in the page cache of the next [`COLD_BYTES`], and how many slices that are. A response of many partitions has
+/// many small pieces: brought in one by one each would cost two hops between threads.
+fn cold_pieces<'s>(slices: impl Iterator<Item = &'s Slice>) -> (Vec<Piece>, usize) {
+    let (mut cold, mut looked, mut left) = (Vec::new(), 0, COLD_BYTES);
+    for slice in slices {
+        if left == 0 {
+            break;
+        }
+        looked += 1;
+        let Slice::File { file, position, len } = slice else { continue };
+        let len = left.min(*len);
+        left -= len;
+        if file.fd().is_some_and(|fd| !is_resident(fd, *position, len)) {
+            cold.push(Piece { file: Arc::clone(file), position: *position, len });
+        }
+    }
+    (cold, looked)
 }
 
 /// Collects runs of bytes, small ones that follow each other as one.
@@ -133,7 +177,10 @@ async fn send_file(
         match file.fd().filter(|_| transport.can_sendfile()) {
             Some(fd) => {
                 if !is_resident(fd, position, len) {
-                    read_ahead(Arc::clone(&file), position, len).await?;
+                    bring_in(vec![Piece { file: Arc::clone(&file), position, len }]).await?;
+                } else if len >= AHEAD_FROM && !is_ahead(fd, position + len, len) {
+                    let (file, end) = (Arc::clone(&file), position + len);
+                    tokio::task::spawn_blocking(move || file.will_need(end, ahead_of(len)));
                 }
                 send_piece(transport, fd, position, len, vitals).await?;
             }
@@ -182,27 +229,52 @@ async fn blocked(transport: &Transport, error: io::Error, vitals: &Vitals) -> io
     }
 }
 
-/// Brings a range into the page cache, on a thread that may wait for the disk.
-async fn read_ahead(file: Arc<dyn File>, position: u64, len: u64) -> io::Result<()> {
+/// Whether what a consumer reads next, behind a piece of `len` bytes, is on its way already. Past the end of the file it is.
+fn is_ahead(file: BorrowedFd<'_>, end: u64, len: u64) -> bool {
+    reads_without_waiting(file, end + ahead_of(len) / 2, 1)
+}
+
+/// Brings ranges into the page cache, on a thread that may wait for the disk, and has the disk go on behind long ones: whoever
+/// reads what is cold reads on.
+async fn bring_in(pieces: Vec<Piece>) -> io::Result<()> {
     let read = move || {
-        let mut scratch = vec![0; READ_AHEAD_CHUNK];
-        let mut done = 0;
-        while done < len {
-            let want = usize::try_from(len - done).unwrap_or(READ_AHEAD_CHUNK).min(READ_AHEAD_CHUNK);
-            match file.read_at(&mut scratch[..want], position + done)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => done += n as u64,
+        for Piece { file, position, len } in &pieces {
+            file.will_need(*position, *len);
+            if *len >= AHEAD_FROM {
+                file.will_need(position + len, ahead_of(*len));
             }
         }
-        Ok(())
+        pieces.iter().try_for_each(wait_for)
     };
     tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// Waits until a piece that was asked for is there.
+fn wait_for(Piece { file, position, len }: &Piece) -> io::Result<()> {
+    let (position, len) = (*position, *len);
+    // The disk reads in pieces that are larger than a chunk: the last byte of each says that the chunk is there, at less than
+    // the cost of a copy.
+    let mut last = [0];
+    for chunk in (0..len).step_by(READ_AHEAD_CHUNK) {
+        let end = len.min(chunk + READ_AHEAD_CHUNK as u64);
+        read_exact_at(&**file, &mut last, position + end - 1)?;
+    }
+    if file.fd().is_some_and(|fd| is_resident(fd, position, len)) {
+        return Ok(());
+    }
+    // A file system that takes no advice, or a machine that is short of memory.
+    let mut scratch = vec![0; READ_AHEAD_CHUNK];
+    for chunk in (0..len).step_by(READ_AHEAD_CHUNK) {
+        let want = READ_AHEAD_CHUNK.min(usize::try_from(len - chunk).unwrap_or(READ_AHEAD_CHUNK));
+        read_exact_at(&**file, &mut scratch[..want], position + chunk)?;
+    }
+    Ok(())
 }
 
 async fn read_whole(file: Arc<dyn File>, position: u64, len: u64) -> io::Result<Bytes> {
     let read = move || {
         let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-        pelton_commitlog::storage::read_exact_at(&*file, &mut bytes, position)?;
+        read_exact_at(&*file, &mut bytes, position)?;
         Ok(Bytes::from(bytes))
     };
     tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?

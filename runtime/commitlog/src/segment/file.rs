@@ -348,6 +348,10 @@ impl File for SegmentFile {
     }
 
     /// Not all bytes are behind a descriptor.
+    fn will_need(&self, position: u64, len: u64) {
+        self.file.will_need(position, len);
+    }
+
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -1,14 +1,15 @@
 //! The real disk: plain system calls through the page cache, and `O_DIRECT | O_DSYNC` for the journal.
 
 use std::fs;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Advice, FallocateFlags, OFlags};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::{File, NotOpened, OpenMode, Space, Storage};
 
@@ -139,6 +140,19 @@ impl File for DiskFile {
         }
     }
 
+    fn will_need(&self, position: u64, len: u64) {
+        let mut byte = [0];
+        let middle = &mut [IoSliceMut::new(&mut byte)];
+        let is_there = preadv2(&self.file, middle, position + len / 2, ReadWriteFlags::NOWAIT);
+        // 0 bytes: the file ends before. Any error: it would have to wait, or cannot tell.
+        if is_there.is_err()
+            && let Some(len) = NonZeroU64::new(len)
+            && let Err(error) = rustix::fs::fadvise(&self.file, position, Some(len), Advice::WillNeed)
+        {
+            tracing::debug!(%error, "the file system takes no advice");
+        }
+    }
+
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
     }
@@ -201,6 +215,38 @@ mod tests {
         let space = storage.space(dir.path()).unwrap();
         assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
         assert!(file.fd().is_some());
+    }
+
+    #[test]
+    fn what_will_be_needed_comes_without_being_read() {
+        const LEN: u64 = 4 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        let file = DiskStorage.open(&path, OpenMode::Create).unwrap();
+        file.write_all_at(&vec![7; LEN as usize], 0).unwrap();
+        file.sync_data().unwrap();
+        let fd = file.fd().unwrap();
+        // What is asked for is read, and nothing ahead of it.
+        rustix::fs::fadvise(fd, 0, None, Advice::Random).unwrap();
+        rustix::fs::fadvise(fd, 0, None, Advice::DontNeed).unwrap();
+        let is_there = |position: u64| {
+            let mut byte = [0];
+            preadv2(fd, &mut [IoSliceMut::new(&mut byte)], position, ReadWriteFlags::NOWAIT).is_ok()
+        };
+        // Asking brings the page that is asked for: each is asked for once.
+        let mut pages = (0..LEN / DIRECT_ALIGN as u64).map(|page| page * DIRECT_ALIGN as u64);
+        if pages.by_ref().take(3).any(is_there) {
+            // A file system that lives in memory: nothing is ever cold.
+            return;
+        }
+        file.will_need(0, LEN);
+        let came = pages.step_by(2).any(|position| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            is_there(position)
+        });
+        assert!(came, "it did not come within 10 s");
+        // Past the end of the file there is nothing to ask for.
+        file.will_need(LEN, LEN);
     }
 
     #[test]
