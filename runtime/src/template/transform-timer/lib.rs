@@ -24,7 +24,8 @@ impl TimerTransform for Plugin {
     ) -> Result<(), Failure> {
         let key = record.key().ok_or_else(|| Failure::reject("there is no key"))?;
         // A timer for each key, which every record moves.
-        timers.set(TimerDomain::WallClock, key, timers.clock() + self.after_ms);
+        let at = timers.clock() + self.after_ms;
+        timers.set(TimerDomain::WallClock, key, at);
         Ok(())
     }
 
