@@ -120,7 +120,9 @@ pub(crate) fn kept_once(lab: &Lab) -> Result<String> {
         Ok((groups(&read_all(&broker.address, "kept")?)? == expect).then_some(()))
     })
     .with_context(|| format!("seed {seed}; {}", start.last_words()))?;
-    let kept = cli.ok(&["table", "scan", "kept/by-key-seen"])?;
+    // After the last kill, stores may still be on their way when all results are there.
+    let scan = || Ok(Some(cli.run(&["table", "scan", "kept/by-key-seen"])?).filter(|ended| ended.code == 0));
+    let kept = until("what is kept is there", LIMIT, scan)?.stdout;
     let lines: Vec<String> = expect.iter().map(|(key, count)| format!("{key}\t{count}")).collect();
     ensure!(kept.lines().eq(lines.iter()), "{kept} and not {lines:?}, seed {seed}");
     let one = cli.ok(&["table", "get", "kept/by-key-seen", "partition 0"])?;
