@@ -237,14 +237,13 @@ const CHANGELOG: &str = "__pelton_turnover-per-key-changelog";
 pub(crate) fn restored_from_what_is_left(lab: &Lab) -> Result<String> {
     let seed = settings::seed()?;
     let mut rng = StdRng::seed_from_u64(seed);
-    let often =
-        |start: Start| start.set("log.cleaner.backoff.ms", 50).set("pelton.checkpoint.interval.ms", 50);
+    let often = |start: Start| {
+        let start = start.set("log.cleaner.backoff.ms", 50).set("pelton.checkpoint.interval.ms", 50);
+        start.set("log.roll.ms", 50).set("log.cleaner.min.cleanable.ratio", 0.001)
+    };
     let (mut start, mut broker, mut cli) = lab.start_as(often)?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
     cli.ok(&["deploy", &lab.write("turnover.toml", TURNOVER)?])?;
-    for config in ["segment.ms=50", "min.cleanable.dirty.ratio=0.001"] {
-        cli.ok(&["topic", "alter", CHANGELOG, "--config", config])?;
-    }
     let mut expect: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut left = 0;
     for restore in 0..3 {
