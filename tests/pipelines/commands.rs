@@ -135,13 +135,14 @@ pub(crate) fn revisions(lab: &Lab) -> Result<String> {
                 let written =
                     || anyhow::Ok(cli.pipeline("p")?["totals"]["records_out"].as_u64().unwrap_or_default());
                 for (n, tag) in TAGS.iter().enumerate() {
-                    // It goes on through revisions.
-                    let before = if n == 0 { 0 } else { written()? };
                     let said =
                         lab.deploy(&cli, Pipe { tag, deadline_ms: 5_000, ..Pipe::new("p", "in", "out") })?;
                     ensure!(said.contains(&format!("revision {}", n + 1)), "{said}");
+                    // It goes on through revisions, and the one before has ended.
+                    let before = written()?;
                     until("the revision has come further", LIMIT, || {
-                        Ok((written()? > before + 2 * BURST as u64).then_some(()))
+                        // A step of each partition, and one more.
+                        Ok((written()? > before + 6 * BURST as u64).then_some(()))
                     })?;
                 }
                 // The last one from the plugin's directory, which is built and is the same component.
