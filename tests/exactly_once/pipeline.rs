@@ -153,6 +153,9 @@ impl Pipe {
     }
 }
 
+/// The result that a pipeline has for a count.
+type Expect = fn(u64) -> String;
+
 /// What is wrong with the counts: of each key they must rise by one, to as many as there are committed records.
 pub(crate) fn miscounted(bootstrap: &str) -> Result<Vec<String>> {
     let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
@@ -164,10 +167,9 @@ pub(crate) fn miscounted(bootstrap: &str) -> Result<Vec<String>> {
         Ok(())
     })?;
     let mut wrong = Vec::new();
-    let by_operator = |count: u64| format!("{{\"n\":{count},\"seen\":{count}}}");
-    let by_plugin = |count: u64| count.to_string();
-    let counted: [(&str, u32, &dyn Fn(u64) -> String); 2] =
-        [(COUNTED.0, COUNTED.1, &by_operator), (KEPT.0, KEPT.1, &by_plugin)];
+    let by_operator: Expect = |count| format!("{{\"n\":{count},\"seen\":{count}}}");
+    let by_plugin: Expect = |count| count.to_string();
+    let counted = [(COUNTED.0, COUNTED.1, by_operator), (KEPT.0, KEPT.1, by_plugin)];
     for (topic, partitions, expect) in counted {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         read_each(bootstrap, topic, &mut vec![0; partitions as usize], |message| {
