@@ -34,7 +34,7 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut start, mut broker, mut cli) = lab.start()?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[])?;
-    let file = lab.write("counts.toml", &manifest(&mut rng))?;
+    let file = lab.write("counts.toml", manifest(&mut rng))?;
     let said = cli.ok(&["deploy", &file])?;
     ensure!(said.contains("store per-partition: new"), "{said}");
     let mut sent = [0_u64; PARTITIONS as usize];
@@ -53,7 +53,7 @@ pub(crate) fn counted_once(lab: &Lab) -> Result<String> {
         broker = start.start().with_context(|| format!("start after kill {kill}, seed {seed}"))?;
         cli = lab.cli(&broker)?;
         if rng.random_ratio(1, 4) {
-            lab.write("counts.toml", &manifest(&mut rng))?;
+            lab.write("counts.toml", manifest(&mut rng))?;
             let said = cli.ok(&["deploy", &file])?;
             ensure!(said.contains("store per-partition: kept"), "{said}");
         }
@@ -259,15 +259,14 @@ pub(crate) fn restored_from_what_is_left(lab: &Lab) -> Result<String> {
             produce(&broker.address, &records)?;
             let kept = read_all(&broker.address, CHANGELOG)?;
             left = kept.len();
-            let mut ends = BTreeMap::new();
-            kept.iter().for_each(|read| drop(ends.insert(read.partition, read.offset)));
+            let ends: BTreeMap<i32, i64> = kept.iter().map(|read| (read.partition, read.offset)).collect();
             Ok((ends.values().sum::<i64>() > 2 * left as i64 + 30).then_some(()))
         })
         .with_context(|| format!("{left} records are left, seed {seed}"))?;
         if restore == 1 {
-            broker.kill()?
+            broker.kill()?;
         } else {
-            drop(broker.stop()?)
+            broker.stop()?;
         }
         std::fs::remove_dir_all(lab.data().join("state/turnover"))?;
         broker = start.start().with_context(|| format!("start {restore}, seed {seed}"))?;
