@@ -8,6 +8,7 @@ at its offset, tombstones included: FILE has a line for each, after one with the
 """
 import random
 import sys
+import time
 import urllib.parse
 import uuid
 
@@ -19,8 +20,7 @@ import common
 
 ROUNDS = 15
 KEYS = 40
-SEGMENT_MS = 60_000  # between the timestamps of rounds: each has segments of its own
-START_MS = 1_700_000_000_000
+SEGMENT_MS = 50  # rounds have segments of their own: their timestamps, and those of markers, are further apart
 BOOTSTRAP, FILE = sys.argv[1:]
 TOPIC = f"holes-{uuid.uuid4().hex[:8]}"
 CONFIG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.001", "segment.ms": str(SEGMENT_MS)}
@@ -44,10 +44,11 @@ def write(number, rng, newest):
             raise ck.KafkaException(error)
         written[message.key()] = (message.offset(), message.value())
 
+    # Kafka begins a segment by the timestamps of batches.
+    time.sleep(2 * SEGMENT_MS / 1000)
     for key in rng.sample(range(KEYS), KEYS // 2):
         value = None if rng.random() < 0.2 else b"round %d of key %d " % (number, key) * rng.randint(1, 9)
-        producer.produce(TOPIC, partition=0, key=b"key %d" % key, value=value, timestamp=START_MS + number * 2 * SEGMENT_MS,
-                         on_delivery=delivered)
+        producer.produce(TOPIC, partition=0, key=b"key %d" % key, value=value, on_delivery=delivered)
     common.equal(producer.flush(20), 0, "messages left")
     commits = not transactional or number % 2 == 0
     if transactional:
@@ -84,8 +85,9 @@ def main():
         write(number, rng, newest)
     # The active segment is never cleaned: it is this record's.
     last = {}
+    time.sleep(2 * SEGMENT_MS / 1000)
     producer = Producer({"bootstrap.servers": BOOTSTRAP})
-    producer.produce(TOPIC, partition=0, key=b"last", value=b"", timestamp=START_MS + (ROUNDS + 1) * 2 * SEGMENT_MS,
+    producer.produce(TOPIC, partition=0, key=b"last", value=b"",
                      on_delivery=lambda error, m: last.update({m.key(): (m.offset(), m.value())}))
     common.equal(producer.flush(20), 0, "messages left")
     newest.update(last)
