@@ -472,7 +472,7 @@ async function deleteTopic() {
 
 // The compacted topic of holes.py: what is left in it, from several offsets on, of which most are gone.
 async function holes() {
-  const [[topic, end], ...left] = fs.readFileSync(holesFile, 'ascii').trimEnd().split('\n').map(line => line.split('\t'))
+  const [[topic, end], ...left] = fs.readFileSync(holesFile, 'ascii').split('\n').filter(line => line).map(line => line.split('\t'))
   for (let start = 0; start < Number(end); start += 23) {
     const consumer = kafka.consumer({ groupId: `${prefix}reader-${readers++}`, maxWaitTimeInMs: 50 })
     const want = left.filter(l => Number(l[0]) >= start).map(([offset, key, value]) => [offset, unescape(key), unescape(value)])
