@@ -80,7 +80,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
 /// Bytes that the cleaner has read of the topic so far.
 fn cleaned_bytes(server: &Server) -> anyhow::Result<u64> {
     let text = server.command(&["topic", "describe", "in", "--json"])?;
-    let numbers = text.lines().filter_map(|line| line.trim().strip_prefix("\"bytes in\": "));
+    let numbers = text.lines().filter_map(|line| line.trim().strip_prefix("\"bytes_in\": "));
     let numbers = numbers.map(|number| number.trim_end_matches(',').parse::<u64>());
     Ok(numbers.sum::<Result<u64, _>>()?)
 }
