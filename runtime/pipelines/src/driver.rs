@@ -19,29 +19,26 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::log::LogLevel;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
-use pelton_streams::state::{Position as StorePosition, StateError};
+use pelton_streams::state::Position as StorePosition;
 use pelton_streams::task::{
-    Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskId, TaskInput,
+    Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskInput,
 };
-use pelton_streams::{
-    BatchIn, InstanceSpec, InstantiateError, PluginError, PluginFactory, Task, TaskFailure, Topology,
-    TopologyError,
-};
+use pelton_streams::{BatchIn, InstanceSpec, PluginFactory, Task, Topology};
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
+pub(crate) use self::error::DriverError;
+pub(super) use self::error::NO_TOPIC;
 use self::globals::OpenGlobals;
 use self::stores::StoreTimes;
-use super::globals::{GlobalError, Globals};
+use super::globals::Globals;
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
 use super::readers::OpenGates;
-use super::status::{Counted, FailureStatus, InstanceLog, StatusBoard, TaskStatus, Totals};
+use super::status::{Counted, InstanceLog, StatusBoard, TaskStatus, Totals};
 use super::stores::TaskStores;
 use crate::Clock;
 use crate::lanes::Lane;
 
-/// What a failure is called that ends when somebody creates a topic.
-pub(super) const NO_TOPIC: &str = "no-topic";
 /// What log lines are about that plugins write before they are given records.
 const NO_PARTITION: i32 = -1;
 /// How long an idle driver sleeps at the most before it looks for new partitions.
@@ -66,116 +63,6 @@ pub(crate) struct DriverSpec {
     pub(crate) stores: Arc<dyn TaskStores>,
     /// The copies of topics that the process keeps.
     pub(crate) globals: Arc<dyn Globals>,
-}
-
-/// Why a driver ended.
-#[derive(Debug, thiserror::Error)]
-#[cfg_attr(not(any(test, feature = "testing")), expect(unreachable_pub, reason = "`sim` shows it to tests"))]
-pub enum DriverError {
-    /// A record cannot be passed.
-    #[error("{0}")]
-    Task(Box<TaskFailure>),
-    /// A plugin does not start.
-    #[error("node `{node}` does not start: {error}")]
-    Start { node: String, error: InstantiateError },
-    /// What the driver reads, writes and commits to refused.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// What a task keeps cannot be read or written.
-    #[error("what partition {} keeps cannot be used: {error}", task.partition)]
-    State { task: TaskId, error: StateError },
-    /// A global table cannot be read.
-    #[error("global table `{table}`: {error}")]
-    Global { table: String, error: GlobalError },
-    /// Topics have changed, so that the records of a key are in several tasks, or its state is in another one.
-    #[error(transparent)]
-    Partitions(#[from] TopologyError),
-    /// It was told to stop before it had begun.
-    #[error("the pipeline is stopping")]
-    Stopped,
-    /// A defect of ours.
-    #[error("the driver panicked, which is a bug of pelton: {0}")]
-    Bug(String),
-}
-
-impl DriverError {
-    /// Whether the supervisor starts the pipeline again by itself.
-    pub(crate) fn is_transient(&self) -> bool {
-        match self {
-            DriverError::Io(error) => error.is_transient(),
-            DriverError::Start { error, .. } => matches!(
-                error,
-                InstantiateError::TooMany { .. } | InstantiateError::Start(PluginError::ServerMemory { .. })
-            ),
-            // Memory comes back when other plugins stop, and this pipeline gives back its own meanwhile.
-            DriverError::Task(failure) => matches!(
-                failure.error,
-                RecordError::Plugin(PluginError::ServerMemory { .. }) | RecordError::Global(_)
-            ),
-            // It is kept fresh by others, who try again.
-            DriverError::Global { .. } => true,
-            // A full disk may have room again, and a damaged store was removed.
-            DriverError::State { .. } => true,
-            DriverError::Partitions(_) | DriverError::Stopped | DriverError::Bug(_) => false,
-        }
-    }
-
-    /// Whether it passes when others give back memory: what is restored meanwhile is restored in vain.
-    pub(crate) fn waits_for_memory(&self) -> bool {
-        matches!(self, DriverError::State { error: StateError::Memory { .. }, .. })
-    }
-
-    /// Whether it passes when somebody creates a topic.
-    pub(crate) fn waits_for_topic(&self) -> bool {
-        match self {
-            DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => true,
-            DriverError::Global { error, .. } => !matches!(error, GlobalError::Unavailable(_)),
-            _ => false,
-        }
-    }
-
-    /// For status and HTTP.
-    pub(crate) fn status(&self, at_ms: i64) -> FailureStatus {
-        let place = match self {
-            DriverError::Task(failure) => {
-                Some((failure.topic.clone(), failure.partition, Some(failure.offset)))
-            }
-            DriverError::Io(
-                IoError::BehindEnd { topic, partition, offset, .. }
-                | IoError::BadBatch { topic, partition, offset, .. },
-            ) => Some((topic.clone(), *partition, Some(*offset))),
-            DriverError::Io(IoError::NoPartition { topic, partition }) => {
-                Some((topic.clone(), *partition, None))
-            }
-            DriverError::Io(
-                IoError::Unavailable(_) | IoError::NoOutput { .. } | IoError::OutputRenewed { .. },
-            )
-            | DriverError::State { .. }
-            | DriverError::Global { .. }
-            | DriverError::Partitions(_)
-            | DriverError::Stopped
-            | DriverError::Start { .. }
-            | DriverError::Bug(_) => None,
-        };
-        let kind = match self {
-            DriverError::Task(failure) => failure.error.kind(),
-            DriverError::Start { .. } => "start",
-            DriverError::Io(IoError::BadBatch { .. }) => "input",
-            DriverError::Io(IoError::NoOutput { .. } | IoError::OutputRenewed { .. }) => NO_TOPIC,
-            DriverError::Io(_) => "io",
-            DriverError::State { .. } => "state",
-            DriverError::Global { error: GlobalError::NoTopic { .. }, .. } => NO_TOPIC,
-            DriverError::Global { .. } => "global-table",
-            DriverError::Partitions(_) => "partitions",
-            DriverError::Stopped => "stopped",
-            DriverError::Bug(_) => "bug",
-        };
-        let (topic, partition, offset) = match place {
-            Some((topic, partition, offset)) => (Some(topic), Some(partition), offset),
-            None => (None, None, None),
-        };
-        FailureStatus { reason: self.to_string(), kind, topic, partition, offset, at_ms }
-    }
 }
 
 pub(crate) struct Driver<'io> {
@@ -610,6 +497,7 @@ impl<'io> Driver<'io> {
 
 mod changes;
 mod commit;
+mod error;
 mod globals;
 #[cfg(any(test, feature = "testing"))]
 mod obedient;

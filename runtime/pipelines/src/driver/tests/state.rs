@@ -8,6 +8,7 @@
 use std::sync::atomic::AtomicI64;
 
 use pelton_streams::state::{StateBackend, StateError, StoreSpec};
+use pelton_streams::task::TaskId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
