@@ -38,24 +38,23 @@ const COPY_BELOW: usize = 4 * 1024;
 pub(crate) async fn send(transport: &Transport, slices: Vec<Slice>, vitals: &Vitals) -> io::Result<()> {
     let mut runs = Runs::default();
     let mut slices = VecDeque::from(slices);
-    // So many of the slices were looked at.
-    let mut looked: usize = 0;
+    // So many bytes of the next files were looked at, and brought in.
+    let mut known = 0;
     while let Some(slice) = slices.pop_front() {
         match slice {
             Slice::Memory(run) => runs.push(run),
             Slice::File { ref file, position, len } => {
                 send_bytes(transport, runs.take(), true, vitals).await?;
-                if looked == 0 && transport.can_sendfile() {
-                    let (cold, found) = cold_pieces(std::iter::once(&slice).chain(&slices));
-                    looked = found;
+                if known == 0 && transport.can_sendfile() {
+                    let (cold, looked) = cold_pieces(std::iter::once(&slice).chain(&slices));
+                    known = looked;
                     if !cold.is_empty() {
                         bring_in(cold).await?;
                     }
                 }
-                send_file(transport, Arc::clone(file), position, len, vitals).await?;
+                known = send_file(transport, Arc::clone(file), position, len, known, vitals).await?;
             }
         }
-        looked = looked.saturating_sub(1);
     }
     send_bytes(transport, runs.take(), false, vitals).await
 }
@@ -67,15 +66,14 @@ struct Piece {
     len: u64,
 }
 
-/// What is not in the page cache of the next [`COLD_BYTES`], and how many slices that are. A response of many partitions has
+/// What is not in the page cache of the next [`COLD_BYTES`] of files, and how many of these there are. A response of many partitions has
 /// many small pieces: brought in one by one each would cost two hops between threads.
-fn cold_pieces<'s>(slices: impl Iterator<Item = &'s Slice>) -> (Vec<Piece>, usize) {
-    let (mut cold, mut looked, mut left) = (Vec::new(), 0, COLD_BYTES);
+fn cold_pieces<'s>(slices: impl Iterator<Item = &'s Slice>) -> (Vec<Piece>, u64) {
+    let (mut cold, mut left) = (Vec::new(), COLD_BYTES);
     for slice in slices {
         if left == 0 {
             break;
         }
-        looked += 1;
         let Slice::File { file, position, len } = slice else { continue };
         let len = left.min(*len);
         left -= len;
@@ -83,7 +81,7 @@ fn cold_pieces<'s>(slices: impl Iterator<Item = &'s Slice>) -> (Vec<Piece>, usiz
             cold.push(Piece { file: Arc::clone(file), position: *position, len });
         }
     }
-    (cold, looked)
+    (cold, COLD_BYTES - left)
 }
 
 /// Collects runs of bytes, small ones that follow each other as one.
@@ -163,26 +161,30 @@ fn advance(runs: &mut [Bytes], mut sent: usize) -> usize {
     finished
 }
 
-/// Sends a range of a file, by `sendfile` if the transport can.
+/// Sends a range of a file, by `sendfile` if the transport can. `known` bytes from its start on are in the page cache; how many
+/// behind it are.
 async fn send_file(
     transport: &Transport,
     file: Arc<dyn File>,
     mut position: u64,
     len: u64,
+    mut known: u64,
     vitals: &Vitals,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let end = position + len;
     while position < end {
         let len = FILE_PIECE.min(end - position);
         match file.fd().filter(|_| transport.can_sendfile()) {
             Some(fd) => {
-                if !is_resident(fd, position, len) {
+                if known < len && !is_resident(fd, position, len) {
                     bring_in(vec![Piece { file: Arc::clone(&file), position, len }]).await?;
                 } else if len >= AHEAD_FROM && !is_ahead(fd, position + len, len) {
                     let (file, end) = (Arc::clone(&file), position + len);
                     tokio::task::spawn_blocking(move || file.will_need(end, ahead_of(len)));
                 }
-                send_piece(transport, fd, position, len, vitals).await?;
+                let has_waited = send_piece(transport, fd, position, len, vitals).await?;
+                // While a consumer is waited for, pages may go.
+                known = if has_waited { 0 } else { known.saturating_sub(len) };
             }
             None => {
                 let bytes = read_whole(Arc::clone(&file), position, len).await?;
@@ -191,17 +193,18 @@ async fn send_file(
         }
         position += len;
     }
-    Ok(())
+    Ok(known)
 }
 
+/// Whether the socket had to be waited for.
 async fn send_piece(
     transport: &Transport,
     file: BorrowedFd<'_>,
     mut position: u64,
     len: u64,
     vitals: &Vitals,
-) -> io::Result<()> {
-    let end = position + len;
+) -> io::Result<bool> {
+    let (end, mut has_waited) = (position + len, false);
     while position < end {
         let most = usize::try_from(end - position).unwrap_or(usize::MAX);
         match transport.try_sendfile(file, position, most) {
@@ -211,10 +214,13 @@ async fn send_piece(
                 vitals.send_moved();
                 position += sent as u64;
             }
-            Err(error) => blocked(transport, error, vitals).await?,
+            Err(error) => {
+                blocked(transport, error, vitals).await?;
+                has_waited = true;
+            }
         }
     }
-    Ok(())
+    Ok(has_waited)
 }
 
 /// Waits until the socket takes bytes again if the error is `WouldBlock`.
