@@ -7,8 +7,8 @@ use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Emissions, Refused, Sink};
 use pelton_wire::record::CheckedBatch;
 
-use self::staging::Rules;
 pub(super) use self::staging::Staging;
+use self::staging::{Rules, Written};
 use super::{BrokerIo, embedded};
 use crate::group::types::TopicPartition;
 use crate::topic_config::Overrides;
@@ -22,7 +22,7 @@ impl Sink for BrokerIo {
     fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
         let now_ms = self.clock.now_ms();
         let rules = self.rules(now_ms);
-        self.staging.write(records, &rules, now_ms)
+        self.staging.write(records, &rules)
     }
 }
 
@@ -61,9 +61,9 @@ impl BrokerIo {
     /// What the output topics take now.
     fn rules(&self, now_ms: i64) -> Vec<Rules> {
         let rules = |(output, topic): (&OutputTopic, &Option<Arc<Topic>>)| match topic {
-            Some(topic) => Rules::new(&topic.config, output.dead_letter, now_ms),
+            Some(topic) => Rules::new(&topic.config, Written::of(output), now_ms),
             // Nothing is written before all of them are known.
-            None => Rules::new(&self.topics.resolve(&Overrides::new()), output.dead_letter, now_ms),
+            None => Rules::new(&self.topics.resolve(&Overrides::new()), Written::of(output), now_ms),
         };
         self.topology.outputs.iter().zip(&self.known.outputs).map(rules).collect()
     }

@@ -3,6 +3,7 @@
 
 use pelton_streams::batch::NO_TIMESTAMP;
 use pelton_streams::sink::{MAX_REFUSALS, Refusal, Refused};
+use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Emissions, RecordIn};
 use pelton_wire::record::{
     BatchBuilder, BatchOptions, BuildError, BuilderMark, CheckedBatch, Codec, Header, TimestampType,
@@ -39,16 +40,41 @@ pub(in super::super) struct Rules {
     key_needed: bool,
     timestamps: (i64, i64),
     append_time: Option<i64>,
+    /// What a record without a timestamp is stored with.
+    no_time: i64,
+}
+
+/// What is written to a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Written {
+    /// Results, or changes of a store.
+    Records,
+    /// They are compressed, whatever the topic leaves to its producers: they have more bytes than the records that they are
+    /// about.
+    DeadLetters,
+    /// Records on their way to another part of the pipeline. Those have the time that they came with, or none: what is made
+    /// of them does not depend on whether there is a topic on their way.
+    Between,
+}
+
+impl Written {
+    pub(in super::super) fn of(output: &OutputTopic) -> Written {
+        match output {
+            OutputTopic { dead_letter: true, .. } => Written::DeadLetters,
+            OutputTopic { repartition: Some(_), .. } => Written::Between,
+            OutputTopic { .. } => Written::Records,
+        }
+    }
 }
 
 impl Rules {
-    /// Dead letters are compressed, whatever the topic leaves to its producers: they have more bytes than the records that
-    /// they are about.
-    pub(in super::super) fn new(topic: &TopicConfig, dead_letters: bool, now_ms: i64) -> Rules {
+    pub(in super::super) fn new(topic: &TopicConfig, written: Written, now_ms: i64) -> Rules {
         let max_bytes = usize::try_from(topic.max_message_bytes).unwrap_or(0);
         let (codec, level, last_resort) = match topic.compression {
             CompressionType::Fixed { codec, level } => (codec, level, codec),
-            CompressionType::Producer if dead_letters => (LAST_RESORT_CODEC, None, LAST_RESORT_CODEC),
+            CompressionType::Producer if written == Written::DeadLetters => {
+                (LAST_RESORT_CODEC, None, LAST_RESORT_CODEC)
+            }
             CompressionType::Producer => (Codec::None, None, LAST_RESORT_CODEC),
         };
         let growth = match codec {
@@ -65,11 +91,12 @@ impl Rules {
             max_bytes,
             safe_bytes: max_bytes.saturating_sub(growth),
             key_needed: topic.compact,
-            timestamps: match topic.log_append_time {
+            timestamps: match topic.log_append_time || written == Written::Between {
                 true => (i64::MIN, i64::MAX),
                 false => (now_ms.saturating_sub(before), now_ms.saturating_add(after)),
             },
             append_time: topic.log_append_time.then_some(now_ms),
+            no_time: if written == Written::Between { NO_TIMESTAMP } else { now_ms },
         }
     }
 
@@ -133,7 +160,6 @@ impl Staging {
         &mut self,
         records: Emissions<'_>,
         rules: &[Rules],
-        now_ms: i64,
     ) -> Result<(), Vec<Refused>> {
         let producer = self.producer;
         let mut refused = Vec::new();
@@ -145,9 +171,9 @@ impl Staging {
                 staged.before = Some(staged.mark());
                 touched.push((emitted.output, emitted.partition));
             }
-            // A record without a timestamp gets the time at which it is written.
-            let timestamp = if record.timestamp == NO_TIMESTAMP { now_ms } else { record.timestamp };
-            if let Err(why) = staged.take(&record, timestamp, &rules[emitted.output], producer) {
+            let rules = &rules[emitted.output];
+            let timestamp = if record.timestamp == NO_TIMESTAMP { rules.no_time } else { record.timestamp };
+            if let Err(why) = staged.take(&record, timestamp, rules, producer) {
                 refused.push(Refused { index, why });
                 if refused.len() >= MAX_REFUSALS {
                     break;

@@ -15,10 +15,14 @@ struct Lab {
 
 impl Lab {
     fn new(settings: &[(&str, &str)], dead_letters: bool) -> Lab {
+        Lab::of(settings, if dead_letters { Written::DeadLetters } else { Written::Records })
+    }
+
+    fn of(settings: &[(&str, &str)], written: Written) -> Lab {
         let overrides: Overrides = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let topic = TopicConfig::resolve(&Overrides::new(), &overrides);
         let producer = ProducerIdentity { id: 77, epoch: 3 };
-        let rules = Rules::new(&topic, dead_letters, NOW);
+        let rules = Rules::new(&topic, written, NOW);
         Lab { staging: Staging::new(Some(producer)), rules: vec![rules.clone(), rules] }
     }
 
@@ -44,7 +48,7 @@ impl Lab {
 
 impl Sink for Lab {
     fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {
-        self.staging.write(records, &self.rules, NOW)
+        self.staging.write(records, &self.rules)
     }
 }
 
@@ -155,18 +159,31 @@ fn timestamps_out_of_range_and_without() {
         why(lab.write(&[at(min - 1), at(NOW), at(max + 1)])),
         [(0, refusal(min - 1)), (2, refusal(max + 1))]
     );
-    let batch = lab.staging.close().unwrap().remove(0).1;
-    let view = BatchView::check(batch.bytes()).unwrap();
-    let mut scratch = Vec::new();
-    let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
-    let stored: Vec<i64> = records.map(|record| record.unwrap().timestamp).collect();
-    assert_eq!(stored, [min, max, NOW]);
+    assert_eq!(stored_times(&mut lab), [min, max, NOW]);
     // A topic that says the time itself takes any.
     let mut lab = Lab::new(&[("message.timestamp.type", "LogAppendTime")], false);
     lab.write(&[at(0), at(i64::MAX)]).unwrap();
     let batch = lab.staging.close().unwrap().remove(0).1;
     let header = *BatchView::check(batch.bytes()).unwrap().header();
     assert_eq!((header.timestamp_type(), header.max_timestamp), (TimestampType::LogAppendTime, NOW));
+}
+
+fn stored_times(lab: &mut Lab) -> Vec<i64> {
+    let batch = lab.staging.close().unwrap().remove(0).1;
+    let view = BatchView::check(batch.bytes()).unwrap();
+    let mut scratch = Vec::new();
+    let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
+    records.map(|record| record.unwrap().timestamp).collect()
+}
+
+/// A record whose field has no time would be counted as one of now, and everything else would be late; one of next week would
+/// be refused.
+#[test]
+fn records_between_parts_of_a_pipeline_keep_the_time_that_they_have() {
+    let times = [NOW, NO_TIMESTAMP, -5, NOW + 30 * 86_400_000, 0];
+    let mut lab = Lab::of(&[], Written::Between);
+    lab.write(&times.map(|timestamp| TestRecord { timestamp, ..value("x") })).unwrap();
+    assert_eq!(stored_times(&mut lab), times);
 }
 
 #[test]
