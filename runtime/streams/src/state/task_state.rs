@@ -40,6 +40,8 @@ pub struct TaskState {
     savepoints: usize,
     /// What the backend is taking over.
     on_its_way: Option<Vec<Changes>>,
+    /// Writes since somebody asked.
+    written: usize,
 }
 
 impl TaskState {
@@ -48,7 +50,7 @@ impl TaskState {
         let stores = specs.iter().enumerate();
         let stores =
             stores.map(|(index, spec)| Store::new(index, spec.ordered, limits.cache_bytes)).collect();
-        TaskState { backend, stores, limits, savepoints: 0, on_its_way: None }
+        TaskState { backend, stores, limits, savepoints: 0, on_its_way: None, written: 0 }
     }
 
     /// What the backend reflects.
@@ -83,7 +85,13 @@ impl TaskState {
 
     /// Writes a value in the open transaction; no value deletes the key.
     pub fn put(&mut self, store: StoreIndex, key: &[u8], value: Option<Blob>) {
+        self.written += 1;
         self.stores[store].put(key, value, self.savepoints > 0);
+    }
+
+    /// How many writes there were since this was asked last, whether or not they were undone.
+    pub fn take_written(&mut self) -> usize {
+        std::mem::take(&mut self.written)
     }
 
     /// Shows the keys of a range in order, as they are now.

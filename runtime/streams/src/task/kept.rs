@@ -10,8 +10,11 @@ use crate::operator::{
 use crate::state::{Savepoint, StateBackend, StateError, StateLimits, TaskState};
 use crate::topology::{Graph, Topology, Vertex};
 
-/// Entries that an operator forgets at once: bounds what it adds to a step.
+/// Entries that an operator forgets with a step, besides as many as were written since the step before: whatever comes, what
+/// is to be forgotten gets less.
 const FORGET_PER_STEP: usize = 1_000;
+/// Entries that it forgets at once: those are in memory together.
+const FORGET_AT_ONCE: usize = 1_000;
 
 /// No operator that a manifest can name looks at the clock.
 const NO_CLOCK: i64 = 0;
@@ -175,29 +178,39 @@ impl Kept {
 
     /// Nodes that were given something forget what nobody will ask for any more.
     pub(super) fn forget(&mut self) -> Result<(), (Vertex, OperatorError)> {
+        let budget = FORGET_PER_STEP + self.state().take_written();
         for vertex in std::mem::take(&mut self.forgetful) {
-            let forgotten = match vertex {
-                Vertex::Operator(operator) => self.operator_forgets(operator),
-                Vertex::Node(node) => match &mut self.nodes[node] {
-                    Some(stores) => {
-                        stores.forget(here(&mut self.state), FORGET_PER_STEP).map_err(OperatorError::from)
-                    }
-                    None => Ok(false),
-                },
-            };
-            if forgotten.map_err(|error| (vertex, error))? {
+            let (mut left, mut more) = (budget, true);
+            while more && left > 0 {
+                let part = left.min(FORGET_AT_ONCE);
+                left -= part;
+                more = self.vertex_forgets(vertex, part).map_err(|error| (vertex, error))?;
+            }
+            if more {
                 self.forgetful.push(vertex);
             }
         }
+        // What is written to forget something is nothing to forget.
+        self.state().take_written();
         Ok(())
     }
 
-    fn operator_forgets(&mut self, operator: usize) -> Result<bool, OperatorError> {
+    fn vertex_forgets(&mut self, vertex: Vertex, budget: usize) -> Result<bool, OperatorError> {
+        match vertex {
+            Vertex::Operator(operator) => self.operator_forgets(operator, budget),
+            Vertex::Node(node) => match &mut self.nodes[node] {
+                Some(stores) => Ok(stores.forget(here(&mut self.state), budget)?),
+                None => Ok(false),
+            },
+        }
+    }
+
+    fn operator_forgets(&mut self, operator: usize, budget: usize) -> Result<bool, OperatorError> {
         let Some(node) = &mut self.operators[operator] else { return Ok(false) };
         let (mut out, counts) = (Vec::new(), &mut self.counts[operator]);
         let state = here(&mut self.state);
         let mut cx = Context::new(state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
-        node.maintain(&mut cx, FORGET_PER_STEP)
+        node.maintain(&mut cx, budget)
     }
 }
 

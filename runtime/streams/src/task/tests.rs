@@ -14,6 +14,7 @@ use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 use crate::topology::SubTopology;
 use crate::world::World;
 
+mod forgetting;
 mod graph;
 mod keeps;
 mod refusals;

@@ -123,7 +123,7 @@ impl<'i> Lab<'i> {
     }
 
     /// One step with up to so many records of each source. False: there is nothing to do.
-    fn step(&mut self, most: &mut dyn FnMut() -> usize) -> Result<bool, String> {
+    pub(super) fn step(&mut self, most: &mut dyn FnMut() -> usize) -> Result<bool, String> {
         let mut batches = Vec::new();
         for source in 0..self.topology.sources.len() {
             let (records, from) = (self.records(source), self.next[source]);
