@@ -392,10 +392,11 @@ impl Topology {
 
     fn check(&self) -> Result<(), TopologyError> {
         if self.sources.is_empty() {
-            return Err(TopologyError::Missing("source"));
+            return Err(TopologyError::NoSource);
         }
-        if self.outputs.iter().all(|output| output.dead_letter) {
-            return Err(TopologyError::Missing("sink"));
+        let is_written = self.outputs.iter().any(|output| !output.dead_letter);
+        if !is_written && !self.vertices().any(|vertex| self.is_asked(vertex)) {
+            return Err(TopologyError::NoSink);
         }
         if let Some(global) = self.globals.iter().find(|global| !self.is_joined(&global.id)) {
             return Err(TopologyError::GlobalUnused(global.id.clone()));
@@ -415,7 +416,7 @@ impl Topology {
         }
         for vertex in self.vertices() {
             let id = || self.id_of(vertex).to_owned();
-            if self.outputs_of(vertex).iter().all(Vec::is_empty) {
+            if self.outputs_of(vertex).iter().all(Vec::is_empty) && !self.is_asked(vertex) {
                 return Err(TopologyError::DeadEnd(id()));
             }
             if !reached.contains(&vertex) {
@@ -423,6 +424,14 @@ impl Topology {
             }
         }
         Ok(())
+    }
+
+    /// Whether people ask for what a node has made, so that nothing needs to read it.
+    fn is_asked(&self, vertex: Vertex) -> bool {
+        match vertex {
+            Vertex::Operator(operator) => matches!(self.operators[operator].work, Work::Aggregate(_)),
+            Vertex::Node(_) => false,
+        }
     }
 
     fn vertices(&self) -> impl Iterator<Item = Vertex> + use<> {

@@ -8,9 +8,12 @@ use crate::world::{Place, World};
 /// A manifest whose parts do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyError {
-    /// A pipeline must read and write something.
-    #[error("the pipeline has no [[{0}]]")]
-    Missing(&'static str),
+    /// A pipeline must read something.
+    #[error("the pipeline has no [[source]]")]
+    NoSource,
+    /// A pipeline must write something, or keep something that people ask for.
+    #[error("the pipeline has no [[sink]], and no node with `aggregate`, whose results could be asked for")]
+    NoSink,
     /// `from` names nothing.
     #[error("`{at}` reads from `{from}`, which is no source or node; {hint}")]
     UnknownFrom {

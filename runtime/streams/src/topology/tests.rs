@@ -55,7 +55,10 @@ fn what_does_not_fit_is_named() {
         assert_eq!(link(parts).map(|_| ()).map_err(|e| e.to_string()), Err(expect.to_owned()), "{parts}");
     };
     check("", "the pipeline has no [[source]]");
-    check("=a n<a", "the pipeline has no [[sink]]");
+    check(
+        "=a n<a",
+        "the pipeline has no [[sink]], and no node with `aggregate`, whose results could be asked for",
+    );
     check("=abc n<abd n>x", "`n` reads from `abd`, which is no source or node; did you mean `abc`?");
     check(
         "=a n<a n:lat>x",

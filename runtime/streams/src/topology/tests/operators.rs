@@ -30,6 +30,21 @@ fn text(parts: &[&str]) -> String {
 
 const COUNT: &str = "n<a aggregate='count'";
 
+/// What an aggregate keeps is a table, which people ask for: nothing needs to read it.
+#[test]
+fn an_aggregate_needs_no_reader() {
+    let topology = link(&text(&["=a", COUNT])).expect("fits");
+    let outputs: Vec<_> = topology.outputs.iter().map(|output| output.topic.as_str()).collect();
+    assert_eq!(outputs, ["__pelton_p-n-changelog"]);
+    assert_eq!(topology.state_tables().len(), 1);
+    link(&text(&["=a", "f<a filter='json:x > 1'", "m<f aggregate='count'", "a>x"])).expect("fits");
+    let dead = |id: &str| {
+        format!("nothing reads from `{id}`: add a [[sink]] or a [[node]] with from = \"{id}\", or remove it")
+    };
+    assert_eq!(link(&text(&["=a", COUNT, "f<n filter='json:x > 1'"])).err(), Some(dead("f")));
+    assert_eq!(link(&text(&["=a", COUNT, "d<a deduplicate={within='1m'}"])).err(), Some(dead("d")));
+}
+
 #[test]
 fn sources_that_share_a_node_are_processed_together() {
     let parts = [
