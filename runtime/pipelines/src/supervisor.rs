@@ -550,7 +550,7 @@ mod warnings;
 pub use answers::{Deployed, PipelineDescription, PluginSummary, Pushed, Repartition};
 pub use asking::{
     AskedOffset, StateAskError, StateFound, StateRows, StateTableDescription, StateTablePartition,
-    StateTableStore, StoreMetrics,
+    StateTableStore, StoreMetrics, WindowsAnswer,
 };
 pub use deleting::Deleted;
 pub use following::FollowedState;

@@ -100,6 +100,34 @@ pub struct StatePage {
     pub next: Option<Vec<u8>>,
 }
 
+/// Windows of a key, in the order of their starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WindowRows {
+    /// The windows.
+    pub rows: Vec<StateRow>,
+    /// When the next page begins, if there may be more.
+    pub next: Option<i64>,
+}
+
+impl WindowRows {
+    /// At most `limit` windows of several tasks together. Those that begin at one time stay together, so there may be a few more.
+    pub fn together(parts: Vec<WindowRows>, limit: usize) -> WindowRows {
+        let start = |row: &StateRow| row.window.map_or(i64::MIN, |window| window.start);
+        // Behind this, one of them was not read.
+        let mut next = parts.iter().filter_map(|part| part.next).min();
+        let mut rows: Vec<StateRow> = parts.into_iter().flat_map(|part| part.rows).collect();
+        rows.retain(|row| next.is_none_or(|next| start(row) < next));
+        rows.sort_by_key(|row| row.window.map(|window| (window.start, window.end)));
+        let last = limit.checked_sub(1).and_then(|last| rows.get(last)).map(start);
+        let behind = last.and_then(|last| rows.iter().position(|row| start(row) > last));
+        if let Some(end) = behind {
+            next = Some(start(&rows[end]));
+            rows.truncate(end);
+        }
+        WindowRows { rows, next }
+    }
+}
+
 impl StateTable {
     /// The partition whose task has a key, among so many; none if any of them may.
     pub fn partition_of(&self, key: &[u8], partitions: u32) -> Option<i32> {
@@ -131,7 +159,8 @@ impl StateTable {
         Ok(Some(StateRow { key: key.to_vec(), window: None, value, timestamp: found.timestamp }))
     }
 
-    /// The windows of a key that begin within a time, in their order. Nothing if the table has none.
+    /// The first `limit` windows of a key that begin within a time, in their order, and from which start on there may be more.
+    /// Nothing if the table has none.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -140,14 +169,16 @@ impl StateTable {
         view: &dyn StateView,
         key: &[u8],
         starts: RangeInclusive<i64>,
-    ) -> Result<Vec<StateRow>, StateError> {
-        let Holds::Windows { window, closing, .. } = &self.holds else { return Ok(Vec::new()) };
-        let found = view::windows(view, self.index, window, closing, key, starts)?;
+        limit: usize,
+    ) -> Result<WindowRows, StateError> {
+        let Holds::Windows { window, closing, .. } = &self.holds else { return Ok(WindowRows::default()) };
+        let found = view::windows(view, self.index, (window, closing), key, starts, limit)?;
         let row = |FoundWindow { window, timestamp, state }: FoundWindow| {
             let value = self.shown(key, &state)?;
             Ok(StateRow { key: key.to_vec(), window: Some(window), value, timestamp })
         };
-        found.into_iter().map(row).collect()
+        let rows = found.windows.into_iter().map(row).collect::<Result<_, StateError>>()?;
+        Ok(WindowRows { rows, next: found.next })
     }
 
     /// What one task adds to a page of at most `limit` rows of so many tasks.

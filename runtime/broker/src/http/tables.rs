@@ -110,10 +110,13 @@ pub(super) async fn records(
     }
     let keeper = state::keeper(&state, &name)?;
     let known = ["from", "to", "prefix", "limit", "page", "min_offset", "timeout_ms", "since", "until"];
-    let known = if keeper.is_some() { &known[..] } else { &known[..known.len() - 2] };
-    let query = Query::parse(uri.query(), known)?;
+    let query = Query::parse(uri.query(), &known)?;
     match keeper {
         Some(supervisor) => state::scan(supervisor, name, &query).await,
+        None if query.has("since") || query.has("until") => {
+            state.tables()?.format(&name)?;
+            Err(StateAskError::NoWindows(name).into())
+        }
         None => scan(&state, name, &query).await,
     }
 }
@@ -125,7 +128,8 @@ pub(super) async fn windows(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let Path(name) = name?;
-    let query = Query::parse(uri.query(), &["key", "since", "until", "min_offset", "timeout_ms"])?;
+    let known = ["key", "since", "until", "limit", "page", "min_offset", "timeout_ms"];
+    let query = Query::parse(uri.query(), &known)?;
     let Some(supervisor) = state::keeper(&state, &name)? else {
         state.tables()?.format(&name)?;
         return Err(StateAskError::NoWindows(name).into());
@@ -227,8 +231,12 @@ fn token_of(key: &[u8]) -> String {
 fn key_of(token: &str) -> Result<Vec<u8>, Refusal> {
     match URL_SAFE_NO_PAD.decode(token).as_deref() {
         Ok([TOKEN_VERSION, key @ ..]) => Ok(key.to_vec()),
-        _ => Err(Refusal::bad_request("`page` is not what an answer gave as `next`")),
+        _ => Err(no_page()),
     }
+}
+
+fn no_page() -> Refusal {
+    Refusal::bad_request("`page` is not what an answer gave as `next`")
 }
 
 /// Waits until the table reflects what the request asks for: its own writes, say.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pelton_streams::Topology;
 use pelton_streams::operator::scan::Wanted;
 use pelton_streams::state::{StateError, StateView, StoreKind};
-use pelton_streams::state_tables::{Holds, StatePage, StateRow, StateTable};
+use pelton_streams::state_tables::{Holds, StatePage, StateRow, StateTable, WindowRows};
 use pelton_streams::task::TaskId;
 use serde::Serialize;
 
@@ -73,6 +73,14 @@ pub struct StateFound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateRows {
     pub page: StatePage,
+    /// The last offsets that they reflect.
+    pub offsets: Offsets,
+}
+
+/// Windows of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowsAnswer {
+    pub windows: WindowRows,
     /// The last offsets that they reflect.
     pub offsets: Offsets,
 }
@@ -235,7 +243,7 @@ impl Supervisor {
         Ok(found)
     }
 
-    /// The windows of a key that begin within a time. Blocking.
+    /// About `limit` windows of a key that begin within a time. Blocking.
     ///
     /// # Errors
     /// As [`Supervisor::state_get`].
@@ -244,18 +252,18 @@ impl Supervisor {
         name: &str,
         key: &[u8],
         starts: RangeInclusive<i64>,
-    ) -> Result<StateRows, StateAskError> {
+        limit: usize,
+    ) -> Result<WindowsAnswer, StateAskError> {
         let asked = self.asked(name)?;
         if !matches!(asked.table.holds, Holds::Windows { .. }) {
             return Err(StateAskError::NoWindows(name.to_owned()));
         }
-        let mut found = StateRows { page: StatePage::default(), offsets: Offsets::new() };
+        let (mut offsets, mut parts) = (Offsets::new(), Vec::new());
         for partition in self.partitions_asked(&asked, Some(key)) {
-            let windows = |view: &dyn StateView| asked.table.windows(view, key, starts.clone());
-            found.page.rows.extend(asked.read(partition, &mut found.offsets, windows)?);
+            let windows = |view: &dyn StateView| asked.table.windows(view, key, starts.clone(), limit);
+            parts.push(asked.read(partition, &mut offsets, windows)?);
         }
-        found.page.rows.sort_by_key(|row| row.window.map(|window| (window.start, window.end)));
-        Ok(found)
+        Ok(WindowsAnswer { windows: WindowRows::together(parts, limit), offsets })
     }
 
     /// At most `limit` rows of a range. Blocking.

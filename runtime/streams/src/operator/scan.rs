@@ -8,15 +8,12 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use super::key::{push_escaped, push_i64, read_escaped, read_i64, sortable, tag};
 use super::time_window::read_window;
-use super::view::{FoundWindow, alive, first_start, forgotten_at, stream_time, unreadable};
+use super::view::{FoundWindow, LOOKED_AT_MAX, alive, first_start, forgotten_at, stream_time, unreadable};
 use super::windows::{Closing, WindowSpec};
 use super::{Window, WindowKind, envelope};
 use crate::batch::NO_TIMESTAMP;
 use crate::state::{KeyRange, StateError, StateView, StoreIndex};
 use crate::tables::RowRange;
-
-/// Entries that are looked at for one page of one store, whatever of them is wanted.
-const LOOKED_AT_MAX: usize = 50_000;
 
 /// How a store is laid out.
 #[derive(Debug, Clone, Copy)]

@@ -101,12 +101,29 @@ impl Kept {
         rows
     }
 
+    /// The same whatever the size of pages.
     fn windows(&self, store: &str, key: &str, starts: RangeInclusive<i64>) -> Vec<String> {
         let table = self.table(store);
-        let windows = self.readers.iter().flat_map(|reader| {
-            table.windows(&*reader.view().unwrap(), key.as_bytes(), starts.clone()).unwrap()
-        });
-        windows.map(|row| text(&row)).collect()
+        let all = |limit| {
+            let (mut found, mut from) = (Vec::new(), *starts.start());
+            loop {
+                let starts = from..=*starts.end();
+                let part = |reader: &Arc<dyn StateReader>| {
+                    table.windows(&*reader.view().unwrap(), key.as_bytes(), starts.clone(), limit).unwrap()
+                };
+                let page = WindowRows::together(self.readers.iter().map(part).collect(), limit);
+                found.extend(page.rows.iter().map(text));
+                match page.next {
+                    Some(next) => from = next,
+                    None => return found,
+                }
+            }
+        };
+        let found = all(1_000);
+        for limit in 1..=found.len() + 1 {
+            assert_eq!(all(limit), found, "pages of {limit}");
+        }
+        found
     }
 
     fn get(&self, store: &str, key: &str) -> Vec<String> {

@@ -46,6 +46,10 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &value[..])
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
     /// Bytes: as they are, or in base64 (of either alphabet) behind `base64:`.
     pub(super) fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, Refusal> {
         let Some(value) = self.raw(name) else { return Ok(None) };

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::response::Response;
-use pelton_pipelines::supervisor::{AskedOffset, StateAskError, StateRows, Supervisor};
+use pelton_pipelines::readers::Offsets;
+use pelton_pipelines::supervisor::{AskedOffset, StateAskError, Supervisor};
 use pelton_streams::operator::scan::Wanted;
 use pelton_streams::state_tables::StateRow;
 use pelton_streams::tables::ValueFormat;
@@ -14,7 +15,7 @@ use serde_json::json as object;
 
 use super::query::Query;
 use super::rows::{answer, push_json, push_key, push_value};
-use super::{PAGE, PAGE_MAX, json, key_of, patience, range_of, token_of};
+use super::{PAGE, PAGE_MAX, json, key_of, no_page, patience, range_of, token_of};
 use crate::blocking::run_blocking;
 use crate::http::HttpState;
 use crate::http::reply::Refusal;
@@ -64,7 +65,8 @@ pub(super) async fn scan(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let table = name.clone();
     let found = run_blocking(move || supervisor.state_scan(&table, &wanted, limit)).await?;
-    Ok(rows(&name, &found))
+    let next = found.page.next.as_deref().map(token_of);
+    Ok(rows(&name, &found.offsets, &found.page.rows, next))
 }
 
 pub(super) async fn windows(
@@ -77,11 +79,18 @@ pub(super) async fn windows(
             "`key` is missing: whose windows? `/records` with `since` and `until` has those of all keys";
         return Err(Refusal::bad_request(error));
     };
-    let starts = starts(query)?;
+    let mut starts = starts(query)?;
+    if let Some(token) = query.text("page")? {
+        let start = <[u8; 8]>::try_from(key_of(&token)?).map_err(|_| no_page())?;
+        starts = i64::from_be_bytes(start).max(*starts.start())..=*starts.end();
+    }
+    let limit = query.number("limit")?.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     wait(&supervisor, &name, Some(&key), query).await?;
     let table = name.clone();
-    let found = run_blocking(move || supervisor.state_windows(&table, &key, starts)).await?;
-    Ok(rows(&name, &found))
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let found = run_blocking(move || supervisor.state_windows(&table, &key, starts, limit)).await?;
+    let next = found.windows.next.map(|start| token_of(&start.to_be_bytes()));
+    Ok(rows(&name, &found.offsets, &found.windows.rows, next))
 }
 
 /// When windows begin.
@@ -95,17 +104,17 @@ fn starts(query: &Query) -> Result<RangeInclusive<i64>, Refusal> {
     Ok(time("since", 0)?..=if until == i64::MAX { until } else { until - 1 })
 }
 
-fn rows(name: &str, found: &StateRows) -> Response {
+fn rows(name: &str, offsets: &Offsets, rows: &[StateRow], next: Option<String>) -> Response {
     let mut body = Vec::new();
-    answer(&mut body, name, &found.offsets, |body| {
+    answer(&mut body, name, offsets, |body| {
         body.extend_from_slice(b",\"records\":[");
-        for (index, row) in found.page.rows.iter().enumerate() {
+        for (index, row) in rows.iter().enumerate() {
             body.extend_from_slice(if index == 0 { b"{" } else { b",{" });
             push_row(body, row);
             body.push(b'}');
         }
         body.extend_from_slice(b"],\"next\":");
-        push_json(body, &found.page.next.as_deref().map(token_of));
+        push_json(body, &next);
     });
     json(body)
 }

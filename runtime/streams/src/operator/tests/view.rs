@@ -11,7 +11,23 @@ fn shown(
     starts: (i64, i64),
 ) -> Vec<String> {
     let view = reader.view().unwrap();
-    let found = view::windows(&*view, 0, spec, closing, key.as_bytes(), starts.0..=starts.1).unwrap();
+    let all = |limit| {
+        let (mut found, mut from) = (Vec::new(), starts.0);
+        loop {
+            let range = from..=starts.1;
+            let page = view::windows(&*view, 0, (spec, closing), key.as_bytes(), range, limit).unwrap();
+            assert!(page.windows.len() <= limit);
+            found.extend(page.windows);
+            match page.next {
+                Some(next) => from = next,
+                None => return found,
+            }
+        }
+    };
+    let found = all(1_000);
+    for limit in 1..=found.len() + 1 {
+        assert_eq!(all(limit), found, "pages of {limit}");
+    }
     let mut aggregator: Box<dyn Aggregator> = concat();
     let show = |one: &view::FoundWindow| {
         let mut value = Vec::new();
@@ -70,6 +86,31 @@ fn windows_of_a_key() {
                 assert_eq!(read(&mut rig, "a", all), [""; 0], "{spec:?} {emit:?}");
             }
         }
+    }
+}
+
+/// Who asks for a key is not answered from a million places at once.
+#[test]
+fn a_long_time_is_looked_through_in_parts() {
+    let spec = WindowSpec::Hopping { size_ms: 1, advance_ms: 1 };
+    let closing =
+        Closing { grace_ms: 0, emit: Emit::OnUpdate, late: Late::Drop, retention_ms: 1_000_000_000 };
+    let make = || -> Box<dyn Operator> { Box::new(TimeWindows::new(0, (1, 1), closing, concat(), false)) };
+    let mut rig = Rig::new(&make, &[true]);
+    let last = 2 * view::LOOKED_AT_MAX as i64;
+    rig.run(&rows(&["a=p@5", &format!("a=q@{last}")])).unwrap();
+    rig.commit(true);
+    let reader = rig.reader();
+    let view = reader.view().unwrap();
+    let find = |from| view::windows(&*view, 0, (&spec, &closing), b"a", from..=i64::MAX, 10).unwrap();
+    let first = find(0);
+    assert_eq!((first.windows.len(), first.next), (1, Some(view::LOOKED_AT_MAX as i64)));
+    let second = find(view::LOOKED_AT_MAX as i64);
+    assert_eq!((second.windows.len(), second.next), (0, Some(last)));
+    let third = find(last);
+    assert_eq!((third.windows[0].window.start, third.next), (last, None));
+    for from in [last + 1, i64::MAX] {
+        assert_eq!(find(from), view::WindowsFound::default(), "{from}");
     }
 }
 
