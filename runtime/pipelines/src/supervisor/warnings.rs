@@ -24,6 +24,7 @@ impl Supervisor {
         let of = Arc::clone(&topology);
         let oldest = run_blocking(move || oldest(&of, &mut *io)).await;
         let mut warnings = self.idle_threads(manifest, &topology).into_iter().collect::<Vec<String>>();
+        warnings.extend(self.rows_that_go(&topology));
         let Some((time, topic)) = oldest.ok().flatten() else { return warnings };
         let now_ms = self.spec.clock.now_ms();
         let is_sink = |output: &&OutputTopic| {
@@ -41,6 +42,21 @@ impl Supervisor {
             }
         }
         warnings
+    }
+
+    /// The last record of a key is a row of a table as long as it is there.
+    fn rows_that_go(&self, topology: &Topology) -> Vec<String> {
+        let tables = topology.sources.iter().filter(|source| source.table.is_some());
+        let kept =
+            tables.filter_map(|source| Some((&source.topic, self.spec.io.retention_ms(&source.topic)?)));
+        let text = |(topic, kept_ms): (&String, i64)| {
+            format!(
+                "topic {topic} is read as a table, and deletes records that are older than {kept_ms} ms, also the last one of a key: \
+                 a pipeline that begins later lacks those rows; `pelton topic alter {topic} --config cleanup.policy=compact` keeps \
+                 the last record of each key"
+            )
+        };
+        kept.map(text).collect()
     }
 
     /// A task is run by one thread.

@@ -175,7 +175,7 @@ async fn what_a_pipeline_keeps_is_asked_for_while_it_runs() {
     assert_eq!((described.len(), described[0].name.as_str(), described[0].state), (1, "counts/n", "live"));
     assert_eq!((described[0].stores[0].keys, described[0].stores[0].partitions[0].offset), (3, 4));
 
-    let no_windows = supervisor.state_windows("counted", b"a", 0..=9).unwrap_err();
+    let no_windows = supervisor.state_windows("counted", b"a", 0..=9, 10).unwrap_err();
     assert_eq!(no_windows.to_string(), "table `counted` has no windows");
     let refused = |result: Result<_, StateAskError>| result.err().unwrap().to_string();
     assert_eq!(refused(get("counts/x", "a")), "no pipeline keeps a table `counts/x`");
@@ -303,6 +303,17 @@ async fn results_that_would_be_deleted_are_warned_of() {
     lab.handle.broker().topics.configure("out", keep).await.unwrap();
     lab.supervisor().delete("counts", true).await.unwrap();
     assert_eq!(warnings(lab.deploy_counts(COUNT).await.unwrap()), [""; 0]);
+    // Rows of a table that go with time.
+    let table = counts("filter = \"raw = 'x'\"").replace("counts", "rows").replace("[[source]]", "[[table]]");
+    let warned = warnings(lab.supervisor().check(&table, &BTreeMap::new()).await.unwrap());
+    assert!(warned[0].contains("alter in --config cleanup.policy=compact"), "{warned:?}");
+    let compact = |overrides: &Overrides| {
+        let mut overrides = overrides.clone();
+        overrides.insert("cleanup.policy".to_owned(), "compact".to_owned());
+        Ok(overrides)
+    };
+    lab.handle.broker().topics.configure("in", compact).await.unwrap();
+    assert_eq!(warnings(lab.supervisor().check(&table, &BTreeMap::new()).await.unwrap()), [""; 0]);
     lab.handle.shutdown().await.unwrap();
 }
 
