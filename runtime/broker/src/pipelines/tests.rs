@@ -24,6 +24,7 @@ use pelton_streams::PluginFactory;
 mod following;
 mod lanes;
 mod state;
+mod times;
 mod wire;
 
 /// A broker with a topic `in` and a factory of the test's.
