@@ -146,6 +146,15 @@ fn verdict(state: &HttpState, route: Option<&Route>, request: &Request) -> Resul
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_reference_has_every_route() {
+        let reference = include_str!("../../HTTP.md");
+        for Route { method, path, .. } in ROUTES {
+            let request = format!("`{} {path}", method.to_uppercase());
+            assert!(reference.contains(&request), "{request}` is not in HTTP.md");
+        }
+    }
+
     /// A changing route that is listed as a read would be served without the token.
     #[test]
     fn only_probes_need_nothing_and_only_gets_change_nothing() {

@@ -185,3 +185,14 @@ fn threads_are_bounded() {
     check("threads = 0\n", Err("`threads` is 0, but must be between 1 and 64"));
     check("threads = 65\n", Err("`threads` is 65, but must be between 1 and 64"));
 }
+
+/// Whoever writes a pipeline begins with these.
+#[test]
+fn what_the_reference_shows_is_a_manifest() {
+    let reference = include_str!("../../PIPELINE.md");
+    let shown: Vec<&str> =
+        reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let names = shown.iter().map(|text| Manifest::parse(text).map(|manifest| manifest.name));
+    let names = names.collect::<Result<Vec<_>, _>>().expect("is valid");
+    assert_eq!(names, ["orders", "orders-with-customers"]);
+}
