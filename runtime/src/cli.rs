@@ -168,6 +168,9 @@ pub(crate) struct Produce {
     /// Text between the key and the value of a line; without it records have no key
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_separator: Option<String>,
+    /// A value that is this text is null: a record that deletes its key, of a table say
+    #[arg(long, value_name = "TEXT", requires = "key_separator")]
+    pub(crate) null_value: Option<String>,
     /// Any librdkafka option, such as compression.type=zstd; may be repeated
     #[arg(short = 'X', value_name = "OPTION=VALUE")]
     pub(crate) options: Vec<String>,
@@ -390,7 +393,7 @@ pub(crate) struct AtLeast {
     /// pipeline makes of several topics
     #[arg(long, value_name = "OFFSET")]
     pub(crate) min_offset: Option<String>,
-    /// How long to wait for it
+    /// How long to wait for it, and for a table that is being restored
     #[arg(long, value_name = "MS", default_value_t = 5_000)]
     pub(crate) timeout_ms: u64,
 }

@@ -5,10 +5,12 @@ use crate::report::{Exit, Failure, failed};
 use anyhow::Context;
 use serde::de::DeserializeOwned;
 use std::io::{BufRead, BufReader};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A deployment may compile a component: 15 s for Python on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a table that is being restored is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 /// A larger response is refused.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -24,7 +26,26 @@ pub(crate) struct HttpClient {
 struct Refusal {
     error: String,
     hint: Option<String>,
+    /// What the thing that was asked is doing, where that is why.
+    #[serde(default)]
+    state: serde_json::Value,
 }
+
+impl Refusal {
+    fn is_of_restore(&self) -> bool {
+        self.state == "restoring"
+    }
+
+    fn failure(self) -> anyhow::Error {
+        let failure = Failure::new(Exit::Failed, self.error);
+        match self.hint {
+            Some(hint) => failure.hint(hint).into(),
+            None => failure.into(),
+        }
+    }
+}
+
+type Response = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 impl HttpClient {
     pub(crate) fn new(args: &cli::Http) -> Self {
@@ -35,36 +56,50 @@ impl HttpClient {
 
     /// A read. The broker asks for the token only with `pelton.http.reads.need.token`.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let request = || self.agent.get(format!("{}{path}", self.base));
-        let answer = request().call();
-        if answer.as_ref().is_ok_and(|answer| answer.status() == ureq::http::StatusCode::UNAUTHORIZED) {
-            return self
-                .answer(request().header("authorization", format!("Bearer {}", self.token()?)).call());
-        }
-        self.answer(answer)
+        self.get_restored(path, Duration::ZERO)
     }
 
-    /// A read whose answer is a text without end: its lines. No time-out but that of the connection.
+    /// The same of a table: one that is being restored is asked again, for so long at the most.
+    pub(crate) fn get_restored<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> anyhow::Result<T> {
+        let request = || self.agent.get(format!("{}{path}", self.base));
+        restored(patience, || self.decode(self.read(request)?))
+    }
+
+    /// A read of a table whose answer is a text without end: its lines. No time-out but that of the connection.
     pub(crate) fn lines(
         &self,
         path: &str,
+        patience: Duration,
     ) -> anyhow::Result<impl Iterator<Item = std::io::Result<String>> + use<>> {
         let request = || {
             let request = self.agent.get(format!("{}{path}", self.base)).config();
             request.timeout_global(None).timeout_connect(Some(TIMEOUT)).build()
         };
-        let mut answer = request().call();
-        if answer.as_ref().is_ok_and(|answer| answer.status() == ureq::http::StatusCode::UNAUTHORIZED) {
-            answer = request().header("authorization", format!("Bearer {}", self.token()?)).call();
-        }
-        match answer {
+        restored(patience, || match self.read(request)? {
             Ok(answer) if answer.status().is_success() => {
-                Ok(BufReader::new(answer.into_body().into_reader()).lines())
+                Ok(Ok(BufReader::new(answer.into_body().into_reader()).lines()))
             }
-            refused => {
-                Err(self.answer::<serde_json::Value>(refused).err().unwrap_or_else(|| failed("no lines")))
-            }
+            refused => match self.decode::<serde_json::Value>(refused)? {
+                Err(refusal) => Ok(Err(refusal)),
+                Ok(_) => Err(failed("no lines")),
+            },
+        })
+    }
+
+    /// A read, with the token if it is asked for.
+    fn read(
+        &self,
+        request: impl Fn() -> ureq::RequestBuilder<ureq::typestate::WithoutBody>,
+    ) -> anyhow::Result<Response> {
+        let answer = request().call();
+        if answer.as_ref().is_ok_and(|answer| answer.status() == ureq::http::StatusCode::UNAUTHORIZED) {
+            return Ok(request().header("authorization", format!("Bearer {}", self.token()?)).call());
         }
+        Ok(answer)
     }
 
     /// A change: needs the token.
@@ -100,10 +135,12 @@ impl HttpClient {
         }
     }
 
-    fn answer<T: DeserializeOwned>(
-        &self,
-        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> anyhow::Result<T> {
+    fn answer<T: DeserializeOwned>(&self, response: Response) -> anyhow::Result<T> {
+        self.decode(response)?.map_err(Refusal::failure)
+    }
+
+    /// An answer, or what the broker refuses it with.
+    fn decode<T: DeserializeOwned>(&self, response: Response) -> anyhow::Result<Result<T, Refusal>> {
         let mut response = response.map_err(|error| {
             Failure::new(Exit::Unreachable, format!("no broker answers at {}: {error}", self.base))
                 .hint("is `pelton serve` running? --http-server says where")
@@ -112,18 +149,29 @@ impl HttpClient {
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let body = body.with_context(|| format!("read the response of {}", self.base))?;
         if status.is_success() {
-            return serde_json::from_slice(&body)
-                .with_context(|| format!("decode the response of {}", self.base));
+            let answer = serde_json::from_slice(&body);
+            return answer.map(Ok).with_context(|| format!("decode the response of {}", self.base));
         }
-        let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_else(|_| Refusal {
+        Ok(Err(serde_json::from_slice::<Refusal>(&body).unwrap_or_else(|_| Refusal {
             error: format!("{status}: {}", String::from_utf8_lossy(&body)),
             hint: None,
-        });
-        let failure = Failure::new(Exit::Failed, refusal.error);
-        Err(match refusal.hint {
-            Some(hint) => failure.hint(hint).into(),
-            None => failure.into(),
-        })
+            state: serde_json::Value::Null,
+        })))
+    }
+}
+
+/// Asks until the answer is another one than that the table is being restored.
+fn restored<T>(
+    patience: Duration,
+    ask: impl Fn() -> anyhow::Result<Result<T, Refusal>>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + patience;
+    loop {
+        match ask()? {
+            Ok(answer) => return Ok(answer),
+            Err(refusal) if refusal.is_of_restore() && Instant::now() < end => std::thread::sleep(AGAIN),
+            Err(refusal) => return Err(refusal.failure()),
+        }
     }
 }
 
@@ -143,5 +191,70 @@ pub(crate) fn table_segment(name: &str) -> anyhow::Result<String> {
     match name.split_once('/') {
         Some((pipeline, store)) => Ok(format!("{}%2F{}", segment(pipeline)?, segment(store)?)),
         None => Ok(segment(name)?.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A client of a server that gives these answers, one after the other, and counts the requests.
+    fn client(answers: Vec<(u16, &'static str)>) -> (HttpClient, std::thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let http_server = listener.local_addr().unwrap().to_string();
+        let served = std::thread::spawn(move || {
+            let count = answers.len();
+            for (status, body) in answers {
+                let mut connection = listener.accept().unwrap().0;
+                let (mut request, mut byte) = (Vec::new(), [0]);
+                while !request.ends_with(b"\r\n\r\n") {
+                    connection.read_exact(&mut byte).unwrap();
+                    request.push(byte[0]);
+                }
+                let len = body.len();
+                write!(
+                    connection,
+                    "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+                )
+                .unwrap();
+            }
+            count
+        });
+        let args = cli::Http { http_server, data_dir: "nowhere".into(), http_token: None };
+        (HttpClient::new(&args), served)
+    }
+
+    const RESTORING: (u16, &str) = (503, r#"{"error":"table `t` is being restored","state":"restoring"}"#);
+    const PAUSED: (u16, &str) = (503, r#"{"error":"pipeline `p` is paused","state":"paused"}"#);
+    const ROW: (u16, &str) = (200, r#"{"key":"a"}"#);
+
+    #[test]
+    fn a_table_that_is_being_restored_is_asked_again() {
+        let (client, served) = client(vec![RESTORING, RESTORING, ROW]);
+        let row: serde_json::Value = client.get_restored("/v1/tables/t/records", TIMEOUT).unwrap();
+        assert_eq!(row["key"], "a");
+        assert_eq!(served.join().unwrap(), 3);
+        let (client, served) = self::client(vec![RESTORING, ROW]);
+        let lines: Vec<_> =
+            client.lines("/v1/tables/t/follow", TIMEOUT).unwrap().map(Result::unwrap).collect();
+        assert_eq!(lines, [ROW.1]);
+        assert_eq!(served.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn another_refusal_is_told_at_once_and_so_is_the_end_of_patience() {
+        for (answer, patience, error) in [
+            (PAUSED, TIMEOUT, "pipeline `p` is paused"),
+            (RESTORING, Duration::ZERO, "table `t` is being restored"),
+            ((502, "no JSON"), TIMEOUT, "502 Bad Gateway: no JSON"),
+        ] {
+            let (client, served) = client(vec![answer]);
+            let refused = client.get_restored::<serde_json::Value>("/v1/tables/t", patience).unwrap_err();
+            assert_eq!(refused.to_string(), error);
+            assert_eq!(served.join().unwrap(), 1);
+        }
     }
 }

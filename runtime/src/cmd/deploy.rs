@@ -49,7 +49,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     for topic in deployed["repartitions"].as_array().into_iter().flatten() {
         let name = topic["topic"].as_str().unwrap_or_default();
         print_line(&format!(
-            "records go by another key through topic {name}, {} partitions",
+            "records go through topic {name}, {} partitions, which brings those of a key together",
             topic["partitions"]
         ))?;
     }

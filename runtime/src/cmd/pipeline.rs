@@ -56,6 +56,9 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
     ))?;
     if let Some(reason) = pipeline["failure"]["reason"].as_str() {
         print_line(&format!("failure: {reason}"))?;
+        if text("state") == "failed" {
+            print_line(&what_to_do(name, !pipeline["failure"]["offset"].is_null()))?;
+        }
     }
     let lanes = pipeline["lanes"].as_array();
     for lane in lanes.into_iter().flatten() {
@@ -94,6 +97,19 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
         table.row(columns.iter().map(|key| task[*key].clone()).collect());
     }
     table.print(false)
+}
+
+/// What helps a pipeline that has failed, at a record or elsewhere.
+fn what_to_do(name: &str, at_record: bool) -> String {
+    let again = format!("`pelton pipeline resume {name}` tries again");
+    if at_record {
+        format!(
+            "what to do: mend the record's producer or the node and deploy; or say on_error = {{ policy = \"skip\" }} or \
+             \"dead-letter\" in the node, and such records are left out; {again}"
+        )
+    } else {
+        format!("what to do: mend what it names; {again}")
+    }
 }
 
 fn change(http: &HttpClient, name: &str, verb: &str) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use crate::client::http::HttpClient;
 use crate::report::{Exit, Failure, failed, usage};
 use anyhow::Context;
 use include_dir::{Dir, include_dir};
+use pelton_streams::Manifest;
 use pelton_wasm::toolchain::{self, BuildOptions, Built};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -199,10 +200,18 @@ fn new(dir: &Path, world: &str) -> anyhow::Result<()> {
         let part = SDK.get_dir(part).context("the binary lacks the SDK")?;
         copy(part, &dir.join("pelton-sdk"))?;
     }
-    print_line(&format!(
-        "{0}: src/lib.rs is the plugin, plugin.toml its description, pipeline.toml where it runs\n\
-         next: pelton plugin build {0}, pelton topic create --if-not-exists words, pelton deploy {0}",
-        dir.display()
+    print_line(&next_steps(&dir.display().to_string(), template.pipeline)?)
+}
+
+/// What to do with a new plugin, until something of it is seen.
+fn next_steps(dir: &str, pipeline: &str) -> anyhow::Result<String> {
+    let manifest = Manifest::parse(&pipeline.replace("{name}", "any")).context("read the template")?;
+    let output = manifest.sinks.first().map_or("", |sink| sink.topic.as_str());
+    Ok(format!(
+        "{dir}: src/lib.rs is the plugin, plugin.toml its description, pipeline.toml where it runs\n\
+         next: pelton plugin build {dir}, pelton topic create --if-not-exists words, pelton deploy {dir}\n\
+         try it: printf 'a=one\\nb=two\\na=three\\n' | pelton produce words --key-separator =\n        \
+         pelton consume {output} --from-beginning --format key-value"
     ))
 }
 
@@ -277,5 +286,15 @@ mod tests {
         }
         let unknown = new(Path::new("x"), "consumer").unwrap_err().to_string();
         assert!(unknown.contains("known: transform, transform-state"), "{unknown}");
+    }
+
+    #[test]
+    fn whoever_makes_a_plugin_is_told_how_to_see_it_work() {
+        let outputs = ["words-loud", "words-counted", "words-quiet", "words-longest"];
+        for (template, output) in TEMPLATES.iter().zip(outputs) {
+            let steps = next_steps("mine", template.pipeline).unwrap();
+            assert!(steps.contains("| pelton produce words --key-separator ="), "{steps}");
+            assert!(steps.contains(&format!("pelton consume {output} ")), "{steps}");
+        }
     }
 }

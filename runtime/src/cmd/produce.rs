@@ -47,6 +47,7 @@ pub(crate) fn run(args: &cli::Produce) -> anyhow::Result<()> {
                 args.key_separator.as_deref().unwrap_or("")
             ))
         })?;
+        let value = not_null(value, args.null_value.as_deref());
         send(&producer, &args.topic, key, value)?;
     }
     producer.flush(FLUSH_TIMEOUT).map_err(|error| failed(format!("wait for acknowledgements: {error}")))?;
@@ -59,13 +60,20 @@ fn split<'a>(line: &'a [u8], separator: Option<&str>) -> Option<(Option<&'a [u8]
     Some((Some(&line[..at]), &line[at + separator.len()..]))
 }
 
+fn not_null<'a>(value: &'a [u8], null: Option<&str>) -> Option<&'a [u8]> {
+    Some(value).filter(|value| null.is_none_or(|null| *value != null.as_bytes()))
+}
+
 fn send(
     producer: &ThreadedProducer<Deliveries>,
     topic: &str,
     key: Option<&[u8]>,
-    value: &[u8],
+    value: Option<&[u8]>,
 ) -> anyhow::Result<()> {
-    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).payload(value);
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+    if let Some(value) = value {
+        record = record.payload(value);
+    }
     if let Some(key) = key {
         record = record.key(key);
     }
@@ -140,7 +148,15 @@ pub(crate) fn with_defaults(config: &mut ClientConfig) {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{not_null, split};
+
+    #[test]
+    fn one_text_stands_for_null() {
+        assert_eq!(not_null(b"NULL", Some("NULL")), None);
+        assert_eq!(not_null(b"", Some("")), None);
+        assert_eq!(not_null(b"NULLS", Some("NULL")), Some(&b"NULLS"[..]));
+        assert_eq!(not_null(b"", None), Some(&b""[..]));
+    }
 
     #[test]
     fn a_line_is_parted_at_the_first_separator() {

@@ -15,9 +15,14 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::io::Write;
+use std::time::Duration;
 
 /// Rows that are asked for at once.
 const PAGE: u64 = 1000;
+/// How long a scan waits for a table that is being restored.
+const RESTORED_MS: u64 = 5_000;
+/// The longest wait.
+const WAIT_MAX_MS: u64 = 3_600_000;
 
 pub(crate) fn run(command: &cli::Table) -> anyhow::Result<()> {
     match command {
@@ -65,7 +70,8 @@ fn list(http: &HttpClient, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return print_json(&Value::Array(tables));
     }
-    let mut shown = Table::new(&["table", "topic", "scope", "store", "state", "rows", "bytes", "behind"]);
+    let mut shown =
+        Table::new(&["table", "topic", "scope", "store", "state", "rows (about)", "bytes", "behind"]);
     for table in &tables {
         let sum = |of: &dyn Fn(&Value) -> u64| json!(stores(table).map(of).sum::<u64>());
         shown.row(vec![
@@ -130,7 +136,8 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
             }
         }
     }
-    let mut shown = Table::new(&["store", "state", "rows", "bytes", "partition", "offset", "end", "behind"]);
+    let mut shown =
+        Table::new(&["store", "state", "rows (about)", "bytes", "partition", "offset", "end", "behind"]);
     for store in stores(&table) {
         for partition in partitions(store) {
             let of_store = ["store", "state", "keys", "bytes"].map(|key| store[key].clone());
@@ -220,6 +227,10 @@ fn asks(key: &str, at_least: &AtLeast) -> [(&'static str, Option<String>); 3] {
     [("key", Some(key.to_owned())), ("min_offset", at_least.min_offset.clone()), ("timeout_ms", timeout_ms)]
 }
 
+fn patience(ms: u64) -> Duration {
+    Duration::from_millis(ms.min(WAIT_MAX_MS))
+}
+
 /// When windows begin.
 fn begins(starts: &Starts) -> [(&'static str, Option<String>); 2] {
     [("since", starts.since.map(|ms| ms.to_string())), ("until", starts.until.map(|ms| ms.to_string()))]
@@ -233,25 +244,33 @@ fn windows(
     at_least: &AtLeast,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let query = query(asks(key, at_least).into_iter().chain(begins(starts)));
-    let answer: Page = http.get(&format!("/v1/tables/{}/windows?{query}", table_segment(name)?))?;
-    for row in &answer.records {
-        if as_json {
-            print_line(row.get())?;
-            continue;
+    let mut page = None;
+    loop {
+        let query = query(asks(key, at_least).into_iter().chain(begins(starts)).chain([("page", page)]));
+        let path = format!("/v1/tables/{}/windows?{query}", table_segment(name)?);
+        let answer: Page = http.get_restored(&path, patience(at_least.timeout_ms))?;
+        for row in &answer.records {
+            if as_json {
+                print_line(row.get())?;
+                continue;
+            }
+            let shown: Shown<'_> = serde_json::from_str(row.get()).context("understand a window")?;
+            let mut line = shown.window.as_ref().map_or_else(String::new, Bounds::text).into_bytes();
+            line.push(b'\t');
+            line.extend(shown.value()?.unwrap_or_default());
+            print_bytes(&line)?;
         }
-        let shown: Shown<'_> = serde_json::from_str(row.get()).context("understand a window")?;
-        let mut line = shown.window.as_ref().map_or_else(String::new, Bounds::text).into_bytes();
-        line.push(b'\t');
-        line.extend(shown.value()?.unwrap_or_default());
-        print_bytes(&line)?;
+        if answer.next.is_none() {
+            return Ok(());
+        }
+        page = answer.next;
     }
-    Ok(())
 }
 
 fn get(http: &HttpClient, name: &str, key: &str, at_least: &AtLeast, as_json: bool) -> anyhow::Result<()> {
     let query = query(asks(key, at_least));
-    let row: Box<RawValue> = http.get(&format!("/v1/tables/{}/records?{query}", table_segment(name)?))?;
+    let path = format!("/v1/tables/{}/records?{query}", table_segment(name)?);
+    let row: Box<RawValue> = http.get_restored(&path, patience(at_least.timeout_ms))?;
     if as_json {
         return print_line(row.get());
     }
@@ -282,7 +301,8 @@ fn scan(
             ("page", page),
         ];
         let query = query(rows.into_iter().chain(begins(starts)));
-        let answer: Page = http.get(&format!("/v1/tables/{}/records?{query}", table_segment(name)?))?;
+        let path = format!("/v1/tables/{}/records?{query}", table_segment(name)?);
+        let answer: Page = http.get_restored(&path, patience(RESTORED_MS))?;
         for row in &answer.records {
             if as_json {
                 print_line(row.get())?;
@@ -313,7 +333,8 @@ fn follow(
         ("to", rows.to.clone()),
         ("prefix", rows.prefix.clone()),
     ]);
-    let lines = http.lines(&format!("/v1/tables/{}/follow?{query}", table_segment(name)?))?;
+    let path = format!("/v1/tables/{}/follow?{query}", table_segment(name)?);
+    let lines = http.lines(&path, patience(RESTORED_MS))?;
     let (mut event, mut left) = (String::new(), most);
     for line in lines {
         let line = line.context("read the table's changes")?;
