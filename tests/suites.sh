@@ -4,11 +4,11 @@
 NORMAL_SUITES=(rust mutants plugins e2e pipelines tables examples clients kafka librdkafka transactions kill powercut exactly_once streams kafka_streams)
 # Run when named or with --long only.
 LONG_SUITES=()
-LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-tables -p pelton-state -p pelton-wasm -p pelton-broker)
+LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitioner -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-tables -p pelton-state -p pelton-wasm -p pelton-broker)
 
 lint() {
   cargo fmt --all --check
-  tests/imports.py runtime sdk runtime/{broker,commitlog,coordinators,partitions,pipelines,state,wasm,wire}
+  tests/imports.py runtime sdk runtime/{broker,commitlog,coordinators,partitioner,partitions,pipelines,state,wasm,wire}
   # The product's own profile, so that librdkafka is built once.
   cargo clippy --locked "${LIBRARIES[@]}" -p pelton-sdk --all-targets -- -D warnings
   cargo clippy --locked --release -p pelton -p pelton-tests -p pelton-benches --all-targets -- -D warnings

@@ -412,7 +412,7 @@ pub(crate) enum Table {
         scope: String,
         /// How the topic's producers place keys: where that is known, a key is looked for in one partition.
         /// librdkafka's default is crc32, that of Java's client murmur2
-        #[arg(long, value_parser = ["murmur2", "crc32", "fnv1a", "unknown"], default_value = "unknown")]
+        #[arg(long, value_parser = ["murmur2", "crc32", "fnv1a", "consistent", "unknown"], default_value = "unknown")]
         partitioner: String,
         /// rocksdb: on disk; memory: read from the topic at each start
         #[arg(long, value_parser = ["rocksdb", "memory"], default_value = "rocksdb")]

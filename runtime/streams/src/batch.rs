@@ -165,6 +165,11 @@ pub struct RecordIn<'a> {
 }
 
 impl RecordIn<'_> {
+    /// The bytes of key and value.
+    pub(crate) fn key_and_value_bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+
     /// The bytes of key, value and headers.
     pub fn bytes(&self) -> u64 {
         let field = |field: Option<&[u8]>| field.map_or(0, <[u8]>::len) as u64;

@@ -8,7 +8,7 @@ use crate::operator::aggregate::{AggregateSpec, Aggregator, BuiltIn};
 use crate::operator::scan::{self, Layout, Part, Scanned, Wanted};
 use crate::operator::view::{self, FoundWindow};
 use crate::operator::{Closing, OperatorError, Window, WindowKind, WindowSpec, envelope};
-use crate::partitioner::{Partitioner, PartitionerKind};
+use crate::partitioner::PartitionerKind;
 use crate::state::{Blob, StateError, StateView, StoreIndex};
 use crate::topology::Vertex;
 
@@ -131,12 +131,8 @@ impl WindowRows {
 impl StateTable {
     /// The partition whose task has a key, among so many; none if any of them may.
     pub fn partition_of(&self, key: &[u8], partitions: u32) -> Option<i32> {
-        match self.placement? {
-            // librdkafka places empty keys at random.
-            PartitionerKind::Crc32 if key.is_empty() => None,
-            PartitionerKind::Sticky | PartitionerKind::RoundRobin => None,
-            kind => Some(Partitioner::new(kind, partitions, 0).place(Some(key))),
-        }
+        // The number of partitions is a Kafka int32.
+        self.placement?.partition_of(key, partitions).map(u32::cast_signed)
     }
 
     /// The row or result of a key. The table has no windows.

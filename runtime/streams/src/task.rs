@@ -510,7 +510,8 @@ impl Task {
         let mut partitions = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let partitioner = &mut self.partitioners[piece.topic];
-            let placed: Vec<i32> = piece.records().map(|record| partitioner.place(record.key)).collect();
+            let mut placed = Vec::new();
+            partitioner.place_all(piece.records().map(|record| (record.key, record.key_and_value_bytes())), &mut placed);
             counts.records_out += placed.len() as u64;
             // A piece that takes one of several outputs emits less than its answer holds: an upper bound.
             counts.bytes_out += piece.answer.bytes();

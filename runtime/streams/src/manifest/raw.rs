@@ -16,7 +16,7 @@ use super::{
 };
 use crate::limits::LimitsSpec;
 use crate::operator::Field;
-use crate::partitioner::PartitionerKind;
+use crate::partitioner::{self, PartitionerKind};
 use crate::state::StoreKind;
 use crate::tables::check_name;
 
@@ -329,7 +329,7 @@ impl Sink {
         topic(&format!("{at}.topic"), &self.topic)?;
         let partitioner = match self.partitioner.as_deref() {
             None => PartitionerKind::Murmur2,
-            Some(given) => PartitionerKind::parse(given).map_err(|hint| {
+            Some(given) => partitioner::parse(given).map_err(|hint| {
                 invalid(
                     &format!("{at}.partitioner"),
                     format!("is `{given}`; {hint} (a plugin as partitioner is not supported yet)"),
@@ -426,12 +426,10 @@ fn commit(spec: &CommitSpec) -> Result<(), ManifestError> {
 
 /// How a topic's producers place keys, if that is known.
 pub(super) fn partitioner(at: &str, given: Option<String>) -> Result<Option<String>, ManifestError> {
-    let given = given.filter(|given| given != "unknown");
-    if let Some(given) = &given {
-        let known = PartitionerKind::parse(given);
-        known.map_err(|hint| invalid(at, format!("is `{given}`; {hint}, or \"unknown\"")))?;
-    }
-    Ok(given)
+    let Some(given) = given.filter(|given| given != "unknown") else { return Ok(None) };
+    let known = partitioner::parse_of_producers(&given);
+    let known = known.map_err(|hint| invalid(at, format!("is `{given}`; {hint} (\"unknown\" is an answer, too)")))?;
+    Ok(known.map(|kind| kind.to_string()))
 }
 
 fn range(at: &str, given: u32, min: u32, max: u32) -> Result<(), ManifestError> {

@@ -139,6 +139,11 @@ fn what_is_refused_is_named() {
         "`sink[0].partitioner` is `murmur3`; did you mean `murmur2`? (a plugin as partitioner is not supported yet)",
     );
     check(
+        "partitioner = \"crc32\"",
+        "partitioner = \"crc23\"",
+        "`source[0].partitioner` is `crc23`; did you mean `crc32`? (\"unknown\" is an answer, too)",
+    );
+    check(
         "topic = \"flights-clean\"",
         "topic = \"__consumer_offsets\"",
         "`sink[0].topic` is `__consumer_offsets`, which is a topic of the server's own",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::partitioner::{Partitioner, PartitionerKind};
+use crate::partitioner::PartitionerKind;
 pub use crate::state::StoreKind;
 
 /// A table as it is kept in `__pelton_deployments`, as JSON under `table/<name>`.
@@ -60,6 +60,8 @@ pub enum KeyPlacement {
     Crc32,
     /// As Sarama does unless told otherwise.
     Fnv1a,
+    /// As pelton's partitioner of this name does.
+    Consistent,
     /// In another way, or in several: a key may be in any partition.
     #[default]
     Unknown,
@@ -70,13 +72,12 @@ impl KeyPlacement {
     pub fn partition(self, key: &[u8], partitions: u32) -> Option<u32> {
         let kind = match self {
             KeyPlacement::Murmur2 => PartitionerKind::Murmur2,
-            // librdkafka places empty keys at random.
-            KeyPlacement::Crc32 if key.is_empty() => return None,
             KeyPlacement::Crc32 => PartitionerKind::Crc32,
             KeyPlacement::Fnv1a => PartitionerKind::Fnv1a,
+            KeyPlacement::Consistent => PartitionerKind::Consistent,
             KeyPlacement::Unknown => return None,
         };
-        u32::try_from(Partitioner::new(kind, partitions, 0).place(Some(key))).ok()
+        kind.partition_of(key, partitions)
     }
 }
 
@@ -102,7 +103,9 @@ shown! {
     Scope { Partitioned = "partitioned", Global = "global" }
     StoreKind { Rocksdb = "rocksdb", Memory = "memory" }
     ValueFormat { Json = "json", Raw = "raw" }
-    KeyPlacement { Murmur2 = "murmur2", Crc32 = "crc32", Fnv1a = "fnv1a", Unknown = "unknown" }
+    KeyPlacement {
+        Murmur2 = "murmur2", Crc32 = "crc32", Fnv1a = "fnv1a", Consistent = "consistent", Unknown = "unknown"
+    }
 }
 
 /// Longest name of a table: it is the name of a directory too.

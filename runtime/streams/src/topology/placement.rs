@@ -101,6 +101,11 @@ mod tests {
             ("s | produced:crc32", "s | topic:murmur2", false),
             ("s | produced:?", "s | topic:murmur2", false),
             ("s | topic:murmur2", "s | produced:?", false),
+            ("s | topic:consistent", "s | produced:consistent", true),
+            ("s | topic:consistent", "s | topic:murmur2", false),
+            // Earlier versions took a partitioner that goes by no key for a rule of keys.
+            ("s | produced:sticky", "s | produced:?", true),
+            ("s | topic:round-robin", "s | topic:murmur2", false),
             ("s | produced:?+produced:crc32", "s | produced:murmur2", true),
             ("s | produced:?+topic:crc32", "s | topic:crc32", false),
             ("s | topic:crc32 and produced:crc32", "s | topic:crc32 and produced:murmur2", true),

@@ -154,7 +154,7 @@ impl Topology {
             return None;
         }
         let rule = |source: &usize| self.sources[*source].partitioner.as_deref();
-        let known_rule = |source: &usize| rule(source).and_then(|rule| PartitionerKind::parse(rule).ok());
+        let known_rule = |source: &usize| rule(source).and_then(|rule| PartitionerKind::from_name(rule));
         let is_there = |source: &usize| self.partitions_of(*source, known) > 0;
         let there: Vec<usize> = side.sources.iter().copied().filter(is_there).collect();
         let Some((first, others)) = there.split_first() else {

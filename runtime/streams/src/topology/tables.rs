@@ -49,7 +49,7 @@ impl Topology {
         let reach = |source: &&usize| self.reached_from(**source).contains(&Vertex::Operator(operator));
         let mut rules = sources.filter(reach).map(|source| self.sources[*source].partitioner.as_deref());
         let first = rules.next()??;
-        rules.all(|rule| rule == Some(first)).then(|| PartitionerKind::parse(first).ok()).flatten()
+        rules.all(|rule| rule == Some(first)).then(|| PartitionerKind::from_name(first)).flatten()
     }
 }
 

@@ -118,6 +118,12 @@ fn a_stream_is_joined_with_a_table_by_a_field() {
     let (topics, parts) = plan(&join("partitioner='crc32'"), &[("a", 2), ("t", 3)]);
     assert_eq!(topics, ["n-left: 3, crc32"]);
     assert_eq!(parts, ["a", "t n-left-repartition"]);
+    assert_eq!(made(&join("partitioner='consistent'"), &[("a", 2), ("t", 3)]), ["n-left: 3, consistent"]);
+    // What goes by no key says nothing of where keys are.
+    let both = ["n-left: 3, murmur2", "n-right: 3, murmur2"];
+    for rule in ["unknown", "uniform", "sticky", "round-robin"] {
+        assert_eq!(made(&join(&format!("partitioner='{rule}'")), &[("a", 2), ("t", 3)]), both, "{rule}");
+    }
     assert_eq!(made(&join(""), &[("a", 1), ("t", 1)]), [""; 0]);
     assert_eq!(made(&join(""), &[("a", 3), ("t", 1)]), ["n-left: 1, murmur2"]);
     assert_eq!(made(&join(""), &[("a", 1), ("t", 4)]), ["n-left: 4, murmur2", "n-right: 4, murmur2"]);
