@@ -165,6 +165,10 @@ pub(crate) enum Topic {
 #[derive(Args, Debug)]
 pub(crate) struct Produce {
     pub(crate) topic: String,
+    /// Which partition a record goes to: murmur2, crc32, fnv1a or consistent by its key, or uniform, sticky or
+    /// round-robin whatever its key [default: murmur2]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partitioner: Option<String>,
     /// Text between the key and the value of a line; without it records have no key
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_separator: Option<String>,
