@@ -1,5 +1,7 @@
 //! End to end: what no client program and no crash test covers. Each scenario prints one line; any failure fails the run.
 
+mod partitioning;
+
 use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::load::{client, create_topic};
@@ -28,10 +30,11 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let binary = settings::binary()?;
     let home = tempfile::tempdir()?;
-    let scenarios: [(&str, Scenario); 3] = [
+    let scenarios: [(&str, Scenario); 4] = [
         ("catch-up-with-every-fetch-size", catch_up),
         ("graceful-stop-keeps-everything", graceful_stop),
         ("one-broker-per-data-directory", one_broker_per_directory),
+        ("partitioners", partitioning::partitioners),
     ];
     let mut failed = 0;
     for (name, scenario) in scenarios {

@@ -154,6 +154,17 @@ pub(crate) enum Topic {
         #[command(flatten)]
         kafka: Kafka,
     },
+    /// Which known partitioner explains where the keys of a topic are, and how many keys are elsewhere
+    Partitioning {
+        name: String,
+        /// Most records of each partition that are read: half of them the oldest, half the newest
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        records: u64,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        kafka: Kafka,
+    },
     /// Delete a topic and its records
     Delete {
         name: String,

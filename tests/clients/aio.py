@@ -357,6 +357,13 @@ async def holes():
     return f"{len(left)} of {end} offsets"
 
 
+async def placement(admin):
+    topic = suite.name("placed")
+    equal(await create(admin, topic, 12), 0, "error code")
+    async with AIOKafkaProducer(**BASE) as p:
+        await asyncio.gather(*[await p.send(topic, b"v", key=key) for key in common.placed()])
+
+
 async def delete_topic(admin):
     equal([e[1] for e in (await admin.delete_topics([GONE])).topic_error_codes], [0], "error code")
 
@@ -393,6 +400,7 @@ async def main():
     await run("delete-records", delete_records(admin))
     await run("compacted-needs-key", compacted())
     await run("compacted-holes", holes())
+    await run("placement", placement(admin))
     await run("delete-topic", delete_topic(admin))
     await admin.close()
 

@@ -64,6 +64,11 @@ def timestamps(records):
             for r in records for t in (r.timestamp - 1, r.timestamp, r.timestamp + 1)}
 
 
+def placed():
+    """Keys that clients place by themselves, as they do unless told otherwise. run.py looks where they are."""
+    return [b"key-%d" % i for i in range(300)] + [None] * 30
+
+
 def produce_cases():
     """(scenario name, codec, acks, partition of the produce topic): partition = 3 * codec + acks."""
     for c, codec in enumerate(CODECS):

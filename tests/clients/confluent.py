@@ -385,6 +385,15 @@ def holes():
     return f"{len(left)} of {end} offsets"
 
 
+def placement():
+    topic = suite.name("placed")
+    admin.create_topics([ka.NewTopic(topic, 12, 1)])[topic].result(10)
+    producer = Producer(BASE)
+    for key in common.placed():
+        producer.produce(topic, b"v", key=key)
+    equal(producer.flush(20), 0, "messages left")
+
+
 def delete_topic():
     admin.delete_topics([GONE])[GONE].result(10)
     until("topic deleted", lambda: GONE not in admin.list_topics(timeout=10).topics)
@@ -413,5 +422,6 @@ suite.run("create-partitions", create_partitions)
 suite.run("delete-records", delete_records)
 suite.run("compacted-needs-key", compacted)
 suite.run("compacted-holes", holes)
+suite.run("placement", placement)
 suite.run("delete-topic", delete_topic)
 suite.done()

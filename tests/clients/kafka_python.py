@@ -374,6 +374,17 @@ def holes():
     return f"{len(left)} of {end} offsets"
 
 
+def placement():
+    topic = suite.name("placed")
+    create(topic, 12)
+    producer = KafkaProducer(**BASE)
+    sent = [producer.send(topic, b"v", key=key) for key in common.placed()]
+    producer.flush(20)
+    for future in sent:
+        future.get(10)
+    producer.close()
+
+
 def delete_topic():
     admin.delete_topics([GONE])
     until("topic deleted", lambda: GONE not in admin.list_topics())
@@ -405,5 +416,6 @@ suite.run("delete-records", delete_records)
 suite.run("log-dirs", log_dirs)
 suite.run("compacted-needs-key", compacted)
 suite.run("compacted-holes", holes)
+suite.run("placement", placement)
 suite.run("delete-topic", delete_topic)
 suite.done()

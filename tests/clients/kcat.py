@@ -98,6 +98,14 @@ def holes():
     return f"{len(left)} of {end} offsets"
 
 
+def placement():
+    topic = suite.name("placed")
+    create(topic)
+    keyed = [key + b"\x1fv" for key in common.placed() if key]
+    kcat("-P", "-t", topic, "-K", "\x1f", data=b"\n".join(keyed))
+    kcat("-P", "-t", topic, data=b"\n".join(b"v" for key in common.placed() if not key))
+
+
 class Member:
     """A kcat in a group: what it owns and what it read, from its output."""
 
@@ -173,6 +181,7 @@ suite.run("small-fetches", small_fetches)
 suite.run("seek-timestamp", seek_timestamp)
 suite.run("compacted-holes", holes)
 suite.run("group", group)
+suite.run("placement", placement)
 for name in ["record-timestamps", "commit-metadata", "lag", "groups", "delete-group", "configs", "create-partitions",
              "delete-records", "delete-topic"]:
     suite.skip(name, "kcat has no such command")

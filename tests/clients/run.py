@@ -6,6 +6,7 @@ with `--logs DIR` for the directory of its partitions. Names of clients select s
 $PELTON_BIN tries the programs themselves on Apache Kafka.
 """
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -32,6 +33,8 @@ CLIENTS = {
     "java": ["java", "-Xmx512m", "-cp", f"{CACHE}/java/classes:{CACHE}/java/libs/*", "Clients"],
     "franz-go": [CACHE / "franz/franz"],
 }
+# By what each of them places keys unless told otherwise, as runtime/partitioner/PARTITIONERS.md says.
+PARTITIONERS = {"kcat": "crc32", "confluent-kafka": "crc32"}
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 CLIENT_TIMEOUT = 240  # seconds; each takes less than 20 against a healthy broker
 READY_TIMEOUT = 90  # seconds
@@ -134,6 +137,19 @@ def run(name, command, address, holes):
     return count, prefix and prefix[1], time.monotonic() - start
 
 
+def check_placement(name, count, address, prefix):
+    """Counts one more scenario of a client: `pelton topic partitioning` finds out by what it has placed its keys."""
+    want = {"verdict": "explained", "sure": True, "explained_by": [PARTITIONERS.get(name, "murmur2")], "keys": 300, "keyless": 30,
+            "records": 330, "scattered_keys": 0, "unexplained_keys": 0, "partitioner": PARTITIONERS.get(name, "murmur2")}
+    command = [os.environ["PELTON_BIN"], "topic", "partitioning", f"{prefix}-placed", "--json", "--bootstrap-server", address]
+    p = subprocess.run(command, capture_output=True, text=True, check=False)
+    got = json.loads(p.stdout) if p.returncode == 0 else {}
+    wrong = {key: got.get(key) for key in want if got.get(key) != want[key]}
+    if wrong:
+        print(f"FAIL {name} placed-keys {wrong} {p.stderr.strip()}")
+    count["FAIL" if wrong else "ok"] += 1
+
+
 def check_codecs(name, count, logs, prefix):
     """Counts one more scenario of a client: its batches are stored as it sent them."""
     checked, wrong = stored_codecs(logs, prefix)
@@ -160,7 +176,10 @@ def main():
     results = {}
     for name in args.clients or CLIENTS:
         print(f"== {name}", flush=True)
-        results[name] = run(name, CLIENTS[name], address, holes.name)
+        results[name] = count, prefix, _ = run(name, CLIENTS[name], address, holes.name)
+        # A stand-in for the binary has no such command.
+        if broker and prefix and pathlib.Path(os.environ["PELTON_BIN"]).name == "pelton":
+            check_placement(name, count, address, prefix)
         if broker and broker.p.poll() is not None:
             break
     # Segments of a broker that runs may be partly in its memory; one that has stopped has written all of them.

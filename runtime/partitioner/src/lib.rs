@@ -16,6 +16,7 @@
 mod hash;
 mod kind;
 mod rule;
+pub mod sample;
 
 pub use kind::{Partitioner, PartitionerKind, UNIFORM_BYTES};
 pub use rule::KeyRule;

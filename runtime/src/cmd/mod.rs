@@ -5,6 +5,7 @@ mod consume;
 mod deploy;
 mod group;
 mod log;
+mod partitioning;
 mod pipeline;
 mod plugin;
 mod produce;

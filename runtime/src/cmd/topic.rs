@@ -38,6 +38,9 @@ pub(crate) fn run(command: &cli::Topic) -> anyhow::Result<()> {
         cli::Topic::Alter { name, config, reset, partitions, kafka } => {
             alter(kafka, name, config, reset, *partitions)
         }
+        cli::Topic::Partitioning { name, records, json, kafka } => {
+            super::partitioning::run(kafka, name, *records, *json)
+        }
         cli::Topic::Delete { name, kafka } => delete(kafka, name),
     }
 }

@@ -411,6 +411,24 @@ func holes(path string) string {
 	return fmt.Sprint(len(lines)-1, " of ", end, " offsets")
 }
 
+// placement has keys that the client places by itself; run.py looks where they are.
+func placement() string {
+	topic := prefix + "placed"
+	check(create(topic, 12, 1, "retention.ms", "-1"))
+	c := must(kgo.NewClient(kgo.SeedBrokers(bootstrap)))
+	defer c.Close()
+	var batch []*kgo.Record
+	for i := range 330 {
+		r := &kgo.Record{Topic: topic, Value: []byte("v")}
+		if i < 300 {
+			r.Key = fmt.Appendf(nil, "key-%d", i)
+		}
+		batch = append(batch, r)
+	}
+	check(c.ProduceSync(ctx, batch...).FirstErr())
+	return ""
+}
+
 func deleteTopic() string {
 	_, err := admin.DeleteTopic(ctx, goneTopic)
 	check(err)
@@ -474,6 +492,7 @@ func main() {
 	run("log-dirs", logDirs)
 	run("compacted-needs-key", compacted)
 	run("compacted-holes", func() string { return holes(os.Args[3]) })
+	run("placement", placement)
 	run("delete-topic", deleteTopic)
 	admin.Close()
 	if failed {

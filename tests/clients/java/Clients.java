@@ -452,6 +452,19 @@ public class Clients {
         return null;
     }
 
+    /** Keys that the client places by itself; run.py looks where they are. */
+    static Object placement() throws Exception {
+        create(prefix + "placed", 12, 1, Map.of());
+        try (var producer = new KafkaProducer<>(props(), new ByteArraySerializer(), new ByteArraySerializer())) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (int i = 0; i < 330; i++)
+                sent.add(producer.send(new ProducerRecord<>(prefix + "placed", i < 300 ? bytes("key-" + i) : null, bytes("v"))));
+            producer.flush();
+            for (var f : sent) f.get();
+        }
+        return null;
+    }
+
     public static void main(String[] args) throws Exception {
         bootstrap = args[0];
         holesFile = args[2];
@@ -492,6 +505,7 @@ public class Clients {
         run("log-dirs", Clients::logDirs);
         run("compacted-needs-key", Clients::compacted);
         run("compacted-holes", Clients::holes);
+        run("placement", Clients::placement);
         run("delete-topic", Clients::deleteTopic);
         admin.close();
         System.exit(failed == 0 ? 0 : 1);

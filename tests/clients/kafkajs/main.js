@@ -495,6 +495,16 @@ async function holes() {
   return `${left.length} of ${end} offsets`
 }
 
+// Keys that the client places by itself; run.py looks where they are.
+async function placement() {
+  await create(prefix + 'placed', 12)
+  const producer = kafka.producer({ retry: RETRY })
+  await producer.connect()
+  const keys = [...Array.from({ length: 300 }, (_, i) => `key-${i}`), ...Array(30).fill(null)]
+  await producer.send({ topic: prefix + 'placed', messages: keys.map(key => ({ key, value: 'v' })) })
+  await producer.disconnect()
+}
+
 async function main() {
   console.log(`# kafkajs ${require('kafkajs/package.json').version} on ${bootstrap}, names start with ${prefix}`)
   await zstd.init()
@@ -526,6 +536,7 @@ async function main() {
   await run('delete-records', deleteRecords)
   await run('compacted-needs-key', compacted)
   await run('compacted-holes', holes)
+  await run('placement', placement)
   await run('delete-topic', deleteTopic)
   await admin.disconnect()
   process.exit(failed ? 1 : 0)
