@@ -280,7 +280,7 @@ pub(crate) enum Plugin {
     New {
         dir: PathBuf,
         /// What it may do: transform (records in, records out), transform-state (with stores), transform-timer (with
-        /// timers and stores), or aggregator (one value for each key)
+        /// timers and stores), aggregator (one value for each key), or partitioner (which partition a record goes to)
         #[arg(long, default_value = "transform")]
         world: String,
     },

@@ -42,6 +42,21 @@ pub mod aggregating {
     });
 }
 
+/// The world `partitioner`.
+pub mod partitioning {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "partitioner",
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+        default_bindings_module: "pelton_sdk::bindings::partitioning",
+        with: {
+            "pelton:plugin/records@0.1.0": crate::bindings::pelton::plugin::records,
+            "pelton:plugin/log@0.1.0": crate::bindings::pelton::plugin::log,
+        },
+    });
+}
+
 /// The world `transform-timer`.
 #[allow(clippy::too_many_arguments, reason = "generated: what crosses the border is flat")]
 pub mod with_timers {

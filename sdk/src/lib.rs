@@ -45,6 +45,7 @@ pub mod bindings;
 mod config;
 pub mod log;
 mod out;
+mod partition;
 mod state;
 mod stores;
 pub mod testing;
@@ -56,6 +57,7 @@ pub use batch::{Headers, Record};
 pub use bindings::{Batch, Output};
 pub use config::Config;
 pub use out::{Last, Out};
+pub use partition::{Partitioner, partition_of_key};
 pub use state::StateTransform;
 pub use stores::{Entries, Range, Reads, Stores, Windows};
 pub use timers::{Emit, Timer, TimerDomain, TimerTransform, Timers};
@@ -63,6 +65,8 @@ pub use transform::{Failure, Transform};
 
 #[doc(hidden)]
 pub use aggregate::ExportedAggregator;
+#[doc(hidden)]
+pub use partition::ExportedPartitioner;
 #[doc(hidden)]
 pub use state::ExportedState;
 #[doc(hidden)]

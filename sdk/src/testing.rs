@@ -3,6 +3,7 @@
 use crate::batch::NULL;
 use crate::bindings::{self, Batch, HeaderColumns, Output, Slices};
 use crate::config::Config;
+use crate::partition::Partitioner;
 use crate::transform::{Failure, Transform};
 
 mod aggregate;
@@ -74,6 +75,27 @@ pub fn run<T: Transform>(
     let batch = batch(records);
     let output = plugin.batch(&batch).map_err(RunError::from)?;
     Ok(expand(&batch, &output))
+}
+
+/// Configures a new partitioner and asks it where the records go, as one batch of the topic `test`.
+///
+/// # Errors
+/// It refuses its settings.
+///
+/// # Panics
+/// If a partition is not there, or their number is not that of the records.
+pub fn partitions<T: Partitioner>(
+    config: &[(&str, &str)],
+    records: &[TestRecord],
+    partitions: u32,
+) -> Result<Vec<u32>, RunError> {
+    let mut plugin = T::default();
+    let pairs = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    plugin.configure(&Config::new(pairs)).map_err(RunError::Configure)?;
+    let placed = plugin.batch(&batch(records), partitions);
+    assert_eq!(placed.len(), records.len(), "a partition for each record");
+    assert!(placed.iter().all(|placed| *placed < partitions), "{placed:?} of {partitions} partitions");
+    Ok(placed)
 }
 
 impl From<bindings::Failure> for RunError {

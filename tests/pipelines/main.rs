@@ -14,6 +14,7 @@ mod kills;
 mod lab;
 mod metrics;
 mod outputs;
+mod placing;
 mod refusals;
 mod state;
 
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 28] = [
+const CASES: [(&str, Case); 29] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -43,6 +44,7 @@ const CASES: [(&str, Case); 28] = [
     ("a-failed-pipeline-goes-on-when-it-is-mended", isolation::mended),
     ("a-refused-output-names-its-record", outputs::fail),
     ("a-refused-output-goes-by-the-policy", outputs::policies),
+    ("a-plugin-places-the-records-of-a-topic", placing::by_plugin),
     ("a-stop-does-not-wait-for-an-endless-plugin", isolation::endless),
     ("components-are-refused-for-what-they-are", refusals::components),
     ("manifests-are-refused-for-what-they-say", refusals::manifests),

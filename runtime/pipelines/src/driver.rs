@@ -23,7 +23,7 @@ use pelton_streams::state::Position as StorePosition;
 use pelton_streams::task::{
     Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskInput,
 };
-use pelton_streams::{BatchIn, InstanceSpec, PluginFactory, Task, Topology};
+use pelton_streams::{BatchIn, InstanceSpec, PluginFactory, PluginLimits, Task, Topology};
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
@@ -278,9 +278,7 @@ impl<'io> Driver<'io> {
                 continue;
             }
             let node = &self.spec.topology.nodes[index];
-            let (board, partition) = (Arc::clone(&self.spec.board), Arc::clone(&self.calling));
-            let log = InstanceLog { board, node: node.id.clone(), partition };
-            let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(log) };
+            let spec = self.instance_spec(&node.id, &node.config, node.limits);
             let plugin = self.spec.factory.instantiate(&node.plugin.digest, &spec);
             let plugin = plugin.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
             self.plugins.set(index, plugin);
@@ -290,15 +288,29 @@ impl<'io> Driver<'io> {
             let Some(plugin) = node.plugin.as_ref().filter(|_| !self.plugins.has_aggregator(index)) else {
                 continue;
             };
-            let (board, partition) = (Arc::clone(&self.spec.board), Arc::clone(&self.calling));
-            let log = InstanceLog { board, node: node.id.clone(), partition };
-            let spec =
-                InstanceSpec { config: plugin.config.clone(), limits: plugin.limits, log: Arc::new(log) };
+            let spec = self.instance_spec(&node.id, &plugin.config, plugin.limits);
             let started = self.spec.factory.instantiate_aggregator(&plugin.info.digest, &spec);
             let started = started.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
             self.plugins.set_aggregator(index, started);
         }
+        let topology = Arc::clone(&self.spec.topology);
+        for (output, id, plugin) in topology.partitioners() {
+            if self.plugins.has_partitioner(output) {
+                continue;
+            }
+            let spec = self.instance_spec(&id, &plugin.config, plugin.limits);
+            let started = self.spec.factory.instantiate_partitioner(&plugin.info.digest, &spec);
+            let started = started.map_err(|error| DriverError::Start { node: id, error })?;
+            self.plugins.set_partitioner(output, started);
+        }
         Ok(())
+    }
+
+    /// How an instance of a node's plugin is made.
+    fn instance_spec(&self, node: &str, config: &[(String, String)], limits: PluginLimits) -> InstanceSpec {
+        let (board, partition) = (Arc::clone(&self.spec.board), Arc::clone(&self.calling));
+        let log = InstanceLog { board, node: node.to_owned(), partition };
+        InstanceSpec { config: config.to_vec(), limits, log: Arc::new(log) }
     }
 
     fn now_ms(&self) -> i64 {

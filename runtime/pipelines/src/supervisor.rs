@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pelton_streams::log::NoLog;
 use pelton_streams::manifest::PluginRef;
 use pelton_streams::topology::OutputTopic;
-use pelton_streams::{Digest, InstanceSpec, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
+use pelton_streams::{Digest, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
 
 use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
 use super::deployments::{
@@ -400,10 +399,10 @@ impl Supervisor {
         let mut plugins = BTreeMap::new();
         let mut infos = BTreeMap::new();
         for (node, named) in manifest.plugins() {
-            let digest = resolve(&self.inner.lock().deployments, (node, named), given)?;
+            let digest = resolve(&self.inner.lock().deployments, (&node, named), given)?;
             wanted.push(self.want(digest));
-            infos.insert(node.to_owned(), self.load(node, &digest, patience).await?);
-            plugins.insert(node.to_owned(), digest.to_string());
+            infos.insert(node.clone(), self.load(&node, &digest, patience).await?);
+            plugins.insert(node, digest.to_string());
         }
         let topology = Topology::link_over(&manifest, &infos, &|topic| self.spec.io.partitions(topic))?;
         Ok(Checked { manifest, topology, plugins, wanted })
@@ -447,28 +446,6 @@ impl Supervisor {
         for output in checked.topology.outputs.iter().filter(|output| !own(output)) {
             let fits = self.spec.log.check_topic(&output.topic);
             fits.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
-        }
-        Ok(())
-    }
-
-    /// Starts every plugin once with its settings: one that refuses them refuses the deployment.
-    async fn try_start(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
-        for node in &checked.topology.nodes {
-            let spec =
-                InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
-            let (factory, digest) = (Arc::clone(&self.spec.factory), node.plugin.digest);
-            let start = move || factory.instantiate(&digest, &spec).map(drop);
-            let started = tokio::task::spawn_blocking(start).await.map_err(|_| DeployError::Stopping)?;
-            started.map_err(|error| DeployError::Start { node: node.id.clone(), error })?;
-        }
-        for node in &checked.topology.operators {
-            let Some(plugin) = &node.plugin else { continue };
-            let spec =
-                InstanceSpec { config: plugin.config.clone(), limits: plugin.limits, log: Arc::new(NoLog) };
-            let (factory, digest) = (Arc::clone(&self.spec.factory), plugin.info.digest);
-            let start = move || factory.instantiate_aggregator(&digest, &spec).map(drop);
-            let started = tokio::task::spawn_blocking(start).await.map_err(|_| DeployError::Stopping)?;
-            started.map_err(|error| DeployError::Start { node: node.id.clone(), error })?;
         }
         Ok(())
     }
@@ -541,6 +518,7 @@ mod asking;
 mod deleting;
 mod following;
 mod running;
+mod starting;
 mod stores;
 mod tables;
 mod tidy;

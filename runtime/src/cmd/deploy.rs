@@ -24,7 +24,7 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
             && let Some(dir) = directory(base, name)
         {
             let pushed = plugin::push(&http, &plugin::component(&dir)?)?;
-            plugins.insert(node.to_owned(), pushed["digest"].clone());
+            plugins.insert(node, pushed["digest"].clone());
         }
     }
     let request = json!({ "manifest": text, "plugins": plugins, "dry_run": args.dry_run });

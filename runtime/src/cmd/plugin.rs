@@ -161,11 +161,12 @@ macro_rules! template {
     };
 }
 
-const TEMPLATES: [Template; 4] = [
+const TEMPLATES: [Template; 5] = [
     template!("transform"),
     template!("transform-state"),
     template!("transform-timer"),
     template!("aggregator"),
+    template!("partitioner"),
 ];
 
 fn new(dir: &Path, world: &str) -> anyhow::Result<()> {

@@ -54,7 +54,8 @@ pub(crate) fn run(args: &cli::Produce) -> anyhow::Result<()> {
             ))
         })?;
         let value = not_null(value, args.null_value.as_deref());
-        let partition = placing.as_mut().map(|placing| placing.place(&producer, key, value.unwrap_or_default()));
+        let partition =
+            placing.as_mut().map(|placing| placing.place(&producer, key, value.unwrap_or_default()));
         send(&producer, &args.topic, key, value, partition)?;
         if let Some(placing) = &mut placing {
             placing.passed(n, stdin.buffer().is_empty());

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::limits::LimitsSpec;
 use crate::nearest;
 use crate::operator::Field;
+use crate::partitioner::PartitionerKind;
 use crate::state::StoreKind;
 
 pub mod operator;
@@ -18,7 +19,7 @@ pub use crate::values;
 
 pub(crate) use raw_native::REST_OUTPUT_NAME;
 
-use operator::{GlobalSpec, OperatorSpec, TableSpec};
+use operator::{GlobalSpec, OperatorPlugin, OperatorSpec, TableSpec};
 use stores::StoreGrant;
 use values::{ByteSize, Start};
 
@@ -167,17 +168,42 @@ pub struct NodeSpec {
 }
 
 /// `[[sink]]`: a topic to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SinkSpec {
     /// The source or node it writes, with `:output` for another output than the first.
     pub from: String,
     /// The topic.
     pub topic: String,
     /// How keys are placed.
-    pub partitioner: crate::partitioner::PartitionerKind,
+    pub partitioner: SinkPartitioner,
     /// What happens to a record that the topic does not take, if the sink reads a source. A sink that reads a node goes by
     /// the node's.
     pub on_error: Option<OnError>,
+}
+
+/// Who says which partition of its topic a record goes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkPartitioner {
+    /// By a rule that clients have, too.
+    Native(PartitionerKind),
+    /// By a plugin of the world `partitioner`.
+    Plugin(Box<OperatorPlugin>),
+}
+
+impl SinkSpec {
+    /// What its plugin is called among those of the pipeline's nodes, whose names have no space. Sinks of one topic have
+    /// one partitioner.
+    pub fn plugin_id(topic: &str) -> String {
+        format!("sink {topic}")
+    }
+
+    /// The plugin that places its records, if one does.
+    pub fn plugin(&self) -> Option<&OperatorPlugin> {
+        match &self.partitioner {
+            SinkPartitioner::Native(_) => None,
+            SinkPartitioner::Plugin(plugin) => Some(plugin),
+        }
+    }
 }
 
 /// How a manifest names a plugin.
@@ -273,11 +299,17 @@ impl Manifest {
 }
 
 impl Manifest {
-    /// The plugins that it names, by node.
-    pub fn plugins(&self) -> impl Iterator<Item = (&str, &PluginRef)> {
-        let nodes = self.nodes.iter().map(|node| (&*node.id, &node.plugin));
+    /// The plugins that it names, by node; those of sinks by [`SinkSpec::plugin_id`].
+    pub fn plugins(&self) -> impl Iterator<Item = (String, &PluginRef)> {
+        let nodes = self.nodes.iter().map(|node| (node.id.clone(), &node.plugin));
         let operators = self.operators.iter();
-        nodes.chain(operators.filter_map(|node| Some((&*node.id, &node.plugin.as_ref()?.plugin))))
+        let operators = operators.filter_map(|node| Some((node.id.clone(), &node.plugin.as_ref()?.plugin)));
+        // Sinks of one topic have the same.
+        let first = |i: usize| self.sinks[..i].iter().all(|other| other.topic != self.sinks[i].topic);
+        let sinks = self.sinks.iter().enumerate().filter(move |(i, _)| first(*i));
+        let sinks =
+            sinks.filter_map(|(_, sink)| Some((SinkSpec::plugin_id(&sink.topic), &sink.plugin()?.plugin)));
+        nodes.chain(operators).chain(sinks)
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use pelton_wire::mutant::Mutant;
+
 use crate::answer::{AnswerError, BatchOut};
 use crate::batch::BatchIn;
 use crate::digest::Digest;
@@ -84,6 +86,36 @@ pub trait AggregatorPlugin: Send {
     fn reads(&self) -> (bool, bool) {
         (true, true)
     }
+}
+
+/// Code that says which partition of a topic a record belongs to. One instance belongs to a sink and a thread, as
+/// [`Plugin`].
+pub trait PartitionerPlugin: Send {
+    /// A partition for each record, below `partitions`, as the plugin made it: check with [`checked_partitions`] before
+    /// use. After any error the next call starts from a new instance.
+    ///
+    /// # Errors
+    /// How the call failed.
+    fn partition(&mut self, batch: &BatchIn<'_>, partitions: u32) -> Result<Vec<u32>, PluginError>;
+}
+
+/// What a partitioner answered, if it names a partition that is there for each record.
+///
+/// # Errors
+/// [`PluginError::IllFormed`], with the first record that has none.
+pub fn checked_partitions(answer: &[u32], records: usize, partitions: u32) -> Result<Vec<i32>, PluginError> {
+    let ill_formed = |what| PluginError::IllFormed { what };
+    if answer.len() != records {
+        let named = answer.len();
+        return Err(ill_formed(format!("it names {named} partitions for {records} records")));
+    }
+    let place = |(i, &partition): (usize, &u32)| match i32::try_from(partition) {
+        Ok(placed) if partition < partitions || Mutant::PlacedBeyond.is_on() => Ok(placed),
+        _ => Err(ill_formed(format!(
+            "it names partition {partition} for record {i}, but the topic has {partitions}, from 0 on"
+        ))),
+    };
+    answer.iter().enumerate().map(place).collect()
 }
 
 /// A record that a plugin cannot process.
@@ -338,6 +370,19 @@ pub trait PluginFactory: Send + Sync {
     ) -> Result<Box<dyn AggregatorPlugin>, InstantiateError> {
         let _ = (digest, spec);
         Err(InstantiateError::Refused("aggregators are not run here".to_owned()))
+    }
+
+    /// The same for a component of the world `partitioner`.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    fn instantiate_partitioner(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+    ) -> Result<Box<dyn PartitionerPlugin>, InstantiateError> {
+        let _ = (digest, spec);
+        Err(InstantiateError::Refused("partitioners are not run here".to_owned()))
     }
 
     /// Drops a loaded component. Running instances go on.

@@ -15,12 +15,13 @@ use pelton_wire::mutant::Mutant;
 use crate::batch::{BatchIn, OwnedBatch};
 use crate::operator::{Counts, EventTime, GlobalTables, LentAggregator, OperatorError};
 use crate::partitioner::Partitioner;
-use crate::plugin::{AggregatorPlugin, Plugin, PluginError};
-use crate::sink::{Emissions, Refused, Sink};
+use crate::plugin::{AggregatorPlugin, PartitionerPlugin, Plugin};
+use crate::sink::Sink;
 use crate::state::{StateBackend, StateError, StateLimits, TaskState};
 use crate::topology::Topology;
 
 mod changelog;
+mod emit;
 mod failure;
 mod graph;
 mod kept;
@@ -78,6 +79,7 @@ pub struct TaskInput<'a> {
 pub struct Plugins {
     nodes: Vec<Option<Box<dyn Plugin>>>,
     aggregators: Vec<Option<Box<dyn AggregatorPlugin>>>,
+    partitioners: Vec<Option<Box<dyn PartitionerPlugin>>>,
 }
 
 fn set<T: ?Sized>(all: &mut Vec<Option<Box<T>>>, index: usize, plugin: Box<T>) {
@@ -106,6 +108,21 @@ impl Plugins {
     /// The plugin that an operator aggregates with, if it does.
     fn aggregator(&mut self, operator: usize) -> LentAggregator<'_> {
         self.aggregators.get_mut(operator)?.as_deref_mut()
+    }
+
+    /// Whether the output (an index in [`Topology::outputs`]) has the instance of its partitioner.
+    pub fn has_partitioner(&self, output: usize) -> bool {
+        self.partitioners.get(output).is_some_and(Option::is_some)
+    }
+
+    /// Gives an output the plugin that places its records.
+    pub fn set_partitioner(&mut self, output: usize, plugin: Box<dyn PartitionerPlugin>) {
+        set(&mut self.partitioners, output, plugin);
+    }
+
+    /// The plugin that places the records of an output, if one does.
+    fn partitioner(&mut self, output: usize) -> Option<&mut (dyn PartitionerPlugin + 'static)> {
+        self.partitioners.get_mut(output)?.as_deref_mut()
     }
 
     /// Gives a node its instance.
@@ -204,18 +221,12 @@ struct Step<'a> {
     first_number: u64,
 }
 
-/// What was not emitted: where it would have gone, and what was refused.
-struct Unplaced {
-    partitions: Vec<Vec<i32>>,
-    refused: Vec<Refused>,
-}
-
 impl Task {
     /// A task without state, with the number of partitions of each output topic, in the order of [`Topology::outputs`].
     pub fn new(id: TaskId, topology: Arc<Topology>, output_partitions: &[u32]) -> Task {
         let seed = id.partition.unsigned_abs();
         let partitioners = (topology.outputs.iter().zip(output_partitions))
-            .map(|(output, &partitions)| Partitioner::new(output.partitioner, partitions, seed))
+            .map(|(output, &partitions)| Partitioner::new(output.partitioner.native(), partitions, seed))
             .collect::<Vec<_>>();
         assert_eq!(partitioners.len(), topology.outputs.len(), "every output topic has its partition count");
         let times = topology.sources.iter().map(|source| source.time.clone().map(EventTime::new)).collect();
@@ -491,36 +502,8 @@ impl Task {
             }
             _ => run.source(batch, targets, &mut pieces)?,
         }
-        match self.emit(&pieces, outside.sink) {
-            Ok(emitted) => {
-                step.counts.add(emitted);
-                Ok(())
-            }
-            Err(Unplaced { partitions, refused }) => {
-                let emissions = Emissions { pieces: &pieces, partitions: &partitions };
-                let error = RangeError::of_outputs(emissions, refused, &self.topology);
-                Err(error.expect("a sink that refuses names a record of the write"))
-            }
-        }
-    }
-
-    /// Places records into partitions and shows them to the sink.
-    fn emit(&mut self, pieces: &[Piece<'_>], sink: &mut dyn Sink) -> Result<StepCounts, Unplaced> {
-        let mut counts = StepCounts::default();
-        let mut partitions = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let partitioner = &mut self.partitioners[piece.topic];
-            let mut placed = Vec::new();
-            partitioner.place_all(piece.records().map(|record| (record.key, record.key_and_value_bytes())), &mut placed);
-            counts.records_out += placed.len() as u64;
-            // A piece that takes one of several outputs emits less than its answer holds: an upper bound.
-            counts.bytes_out += piece.answer.bytes();
-            partitions.push(placed);
-        }
-        match sink.write(Emissions { pieces, partitions: &partitions }) {
-            Ok(()) => Ok(counts),
-            Err(refused) => Err(Unplaced { partitions, refused }),
-        }
+        step.counts.add(self.emit(&pieces, outside)?);
+        Ok(())
     }
 
     fn finish(
@@ -568,15 +551,7 @@ impl<'a> Step<'a> {
     }
 
     fn spend(&mut self, error: &RecordError) {
-        self.spent += match error {
-            RecordError::Plugin(PluginError::Deadline { .. }) => DEADLINE_WEIGHT,
-            RecordError::Plugin(_)
-            | RecordError::Timer { .. }
-            | RecordError::Refused { .. }
-            | RecordError::Row(_)
-            | RecordError::State(_)
-            | RecordError::Global(_) => 1,
-        };
+        self.spent += if error.is_late() { DEADLINE_WEIGHT } else { 1 };
     }
 }
 

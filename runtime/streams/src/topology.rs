@@ -7,7 +7,7 @@ use crate::limits::PluginLimits;
 use crate::manifest::operator::{GlobalSpec, Work};
 use crate::manifest::stores::NodeStoreSpec;
 use crate::manifest::values::Start;
-use crate::manifest::{Manifest, OnError};
+use crate::manifest::{Manifest, OnError, SinkSpec};
 use crate::nearest;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
@@ -122,13 +122,40 @@ pub enum Target {
     Output(usize),
 }
 
+/// Who says which partition a record goes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputPartitioner {
+    /// By a rule that clients have, too.
+    Native(PartitionerKind),
+    /// By a plugin.
+    Plugin(Box<OperatorPlugin>),
+}
+
+impl OutputPartitioner {
+    /// The rule where no plugin decides; beside a plugin it decides nothing.
+    pub(crate) fn native(&self) -> PartitionerKind {
+        match self {
+            OutputPartitioner::Native(kind) => *kind,
+            OutputPartitioner::Plugin(_) => PartitionerKind::default(),
+        }
+    }
+
+    /// The plugin that does, if one does.
+    pub fn plugin(&self) -> Option<&OperatorPlugin> {
+        match self {
+            OutputPartitioner::Native(_) => None,
+            OutputPartitioner::Plugin(plugin) => Some(plugin),
+        }
+    }
+}
+
 /// A topic that is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OutputTopic {
     /// The topic.
     pub topic: String,
     /// How keys are placed.
-    pub partitioner: PartitionerKind,
+    pub partitioner: OutputPartitioner,
     /// Whether it takes records that could not be processed, and not a sink's.
     pub dead_letter: bool,
     /// What happens to a record that the topic does not take, where a sink reads a source. What a node made goes by the
@@ -194,15 +221,17 @@ impl Topology {
             repartition: None,
             targets: Vec::new(),
         };
-        let sink = |s: &crate::manifest::SinkSpec| OutputTopic {
+        let sink = |s: &SinkSpec, partitioner| OutputTopic {
             topic: s.topic.clone(),
-            partitioner: s.partitioner,
+            partitioner,
             dead_letter: false,
             on_error: s.on_error.clone().unwrap_or(OnError::Fail),
             letters: None,
             changelog_of: None,
             repartition: None,
         };
+        let sinks = manifest.sinks.iter();
+        let outputs = sinks.map(|spec| Ok(sink(spec, plugins::output_partitioner(spec, plugins)?)));
         let mut topology = Topology {
             name: manifest.name.clone(),
             store: manifest.store,
@@ -210,7 +239,7 @@ impl Topology {
             nodes: Vec::with_capacity(manifest.nodes.len()),
             operators: Vec::with_capacity(manifest.operators.len()),
             globals: manifest.globals.clone(),
-            outputs: manifest.sinks.iter().map(sink).collect(),
+            outputs: outputs.collect::<Result<_, TopologyError>>()?,
             sub_topologies: Vec::new(),
         };
         for spec in &manifest.nodes {
@@ -267,6 +296,14 @@ impl Topology {
         reached.filter_map(operator).filter(|operator| self.operators[*operator].plugin.is_some()).collect()
     }
 
+    /// The outputs that a plugin places records of: an index in [`Topology::outputs`], what the plugin is called among
+    /// those of nodes, and the plugin.
+    pub fn partitioners(&self) -> impl Iterator<Item = (usize, String, &OperatorPlugin)> {
+        self.outputs.iter().enumerate().filter_map(|(i, output)| {
+            Some((i, SinkSpec::plugin_id(&output.topic), output.partitioner.plugin()?))
+        })
+    }
+
     /// All that records of a source reach, depth first.
     fn reached_from(&self, source: usize) -> Vec<Vertex> {
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
@@ -306,7 +343,8 @@ impl Topology {
 
     /// A topic that no sink names.
     fn add_output(&mut self, topic: String, dead_letter: bool, changelog_of: Option<usize>) -> usize {
-        let (partitioner, on_error, letters) = (PartitionerKind::Murmur2, OnError::Fail, None);
+        let partitioner = OutputPartitioner::Native(PartitionerKind::Murmur2);
+        let (on_error, letters) = (OnError::Fail, None);
         self.outputs.push(OutputTopic {
             topic,
             partitioner,

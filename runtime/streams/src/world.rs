@@ -118,12 +118,7 @@ impl World {
             imports,
             exports,
             place,
-            is_hosted: {
-                matches!(
-                    self,
-                    World::Transform | World::TransformState | World::TransformTimer | World::Aggregator
-                )
-            },
+            is_hosted: !matches!(self, World::Consumer | World::ConsumerHttp | World::Migrator),
         }
     }
 
@@ -199,7 +194,7 @@ mod tests {
         }
         assert!(World::ALL.into_iter().all(|world| World::named(world.name()) == Some(world)));
         assert_eq!(World::named("transformer"), None);
-        assert_eq!(World::hosted(), "transform-timer, transform, transform-state, aggregator");
+        assert_eq!(World::hosted(), "transform-timer, transform, transform-state, partitioner, aggregator");
         assert_eq!(World::hosted_at(Place::Node), "transform-timer, transform, transform-state");
         let stores: Vec<World> = World::ALL.into_iter().filter(|world| world.needs_store()).collect();
         let with = [World::TransformTimer, World::TransformState, World::Consumer, World::ConsumerHttp];

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pelton_streams::plugin::AggregatorPlugin;
+use pelton_streams::plugin::{AggregatorPlugin, PartitionerPlugin};
 use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
 use wasmtime::component::Component;
 use wasmtime::{Config, ModuleVersionStrategy, OptLevel, Strategy};
@@ -210,6 +210,14 @@ impl PluginFactory for Engine {
         digest: &Digest,
         spec: &InstanceSpec,
     ) -> Result<Box<dyn AggregatorPlugin>, InstantiateError> {
+        Ok(Box::new(self.start(digest, spec)?))
+    }
+
+    fn instantiate_partitioner(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+    ) -> Result<Box<dyn PartitionerPlugin>, InstantiateError> {
         Ok(Box::new(self.start(digest, spec)?))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pelton_streams::node_state::{ColumnOut, NodeState};
 use pelton_streams::operator::TimerDomain;
 use pelton_streams::operator::aggregate::Way;
-use pelton_streams::plugin::AggregatorPlugin;
+use pelton_streams::plugin::{AggregatorPlugin, PartitionerPlugin};
 use pelton_streams::{BatchIn, BatchOut, InstanceSpec, InstantiateError, Plugin, PluginError};
 use wasmtime::{Engine, Store};
 
@@ -163,7 +163,7 @@ impl Plugin for WasmPlugin {
         let batch = BatchArg::new(batch, self.loaded.needs);
         let answer = self.call_once(|exports, store| match exports {
             Exports::Process(process, _) => process.call(store, batch),
-            Exports::Aggregating(_) => another_world(),
+            Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
         })?;
         answer.map(BatchOut::from).map_err(PluginError::from)
     }
@@ -176,7 +176,7 @@ impl Plugin for WasmPlugin {
         let batch = BatchArg::new(batch, self.loaded.needs);
         self.call_with(state, |exports, store| match exports {
             Exports::Process(process, _) => process.call(store, batch),
-            Exports::Aggregating(_) => another_world(),
+            Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
         })
     }
 
@@ -188,7 +188,7 @@ impl Plugin for WasmPlugin {
     ) -> (Result<BatchOut, PluginError>, NodeState) {
         self.call_with(state, |exports, store| match exports {
             Exports::Process(_, Some(fire)) => fire.call(store, domain.into(), ColumnArg::new(names), at),
-            Exports::Process(_, None) | Exports::Aggregating(_) => another_world(),
+            Exports::Process(_, None) | Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
         })
     }
 }
@@ -200,7 +200,7 @@ impl WasmPlugin {
     ) -> Result<ColumnOut, PluginError> {
         let answer = self.call_once(|exports, store| match exports {
             Exports::Aggregating(exports) => call(exports, store),
-            Exports::Process(..) => another_world(),
+            Exports::Process(..) | Exports::Partition(_) => another_world(),
         })?;
         self.values(answer)
     }
@@ -210,7 +210,7 @@ impl AggregatorPlugin for WasmPlugin {
     fn create(&mut self) -> Result<Vec<u8>, PluginError> {
         let answer = self.call_once(|exports, store| match exports {
             Exports::Aggregating(exports) => Ok(exports.create.call(store, ())?.0),
-            Exports::Process(..) => another_world(),
+            Exports::Process(..) | Exports::Partition(_) => another_world(),
         })?;
         answer.map_err(|reason| PluginError::Fatal(format!("it has no first value: {reason}")))
     }
@@ -239,6 +239,16 @@ impl AggregatorPlugin for WasmPlugin {
 
     fn reads(&self) -> (bool, bool) {
         self.loaded.needs.fields()
+    }
+}
+
+impl PartitionerPlugin for WasmPlugin {
+    fn partition(&mut self, batch: &BatchIn<'_>, partitions: u32) -> Result<Vec<u32>, PluginError> {
+        let batch = BatchArg::new(batch, self.loaded.needs);
+        self.call_once(|exports, store| match exports {
+            Exports::Partition(partition) => partition.call(store, batch, partitions),
+            Exports::Process(..) | Exports::Aggregating(_) => another_world(),
+        })
     }
 }
 

@@ -35,6 +35,10 @@ pub(crate) struct Process(TypedFunc<(BatchArg<'static>,), Records>);
 #[derive(Clone, Copy)]
 pub(crate) struct Fire(TypedFunc<(DomainParam, ColumnArg<'static>, &'static [i64]), Records>);
 
+/// One that is given records and how many partitions there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Partition(TypedFunc<(BatchArg<'static>, u32), (Vec<u32>,)>);
+
 /// One that is given values, records, and which record goes into which value.
 #[derive(Clone, Copy)]
 pub(crate) struct Fold(TypedFunc<(ColumnArg<'static>, BatchArg<'static>, &'static [u32]), Values>);
@@ -58,6 +62,7 @@ pub(crate) enum Exports {
     /// What takes records, and what timers call if there are any.
     Process(Process, Option<Fire>),
     Aggregating(Aggregating),
+    Partition(Partition),
 }
 
 /// An export that is not there, or has another type.
@@ -80,6 +85,10 @@ impl Exports {
             let merge = instance.get_typed_func(&mut *store, "merge").map(Merge).map_err(wrong("merge"))?;
             let create = instance.get_typed_func(&mut *store, "create").map_err(wrong("create"))?;
             return Ok(Exports::Aggregating(Aggregating { create, add, subtract, merge }));
+        }
+        if world.spec().place == Place::Topic {
+            let partition = instance.get_typed_func(&mut *store, "partition").map(Partition);
+            return partition.map(Exports::Partition).map_err(wrong("partition"));
         }
         let process = instance.get_typed_func(&mut *store, "process").map_err(wrong("process"))?;
         let fire = match world.has_timers() {
@@ -114,6 +123,19 @@ impl Fire {
     ) -> wasmtime::Result<Result<OutputRet, FailureRet>> {
         let function: TypedFunc<(DomainParam, ColumnArg<'_>, &[i64]), _> = self.0;
         let (answer,) = function.call(store, (domain, names, at))?;
+        Ok(answer)
+    }
+}
+
+impl Partition {
+    pub(crate) fn call(
+        self,
+        store: &mut Store<HostState>,
+        batch: BatchArg<'_>,
+        partitions: u32,
+    ) -> wasmtime::Result<Vec<u32>> {
+        let function: TypedFunc<(BatchArg<'_>, u32), _> = self.0;
+        let (answer,) = function.call(store, (batch, partitions))?;
         Ok(answer)
     }
 }

@@ -318,3 +318,67 @@ fn what_is_no_plugin_is_not_built() {
     write("src/lib.rs", "pub fn f( {}");
     assert!(matches!(build(), Err(BuildError::Cargo { .. })));
 }
+
+/// A pipeline of a source and a sink that a plugin places the records of, into four partitions.
+fn placing(engine: &Engine, built: &Built, rest: &str) -> TopologyDriver {
+    let info = engine.load(&built.digest, &built.component).expect("can be loaded");
+    let manifest = format!(
+        "name='p'\n[[source]]\nid='in'\ntopic='in'\n[[sink]]\nfrom='in'\ntopic='out'\npartitioner='./p'\n{rest}"
+    );
+    let manifest = Manifest::parse(&manifest).expect("is valid");
+    let topology = Topology::link(&manifest, &BTreeMap::from([("sink out".to_owned(), info)])).expect("fits");
+    let placing = topology.partitioners().map(|(output, _, plugin)| {
+        let (config, limits) = (plugin.config.clone(), plugin.limits);
+        let spec = InstanceSpec { config, limits, log: Arc::new(NoLog) };
+        (output, engine.instantiate_partitioner(&built.digest, &spec).expect("starts"))
+    });
+    let placing: Vec<_> = placing.collect();
+    let mut driver = TopologyDriver::new(topology, BTreeMap::new(), 4);
+    for (output, plugin) in placing {
+        driver.plugins.set_partitioner(output, plugin);
+    }
+    driver
+}
+
+#[test]
+fn a_plugin_places_the_records_of_a_sink() {
+    let built = build_plugin("plugins/region");
+    assert_eq!(inspect(&built.component).expect("is a component").world.as_deref(), Some("partitioner"));
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let mut driver = placing(&engine, &built, "config={regions='eu,us,asia'}");
+    let input = records(&["eu-1=a@1", "us-1=b@2", "asia-9=c@3", "x=d@4", "eu-2=e@5"]);
+    let out = driver.pipe(&input).expect("is passed");
+    assert_eq!(out.iter().map(|o| o.partition).collect::<Vec<_>>(), [0, 1, 2, 3, 0]);
+    assert_eq!(out.iter().map(|o| o.record.value.clone()).collect::<Vec<_>>(), {
+        input.iter().map(|record| record.value.clone()).collect::<Vec<_>>()
+    });
+}
+
+/// Whatever a partitioner answers, the records that it has no partition for go by the sink's policy, and no others.
+#[test]
+fn a_partitioner_that_goes_wrong_takes_one_record_along() {
+    let built = build_plugin("tests/guests/astray");
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let rest = "on_error={policy='dead-letter',topic='dead'}\nlimits={deadline_ms=50,output='1 MiB'}";
+    for (bad, why) in [
+        ("beyond", "it names partition 4 for record 0, but the topic has 4, from 0 on"),
+        ("far", "it names partition 4294967295 for record 0, but the topic has 4, from 0 on"),
+        ("none", "it names 0 partitions for 1 records"),
+        ("twice", "it names 2 partitions for 1 records"),
+        ("trap", "the plugin trapped: wasm `unreachable` instruction executed"),
+        ("loop", "the plugin did not answer within 50 ms"),
+        ("many", "it names 1048576 partitions for 1 records"),
+    ] {
+        let mut driver = placing(&engine, &built, rest);
+        let values = ["3", "0", bad, "1", "2"];
+        let out = driver.pipe(&values.map(TestRecord::value)).expect("is passed");
+        let places: Vec<_> = out.iter().map(|o| (o.topic.as_str(), o.source_offset, o.partition)).collect();
+        let (kept, dead): (Vec<_>, Vec<_>) = places.into_iter().partition(|(topic, ..)| *topic == "out");
+        assert_eq!(kept, [("out", 0, 3), ("out", 1, 0), ("out", 3, 1), ("out", 4, 2)], "{bad}");
+        assert_eq!(dead.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [2], "{bad}");
+        let [notice] = &driver.notices[..] else { panic!("{bad}: {:?}", driver.notices) };
+        let text = notice.failure.to_string();
+        assert!(text.starts_with("node `sink out` failed at topic in, partition 0, offset 2: "), "{text}");
+        assert!(text.contains("the partitioner of topic out") && text.contains(why), "{text}");
+    }
+}

@@ -110,6 +110,7 @@ mutants! {
     MovedKeysAccepted = "moved-keys-accepted",
     UndoForgotten = "undo-forgotten",
     FailedCallKept = "failed-call-kept",
+    PlacedBeyond = "placed-beyond",
     NewerTakenOver = "newer-taken-over",
     PositionNotMoved = "position-not-moved",
     DamageNotTold = "damage-not-told",

@@ -53,7 +53,9 @@ impl DriverError {
             // Memory comes back when other plugins stop, and this pipeline gives back its own meanwhile.
             DriverError::Task(failure) => matches!(
                 failure.error,
-                RecordError::Plugin(PluginError::ServerMemory { .. }) | RecordError::Global(_)
+                RecordError::Plugin(PluginError::ServerMemory { .. })
+                    | RecordError::Partitioner { error: PluginError::ServerMemory { .. }, .. }
+                    | RecordError::Global(_)
             ),
             // It is kept fresh by others, who try again.
             DriverError::Global { .. } => true,

@@ -11,12 +11,12 @@ use super::stores::StoreGrant;
 use super::values::Start;
 use super::{
     CommitSpec, DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, Guarantee, MAX_RETRY_ATTEMPTS,
-    MAX_RETRY_BACKOFF_MS, MAX_THREADS, Manifest, ManifestError, NodeSpec, OnError, PluginRef, SinkSpec,
-    SourceSpec,
+    MAX_RETRY_BACKOFF_MS, MAX_THREADS, Manifest, ManifestError, NodeSpec, OnError, PluginRef,
+    SinkPartitioner, SinkSpec, SourceSpec,
 };
 use crate::limits::LimitsSpec;
 use crate::operator::Field;
-use crate::partitioner::{self, PartitionerKind};
+use crate::partitioner;
 use crate::state::StoreKind;
 use crate::tables::check_name;
 
@@ -97,6 +97,10 @@ struct Sink {
     from: String,
     topic: String,
     partitioner: Option<String>,
+    #[serde(default)]
+    config: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    limits: LimitsSpec,
     on_error: Option<RawOnError>,
 }
 
@@ -155,7 +159,9 @@ impl Pipeline {
         }
         let mut sinks = Vec::with_capacity(self.sink.len());
         for (i, sink) in self.sink.into_iter().enumerate() {
-            sinks.push(sink.check(&format!("sink[{i}]"))?);
+            let sink = sink.check(&format!("sink[{i}]"))?;
+            one_partitioner(&format!("sink[{i}].partitioner"), &sink, &sinks)?;
+            sinks.push(sink);
         }
         let (name, commit) = (self.name, self.commit);
         Ok(Manifest {
@@ -327,17 +333,57 @@ pub(super) fn table_name(at: &str, name: &str) -> Result<(), ManifestError> {
 impl Sink {
     fn check(self, at: &str) -> Result<SinkSpec, ManifestError> {
         topic(&format!("{at}.topic"), &self.topic)?;
-        let partitioner = match self.partitioner.as_deref() {
-            None => PartitionerKind::Murmur2,
-            Some(given) => partitioner::parse(given).map_err(|hint| {
-                invalid(
-                    &format!("{at}.partitioner"),
-                    format!("is `{given}`; {hint} (a plugin as partitioner is not supported yet)"),
-                )
-            })?,
-        };
+        let partitioner = self.partitioner(at)?;
         let on_error = self.on_error.map(|raw| raw.check(&format!("{at}.on_error"))).transpose()?;
         Ok(SinkSpec { from: self.from, topic: self.topic, partitioner, on_error })
+    }
+
+    fn partitioner(&self, at: &str) -> Result<SinkPartitioner, ManifestError> {
+        let given = self.partitioner.as_deref().unwrap_or("murmur2");
+        let native = partitioner::parse(given);
+        let of_plugins =
+            [("config", !self.config.is_empty()), ("limits", self.limits != LimitsSpec::default())];
+        let of_plugin = of_plugins.iter().find(|(_, is_there)| *is_there);
+        match (native, of_plugin) {
+            (Ok(_), Some((key, _))) => {
+                let reason =
+                    format!("is for a plugin as partitioner: `{given}` is built in and takes nothing");
+                Err(invalid(&format!("{at}.{key}"), reason))
+            }
+            (Ok(kind), None) => Ok(SinkPartitioner::Native(kind)),
+            // Most likely a typing error, not the name of a plugin.
+            (Err(hint), None) if hint.starts_with("did you mean") => {
+                let reason = format!(
+                    "is `{given}`; {hint} For a plugin of that name write `./{given}`, its directory, or \
+                     `{given}@sha256:…`"
+                );
+                Err(invalid(&format!("{at}.partitioner"), reason))
+            }
+            (Err(_), _) => {
+                let plugin = PluginRef::parse(given)
+                    .map_err(|reason| invalid(&format!("{at}.partitioner"), reason))?;
+                limits(at, &self.limits)?;
+                let (config, limits) = (self.config.clone(), self.limits);
+                Ok(SinkPartitioner::Plugin(Box::new(OperatorPlugin { plugin, config, limits })))
+            }
+        }
+    }
+}
+
+/// Where a plugin places the records of a topic, it places all of them.
+fn one_partitioner(at: &str, sink: &SinkSpec, before: &[SinkSpec]) -> Result<(), ManifestError> {
+    let of_topic = before.iter().find(|other| other.topic == sink.topic);
+    let with_plugin = |other: &&SinkSpec| sink.plugin().is_some() || other.plugin().is_some();
+    match of_topic.filter(with_plugin) {
+        Some(other) if other.partitioner != sink.partitioner => {
+            let reason = format!(
+                "is not that of the other sink of `{}`: a plugin places all records of its topic; say the same \
+                 `partitioner`, `config` and `limits` in both",
+                sink.topic
+            );
+            Err(invalid(at, reason))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -428,7 +474,8 @@ fn commit(spec: &CommitSpec) -> Result<(), ManifestError> {
 pub(super) fn partitioner(at: &str, given: Option<String>) -> Result<Option<String>, ManifestError> {
     let Some(given) = given.filter(|given| given != "unknown") else { return Ok(None) };
     let known = partitioner::parse_of_producers(&given);
-    let known = known.map_err(|hint| invalid(at, format!("is `{given}`; {hint} (\"unknown\" is an answer, too)")))?;
+    let known =
+        known.map_err(|hint| invalid(at, format!("is `{given}`; {hint} (\"unknown\" is an answer, too)")))?;
     Ok(known.map(|kind| kind.to_string()))
 }
 

@@ -41,7 +41,7 @@ fn reads_all_that_is_there() {
     assert_eq!(node.config["drop_cancelled"], toml::Value::Boolean(true));
     assert_eq!(node.on_error, OnError::DeadLetter { topic: "flights.dead".to_owned() });
     assert_eq!(node.limits.memory, Some(ByteSize::mib(32)));
-    assert_eq!(manifest.sinks[0].partitioner, PartitionerKind::Fnv1a);
+    assert_eq!(manifest.sinks[0].partitioner, SinkPartitioner::Native(PartitionerKind::Fnv1a));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn what_is_refused_is_named() {
     check(
         "partitioner = \"fnv1a\"",
         "partitioner = \"murmur3\"",
-        "`sink[0].partitioner` is `murmur3`; did you mean `murmur2`? (a plugin as partitioner is not supported yet)",
+        "`sink[0].partitioner` is `murmur3`; did you mean `murmur2`? For a plugin of that name write `./murmur3`, its directory, or `murmur3@sha256:…`",
     );
     check(
         "partitioner = \"crc32\"",
@@ -200,4 +200,33 @@ fn what_the_reference_shows_is_a_manifest() {
     let names = shown.iter().map(|text| Manifest::parse(text).map(|manifest| manifest.name));
     let names = names.collect::<Result<Vec<_>, _>>().expect("is valid");
     assert_eq!(names, ["orders", "orders-with-customers"]);
+}
+
+#[test]
+fn a_sink_may_have_a_plugin_as_its_partitioner() {
+    let text = |sinks: &str| format!("name='p'\n[[source]]\nid='s'\ntopic='in'\n{sinks}");
+    let sink = |rest: &str| format!("[[sink]]\nfrom='s'\ntopic='out'\n{rest}\n");
+    let parsed = Manifest::parse(&text(&sink("partitioner='by-zone'\nconfig={zones=3}"))).expect("is valid");
+    let plugin = parsed.sinks[0].plugin().expect("is one");
+    assert_eq!(plugin.plugin, PluginRef::Name("by-zone".to_owned()));
+    assert_eq!(plugin.config["zones"].as_integer(), Some(3));
+    let named: Vec<_> = parsed.plugins().map(|(id, _)| id).collect();
+    assert_eq!(named, ["sink out"]);
+    let twice = sink("partitioner='by-zone'") + &sink("partitioner='by-zone'");
+    assert_eq!(Manifest::parse(&text(&twice)).expect("is valid").plugins().count(), 1);
+    for (sinks, why) in [
+        (sink("partitioner='murmur3'"), "did you mean `murmur2`?"),
+        (sink("partitioner='murmur2'\nconfig={x=1}"), "`sink[0].config` is for a plugin as partitioner"),
+        (sink("partitioner='crc32'\nlimits={deadline_ms=5}"), "`sink[0].limits` is for a plugin"),
+        (sink("partitioner='p@sha256:12'"), "`sink[0].partitioner` has a wrong digest"),
+        (sink("partitioner='p'\nlimits={deadline_ms=0}"), "`sink[0].limits.deadline_ms`"),
+        (sink("partitioner='p'") + &sink("partitioner='murmur2'"), "`sink[1].partitioner` is not that of"),
+        (
+            sink("partitioner='p'") + &sink("partitioner='p'\nconfig={x=1}"),
+            "`sink[1].partitioner` is not that",
+        ),
+    ] {
+        let refused = Manifest::parse(&text(&sinks)).expect_err("is refused").to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
 }

@@ -31,6 +31,14 @@ pub enum RecordError {
         /// How.
         error: PluginError,
     },
+    /// The plugin that says where the records of a topic go failed.
+    #[error("the partitioner of topic {topic}: {error}")]
+    Partitioner {
+        /// The topic that is written to.
+        topic: String,
+        /// How.
+        error: PluginError,
+    },
     /// A built-in operator cannot read it.
     #[error("{0}")]
     Row(String),
@@ -46,12 +54,22 @@ impl RecordError {
     /// Whether the task stops, whatever the policy says of records that cannot be processed.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            RecordError::Plugin(error) | RecordError::Timer { error, .. } => {
+            RecordError::Plugin(error)
+            | RecordError::Timer { error, .. }
+            | RecordError::Partitioner { error, .. } => {
                 matches!(error, PluginError::Fatal(_) | PluginError::ServerMemory { .. })
             }
             RecordError::State(_) | RecordError::Global(_) => true,
             RecordError::Refused { .. } | RecordError::Row(_) => false,
         }
+    }
+
+    /// Whether a plugin was called and did not answer in time.
+    pub(super) fn is_late(&self) -> bool {
+        let (RecordError::Plugin(error) | RecordError::Partitioner { error, .. }) = self else {
+            return false;
+        };
+        matches!(error, PluginError::Deadline { .. })
     }
 
     /// Whether the plugin asks to be called again later.
@@ -63,7 +81,9 @@ impl RecordError {
     /// A short constant name, for metrics and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
-            RecordError::Plugin(error) | RecordError::Timer { error, .. } => error.kind(),
+            RecordError::Plugin(error)
+            | RecordError::Timer { error, .. }
+            | RecordError::Partitioner { error, .. } => error.kind(),
             RecordError::Refused { .. } => "output",
             RecordError::Row(_) => "record",
             RecordError::State(_) => "state",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::failure::{ORIGINAL_TIMESTAMP_HEADER, dead_letter_headers};
 use super::output::{Cow, NoticeKind, Piece};
-use super::{Decided, Step, Task, Unplaced};
+use super::{Decided, Step, Task};
 use crate::answer::Answer;
 use crate::batch::{BatchIn, NO_TIMESTAMP, OwnedBatch, RecordIn};
 use crate::sink::{Refusal, Refused, Sink};
@@ -63,16 +63,15 @@ impl Task {
             let Letters { batch, notices } = letters;
             let answer = Arc::new(Answer::identity(&batch.as_batch()));
             let batch = Cow::Shared(Arc::new(batch));
-            let piece = [Piece { batch, answer, output: 0, topic: output, made_by: None }];
-            match self.emit(&piece, sink) {
+            let piece = Piece { batch, answer, output: 0, topic: output, made_by: None };
+            match self.emit_letters(&piece, sink) {
                 Ok(emitted) => {
                     step.counts.add(emitted);
                     step.counts.dead_lettered += emitted.records_out;
                     return;
                 }
-                Err(Unplaced { refused, .. }) => {
-                    let [piece] = &piece;
-                    letters = step.without(piece, notices, refused, &self.topology.outputs[output].topic);
+                Err(refused) => {
+                    letters = step.without(&piece, notices, refused, &self.topology.outputs[output].topic);
                 }
             }
         }

@@ -7,7 +7,6 @@ use super::output::{Notice, NoticeKind};
 use super::timers::FAILING;
 use super::{Decided, Place, Range, RangeError, RecordError, Step, StepError, Task, TaskFailure};
 use crate::manifest::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, MAX_RETRY_BACKOFF_MS, OnError};
-use crate::plugin::PluginError;
 use crate::topology::Topology;
 
 /// Rejections of one range after which it is halved: a plugin that names one record a call would otherwise see the
@@ -92,7 +91,7 @@ impl Task {
             None if asked => return Next::Stop(StepError::Failed(whole())),
             None => {}
         }
-        let is_late = matches!(error, RecordError::Plugin(PluginError::Deadline { .. }));
+        let is_late = error.is_late();
         // What was made of no record cannot be left out by its offset: it is what the range is to blame for.
         let known = !blamed.is_empty() && blamed.iter().all(|(offset, _)| *offset != -1);
         let blamed = match blamed {

@@ -8,11 +8,10 @@ use super::output::{Notice, NoticeKind, StepCounts, StepOutput};
 use super::policy::Policy;
 use super::run::{Excluded, RangeError, Run};
 use super::timers::FAILING;
-use super::{Outside, Partitioner, RecordError, StepError, Task, Unplaced};
+use super::{Outside, Partitioner, RecordError, StepError, Task};
 use crate::batch::BatchIn;
 use crate::manifest::OnError;
 use crate::operator::TimerDomain;
-use crate::sink::Emissions;
 use crate::state::StateError;
 
 /// What attempts at a tick are counted as: no source has this number.
@@ -86,14 +85,7 @@ impl Task {
             Run { plugins: &mut *outside.plugins, topology: &topology, excluded, calls: &mut self.calls };
         let origin = Origin { batch, first: kept.next_number(), start: 0 };
         GraphRun { run, graph, kept, globals: outside.globals, origin }.tick(&mut pieces)?;
-        match self.emit(&pieces, outside.sink) {
-            Ok(counts) => Ok(counts),
-            Err(Unplaced { partitions, refused }) => {
-                let emissions = Emissions { pieces: &pieces, partitions: &partitions };
-                let error = RangeError::of_outputs(emissions, refused, &topology);
-                Err(error.expect("a sink that refuses names a record of the write"))
-            }
-        }
+        self.emit(&pieces, outside)
     }
 
     /// What becomes of a tick that fails: without what is to blame, it is made again.

@@ -110,6 +110,17 @@ pub enum TopologyError {
         /// What its plugin is.
         world: World,
     },
+    /// A sink's plugin is of another world.
+    #[error(
+        "the sink of topic `{topic}` has a plugin of the world `{world}` as its partitioner, but needs one of the world \
+         `partitioner`"
+    )]
+    NoPartitioner {
+        /// The sink's topic.
+        topic: String,
+        /// What its plugin is.
+        world: World,
+    },
     /// Settings that do not fit the plugin.
     #[error("node `{node}`: {error}")]
     Config {

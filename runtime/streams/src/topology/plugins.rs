@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, TopologyError, output_names};
+use super::{Node, OutputPartitioner, TopologyError, output_names};
 use crate::limits::{LimitsSpec, PluginLimits};
-use crate::manifest::NodeSpec;
 use crate::manifest::operator::OperatorPlugin as OperatorPluginSpec;
 use crate::manifest::stores::{self, NodeStoreSpec, StoreError};
+use crate::manifest::{NodeSpec, SinkPartitioner, SinkSpec};
 use crate::plugin::PluginInfo;
 use crate::plugin_manifest::configure_untyped;
 use crate::world::Place;
@@ -45,6 +45,24 @@ pub(super) fn operator_plugin(
     }
     let (config, limits) = settings(id, info, &spec.config, &spec.limits)?;
     Ok(OperatorPlugin { info: info.clone(), config, limits })
+}
+
+/// Who places the records of a sink.
+pub(super) fn output_partitioner(
+    spec: &SinkSpec,
+    plugins: &BTreeMap<String, PluginInfo>,
+) -> Result<OutputPartitioner, TopologyError> {
+    let plugin = match &spec.partitioner {
+        SinkPartitioner::Native(kind) => return Ok(OutputPartitioner::Native(*kind)),
+        SinkPartitioner::Plugin(plugin) => plugin,
+    };
+    let id = SinkSpec::plugin_id(&spec.topic);
+    let info = plugins.get(&id).ok_or_else(|| TopologyError::NoPlugin(id.clone()))?;
+    if info.world.spec().place != Place::Topic {
+        return Err(TopologyError::NoPartitioner { topic: spec.topic.clone(), world: info.world });
+    }
+    let (config, limits) = settings(&id, info, &plugin.config, &plugin.limits)?;
+    Ok(OutputPartitioner::Plugin(Box::new(OperatorPlugin { info: info.clone(), config, limits })))
 }
 
 /// The settings and the limits of a plugin.

@@ -5,7 +5,7 @@
 
 use super::graph::{Kind, OperatorNode, Vertex, changelog_topic};
 use super::keys::{Keys, together};
-use super::{OutputTopic, Source, Target, Topology, TopologyError};
+use super::{OutputPartitioner, OutputTopic, Source, Target, Topology, TopologyError};
 use crate::manifest::values::Start;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
@@ -154,7 +154,7 @@ impl Topology {
             return None;
         }
         let rule = |source: &usize| self.sources[*source].partitioner.as_deref();
-        let known_rule = |source: &usize| rule(source).and_then(|rule| PartitionerKind::from_name(rule));
+        let known_rule = |source: &usize| rule(source).and_then(PartitionerKind::from_name);
         let is_there = |source: &usize| self.partitions_of(*source, known) > 0;
         let there: Vec<usize> = side.sources.iter().copied().filter(is_there).collect();
         let Some((first, others)) = there.split_first() else {
@@ -245,6 +245,7 @@ impl Topology {
         let node = &self.operators[operator];
         let (on_error, letters) = (node.on_error.clone(), node.dead_letter);
         let (dead_letter, changelog_of, repartition) = (false, None, Some(partitions));
+        let partitioner = OutputPartitioner::Native(partitioner);
         let output =
             OutputTopic { topic, partitioner, dead_letter, on_error, letters, changelog_of, repartition };
         self.outputs.push(output);

@@ -329,7 +329,7 @@ fn tables_joined_by_a_field_are_joined_whatever_fails() {
     };
     let partition_of = |key: &str| {
         let mut murmur2 = pelton_streams::Partitioner::new(pelton_streams::PartitionerKind::Murmur2, 2, 0);
-        murmur2.place(Some(key.as_bytes()))
+        murmur2.place(Some(key.as_bytes()), key.len())
     };
     let mut stale_or_joined = 0;
     for (kind, seed) in [("inner", 0), ("left", 1)]

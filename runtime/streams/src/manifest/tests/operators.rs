@@ -74,7 +74,7 @@ fn a_plugin_aggregates() {
     let plugin = node.plugin.as_ref().expect("is named");
     assert_eq!((plugin.config["field"].as_str(), plugin.limits.deadline_ms), (Some("x"), Some(7)));
     let named: Vec<_> = manifest.plugins().collect();
-    assert_eq!(named, [("n", &PluginRef::Name("mean".to_owned()))]);
+    assert_eq!(named, [("n".to_owned(), &PluginRef::Name("mean".to_owned()))]);
     let both = parse("from='s'\naggregate={plugin='mean',n='count'}").map(|_| ());
     let expect = "`node[0].aggregate.n` cannot stand beside `plugin`, whose value is the whole result; add another [[node]]";
     assert_eq!(both, Err(expect.to_owned()));

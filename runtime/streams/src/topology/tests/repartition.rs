@@ -12,7 +12,7 @@ fn plan(nodes: &str, topics: &[(&str, u32)]) -> (Vec<String>, Vec<String>) {
     let made = topology.outputs.iter().filter_map(|output| {
         let name = output.topic.strip_prefix("__pelton_p-")?.strip_suffix("-repartition")?;
         assert!(topology.sources.iter().any(|source| source.topic == output.topic));
-        Some(format!("{name}: {}, {}", output.repartition?, output.partitioner))
+        Some(format!("{name}: {}, {}", output.repartition?, output.partitioner.native()))
     });
     let made = made.collect();
     let counts: Vec<u32> = (topology.sources.iter())
