@@ -248,7 +248,7 @@ pub(crate) fn topics_go_away(lab: &Lab) -> Result<String> {
 
 /// What `pelton plugin new` makes builds, and its own test passes, for every world that it knows.
 pub(crate) fn new_plugins(lab: &Lab) -> Result<String> {
-    let worlds = ["transform", "transform-state", "transform-timer", "aggregator"];
+    let worlds = ["transform", "transform-state", "transform-timer", "aggregator", "partitioner"];
     for world in worlds {
         let dir = lab.dir.join(format!("new-{world}"));
         let pelton = |args: &[&str]| -> Result<String> {

@@ -106,26 +106,35 @@ impl<'a> Output<'a> {
 
     /// Makes all files durable, but for their names. With `has_txn_index` there is a transaction index even if it is empty, to
     /// take the place of an older one.
+    ///
+    /// All are written before the first of them is synced: a file system with a journal then has to commit once, not once for
+    /// each, and others wait behind each commit.
     pub(crate) fn finish(mut self, has_txn_index: bool) -> Result<Written, StorageFailure> {
         self.write()?;
-        if !Mutant::CleanedUnsynced.is_on() {
-            self.file.sync_data().at("sync", &self.path)?;
-        }
         self.times.extend(self.builder.time_entry(self.base, self.largest));
-        self.write_file(FileKind::Index, &encode(&self.offsets))?;
-        self.write_file(FileKind::TimeIndex, &encode(&self.times))?;
+        let mut files = vec![(self.path.clone(), Arc::clone(&self.file))];
+        files.push(self.write_file(FileKind::Index, &encode(&self.offsets))?);
+        files.push(self.write_file(FileKind::TimeIndex, &encode(&self.times))?);
         if has_txn_index || !self.aborted.is_empty() {
             let entries: Vec<u8> = self.aborted.iter().flat_map(AbortedTxn::encode).collect();
-            self.write_file(FileKind::TxnIndex, &entries)?;
+            files.push(self.write_file(FileKind::TxnIndex, &entries)?);
+        }
+        if Mutant::CleanedUnsynced.is_on() {
+            files.remove(0);
+        }
+        for (path, file) in files {
+            file.sync_data().at("sync", &path)?;
         }
         Ok(Written { len: self.written, largest: self.largest, aborted: self.aborted })
     }
 
-    fn write_file(&self, kind: FileKind, content: &[u8]) -> Result<(), StorageFailure> {
+    /// A file beside the segment's, not synced.
+    fn write_file(&self, kind: FileKind, content: &[u8]) -> Result<(PathBuf, Arc<dyn File>), StorageFailure> {
         let path = cleaned_path(self.dir, self.base, kind);
         let file = create(self.storage, &path)?;
         file.write_all_at(content, 0).at("write", &path)?;
-        file.sync_data().at("sync", &path)
+        file.write_back(0, content.len() as u64).at("write back", &path)?;
+        Ok((path, file))
     }
 }
 

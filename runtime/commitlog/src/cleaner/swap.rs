@@ -66,8 +66,9 @@ fn complete(
     // The others are gone for good before nothing says any more that they have to go.
     sync()?;
     let swap = swap_path(dir, base, end);
-    storage.rename(&swap, &file_path(dir, base, FileKind::Log)).at("rename", &swap)?;
-    sync()
+    // Not synced: after a crash that undoes it, all of this is done again. Whatever happens to these files next begins or ends
+    // with a sync of the directory.
+    storage.rename(&swap, &file_path(dir, base, FileKind::Log)).at("rename", &swap)
 }
 
 fn remove_segments(storage: &dyn Storage, dir: &Path, bases: &[i64]) -> Result<(), StorageFailure> {

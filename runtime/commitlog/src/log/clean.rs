@@ -8,6 +8,7 @@ use crate::cleaner::swap::{SwapFailed, swap};
 use crate::cleaner::{ActiveProducers, CleanError, LastRecord, Replacement};
 use crate::error::StorageFailure;
 use crate::segment::Segment;
+use crate::sink::SyncLater;
 
 /// A cleaned segment on its way to its place.
 #[must_use = "what is not run and settled stays on disk until the next start"]
@@ -93,6 +94,8 @@ impl Log {
         self.swapping = None;
         if swapped.result.is_ok() {
             self.take_place(&swapped.replacement);
+            // The last name is not durable yet; no checkpoint goes past what happens to the segment next before it is.
+            self.sink.sync_later(SyncLater::Dir(self.shared.dir.clone()));
         }
     }
 
