@@ -125,10 +125,11 @@ impl<'l> Place<'l> {
     }
 }
 
-/// Writes to a disk until it has no room, however little is asked for.
+/// Writes to a disk until it has no room, however little is asked for. To be repeated: what others remove meanwhile gives room
+/// back.
 fn fill(mount: &Path) -> Result<PathBuf> {
     let path = mount.join("filler");
-    let mut file = std::fs::File::create(&path)?;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
     for size in [1 << 20, 4 << 10, 1] {
         let block = vec![1; size];
         while file.write_all(&block).is_ok() {}
@@ -147,13 +148,17 @@ pub(crate) fn full(lab: &Lab) -> Result<String> {
     let filler = fill(&disk.mount)?;
     place.put(4_000)?;
     let mut last = Value::Null;
+    // A store that removes files of its own has room for what it writes next, so there is always something to write.
     let said = until("the table says that the disk is full", LIMIT, || {
+        fill(&disk.mount)?;
+        place.put(100)?;
         last = place.table()?;
         let failure = last["stores"][0]["failure"].as_str().unwrap_or_default();
         Ok(failure.contains("the state directory is full").then_some(()))
     });
     said.map_err(|error| error.context(format!("it is {last}")))?;
     let said = until("the pipeline says that the disk is full", LIMIT, || {
+        fill(&disk.mount)?;
         last = place.cli.pipeline("counts")?;
         let failure = &last["failure"];
         let reason = failure["reason"].as_str().unwrap_or_default();
