@@ -80,13 +80,7 @@ impl PartitionerKind {
 impl KeyRule {
     /// The partitioner that places keys by this rule, if pelton has one.
     pub fn native(self) -> Option<PartitionerKind> {
-        match self {
-            KeyRule::Murmur2 => Some(PartitionerKind::Murmur2),
-            KeyRule::Crc32 => Some(PartitionerKind::Crc32),
-            KeyRule::Fnv1a => Some(PartitionerKind::Fnv1a),
-            KeyRule::Consistent => Some(PartitionerKind::Consistent),
-            KeyRule::SaramaReference | KeyRule::SaramaCrc | KeyRule::KafkajsLegacy => None,
-        }
+        PartitionerKind::all().find(|kind| kind.rule() == Some(self))
     }
 }
 
@@ -152,15 +146,6 @@ impl Partitioner {
         i32::try_from(placed).unwrap_or(0)
     }
 
-    /// The partitions of a batch of records, each with the bytes of its key and value, in their order.
-    pub fn place_all<'k>(
-        &mut self,
-        records: impl IntoIterator<Item = (Option<&'k [u8]>, usize)>,
-        partitions: &mut Vec<i32>,
-    ) {
-        partitions.extend(records.into_iter().map(|(key, bytes)| self.place(key, bytes)));
-    }
-
     /// A step has ended: with sticky placement, records go to the next partition.
     pub fn next_step(&mut self) {
         if self.kind == PartitionerKind::Sticky {
@@ -199,9 +184,7 @@ mod tests {
         let check = |kind, expect: [[i32; 5]; 2]| {
             let mut partitioner = Partitioner::new(kind, 4, 6);
             for expect in expect {
-                let mut placed = Vec::new();
-                let records = keys.map(|key| (key.map(str::as_bytes), UNIFORM_BYTES / 2));
-                partitioner.place_all(records, &mut placed);
+                let placed = keys.map(|key| partitioner.place(key.map(str::as_bytes), UNIFORM_BYTES / 2));
                 assert_eq!(placed, expect, "{kind}");
                 partitioner.next_step();
             }

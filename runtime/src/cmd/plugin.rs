@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn whoever_makes_a_plugin_is_told_how_to_see_it_work() {
-        let outputs = ["words-loud", "words-counted", "words-quiet", "words-longest"];
+        let outputs = ["words-loud", "words-counted", "words-quiet", "words-longest", "words-by-region"];
+        assert_eq!(TEMPLATES.len(), outputs.len());
         for (template, output) in TEMPLATES.iter().zip(outputs) {
             let steps = next_steps("mine", template.pipeline).unwrap();
             assert!(steps.contains("| pelton produce words --key-separator ="), "{steps}");

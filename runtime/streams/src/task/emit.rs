@@ -1,8 +1,9 @@
 //! Where the records of a range go: each into a partition of its topic, and all of them to the sink.
 
 use super::output::StepCounts;
+use super::run::goes_to;
 use super::{Outside, Piece, Plugins, RangeError, RecordError, Task};
-use crate::batch::{BatchFull, BatchIn, OwnedBatch};
+use crate::batch::{BatchIn, RecordIn};
 use crate::partitioner::Partitioner;
 use crate::plugin::{PluginError, checked_partitions};
 use crate::sink::{Emissions, Refused, Sink};
@@ -33,7 +34,7 @@ impl Task {
         sink: &mut dyn Sink,
     ) -> Result<StepCounts, Vec<Refused>> {
         let partitioner = &mut self.partitioners[letters.topic];
-        let placed = place_all(partitioner, letters);
+        let placed = by_rule(partitioner, letters);
         write(std::slice::from_ref(letters), &[placed], sink)
     }
 
@@ -41,7 +42,7 @@ impl Task {
         let output = &self.topology.outputs[piece.topic];
         let partitioner = &mut self.partitioners[piece.topic];
         if output.partitioner.plugin().is_none() {
-            return Ok(place_all(partitioner, piece));
+            return Ok(by_rule(partitioner, piece));
         }
         let plugin = plugins.partitioner(piece.topic);
         let plugin = plugin.expect("every plugin that a step reaches has its instance");
@@ -58,7 +59,8 @@ impl Task {
         let input = piece.batch.as_batch();
         let placed = match piece.output == 0 && piece.answer.is_identity_of(&input) {
             true => call(input),
-            false => emitted(piece, input)
+            false => (piece.answer)
+                .to_batch(input, |i| goes_to(&piece.answer, i, piece.output))
                 .map_err(|full| PluginError::IllFormed { what: full.to_string() })
                 .and_then(|batch| call(batch.as_batch())),
         };
@@ -66,11 +68,9 @@ impl Task {
     }
 }
 
-fn place_all(partitioner: &mut Partitioner, piece: &Piece<'_>) -> Vec<i32> {
-    let mut placed = Vec::new();
-    let records = piece.records().map(|record| (record.key, record.key_and_value_bytes()));
-    partitioner.place_all(records, &mut placed);
-    placed
+fn by_rule(partitioner: &mut Partitioner, piece: &Piece<'_>) -> Vec<i32> {
+    let place = |record: RecordIn<'_>| partitioner.place(record.key, record.key_and_value_bytes());
+    piece.records().map(place).collect()
 }
 
 fn write(
@@ -85,15 +85,6 @@ fn write(
         bytes_out: pieces.iter().map(|piece| piece.answer.bytes()).sum(),
         ..StepCounts::default()
     })
-}
-
-/// What a piece emits, as a batch.
-fn emitted(piece: &Piece<'_>, input: BatchIn<'_>) -> Result<OwnedBatch, BatchFull> {
-    let mut batch = OwnedBatch::new(input.topic, input.partition);
-    for record in piece.records() {
-        batch.push(record, record.headers)?;
-    }
-    Ok(batch)
 }
 
 /// The partitioner says nothing of single records: which one is to blame is found by halving.
