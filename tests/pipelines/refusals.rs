@@ -30,8 +30,8 @@ pub(crate) fn components(lab: &Lab) -> Result<String> {
     let cases: [(&str, Vec<u8>, &[&str]); 8] = [
         (
             "wasi",
-            importing("wasi:cli/environment@0.2.0")?,
-            &["wasi:cli/environment@0.2.0", "without WASI", hint],
+            importing("wasi:http/outgoing-handler@0.2.0")?,
+            &["wasi:http/outgoing-handler@0.2.0", "answer nothing", hint],
         ),
         (
             "stranger",

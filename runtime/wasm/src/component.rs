@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use pelton_streams::log::NoLog;
+use pelton_streams::world::Interface;
 use pelton_streams::{Digest, LoadError, PluginError, PluginInfo, PluginLimits, PluginManifest, World};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
-use crate::host::{HostState, Linkers, qualified};
+use crate::host::{HostState, Linkers, qualified, wasi};
 use crate::limits::{CHECK_DEADLINE_MS, MemoryPool};
 use crate::marshal::Needs;
 use crate::store::{self, Exports, WrongExport};
@@ -50,9 +51,9 @@ pub(crate) fn check(
             return Err(LoadError::BadExport { export: export.to_owned(), world: world.to_string(), reason });
         }
     }
-    let pre = linker
-        .instantiate_pre(component)
-        .map_err(|error| LoadError::Invalid { reason: format!("{error:#}") })?;
+    let invalid = |error: wasmtime::Error| LoadError::Invalid { reason: format!("{error:#}") };
+    let linker = wasi::linker(engine, component, linker).map_err(invalid)?;
+    let pre = linker.instantiate_pre(component).map_err(invalid)?;
     start_once(engine, &pre, world)?;
     let needs = Needs::of(manifest.as_ref());
     Ok(Loaded { info: PluginInfo { digest, world, manifest, bytes }, pre, needs })
@@ -73,7 +74,8 @@ fn check_import(
         ComponentItem::Type(_) => true,
         ComponentItem::ComponentInstance(instance) => {
             let only_types = || instance.exports(engine).all(|(_, e)| matches!(e.ty, ComponentItem::Type(_)));
-            world.spec().imports.iter().any(|interface| qualified(*interface) == name) || only_types()
+            let offered = |interface: &Interface| qualified(*interface) == name;
+            world.spec().imports.iter().any(offered) || wasi::is_answered(name) || only_types()
         }
         ComponentItem::ComponentFunc(_)
         | ComponentItem::CoreFunc(_)
@@ -85,7 +87,8 @@ fn check_import(
         return Ok(());
     }
     let hint = if name.starts_with("wasi:") {
-        "; build it without WASI (for Rust: `pelton plugin build`, which targets wasm32-unknown-unknown)"
+        "; of WASI only clocks, randomness, the environment, streams, files and sockets of 0.2 may be imported, \
+         which all answer nothing"
     } else if name.starts_with("pelton:plugin/") {
         "; it was built for another world or another version of pelton:plugin"
     } else {

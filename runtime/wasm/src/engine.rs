@@ -243,7 +243,9 @@ pub(crate) fn wasmtime_config() -> wasmtime::Result<Config> {
     // Calls are synchronous; the machinery for others costs 0.2 µs a call.
     config.concurrency_support(false);
     config.wasm_component_model(true);
-    config.wasm_tail_call(false).wasm_memory64(false).wasm_multi_memory(false);
+    config.wasm_tail_call(false).wasm_memory64(false);
+    // Where parts of a component have memories of their own (those of QuickJS do), wasmtime's code between them has both.
+    config.wasm_multi_memory(true);
     config.wasm_relaxed_simd(false).wasm_simd(false);
     // The same input gives the same output on every machine.
     config.cranelift_nan_canonicalization(true);

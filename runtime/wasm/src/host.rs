@@ -14,6 +14,7 @@ use crate::limits::Limiter;
 
 mod state;
 mod timers;
+pub(crate) mod wasi;
 
 pub(crate) use timers::DomainParam;
 
@@ -48,6 +49,8 @@ pub(crate) struct HostState {
     pub(crate) log: CallLog,
     /// The stores of the node, while a call may use them.
     pub(crate) lent: Option<NodeState>,
+    /// Resources of WASI that the instance holds.
+    pub(crate) resources: u32,
 }
 
 /// The log lines of one call, at most [`MAX_LINES_PER_CALL`]: a plugin that logs each record would slow down its
@@ -57,6 +60,8 @@ pub(crate) struct CallLog {
     lines: u32,
     dropped: u64,
     last_error: Option<String>,
+    /// What was printed since the last line break.
+    printed: Vec<u8>,
 }
 
 #[derive(ComponentType, Lift, Clone, Copy)]
@@ -76,17 +81,19 @@ enum Level {
 
 impl CallLog {
     pub(crate) fn new(sink: Arc<dyn LogSink>) -> CallLog {
-        CallLog { sink, lines: 0, dropped: 0, last_error: None }
+        CallLog { sink, lines: 0, dropped: 0, last_error: None, printed: Vec::new() }
     }
 
     /// A call begins, with the whole budget of lines.
     pub(crate) fn begin(&mut self) {
         (self.lines, self.dropped, self.last_error) = (0, 0, None);
+        self.printed.clear();
     }
 
     /// A call has ended: logs how many lines were dropped. Returns the last error line, which is the text of a panic if
     /// there was one.
     pub(crate) fn end(&mut self) -> Option<String> {
+        self.end_line(LogLevel::Error);
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
             let text =
@@ -94,6 +101,24 @@ impl CallLog {
             self.sink.write(LogLevel::Warn, &text);
         }
         self.last_error.take()
+    }
+
+    /// Takes what the plugin's language prints, as lines. Of a line that is too long the rest is left out.
+    pub(crate) fn print(&mut self, level: LogLevel, bytes: impl Iterator<Item = u8>) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.end_line(level),
+                _ if self.printed.len() < MAX_LINE_BYTES => self.printed.push(byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_line(&mut self, level: LogLevel) {
+        let line = std::mem::take(&mut self.printed);
+        if !line.is_empty() {
+            self.write(level, &String::from_utf8_lossy(&line));
+        }
     }
 
     fn write(&mut self, level: LogLevel, text: &str) {

@@ -21,6 +21,7 @@ pub mod toolchain;
 
 pub use cache::{CacheError, CodeCache};
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use host::wasi::is_answered;
 pub use limits::{DEFAULT_MAX_COMPONENT_BYTES, DEFAULT_MAX_INSTANCES, DEFAULT_MAX_MEMORY_BYTES};
 pub use package::{InspectError, Inspection, digest, inspect};
 

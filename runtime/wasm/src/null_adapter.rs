@@ -9,14 +9,12 @@ use wasm_encoder::{
     MemoryType, Module, TypeSection, ValType,
 };
 
+use crate::host::wasi::{CLOCK_NS, RANDOM_BYTE};
+
 /// The core module whose imports it answers.
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// "Bad file descriptor" in WASI.
 const EBADF: i32 = 8;
-/// The time of the clock, in nanoseconds: 2023-11-14T22:13:20Z.
-const CLOCK_NS: i64 = 1_700_000_000_000_000_000;
-/// The value of every random byte.
-const RANDOM_BYTE: i32 = 7;
 
 /// Functions by name, with their parameters: `i` is i32, `I` is i64. All return an i32, but for `proc_exit` and the
 /// function of wit-bindgen's Go runtime.
@@ -118,8 +116,10 @@ fn body(answer: Answer) -> Function {
         Answer::Trap => code.unreachable(),
         Answer::Success => code.i32_const(0),
         Answer::Refuse => code.i32_const(EBADF),
-        Answer::Clock => code.local_get(2).i64_const(CLOCK_NS).i64_store(at(3)).i32_const(0),
-        Answer::Random => code.local_get(0).i32_const(RANDOM_BYTE).local_get(1).memory_fill(0).i32_const(0),
+        Answer::Clock => code.local_get(2).i64_const(CLOCK_NS.cast_signed()).i64_store(at(3)).i32_const(0),
+        Answer::Random => {
+            code.local_get(0).i32_const(RANDOM_BYTE.into()).local_get(1).memory_fill(0).i32_const(0)
+        }
         Answer::Zeroes => (code.local_get(0).i32_const(0).i32_store(at(2)))
             .local_get(1)
             .i32_const(0)

@@ -175,7 +175,7 @@ pub(crate) fn store(
     log: Arc<dyn LogSink>,
 ) -> Store<HostState> {
     let limiter = Limiter::new(limits.memory_bytes, Arc::clone(pool));
-    let state = HostState { limiter, log: CallLog::new(log), lent: None };
+    let state = HostState { limiter, log: CallLog::new(log), lent: None, resources: 0 };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_trap();

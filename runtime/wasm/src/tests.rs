@@ -260,9 +260,8 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
          missing",
     );
     check(
-        &text("(component (import \"wasi:cli/environment@0.2.6\" (instance (export \"f\" (func)))))"),
-        "the plugin imports `wasi:cli/environment@0.2.6`, which the world `transform` does not offer; build it \
-         without WASI",
+        &text("(component (import \"wasi:http/outgoing-handler@0.2.6\" (instance (export \"f\" (func)))))"),
+        "the plugin imports `wasi:http/outgoing-handler@0.2.6`, which the world `transform` does not offer; of WASI only",
     );
     check(
         &text("(component (import \"pelton:plugin/state@0.1.0\" (instance (export \"get\" (func)))))"),
@@ -358,6 +357,42 @@ fn what_is_inside_a_component_is_seen_from_outside() {
     let core = wat::parse_str("(module)").expect("is valid");
     assert_eq!(inspect(&core), Err(crate::InspectError::CoreModule));
     assert!(inspect(b"x").is_err());
+}
+
+/// JavaScript's runtime is such a component. wasmtime panics over it where no module may have two memories.
+#[test]
+fn parts_of_a_component_have_memories_of_their_own() {
+    let parts = r#"(component
+        (component $taking
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 64)
+                (func (export "take") (param i32 i32))
+            )
+            (core instance $i (instantiate $m))
+            (func (export "take") (param "text" string)
+                (canon lift (core func $i "take") (memory $i "memory") (realloc (func $i "realloc"))))
+        )
+        (component $giving
+            (import "take" (func $take (param "text" string)))
+            (core module $memory (memory (export "memory") 1))
+            (core instance $memory (instantiate $memory))
+            (core func $take (canon lower (func $take) (memory $memory "memory")))
+            (core module $m
+                (import "" "take" (func $take (param i32 i32)))
+                (func (export "give") (call $take (i32.const 0) (i32.const 4)))
+            )
+            (core instance $i (instantiate $m (with "" (instance (export "take" (func $take))))))
+            (func (export "give") (canon lift (core func $i "give")))
+        )
+        (instance $taking (instantiate $taking))
+        (instance $giving (instantiate $giving (with "take" (func $taking "take"))))
+        (export "give" (func $giving "give"))
+    )"#;
+    let component = wat::parse_str(parts).expect("is valid");
+    let loaded = engine().load(&digest(&component), &component).map(|_| ()).map_err(|e| e.to_string());
+    let error = loaded.expect_err("it is no plugin");
+    assert!(error.starts_with("the plugin does not export `configure`"), "{error}");
 }
 
 /// A guest that calls WASI, as those of Go and C do, imports nothing of it once it is a component.
