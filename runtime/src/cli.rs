@@ -276,15 +276,19 @@ pub(crate) enum Group {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plugin {
-    /// Create a Rust plugin in a new directory
+    /// Create a plugin in a new directory, with the SDK of its language
     New {
         dir: PathBuf,
         /// What it may do: transform (records in, records out), transform-state (with stores), transform-timer (with
         /// timers and stores), aggregator (one value for each key), or partitioner (which partition a record goes to)
         #[arg(long, default_value = "transform")]
         world: String,
+        /// rust, python, js (JavaScript, or TypeScript as plugin.ts), c or go; those but Rust have templates of the
+        /// worlds transform and partitioner
+        #[arg(long, default_value = "rust")]
+        lang: String,
     },
-    /// Compile a plugin directory to a component
+    /// Compile a plugin directory to a component; tools of its language are installed when they are first needed
     Build {
         dir: PathBuf,
         /// Where the component goes [default: <dir>/<name>.wasm]

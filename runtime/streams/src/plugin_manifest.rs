@@ -52,6 +52,64 @@ pub struct PluginManifest {
     /// The hosts that it asks for. Asking grants nothing.
     #[serde(default)]
     pub network: Network,
+    /// How `pelton plugin build` builds it. A server does not look at it.
+    #[serde(default)]
+    pub build: Build,
+}
+
+/// How a plugin is built, where the files in its directory do not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// The language.
+    pub lang: Option<Lang>,
+    /// The file to begin with, from the directory of `plugin.toml`.
+    pub entry: Option<String>,
+    /// The directory of the language's SDK, from there too.
+    pub sdk: Option<String>,
+}
+
+/// A language that `pelton plugin` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lang {
+    /// Rust.
+    Rust,
+    /// Python.
+    Python,
+    /// JavaScript and TypeScript.
+    Js,
+    /// C.
+    C,
+    /// Go.
+    Go,
+}
+
+impl Lang {
+    /// All of them.
+    pub const ALL: [Lang; 5] = [Lang::Rust, Lang::Python, Lang::Js, Lang::C, Lang::Go];
+
+    /// The name that `plugin.toml` has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lang::Rust => "rust",
+            Lang::Python => "python",
+            Lang::Js => "js",
+            Lang::C => "c",
+            Lang::Go => "go",
+        }
+    }
+
+    /// The language of that name.
+    pub fn named(name: &str) -> Option<Lang> {
+        Lang::ALL.into_iter().find(|lang| lang.name() == name)
+    }
+}
+
+impl std::fmt::Display for Lang {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A field of a record.
@@ -308,6 +366,9 @@ mod tests {
         assert_eq!(manifest.outputs, ["main"]);
         assert!(manifest.needs(Field::Value) && !manifest.needs(Field::Key));
         let bare = PluginManifest::parse("name='p'\nversion='1'\nworld='transform'").expect("is valid");
+        assert_eq!(bare.build, Build::default());
+        let built = PluginManifest::parse("name='p'\nversion='1'\nworld='transform'\nbuild.lang='js'");
+        assert_eq!(built.expect("is valid").build.lang, Some(Lang::Js));
         assert!(bare.needs(Field::Headers));
     }
 

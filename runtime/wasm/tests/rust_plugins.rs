@@ -310,7 +310,7 @@ fn what_is_no_plugin_is_not_built() {
     let error = build().map_err(|error| error.to_string()).expect_err("is refused");
     assert!(error.ends_with("`nam` is not a key of plugin.toml (line 1); did you mean `name`?"), "{error}");
     write("plugin.toml", "name = 'p'\nversion = '1'\nworld = 'transform'");
-    assert!(matches!(build(), Err(BuildError::NoCrate { .. })));
+    assert!(matches!(build(), Err(BuildError::NoLanguage { .. })));
     write("Cargo.toml", "[package]\nname = 'p'\nedition = '2024'\n[workspace]\n");
     std::fs::create_dir(dir.path().join("src")).expect("makes a directory");
     write("src/lib.rs", "pub fn f() {}");

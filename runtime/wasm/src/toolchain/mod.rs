@@ -1,4 +1,5 @@
-//! `pelton plugin build`: from a plugin's directory to a component, in process, without wasm-tools.
+//! `pelton plugin build`: from a plugin's directory to a component, without wasm-tools. Rust and cargo are there, other
+//! languages' tools are installed when they are needed.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,6 +7,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use pelton_streams::plugin_manifest::Lang;
 use pelton_streams::{Digest, ManifestError, PluginManifest};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, SourceMap};
@@ -13,21 +15,24 @@ use wit_parser::{Resolve, SourceMap};
 use crate::null_adapter;
 use crate::package;
 
+mod languages;
+mod tools;
+
 /// The target that Rust plugins are built for: it has no WASI, so `pelton:plugin` is all that they import.
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The plugin contract, as text by file name.
 pub const WIT: [(&str, &str); 3] = [
-    ("records.wit", include_str!("../../../sdk/wit/records.wit")),
-    ("capabilities.wit", include_str!("../../../sdk/wit/capabilities.wit")),
-    ("worlds.wit", include_str!("../../../sdk/wit/worlds.wit")),
+    ("records.wit", include_str!("../../../../sdk/wit/records.wit")),
+    ("capabilities.wit", include_str!("../../../../sdk/wit/capabilities.wit")),
+    ("worlds.wit", include_str!("../../../../sdk/wit/worlds.wit")),
 ];
 
 /// A build that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The directory has no `plugin.toml`, or it cannot be read.
-    #[error("{} cannot be read: {error}; a plugin is a directory with a plugin.toml and a crate", path.display())]
+    #[error("{} cannot be read: {error}; a plugin is a directory with a plugin.toml and sources", path.display())]
     NoManifest {
         /// The file.
         path: PathBuf,
@@ -42,16 +47,58 @@ pub enum BuildError {
         /// What is wrong.
         error: ManifestError,
     },
-    /// The directory has no crate to build.
+    /// The directory has nothing that tells a language.
     #[error(
-        "{} has no Cargo.toml; plugins in other languages are built with their own tools and the world `{world}` of sdk/wit",
+        "{} has no Cargo.toml, plugin.py, plugin.js, plugin.ts, plugin.c or go.mod: `[build] lang` in plugin.toml names \
+         the language; those that pelton does not know are built with their own tools and the world `{world}` of sdk/wit",
         dir.display()
     )]
-    NoCrate {
+    NoLanguage {
         /// The directory.
         dir: PathBuf,
         /// The plugin's world.
         world: String,
+    },
+    /// The directory has sources of more than one language.
+    #[error("{} has {files}: say in plugin.toml which one it is, as in `[build] lang = \"python\"`", dir.display())]
+    ManyLanguages {
+        /// The directory.
+        dir: PathBuf,
+        /// What was found.
+        files: String,
+    },
+    /// The file to begin with is not there.
+    #[error("{} has no {expected}; `[build] entry` in plugin.toml names another file", dir.display())]
+    NoEntry {
+        /// The directory.
+        dir: PathBuf,
+        /// What it should have.
+        expected: String,
+    },
+    /// There is no place for tools.
+    #[error("there is no place for tools: set HOME, XDG_CACHE_HOME or PELTON_CACHE")]
+    NoCache,
+    /// A program is not there.
+    #[error("`{}` could not be run: {error}; {hint}", program.display())]
+    NoTool {
+        /// What was run.
+        program: PathBuf,
+        /// Why it did not run.
+        error: io::Error,
+        /// What to do.
+        hint: String,
+    },
+    /// A program failed.
+    #[error("`{command}` failed ({status}); {hint}\n{said}")]
+    Tool {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        said: String,
+        /// What to do.
+        hint: String,
     },
     /// Cargo cannot be run.
     #[error("`{}` could not be run: {error}; install Rust from https://rustup.rs", program.display())]
@@ -100,8 +147,8 @@ pub struct Built {
     pub digest: Digest,
     /// The `plugin.toml`.
     pub manifest: PluginManifest,
-    /// Where the component was written: `<name>.wasm` beside cargo's output.
-    pub path: PathBuf,
+    /// Where the component was written, beside cargo's output, if cargo built it.
+    pub path: Option<PathBuf>,
 }
 
 /// Options of a build.
@@ -127,22 +174,47 @@ pub fn read_manifest(dir: &Path) -> Result<(PluginManifest, String), BuildError>
     Ok((manifest, text))
 }
 
-/// Builds the plugin in `dir`. Cargo's own messages go to standard error.
+/// The language of the plugin in `dir`.
+///
+/// # Errors
+/// There is no `plugin.toml`, or nothing tells the language.
+pub fn language(dir: &Path) -> Result<Lang, BuildError> {
+    languages::detect(dir, &read_manifest(dir)?.0)
+}
+
+/// Builds the plugin in `dir`. Cargo's own messages go to standard error; those of other tools are part of the error.
 ///
 /// # Errors
 /// What stopped the build.
 pub fn build(dir: &Path, options: &BuildOptions) -> Result<Built, BuildError> {
     let (manifest, text) = read_manifest(dir)?;
-    let crate_manifest = dir.join("Cargo.toml");
-    if !crate_manifest.is_file() {
-        return Err(BuildError::NoCrate { dir: dir.to_owned(), world: manifest.world });
-    }
-    let module = cargo_build(dir, &crate_manifest, options)?;
+    let lang = languages::detect(dir, &manifest)?;
+    let io = |error| BuildError::Io { path: std::env::temp_dir(), error };
+    let scratch = tempfile::Builder::new().prefix("pelton-plugin-").tempdir().map_err(io)?;
+    let sources = languages::Sources { dir, manifest: &manifest, scratch: scratch.path() };
+    let component = match lang {
+        Lang::Python => sources.python()?,
+        Lang::Js => sources.js()?,
+        Lang::C => sources.c()?,
+        Lang::Go => sources.go()?,
+        Lang::Rust => return build_rust(dir, manifest, &text, options),
+    };
+    let component = package::with_manifest(component, &text);
+    Ok(Built { digest: package::digest(&component), component, manifest, path: None })
+}
+
+fn build_rust(
+    dir: &Path,
+    manifest: PluginManifest,
+    text: &str,
+    options: &BuildOptions,
+) -> Result<Built, BuildError> {
+    let module = cargo_build(dir, &dir.join("Cargo.toml"), options)?;
     let core = fs::read(&module).map_err(|error| BuildError::Io { path: module.clone(), error })?;
-    let component = package::with_manifest(componentize(core, &manifest.world)?, &text);
+    let component = package::with_manifest(componentize(core, &manifest.world)?, text);
     let path = module.with_file_name(format!("{}.component.wasm", manifest.name));
     fs::write(&path, &component).map_err(|error| BuildError::Io { path: path.clone(), error })?;
-    Ok(Built { digest: package::digest(&component), component, manifest, path })
+    Ok(Built { digest: package::digest(&component), component, manifest, path: Some(path) })
 }
 
 /// Turns a core module into a component of a world of `sdk/wit`. A module that describes its own imports and exports,

@@ -1,0 +1,24 @@
+"""Plugins for pelton in Python.
+
+    import pelton
+
+    class Shout(pelton.Transform):
+        def record(self, record, out):
+            out.emit(record, value=record.value.upper())
+
+    WitWorld = pelton.export(Shout)
+
+`pelton plugin build` makes a component of it. Without pelton, as in unit tests, `export` does nothing.
+"""
+
+from .export import export
+from .log import debug, error, info, warn
+from .out import KEEP, Out
+from .partition import Partitioner, partition_of_key
+from .record import Record, records
+from .transform import Fatal, Reject, Retry, Transform
+
+__all__ = [
+    "Fatal", "KEEP", "Out", "Partitioner", "Record", "Reject", "Retry", "Transform",
+    "debug", "error", "export", "info", "partition_of_key", "records", "warn",
+]
