@@ -7,3 +7,4 @@ cargo test --locked
 for plugin in */plugin.toml; do
   "$PELTON_BIN" plugin inspect "$(dirname "$plugin")"
 done
+languages/test.sh

@@ -12,6 +12,7 @@ mod isolation;
 mod joins;
 mod kills;
 mod lab;
+mod languages;
 mod metrics;
 mod outputs;
 mod placing;
@@ -27,13 +28,15 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 29] = [
+const CASES: [(&str, Case); 31] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
     ("kills-leave-what-a-plugin-keeps-beside-its-outputs", state::kept_once),
     ("timers-fire-without-records-and-through-kills", state::timers_fire),
     ("new-plugins-build-and-pass-their-own-tests", commands::new_plugins),
+    ("plugins-in-each-language-emit-the-same", languages::agree),
+    ("new-plugins-in-each-language-pass-their-own-tests", languages::new_plugins),
     ("kills-lose-nothing-on-the-way-to-another-key", state::regrouped_once),
     ("kills-find-what-global-tables-have", joins::global),
     ("kills-lose-nothing-of-tables-joined-by-a-field", joins::foreign),
