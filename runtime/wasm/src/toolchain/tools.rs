@@ -93,7 +93,8 @@ fn cache() -> Result<PathBuf, BuildError> {
 
 /// Runs a program to its end. What it says is told if it fails.
 pub(super) fn run(command: &mut Command, hint: &str) -> Result<(), BuildError> {
-    let output = command.stdin(Stdio::null()).output();
+    // A tool that is written in Rust says what is wrong; where in itself it was found is of no use here.
+    let output = command.env("RUST_BACKTRACE", "0").stdin(Stdio::null()).output();
     let output = output.map_err(|error| BuildError::NoTool {
         program: command.get_program().into(),
         error,
