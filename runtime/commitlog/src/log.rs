@@ -22,6 +22,7 @@ use crate::producer_state::ProducerStates;
 use crate::reader::LogReader;
 use crate::segment::SegmentFile;
 use crate::segment::{IndexBuilder, Segment};
+use crate::sequence::OffsetSequence;
 use crate::shared::{LogContext, Segments, Shared};
 use crate::sink::{DurableListener, FrameSink, SyncLater};
 use crate::storage::{File, OpenMode};
@@ -48,6 +49,8 @@ pub struct Log {
     config: LogConfig,
     active: Active,
     producers: ProducerStates,
+    /// Where the offsets of clients' batches come from, if not from the end of this log.
+    sequence: Option<Arc<OffsetSequence>>,
     /// The failure after which nothing is taken any more.
     latched: Option<StorageFailure>,
     /// Segments out of the log whose files wait for the log start to be durable beyond them.
@@ -175,6 +178,7 @@ impl Log {
             config,
             active,
             producers,
+            sequence: None,
             latched: None,
             pending_deletion: Vec::new(),
             removing: false,
@@ -212,6 +216,13 @@ impl Log {
         self.shared.tail.set_limit(config.tail_cache_bytes);
         self.producers.keep_at_most(config.producers_max);
         self.config = config;
+    }
+
+    /// From now on clients' batches get their offsets from a sequence that other logs share. It lies behind the end of this
+    /// log, or is moved there.
+    pub fn share_offsets(&mut self, sequence: Arc<OffsetSequence>) {
+        sequence.at_least(self.offsets().log_end);
+        self.sequence = Some(sequence);
     }
 
     /// The offsets now.

@@ -110,8 +110,8 @@ pub struct ProducerStates {
     producers: HashMap<i64, ProducerState>,
     /// Open transactions: first offset → producer.
     ongoing: BTreeMap<i64, i64>,
-    /// Ended ones whose marker is at or above the high watermark: first offset → offset of the marker.
-    unreplicated: BTreeMap<i64, i64>,
+    /// Ended ones whose marker is at or above the high watermark: first offset → offset of the marker, producer.
+    unreplicated: BTreeMap<i64, (i64, i64)>,
     /// Producers whose batch was refused for a while: epoch and first sequence of it.
     refused: HashMap<i64, (i16, i32)>,
 }
@@ -335,7 +335,7 @@ impl ProducerStates {
         self.ongoing.remove(&first_offset);
         let last_offset = header.base_offset;
         if !Mutant::StableAtAppend.is_on() {
-            self.unreplicated.insert(first_offset, last_offset);
+            self.unreplicated.insert(first_offset, (last_offset, producer_id));
         }
         Some(CompletedTxn { producer_id, first_offset, last_offset, aborted: !committed })
     }
@@ -360,10 +360,16 @@ impl ProducerStates {
         ongoing.into_iter().chain(unreplicated).min()
     }
 
+    /// Transactions that are open, or whose marker is not below the high watermark: first offset and producer.
+    pub fn undecided(&self) -> impl Iterator<Item = (i64, i64)> {
+        let open = self.ongoing.iter().map(|(first, producer)| (*first, *producer));
+        open.chain(self.unreplicated.iter().map(|(first, (_, producer))| (*first, *producer)))
+    }
+
     /// The high watermark moved: markers below it are final.
     pub fn high_watermark_moved(&mut self, high_watermark: i64) {
         if !self.unreplicated.is_empty() {
-            self.unreplicated.retain(|_, marker| *marker >= high_watermark);
+            self.unreplicated.retain(|_, (marker, _)| *marker >= high_watermark);
         }
     }
 

@@ -111,6 +111,11 @@ mutants! {
     UndoForgotten = "undo-forgotten",
     FailedCallKept = "failed-call-kept",
     PlacedBeyond = "placed-beyond",
+    // A server-side partitioner.
+    OffsetsApart = "offsets-apart",
+    PendingPassed = "pending-passed",
+    UndecidedPassed = "undecided-passed",
+    RoutedByPartition = "routed-by-partition",
     NewerTakenOver = "newer-taken-over",
     PositionNotMoved = "position-not-moved",
     DamageNotTold = "damage-not-told",

@@ -30,7 +30,8 @@ mod varint;
 mod view;
 
 pub use builder::{
-    BatchBuilder, BatchOptions, BuildError, BuilderMark, MAX_BATCH_BYTES, recompress, rewrite_offsets,
+    BatchBuilder, BatchOptions, BuildError, BuilderMark, MAX_BATCH_BYTES, hole_batch, recompress,
+    rewrite_offsets,
 };
 pub use checked::CheckedBatch;
 pub use columns::{Columns, ColumnsError, NULL_LENGTH, Select};

@@ -8,6 +8,9 @@ const INTERNAL: [&str; 4] =
 /// Those that Kafka does not have start so.
 const INTERNAL_PREFIX: &str = "__pelton_";
 
+/// What the names of intakes begin with: topics that take what clients write to one with a server-side partitioner.
+pub const INTAKE_PREFIX: &str = "__pelton_intake_";
+
 /// True for the broker's own topics, which clients may read, not write.
 pub fn is_internal(name: &str) -> bool {
     INTERNAL.contains(&name) || name.starts_with(INTERNAL_PREFIX)

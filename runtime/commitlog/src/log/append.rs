@@ -1,7 +1,7 @@
 //! Appending one batch.
 
 use bytes::Bytes;
-use pelton_wire::record::{BatchHeader, CheckedBatch, EndTransactionMarker};
+use pelton_wire::record::{BatchHeader, CheckedBatch, EndTransactionMarker, hole_batch};
 
 use super::Log;
 use crate::error::{AppendError, Fault, IoContext, StorageFailure};
@@ -85,6 +85,39 @@ impl Log {
             return Ok(there);
         }
         self.cut_leftovers()?;
+        if let Some(sequence) = self
+            .sequence
+            .as_ref()
+            .filter(|_| meta.origin == AppendOrigin::Client && !Mutant::OffsetsApart.is_on())
+        {
+            // Whatever comes of this batch, no other one gets these offsets.
+            let base_offset = sequence.take(self.offsets().log_end, i64::from(header.last_offset_delta) + 1);
+            self.fill_up_to(base_offset, meta)?;
+        }
+        self.put(batch, kind, meta)
+    }
+
+    /// Takes the offsets below `base_offset` with batches that have no records.
+    fn fill_up_to(&mut self, base_offset: i64, meta: AppendMeta) -> Result<(), AppendError> {
+        loop {
+            let hole = base_offset - self.offsets().log_end;
+            if hole <= 0 {
+                return Ok(());
+            }
+            let hole = hole_batch(i32::try_from(hole).unwrap_or(i32::MAX));
+            let hole = hole.map_err(|error| AppendError::InvalidBatch(error.to_string()))?;
+            self.put(hole, &BatchKind::Data, meta)?;
+        }
+    }
+
+    /// Puts a batch that may be appended at the end of the log.
+    fn put(
+        &mut self,
+        batch: CheckedBatch,
+        kind: &BatchKind,
+        meta: AppendMeta,
+    ) -> Result<Appended, AppendError> {
+        let header = batch.header();
         let base_offset = self.offsets().log_end;
         let last_offset = base_offset
             .checked_add(i64::from(header.last_offset_delta))

@@ -8,7 +8,7 @@ use crate::RecoverMode;
 use crate::retention::DeleteReason;
 use crate::storage::sim::{Call, SimError};
 use crate::testkit::{DIR, Rig, append_marker, at, batch, of, producer_batch, read_all, small};
-use crate::{AppendOrigin, LogConfig};
+use crate::{AppendOrigin, LogConfig, OffsetSequence};
 
 /// How a refused append reads, without its numbers.
 fn refusal(error: &AppendError) -> &'static str {
@@ -100,6 +100,48 @@ fn the_log_assigns_offsets_and_epoch_and_nothing_else() {
     assert_eq!(rig.content("leader-epoch-checkpoint"), b"0\n2\n0 0\n7 3\n");
     let fenced = log.append(sent.clone(), AppendMeta { leader_epoch: 6, ..at(0) });
     assert_eq!(refusal(&fenced.unwrap_err()), "leader epoch fenced");
+}
+
+#[test]
+fn logs_that_share_a_sequence_say_in_which_order_they_were_appended_to() {
+    let rig = Rig::new(small());
+    let mut log = rig.create();
+    let sequence = Arc::new(OffsetSequence::starting_at(0));
+    log.share_offsets(sequence.clone());
+    let place = |log: &mut Log, options| {
+        let appended = log.append(producer_batch(options, 2, 20, 1000), at(1000)).unwrap();
+        (appended.base_offset, appended.last_offset, appended.duplicate)
+    };
+    assert_eq!(place(&mut log, of(9, 0, 0, false)), (0, 1, false));
+    sequence.at_least(7);
+    assert_eq!(place(&mut log, of(9, 0, 2, true)), (7, 8, false), "another log has taken 2 to 6");
+    sequence.at_least(20);
+    assert_eq!(place(&mut log, of(9, 0, 2, true)), (7, 8, true), "a copy takes nothing");
+    assert_eq!(append_marker(&mut log, 9, true).unwrap().base_offset, 9, "nor does a marker");
+    assert_eq!(place(&mut log, of(9, 0, 4, false)), (20, 21, false));
+    assert_eq!((sequence.next(), log.offsets().log_end), (22, 22));
+    assert_eq!(read_all(&log.reader()), [0, 2, 7, 9, 10, 20], "batches without records fill what is between");
+    drop(log);
+    // The end is found by its batches, as after a crash that nothing is known of.
+    let (mut log, _) = rig.open(RecoverMode::Unclean(None)).unwrap();
+    assert_eq!(log.offsets().log_end, 22);
+    log.share_offsets(Arc::new(OffsetSequence::starting_at(0)));
+    assert_eq!(place(&mut log, of(9, 0, 6, false)), (22, 23, false), "a sequence goes on behind every log");
+}
+
+#[test]
+fn a_hole_of_any_size_fits_the_files() {
+    let rig = Rig::new(small());
+    let mut log = rig.create();
+    let sequence = Arc::new(OffsetSequence::starting_at(0));
+    log.share_offsets(sequence.clone());
+    log.append(batch(1, 10, 1000), at(1000)).unwrap();
+    let far = 3 * i64::from(i32::MAX);
+    sequence.at_least(far);
+    assert_eq!(log.append(batch(1, 10, 1000), at(1000)).unwrap().base_offset, far);
+    let bases = read_all(&log.reader());
+    assert_eq!((bases.first(), bases.last()), (Some(&0), Some(&far)));
+    assert_eq!(rig.reopen(log).offsets().log_end, far + 1);
 }
 
 #[test]

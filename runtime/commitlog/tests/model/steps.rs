@@ -1,12 +1,13 @@
 //! The random operations, and what must hold after each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pelton_commitlog::producer_state::AppendOrigin;
 use pelton_commitlog::storage::sim::SimRng;
-use pelton_commitlog::{AppendError, AppendMeta, Log, ReadError};
-use pelton_wire::record::{CheckedBatch, batches};
+use pelton_commitlog::{AppendError, AppendMeta, Log, OffsetSequence, ReadError};
+use pelton_wire::record::{CheckedBatch, batches, hole_batch};
 
 use crate::batches::{Producer, Sent, marker, random};
 use crate::model::{Aborted, Model, Role, Stored};
@@ -16,6 +17,8 @@ struct World {
     rng: SimRng,
     rig: Rig,
     log: Option<Log>,
+    /// Where the log's offsets come from, in some runs: other logs take some, too.
+    sequence: Option<Arc<OffsetSequence>>,
     model: Model,
     /// Next sequence of each producer, and whether it is in a transaction.
     producers: BTreeMap<i64, (i32, bool)>,
@@ -32,12 +35,14 @@ pub(crate) fn run(seed: u64, steps: usize) {
         rng,
         rig,
         log: Some(log),
+        sequence: seed.is_multiple_of(3).then(|| Arc::new(OffsetSequence::starting_at(0))),
         model: Model::default(),
         producers: BTreeMap::new(),
         now_ms: 1_000_000,
         epoch: 0,
         may_lose_snapshots: seed % 2 == 1,
     };
+    world.share_offsets();
     for _ in 0..steps {
         world.step();
         world.check_offsets();
@@ -51,6 +56,34 @@ pub(crate) fn run(seed: u64, steps: usize) {
 impl World {
     fn log(&mut self) -> &mut Log {
         self.log.as_mut().unwrap()
+    }
+
+    fn share_offsets(&mut self) {
+        if let Some(sequence) = self.sequence.clone() {
+            self.log().share_offsets(sequence);
+        }
+    }
+
+    /// What a client's batch that is not there yet gets for its first offset. Below it is a batch without records.
+    fn next_offset(&mut self) -> i64 {
+        let end = self.model.end;
+        let Some(sequence) = &self.sequence else { return end };
+        if self.rng.chance(40) {
+            sequence.at_least(sequence.next() + 1 + self.rng.up_to(100) as i64);
+        }
+        let next = sequence.next().max(end);
+        self.note_hole(next);
+        next
+    }
+
+    fn note_hole(&mut self, to: i64) {
+        let base = self.model.end;
+        if to > base {
+            let hole = hole_batch((to - base) as i32).unwrap().placed(base, self.epoch).into_bytes();
+            let (last, timestamps, role, producer) = (to - 1, Vec::new(), Role::Plain, None);
+            self.model.history.push(Stored { base, last, bytes: hole, timestamps, role, producer });
+            self.model.end = to;
+        }
     }
 
     fn step(&mut self) {
@@ -135,7 +168,10 @@ impl World {
     }
 
     fn append_new(&mut self, sent: Sent, origin: AppendOrigin, role: Role) -> i64 {
-        let base = self.model.end;
+        let base = match origin {
+            AppendOrigin::Client => self.next_offset(),
+            AppendOrigin::Coordinator => self.model.end,
+        };
         let last = base + sent.timestamps.len() as i64 - 1;
         let appended = self.append_bytes(&sent.bytes, origin).unwrap();
         assert_eq!((appended.base_offset, appended.last_offset, appended.duplicate), (base, last, false));
@@ -233,10 +269,16 @@ impl World {
             let sent = random(&mut self.rng, self.now_ms, None);
             match self.append_bytes(&sent.bytes, AppendOrigin::Client) {
                 Ok(appended) => {
+                    self.note_hole(appended.base_offset);
                     assert_eq!(appended.base_offset, self.model.end);
                     self.note_plain(sent);
                 }
-                Err(AppendError::Full(_)) => {}
+                // There may have been room for the hole before it.
+                Err(AppendError::Full(_)) => {
+                    let end = self.log().offsets().log_end;
+                    assert!(end == self.model.end || self.sequence.is_some());
+                    self.note_hole(end);
+                }
                 Err(error) => panic!("{error}"),
             }
         }
@@ -259,6 +301,7 @@ impl World {
     fn reopen(&mut self) {
         let log = self.log.take().unwrap();
         self.log = Some(self.rig.reopen_cleanly(log, &mut self.rng, self.now_ms));
+        self.share_offsets();
         self.model.high_watermark = self.model.end;
         self.check_everything();
     }
@@ -267,6 +310,7 @@ impl World {
         let durable = self.durable_end();
         let log = self.log.take().unwrap();
         self.log = Some(self.rig.crash(log, &mut self.rng, self.now_ms));
+        self.share_offsets();
         // A start that was not durable is forgotten. Nothing below it was deleted.
         self.model.log_start = self.rig.log_start;
         self.model.truncate(durable);

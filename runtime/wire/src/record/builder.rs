@@ -141,6 +141,15 @@ pub struct BatchBuilder {
     last_delta: i32,
 }
 
+/// A batch without records that takes `offsets` offsets of a log (at least 1), as compaction leaves one: readers pass over it.
+///
+/// # Errors
+/// `offsets` is less than 1.
+pub fn hole_batch(offsets: i32) -> Result<CheckedBatch, BuildError> {
+    let last_offset_delta = Some(offsets.saturating_sub(1));
+    BatchBuilder::new(BatchOptions { last_offset_delta, ..BatchOptions::default() }).build()
+}
+
 /// A state of a [`BatchBuilder`].
 #[derive(Clone, Copy, Debug)]
 pub struct BuilderMark {
