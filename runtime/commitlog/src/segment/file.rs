@@ -192,6 +192,10 @@ impl SegmentFile {
         let (from, parts): (u64, Vec<Bytes>) = {
             let state = self.state.lock();
             let from = state.written;
+            if to <= from {
+                // A frame from before a cut, behind which other batches are written already.
+                return Ok(());
+            }
             let below = state.runs.iter().take_while(|run| run.position < to);
             (from, below.map(|run| run.part(from, to)).collect())
         };

@@ -173,3 +173,18 @@ fn many_small_batches_are_read_as_one_piece() {
     assert_eq!(file.pieces(0, 300).unwrap().memory.len(), 100);
     assert_eq!(read(&file, 3, 6), [1, 1, 1, 2, 2, 2]);
 }
+
+/// A frame of before a cut speaks of a place that other batches have been written beyond since.
+#[test]
+fn what_is_written_already_is_not_written_again() {
+    let disk = SimStorage::new();
+    let file = SegmentFile::new(open(&disk), 0);
+    file.push(Bytes::from(vec![1; 100]));
+    file.push(Bytes::from(vec![2; 300]));
+    // In the midst of the second batch, where a batch ended before the cut.
+    file.write_out(250).unwrap();
+    file.write_out(120).unwrap();
+    assert_eq!(content(&disk), [vec![1; 100], vec![2; 150]].concat());
+    file.write_out(400).unwrap();
+    assert_eq!(read(&file, 0, 400), [vec![1; 100], vec![2; 300]].concat());
+}
