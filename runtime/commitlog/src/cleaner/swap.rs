@@ -96,3 +96,64 @@ pub(crate) fn finish_interrupted(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{OpenMode, SimStorage};
+
+    const DIR: &str = "/topics/t-0";
+    const BASES: [i64; 3] = [0, 10, 20];
+    /// What the power may take is random.
+    const CRASHES: u64 = 24;
+
+    fn log(base: i64) -> PathBuf {
+        file_path(Path::new(DIR), base, FileKind::Log)
+    }
+
+    fn write(disk: &SimStorage, path: &Path, text: &str) {
+        let file = disk.open(path, OpenMode::Create).unwrap();
+        file.write_all_at(text.as_bytes(), 0).unwrap();
+        file.sync_data().unwrap();
+    }
+
+    /// Three segments, and a cleaned one for the place of all of them whose name is not durable.
+    fn disk() -> SimStorage {
+        let disk = SimStorage::new();
+        disk.create_dir_all(Path::new(DIR)).unwrap();
+        BASES.iter().for_each(|base| write(&disk, &log(*base), &format!("old {base}")));
+        Path::new(DIR).ancestors().for_each(|dir| disk.sync_dir(dir).unwrap());
+        write(&disk, &cleaned_path(Path::new(DIR), 0, FileKind::Log), "new");
+        disk
+    }
+
+    fn found(disk: &SimStorage) -> [Option<String>; 3] {
+        BASES.map(|base| disk.content(&log(base)).ok().map(|bytes| String::from_utf8(bytes).unwrap()))
+    }
+
+    #[test]
+    fn a_power_cut_in_a_swap_leaves_the_old_segments_or_the_new_one() {
+        let old = BASES.map(|base| Some(format!("old {base}")));
+        let new = [Some("new".to_owned()), None, None];
+        let whole = disk();
+        let first = whole.sync_points();
+        swap(&whole, Path::new(DIR), (0, 30), &BASES[1..]).unwrap();
+        assert_eq!(found(&whole), new);
+        let mut seen = [0, 0];
+        for (point, crash) in (first..=whole.sync_points()).flat_map(|p| (0..CRASHES).map(move |c| (p, c))) {
+            let disk = disk();
+            disk.cut_power_at_sync_point(point);
+            // It fails where the power goes; at the last point it is done.
+            let swapped = swap(&disk, Path::new(DIR), (0, 30), &BASES[1..]);
+            assert!(swapped.is_ok() || disk.power_is_off());
+            disk.crash(crash);
+            let files = disk.list(Path::new(DIR)).unwrap();
+            finish_interrupted(&disk, Path::new(DIR), &files).unwrap();
+            let found = found(&disk);
+            let is_new = found == new;
+            assert!(is_new || found == old, "power cut at sync point {point}, crash {crash}: {found:?}");
+            seen[usize::from(is_new)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 10), "both are seen: {seen:?}");
+    }
+}
