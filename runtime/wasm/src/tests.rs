@@ -371,13 +371,13 @@ fn parts_of_a_component_have_memories_of_their_own() {
             )
             (core instance $i (instantiate $m))
             (func (export "take") (param "text" string)
-                (canon lift (core func $i "take") (memory $i "memory") (realloc (func $i "realloc"))))
+                (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
         )
         (component $giving
             (import "take" (func $take (param "text" string)))
             (core module $memory (memory (export "memory") 1))
             (core instance $memory (instantiate $memory))
-            (core func $take (canon lower (func $take) (memory $memory "memory")))
+            (core func $take (canon lower (func $take) (memory (core memory $memory "memory"))))
             (core module $m
                 (import "" "take" (func $take (param i32 i32)))
                 (func (export "give") (call $take (i32.const 0) (i32.const 4)))

@@ -192,9 +192,9 @@ impl Answer {
                 };
                 Val::List((0..asked).map(|_| Val::U8(RANDOM_BYTE)).collect())
             }
-            (Answer::RandomNumber, Type::U64) => Val::U64(u64::from_ne_bytes([RANDOM_BYTE; 8])),
+            (Answer::RandomNumber, Type::U64) => Val::U64(u64::from_le_bytes([RANDOM_BYTE; 8])),
             (Answer::RandomNumber, Type::Tuple(tuple)) => {
-                Val::Tuple(tuple.types().map(|_| Val::U64(u64::from_ne_bytes([RANDOM_BYTE; 8]))).collect())
+                Val::Tuple(tuple.types().map(|_| Val::U64(u64::from_le_bytes([RANDOM_BYTE; 8]))).collect())
             }
             (Answer::AllReady, Type::List(_)) => Val::List((0..given.listed).map(Val::U32).collect()),
             (Answer::Done, Type::Bool) => Val::Bool(true),
@@ -388,7 +388,7 @@ mod tests {
         (core func $soon (canon lower (func $clock "subscribe-duration")))
         (core func $number (canon lower (func $random "get-random-u64")))
         (core func $stderr (canon lower (func $stderr "get-stderr")))
-        (core func $write (canon lower (func $streams "[method]output-stream.write") (memory $memory "memory")))
+        (core func $write (canon lower (func $streams "[method]output-stream.write") (memory (core memory $memory "memory"))))
         (core func $drop (canon resource.drop $pollable))
         (core func $exit (canon lower (func $exit "exit")))
         (core module $guest
@@ -428,7 +428,8 @@ mod tests {
     impl Run {
         fn start() -> Run {
             let engine = Engine::new(&crate::engine::wasmtime_config().expect("fits")).expect("runs here");
-            let component = Component::new(&engine, GUEST).expect("is valid");
+            let component = wat::parse_str(GUEST).expect("is valid");
+            let component = Component::new(&engine, component).expect("is valid");
             let linkers = Linkers::new(&engine).expect("fits");
             let world = linkers.of(World::Transform).expect("is hosted");
             let linker = linker(&engine, &component, world).expect("is answered");
