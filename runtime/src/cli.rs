@@ -113,11 +113,17 @@ pub(crate) enum Topic {
         /// A topic setting, such as retention.ms=86400000; may be repeated
         #[arg(long = "config", short = 'c', value_name = "KEY=VALUE")]
         config: Vec<String>,
+        /// Who places its records, whichever partition clients choose: a rule (murmur2), a plugin that was pushed, or the
+        /// directory or file of one, which is pushed first
+        #[arg(long, value_name = "RULE|PLUGIN")]
+        partitioner: Option<String>,
         /// Succeed if the topic already exists
         #[arg(long)]
         if_not_exists: bool,
         #[command(flatten)]
         kafka: Kafka,
+        #[command(flatten)]
+        http: Http,
     },
     /// List topics
     List {
@@ -151,8 +157,13 @@ pub(crate) enum Topic {
         /// The new number of partitions, more than before
         #[arg(long, short)]
         partitions: Option<i32>,
+        /// Another rule or plugin for a topic that has a partitioner of its own
+        #[arg(long, value_name = "RULE|PLUGIN")]
+        partitioner: Option<String>,
         #[command(flatten)]
         kafka: Kafka,
+        #[command(flatten)]
+        http: Http,
     },
     /// Which known partitioner explains where the keys of a topic are, and how many keys are elsewhere
     Partitioning {
@@ -177,9 +188,12 @@ pub(crate) enum Topic {
 pub(crate) struct Produce {
     pub(crate) topic: String,
     /// Which partition a record goes to: murmur2, crc32, fnv1a or consistent by its key, or uniform, sticky or
-    /// round-robin whatever its key [default: murmur2]
-    #[arg(long, value_name = "NAME")]
+    /// round-robin whatever its key; or a plugin, by its directory or file [default: murmur2]
+    #[arg(long, value_name = "RULE|PLUGIN")]
     pub(crate) partitioner: Option<String>,
+    /// The plugin's configuration, a table of TOML: '{ regions = "eu,us" }'
+    #[arg(long, value_name = "TABLE", requires = "partitioner")]
+    pub(crate) partitioner_config: Option<String>,
     /// Text between the key and the value of a line; without it records have no key
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_separator: Option<String>,

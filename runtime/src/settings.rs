@@ -75,7 +75,7 @@ fn file_and_environment(
 
 fn known_keys() -> Vec<String> {
     let own = Config::keys().map(|key| key.name.to_owned());
-    own.chain(topic_config::settings().iter().map(|setting| setting.broker_key.to_owned())).collect()
+    own.chain(topic_config::broker_keys().map(str::to_owned)).collect()
 }
 
 /// The environment variable of a key: `PELTON_`, then the key in capitals with `_` for `.`, without the prefix

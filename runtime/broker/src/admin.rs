@@ -3,16 +3,18 @@
 
 pub(crate) mod configs;
 mod groups;
+pub(crate) mod intake;
 pub(crate) mod pipelines;
 pub(crate) mod tables;
 
 use std::sync::Arc;
 
 use pelton_commitlog::ChangeError;
+use pelton_pipelines::refusal::DeployError;
 use uuid::Uuid;
 
 use self::configs::ConfigChange;
-use self::pipelines::PipelinesSlot;
+use self::pipelines::{NoPipelines, PipelinesSlot};
 use self::tables::TablesSlot;
 
 use crate::blocking::run_blocking;
@@ -20,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::group::service::Groups;
 use crate::partition::Partition;
+use crate::routers::manifest_of;
 use crate::topic_config::{self, Effective, Overrides, TopicConfig};
 use crate::topics::{NameError, NewTopic, NotHere, Topic, TopicError, Topics, name};
 
@@ -56,6 +59,11 @@ pub(crate) enum AdminError {
     UnknownId(Uuid),
     #[error("`{0}` is a topic of the broker's own")]
     Internal(String),
+    /// Its partitioner, or what that is told.
+    #[error("the topic's partitioner: {0}")]
+    Partitioner(Box<DeployError>),
+    #[error("the topic's partitioner: {0}")]
+    NoPipelines(#[from] NoPipelines),
     #[error("`delete.topic.enable` is false")]
     DeletionDisabled,
 }
@@ -137,12 +145,10 @@ impl Admin {
         }
         let partitions = partitions.unwrap_or(self.config.num_partitions);
         let new = NewTopic { name, partitions, overrides: overrides.clone() };
-        let id = if validate_only {
-            self.topics.check_new(&new)?;
-            Uuid::nil()
-        } else {
-            self.topics.create(new, self.clock.now_ms()).await?.id
-        };
+        self.topics.check_new(&new)?;
+        self.check_partitioner((&new.name, partitions), &new.overrides).await?;
+        let id =
+            if validate_only { Uuid::nil() } else { self.topics.create(new, self.clock.now_ms()).await?.id };
         Ok(CreatedTopic { id, partitions, overrides })
     }
 
@@ -192,16 +198,33 @@ impl Admin {
         change: ConfigChange,
         validate_only: bool,
     ) -> Result<(), AdminError> {
-        let default = self.topic_default();
-        let change = move |own: &Overrides| change.apply(own, default);
         let topic = self.find_topic(TopicRef::Name(topic))?;
         not_internal(&topic)?;
-        if validate_only {
-            let checked = change(&topic.overrides).and_then(|after| TopicConfig::check_overrides(&after));
-            return Ok(checked.map_err(TopicError::from)?);
+        let after = change.clone().apply(&topic.overrides, self.topic_default()).map_err(TopicError::from)?;
+        TopicConfig::check_overrides(&after).map_err(TopicError::from)?;
+        TopicConfig::check_change(&topic.overrides, &after).map_err(TopicError::from)?;
+        let changes_partitioner = self.topics.resolve(&after).partitioner != topic.config.partitioner;
+        if changes_partitioner {
+            self.check_partitioner((&topic.name, topic.partition_count), &after).await?;
         }
-        self.topics.configure(&topic.name, change).await?;
+        if validate_only {
+            return Ok(());
+        }
+        let default = self.topic_default();
+        self.topics.configure(&topic.name, move |own| change.apply(own, default)).await?;
         Ok(())
+    }
+
+    /// Whether the partitioner that a topic is to have is known, and takes its configuration.
+    async fn check_partitioner(
+        &self,
+        (topic, partitions): (&str, i32),
+        overrides: &Overrides,
+    ) -> Result<(), AdminError> {
+        let Some(partitioner) = self.topics.resolve(overrides).partitioner else { return Ok(()) };
+        let manifest = manifest_of((topic, Uuid::nil(), partitions), &partitioner);
+        let checked = self.pipelines()?.check_router(&manifest).await;
+        checked.map_err(|error| AdminError::Partitioner(Box::new(error)))
     }
 
     /// The value of a setting that the topic does not override.

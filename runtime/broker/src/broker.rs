@@ -38,6 +38,8 @@ use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
 use crate::pipelines::{BrokerDeploymentLog, BrokerGlobals, BrokerIoFactory};
+use crate::records::{Records, WriteParts};
+use crate::routers;
 use crate::topic_config::{Overrides, TopicConfig};
 use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
@@ -194,6 +196,10 @@ impl Broker {
             broker.give_up().await;
             return Err(error);
         }
+        if let Some(supervisor) = broker.supervisor() {
+            let (topics, supervisor) = (Arc::clone(&broker.topics), Arc::clone(supervisor));
+            tasks.spawn(routers::keep(topics, supervisor, broker.stop.clone()));
+        }
         let mut http_addr = None;
         if let (Some(listener), Some(token)) = (http, token) {
             http_addr = listener.local_addr().ok();
@@ -295,6 +301,14 @@ impl Broker {
             request_memory: Arc::clone(&self.request_memory),
             fetch_sessions: Arc::clone(&self.fetch_sessions),
             admin: Arc::clone(&self.admin),
+            records: Records::new(WriteParts {
+                topics: Arc::clone(&self.topics),
+                transactions: self.transactions.clone(),
+                log_dir: Arc::clone(&self.log_dir),
+                clock: Arc::clone(&self.clock),
+                metrics: Arc::clone(&self.metrics),
+                unpack: self.config.decompress_limit(),
+            }),
         }
     }
 

@@ -19,6 +19,8 @@ mod memory;
 mod metrics;
 mod net;
 mod pipelines;
+mod records;
+mod routers;
 mod tables;
 
 pub(crate) use pelton_coordinators::{group, txn};

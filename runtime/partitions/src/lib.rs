@@ -19,6 +19,7 @@ pub mod cleaner;
 pub mod clock;
 pub mod data_dir;
 pub mod failure;
+pub mod intake;
 pub mod partition;
 pub mod producer_id;
 pub mod same_journal;

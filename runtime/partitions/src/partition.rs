@@ -10,12 +10,13 @@
 pub mod acks;
 pub mod clean;
 pub mod delayed;
+pub(crate) mod member;
 mod open;
 mod search;
 mod watermark;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -32,6 +33,8 @@ use pelton_wire::record::{
 use self::acks::{Acks, NotDurable};
 use self::clean::CleaningSlot;
 use self::delayed::{DelayedRequests, Watch};
+pub use self::member::Intake;
+use self::member::Member;
 pub use self::open::PartitionCreateError;
 pub use self::open::{OpenPartitions, ProducerLimits, log_config};
 pub use self::search::{ReplayError, Replayed};
@@ -172,6 +175,8 @@ pub struct Partition {
     gone: AtomicBool,
     offline: AtomicBool,
     cleaning: CleaningSlot,
+    /// Set if its topic is the intake of another one.
+    member: OnceLock<Member>,
 }
 
 impl std::fmt::Debug for Partition {
@@ -188,9 +193,10 @@ impl Partition {
         let (id, reader) = (log.id().clone(), log.reader());
         let log = Mutex::new(Some(log));
         let (gone, offline) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (removing, cleaning) = (Mutex::default(), CleaningSlot::default());
+        let (removing, cleaning, member) = (Mutex::default(), CleaningSlot::default(), OnceLock::new());
         let partition =
-            Arc::new(Partition { id, log, removing, reader, delayed, log_dir, gone, offline, cleaning });
+            Partition { id, log, removing, reader, delayed, log_dir, gone, offline, cleaning, member };
+        let partition = Arc::new(partition);
         partition.delayed.belongs_to(&partition);
         partition
     }
@@ -368,7 +374,12 @@ impl Partition {
     ) -> Result<Appended, PartitionAppendError> {
         let mut log = self.lock()?;
         let meta = AppendMeta { leader_epoch: LEADER_EPOCH, origin, now_ms };
-        let appended = log.append(batch, meta).map_err(|error| self.note(error))?;
+        let (before, bytes) = (log.offsets().log_end, batch.len() as u64);
+        let appended = log.append(batch, meta);
+        if let Some(member) = self.member.get() {
+            self.note_in_intake(member, &log, (before, bytes, origin), appended.as_ref().ok());
+        }
+        let appended = appended.map_err(|error| self.note(error))?;
         let end = appended.last_offset + 1;
         // Under the lock, so that acknowledgements are queued in the order of their offsets.
         let answered_early = appended.duplicate && Mutant::DuplicateBeforeOriginal.is_on();

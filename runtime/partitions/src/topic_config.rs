@@ -35,6 +35,12 @@ pub enum Kind {
     ListOf(&'static [&'static str]),
     /// A comma separated list of anything, or nothing.
     AnyList,
+    /// The name of a partitioner, or nothing. Whether there is one of that name is for others to say.
+    Partitioner,
+    /// A table of TOML on one line, or nothing. What may be in it is for others to say.
+    Table,
+    /// What happens to a record that fails.
+    OnError,
 }
 
 /// One setting of a topic.
@@ -42,7 +48,7 @@ pub enum Kind {
 pub struct Setting {
     /// Kafka's name.
     pub name: &'static str,
-    /// The broker's setting that gives the default.
+    /// The broker's setting that gives the default; empty if there is none.
     pub broker_key: &'static str,
     /// The default, as text.
     pub default: &'static str,
@@ -76,6 +82,46 @@ pub enum CompressionType {
     },
 }
 
+/// What happens to a record that a topic's partitioner cannot place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Routing stops there.
+    #[default]
+    Fail,
+    /// It is dropped and counted.
+    Skip,
+    /// It goes to this topic.
+    DeadLetter(String),
+}
+
+impl OnError {
+    fn parse(text: &str) -> Option<OnError> {
+        match text {
+            "fail" => Some(OnError::Fail),
+            "skip" => Some(OnError::Skip),
+            _ => {
+                let topic = text.strip_prefix("dead-letter:")?;
+                // The rest of what a name must be is for whoever creates the topic.
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+                (!topic.is_empty() && topic.chars().all(plain)).then(|| OnError::DeadLetter(topic.to_owned()))
+            }
+        }
+    }
+}
+
+/// Who places the records of a topic, whichever partition its clients chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPartitioner {
+    /// `pelton.partitioner`: a rule, or a plugin.
+    pub name: String,
+    /// `pelton.partitioner.config`: a table of TOML; empty for nothing.
+    pub config: String,
+    /// `pelton.partitioner.on.error`.
+    pub on_error: OnError,
+    /// `pelton.intake.max.bytes`.
+    pub intake_max_bytes: u64,
+}
+
 /// The effective settings of one topic, defaults included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
@@ -104,6 +150,8 @@ pub struct TopicConfig {
     pub log_append_time: bool,
     /// `pelton.durability`.
     pub durability: Durability,
+    /// `pelton.partitioner`, if one is set for the topic itself.
+    pub partitioner: Option<TopicPartitioner>,
     /// `retention.bytes`; `None` is no limit.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`; `None` is no limit.
@@ -139,11 +187,16 @@ pub fn by_name(name: &str) -> Option<&'static Setting> {
 
 /// The setting whose default this broker setting gives.
 pub fn by_broker_key(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|s| s.broker_key == key)
+    with_broker_key().find(|s| s.broker_key == key)
 }
 
 pub fn broker_keys() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().map(|s| s.broker_key)
+    with_broker_key().map(|s| s.broker_key)
+}
+
+/// The settings whose default the broker's configuration can give.
+pub fn with_broker_key() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|s| !s.broker_key.is_empty())
 }
 
 impl Kind {
@@ -162,6 +215,11 @@ impl Kind {
                 text.is_empty() || text.split(',').all(|word| words.contains(&word.trim()))
             }
             Kind::AnyList => true,
+            Kind::Partitioner => text.is_empty() || is_partitioner(text),
+            Kind::Table => {
+                text.is_empty() || (text.starts_with('{') && text.ends_with('}') && !text.contains('\n'))
+            }
+            Kind::OnError => OnError::parse(text).is_some(),
         };
         if ok { Ok(()) } else { Err(self.fix()) }
     }
@@ -180,6 +238,11 @@ impl Kind {
                 format!("write some of {}, separated by commas, or nothing", words.join(", "))
             }
             Kind::AnyList => "write a list separated by commas".to_owned(),
+            Kind::Partitioner => {
+                "write a rule (`murmur2`), or the name of a plugin (`region`, `region@sha256:...`)".to_owned()
+            }
+            Kind::Table => "write a table of TOML on one line (`{ default = 0 }`), or nothing".to_owned(),
+            Kind::OnError => "write `fail`, `skip` or `dead-letter:TOPIC`".to_owned(),
         }
     }
 }
@@ -212,6 +275,31 @@ impl TopicConfig {
         Ok(())
     }
 
+    /// Checks that the settings of a topic can be replaced by others.
+    ///
+    /// # Errors
+    /// The topic would get a partitioner, or lose it: producers' sequences would begin anew elsewhere.
+    pub fn check_change(before: &Overrides, after: &Overrides) -> Result<(), ConfigError> {
+        let named = |overrides: &Overrides| {
+            overrides.get(PARTITIONER).filter(|name| !name.trim().is_empty()).cloned()
+        };
+        match (named(before), named(after)) {
+            (None, None) | (Some(_), Some(_)) => Ok(()),
+            (None, Some(value)) => Err(ConfigError::BadValue {
+                key: PARTITIONER.to_owned(),
+                value,
+                fix: "a topic has a partitioner from its creation on; create another topic with it"
+                    .to_owned(),
+            }),
+            (Some(_), None) => Err(ConfigError::BadValue {
+                key: PARTITIONER.to_owned(),
+                value: String::new(),
+                fix: "a topic keeps having a partitioner; name another one, or create another topic"
+                    .to_owned(),
+            }),
+        }
+    }
+
     /// The effective settings, from a topic's own and the broker's defaults. Both are checked before they are stored,
     /// so a value that does not parse (a data directory of a later version) counts as not set.
     pub fn resolve(defaults: &Overrides, overrides: &Overrides) -> TopicConfig {
@@ -242,6 +330,7 @@ impl TopicConfig {
             timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             durability: durability(text("pelton.durability")),
+            partitioner: partitioner(overrides, &text, long("pelton.intake.max.bytes")),
             retention_bytes: u64::try_from(long("retention.bytes")).ok(),
             retention_ms: Some(long("retention.ms")).filter(|ms| *ms >= 0),
             segment_bytes: u32::try_from(long("segment.bytes")).unwrap_or(u32::MAX),
@@ -310,6 +399,37 @@ pub fn effective<'a>(
         own: overrides.get(setting.name).map(String::as_str),
         broker: defaults.get(setting.name).map(String::as_str),
     })
+}
+
+/// The setting that gives a topic an intake.
+const PARTITIONER: &str = "pelton.partitioner";
+
+/// A partitioner is a topic's own: the broker has no default for it.
+fn partitioner<'a>(
+    overrides: &Overrides,
+    text: &impl Fn(&str) -> &'a str,
+    intake_max_bytes: i64,
+) -> Option<TopicPartitioner> {
+    overrides.get(PARTITIONER)?;
+    let name = text(PARTITIONER);
+    (!name.is_empty()).then(|| TopicPartitioner {
+        name: name.to_owned(),
+        config: text("pelton.partitioner.config").to_owned(),
+        on_error: OnError::parse(text("pelton.partitioner.on.error")).unwrap_or_default(),
+        intake_max_bytes: intake_max_bytes.unsigned_abs(),
+    })
+}
+
+/// Whether a text can name a rule or a plugin.
+fn is_partitioner(text: &str) -> bool {
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_digest = |digest: &str| {
+        digest
+            .strip_prefix("sha256:")
+            .is_some_and(|hex| hex.len() == 64 && hex.chars().all(|c| c.is_ascii_hexdigit()))
+    };
+    !name.is_empty() && name.len() <= 128 && name.chars().all(plain) && digest.is_none_or(is_digest)
 }
 
 fn compression_type(text: &str, level: impl Fn(&str) -> Option<i32>) -> CompressionType {

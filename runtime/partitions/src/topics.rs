@@ -22,7 +22,8 @@ pub use self::metadata_log::METADATA_TOPIC;
 use self::metadata_log::{MetadataLog, MetadataWriteError};
 pub use self::name::NameError;
 use self::record::{Change, TopicFacts};
-use crate::partition::{OpenPartitions, Partition, PartitionCreateError};
+use crate::intake::{self, intake_of};
+use crate::partition::{Intake, OpenPartitions, Partition, PartitionCreateError};
 use crate::same_journal::SameJournal;
 use crate::setting::ConfigError;
 use crate::topic_config::{Overrides, TopicConfig};
@@ -66,6 +67,11 @@ impl Topic {
     /// Whether it has a partition of this number, whichever broker leads it.
     pub fn has_partition(&self, index: i32) -> bool {
         (0..self.partition_count).contains(&index)
+    }
+
+    /// Whether what clients write to it is taken by its intake. A topic has one from its creation on, or never.
+    pub fn has_intake(&self) -> bool {
+        self.config.partitioner.is_some()
     }
 
     fn count(&self) -> usize {
@@ -219,6 +225,11 @@ impl Topics {
     }
 
     fn topic(&self, facts: TopicFacts, local: Vec<Arc<Partition>>) -> Arc<Topic> {
+        if intake::owner_of(&facts.name).is_some() {
+            let intake = local.iter().find_map(|partition| partition.intake().cloned());
+            let intake = intake.unwrap_or_else(|| Arc::new(Intake::default()));
+            local.iter().for_each(|partition| partition.join(&intake));
+        }
         let config = Arc::new(self.resolve(&facts.overrides));
         let TopicFacts { id, name, created_ms, overrides, partitions: partition_count } = facts;
         Arc::new(Topic { name, id, created_ms, config, overrides, partition_count, local })
@@ -227,6 +238,29 @@ impl Topics {
     /// The topic of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
         self.index.read().names.get(name).cloned()
+    }
+
+    /// The topic that takes what clients write to `topic`, if that is not the topic itself.
+    ///
+    /// # Errors
+    /// It is not there: the topic has been deleted.
+    pub fn intake(&self, topic: &Topic) -> Result<Option<Arc<Topic>>, NotHere> {
+        if !topic.has_intake() {
+            return Ok(None);
+        }
+        self.get(&intake_of(topic.id)).map(Some).ok_or(NotHere::UnknownTopic)
+    }
+
+    /// The topic that takes what clients write to the topic of this name: that one, or its intake.
+    pub fn written_to(&self, name: &str) -> Option<Arc<Topic>> {
+        let topic = self.get(name)?;
+        Some(self.intake(&topic).ok()?.unwrap_or(topic))
+    }
+
+    /// The name by which clients know a topic that they write to: an intake has that of its topic.
+    pub fn known_as(&self, name: &str) -> Option<String> {
+        let owner = intake::owner_of(name)?;
+        Some(self.by_id(owner)?.name.clone())
     }
 
     /// The topic of this id.
@@ -282,7 +316,9 @@ impl Topics {
         if let Some(other) = index.collisions.get(&name::collision_key(&new.name)) {
             return Err(NameError::Collides(other.clone()).into());
         }
-        self.check_room(&index, new.partitions)
+        // The intake has as many.
+        let has_intake = self.resolve(&new.overrides).partitioner.is_some();
+        self.check_room(&index, if has_intake { new.partitions.saturating_mul(2) } else { new.partitions })
     }
 
     fn check_room(&self, index: &Index, asked: i32) -> Result<(), TopicError> {
@@ -309,7 +345,22 @@ impl Topics {
                 created_ms: now_ms,
                 overrides: new.overrides,
             };
-            this.record_with_new(&mut metadata, facts, &[]).await
+            if this.resolve(&facts.overrides).partitioner.is_none() {
+                return this.record_with_new(&mut metadata, facts, &[]).await;
+            }
+            // First, so that there is no topic without its intake. One that is left by a crash is removed by whoever routes.
+            let intake = TopicFacts {
+                id: (this.new_id)(),
+                name: intake_of(facts.id),
+                overrides: intake::intake_settings(),
+                ..facts.clone()
+            };
+            let intake = this.record_with_new(&mut metadata, intake, &[]).await?;
+            let created = this.record_with_new(&mut metadata, facts, &[]).await;
+            if created.is_err() {
+                this.remove(&mut metadata, &intake).await?;
+            }
+            created
         })
         .await
     }
@@ -347,6 +398,13 @@ impl Topics {
         to_the_end(async move {
             let mut metadata = this.metadata.lock().await;
             let (topic, _) = this.check_growth(&name, count)?;
+            // First, so that what a client knows of has its place there.
+            if let Ok(Some(intake)) = this.intake(&topic)
+                && intake.partition_count < count
+            {
+                let facts = TopicFacts { partitions: count, ..intake.facts() };
+                this.record_with_new(&mut metadata, facts, &intake.local).await?;
+            }
             let facts = TopicFacts { partitions: count, ..topic.facts() };
             this.record_with_new(&mut metadata, facts, &topic.local).await
         })
@@ -364,7 +422,8 @@ impl Topics {
         if count <= have {
             return Err(TopicError::PartitionCount { asked: count, least: have.saturating_add(1) });
         }
-        self.check_room(&index, count - have)?;
+        let more = count - have;
+        self.check_room(&index, if topic.has_intake() { more.saturating_mul(2) } else { more })?;
         Ok((Arc::clone(topic), have))
     }
 
@@ -383,6 +442,7 @@ impl Topics {
             let topic = this.get(&name).ok_or(TopicError::Unknown(name))?;
             let overrides = change(&topic.overrides)?;
             TopicConfig::check_overrides(&overrides)?;
+            TopicConfig::check_change(&topic.overrides, &overrides)?;
             let facts = TopicFacts { overrides, ..topic.facts() };
             let topic = this.record(&mut metadata, facts, topic.local.clone()).await?;
             topic.local.iter().for_each(|partition| partition.configure(&topic.config));
@@ -400,13 +460,42 @@ impl Topics {
         to_the_end(async move {
             let mut metadata = this.metadata.lock().await;
             let topic = this.by_id(id).ok_or_else(|| TopicError::Unknown(id.to_string()))?;
-            metadata.write(&[Change::TopicGone(id)]).await?;
-            this.change_index(|index| index.remove(&topic));
-            // Durably gone: a file that cannot be removed now is removed at the next start.
-            this.partitions.delete(&topic.local).await;
+            let intake = this.get(&intake_of(id));
+            this.remove(&mut metadata, &topic).await?;
+            if let Some(intake) = intake {
+                this.remove(&mut metadata, &intake).await?;
+            }
             Ok(topic)
         })
         .await
+    }
+
+    /// Deletes an intake whose topic is not there.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn delete_orphan(self: &Arc<Self>, id: Uuid) -> Result<(), TopicError> {
+        let this = Arc::clone(self);
+        to_the_end(async move {
+            // A creation that is under way has this lock until both are there.
+            let mut metadata = this.metadata.lock().await;
+            let intake = this.by_id(id).filter(|intake| {
+                intake::owner_of(&intake.name).is_some_and(|owner| this.by_id(owner).is_none())
+            });
+            match intake {
+                Some(intake) => this.remove(&mut metadata, &intake).await,
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn remove(&self, metadata: &mut MetadataLog, topic: &Arc<Topic>) -> Result<(), TopicError> {
+        metadata.write(&[Change::TopicGone(topic.id)]).await?;
+        self.change_index(|index| index.remove(topic));
+        // Durably gone: a file that cannot be removed now is removed at the next start.
+        self.partitions.delete(&topic.local).await;
+        Ok(())
     }
 
     /// Reserves `count` producer ids that were never given out; the first of them.
@@ -489,4 +578,4 @@ async fn to_the_end<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

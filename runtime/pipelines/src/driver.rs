@@ -45,6 +45,8 @@ const NO_PARTITION: i32 = -1;
 const IDLE_MS: u64 = 1_000;
 /// How often what was read of the pipeline's own topics is deleted: Kafka Streams' `repartition.purge.interval.ms`.
 const PURGE_MS: i64 = 30_000;
+/// How long a task waits whose records are held back: longer than a sync.
+const HELD_MS: i64 = 1;
 /// How often progress is published while there is always something to do.
 const PUBLISH_MS: i64 = 100;
 
@@ -120,6 +122,22 @@ struct TaskPosition {
     /// False until the start offset is committed: `latest` would be another offset after a restart.
     anchored: bool,
     end_offset: i64,
+}
+
+impl TaskPosition {
+    /// What a task is given of records that were read up to `end_offset`, of which those below `limit` can be taken.
+    fn given<'a>(&'a self, records: &'a Columns, end_offset: i64, limit: i64) -> TaskInput<'a> {
+        let all = BatchIn::new(&self.topic, self.input.partition.unsigned_abs(), records);
+        let batch = all.below(limit);
+        let held = all.offsets.get(batch.len()).copied();
+        TaskInput {
+            source: self.input.source,
+            batch,
+            end_offset: held.unwrap_or(end_offset),
+            // What is held back comes behind all that others have below the limit.
+            more: held.is_none() && end_offset < self.end_offset.min(limit),
+        }
+    }
 }
 
 impl DriverTask {
@@ -328,6 +346,7 @@ impl<'io> Driver<'io> {
     }
 
     fn step_with(&mut self, task: usize, columns: &mut [Columns]) -> Result<Progress, DriverError> {
+        let limits = self.order_limits(task)?;
         let mut progress = Progress::Idle;
         let mut ends = Vec::with_capacity(columns.len());
         let mut order_is_known = true;
@@ -348,10 +367,20 @@ impl<'io> Driver<'io> {
         if !order_is_known {
             return Ok(progress);
         }
-        match self.process(task, columns, &ends)? {
+        match self.process(task, columns, &ends, limits.as_deref())? {
             Progress::Idle => Ok(progress),
             Progress::Some => Ok(Progress::Some),
         }
+    }
+
+    /// How far the inputs of a task can be read, if it takes their records in the order of their offsets.
+    fn order_limits(&self, task: usize) -> Result<Option<Vec<i64>>, DriverError> {
+        let DriverTask { task, inputs, .. } = &self.tasks[task];
+        if !self.spec.topology.sub_topologies[task.id().sub_topology].by_offset {
+            return Ok(None);
+        }
+        let inputs: Vec<Input> = inputs.iter().map(|position| position.input).collect();
+        Ok(Some(self.io.order_limits(&inputs)?))
     }
 
     /// Reads records of one input; the offset behind them.
@@ -383,18 +412,26 @@ impl<'io> Driver<'io> {
         self.spec.board.say("source", *partition, LogLevel::Warn, &text);
     }
 
-    fn process(&mut self, index: usize, columns: &[Columns], ends: &[i64]) -> Result<Progress, DriverError> {
+    fn process(
+        &mut self,
+        index: usize,
+        columns: &[Columns],
+        ends: &[i64],
+        limits: Option<&[i64]>,
+    ) -> Result<Progress, DriverError> {
         let DriverTask { task, inputs, not_before_ms, .. } = &mut self.tasks[index];
         let partition = task.id().partition;
-        let given = inputs.iter().zip(columns).zip(ends).filter(|((_, records), _)| !records.is_empty());
-        let given = given.map(|((position, records), &end_offset)| TaskInput {
-            source: position.input.source,
-            batch: BatchIn::new(&position.topic, partition.unsigned_abs(), records),
-            end_offset,
-            more: end_offset < position.end_offset,
-        });
+        let limit = |input: usize| limits.and_then(|limits| limits.get(input)).copied().unwrap_or(i64::MAX);
+        let given = inputs.iter().zip(columns).zip(ends).enumerate();
+        let given = given.filter(|(_, ((_, records), _))| !records.is_empty());
+        let given = given
+            .map(|(i, ((position, records), &end_offset))| position.given(records, end_offset, limit(i)));
         let given: Vec<TaskInput<'_>> = given.collect();
-        if given.is_empty() {
+        if given.iter().all(|input| input.batch.is_empty()) {
+            if !given.is_empty() {
+                // What holds them back is on its way, mostly to the disk.
+                *not_before_ms = self.spec.clock.now_ms().saturating_add(HELD_MS);
+            }
             return Ok(Progress::Idle);
         }
         self.calling.store(partition, Ordering::Relaxed);
@@ -466,7 +503,11 @@ impl<'io> Driver<'io> {
         self.purged_ms = self.now_ms();
         let topology = &self.spec.topology;
         let inputs = self.tasks.iter().flat_map(|task| &task.inputs);
-        for position in inputs.filter(|input| topology.sources[input.input.source].repartition.is_some()) {
+        let is_own = |source: usize| {
+            let source = &topology.sources[source];
+            source.repartition.is_some() || source.only.is_some()
+        };
+        for position in inputs.filter(|input| is_own(input.input.source)) {
             if let Err(error) = self.io.purge(position.input, position.committed) {
                 // The next time deletes these as well.
                 let (pipeline, topic) = (&topology.name, &position.topic);

@@ -114,6 +114,9 @@ pub trait Source {
     /// Adds records from `offset` on that a read-committed consumer may see, as many as one step should have, at least one if
     /// there is one.
     fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError>;
+    /// Up to which offset (exclusive) the records of each of these inputs, partitions of one intake, can be taken now in the order
+    /// of their offsets. Asked before they are filled.
+    fn order_limits(&self, inputs: &[Input]) -> Result<Vec<i64>, IoError>;
     /// Deletes the records before an offset of an input that is the pipeline's own: they are done, and that is durable.
     fn purge(&mut self, input: Input, before: i64) -> Result<(), IoError>;
     /// Returns when a partition has records at or behind its position, when the stop signal is set, or after `timeout_ms`.

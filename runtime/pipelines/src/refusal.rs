@@ -75,6 +75,11 @@ pub enum DeployError {
     OutputTopic { topic: String, error: EnsureTopicError },
     #[error("{0} pipelines are deployed, which is `pelton.max.pipelines`; delete one first, or raise it")]
     TooMany(u32),
+    #[error(
+        "pipeline `{0}` routes the records of a topic to the partitions that its `pelton.partitioner` names: change the \
+         settings of the topic, or delete the topic"
+    )]
+    Router(String),
     #[error("no pipeline `{0}` is deployed")]
     UnknownPipeline(String),
     #[error("the deployment could not be stored: {0}")]

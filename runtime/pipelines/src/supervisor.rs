@@ -189,11 +189,15 @@ impl Supervisor {
     }
 
     /// Checks a manifest against the plugins and topics it names.
+    ///
+    /// # Errors
+    /// What [`Supervisor::deploy`] would say.
     pub async fn check(
         &self,
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
+        routing::refuse_router(manifest)?;
         let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
         self.check_sources(&checked)?;
         self.try_start(&checked).await?;
@@ -217,7 +221,19 @@ impl Supervisor {
 
     /// Takes a manifest live. A pipeline of that name that runs is stopped at a commit, and the new revision goes on
     /// where it stopped.
+    ///
+    /// # Errors
+    /// What does not fit. Nothing was changed.
     pub async fn deploy(
+        &self,
+        manifest: &str,
+        plugins: &BTreeMap<String, Digest>,
+    ) -> Result<Deployed, DeployError> {
+        routing::refuse_router(manifest)?;
+        self.deploy_any(manifest, plugins).await
+    }
+
+    async fn deploy_any(
         &self,
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
@@ -230,7 +246,10 @@ impl Supervisor {
         {
             let deployments = &self.inner.lock().deployments;
             let max = self.spec.max_pipelines;
-            if deployments.pipeline(&name).is_none() && deployments.live().count() >= max as usize {
+            // Routers come with their topics, which are bounded.
+            let counted = deployments.live().filter(|(name, _, _)| !routing::is_router(name)).count();
+            let is_new = deployments.pipeline(&name).is_none() && !routing::is_router(&name);
+            if is_new && counted >= max as usize {
                 return Err(DeployError::TooMany(max));
             }
         }
@@ -517,6 +536,7 @@ mod answers;
 mod asking;
 mod deleting;
 mod following;
+mod routing;
 mod running;
 mod starting;
 mod stores;
@@ -532,6 +552,7 @@ pub use asking::{
 };
 pub use deleting::Deleted;
 pub use following::FollowedState;
+pub use routing::ROUTER_PREFIX;
 use stores::stores_of;
 pub use stores::{StoreChange, StoreFate};
 

@@ -21,7 +21,7 @@ fn print(config: &Config) -> anyhow::Result<()> {
         entry(config, key.name, &key.default(), key.unit, key.meaning, key.range)?;
     }
     print_line("# Settings that topics have unless they set their own.\n")?;
-    for setting in topic_config::settings() {
+    for setting in topic_config::with_broker_key() {
         entry(config, setting.broker_key, setting.default, unit(setting.kind), setting.meaning, None)?;
     }
     Ok(())
@@ -37,6 +37,8 @@ fn unit(kind: topic_config::Kind) -> &'static str {
         Kind::Bool | Kind::Always(_) => "bool",
         Kind::OneOf(_) => "one word",
         Kind::ListOf(_) | Kind::AnyList => "words with commas",
+        Kind::Partitioner | Kind::OnError => "one word",
+        Kind::Table => "TOML",
     }
 }
 

@@ -1,5 +1,8 @@
 //! `pelton topic`: create, list, describe, alter, delete.
 
+use std::path::Path;
+
+use super::plugin;
 use super::table::Table;
 use crate::cli::{self, Http, Json, Kafka};
 use crate::client::http::HttpClient;
@@ -15,7 +18,7 @@ use pelton_wire::message::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use pelton_wire::message::metadata::MetadataRequest;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The time-out of a change, in milliseconds.
@@ -25,24 +28,49 @@ const RESOURCE_TOPIC: i8 = 2;
 /// Kafka's numbers of incremental operations.
 const OPERATION_SET: i8 = 0;
 const OPERATION_DELETE: i8 = 1;
+/// The setting that says who places a topic's records.
+const PARTITIONER: &str = "pelton.partitioner";
 /// Kafka's config source: set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
 
 pub(crate) fn run(command: &cli::Topic) -> anyhow::Result<()> {
     match command {
-        cli::Topic::Create { name, partitions, config, if_not_exists, kafka } => {
-            create(kafka, name, *partitions, config, *if_not_exists)
+        cli::Topic::Create { name, partitions, config, partitioner, if_not_exists, kafka, http } => {
+            let config = with_partitioner(http, config, partitioner.as_deref())?;
+            create(kafka, name, *partitions, &config, *if_not_exists)
         }
         cli::Topic::List { all, json, kafka } => list(kafka, *all, *json),
         cli::Topic::Describe { name, json, kafka, http } => describe(kafka, http, name, *json),
-        cli::Topic::Alter { name, config, reset, partitions, kafka } => {
-            alter(kafka, name, config, reset, *partitions)
+        cli::Topic::Alter { name, config, reset, partitions, partitioner, kafka, http } => {
+            let config = with_partitioner(http, config, partitioner.as_deref())?;
+            alter(kafka, name, &config, reset, *partitions)
         }
         cli::Topic::Partitioning { name, records, json, kafka } => {
             super::partitioning::run(kafka, name, *records, *json)
         }
         cli::Topic::Delete { name, kafka } => delete(kafka, name),
     }
+}
+
+/// The settings of a topic, with its partitioner among them. A plugin that is a directory or a file is given to the broker.
+fn with_partitioner(
+    http: &Http,
+    config: &[String],
+    partitioner: Option<&str>,
+) -> anyhow::Result<Vec<String>> {
+    let mut config = config.to_vec();
+    let Some(named) = partitioner else { return Ok(config) };
+    let path = Path::new(named);
+    let is_plugin = path.is_dir() || named.ends_with(".wasm") || named.contains('/');
+    let named = if is_plugin {
+        let pushed = plugin::push(&HttpClient::new(http), &plugin::component(path)?)?;
+        let digest = pushed["digest"].as_str().unwrap_or_default();
+        format!("{}@{digest}", pushed["name"].as_str().unwrap_or("plugin"))
+    } else {
+        named.to_owned()
+    };
+    config.push(format!("{PARTITIONER}={named}"));
+    Ok(config)
 }
 
 fn connect(kafka: &Kafka) -> anyhow::Result<Client> {
@@ -114,7 +142,10 @@ fn describe(kafka: &Kafka, http: &Http, name: &str, json: Json) -> anyhow::Resul
     let settings = settings(&mut client, name)?;
     let is_compacted =
         settings.iter().any(|(key, value)| key == "cleanup.policy" && value.contains("compact"));
-    let cleaning = if is_compacted { cleaning(http, name, &topic.topic_id.to_string()) } else { None };
+    let is_routed = settings.iter().any(|(key, value)| key == PARTITIONER && !value.is_empty());
+    let view = if is_compacted || is_routed { view(http, name, &topic.topic_id.to_string()) } else { None };
+    let (partitions, routing) = view.map_or((Vec::new(), None), |view| (view.partitions, view.routing));
+    let cleaning = is_compacted.then(|| cleaning(partitions));
     if json.json {
         let settings: serde_json::Map<_, _> =
             settings.into_iter().map(|(key, value)| (key, json!(value))).collect();
@@ -124,6 +155,9 @@ fn describe(kafka: &Kafka, http: &Http, name: &str, json: Json) -> anyhow::Resul
         if let Some(cleaning) = cleaning {
             described["compaction"] = cleaning.json();
         }
+        if let Some(routing) = routing {
+            described["routing"] = json!(routing);
+        }
         return print_json(&described);
     }
     print_line(&format!("topic {name}, id {}", topic.topic_id))?;
@@ -131,14 +165,42 @@ fn describe(kafka: &Kafka, http: &Http, name: &str, json: Json) -> anyhow::Resul
         print_line(&format!("{key}={value}"))?;
     }
     table.print(false)?;
+    if let Some(routing) = routing {
+        print_line(&routing.to_string())?;
+    }
     cleaning.map_or(Ok(()), |cleaning| cleaning.print(false))
 }
 
-/// What `/v1/topics/{name}` says of compaction.
+/// What `/v1/topics/{name}` says of compaction and routing.
 #[derive(Deserialize)]
 struct TopicView {
     id: String,
     partitions: Vec<PartitionView>,
+    routing: Option<RoutingView>,
+}
+
+/// How the records of a topic with a partitioner are routed.
+#[derive(Deserialize, Serialize)]
+struct RoutingView {
+    partitioner: String,
+    router: String,
+    state: Option<String>,
+    failure: Option<String>,
+    unrouted_bytes: u64,
+    unrouted_max_bytes: u64,
+}
+
+impl std::fmt::Display for RoutingView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RoutingView { partitioner, router, state, failure, unrouted_bytes, unrouted_max_bytes } = self;
+        let state = state.as_deref().unwrap_or("starting");
+        write!(
+            f,
+            "records are placed by {partitioner}: pipeline {router} is {state}, {unrouted_bytes} bytes of at most \
+             {unrouted_max_bytes} wait for it"
+        )?;
+        failure.as_ref().map_or(Ok(()), |failure| write!(f, "\n{failure}"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -159,22 +221,28 @@ struct CleaningView {
     uncleanable: Option<String>,
 }
 
-/// What the cleaner has done to a topic since the broker started. Kafka's protocol has no place for that.
-fn cleaning(http: &Http, name: &str, id: &str) -> Option<Table> {
-    let view = match HttpClient::new(http).get::<TopicView>(&format!("/v1/topics/{name}")) {
-        Ok(view) if view.id == id => view,
+/// What the HTTP port says of a topic. Kafka's protocol has no place for that.
+fn view(http: &Http, name: &str, id: &str) -> Option<TopicView> {
+    match HttpClient::new(http).get::<TopicView>(&format!("/v1/topics/{name}")) {
+        Ok(view) if view.id == id => Some(view),
         Ok(_) => {
             note(&format!(
-                "compaction is not shown: {} is another broker's; --http-server says where",
+                "compaction and routing are not shown: {} is another broker's; --http-server says where",
                 http.http_server
             ));
-            return None;
+            None
         }
         Err(error) => {
-            note(&format!("compaction is not shown: {error:#}; --http-server says where the HTTP port is"));
-            return None;
+            note(&format!(
+                "compaction and routing are not shown: {error:#}; --http-server says where the HTTP port is"
+            ));
+            None
         }
-    };
+    }
+}
+
+/// What the cleaner has done to a topic since the broker started.
+fn cleaning(partitions: Vec<PartitionView>) -> Table {
     let columns = [
         "partition",
         "dirty",
@@ -187,7 +255,7 @@ fn cleaning(http: &Http, name: &str, id: &str) -> Option<Table> {
         "problem",
     ];
     let mut table = Table::new(&columns);
-    for PartitionView { partition, cleaning } in view.partitions {
+    for PartitionView { partition, cleaning } in partitions {
         let Some(cleaning) = cleaning else { continue };
         table.row(vec![
             json!(partition),
@@ -201,7 +269,7 @@ fn cleaning(http: &Http, name: &str, id: &str) -> Option<Table> {
             json!(cleaning.uncleanable),
         ]);
     }
-    Some(table)
+    table
 }
 
 /// Settings made on the topic itself.
@@ -231,7 +299,7 @@ fn alter(
 ) -> anyhow::Result<()> {
     if config.is_empty() && reset.is_empty() && partitions.is_none() {
         return Err(crate::report::usage(
-            "nothing to alter: give --config KEY=VALUE, --reset KEY or --partitions N",
+            "nothing to alter: give --config KEY=VALUE, --reset KEY, --partitions N or --partitioner PLUGIN",
         ));
     }
     let mut configs = Vec::new();

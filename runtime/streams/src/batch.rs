@@ -25,6 +25,14 @@ impl<'a> SlicesIn<'a> {
             _ => None,
         }
     }
+
+    /// Those of the records from `from` to `to`; none where the column is left out.
+    fn part(self, from: usize, to: usize) -> SlicesIn<'a> {
+        SlicesIn {
+            offsets: self.offsets.get(from..to).unwrap_or_default(),
+            lengths: self.lengths.get(from..to).unwrap_or_default(),
+        }
+    }
 }
 
 impl<'a> From<&'a Slices> for SlicesIn<'a> {
@@ -120,6 +128,31 @@ impl<'a> BatchIn<'a> {
     /// The blob as one part.
     pub fn blob(&self) -> Blob<'a> {
         Blob { input: self.data, extra: &[] }
+    }
+
+    /// The records whose offset is below this one. Offsets rise.
+    pub fn below(self, offset: i64) -> BatchIn<'a> {
+        self.part(0, self.offsets.partition_point(|own| *own < offset), 0)
+    }
+
+    /// The records from `from` to `to`, which are within it, before which there are so many headers.
+    pub(crate) fn part(self, from: usize, to: usize, headers: usize) -> BatchIn<'a> {
+        BatchIn {
+            offsets: &self.offsets[from..to],
+            timestamps: self.timestamps.get(from..to).unwrap_or_default(),
+            keys: self.keys.part(from, to),
+            values: self.values.part(from, to),
+            headers: self.headers.map(|all| {
+                let counts = all.counts.get(from..to).unwrap_or_default();
+                let end = headers + counts.iter().map(|count| *count as usize).sum::<usize>();
+                HeadersIn {
+                    counts,
+                    names: all.names.part(headers, end),
+                    values: all.values.part(headers, end),
+                }
+            }),
+            ..self
+        }
     }
 
     /// All records, in order.

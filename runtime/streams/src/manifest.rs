@@ -142,6 +142,9 @@ pub struct SourceSpec {
     pub partitioner: Option<String>,
     /// Where the time of a record is; none: in its timestamp. A record whose field is not there, or is no time, has none.
     pub time: Option<Field>,
+    /// It is the intake of a topic with a server-side partitioner, with so many partitions, whose records are taken in the
+    /// order of their offsets by one task. Manifests of users have none.
+    pub intake: Option<u32>,
 }
 
 /// `[[node]]`: a plugin.
@@ -299,6 +302,11 @@ impl Manifest {
 }
 
 impl Manifest {
+    /// Whether it is what routes the records of a topic with a server-side partitioner.
+    pub fn is_router(&self) -> bool {
+        self.sources.iter().any(|source| source.intake.is_some())
+    }
+
     /// The plugins that it names, by node; those of sinks by [`SinkSpec::plugin_id`].
     pub fn plugins(&self) -> impl Iterator<Item = (String, &PluginRef)> {
         let nodes = self.nodes.iter().map(|node| (node.id.clone(), &node.plugin));

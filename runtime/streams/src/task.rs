@@ -37,7 +37,7 @@ mod timers;
 pub use failure::{NO_RECORD, ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
 use graph::{GraphRun, Origin};
 use kept::Kept;
-use order::Runs;
+use order::{Order, Runs};
 pub use output::{Calls, Notice, NoticeKind, StepCounts, StepOutput};
 pub(crate) use output::{Cow, Piece};
 use policy::{Next, Retrying};
@@ -330,7 +330,13 @@ impl Task {
             None => *input,
             Some(stamped) => TaskInput { batch: stamped.as_batch(), ..*input },
         });
-        let mut runs = Runs::new(stamped, self.state.kept().is_some());
+        let order = match self.topology.sub_topologies[self.id.sub_topology].by_offset {
+            true if Mutant::RoutedByPartition.is_on() => Order::Given,
+            true => Order::Offset,
+            false if self.state.kept().is_some() => Order::Time,
+            false => Order::Given,
+        };
+        let mut runs = Runs::new(stamped, order);
         while let Some(input) = runs.next() {
             // Plugins and operators copy all bytes of a batch, so a part of one comes with its own alone.
             let of_source = |whole: &&TaskInput<'_>| whole.source == input.source;
@@ -373,7 +379,7 @@ impl Task {
             let first = inputs.first().map(|input| input.batch).unwrap_or_default();
             let offset = first.offsets.first().copied().unwrap_or(-1);
             let (node, topic) = (self.topology.id_of(vertex).to_owned(), first.topic.to_owned());
-            let partition = self.id.partition;
+            let partition = i32::try_from(first.partition).unwrap_or(i32::MAX);
             StepError::Failed(Box::new(TaskFailure {
                 node,
                 topic,
@@ -472,7 +478,7 @@ impl Task {
         for (node, cause, error) in std::mem::take(&mut kept.fired.left_out) {
             // What came of no record itself counts for the first one.
             let offset = cause.max(first);
-            step.left_out(&self.topology.nodes[node].id, self.id.partition, offset, error);
+            step.left_out(&self.topology.nodes[node].id, offset, error);
         }
     }
 
@@ -542,8 +548,14 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// The partition that its records are of.
+    fn partition(&self) -> i32 {
+        i32::try_from(self.batch.partition).unwrap_or(i32::MAX)
+    }
+
     /// Something that is of no record was left out, when the record at this offset came.
-    fn left_out(&mut self, node: &str, partition: i32, offset: i64, error: RecordError) {
+    fn left_out(&mut self, node: &str, offset: i64, error: RecordError) {
+        let partition = self.partition();
         let (node, topic) = (node.to_owned(), self.batch.topic.to_owned());
         let failure = TaskFailure { node, topic, partition, offset, last_offset: offset, error };
         let notice = Notice { kind: NoticeKind::Skipped, failure };

@@ -14,6 +14,7 @@ use crate::partitioner::PartitionerKind;
 use crate::plugin::PluginInfo;
 use crate::plugin_manifest::DEFAULT_OUTPUT_NAME;
 use crate::state::StoreKind;
+use crate::task::TaskId;
 
 mod build;
 mod error;
@@ -61,6 +62,8 @@ pub struct SubTopology {
     pub sources: Vec<usize>,
     /// How it is run if it has built-in operators; none: each source is the root of a tree of plugins.
     pub graph: Option<Graph>,
+    /// Its sources are partitions of one topic, whose records are taken in the order of their offsets.
+    pub by_offset: bool,
 }
 
 /// A topic that is read.
@@ -80,6 +83,8 @@ pub struct Source {
     pub table: Option<Option<i64>>,
     /// It is a topic of the pipeline's own, between two of its sub-topologies, with so many partitions.
     pub repartition: Option<u32>,
+    /// The only partition of the topic that is read, by the task with the number 0.
+    pub only: Option<i32>,
     /// Who reads it.
     pub targets: Vec<Target>,
 }
@@ -209,7 +214,15 @@ impl Topology {
             time: s.time.clone(),
             table: None,
             repartition: None,
+            only: None,
             targets: Vec::new(),
+        };
+        // The partitions of an intake are sources of one name.
+        let sources = |s: &crate::manifest::SourceSpec| match s.intake {
+            None => vec![source(s)],
+            Some(partitions) => (0..i32::try_from(partitions).unwrap_or(i32::MAX))
+                .map(|partition| Source { only: Some(partition), ..source(s) })
+                .collect(),
         };
         let table = |t: &crate::manifest::operator::TableSpec| Source {
             id: t.id.clone(),
@@ -219,6 +232,7 @@ impl Topology {
             time: None,
             table: Some(t.history_ms),
             repartition: None,
+            only: None,
             targets: Vec::new(),
         };
         let sink = |s: &SinkSpec, partitioner| OutputTopic {
@@ -235,7 +249,12 @@ impl Topology {
         let mut topology = Topology {
             name: manifest.name.clone(),
             store: manifest.store,
-            sources: manifest.sources.iter().map(source).chain(manifest.tables.iter().map(table)).collect(),
+            sources: manifest
+                .sources
+                .iter()
+                .flat_map(sources)
+                .chain(manifest.tables.iter().map(table))
+                .collect(),
             nodes: Vec::with_capacity(manifest.nodes.len()),
             operators: Vec::with_capacity(manifest.operators.len()),
             globals: manifest.globals.clone(),
@@ -281,6 +300,27 @@ impl Topology {
     pub fn sub_topology_of(&self, source: usize) -> usize {
         let found = self.sub_topologies.iter().position(|sub| sub.sources.contains(&source));
         found.expect("every source is of a sub-topology")
+    }
+
+    /// Whether it is what routes the records of a topic with a server-side partitioner.
+    pub fn is_router(&self) -> bool {
+        self.sub_topologies.iter().any(|sub| sub.by_offset)
+    }
+
+    /// The task that reads a partition of a source.
+    pub fn task_of(&self, source: usize, partition: i32) -> TaskId {
+        let partition = if self.sources[source].only.is_some() { 0 } else { partition };
+        TaskId { sub_topology: self.sub_topology_of(source), partition }
+    }
+
+    /// Whether a source reads a partition of its topic.
+    pub fn takes(&self, source: usize, partition: i32) -> bool {
+        self.sources[source].only.is_none_or(|only| only == partition)
+    }
+
+    /// Whether a source is of the same intake as others: they have one name.
+    fn is_of_intake(&self, source: usize, others: &[usize]) -> bool {
+        others.iter().any(|other| self.sources[*other].id == self.sources[source].id)
     }
 
     /// The plugins that records of source `source` reach; of a tree in the order in which a step reaches them.
@@ -379,11 +419,12 @@ impl Topology {
         if self.global(id).is_some() {
             return Err(TopologyError::GlobalRead { at: at.to_owned(), table: id.to_owned() });
         }
-        if let Some(source) = self.sources.iter_mut().find(|source| source.id == id) {
+        if self.sources.iter().any(|source| source.id == id) {
             if let Some(output) = output {
                 return Err(unknown_output(at, id, output, &[]));
             }
-            source.targets.push(target);
+            let of_name = self.sources.iter_mut().filter(|source| source.id == id);
+            of_name.for_each(|source| source.targets.push(target));
             return Ok(());
         }
         let node = self.nodes.iter_mut().find(|node| node.id == id);
@@ -444,7 +485,7 @@ impl Topology {
             if source.targets.is_empty() {
                 return Err(TopologyError::DeadEnd(source.id.clone()));
             }
-            if self.sources[..i].iter().any(|other| other.topic == source.topic) {
+            if self.sources[..i].iter().any(|other| other.topic == source.topic && other.id != source.id) {
                 return Err(TopologyError::SameTopic(source.topic.clone()));
             }
             if self.outputs.iter().any(|output| output.topic == source.topic) {

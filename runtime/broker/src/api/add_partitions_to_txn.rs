@@ -66,7 +66,9 @@ async fn add(
         for topic in request.topics {
             let mut codes = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
-                let at = TopicPartition { topic: topic.name.as_str().into(), partition: *partition };
+                let written_to = parts.topics.written_to(&topic.name);
+                let name = written_to.as_ref().map_or(&topic.name, |found| &found.name);
+                let at = TopicPartition { topic: name.as_str().into(), partition: *partition };
                 let verified = parts.transactions.verify(id, producer, &at).await;
                 codes.push(verified.map_or_else(|error| error.code(), |()| ErrorCode::NONE));
             }
@@ -75,11 +77,12 @@ async fn add(
         return Ok(results);
     }
     let exists = |topic: &AddPartitionsToTxnTopic, partition: i32| {
-        parts.topics.get(&topic.name).is_some_and(|found| found.has_partition(partition))
+        parts.topics.written_to(&topic.name).is_some_and(|found| found.has_partition(partition))
     };
     let mut partitions = Vec::new();
     for topic in &request.topics {
-        let name: Arc<str> = topic.name.as_str().into();
+        let Some(written_to) = parts.topics.written_to(&topic.name) else { continue };
+        let name: Arc<str> = written_to.name.as_str().into();
         for partition in topic.partitions.iter().copied().filter(|partition| exists(topic, *partition)) {
             partitions.push(TopicPartition { topic: Arc::clone(&name), partition });
         }

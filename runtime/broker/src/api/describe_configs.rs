@@ -100,7 +100,8 @@ fn of_topic(row: &Effective<'_>, wanted: Wanted) -> DescribeConfigsResourceResul
     if wanted.synonyms {
         let own = own.map(|value| (setting.name, value, Source::Topic.code()));
         let broker = broker.map(|value| (setting.broker_key, value, Source::Broker.code()));
-        let built_in = Some((setting.broker_key, setting.default, Source::Default.code()));
+        let built_in = if setting.broker_key.is_empty() { setting.name } else { setting.broker_key };
+        let built_in = Some((built_in, setting.default, Source::Default.code()));
         synonyms = [own, broker, built_in].into_iter().flatten().map(synonym).collect();
     }
     DescribeConfigsResourceResult {
@@ -129,7 +130,7 @@ fn of_broker(
         config_type,
     };
     let own = Config::keys().map(|key| set(key.name, key.default(), key.meaning, broker_type(key)));
-    let of_topics = topic_config::settings().iter().map(|setting| {
+    let of_topics = topic_config::with_broker_key().map(|setting| {
         set(setting.broker_key, setting.default.to_owned(), setting.meaning, type_of(setting))
     });
     let logs = cluster.log_dir.topics_path().display().to_string();
@@ -217,7 +218,7 @@ const TYPE_LIST: i8 = 7;
 fn type_of(setting: &Setting) -> i8 {
     match setting.kind {
         Kind::Bool | Kind::Always(_) => TYPE_BOOLEAN,
-        Kind::OneOf(_) => TYPE_STRING,
+        Kind::OneOf(_) | Kind::Partitioner | Kind::Table | Kind::OnError => TYPE_STRING,
         Kind::Int(..) | Kind::Level(..) => TYPE_INT,
         Kind::Long(..) => TYPE_LONG,
         Kind::Double(..) => TYPE_DOUBLE,

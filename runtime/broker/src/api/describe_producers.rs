@@ -18,7 +18,8 @@ pub(crate) fn handle(
     // A partition can have thousands of producers, so one that is named often is answered once.
     let mut seen = HashSet::new();
     let results = request.topics.into_iter().map(|asked| {
-        let topic = topics.get(&asked.name);
+        // Clients write to the intake of a topic that has one.
+        let topic = topics.written_to(&asked.name);
         let id = topic.as_ref().map(|topic| topic.id);
         let new = |index: &i32| id.is_none_or(|id| seen.insert((id, *index)));
         let partitions = asked.partition_indexes.into_iter().filter(new).map(|partition_index| {

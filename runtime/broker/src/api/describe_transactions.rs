@@ -9,6 +9,7 @@ use pelton_wire::message::{DescribeTransactionsRequest, DescribeTransactionsResp
 use super::context::RequestContext;
 use super::parts::TransactionParts;
 use super::reply::Reply;
+use crate::topics::Topics;
 use crate::txn::by_topic;
 use crate::txn::state::Transaction;
 
@@ -20,7 +21,7 @@ pub(crate) fn handle(
     let mut states = Vec::with_capacity(request.transactional_ids.len());
     for id in request.transactional_ids {
         states.push(match parts.transactions.describe(&id) {
-            Some(txn) => described(&txn),
+            Some(txn) => described(&txn, &parts.topics),
             None => TransactionState {
                 error_code: ErrorCode::TRANSACTIONAL_ID_NOT_FOUND,
                 transactional_id: id,
@@ -31,7 +32,8 @@ pub(crate) fn handle(
     Reply::ready(DescribeTransactionsResponse { transaction_states: states, ..Default::default() })
 }
 
-fn described(txn: &Transaction) -> TransactionState {
+fn described(txn: &Transaction, known: &Topics) -> TransactionState {
+    let name = |topic: &str| known.known_as(topic).unwrap_or_else(|| topic.to_owned());
     let topics = by_topic(&txn.partitions).into_iter();
     TransactionState {
         error_code: ErrorCode::NONE,
@@ -41,6 +43,6 @@ fn described(txn: &Transaction) -> TransactionState {
         transaction_start_time_ms: txn.start_ms,
         producer_id: txn.producer.id,
         producer_epoch: txn.producer.epoch,
-        topics: topics.map(|(topic, partitions)| TopicData { topic: topic.to_owned(), partitions }).collect(),
+        topics: topics.map(|(topic, partitions)| TopicData { topic: name(topic), partitions }).collect(),
     }
 }

@@ -186,6 +186,20 @@ fn size(partition: &PartitionProduceData) -> usize {
     partition.records.as_ref().map_or(0, Bytes::len)
 }
 
+/// Where the batches of a topic go.
+struct Destination {
+    /// The topic that the client names, whose settings count.
+    topic: Arc<Topic>,
+    /// The topic that takes the batches, if that is another one: the intake.
+    intake: Option<Arc<Topic>>,
+}
+
+impl Destination {
+    fn stored_in(&self) -> &Arc<Topic> {
+        self.intake.as_ref().unwrap_or(&self.topic)
+    }
+}
+
 /// One partition of the request.
 struct Part {
     index: i32,
@@ -194,7 +208,7 @@ struct Part {
 
 /// A checked batch, which its transaction may still refuse.
 struct Checked {
-    topic: Arc<Topic>,
+    to: Arc<Destination>,
     partition: Arc<Partition>,
     batch: CheckedBatch,
 }
@@ -217,11 +231,11 @@ impl Appending<'_> {
         let mut scratch = Vec::new();
         let mut checked = Vec::with_capacity(topics.len());
         for TopicProduceData { name, topic_id, partition_data } in topics {
-            let topic = look_up(&self.parts.topics, &name, topic_id, by_id);
+            let to = look_up(&self.parts.topics, &name, topic_id, by_id);
             let part = |data: PartitionProduceData| Part {
                 index: data.index,
-                outcome: match &topic {
-                    Ok(topic) => self.check(topic, data, &mut scratch),
+                outcome: match &to {
+                    Ok(to) => self.check(to, data, &mut scratch),
                     Err(refused) => Err(refused.clone().into()),
                 },
             };
@@ -242,14 +256,14 @@ impl Appending<'_> {
 
     fn check(
         &self,
-        topic: &Arc<Topic>,
+        to: &Arc<Destination>,
         data: PartitionProduceData,
         scratch: &mut Vec<u8>,
     ) -> Result<Checked, Failed> {
-        let partition = topic.partition(data.index).map_err(Refused::from)?;
+        let partition = to.stored_in().partition(data.index).map_err(Refused::from)?;
         let now_ms = self.parts.clock.now_ms();
         let rules =
-            Rules { topic: &topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
+            Rules { topic: &to.topic.config, version: self.cx.version, now_ms, limit: self.parts.unpack };
         let batch = check(data.records, &rules, scratch).map_err(Failed::Check)?;
         let header = batch.header();
         if header.is_transactional() && self.acks == Required::None {
@@ -262,7 +276,7 @@ impl Appending<'_> {
             let why = "no producer was given this id here: close the producer and make a new one";
             return Err(Refused::new(ErrorCode::INVALID_PRODUCER_ID_MAPPING, why).into());
         }
-        Ok(Checked { topic: Arc::clone(topic), partition: Arc::clone(partition), batch })
+        Ok(Checked { to: Arc::clone(to), partition: Arc::clone(partition), batch })
     }
 
     /// Refuses transactional batches whose producer may not write now. With the newer protocol the partitions of the
@@ -270,12 +284,13 @@ impl Appending<'_> {
     fn allow<'p>(&mut self, parts: impl Iterator<Item = &'p mut Part>) {
         let (mut batches, mut writes) = (Vec::new(), Vec::new());
         for part in parts {
-            if let Ok(Checked { topic, partition, batch }) = &part.outcome
+            if let Ok(Checked { to, partition, batch }) = &part.outcome
                 && batch.header().is_transactional()
             {
                 let header = batch.header();
                 let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
-                let at = TopicPartition { topic: topic.name.as_str().into(), partition: partition.index() };
+                let topic = to.stored_in().name.as_str().into();
+                let at = TopicPartition { topic, partition: partition.index() };
                 writes.push(TransactionalWrite { producer, at });
                 batches.push(&mut part.outcome);
             }
@@ -307,27 +322,44 @@ impl Appending<'_> {
     }
 
     fn append(&self, checked: Checked) -> Result<PartitionProduceResponse, Failed> {
-        let Checked { topic, partition, batch } = checked;
-        let is_awaited = self.acks != Required::None && topic.config.durability == Durability::Group;
+        let Checked { to, partition, batch } = checked;
+        check_room(&to.topic, &partition)?;
+        let durability = to.stored_in().config.durability;
+        let is_awaited = self.acks != Required::None && durability == Durability::Group;
         let waits = is_awaited.then_some(self.waiting);
         let (bytes, records) = (batch.len(), batch.header().records_count.unsigned_abs());
         // A cached batch keeps its whole request in memory, so a small part is copied.
         let batch = if bytes < self.cx.request_bytes / 2 { batch.detached() } else { batch };
         let appended = partition
-            .append_client(batch, &self.room, self.parts.clock.now_ms(), topic.config.durability, waits)
+            .append_client(batch, &self.room, self.parts.clock.now_ms(), durability, waits)
             .map_err(|error| Refused::new(error_map::partition_append(&error), error.to_string()))?;
         self.parts.metrics.produced(records.into(), bytes);
         Ok(PartitionProduceResponse {
             index: partition.index(),
             base_offset: appended.base_offset,
-            log_append_time_ms: if topic.config.log_append_time { appended.max_timestamp } else { -1 },
+            log_append_time_ms: if to.topic.config.log_append_time { appended.max_timestamp } else { -1 },
             log_start_offset: partition.log_start_offset(),
             ..Default::default()
         })
     }
 }
 
-fn look_up(topics: &Topics, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Topic>, Refused> {
+/// Refuses what an intake has no room for. Clients try again: their sequences and their order stay.
+fn check_room(topic: &Topic, partition: &Partition) -> Result<(), Refused> {
+    let (Some(partitioner), Some(intake)) = (&topic.config.partitioner, partition.intake()) else {
+        return Ok(());
+    };
+    let (unrouted, max) = (intake.unrouted_bytes(), partitioner.intake_max_bytes);
+    if unrouted < max {
+        return Ok(());
+    }
+    let why = format!(
+        "{unrouted} bytes of the topic are not routed yet, and `pelton.intake.max.bytes` is {max}: see `pelton topic describe`"
+    );
+    Err(Refused::new(ErrorCode::NOT_ENOUGH_REPLICAS, why))
+}
+
+fn look_up(topics: &Topics, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Destination>, Refused> {
     let found = if by_id {
         topics.by_id(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
@@ -338,7 +370,8 @@ fn look_up(topics: &Topics, name: &str, id: Uuid, by_id: bool) -> Result<Arc<Top
         let why = "clients cannot write to the broker's own topics";
         return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, why));
     }
-    Ok(topic)
+    let intake = topics.intake(&topic)?;
+    Ok(Arc::new(Destination { topic, intake }))
 }
 
 /// Why a partition of the request failed.

@@ -120,7 +120,21 @@ impl Scrape {
             });
             page.gauges(family, help, samples)?;
         }
+        self.intakes(page, &topics)?;
         self.cleaner(page, &topics)
+    }
+
+    /// Only topics with a partitioner of their own.
+    fn intakes(&self, page: &mut Page<'_, '_>, topics: &[Arc<Topic>]) -> Encoded {
+        let admin = &self.state.parts.admin;
+        let unrouted =
+            topics.iter().filter_map(|topic| Some((topic.name.clone(), admin.unrouted_bytes(topic)?)));
+        let help = "Bytes that clients have written to a topic with a partitioner of its own and that are not routed yet.";
+        page.gauges(
+            "pelton_topic_unrouted_bytes",
+            help,
+            unrouted.map(|(topic, bytes)| ([("topic", topic)], bytes)),
+        )
     }
 
     /// Only partitions that the cleaner has looked at: those of compacted topics.

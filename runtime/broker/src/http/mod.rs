@@ -2,10 +2,12 @@
 //! reads need it if `pelton.http.reads.need.token` is set.
 
 mod guard;
+mod intake;
 mod kept;
 mod listener;
 mod metrics;
 mod pipelines;
+mod records;
 mod reply;
 mod routes;
 mod tables;
@@ -31,6 +33,7 @@ use crate::group::service::{GroupOffsets, Groups};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::request_memory::RequestMemory;
+use crate::records::Records;
 use pelton_pipelines::supervisor::Supervisor;
 use pelton_tables::Tables;
 
@@ -46,6 +49,7 @@ pub(crate) struct HttpParts {
     pub(crate) request_memory: Arc<RequestMemory>,
     pub(crate) fetch_sessions: Arc<FetchSessions>,
     pub(crate) admin: Arc<Admin>,
+    pub(crate) records: Records,
 }
 
 /// The limits of the port.

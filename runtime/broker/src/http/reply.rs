@@ -11,6 +11,7 @@ use super::guard::Refused;
 use crate::admin::pipelines::NoPipelines;
 use crate::admin::tables::NoTables;
 use crate::group::error::GroupError;
+use crate::records::KeyRefused;
 use pelton_pipelines::compiler::CompileError;
 use pelton_pipelines::refusal::{DeployError, EnsureTopicError};
 use pelton_pipelines::supervisor::StateAskError;
@@ -73,6 +74,15 @@ impl Refusal {
             return Refusal::too_large(limit);
         }
         Refusal::bad_request(error.body_text())
+    }
+
+    /// The draft on idempotency keys has 422 for one that was used for something else.
+    pub(super) fn of_key(error: &KeyRefused) -> Refusal {
+        let status = match error {
+            KeyRefused::Reused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            KeyRefused::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, error.to_string(), None)
     }
 
     pub(super) fn unavailable(error: impl Into<String>) -> Refusal {
@@ -163,7 +173,9 @@ impl From<DeployError> for Refusal {
             DeployError::OutputTopic { error: EnsureTopicError::Failed(_), .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, None)
             }
-            DeployError::TooMany(_) | DeployError::TableTaken { .. } => (StatusCode::CONFLICT, None),
+            DeployError::TooMany(_) | DeployError::TableTaken { .. } | DeployError::Router(_) => {
+                (StatusCode::CONFLICT, None)
+            }
             DeployError::UnknownPipeline(_) => {
                 (StatusCode::NOT_FOUND, Some("`pelton pipeline list` shows what is deployed"))
             }

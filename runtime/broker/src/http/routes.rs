@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post};
 
 use super::guard::{Claims, Kind, Refused};
 use super::reply::Refusal;
-use super::{HttpLimits, HttpState, metrics, pipelines, tables, views};
+use super::{HttpLimits, HttpState, intake, metrics, pipelines, records, tables, views};
 use crate::access::{Need, Operation, Principal, Resource};
 
 /// A route of the table.
@@ -55,6 +55,8 @@ routes! {
     get "/metrics" => metrics::render, up to body_bytes, needs [Describe Cluster];
     get "/v1/topics" => views::topics, up to body_bytes, needs [Describe Topic];
     get "/v1/topics/{name}" => views::topic, up to body_bytes, needs [Describe Topic];
+    post "/v1/topics/{name}/records" => records::write, up to body_bytes, needs [Write Topic];
+    get "/v1/topics/{name}/intake/{partition}/{offset}" => intake::ticket, up to body_bytes, needs [Describe Topic];
     get "/v1/groups" => views::groups, up to body_bytes, needs [Describe Group];
     get "/v1/groups/{name}" => views::group, up to body_bytes, needs [Describe Group, Describe Topic];
     get "/v1/plugins" => pipelines::plugins, up to body_bytes, needs [Describe Cluster];

@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 
 use super::HttpState;
+use super::intake::RoutingView;
 use super::reply::Refusal;
 use crate::group::service;
 use crate::topics::Topic;
@@ -60,6 +61,9 @@ pub(super) struct TopicView {
     id: String,
     internal: bool,
     partitions: Vec<PartitionView>,
+    /// Absent for a topic without a partitioner of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<RoutingView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,6 +194,7 @@ pub(super) async fn topic(State(state): State<Arc<HttpState>>, name: Name) -> An
         id: topic.id.to_string(),
         internal: topic.is_internal(),
         partitions: partitions.collect(),
+        routing: state.parts.admin.routing(&topic).map(RoutingView::from),
     }))
 }
 

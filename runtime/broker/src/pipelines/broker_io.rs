@@ -155,11 +155,20 @@ struct Known {
     at: Option<u64>,
     sources: Vec<Option<Arc<Topic>>>,
     outputs: Vec<Option<Arc<Topic>>>,
+    /// What takes the records of each output, where that is another topic: the intake of one with a partitioner of its own.
+    intakes: Vec<Option<Arc<Topic>>>,
 }
 
 impl Known {
     fn none(of: &Topology) -> Known {
-        Known { at: None, sources: vec![None; of.sources.len()], outputs: vec![None; of.outputs.len()] }
+        let nothing = |count: usize| vec![None; count];
+        let outputs = of.outputs.len();
+        Known {
+            at: None,
+            sources: nothing(of.sources.len()),
+            outputs: nothing(outputs),
+            intakes: nothing(outputs),
+        }
     }
 
     /// Looks all topics up again, if any topic has changed.
@@ -177,6 +186,10 @@ impl Known {
             }
             let partitions = u32::try_from(found.partition_count).unwrap_or(0);
             changes.push(Change::Output { output, partitions });
+            if !of.is_router() {
+                let gone = |_| IoError::NoOutput { topic: topic() };
+                self.intakes[output] = topics.intake(&found).map_err(gone)?;
+            }
             *known = Some(found);
         }
         for (source, (spec, known)) in of.sources.iter().zip(&mut self.sources).enumerate() {

@@ -1,4 +1,4 @@
-//! Transactions of producers inside of the broker: the drivers of pipelines. The states, records and markers are those
+//! Transactions of producers inside of the broker: the drivers of pipelines, and who writes records that come over HTTP. The states, records and markers are those
 //! of a client's transaction; there are no requests in between, and a commit has its place in the log before it is
 //! durable, so that the next transaction may begin at once.
 
@@ -69,28 +69,43 @@ impl Transactions {
         if is_known { self.init_embedded(id).await.map(drop) } else { Ok(()) }
     }
 
-    /// Appends to the open transaction of a producer, for which there is `room`, and opens it if none is open. The
-    /// partition with the offsets of
-    /// `group` becomes part of it too. Not durable before the transaction has ended.
+    /// Appends to the open transaction of a producer, for which there is `room`, and opens it if none is open; the first offset
+    /// of each batch. The partition with the offsets of `group`, if there is one, becomes part of it too. Not durable before
+    /// the transaction has ended.
     pub fn write(
         &self,
         held: &mut TxnLock,
         producer: ProducerIdentity,
-        group: &str,
+        group: Option<&str>,
         batches: Vec<TransactionalBatch>,
         room: &AppendPermit,
-    ) -> Result<(), EmbeddedError> {
+    ) -> Result<Vec<i64>, EmbeddedError> {
         held.txn()?.check_open(producer)?;
-        let partitions = batches.iter().map(|batch| batch.at.clone()).chain([self.offsets_partition(group)]);
+        let offsets = group.map(|group| self.offsets_partition(group));
+        let partitions = batches.iter().map(|batch| batch.at.clone()).chain(offsets);
         self.add_locked(held, partitions, Protocol::Classic, self.inner.journal)?;
+        let mut written = Vec::with_capacity(batches.len());
         for TransactionalBatch { at, partition, batch, durability } in batches {
             match partition.append_client(batch, room, self.now_ms(), durability, None) {
                 Ok(appended) if appended.duplicate => return Err(EmbeddedError::Foreign { at }),
-                Ok(_) => {}
+                Ok(appended) => written.push(appended.base_offset),
                 Err(error) => return Err(EmbeddedError::Append { at, error }),
             }
         }
-        Ok(())
+        Ok(written)
+    }
+
+    /// Commits the open transaction of a producer without a group, which has written to `at`. As
+    /// [`Transactions::commit_with_offsets`].
+    pub async fn commit_embedded(
+        &self,
+        id: &str,
+        producer: ProducerIdentity,
+        at: &TopicPartition,
+    ) -> Result<EndTxnWrites, EmbeddedError> {
+        let mut held = self.lock(id).await?;
+        held.txn()?.check_added(producer, at)?;
+        Ok(self.end_locked(&mut held, true, EpochAfter::Same, None).await?)
     }
 
     /// Commits the open transaction of a producer with its group's offsets in it. All of it has its place in the log

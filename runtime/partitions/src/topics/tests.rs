@@ -35,13 +35,13 @@ const CALLS: [Call; 12] = [
 ];
 
 /// One life of a catalogue.
-struct Life {
-    opened: Opened,
+pub(crate) struct Life {
+    pub(crate) opened: Opened,
     failure: Failure,
 }
 
 impl Life {
-    fn start(disk: &SimStorage) -> Life {
+    pub(crate) fn start(disk: &SimStorage) -> Life {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let new_id = || Uuid::from_u64_pair(NEXT_ID.fetch_add(1, Ordering::Relaxed), u64::MAX);
         let failure = Failure::default();
@@ -72,7 +72,7 @@ impl Life {
     }
 
     /// Lets the journal write until `work` is done.
-    async fn drive<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+    pub(crate) async fn drive<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let work = tokio::spawn(work);
         while !work.is_finished() {
             tokio::task::yield_now().await;
@@ -109,21 +109,37 @@ impl Life {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Change {
+enum Kind {
     Create,
     Grow,
     Delete,
 }
 
+/// A change of a topic, which may have an intake.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Change {
+    kind: Kind,
+    routed: bool,
+}
+
+pub(crate) fn routed() -> Overrides {
+    Overrides::from([("pelton.partitioner".to_owned(), "murmur2".to_owned())])
+}
+
 impl Change {
+    fn creation(self) -> Change {
+        Change { kind: Kind::Create, ..self }
+    }
+
     async fn make(self, topics: Arc<Topics>) -> Result<(), TopicError> {
-        match self {
-            Change::Create => {
-                let new = NewTopic { name: NAME.into(), partitions: 2, overrides: Default::default() };
+        match self.kind {
+            Kind::Create => {
+                let overrides = if self.routed { routed() } else { Overrides::new() };
+                let new = NewTopic { name: NAME.into(), partitions: 2, overrides };
                 topics.create(new, 1).await.map(drop)
             }
-            Change::Grow => topics.grow(NAME, 4).await.map(drop),
-            Change::Delete => {
+            Kind::Grow => topics.grow(NAME, 4).await.map(drop),
+            Kind::Delete => {
                 let topic = topics.get(NAME).ok_or_else(|| TopicError::Unknown(NAME.into()))?;
                 topics.delete(topic.id).await.map(drop)
             }
@@ -134,10 +150,10 @@ impl Change {
     async fn complete(self, life: &Life) {
         let topics = Arc::clone(&life.opened.topics);
         let partitions = |topics: &Topics| topics.get(NAME).map(|topic| topic.local.len());
-        let (done, before) = match self {
-            Change::Create => (Some(2), None),
-            Change::Grow => (Some(4), Some(2)),
-            Change::Delete => (None, Some(2)),
+        let (done, before) = match self.kind {
+            Kind::Create => (Some(2), None),
+            Kind::Grow => (Some(4), Some(2)),
+            Kind::Delete => (None, Some(2)),
         };
         let now = partitions(&topics);
         assert!(now == done || now == before, "{now:?}");
@@ -148,11 +164,31 @@ impl Change {
         match done {
             Some(count) => life.use_topic(count).await,
             None => {
-                let made = life.drive(Change::Create.make(topics)).await;
+                let made = life.drive(self.creation().make(topics)).await;
                 made.expect("the name of a deleted topic is free");
                 life.use_topic(2).await;
             }
         }
+        self.check_intakes(life).await;
+    }
+
+    /// The topic has its intake, with as many partitions at least; what a failure has left can be removed.
+    async fn check_intakes(self, life: &Life) {
+        let topics = &life.opened.topics;
+        let topic = topics.get(NAME).expect("the topic is there");
+        let intake = topics.intake(&topic).expect("a topic has the intake that it should have");
+        assert_eq!(intake.is_some(), self.routed);
+        if let Some(intake) = &intake {
+            assert!(intake.partition_count >= topic.partition_count);
+            assert!(intake.local.iter().all(|partition| partition.intake().is_some()));
+        }
+        for left in topics.list().iter().filter(|left| crate::intake::owner_of(&left.name).is_some()) {
+            let (topics, id) = (Arc::clone(topics), left.id);
+            let deleted = life.drive(async move { topics.delete_orphan(id).await }).await;
+            deleted.expect("the disk works");
+        }
+        let count = topics.list().len();
+        assert_eq!(count, if self.routed { 2 } else { 1 }, "an orphan goes, an intake in use stays");
     }
 }
 
@@ -166,8 +202,8 @@ fn disk_before(change: Change) -> SimStorage {
     let disk = SimStorage::new();
     in_a_life(async {
         let life = Life::start(&disk);
-        if change != Change::Create {
-            let made = life.drive(Change::Create.make(Arc::clone(&life.opened.topics))).await;
+        if change.kind != Kind::Create {
+            let made = life.drive(change.creation().make(Arc::clone(&life.opened.topics))).await;
             made.unwrap();
         }
         let (topics, log_dir) = (Arc::clone(&life.opened.topics), Arc::clone(&life.opened.log_dir));
@@ -210,7 +246,9 @@ fn fails_at(change: Change, before: &SimStorage, skip: u64, kind: ErrorKind, cra
 
 #[test]
 fn a_change_that_fails_half_way_leaves_the_name_usable() {
-    for change in [Change::Create, Change::Grow, Change::Delete] {
+    let kinds = [Kind::Create, Kind::Grow, Kind::Delete];
+    for (kind, routed) in kinds.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let change = Change { kind, routed };
         let before = disk_before(change);
         for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
             for crash in [None, Some(1), Some(2)] {

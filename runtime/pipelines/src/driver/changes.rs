@@ -66,8 +66,9 @@ impl Driver<'_> {
         let topology = Arc::clone(&self.spec.topology);
         let spec = &topology.sources[source];
         let mut renewed = self.missing.remove(&source) && self.has_begun;
-        let sub_topology = topology.sub_topology_of(source);
-        let is_own = |partition: &i32| self.spec.lane.has(TaskId { sub_topology, partition: *partition });
+        let is_own = |partition: &i32| {
+            topology.takes(source, *partition) && self.spec.lane.has(topology.task_of(source, *partition))
+        };
         let partitions: Vec<i32> = partitions.filter(is_own).collect();
         if partitions.is_empty() {
             return Ok(());
@@ -87,7 +88,7 @@ impl Driver<'_> {
                 // A pause before the first record must not lose what is written meanwhile.
                 self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
-            let id = TaskId { sub_topology, partition };
+            let id = topology.task_of(source, partition);
             let index = match self.tasks.iter().position(|task| task.task.id() == id) {
                 Some(index) => index,
                 None => {

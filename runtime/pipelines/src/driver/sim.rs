@@ -352,6 +352,10 @@ impl Source for SimIo {
         Ok(self.read(&self.topology.sources[input.source].topic, input.partition, offset, records, false))
     }
 
+    fn order_limits(&self, inputs: &[Input]) -> Result<Vec<i64>, IoError> {
+        Ok(vec![i64::MAX; inputs.len()])
+    }
+
     fn purge(&mut self, Input { source, partition }: Input, before: i64) -> Result<(), IoError> {
         let at = (self.topology.sources[source].topic.clone(), partition);
         let mut world = self.world.lock();

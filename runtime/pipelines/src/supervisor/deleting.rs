@@ -9,6 +9,7 @@ use pelton_streams::topology::repartition_topic;
 use serde::Serialize;
 
 use super::Supervisor;
+use super::routing::is_router;
 use crate::refusal::{DeployError, DeploymentLogError};
 use crate::run_blocking;
 
@@ -31,7 +32,17 @@ pub struct Deleted {
 impl Supervisor {
     /// Takes a pipeline away, and with `own_topics` its own topics and the offsets of its group. The topics that its sinks
     /// write stay. One that was taken away before can have its own topics deleted later.
+    ///
+    /// # Errors
+    /// There is none of that name, it routes a topic, or the deletion could not be stored.
     pub async fn delete(&self, name: &str, own_topics: bool) -> Result<Deleted, DeployError> {
+        if is_router(name) {
+            return Err(DeployError::Router(name.to_owned()));
+        }
+        self.delete_any(name, own_topics).await
+    }
+
+    pub(super) async fn delete_any(&self, name: &str, own_topics: bool) -> Result<Deleted, DeployError> {
         let _change = self.changes.lock().await;
         let (records, has_state) = {
             let deployments = &self.inner.lock().deployments;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pelton_wire::topic_name::INTAKE_PREFIX;
 use serde::Deserialize;
 
 use super::operator::{OperatorPlugin, OperatorSpec, Work};
@@ -24,6 +25,8 @@ use crate::tables::check_name;
 const MAX_VERTICES: usize = 64;
 /// Longer names do not fit beside a task's number into the names of files and groups.
 const MAX_NAME_LEN: usize = 64;
+/// Partitions of a topic with a server-side partitioner: one task looks at all of them.
+const MAX_INTAKE_PARTITIONS: u32 = 10_000;
 /// Kafka's limit for topic names.
 const MAX_TOPIC_LEN: usize = 249;
 
@@ -55,6 +58,7 @@ struct Source {
     start: Start,
     partitioner: Option<String>,
     time: Option<String>,
+    intake: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -183,7 +187,16 @@ impl Pipeline {
 impl Source {
     fn check(self, at: &str, ids: &mut BTreeSet<String>) -> Result<SourceSpec, ManifestError> {
         id(&format!("{at}.id"), &self.id, ids)?;
-        topic(&format!("{at}.topic"), &self.topic)?;
+        match self.intake {
+            None => topic(&format!("{at}.topic"), &self.topic)?,
+            Some(partitions) => {
+                range(&format!("{at}.intake"), partitions, 1, MAX_INTAKE_PARTITIONS)?;
+                if !self.topic.starts_with(INTAKE_PREFIX) {
+                    let reason = format!("is `{}`, which is no intake of a topic", self.topic);
+                    return Err(invalid(&format!("{at}.topic"), reason));
+                }
+            }
+        }
         let time = match self.time.as_deref() {
             None | Some("record") => None,
             Some(text) => Some(Field::parse(text).map_err(|expect| {
@@ -191,7 +204,8 @@ impl Source {
             })?),
         };
         let partitioner = partitioner(&format!("{at}.partitioner"), self.partitioner)?;
-        Ok(SourceSpec { id: self.id, topic: self.topic, start: self.start, partitioner, time })
+        let (id, topic, start, intake) = (self.id, self.topic, self.start, self.intake);
+        Ok(SourceSpec { id, topic, start, partitioner, time, intake })
     }
 }
 

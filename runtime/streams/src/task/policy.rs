@@ -67,7 +67,7 @@ impl Task {
         let RangeError { place, error, blamed } = error;
         let topology = Arc::clone(&self.topology);
         let policy = Policy::of(&topology, place);
-        let (topic, partition) = (step.batch.topic, self.id.partition);
+        let (topic, partition) = (step.batch.topic, step.partition());
         let failure = |first: i64, last: i64, error: RecordError| TaskFailure {
             node: policy.name.clone(),
             topic: topic.to_owned(),
@@ -152,7 +152,7 @@ impl Task {
         }
         // A timer that fails says so by itself.
         if !is_of_timer {
-            step.left_out(&policy.name, self.id.partition, offset, error.clone());
+            step.left_out(&policy.name, offset, error.clone());
         }
         true
     }

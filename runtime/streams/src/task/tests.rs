@@ -21,6 +21,7 @@ mod graph;
 mod keeps;
 mod placing;
 mod refusals;
+mod routing;
 mod state;
 mod timers;
 

@@ -524,7 +524,7 @@ impl Topology {
             let mut sources = vec![source];
             // Groups that this source reaches into become one with it.
             groups.retain_mut(|(of, others)| {
-                let apart = reached.is_disjoint(others);
+                let apart = reached.is_disjoint(others) && !self.is_of_intake(source, of);
                 if !apart {
                     sources.append(of);
                     reached.append(others);
@@ -539,7 +539,8 @@ impl Topology {
             let is_built_in = |vertex: &Vertex| matches!(vertex, Vertex::Operator(_));
             let has_state = reached.iter().any(|vertex| is_built_in(vertex) || self.is_stateful(*vertex));
             let graph = has_state.then(|| self.graph(&sources, order, &reached));
-            SubTopology { sources, graph }
+            let by_offset = sources.iter().any(|source| self.sources[*source].only.is_some());
+            SubTopology { sources, graph, by_offset }
         };
         groups.into_iter().map(group).collect()
     }

@@ -268,6 +268,7 @@ impl Topology {
             time: None,
             table,
             repartition: Some(partitions),
+            only: None,
             targets: vec![to],
         });
     }

@@ -42,6 +42,7 @@ impl From<AdminError> for Refused {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Topic(error) => topic(error),
+            AdminError::Partitioner(_) | AdminError::NoPipelines(_) => ErrorCode::INVALID_CONFIG,
             AdminError::UnknownId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
             AdminError::Internal(_) => ErrorCode::INVALID_REQUEST,
             AdminError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,

@@ -38,7 +38,9 @@ impl Committer for BrokerIo {
 
     fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError> {
         let commit = |&(input, offset): &(Input, i64)| {
-            let (topic, _) = self.input(input)?;
+            let (topic, partition) = self.input(input)?;
+            // A crash before it is durable counts anew.
+            partition.routed(offset);
             let at = TopicPartition { topic: topic.name.as_str().into(), partition: input.partition };
             // An offset means nothing in a topic that is created later under the same name.
             Ok(OffsetToCommit { at, offset, leader_epoch: -1, metadata: topic.id.to_string() })

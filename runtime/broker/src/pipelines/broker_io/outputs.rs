@@ -11,6 +11,7 @@ pub(super) use self::staging::Staging;
 use self::staging::{Rules, Written};
 use super::{BrokerIo, embedded};
 use crate::group::types::TopicPartition;
+use crate::partition::Partition;
 use crate::topic_config::Overrides;
 use crate::topics::Topic;
 use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
@@ -35,11 +36,13 @@ impl Outputs for BrokerIo {
         }
         let find = |((output, partition), batch): (staging::Slot, CheckedBatch)| {
             let topic = self.topology.outputs[output].topic.as_str();
-            let found = self.known.outputs[output].as_ref();
+            let found = self.known.intakes[output].as_ref().or(self.known.outputs[output].as_ref());
             let found = found.and_then(|topic| Some((topic, topic.partition(partition).ok()?)));
             let (found, target) = found.ok_or_else(|| IoError::NoOutput { topic: topic.to_owned() })?;
-            let (partition, at) = (Arc::clone(target), TopicPartition { topic: topic.into(), partition });
-            Ok(TransactionalBatch { at, partition, batch, durability: found.config.durability })
+            self.check_intake(output, target)?;
+            let at = TopicPartition { topic: found.name.as_str().into(), partition };
+            let (partition, durability) = (Arc::clone(target), found.config.durability);
+            Ok(TransactionalBatch { at, partition, batch, durability })
         };
         let batches = staged.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
         let Some(room) = self.room(&batches)? else { return Ok(()) };
@@ -53,11 +56,27 @@ impl Outputs for BrokerIo {
         };
         let mut held = held.map_err(|error| embedded(error.into()))?;
         self.open = true;
-        self.transactions.write(&mut held, producer, &self.group, batches, &room).map_err(embedded)
+        let written = self.transactions.write(&mut held, producer, Some(&self.group), batches, &room);
+        written.map(drop).map_err(embedded)
     }
 }
 
 impl BrokerIo {
+    /// Whether the topic of an output has room for what its router has to do still.
+    fn check_intake(&self, output: usize, target: &Partition) -> Result<(), IoError> {
+        let topic = self.known.outputs[output].as_ref();
+        let max = topic.and_then(|topic| Some(topic.config.partitioner.as_ref()?.intake_max_bytes));
+        let (Some(intake), Some(max)) = (target.intake(), max) else { return Ok(()) };
+        let unrouted = intake.unrouted_bytes();
+        if unrouted < max {
+            return Ok(());
+        }
+        let topic = &self.topology.outputs[output].topic;
+        Err(IoError::Unavailable(format!(
+            "{unrouted} bytes of topic {topic} are not routed yet, and `pelton.intake.max.bytes` is {max}"
+        )))
+    }
+
     /// What the output topics take now.
     fn rules(&self, now_ms: i64) -> Vec<Rules> {
         let rules = |(output, topic): (&OutputTopic, &Option<Arc<Topic>>)| match topic {

@@ -14,6 +14,7 @@ use crate::group::types::FetchRequest;
 use crate::partition::delayed::{ReadyList, Watch};
 use crate::partition::{Isolation, Partition};
 use crate::topics::Topic;
+use pelton_partitions::intake::order_limits;
 use pelton_pipelines::io::{Change, Filled, Input, IoError, Position, Source};
 
 /// Stored bytes that one read takes. With batches of some 100 KiB a step sees a few of them.
@@ -32,6 +33,7 @@ impl Source for BrokerIo {
         if let Some((offset, of)) = self.committed(&topic.name, input.partition)? {
             // An offset that was set by hand has no topic id: it is of the present topic.
             if of.is_empty() || of == topic.id.to_string() {
+                found.routed(offset);
                 return Ok(Position { offset, committed: true, renewed });
             }
             renewed = true;
@@ -55,6 +57,20 @@ impl Source for BrokerIo {
     fn fill(&self, input: Input, offset: i64, records: &mut Columns) -> Result<Filled, IoError> {
         let (topic, found) = self.input(input)?;
         self.fill_from(topic, found, offset, records)
+    }
+
+    fn order_limits(&self, inputs: &[Input]) -> Result<Vec<i64>, IoError> {
+        let found = inputs.iter().map(|input| self.input(*input)).collect::<Result<Vec<_>, IoError>>()?;
+        let Some((topic, _)) = found.first() else { return Ok(Vec::new()) };
+        let is_read =
+            |partition: &&Arc<Partition>| found.iter().any(|(_, own)| own.index() == partition.index());
+        // What partitions have that were added since belongs among what the others have: whoever routes begins again with them.
+        let mut added = topic.local.iter().filter(|partition| !is_read(partition));
+        if added.any(|partition| partition.log_end_offset() > 0) {
+            return Ok(vec![0; inputs.len()]);
+        }
+        let partitions: Vec<&Arc<Partition>> = found.iter().map(|(_, partition)| *partition).collect();
+        Ok(order_limits(&partitions))
     }
 
     fn purge(&mut self, input: Input, before: i64) -> Result<(), IoError> {

@@ -504,7 +504,7 @@ fn the_order_of_inputs() {
             end_offset: 99,
             more,
         });
-        let mut runs = order::Runs::new(inputs, true);
+        let mut runs = order::Runs::new(inputs, Order::Time);
         let mut shown = Vec::new();
         while let Some(run) = runs.next() {
             let records = run.batch.records();
@@ -520,4 +520,36 @@ fn the_order_of_inputs() {
     assert_eq!(runs((&[1, 2], true), (&[2, 3], false)), "l[1 2h]<99");
     assert_eq!(runs((&[1, 7], false), (&[2, 3], true)), "l[1]<11 r[2 3h]<99");
     assert_eq!(runs((&[5, -1, 6], false), (&[5], false)), "l[5 -1h]<12 r[5]<99 l[6]<99");
+}
+
+/// Partitions of an intake are read in the order of their offsets, as far as it is known.
+#[test]
+fn the_order_of_offsets() {
+    let runs = |all: [(&[i64], bool); 3]| {
+        let batches = all.map(|(offsets, _)| {
+            let mut batch = OwnedBatch::new("t", 0);
+            for &offset in offsets {
+                // Times say nothing.
+                let timestamp = 100 - offset;
+                let record =
+                    RecordIn { offset, timestamp, key: None, value: None, headers: Headers::default() };
+                batch.push(record, std::iter::empty()).unwrap();
+            }
+            batch
+        });
+        let inputs = all.into_iter().zip(&batches).enumerate().map(|(source, ((_, more), batch))| {
+            TaskInput { source, batch: batch.as_batch(), end_offset: 99, more }
+        });
+        let mut runs = order::Runs::new(inputs, Order::Offset);
+        let mut shown = Vec::new();
+        while let Some(run) = runs.next() {
+            shown.push(format!("{}{:?}<{}", run.source, run.batch.offsets, run.end_offset));
+        }
+        shown.join(" ")
+    };
+    let all = runs([(&[1, 2, 9], false), (&[3, 4, 20], false), (&[], false)]);
+    assert_eq!(all, "0[1, 2]<9 1[3, 4]<20 0[9]<99 1[20]<99");
+    let held = runs([(&[1, 2, 9], false), (&[3], true), (&[5], false)]);
+    assert_eq!(held, "0[1, 2]<9 1[3]<99", "what comes next of 1 may belong before 5");
+    assert_eq!(runs([(&[7], false), (&[], true), (&[5], false)]), "");
 }

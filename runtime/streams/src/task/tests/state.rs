@@ -117,7 +117,7 @@ fn a_step_takes_several_inputs_and_answers_a_position_for_each() {
         [[sink]]\nfrom='a'\ntopic='x'\n[[sink]]\nfrom='b'\ntopic='y'";
     let mut topology = topology(manifest);
     assert_eq!(topology.sub_topologies.len(), 2, "nothing joins them yet");
-    topology.sub_topologies = vec![SubTopology { sources: vec![0, 1], graph: None }];
+    topology.sub_topologies = vec![SubTopology { sources: vec![0, 1], ..SubTopology::default() }];
     let topology = Arc::new(topology);
     let run = |left: &str, right: &str| {
         let mut plugins = Plugins::default();
