@@ -3,7 +3,6 @@
 use crate::cli;
 use crate::report::{Exit, Failure, failed, usage};
 use anyhow::Context;
-use pelton_partitioner::{Partitioner, PartitionerKind};
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -12,57 +11,107 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use std::io::{BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+mod placing;
+
+use placing::{By, Placing};
 
 /// A longer line is refused, because a line is read into memory.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 /// How long the command waits for outstanding acknowledgements at the end of stdin. librdkafka gives up on a record after
 /// `message.timeout.ms` (5 minutes by default), which is shorter.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(330);
-/// A step of a sticky partitioner: so many bytes of stdin, or fewer if no more is there.
+/// A step, as of a sticky partitioner or a call of a plugin: so many bytes of stdin, or fewer if no more is there.
 const STEP_BYTES: usize = 64 << 10;
-/// How long a partitioner of ours goes by what it knows of the topic, before it asks whether the topic has grown.
-const METADATA_AGE: Duration = Duration::from_secs(60);
-const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &cli::Produce) -> anyhow::Result<()> {
-    let kind = args.partitioner.as_deref().map(|name| kind(name, &args.options)).transpose()?;
+    let config = args.partitioner_config.as_deref();
+    let by = args.partitioner.as_deref().map(|name| By::named(name, config, &args.options)).transpose()?;
     let deliveries = Deliveries::default();
     let producer: ThreadedProducer<Deliveries> = super::client_config(&args.kafka, &args.options)?
         .create_with_context(deliveries.clone())
         .map_err(|error| usage(error.to_string()))?;
-    let mut placing = kind.map(|kind| Placing::new(kind, &producer, &args.topic)).transpose()?;
+    let mut placing = by.map(|by| Placing::new(by, &producer, &args.topic)).transpose()?;
     let mut stdin = BufReader::with_capacity(STEP_BYTES, std::io::stdin().lock());
-    let mut line = Vec::new();
-    let mut number = 0_u64;
+    let mut sent = 0_u64;
     loop {
-        line.clear();
-        let n = stdin.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).context("read stdin")?;
-        if n == 0 {
+        let (lines, bad) = step(&mut stdin, args, sent);
+        let partitions = placing.as_mut().map(|placing| placing.place(&producer, &lines)).transpose()?;
+        for (i, line) in lines.iter().enumerate() {
+            let partition = partitions.as_ref().map(|partitions| partitions[i]);
+            send(&producer, &args.topic, line, partition)?;
+        }
+        sent += lines.len() as u64;
+        bad?;
+        if lines.is_empty() {
             break;
-        }
-        number += 1;
-        if line.last() == Some(&b'\n') {
-            line.pop();
-        } else if n as u64 == LINE_BYTES_MAX {
-            return Err(usage(format!("line {number} is longer than {LINE_BYTES_MAX} bytes")));
-        }
-        let (key, value) = split(&line, args.key_separator.as_deref()).ok_or_else(|| {
-            usage(format!(
-                "line {number} has no key separator `{}`",
-                args.key_separator.as_deref().unwrap_or("")
-            ))
-        })?;
-        let value = not_null(value, args.null_value.as_deref());
-        let partition =
-            placing.as_mut().map(|placing| placing.place(&producer, key, value.unwrap_or_default()));
-        send(&producer, &args.topic, key, value, partition)?;
-        if let Some(placing) = &mut placing {
-            placing.passed(n, stdin.buffer().is_empty());
         }
     }
     producer.flush(FLUSH_TIMEOUT).map_err(|error| failed(format!("wait for acknowledgements: {error}")))?;
-    deliveries.outcome(number)
+    deliveries.outcome(sent)
+}
+
+/// A line of stdin as a record.
+struct Line {
+    /// From 1.
+    number: u64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+}
+
+impl Line {
+    /// Of key and value.
+    fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// The lines that are there, one at least if stdin has not ended, up to about [`STEP_BYTES`], and what is wrong with the next
+/// one. So many came before.
+fn step(
+    stdin: &mut BufReader<impl Read>,
+    args: &cli::Produce,
+    before: u64,
+) -> (Vec<Line>, anyhow::Result<()>) {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    loop {
+        match next_line(stdin, args, before + lines.len() as u64 + 1) {
+            Ok(Some((line, read))) => {
+                lines.push(line);
+                bytes += read;
+            }
+            Ok(None) => return (lines, Ok(())),
+            Err(error) => return (lines, Err(error)),
+        }
+        // Nothing waits for a line that is not whole yet.
+        if bytes >= STEP_BYTES || !stdin.buffer().contains(&b'\n') {
+            return (lines, Ok(()));
+        }
+    }
+}
+
+/// The next line, and how many bytes it took of stdin; none at its end.
+fn next_line(
+    stdin: &mut BufReader<impl Read>,
+    args: &cli::Produce,
+    number: u64,
+) -> anyhow::Result<Option<(Line, usize)>> {
+    let mut line = Vec::new();
+    let n = stdin.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).context("read stdin")?;
+    if n == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if n as u64 == LINE_BYTES_MAX {
+        return Err(usage(format!("line {number} is longer than {LINE_BYTES_MAX} bytes")));
+    }
+    let separator = args.key_separator.as_deref();
+    let (key, value) = split(&line, separator)
+        .ok_or_else(|| usage(format!("line {number} has no key separator `{}`", separator.unwrap_or(""))))?;
+    let value = not_null(value, args.null_value.as_deref()).map(<[u8]>::to_vec);
+    Ok(Some((Line { number, key: key.map(<[u8]>::to_vec), value }, n)))
 }
 
 fn split<'a>(line: &'a [u8], separator: Option<&str>) -> Option<(Option<&'a [u8]>, &'a [u8])> {
@@ -78,15 +127,14 @@ fn not_null<'a>(value: &'a [u8], null: Option<&str>) -> Option<&'a [u8]> {
 fn send(
     producer: &ThreadedProducer<Deliveries>,
     topic: &str,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
+    line: &Line,
     partition: Option<i32>,
 ) -> anyhow::Result<()> {
     let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
-    if let Some(value) = value {
+    if let Some(value) = &line.value {
         record = record.payload(value);
     }
-    if let Some(key) = key {
+    if let Some(key) = &line.key {
         record = record.key(key);
     }
     if let Some(partition) = partition {
@@ -102,74 +150,6 @@ fn send(
             }
             Err((error, _)) => return Err(failed(format!("produce to `{topic}`: {error}"))),
         }
-    }
-}
-
-/// The partitioner of a name.
-fn kind(name: &str, options: &[String]) -> anyhow::Result<PartitionerKind> {
-    if options.iter().any(|option| option.starts_with("partitioner=")) {
-        return Err(usage("--partitioner and -X partitioner=… are given: one of them places the records"));
-    }
-    pelton_streams::partitioner::parse(name)
-        .map_err(|hint| usage(format!("--partitioner is `{name}`; {hint}")))
-}
-
-/// A partitioner of ours at work; without one librdkafka places the records.
-struct Placing {
-    partitioner: Partitioner,
-    topic: String,
-    /// When the topic was asked for its partitions.
-    asked: Instant,
-    /// Bytes of stdin since the step began.
-    step: usize,
-}
-
-impl Placing {
-    fn new(
-        kind: PartitionerKind,
-        producer: &ThreadedProducer<Deliveries>,
-        topic: &str,
-    ) -> anyhow::Result<Placing> {
-        let partitions = partitions(producer, topic)?;
-        // Each producer begins with another partition.
-        let seed = uuid::Uuid::new_v4().as_u128() as u32;
-        let partitioner = Partitioner::new(kind, partitions, seed);
-        Ok(Placing { partitioner, topic: topic.to_owned(), asked: Instant::now(), step: 0 })
-    }
-
-    fn place(&mut self, producer: &ThreadedProducer<Deliveries>, key: Option<&[u8]>, value: &[u8]) -> i32 {
-        if self.asked.elapsed() > METADATA_AGE {
-            self.asked = Instant::now();
-            // While nobody answers, records wait for the partitions that are known.
-            if let Ok(partitions) = partitions(producer, &self.topic) {
-                self.partitioner.set_partitions(partitions);
-            }
-        }
-        self.partitioner.place(key, key.map_or(0, <[u8]>::len) + value.len())
-    }
-
-    /// A line of so many bytes was sent, and the next one may have to be waited for.
-    fn passed(&mut self, bytes: usize, is_last: bool) {
-        self.step += bytes;
-        if is_last || self.step >= STEP_BYTES {
-            self.step = 0;
-            self.partitioner.next_step();
-        }
-    }
-}
-
-fn partitions(producer: &ThreadedProducer<Deliveries>, topic: &str) -> anyhow::Result<u32> {
-    let metadata = producer
-        .client()
-        .fetch_metadata(Some(topic), METADATA_TIMEOUT)
-        .map_err(|error| super::unreachable(&error.to_string()))?;
-    let found = metadata.topics().iter().find(|entry| entry.name() == topic && entry.error().is_none());
-    let count = found.map_or(0, |entry| entry.partitions().len());
-    match u32::try_from(count) {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err(Failure::new(Exit::Failed, format!("topic `{topic}` does not exist"))
-            .hint("`pelton topic create` makes it; which partition a record goes to hangs on how many there are")
-            .into()),
     }
 }
 
@@ -231,7 +211,7 @@ pub(crate) fn with_defaults(config: &mut ClientConfig) {
 
 #[cfg(test)]
 mod tests {
-    use super::{kind, not_null, split};
+    use super::{not_null, split};
 
     #[test]
     fn one_text_stands_for_null() {
@@ -239,14 +219,6 @@ mod tests {
         assert_eq!(not_null(b"", Some("")), None);
         assert_eq!(not_null(b"NULLS", Some("NULL")), Some(&b"NULLS"[..]));
         assert_eq!(not_null(b"", None), Some(&b""[..]));
-    }
-
-    #[test]
-    fn a_partitioner_has_one_of_the_names() {
-        assert!(kind("consistent", &["linger.ms=1".to_owned()]).is_ok());
-        let error = |name, options: &[String]| kind(name, options).expect_err("is refused").to_string();
-        assert_eq!(error("murmur3", &[]), "--partitioner is `murmur3`; did you mean `murmur2`?");
-        assert!(error("murmur2", &["partitioner=random".to_owned()]).contains("one of them"));
     }
 
     #[test]
