@@ -69,6 +69,11 @@ def placed():
     return [b"key-%d" % i for i in range(300)] + [None] * 30
 
 
+def routed():
+    """Keys that are written to a topic which places them itself."""
+    return [b"key-%d" % i for i in range(50)]
+
+
 def produce_cases():
     """(scenario name, codec, acks, partition of the produce topic): partition = 3 * codec + acks."""
     for c, codec in enumerate(CODECS):

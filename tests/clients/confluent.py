@@ -2,6 +2,8 @@
 import threading
 import time
 
+import os
+
 import confluent_kafka as ck
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka import admin as ka
@@ -394,6 +396,23 @@ def placement():
     equal(producer.flush(20), 0, "messages left")
 
 
+def routed():
+    """A topic that places records by itself, and writes of a transactional and of an idempotent producer. run.py looks at it."""
+    topic = suite.name("routed")
+    new = ka.NewTopic(topic, 12, 1, config={"pelton.partitioner": "fnv1a"})
+    admin.create_topics([new])[topic].result(10)
+    producer = transactional("routed")
+    for number, commit in enumerate(common.COMMITS):
+        producer.begin_transaction()
+        for key in common.routed():
+            producer.produce(topic, str(number), key=key)
+        producer.commit_transaction(20) if commit else producer.abort_transaction(20)
+    producer = Producer({**BASE, "enable.idempotence": True})
+    for key in common.routed():
+        producer.produce(topic, b"last", key=key)
+    equal(producer.flush(20), 0, "messages left")
+
+
 def delete_topic():
     admin.delete_topics([GONE])[GONE].result(10)
     until("topic deleted", lambda: GONE not in admin.list_topics(timeout=10).topics)
@@ -423,5 +442,7 @@ suite.run("delete-records", delete_records)
 suite.run("compacted-needs-key", compacted)
 suite.run("compacted-holes", holes)
 suite.run("placement", placement)
+if "PELTON_ROUTED" in os.environ:
+    suite.run("routed", routed)
 suite.run("delete-topic", delete_topic)
 suite.done()

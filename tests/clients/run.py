@@ -35,6 +35,8 @@ CLIENTS = {
 }
 # By what each of them places keys unless told otherwise, as runtime/partitioner/PARTITIONERS.md says.
 PARTITIONERS = {"kcat": "crc32", "confluent-kafka": "crc32"}
+# Those whose program has the scenario `routed`, which is for pelton alone.
+ROUTED = ["confluent-kafka", "kafkajs", "java", "franz-go"]
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 CLIENT_TIMEOUT = 240  # seconds; each takes less than 20 against a healthy broker
 READY_TIMEOUT = 90  # seconds
@@ -110,10 +112,17 @@ def stored_codecs(logs, prefix):
     return checked, wrong
 
 
-def run(name, command, address, holes):
+def is_pelton():
+    """A stand-in for the binary has not all of its commands and settings."""
+    return pathlib.Path(os.environ.get("PELTON_BIN", "")).name == "pelton"
+
+
+def run(name, command, address, holes, routed):
     """One client's scenarios: how many ended how, the prefix of its topics, the seconds it took."""
     start = time.monotonic()
     env = {**os.environ, "NODE_PATH": str(CACHE / "kafkajs/node_modules"), "PYTHONDONTWRITEBYTECODE": "1"}
+    if routed:
+        env["PELTON_ROUTED"] = "1"
     p = subprocess.Popen([*map(str, command), address, str(RECORDS), holes], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                          errors="replace", env=env, start_new_session=True)
     timer = threading.Timer(CLIENT_TIMEOUT, lambda: os.killpg(p.pid, signal.SIGKILL))
@@ -150,6 +159,27 @@ def check_placement(name, count, address, prefix):
     count["FAIL" if wrong else "ok"] += 1
 
 
+def check_routed(name, count, address, prefix):
+    """Counts one more scenario of a client: a topic has placed what it wrote, in order, without what it aborted."""
+    pelton, topic = os.environ["PELTON_BIN"], f"{prefix}-routed"
+    command = [pelton, "consume", topic, "--from-beginning", "--exit", "--format", "key-value", "--bootstrap-server", address]
+    want = {f"key-{i}": ["0", "2", "3", "5", "last"] for i in range(50)}
+    got, deadline = None, time.monotonic() + 30
+    while got != want and time.monotonic() < deadline:
+        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        got = {}
+        for line in lines:
+            key, _, value = line.partition("\t")
+            got.setdefault(key, []).append(value)
+    command = [pelton, "topic", "partitioning", topic, "--json", "--bootstrap-server", address]
+    p = subprocess.run(command, capture_output=True, text=True, check=False)
+    placed = json.loads(p.stdout) if p.returncode == 0 else {}
+    wrong = got != want or placed.get("explained_by") != ["fnv1a"] or placed.get("scattered_keys") != 0
+    if wrong:
+        print(f"FAIL {name} routed-records {str(got)[:300]} {placed} {p.stderr.strip()}")
+    count["FAIL" if wrong else "ok"] += 1
+
+
 def check_codecs(name, count, logs, prefix):
     """Counts one more scenario of a client: its batches are stored as it sent them."""
     checked, wrong = stored_codecs(logs, prefix)
@@ -176,10 +206,11 @@ def main():
     results = {}
     for name in args.clients or CLIENTS:
         print(f"== {name}", flush=True)
-        results[name] = count, prefix, _ = run(name, CLIENTS[name], address, holes.name)
-        # A stand-in for the binary has no such command.
-        if broker and prefix and pathlib.Path(os.environ["PELTON_BIN"]).name == "pelton":
+        results[name] = count, prefix, _ = run(name, CLIENTS[name], address, holes.name, broker and is_pelton())
+        if broker and prefix and is_pelton():
             check_placement(name, count, address, prefix)
+            if name in ROUTED:
+                check_routed(name, count, address, prefix)
         if broker and broker.p.poll() is not None:
             break
     # Segments of a broker that runs may be partly in its memory; one that has stopped has written all of them.

@@ -16,7 +16,9 @@ mod languages;
 mod metrics;
 mod outputs;
 mod placing;
+mod records;
 mod refusals;
+mod routing;
 mod state;
 
 use anyhow::Result;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 31] = [
+const CASES: [(&str, Case); 35] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -48,6 +50,9 @@ const CASES: [(&str, Case); 31] = [
     ("a-refused-output-names-its-record", outputs::fail),
     ("a-refused-output-goes-by-the-policy", outputs::policies),
     ("a-plugin-places-the-records-of-a-topic", placing::by_plugin),
+    ("a-topics-partitioner-is-obeyed-by-every-client", routing::obeyed),
+    ("pipelines-obey-a-topics-partitioner", routing::by_pipelines),
+    ("an-intake-has-room-for-so-much", routing::limits),
     ("a-stop-does-not-wait-for-an-endless-plugin", isolation::endless),
     ("components-are-refused-for-what-they-are", refusals::components),
     ("manifests-are-refused-for-what-they-say", refusals::manifests),
@@ -59,6 +64,7 @@ const CASES: [(&str, Case); 31] = [
     ("components-are-not-kept-in-memory", deployments::memory),
     ("http-answers-only-those-it-should", http::access),
     ("http-reads-need-the-token-if-asked", http::guarded_reads),
+    ("records-over-http-are-written-once", records::once),
     ("metrics-and-views-show-everything", http::views),
 ];
 

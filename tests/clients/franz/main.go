@@ -429,6 +429,31 @@ func placement() string {
 	return ""
 }
 
+// routed writes to a topic that places records by itself, with a transactional and with an idempotent producer; run.py looks at
+// it.
+func routed() string {
+	topic := prefix + "routed"
+	check(create(topic, 12, 1, "pelton.partitioner", "fnv1a"))
+	records := func(value string) (rs []*kgo.Record) {
+		for i := range 50 {
+			rs = append(rs, &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "key-%d", i), Value: []byte(value)})
+		}
+		return rs
+	}
+	c := must(kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.TransactionalID(prefix+"routed")))
+	for number, end := range commits {
+		check(c.BeginTransaction())
+		check(c.ProduceSync(ctx, records(fmt.Sprint(number))...).FirstErr())
+		check(c.EndTransaction(ctx, end))
+	}
+	c.Close()
+	// Idempotent unless told otherwise.
+	c = must(kgo.NewClient(kgo.SeedBrokers(bootstrap)))
+	defer c.Close()
+	check(c.ProduceSync(ctx, records("last")...).FirstErr())
+	return ""
+}
+
 func deleteTopic() string {
 	_, err := admin.DeleteTopic(ctx, goneTopic)
 	check(err)
@@ -493,6 +518,9 @@ func main() {
 	run("compacted-needs-key", compacted)
 	run("compacted-holes", func() string { return holes(os.Args[3]) })
 	run("placement", placement)
+	if os.Getenv("PELTON_ROUTED") != "" {
+		run("routed", routed)
+	}
 	run("delete-topic", deleteTopic)
 	admin.Close()
 	if failed {

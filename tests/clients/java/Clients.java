@@ -506,6 +506,7 @@ public class Clients {
         run("compacted-needs-key", Clients::compacted);
         run("compacted-holes", Clients::holes);
         run("placement", Clients::placement);
+        if (System.getenv("PELTON_ROUTED") != null) run("routed", Transactions::routed);
         run("delete-topic", Clients::deleteTopic);
         admin.close();
         System.exit(failed == 0 ? 0 : 1);

@@ -32,6 +32,25 @@ class Transactions extends Clients {
         return producer;
     }
 
+    /** A topic that places records by itself, and writes of a transactional and of an idempotent producer. run.py looks at it. */
+    static Object routed() throws Exception {
+        String topic = prefix + "routed";
+        create(topic, 12, 1, Map.of("pelton.partitioner", "fnv1a"));
+        try (var producer = transactional("routed")) {
+            for (int number = 0; number < COMMITS.size(); number++) {
+                producer.beginTransaction();
+                for (int i = 0; i < 50; i++) producer.send(new ProducerRecord<>(topic, "key-" + i, "" + number));
+                producer.flush();
+                if (COMMITS.get(number)) producer.commitTransaction(); else producer.abortTransaction();
+            }
+        }
+        try (var producer = new KafkaProducer<>(props(), new StringSerializer(), new StringSerializer())) {
+            for (int i = 0; i < 50; i++) producer.send(new ProducerRecord<>(topic, "key-" + i, "last"));
+            producer.flush();
+        }
+        return null;
+    }
+
     static void createTwo(String... names) throws Exception {
         admin.createTopics(Arrays.stream(names).map(name -> new NewTopic(name, 2, (short) 1)).toList()).all().get();
     }

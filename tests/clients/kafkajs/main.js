@@ -505,6 +505,24 @@ async function placement() {
   await producer.disconnect()
 }
 
+// A topic that places records by itself, and writes of a transactional and of an idempotent producer. run.py looks at it.
+async function routed() {
+  const topic = prefix + 'routed', keys = Array.from({ length: 50 }, (_, i) => `key-${i}`)
+  await create(topic, 12, { 'pelton.partitioner': 'fnv1a' })
+  let producer = transactional('routed')
+  await producer.connect()
+  for (const [number, commit] of COMMITS.entries()) {
+    const transaction = await producer.transaction()
+    await transaction.send({ topic, messages: keys.map(key => ({ key, value: String(number) })) })
+    await (commit ? transaction.commit() : transaction.abort())
+  }
+  await producer.disconnect()
+  producer = kafka.producer({ idempotent: true, retry: RETRY })
+  await producer.connect()
+  await producer.send({ topic, messages: keys.map(key => ({ key, value: 'last' })) })
+  await producer.disconnect()
+}
+
 async function main() {
   console.log(`# kafkajs ${require('kafkajs/package.json').version} on ${bootstrap}, names start with ${prefix}`)
   await zstd.init()
@@ -537,6 +555,7 @@ async function main() {
   await run('compacted-needs-key', compacted)
   await run('compacted-holes', holes)
   await run('placement', placement)
+  if (process.env.PELTON_ROUTED) await run('routed', routed)
   await run('delete-topic', deleteTopic)
   await admin.disconnect()
   process.exit(failed ? 1 : 0)
