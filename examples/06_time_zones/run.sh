@@ -12,12 +12,12 @@ awk 'NR % 2' "$work/flights" > "$work/odd"
 awk 'NR % 2 == 0' "$work/flights" > "$work/even"
 "$pelton" topic create flights --partitions 3 --partitioner "$here/../../plugins/zones" -c retention.ms=-1
 # Two producers that place keys by other rules, each at its own pace.
-pace() { awk '{ print } NR % 300 == 0 { fflush(); system("sleep 0.02") }' "$1"; }
+pace() { awk '{ print } NR % 300 == 0 { fflush(); system("sleep 0.1") }' "$1"; }
 pace "$work/odd" | "$pelton" produce flights --key-separator = -X partitioner=consistent_random &
 odd=$!
 pace "$work/even" | "$pelton" produce flights --key-separator = --partitioner fnv1a &
 even=$!
-"$here/routed.py" "$pelton" 5000
+"$here/routed.py" "$pelton" 3000
 "$pelton" topic alter flights --partitions 6
 wait "$odd"
 wait "$even"

@@ -306,7 +306,7 @@ pub(crate) fn by_pipelines(lab: &Lab) -> Result<String> {
     cli.ok(&["topic", "create", TOPIC, "--partitions", "5", "--partitioner", "crc32"])?;
     let manifest = "name = \"copy\"\n\n[[source]]\nid = \"in\"\ntopic = \"in\"\n\n\
                     [[sink]]\nfrom = \"in\"\ntopic = \"flights\"\npartitioner = \"murmur2\"\n";
-    cli.ok(&["deploy", &lab.write("copy.toml", manifest.to_owned())?])?;
+    cli.ok(&["deploy", &lab.write("copy.toml", manifest)?])?;
     let producer: BaseProducer = client(&broker.address).set("message.timeout.ms", "60000").create()?;
     for n in 0..200 {
         let (key, value) = (format!("k{}", n % 40), n.to_string());

@@ -3,7 +3,7 @@
 
 use super::{Deliveries, Line};
 use crate::cmd::plugin;
-use crate::report::{Exit, Failure, failed, usage};
+use crate::report::{Exit, Failure, failed, note, usage};
 use anyhow::Context;
 use pelton_partitioner::{Partitioner, PartitionerKind};
 use pelton_streams::batch::{Headers, OwnedBatch, RecordIn};
@@ -72,7 +72,7 @@ struct ToStderr;
 
 impl LogSink for ToStderr {
     fn write(&self, level: LogLevel, text: &str) {
-        eprintln!("{level}: {text}");
+        note(&format!("the partitioner says ({level}): {text}"));
     }
 }
 
