@@ -264,7 +264,14 @@ async fn own_settings_are_read_only_to_tools() {
     client.create_topic("t", 1, &[("pelton.durability", "interval"), ("retention.ms", "5")]).await;
     let described = describe(&mut client, 2, "t", None).await;
     let read_only = described.configs.iter().filter(|c| c.read_only).map(|c| (&*c.name, c.value.as_deref()));
-    assert_eq!(read_only.collect::<Vec<_>>(), [("pelton.durability", Some("interval"))]);
+    let own = [
+        ("pelton.durability", Some("interval")),
+        ("pelton.intake.max.bytes", Some("268435456")),
+        ("pelton.partitioner", Some("")),
+        ("pelton.partitioner.config", Some("")),
+        ("pelton.partitioner.on.error", Some("fail")),
+    ];
+    assert_eq!(read_only.collect::<Vec<_>>(), own);
 }
 
 #[tokio::test(flavor = "multi_thread")]
