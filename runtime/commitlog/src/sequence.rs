@@ -41,7 +41,10 @@ impl OffsetSequence {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::testkit::{Rig, at, batch, read_all, small};
 
     #[test]
     fn offsets_rise_over_all_logs_and_over_the_end_of_each() {
@@ -55,5 +58,20 @@ mod tests {
         sequence.at_least(30);
         assert_eq!(sequence.take(0, i64::MAX), 30, "there is nothing behind the last offset");
         assert_eq!(sequence.next(), i64::MAX);
+    }
+
+    #[test]
+    fn a_hole_of_any_size_fits_the_files() {
+        let rig = Rig::new(small());
+        let mut log = rig.create();
+        let sequence = Arc::new(OffsetSequence::starting_at(0));
+        log.share_offsets(sequence.clone());
+        log.append(batch(1, 10, 1000), at(1000)).unwrap();
+        let far = 3 * i64::from(i32::MAX);
+        sequence.at_least(far);
+        assert_eq!(log.append(batch(1, 10, 1000), at(1000)).unwrap().base_offset, far);
+        let bases = read_all(&log.reader());
+        assert_eq!((bases.first(), bases.last()), (Some(&0), Some(&far)));
+        assert_eq!(rig.reopen(log).offsets().log_end, far + 1);
     }
 }

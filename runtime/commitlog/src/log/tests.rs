@@ -130,21 +130,6 @@ fn logs_that_share_a_sequence_say_in_which_order_they_were_appended_to() {
 }
 
 #[test]
-fn a_hole_of_any_size_fits_the_files() {
-    let rig = Rig::new(small());
-    let mut log = rig.create();
-    let sequence = Arc::new(OffsetSequence::starting_at(0));
-    log.share_offsets(sequence.clone());
-    log.append(batch(1, 10, 1000), at(1000)).unwrap();
-    let far = 3 * i64::from(i32::MAX);
-    sequence.at_least(far);
-    assert_eq!(log.append(batch(1, 10, 1000), at(1000)).unwrap().base_offset, far);
-    let bases = read_all(&log.reader());
-    assert_eq!((bases.first(), bases.last()), (Some(&0), Some(&far)));
-    assert_eq!(rig.reopen(log).offsets().log_end, far + 1);
-}
-
-#[test]
 fn a_segment_is_finished_for_each_of_kafkas_reasons() {
     let base = LogConfig { segment_ms: 100, ..small() };
     // name, settings, timestamp of the second batch, clock at the second batch, its bytes → rolled
