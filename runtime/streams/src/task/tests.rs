@@ -16,6 +16,7 @@ use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 use crate::topology::SubTopology;
 use crate::world::World;
 
+mod backlog;
 mod forgetting;
 mod graph;
 mod keeps;
