@@ -17,7 +17,6 @@ mod stats;
 mod transactions;
 mod transform;
 mod wide;
-mod windows;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -104,9 +103,6 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("counts") {
         counts::run(&bench)?;
-    }
-    if wanted("windows") {
-        windows::run(&bench)?;
     }
     if wanted("restore") {
         restore::run(&bench)?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pelton_wire::mutant::Mutant;
 
 use crate::batch::{BatchIn, OwnedBatch};
-use crate::operator::{CLOSED_AT_ONCE, Counts, EventTime, GlobalTables, LentAggregator};
+use crate::operator::{Counts, EventTime, GlobalTables, LentAggregator, OperatorError};
 use crate::partitioner::Partitioner;
 use crate::plugin::{AggregatorPlugin, PartitionerPlugin, Plugin};
 use crate::sink::Sink;
@@ -180,8 +180,6 @@ pub struct Task {
     calls: Calls,
     /// Found after progress was made: returned by the step that begins with its record.
     found: Option<Box<TaskFailure>>,
-    /// How much goes on at once of what waits. Less than could be where something of it fails.
-    going_on: usize,
 }
 
 impl fmt::Debug for Task {
@@ -207,19 +205,6 @@ struct Range {
     end: usize,
     /// How often it was run and records were left out of it.
     rejections: u32,
-}
-
-impl Range {
-    /// The record at this index alone; the last part comes first.
-    fn with_alone(self, index: usize) -> [Range; 3] {
-        let Range { start, end, .. } = self;
-        let alone = index.clamp(start, end - 1);
-        [(alone + 1, end), (alone, alone + 1), (start, alone)].map(|(start, end)| Range {
-            start,
-            end,
-            rejections: 0,
-        })
-    }
 }
 
 /// What one step has decided so far.
@@ -254,18 +239,7 @@ impl Task {
             retrying: None,
             calls: Calls::default(),
             found: None,
-            going_on: CLOSED_AT_ONCE,
         }
-    }
-
-    /// The same with another bound for what closes, or fires, of a node in one pass.
-    #[cfg(any(test, feature = "testing"))]
-    #[must_use]
-    pub fn closing_at_once(mut self, at_once: usize) -> Task {
-        if let Some(kept) = self.state.kept() {
-            kept.at_once = at_once;
-        }
-        Task { going_on: at_once, ..self }
     }
 
     /// The same task of a sub-topology with state. `backend` has the stores of [`Graph::store_specs`], in their
@@ -338,8 +312,6 @@ impl Task {
     /// Passes batches of the task's sources through its nodes and into the sink: one after another, or in the order of time
     /// where built-in operators read them ([`order`]).
     ///
-    /// While the task is behind ([`Task::is_behind`]) it goes on with that, and reads nothing: there are no positions then.
-    ///
     /// The outputs must be stable before [`StepOutput::positions`] are committed. After an early end (a position is below its
     /// input's `end_offset`, or is not there) the next step is given what is left; that may be all of it after an
     /// interruption.
@@ -351,11 +323,6 @@ impl Task {
         inputs: &[TaskInput<'_>],
         outside: &mut Outside<'_>,
     ) -> Result<StepOutput, StepError> {
-        match self.behind() {
-            Ok(None) => {}
-            Ok(Some(vertex)) => return self.go_on(vertex, outside),
-            Err(error) => return Err(self.before_records(inputs, self.topology.name.clone(), error.into())),
-        }
         let mut output = StepOutput::default();
         self.forget(inputs)?;
         let stamped: Vec<_> = inputs.iter().map(|input| self.stamp(input)).collect();
@@ -392,8 +359,7 @@ impl Task {
                 }
             };
             output.reached(input.source, next_offset);
-            // An error is met again before anything else is done.
-            if next_offset < input.end_offset || self.is_behind().unwrap_or(true) {
+            if next_offset < input.end_offset {
                 break;
             }
         }
@@ -404,17 +370,25 @@ impl Task {
     fn forget(&mut self, inputs: &[TaskInput<'_>]) -> Result<(), StepError> {
         let forgotten = self.state.kept().map_or(Ok(()), Kept::forget);
         forgotten.map_err(|(vertex, error)| {
-            let node = self.topology.id_of(vertex).to_owned();
-            self.before_records(inputs, node, error.into())
+            let error = match error {
+                OperatorError::Row(row) => RecordError::Row(row.reason),
+                OperatorError::Plugin(error) => error.into(),
+                OperatorError::State(error) => error.into(),
+                OperatorError::Global(error) => error.into(),
+            };
+            let first = inputs.first().map(|input| input.batch).unwrap_or_default();
+            let offset = first.offsets.first().copied().unwrap_or(-1);
+            let (node, topic) = (self.topology.id_of(vertex).to_owned(), first.topic.to_owned());
+            let partition = i32::try_from(first.partition).unwrap_or(i32::MAX);
+            StepError::Failed(Box::new(TaskFailure {
+                node,
+                topic,
+                partition,
+                offset,
+                last_offset: offset,
+                error,
+            }))
         })
-    }
-
-    /// What fails before a record is read, named by the first one that would be.
-    fn before_records(&self, inputs: &[TaskInput<'_>], node: String, error: RecordError) -> StepError {
-        let first = inputs.first().map(|input| input.batch).unwrap_or_default();
-        let offset = first.offsets.first().copied().unwrap_or(NO_RECORD);
-        let (topic, partition, last_offset) = (first.topic.to_owned(), self.id.partition, offset);
-        StepError::Failed(Box::new(TaskFailure { node, topic, partition, offset, last_offset, error }))
     }
 
     /// The records with the times that their source says they have, if those are not their timestamps.
@@ -445,15 +419,8 @@ impl Task {
             }
             let Err(error) = self.run_range(&mut step, range, outside) else {
                 step.done = range.end;
-                if self.is_behind().unwrap_or(true) {
-                    break;
-                }
                 continue;
             };
-            if let Some(offset) = error.alone {
-                ranges.extend(range.with_alone(batch.offsets.partition_point(|one| *one < offset)));
-                continue;
-            }
             step.spend(&error.error);
             match self.decide(&mut step, range, error) {
                 Next::Again => ranges.push(Range { rejections: range.rejections + 1, ..range }),
@@ -532,8 +499,7 @@ impl Task {
         let targets = &self.topology.sources[step.source].targets;
         match (self.topology.graph_of(step.source), self.state.kept()) {
             (Some(graph), Some(kept)) => {
-                let (batch_of, first, start) = (step.batch, step.first_number, range.start);
-                let origin = Origin { batch: batch_of, first, start, is_many: range.end - start > 1 };
+                let origin = Origin { batch: step.batch, first: step.first_number, start: range.start };
                 GraphRun { run, graph, kept, globals: outside.globals, origin }.source(
                     batch,
                     targets,

@@ -21,8 +21,7 @@ impl Driver<'_> {
         let Some(due) = driver_task.next_tick_ms else { return Ok(Progress::Idle) };
         let due = due.max(driver_task.ticked_ms.saturating_add(TICK_MS));
         driver_task.next_tick_ms = Some(due);
-        // What waits in a task comes first.
-        if due > now_ms || driver_task.task.is_behind().map_err(failed)? {
+        if due > now_ms {
             return Ok(Progress::Idle);
         }
         driver_task.ticked_ms = now_ms;

@@ -61,9 +61,7 @@ impl Due {
         if self.next.is_some_and(|next| next > now) {
             return Ok(Vec::new());
         }
-        // What was looked at before is gone, and takes time to pass.
-        let from = self.next.map_or(vec![tag::DUE], |next| [&[tag::DUE][..], &sortable(next)].concat());
-        let range = KeyRange { from: &from, to: Some(&[tag::DUE + 1]), reverse: false };
+        let range = KeyRange { from: &[tag::DUE], to: Some(&[tag::DUE + 1]), reverse: false };
         // One more, to see when the next one is due.
         let (entries, _) = cx.scan(self.store, range, limit + 1)?;
         let mut keys = Vec::new();
@@ -160,13 +158,6 @@ pub(super) struct ClosedWindow {
     pub(super) state: Vec<u8>,
 }
 
-impl ClosedWindow {
-    /// What is emitted of it takes about so many bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.key.len() + self.state.len()
-    }
-}
-
 /// Keeps a closed window for readers until stream time is `forgotten`.
 pub(super) fn keep(cx: &mut Context<'_>, store: StoreIndex, window: &ClosedWindow, forgotten: i64) {
     let mut place = Vec::with_capacity(window.key.len() + 18);
@@ -179,28 +170,20 @@ pub(super) fn keep(cx: &mut Context<'_>, store: StoreIndex, window: &ClosedWindo
     cx.put(store, &[&[tag::EXPIRY][..], &sortable(forgotten), &place].concat(), &[]);
 }
 
-/// Forgets up to `budget` closed windows; whether there may be more. None is left that was to be forgotten before `from`, which
-/// moves on.
+/// Forgets up to `budget` closed windows; whether there may be more.
 pub(super) fn forget(
     cx: &mut Context<'_>,
     store: StoreIndex,
-    (from, now): (&mut i64, i64),
+    now: i64,
     budget: usize,
 ) -> Result<bool, OperatorError> {
-    if *from > now {
-        return Ok(false);
-    }
-    let [start, end] = [*from, now + 1].map(|at| [&[tag::EXPIRY][..], &sortable(at)].concat());
-    let range = KeyRange { from: &start, to: Some(&end), reverse: false };
+    let end = [&[tag::EXPIRY][..], &sortable(now + 1)].concat();
+    let range = KeyRange { from: &[tag::EXPIRY], to: Some(&end), reverse: false };
     let (entries, more) = cx.scan(store, range, budget)?;
     for (entry, _) in &entries {
-        let (at, place) = read_i64(&entry[1..]).ok_or_else(|| OperatorError::damaged(store, entry))?;
+        let (_, place) = read_i64(&entry[1..]).ok_or_else(|| OperatorError::damaged(store, entry))?;
         cx.delete(store, &[&[tag::CLOSED][..], place].concat());
         cx.delete(store, entry);
-        *from = at;
-    }
-    if !more {
-        *from = now + 1;
     }
     Ok(more)
 }

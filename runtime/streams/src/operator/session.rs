@@ -9,17 +9,14 @@
 //! The number names the cell of members: it stays when a session grows, and when others are merged into it. The time
 //! of a result is the end of its session.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 use pelton_wire::mutant::Mutant;
 
-use super::aggregate::{Aggregator, Group, Item, Plan, Way};
-use super::backlog::{self, Backlog, Paced, Spill};
+use super::aggregate::{Aggregator, Group, Item};
 use super::by_key::result_bytes;
+use super::context::each_row;
 use super::key::{push_escaped, push_u64};
 use super::live::{self, ClosedWindow, Due, Live, push_live};
 use super::meta::Meta;
@@ -40,9 +37,6 @@ pub struct Sessions {
     tells_old: bool,
     meta: Meta,
     due: Due,
-    backlog: Backlog,
-    /// The stream time before which nothing is left that was to be forgotten.
-    forgotten: i64,
     scratch: Scratch,
 }
 
@@ -54,13 +48,6 @@ struct Scratch {
     cells: [Vec<u8>; 2],
     states: [Vec<u8>; 2],
     result: Vec<u8>,
-}
-
-/// A session of a plan.
-struct Planned {
-    start: i64,
-    end: i64,
-    group: usize,
 }
 
 /// An open session, whose state is a part of its entry.
@@ -88,9 +75,8 @@ impl Sessions {
         aggregator: Box<dyn Aggregator>,
         tells_old: bool,
     ) -> Sessions {
-        let (meta, due, backlog) = (Meta::new(store), Due::new(store), Backlog::new(store));
-        let scratch = Scratch::default();
-        Sessions { store, gap_ms, closing, aggregator, tells_old, meta, due, backlog, forgotten: 0, scratch }
+        let (meta, due) = (Meta::new(store), Due::new(store));
+        Sessions { store, gap_ms, closing, aggregator, tells_old, meta, due, scratch: Scratch::default() }
     }
 
     /// The stream time at which a session closes whose last row has this time.
@@ -100,6 +86,9 @@ impl Sessions {
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
         let Some((key, value)) = cx.timed(row) else { return Ok(()) };
+        if self.meta.observe(row.timestamp).is_some() && self.closing.emit == Emit::OnClose {
+            self.close(cx)?;
+        }
         let time = row.timestamp;
         let mut place = std::mem::take(&mut self.scratch.place);
         push_live(&mut place, &key);
@@ -141,63 +130,6 @@ impl Sessions {
         live.write(cx, &mut self.due, &place, &mut entry, close);
         (self.scratch.entry, self.scratch.states[0], self.scratch.place) = (entry, new_state, place);
         Ok(())
-    }
-
-    /// What rows will be folded into which sessions, up to the first row of a key that makes several sessions one: what comes of
-    /// that only the plugin knows.
-    fn plan(&self, rows: &[Row], cx: &mut Context<'_>) -> Result<Plan, OperatorError> {
-        let (mut plan, mut keys) =
-            (Plan::default(), HashMap::<Bytes, Option<Vec<Planned>>, RandomState>::default());
-        let mut now = self.meta.stream_time();
-        for (index, row) in rows.iter().enumerate().filter(|(_, row)| Context::is_timed(row)) {
-            let (Some(key), Some(value)) = (row.full_key(), &row.value) else { continue };
-            let time = row.timestamp;
-            now = now.max(time);
-            let sessions = match keys.entry(key.clone()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(Some(self.planned(&key, &mut plan, cx)?)),
-            };
-            let Some(known) = sessions else { continue };
-            known.retain(|session| self.closes_at(session.end) > now);
-            let touches = |s: &&mut Planned| s.start - self.gap_ms <= time && time <= s.end + self.gap_ms;
-            let mut touched = known.iter_mut().filter(touches);
-            let group = match (touched.next(), touched.next()) {
-                (Some(_), Some(_)) => {
-                    *sessions = None;
-                    continue;
-                }
-                (Some(session), None) => {
-                    (session.start, session.end) = (session.start.min(time), session.end.max(time));
-                    session.group
-                }
-                (None, _) if self.closes_at(time) <= now => continue,
-                (None, _) => {
-                    let group = plan.group(None);
-                    known.push(Planned { start: time, end: time, group });
-                    group
-                }
-            };
-            plan.step((group, Way::In), index, (key, value.clone(), time));
-        }
-        Ok(plan)
-    }
-
-    /// The sessions of a key as a plan begins.
-    fn planned(
-        &self,
-        key: &[u8],
-        plan: &mut Plan,
-        cx: &mut Context<'_>,
-    ) -> Result<Vec<Planned>, OperatorError> {
-        let mut place = Vec::new();
-        push_live(&mut place, key);
-        let live = Live::read(cx, self.store, &place)?;
-        let sessions = self.read(&live, &place)?;
-        let planned = |Session { start, end, state, .. }: Session| {
-            let group = plan.group(Some(&live.body()[state]));
-            Planned { start, end, group }
-        };
-        Ok(sessions.into_iter().map(planned).collect())
     }
 
     fn late(&self, row: &Row, cx: &mut Context<'_>) {
@@ -313,15 +245,7 @@ impl Sessions {
     ) -> Result<bool, OperatorError> {
         let keys = self.due.keys(cx, self.meta.stream_time(), limit)?;
         let (mut place, mut entry) = (Vec::new(), Vec::new());
-        let (mut bytes, mut counted) = (0, taken.len());
         for key in &keys {
-            bytes += taken[counted..].iter().map(ClosedWindow::bytes).sum::<usize>();
-            counted = taken.len();
-            if cx.closing.is_exceeded_by(bytes) {
-                // The rest is still due.
-                self.due.reset();
-                return Ok(true);
-            }
             push_live(&mut place, key);
             let live = Live::read(cx, self.store, &place)?;
             let sessions = self.read(&live, &place)?;
@@ -342,11 +266,11 @@ impl Sessions {
         Ok(keys.len() == limit)
     }
 
-    /// Emits what has closed, in the order of ends, starts and keys. Whether that is all.
-    fn close(&mut self, again: bool, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
-        let mut spill = Spill::new(self.store, again, cx)?;
-        let (closed, is_all) =
-            spill.close(cx, CHUNK, |cx, keys, closed| self.take_closed(cx, keys, closed))?;
+    /// Emits what has closed, in the order of ends, starts and keys.
+    fn close(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        let mut closed = Vec::new();
+        while self.take_closed(cx, CHUNK, &mut closed)? {}
+        closed.sort_unstable_by(|a, b| (a.end, a.start, &a.key).cmp(&(b.end, b.start, &b.key)));
         for session in closed {
             let window = Window { kind: WindowKind::Session, start: session.start, end: session.end };
             let result = &mut self.scratch.result;
@@ -354,7 +278,7 @@ impl Sessions {
             let change = if self.tells_old { Change::Was(None) } else { Change::Unknown };
             cx.emit_result(session.key.into(), Some(window), value, session.end, change);
         }
-        Ok(is_all)
+        Ok(())
     }
 }
 
@@ -363,26 +287,16 @@ impl Operator for Sessions {
         live::prefetch(cx, self.store, rows)
     }
 
-    fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        if self.aggregator.plans() {
-            self.meta.load(cx)?;
-            let plan = self.plan(rows, cx)?;
-            self.aggregator.prepare(cx, plan)?;
-        }
-        backlog::process(self, input, rows, cx)
-    }
-
-    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
-        Ok(self.backlog.is_waiting(cx.state)?)
-    }
-
-    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
-        backlog::go_on(self, leave_out, cx)
+    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.meta.load(cx)?;
+        each_row(rows, cx, |row, cx| self.row(row, cx))?;
+        self.meta.save(cx);
+        Ok(())
     }
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
         self.meta.load(cx)?;
-        let more = live::forget(cx, self.store, (&mut self.forgotten, self.meta.stream_time()), budget)?;
+        let more = live::forget(cx, self.store, self.meta.stream_time(), budget)?;
         if self.closing.emit == Emit::OnClose {
             return Ok(more);
         }
@@ -392,43 +306,6 @@ impl Operator for Sessions {
     fn reset(&mut self) {
         self.meta.reset();
         self.due.reset();
-        self.backlog.reset();
-        self.forgotten = 0;
-    }
-}
-
-impl Paced for Sessions {
-    fn backlog(&mut self) -> &mut Backlog {
-        &mut self.backlog
-    }
-
-    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.meta.load(cx)
-    }
-
-    fn save(&mut self, cx: &mut Context<'_>) {
-        self.meta.save(cx);
-    }
-
-    fn close_before(
-        &mut self,
-        _: usize,
-        row: &Row,
-        again: bool,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, OperatorError> {
-        if !Context::is_timed(row) {
-            return Ok(true);
-        }
-        let moved = self.meta.observe(row.timestamp).is_some();
-        if self.closing.emit == Emit::OnUpdate || !(moved || again) {
-            return Ok(true);
-        }
-        self.close(again, cx)
-    }
-
-    fn enter(&mut self, _: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.row(row, cx)
     }
 }
 

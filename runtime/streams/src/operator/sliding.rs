@@ -22,9 +22,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::aggregate::{Aggregator, Group, Item, Plan, Way};
-use super::backlog::{self, Backlog, Paced, Spill};
+use super::aggregate::{Aggregator, Group, Item};
 use super::by_key::result_bytes;
+use super::context::each_row;
 use super::key::{push_escaped, push_i64};
 use super::live::{self, ClosedWindow, Due, Live, push_live};
 use super::meta::Meta;
@@ -45,9 +45,6 @@ pub struct SlidingWindows {
     tells_old: bool,
     meta: Meta,
     due: Due,
-    backlog: Backlog,
-    /// The stream time before which nothing is left that was to be forgotten.
-    forgotten: i64,
     scratch: Scratch,
 }
 
@@ -116,20 +113,9 @@ impl SlidingWindows {
         aggregator: Box<dyn Aggregator>,
         tells_old: bool,
     ) -> SlidingWindows {
-        let (meta, due, backlog) = (Meta::new(store), Due::new(store), Backlog::new(store));
+        let (meta, due) = (Meta::new(store), Due::new(store));
         let scratch = Scratch::default();
-        SlidingWindows {
-            store,
-            size_ms,
-            closing,
-            aggregator,
-            tells_old,
-            meta,
-            due,
-            backlog,
-            forgotten: 0,
-            scratch,
-        }
+        SlidingWindows { store, size_ms, closing, aggregator, tells_old, meta, due, scratch }
     }
 
     /// The stream time at which the window closes that begins here.
@@ -144,6 +130,9 @@ impl SlidingWindows {
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
         let Some((key, value)) = cx.timed(row) else { return Ok(()) };
+        if self.meta.observe(row.timestamp).is_some() && self.closing.emit == Emit::OnClose {
+            self.close(cx)?;
+        }
         if self.closes_at(row.timestamp) <= self.meta.stream_time() {
             cx.counts.late += 1;
             cx.counts.late_windows += 1;
@@ -159,7 +148,7 @@ impl SlidingWindows {
         self.finish(&mut windows, &key, cx, &mut Vec::new())?;
         let item = Item { key: &key, value, timestamp: row.timestamp, origin: None };
         self.scratch.made.clear();
-        self.add(&mut windows, (item, value), cx)?;
+        self.add(&mut windows, item, cx)?;
         let changed = windows.all.iter().filter(|window| window.changed);
         let missed = changed.clone().filter(|window| window.is_final && window.start <= row.timestamp);
         cx.counts.late_windows += missed.count() as u64;
@@ -235,7 +224,7 @@ impl SlidingWindows {
     fn add(
         &mut self,
         windows: &mut Windows<'_>,
-        (item, value): (Item<'_>, &Bytes),
+        item: Item<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), OperatorError> {
         let (time, size) = (item.timestamp, self.size_ms);
@@ -245,14 +234,6 @@ impl SlidingWindows {
         let before_first = windows.all.partition_point(|window| window.start < first).checked_sub(1);
         let like_first = before_first.map(|i| windows.all[i].clone()).filter(|window| window.latest >= first);
         let previous = windows.all.iter().map(|window| window.latest).filter(|latest| *latest < time).max();
-        let like_first = like_first.filter(|_| time >= size);
-        let alone = previous.map(|previous| previous + 1).filter(|start| start + size >= time);
-        if self.aggregator.plans() {
-            let made = [(first, like_first.as_ref().map(|source| &source.state))];
-            let made = made.into_iter().chain(alone.map(|start| (start, None)));
-            let plan = plan(windows, size, made, item, value);
-            self.aggregator.prepare(cx, plan)?;
-        }
         // The window behind the row: all that the last window which is not behind it has later than it.
         if let Some(source) = behind.filter(|source| source.latest > time)
             && !windows.has(time + 1)
@@ -273,15 +254,16 @@ impl SlidingWindows {
         }
         // The window that ends with the row.
         if !windows.has(first) {
-            if let Some(source) = &like_first {
+            let source = like_first.filter(|_| time >= size);
+            if let Some(source) = &source {
                 self.copy_cell(item.key, source.start, first, cx)?;
             }
-            let state =
-                self.put(windows, first, like_first.as_ref().map(|source| &source.state), item, cx)?;
+            let state = self.put(windows, first, source.as_ref().map(|source| &source.state), item, cx)?;
             windows.insert(self.made(first, time, state));
         }
         // The window behind the row before, which had none in it until now.
-        if let Some(start) = alone
+        if let Some(start) = previous.map(|previous| previous + 1)
+            && start + size >= time
             && !windows.has(start)
         {
             let state = self.put(windows, start, None, item, cx)?;
@@ -383,15 +365,8 @@ impl SlidingWindows {
         closed: &mut Vec<ClosedWindow>,
     ) -> Result<bool, OperatorError> {
         let keys = self.due.keys(cx, self.meta.stream_time(), limit)?;
-        let (mut place, mut bytes, mut counted) = (Vec::new(), 0, closed.len());
+        let mut place = Vec::new();
         for key in &keys {
-            bytes += closed[counted..].iter().map(ClosedWindow::bytes).sum::<usize>();
-            counted = closed.len();
-            if cx.closing.is_exceeded_by(bytes) {
-                // The rest is still due.
-                self.due.reset();
-                return Ok(true);
-            }
             push_live(&mut place, key);
             let live = Live::read(cx, self.store, &place)?;
             let mut windows = self.read(&live, &place)?;
@@ -401,10 +376,11 @@ impl SlidingWindows {
         Ok(keys.len() == limit)
     }
 
-    /// Emits what has closed, in the order of windows and keys. Whether that is all.
-    fn close(&mut self, again: bool, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
-        let mut spill = Spill::new(self.store, again, cx)?;
-        let (closed, is_all) = spill.close(cx, CHUNK, |cx, keys, closed| self.look(cx, keys, closed))?;
+    /// Emits what has closed, in the order of windows and keys.
+    fn close(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        let mut closed = Vec::new();
+        while self.look(cx, CHUNK, &mut closed)? {}
+        closed.sort_unstable_by(|a, b| (a.start, &a.key).cmp(&(b.start, &b.key)));
         for window in closed {
             let result = &mut self.scratch.result;
             let value = result_bytes(&mut *self.aggregator, &window.key, &window.state, result)?;
@@ -412,7 +388,7 @@ impl SlidingWindows {
             let key = Bytes::from(window.key);
             cx.emit_result(key, Some(self.window(window.start)), value, window.timestamp, change);
         }
-        Ok(is_all)
+        Ok(())
     }
 }
 
@@ -421,21 +397,16 @@ impl Operator for SlidingWindows {
         live::prefetch(cx, self.store, rows)
     }
 
-    fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        backlog::process(self, input, rows, cx)
-    }
-
-    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
-        Ok(self.backlog.is_waiting(cx.state)?)
-    }
-
-    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
-        backlog::go_on(self, leave_out, cx)
+    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.meta.load(cx)?;
+        each_row(rows, cx, |row, cx| self.row(row, cx))?;
+        self.meta.save(cx);
+        Ok(())
     }
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
         self.meta.load(cx)?;
-        let more = live::forget(cx, self.store, (&mut self.forgotten, self.meta.stream_time()), budget)?;
+        let more = live::forget(cx, self.store, self.meta.stream_time(), budget)?;
         if self.closing.emit == Emit::OnClose {
             return Ok(more);
         }
@@ -445,65 +416,7 @@ impl Operator for SlidingWindows {
     fn reset(&mut self) {
         self.meta.reset();
         self.due.reset();
-        self.backlog.reset();
-        self.forgotten = 0;
     }
-}
-
-impl Paced for SlidingWindows {
-    fn backlog(&mut self) -> &mut Backlog {
-        &mut self.backlog
-    }
-
-    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.meta.load(cx)
-    }
-
-    fn save(&mut self, cx: &mut Context<'_>) {
-        self.meta.save(cx);
-    }
-
-    fn close_before(
-        &mut self,
-        _: usize,
-        row: &Row,
-        again: bool,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, OperatorError> {
-        if !Context::is_timed(row) {
-            return Ok(true);
-        }
-        let moved = self.meta.observe(row.timestamp).is_some();
-        if self.closing.emit == Emit::OnUpdate || !(moved || again) {
-            return Ok(true);
-        }
-        self.close(again, cx)
-    }
-
-    fn enter(&mut self, _: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.row(row, cx)
-    }
-}
-
-/// What one row will be folded into: the windows that are there, and those that it makes, each with what it begins as.
-fn plan<'s>(
-    windows: &Windows<'_>,
-    size: i64,
-    made: impl Iterator<Item = (i64, Option<&'s State>)>,
-    item: Item<'_>,
-    value: &Bytes,
-) -> Plan {
-    let (mut plan, time) = (Plan::default(), item.timestamp);
-    let key = Bytes::copy_from_slice(item.key);
-    let there = windows.all.iter().filter(|window| window.start <= time && window.start + size >= time);
-    let there = there.map(|window| Some(&window.state));
-    let made = made.filter(|(start, _)| !windows.has(*start)).map(|(_, state)| state);
-    for state in there.chain(made) {
-        // Nothing was made by the row yet.
-        let group = plan.group(state.map(|state| windows.bytes(&[], state)));
-        plan.step((group, Way::In), 0, (key.clone(), value.clone(), time));
-    }
-    plan
 }
 
 fn read_windows(body: &[u8]) -> Option<Vec<Sliding>> {

@@ -10,7 +10,6 @@ use super::testing::{Rig, rows, show};
 use super::*;
 use crate::state::StoreIndex;
 
-mod backlog;
 mod by_key;
 mod dedupe;
 mod foreign_key;

@@ -16,7 +16,6 @@ use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 use crate::topology::SubTopology;
 use crate::world::World;
 
-mod backlog;
 mod forgetting;
 mod graph;
 mod keeps;

@@ -96,10 +96,7 @@ impl Ahead {
             && std::ptr::eq(&next.value[..], item.value)
             && before == state;
         if !is_it {
-            // A row that was not planned, before those that were; or else the plan is of no use any more.
-            if std::ptr::eq(&next.value[..], item.value) {
-                self.answers.clear();
-            }
+            self.answers.clear();
             return None;
         }
         self.next += 1;
