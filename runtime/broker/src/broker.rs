@@ -38,7 +38,7 @@ use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
 use crate::pipelines::{BrokerDeploymentLog, BrokerGlobals, BrokerIoFactory};
-use crate::records::{Records, WriteParts};
+use crate::records::Records;
 use crate::routers;
 use crate::topic_config::{Overrides, TopicConfig};
 use crate::topics::Topics;
@@ -234,14 +234,7 @@ impl Broker {
             log_dir: Arc::clone(&self.log_dir),
             clock: clock(),
         };
-        let produce = Producing {
-            topics: topics(),
-            transactions: transactions(),
-            log_dir: Arc::clone(&self.log_dir),
-            clock: clock(),
-            metrics: metrics(),
-            unpack: self.config.decompress_limit(),
-        };
+        let produce = self.producing();
         let fetch = Fetching {
             topics: topics(),
             sessions: Arc::clone(&self.fetch_sessions),
@@ -292,6 +285,18 @@ impl Broker {
         Ok(())
     }
 
+    /// What produce requests need, and records that come over HTTP.
+    fn producing(&self) -> Producing {
+        Producing {
+            topics: Arc::clone(&self.topics),
+            transactions: self.transactions.clone(),
+            log_dir: Arc::clone(&self.log_dir),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            unpack: self.config.decompress_limit(),
+        }
+    }
+
     fn http_parts(&self) -> HttpParts {
         HttpParts {
             groups: self.groups.clone(),
@@ -301,14 +306,7 @@ impl Broker {
             request_memory: Arc::clone(&self.request_memory),
             fetch_sessions: Arc::clone(&self.fetch_sessions),
             admin: Arc::clone(&self.admin),
-            records: Records::new(WriteParts {
-                topics: Arc::clone(&self.topics),
-                transactions: self.transactions.clone(),
-                log_dir: Arc::clone(&self.log_dir),
-                clock: Arc::clone(&self.clock),
-                metrics: Arc::clone(&self.metrics),
-                unpack: self.config.decompress_limit(),
-            }),
+            records: Records::new(self.producing()),
         }
     }
 

@@ -12,20 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pelton_commitlog::LogDir;
 use pelton_partitioner::PartitionerKind;
-use pelton_wire::record::DecompressLimit;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use self::batch::{Part, parts};
 pub(crate) use self::keys::{KEY_BYTES_MAX, KeyRefused};
 use self::writer::{KeyedWrite, Writer};
-use crate::clock::Clock;
-use crate::metrics::Metrics;
+use crate::api::produce::Producing;
 use crate::partition::acks::Acks;
-use crate::topics::{Topic, Topics};
-use crate::txn::Transactions;
+use crate::topics::Topic;
 
 /// Records of one request.
 pub(crate) const RECORDS_MAX: usize = 10_000;
@@ -76,23 +72,13 @@ pub(crate) enum WriteError {
 
 /// What writes them.
 pub(crate) struct Records {
-    parts: Arc<WriteParts>,
+    parts: Arc<Producing>,
     /// Who writes what has an idempotency key; there once somebody has sent one.
     writer: OnceCell<Writer>,
 }
 
-/// The parts of the broker that it needs.
-pub(crate) struct WriteParts {
-    pub(crate) topics: Arc<Topics>,
-    pub(crate) transactions: Transactions,
-    pub(crate) log_dir: Arc<LogDir>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) unpack: DecompressLimit,
-}
-
 impl Records {
-    pub(crate) fn new(parts: WriteParts) -> Records {
+    pub(crate) fn new(parts: Producing) -> Records {
         Records { parts: Arc::new(parts), writer: OnceCell::new() }
     }
 
@@ -140,7 +126,7 @@ impl Records {
         parts: Vec<Part>,
         count: usize,
     ) -> Result<Vec<Place>, WriteError> {
-        let WriteParts { log_dir, clock, metrics, unpack, .. } = &*self.parts;
+        let Producing { log_dir, clock, metrics, unpack, .. } = &*self.parts;
         let unavailable = |error: &dyn std::fmt::Display| WriteError::Unavailable(error.to_string());
         // All of them first, so that one that is refused leaves nothing behind.
         let mut batches = Vec::with_capacity(parts.len());

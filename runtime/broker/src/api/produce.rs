@@ -50,7 +50,7 @@ const ABORTABLE_SINCE: i16 = 11;
 /// thread's other connections to another thread.
 const BUSY_BYTES: usize = 256 * 1024;
 
-/// The parts that Produce needs.
+/// The parts that writing records needs: a produce request, or one over HTTP.
 pub(crate) struct Producing {
     pub(crate) topics: Arc<Topics>,
     pub(crate) transactions: Transactions,

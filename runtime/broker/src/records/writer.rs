@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Part;
 use super::keys::{self, KEPT_MS, KeyId, KeyRefused, Keys, Known};
-use super::{Place, WriteError, WriteParts, Written};
+use super::{Place, WriteError, Written};
+use crate::api::produce::Producing;
 use crate::blocking::run_blocking;
 use crate::group::types::TopicPartition;
 use crate::partition::Partition;
@@ -70,7 +71,7 @@ fn unavailable(error: &dyn std::fmt::Display) -> WriteError {
 
 impl Writer {
     /// Creates the topic if it is missing, and reads what it remembers.
-    pub(super) async fn start(parts: Arc<WriteParts>) -> Result<Writer, WriteError> {
+    pub(super) async fn start(parts: Arc<Producing>) -> Result<Writer, WriteError> {
         let now_ms = parts.clock.now_ms();
         let settings = [
             ("cleanup.policy", "compact,delete".to_owned()),
@@ -141,7 +142,7 @@ fn answered(memory: &Partition, offset: i64) -> Answer {
 }
 
 struct Work {
-    parts: Arc<WriteParts>,
+    parts: Arc<Producing>,
     /// The partition that remembers.
     memory: Arc<Partition>,
     known: Keys,
