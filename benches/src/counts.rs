@@ -27,7 +27,7 @@ const IN_FLIGHT: usize = 16;
 /// What the frequencies of keys fall with.
 const ZIPF: f64 = 0.99;
 /// Longest wait for a pipeline.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// The seed of keys and values: the same records in every run.
 const SEED: u64 = 1;
 
@@ -126,7 +126,7 @@ pub(crate) fn deploy(bench: &Bench, server: &Server) -> anyhow::Result<()> {
     deploy_with(bench, server, "\"count\"")
 }
 
-fn deploy_with(bench: &Bench, server: &Server, aggregate: &str) -> anyhow::Result<()> {
+pub(crate) fn deploy_with(bench: &Bench, server: &Server, aggregate: &str) -> anyhow::Result<()> {
     let manifest = format!(
         "name = \"counts\"\n[[source]]\nid = \"in\"\ntopic = \"in\"\n\
          [[node]]\nid = \"by-key\"\nfrom = \"in\"\naggregate = {aggregate}\n\

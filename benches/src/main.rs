@@ -17,6 +17,7 @@ mod stats;
 mod transactions;
 mod transform;
 mod wide;
+mod windows;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -103,6 +104,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("counts") {
         counts::run(&bench)?;
+    }
+    if wanted("windows") {
+        windows::run(&bench)?;
     }
     if wanted("restore") {
         restore::run(&bench)?;

@@ -86,7 +86,10 @@ pub(crate) fn while_it_runs(lab: &Lab) -> Result<String> {
     let listed = cli.json(&["table", "list", "--json"])?;
     let names: Vec<&Value> = listed.as_array().into_iter().flatten().map(|table| &table["name"]).collect();
     ensure!(names == ["rides/per-city", "rides/per-minute"], "{listed}");
-    ensure!(cli.ok(&["table", "list"])?.contains("rides/per-city"), "the list for people");
+    let people = cli.ok(&["table", "list"])?;
+    let both = |line: &str| line.contains("rides/per-city") && line.contains(" cities ");
+    ensure!(people.lines().any(both), "what the manifest calls it is not there: {people}");
+    cli.refused(&["table", "get", "cities", "oslo", "--min-offset", "rides:x:1"], 1, &["PARTITION:OFFSET"])?;
     let described = cli.ok(&["table", "describe", "cities"])?;
     ensure!(
         described.contains("results that pipeline rides keeps") && described.contains("live"),

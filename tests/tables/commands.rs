@@ -39,6 +39,14 @@ pub(crate) fn asked(lab: &Lab) -> Result<String> {
         ensure!(cli.ok(&["table", "get", table, "ä/ b"])? == "[1]\n");
         ensure!(cli.ok(&["table", "get", table, "base64:azAwNDI="])? == "{\"i\": 42.50}\n");
         cli.refused(&["table", "get", table, "k0007"], 1, &["no row"])?;
+        for offset in ["0:0", "p:0:0", "p:0:0,p:1:0"] {
+            cli.ok(&["table", "get", table, "k0042", "--min-offset", offset])?;
+        }
+        for (offset, why) in
+            [("q:0:0", "names topic q"), ("p:0:-1", "PARTITION:OFFSET"), ("p", "PARTITION:OFFSET")]
+        {
+            cli.refused(&["table", "get", table, "k0042", "--min-offset", offset], 1, &[why])?;
+        }
         let part = cli.ok(&["table", "scan", table, "--from", "k0005", "--to", "k0010", "--limit", "3"])?;
         let part: Vec<&str> = part.lines().filter_map(|line| line.split('\t').next()).collect();
         ensure!(part == ["k0005", "k0006", "k0008"], "{part:?}");

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::cli::Cli;
 use pelton_tests::disk::{self, Disk};
+use pelton_tests::guest;
 use pelton_tests::load::create_topic;
 use pelton_tests::records::{LIMIT, committed, read_all, until};
 use rand::rngs::StdRng;
@@ -25,6 +26,11 @@ const MANIFEST: &str = "name = \"counts\"\n[[source]]\nid = \"in\"\ntopic = \"ev
     [[node]]\nid = \"by-key\"\nfrom = \"in\"\naggregate = { n = \"count\", seen = \"distinct:raw\" }\n\
     [[sink]]\nfrom = \"by-key\"\ntopic = \"counts\"\n";
 
+/// The same by a plugin, in a store of its own, with windows and timers beside it.
+const KEPT: &str = "name = \"kept\"\n[[source]]\nid = \"in\"\ntopic = \"events\"\n\
+    [[node]]\nid = \"keeps\"\nfrom = \"in\"\nplugin = \"keeper\"\n\
+    [[sink]]\nfrom = \"keeps\"\ntopic = \"kept\"\n";
+
 /// A table and a pipeline whose stores are in a directory of their own.
 struct Place<'l> {
     lab: &'l Lab,
@@ -33,6 +39,8 @@ struct Place<'l> {
     cli: Cli,
     state: PathBuf,
     random: StdRng,
+    /// Those that count the records of `events`, into topics of their names.
+    pipelines: Vec<&'static str>,
 }
 
 impl<'l> Place<'l> {
@@ -48,7 +56,19 @@ impl<'l> Place<'l> {
         let manifest = lab.dir.join("counts.toml");
         std::fs::write(&manifest, MANIFEST)?;
         cli.ok(&["deploy", manifest.to_str().unwrap_or_default()])?;
-        Ok(Place { lab, start, broker, cli, state, random: StdRng::seed_from_u64(7) })
+        let (random, pipelines) = (StdRng::seed_from_u64(7), vec!["counts"]);
+        Ok(Place { lab, start, broker, cli, state, random, pipelines })
+    }
+
+    /// With a pipeline whose plugin keeps something as well.
+    fn with_plugin(self) -> Result<Place<'l>> {
+        let build_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+        let keeper = guest::build(&self.lab.binary, "keeper", &build_dir, &self.lab.dir)?;
+        self.cli.ok(&["plugin", "push", keeper.to_str().unwrap_or_default()])?;
+        let manifest = self.lab.dir.join("kept.toml");
+        std::fs::write(&manifest, KEPT)?;
+        self.cli.ok(&["deploy", manifest.to_str().unwrap_or_default()])?;
+        Ok(Place { pipelines: vec!["counts", "kept"], ..self })
     }
 
     /// Writes records to both topics.
@@ -68,12 +88,12 @@ impl<'l> Place<'l> {
     }
 
     fn restart(self, between: impl FnOnce(&Path) -> Result<()>) -> Result<Place<'l>> {
-        let Place { lab, mut start, broker, state, random, .. } = self;
+        let Place { lab, mut start, broker, state, random, pipelines, .. } = self;
         broker.stop()?;
         between(&state)?;
         let broker = start.start()?;
         let cli = lab.cli(&broker)?;
-        Ok(Place { lab, start, broker, cli, state, random })
+        Ok(Place { lab, start, broker, cli, state, random, pipelines })
     }
 
     fn table(&self) -> Result<Value> {
@@ -106,21 +126,27 @@ impl<'l> Place<'l> {
         until_same(&self.cli, "t", &expect)?;
         let input = read_all(address, TOPICS[1])?;
         let end = input.len() as i64;
-        let mut last = Value::Null;
-        let counted = until("everything is counted", LIMIT, || {
-            last = self.cli.pipeline("counts")?;
-            Ok((committed(address, "pelton.counts", TOPICS[1], 1)? == [end]).then_some(()))
-        });
-        counted.map_err(|error| error.context(format!("it is {last}")))?;
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for read in read_all(address, "counts")? {
-            let count = counts.entry(read.key.clone()).or_default();
-            *count += 1;
-            ensure!(read.value == format!("{{\"n\":{count},\"seen\":{count}}}"), "{read:?} is count {count}");
-        }
         let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
         input.into_iter().for_each(|read| *wanted.entry(read.key).or_default() += 1);
-        ensure!(counts == wanted, "counted {counts:?}, and there are {wanted:?}");
+        for pipeline in &self.pipelines {
+            let mut last = Value::Null;
+            let counted = until("everything is counted", LIMIT, || {
+                last = self.cli.pipeline(pipeline)?;
+                Ok((committed(address, &format!("pelton.{pipeline}"), TOPICS[1], 1)? == [end]).then_some(()))
+            });
+            counted.map_err(|error| error.context(format!("it is {last}")))?;
+            let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+            for read in read_all(address, pipeline)? {
+                let count = counts.entry(read.key.clone()).or_default();
+                *count += 1;
+                let by_function = format!("{{\"n\":{count},\"seen\":{count}}}");
+                ensure!(
+                    read.value == by_function || read.value == count.to_string(),
+                    "{read:?} is count {count}"
+                );
+            }
+            ensure!(counts == wanted, "{pipeline} counted {counts:?}, and there are {wanted:?}");
+        }
         Ok(())
     }
 }
@@ -142,7 +168,7 @@ pub(crate) fn full(lab: &Lab) -> Result<String> {
         return Ok(format!("not run: {why};"));
     }
     let disk = Disk::create(&lab.dir, DISK_BYTES)?;
-    let mut place = Place::new(lab, disk.mount.join("state"))?;
+    let mut place = Place::new(lab, disk.mount.join("state"))?.with_plugin()?;
     place.put(500)?;
     place.comes_right()?;
     let filler = fill(&disk.mount)?;
@@ -157,15 +183,21 @@ pub(crate) fn full(lab: &Lab) -> Result<String> {
         Ok(failure.contains("the state directory is full").then_some(()))
     });
     said.map_err(|error| error.context(format!("it is {last}")))?;
-    let said = until("the pipeline says that the disk is full", LIMIT, || {
-        fill(&disk.mount)?;
-        last = place.cli.pipeline("counts")?;
-        let failure = &last["failure"];
-        let reason = failure["reason"].as_str().unwrap_or_default();
-        let is_said = failure["kind"] == "state" && reason.contains("the state directory is full");
-        Ok((is_said && last["state"] == "retrying").then_some(()))
-    });
-    said.map_err(|error| error.context(format!("it is {last}")))?;
+    let mut number = 0;
+    for pipeline in place.pipelines.clone() {
+        let said = until("the pipeline says that the disk is full", LIMIT, || {
+            fill(&disk.mount)?;
+            // A count takes little room, so it may take some of them.
+            number += 1;
+            put(&place.broker.address, TOPICS[1], &[("0", Some(&format!("value {number}")))])?;
+            last = place.cli.pipeline(pipeline)?;
+            let failure = &last["failure"];
+            let reason = failure["reason"].as_str().unwrap_or_default();
+            let is_said = failure["kind"] == "state" && reason.contains("the state directory is full");
+            Ok((is_said && last["state"] == "retrying").then_some(()))
+        });
+        said.map_err(|error| error.context(format!("{pipeline} is {last}")))?;
+    }
     place.answers_nothing_wrong()?;
     // Everybody else goes on.
     place.put(10)?;

@@ -9,6 +9,7 @@
 //! | `pipeline/<name>` | JSON [`Live`]: which revision runs, and whether it is paused |
 //! | `table/<name>` | JSON [`TableDefinition`] of a table that stands alone |
 //! | `state/<name>` | JSON: what the stores of that pipeline hold, by name, those of earlier revisions among them |
+//! | `away/<name>` | JSON: [`Away`] of those stores that no node has now, by name |
 //!
 //! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the
 //! offsets are kept in memory: a component is read from the log when it is compiled or written anew, and never
@@ -24,6 +25,8 @@ use pelton_streams::Digest;
 use pelton_streams::tables::TableDefinition;
 use pelton_streams::topology::graph::changelog_topic;
 use serde::{Deserialize, Serialize};
+
+use crate::readers::Offsets;
 
 /// The topic. Clients cannot produce to it.
 pub const TOPIC: &str = "__pelton_deployments";
@@ -86,6 +89,15 @@ pub struct StoredComponent {
     pub chunks: Vec<i64>,
 }
 
+/// A store that no node of a pipeline has any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// The last revision that had it.
+    pub revision: u64,
+    /// What was committed then, by topic and partition: what was read since is not in it.
+    pub offsets: Offsets,
+}
+
 /// What a replay of the topic gives.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Deployments {
@@ -96,6 +108,8 @@ pub struct Deployments {
     tables: BTreeMap<String, TableDefinition>,
     /// By pipeline: what each of its stores holds. It stays when the pipeline goes, as the changelogs do.
     stores: BTreeMap<String, BTreeMap<String, String>>,
+    /// By pipeline: those of its stores that no node has.
+    away: BTreeMap<String, BTreeMap<String, Away>>,
     /// There are records of kinds that this version does not know.
     has_unknown: bool,
 }
@@ -200,6 +214,10 @@ impl Deployments {
                 self.stores.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
             }
             (["state", name], None) => drop(self.stores.remove(*name)),
+            (["away", name], Some(value)) => {
+                self.away.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
+            }
+            (["away", name], None) => drop(self.away.remove(*name)),
             _ => self.has_unknown = true,
         }
         Ok(())
@@ -261,9 +279,40 @@ impl Deployments {
         is_new.then(|| (format!("state/{pipeline}"), Some(json(&kept))))
     }
 
+    /// Those of the stores of a pipeline that no node has.
+    pub fn away(&self, pipeline: &str) -> Option<&BTreeMap<String, Away>> {
+        self.away.get(pipeline)
+    }
+
+    /// What says which stores of a pipeline no node has from now on, if nodes have `wanted`. Nothing if that is known.
+    pub fn leave_stores(
+        &self,
+        pipeline: &str,
+        wanted: impl Fn(&str) -> bool,
+        offsets: &Offsets,
+    ) -> Option<DeploymentRecord> {
+        let nothing = BTreeMap::new();
+        let before = self.away.get(pipeline).unwrap_or(&nothing);
+        let live = self.pipelines.get(pipeline).and_then(|history| history.live);
+        let revision = live.map_or(0, |live| live.revision);
+        let kept = self.stores.get(pipeline).into_iter().flat_map(BTreeMap::keys);
+        let left = kept.filter(|store| !wanted(store));
+        let now: BTreeMap<String, Away> = left
+            .map(|store| {
+                let away = before.get(store).cloned();
+                let away = away.unwrap_or_else(|| Away { revision, offsets: offsets.clone() });
+                (store.clone(), away)
+            })
+            .collect();
+        let value = (!now.is_empty()).then(|| json(&now));
+        (now != *before).then(|| (format!("away/{pipeline}"), value))
+    }
+
     /// What says that nothing is known of what a pipeline has kept.
-    pub fn forget_stores(&self, pipeline: &str) -> Option<DeploymentRecord> {
-        self.stores.contains_key(pipeline).then(|| (format!("state/{pipeline}"), None))
+    pub fn forget_stores(&self, pipeline: &str) -> Vec<DeploymentRecord> {
+        let state = self.stores.contains_key(pipeline).then(|| (format!("state/{pipeline}"), None));
+        let away = self.away.contains_key(pipeline).then(|| (format!("away/{pipeline}"), None));
+        state.into_iter().chain(away).collect()
     }
 
     /// Where the bytes of a plugin are, if all its chunks are there.
@@ -321,7 +370,8 @@ impl Deployments {
         let plugins = self.plugins.values().map(|record| RECORD_BYTES + record.bytes);
         let tables = self.tables.len() as u64 * RECORD_BYTES;
         let stores = self.stores.values().map(|stores| RECORD_BYTES * (1 + stores.len() as u64));
-        revisions.chain(plugins).chain(stores).sum::<u64>() + tables
+        let away = self.away.values().map(|stores| RECORD_BYTES * (1 + stores.len() as u64));
+        revisions.chain(plugins).chain(stores).chain(away).sum::<u64>() + tables
     }
 
     /// What a snapshot has to write: components by where they are, and all other records. `None`: there are records
@@ -340,6 +390,7 @@ impl Deployments {
         records.extend(self.tables.iter().map(|(name, table)| table_record(name, Some(table))));
         records
             .extend(self.stores.iter().map(|(name, stores)| (format!("state/{name}"), Some(json(stores)))));
+        records.extend(self.away.iter().map(|(name, away)| (format!("away/{name}"), Some(json(away)))));
         Some((components, records))
     }
 

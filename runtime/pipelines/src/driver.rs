@@ -126,8 +126,8 @@ struct TaskPosition {
 
 impl TaskPosition {
     /// What a task is given of records that were read up to `end_offset`, of which those below `limit` can be taken.
-    fn given<'a>(&'a self, records: &'a Columns, end_offset: i64, limit: i64) -> TaskInput<'a> {
-        let all = BatchIn::new(&self.topic, self.input.partition.unsigned_abs(), records);
+    fn given<'a>(&self, topic: &'a str, records: &'a Columns, end_offset: i64, limit: i64) -> TaskInput<'a> {
+        let all = BatchIn::new(topic, self.input.partition.unsigned_abs(), records);
         let batch = all.below(limit);
         let held = all.offsets.get(batch.len()).copied();
         TaskInput {
@@ -346,6 +346,11 @@ impl<'io> Driver<'io> {
     }
 
     fn step_with(&mut self, task: usize, columns: &mut [Columns]) -> Result<Progress, DriverError> {
+        // It reads nothing before all is out that closes before the record that it read last.
+        let id = self.tasks[task].task.id();
+        if self.tasks[task].task.is_behind().map_err(|error| DriverError::State { task: id, error })? {
+            return self.process(task, &[]);
+        }
         let limits = self.order_limits(task)?;
         let mut progress = Progress::Idle;
         let mut ends = Vec::with_capacity(columns.len());
@@ -367,7 +372,25 @@ impl<'io> Driver<'io> {
         if !order_is_known {
             return Ok(progress);
         }
-        match self.process(task, columns, &ends, limits.as_deref())? {
+        let inputs = &self.tasks[task].inputs;
+        // Their topics are named while the task is at work.
+        let topics: Vec<String> = inputs.iter().map(|position| position.topic.clone()).collect();
+        let limit =
+            |input: usize| limits.as_ref().and_then(|limits| limits.get(input)).copied().unwrap_or(i64::MAX);
+        let given = inputs.iter().zip(&topics).zip(columns.iter().zip(ends)).enumerate();
+        let given = given.filter(|(_, (_, (records, _)))| !records.is_empty());
+        let given = given.map(|(i, ((position, topic), (records, end_offset)))| {
+            position.given(topic, records, end_offset, limit(i))
+        });
+        let given: Vec<TaskInput<'_>> = given.collect();
+        if given.iter().all(|input| input.batch.is_empty()) {
+            if !given.is_empty() {
+                // What holds them back is on its way, mostly to the disk.
+                self.tasks[task].not_before_ms = self.now_ms().saturating_add(HELD_MS);
+            }
+            return Ok(progress);
+        }
+        match self.process(task, &given)? {
             Progress::Idle => Ok(progress),
             Progress::Some => Ok(Progress::Some),
         }
@@ -412,28 +435,10 @@ impl<'io> Driver<'io> {
         self.spec.board.say("source", *partition, LogLevel::Warn, &text);
     }
 
-    fn process(
-        &mut self,
-        index: usize,
-        columns: &[Columns],
-        ends: &[i64],
-        limits: Option<&[i64]>,
-    ) -> Result<Progress, DriverError> {
-        let DriverTask { task, inputs, not_before_ms, .. } = &mut self.tasks[index];
+    /// Has a task process records, or go on without any.
+    fn process(&mut self, index: usize, given: &[TaskInput<'_>]) -> Result<Progress, DriverError> {
+        let DriverTask { task, not_before_ms, .. } = &mut self.tasks[index];
         let partition = task.id().partition;
-        let limit = |input: usize| limits.and_then(|limits| limits.get(input)).copied().unwrap_or(i64::MAX);
-        let given = inputs.iter().zip(columns).zip(ends).enumerate();
-        let given = given.filter(|(_, ((_, records), _))| !records.is_empty());
-        let given = given
-            .map(|(i, ((position, records), &end_offset))| position.given(records, end_offset, limit(i)));
-        let given: Vec<TaskInput<'_>> = given.collect();
-        if given.iter().all(|input| input.batch.is_empty()) {
-            if !given.is_empty() {
-                // What holds them back is on its way, mostly to the disk.
-                *not_before_ms = self.spec.clock.now_ms().saturating_add(HELD_MS);
-            }
-            return Ok(Progress::Idle);
-        }
         self.calling.store(partition, Ordering::Relaxed);
         task.set_clock(self.spec.clock.now_ms());
         let stop = &self.spec.stop;
@@ -444,7 +449,7 @@ impl<'io> Driver<'io> {
             globals: &self.globals,
             interrupted: &interrupted,
         };
-        let result = task.process(&given, &mut outside);
+        let result = task.process(given, &mut outside);
         self.counting.totals.add_calls(task.take_calls());
         for (operator, counts) in task.take_dropped() {
             let id = self.spec.topology.operators[operator].id.clone();

@@ -13,6 +13,8 @@ use pelton_streams::{Sink, Topology};
 use pelton_wire::record::Columns;
 use tokio::sync::{Notify, oneshot};
 
+use crate::readers::Offsets;
+
 /// What a read has found besides records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filled {
@@ -188,6 +190,9 @@ impl<T: Source + Outputs + Committer + Changelogs + Send> PipelineIo for T {}
 /// Whether something is gone in the end.
 pub type Forgetting<'a> = Pin<Box<dyn Future<Output = Result<(), IoError>> + Send + 'a>>;
 
+/// The offsets of a group.
+pub type Committed<'a> = Pin<Box<dyn Future<Output = Result<Offsets, IoError>> + Send + 'a>>;
+
 /// Makes the I/O of one pipeline's driver.
 pub trait IoFactory: Send + Sync {
     /// For a lane of the pipeline of a topology; `stop` ends a wait early.
@@ -203,6 +208,8 @@ pub trait IoFactory: Send + Sync {
     fn fence(&self, pipeline: &str, lanes: Range<u32>) -> Result<(), IoError>;
     /// The consumer group that holds a pipeline's offsets, so that every tool for groups shows its lag.
     fn group(&self, pipeline: &str) -> String;
+    /// What is committed of what a pipeline reads, by topic and partition.
+    fn committed<'a>(&'a self, pipeline: &'a str) -> Committed<'a>;
     /// Whether a topic exists now.
     fn topic_exists(&self, topic: &str) -> bool;
     /// How many partitions a topic has; none if it does not exist.

@@ -5,6 +5,7 @@ use pelton_streams::{InstantiateError, ManifestError, TopologyError};
 use super::compiler::CompileError;
 use super::deployments::BadRecord;
 use super::globals::GlobalRefused;
+use super::io::IoError;
 
 /// The deployments' partition does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,14 @@ pub enum DeployError {
          ({changelog} stays in both cases)"
     )]
     StoreChanged { store: String, before: String, now: String, changelog: String },
+    #[error(
+        "store `{store}` is as {left_by} left it, and has nothing of what was read since: {missed}. It would go on as if \
+         that had not been there: give the node another id, whose store begins with nothing where the pipeline is now; or deploy \
+         the pipeline under another name, to read its topics from their start ({changelog} stays in both cases)"
+    )]
+    StoreMissed { store: String, left_by: String, missed: String, changelog: String },
+    #[error("what is committed of pipeline `{pipeline}`: {error}")]
+    Offsets { pipeline: String, error: IoError },
     #[error(
         "store `{store}` has what it keeps of a key where `{before}` puts it, and `{now}` would put the key's records into another \
          partition: say of its sources' `partitioner` what was said before; or deploy the pipeline under another name, to read \

@@ -18,6 +18,7 @@ use super::deployments::{
 };
 use super::globals::Globals;
 use super::io::IoFactory;
+use super::readers::Offsets;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::runner::Runner;
 use super::status::{LogLine, PipelineState};
@@ -205,6 +206,7 @@ impl Supervisor {
         self.check_tables(&checked.manifest)?;
         self.check_globals(&checked.topology)?;
         let stores = self.check_stores(&checked.topology)?;
+        self.check_missed(&checked.topology).await?;
         let name = checked.manifest.name.clone();
         let group = self.spec.io.group(&name);
         Ok(Deployed {
@@ -259,31 +261,10 @@ impl Supervisor {
         self.check_tables(&checked.manifest)?;
         self.check_globals(&checked.topology)?;
         let stores = self.check_stores(&checked.topology)?;
-        self.ensure_repartitions(&checked.topology).await?;
-        for output in &checked.topology.outputs {
-            if let Some(sub) = output.changelog_of {
-                self.ensure_changelog(&checked.topology, &output.topic, sub).await?;
-                continue;
-            }
-            if output.repartition.is_some() {
-                continue;
-            }
-            let made = self.spec.log.ensure_topic(&output.topic).await;
-            made.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
-        }
-        let revision = Revision {
-            manifest: manifest.to_owned(),
-            plugins: checked.plugins.clone(),
-            deployed_at_ms: self.spec.clock.now_ms(),
-        };
+        self.ensure_outputs(&checked).await?;
         // Before it runs, so that what it would read first is looked at.
         let warnings = self.warnings(&checked.manifest, checked.topology.clone()).await;
-        let (number, mut records) = self.inner.lock().deployments.deploy(&name, &revision);
-        // What is kept is known before anything of the revision is.
-        let kept = stores_of(&checked.topology);
-        let kept = self.inner.lock().deployments.keep_stores(&name, kept);
-        records.splice(0..0, kept);
-        self.store(records).await?;
+        let number = self.store_revision(manifest, &checked).await?;
         self.halt(&name).await;
         self.keep_copies().await;
         self.run(&name, false, Patience::Bounded).await;
@@ -302,6 +283,64 @@ impl Supervisor {
             stores,
             group,
         })
+    }
+
+    /// Creates the topics that a deployment writes to.
+    async fn ensure_outputs(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
+        self.ensure_repartitions(&checked.topology).await?;
+        for output in &checked.topology.outputs {
+            if let Some(sub) = output.changelog_of {
+                self.ensure_changelog(&checked.topology, &output.topic, sub).await?;
+                continue;
+            }
+            if output.repartition.is_some() {
+                continue;
+            }
+            let made = self.spec.log.ensure_topic(&output.topic).await;
+            made.map_err(|error| DeployError::OutputTopic { topic: output.topic.clone(), error })?;
+        }
+        Ok(())
+    }
+
+    /// Takes a revision live, and says what its stores are. Its number. Where a store goes or comes back, the revision before has
+    /// ended: what it has committed says what the store has.
+    async fn store_revision(&self, manifest: &str, checked: &Checked<'_>) -> Result<u64, DeployError> {
+        let name = &checked.manifest.name;
+        if !self.moves_stores(&checked.topology) {
+            return self.store_revision_at(manifest, checked, &Offsets::new()).await;
+        }
+        self.halt(name).await;
+        let stored = match self.check_missed(&checked.topology).await {
+            Ok(committed) => self.store_revision_at(manifest, checked, &committed).await,
+            Err(refused) => Err(refused),
+        };
+        if stored.is_err() {
+            let live = self.inner.lock().deployments.pipeline(name).and_then(|history| history.live);
+            self.run(name, live.is_some_and(|live| live.paused), Patience::Bounded).await;
+        }
+        stored
+    }
+
+    async fn store_revision_at(
+        &self,
+        manifest: &str,
+        checked: &Checked<'_>,
+        committed: &Offsets,
+    ) -> Result<u64, DeployError> {
+        let name = &checked.manifest.name;
+        let (plugins, deployed_at_ms) = (checked.plugins.clone(), self.spec.clock.now_ms());
+        let revision = Revision { manifest: manifest.to_owned(), plugins, deployed_at_ms };
+        let kept = stores_of(&checked.topology);
+        let (number, records) = {
+            let deployments = &self.inner.lock().deployments;
+            let (number, live) = deployments.deploy(name, &revision);
+            let left = deployments.leave_stores(name, |store| kept.contains_key(store), committed);
+            // What is kept is known before anything of the revision is.
+            let kept = deployments.keep_stores(name, kept.clone());
+            (number, kept.into_iter().chain(left).chain(live).collect())
+        };
+        self.store(records).await?;
+        Ok(number)
     }
 
     /// Stops a pipeline at a commit, or starts it where it stopped. Also how a failed one is tried again. What it is

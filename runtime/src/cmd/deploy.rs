@@ -62,7 +62,10 @@ fn store_line(store: &str, fate: &str, changelog: &str) -> String {
         "kept" => format!("store {store}: kept, it goes on with what it has"),
         "new" => format!("store {store}: new, it begins with nothing"),
         "dropped" => {
-            format!("store {store}: dropped, no node has it any more; its changelog stays ({changelog})")
+            format!(
+                "store {store}: dropped, no node has it any more, and it misses what is read from now on; its changelog stays \
+                 ({changelog})"
+            )
         }
         other => format!("store {store}: {other}"),
     }

@@ -70,12 +70,23 @@ fn list(http: &HttpClient, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return print_json(&Value::Array(tables));
     }
-    let mut shown =
-        Table::new(&["table", "topic", "scope", "store", "state", "rows (about)", "bytes", "behind"]);
+    let mut shown = Table::new(&[
+        "table",
+        "called",
+        "topic",
+        "scope",
+        "store",
+        "state",
+        "rows (about)",
+        "bytes",
+        "behind",
+    ]);
     for table in &tables {
         let sum = |of: &dyn Fn(&Value) -> u64| json!(stores(table).map(of).sum::<u64>());
         shown.row(vec![
             table["name"].clone(),
+            // What a manifest calls it, which may be asked for as well.
+            table["table"].clone(),
             table["topic"].clone(),
             table["scope"].clone(),
             table["store"].clone(),
@@ -104,8 +115,9 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
     let text = |key: &str| table[key].as_str().unwrap_or("-").to_owned();
     print_line(&match table["pipeline"].as_str() {
         Some(pipeline) => format!(
-            "table {}, {} that pipeline {pipeline} keeps in {}, which is {}: {}; its changes are in topic {}",
+            "table {}{}, {} that pipeline {pipeline} keeps in {}, which is {}: {}; its changes are in topic {}",
             text("name"),
+            table["table"].as_str().map_or(String::new(), |called| format!(" (`{called}`)")),
             text("holds"),
             text("store"),
             text("pipeline_state"),

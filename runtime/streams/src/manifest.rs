@@ -168,6 +168,8 @@ pub struct NodeSpec {
     pub stores: BTreeMap<String, StoreGrant>,
     /// What it keeps is of the partition, not of a key: it does not matter where the records of a key are.
     pub by_partition: bool,
+    /// Where what it keeps is, if the manifest says so of the node.
+    pub store: Option<StoreKind>,
 }
 
 /// `[[sink]]`: a topic to write.

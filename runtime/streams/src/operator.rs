@@ -37,7 +37,7 @@
 //! that moment, which is when the row that brings stream time there is processed, and before that row has any other
 //! effect, what is final is emitted: once, in the order of time and key. Stores may forget it then, or keep it for
 //! readers for as long as `retention` says. When they forget is [`Operator::maintain`]'s business and never shows in
-//! an output.
+//! an output. Where more closes at one moment than goes out with one call, the row that brings it waits: see [`backlog`].
 //!
 //! # Layout of stores
 //!
@@ -47,7 +47,7 @@
 //! ```text
 //! 00                                          stream time, a counter, how far the store was cleaned
 //! 01 start(8) key                             windows of fixed places: in the order in which they close
-//! 02 key                                      all that is alive of a key, packed: sliding windows, sessions, last seen
+//! 02 key                                      all that is alive of a key, packed: sliding windows, sessions
 //! 03 due(8) key                               when that has to be looked at: a lower bound
 //! 04 key* end(8) start(8)                     closed sliding windows and sessions, kept for readers
 //! 05 expiry(8) key* end(8) start(8)           when those are forgotten
@@ -63,6 +63,10 @@
 //! 0f key                                      left rows of a foreign-key join
 //! 10 key* start(8)                            windows that a plugin keeps
 //! 11 end(8) key                               when those of a key are forgotten
+//! 12 n(8)                                     rows before which more closes than goes out at once; 12 alone: up to where it is out
+//! 13 end(8) start(8) key                      sessions and sliding windows that have closed and are not out
+//! 14 key* slot(8)                             rows that have passed deduplication
+//! 15 useless(8) key* slot(8)                  when those are forgotten
 //! ```
 //!
 //! Numbers are big endian, so that they sort; `key*` is escaped and ended ([`key::push_escaped`]), so that what
@@ -75,6 +79,7 @@ use crate::plugin::PluginError;
 use crate::state::{StateError, StoreIndex};
 
 pub mod aggregate;
+pub(crate) mod backlog;
 mod by_key;
 mod chain;
 pub mod change;
@@ -113,10 +118,12 @@ mod versioned;
 pub mod view;
 mod windows;
 
+pub use backlog::{CLOSED_AT_ONCE, CLOSED_BYTES_AT_ONCE};
 pub use by_key::AggregateByKey;
 pub use chain::Chain;
 pub use change::{GroupsOfTopic, GroupsToTopic};
 pub use condition::{Condition, Judge};
+pub(crate) use context::is_time;
 pub use context::{Context, Counts, Emitted, GlobalTableError, GlobalTables, LentAggregator, NoTables};
 pub use dedupe::Deduplicate;
 pub use event_time::EventTime;
@@ -167,6 +174,12 @@ pub enum OperatorError {
     /// A global table cannot be read.
     #[error(transparent)]
     Global(#[from] GlobalTableError),
+    /// More closes before a row than goes out at once: its record is to be given alone.
+    #[error("more closes before it than goes out at once")]
+    Alone {
+        /// The row's place in the rows of the call.
+        index: usize,
+    },
 }
 
 impl OperatorError {
@@ -210,6 +223,23 @@ pub trait Operator: Send {
     /// # Errors
     /// As [`Operator::process`].
     fn tick(&mut self, _: &mut Context<'_>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
+    /// Whether rows wait until all is out that closes before them: no record is read before they are done.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn is_behind(&mut self, _: &mut Context<'_>) -> Result<bool, OperatorError> {
+        Ok(false)
+    }
+
+    /// Goes on with them, within the budget of the call: a part of what closes, or what a row does that has waited. With
+    /// `leave_out` such a row does nothing.
+    ///
+    /// # Errors
+    /// As [`Operator::process`].
+    fn go_on(&mut self, _: &mut Context<'_>, _leave_out: bool) -> Result<(), OperatorError> {
         Ok(())
     }
 

@@ -256,9 +256,10 @@ impl StateTable {
         let has_value = BuiltIn::new(spec.clone(), None).result(key, state, &mut value);
         let has_value = has_value.map_err(|error| match error {
             OperatorError::State(error) => error,
-            OperatorError::Row(_) | OperatorError::Plugin(_) | OperatorError::Global(_) => {
-                view::unreadable(self.index)
-            }
+            OperatorError::Row(_)
+            | OperatorError::Plugin(_)
+            | OperatorError::Global(_)
+            | OperatorError::Alone { .. } => view::unreadable(self.index),
         })?;
         Ok(has_value.then_some(value))
     }

@@ -13,9 +13,8 @@ use std::sync::Arc;
 use pelton_wire::mutant::Mutant;
 
 use crate::batch::{BatchIn, OwnedBatch};
-use crate::operator::{Counts, EventTime, GlobalTables, LentAggregator, OperatorError};
+use crate::operator::{CLOSED_AT_ONCE, Counts, EventTime};
 use crate::partitioner::Partitioner;
-use crate::plugin::{AggregatorPlugin, PartitionerPlugin, Plugin};
 use crate::sink::Sink;
 use crate::state::{StateBackend, StateError, StateLimits, TaskState};
 use crate::topology::Topology;
@@ -28,6 +27,7 @@ mod kept;
 mod letters;
 pub mod order;
 mod output;
+mod outside;
 mod policy;
 mod run;
 mod state;
@@ -40,6 +40,7 @@ use kept::Kept;
 use order::{Order, Runs};
 pub use output::{Calls, Notice, NoticeKind, StepCounts, StepOutput};
 pub(crate) use output::{Cow, Piece};
+pub use outside::{Outside, Plugins};
 use policy::{Next, Retrying};
 pub(crate) use run::Place;
 use run::{Excluded, RangeError, Run, select};
@@ -74,81 +75,6 @@ pub struct TaskInput<'a> {
     pub more: bool,
 }
 
-/// The plugins of one thread: one instance for each node, whichever task calls it.
-#[derive(Default)]
-pub struct Plugins {
-    nodes: Vec<Option<Box<dyn Plugin>>>,
-    aggregators: Vec<Option<Box<dyn AggregatorPlugin>>>,
-    partitioners: Vec<Option<Box<dyn PartitionerPlugin>>>,
-}
-
-fn set<T: ?Sized>(all: &mut Vec<Option<Box<T>>>, index: usize, plugin: Box<T>) {
-    if all.len() <= index {
-        all.resize_with(index + 1, || None);
-    }
-    all[index] = Some(plugin);
-}
-
-impl Plugins {
-    /// Whether the node (an index in [`Topology::nodes`]) has its instance.
-    pub fn has(&self, node: usize) -> bool {
-        self.nodes.get(node).is_some_and(Option::is_some)
-    }
-
-    /// Whether the operator (an index in [`Topology::operators`]) has its instance.
-    pub fn has_aggregator(&self, operator: usize) -> bool {
-        self.aggregators.get(operator).is_some_and(Option::is_some)
-    }
-
-    /// Gives an operator the plugin that it aggregates with.
-    pub fn set_aggregator(&mut self, operator: usize, plugin: Box<dyn AggregatorPlugin>) {
-        set(&mut self.aggregators, operator, plugin);
-    }
-
-    /// The plugin that an operator aggregates with, if it does.
-    fn aggregator(&mut self, operator: usize) -> LentAggregator<'_> {
-        self.aggregators.get_mut(operator)?.as_deref_mut()
-    }
-
-    /// Whether the output (an index in [`Topology::outputs`]) has the instance of its partitioner.
-    pub fn has_partitioner(&self, output: usize) -> bool {
-        self.partitioners.get(output).is_some_and(Option::is_some)
-    }
-
-    /// Gives an output the plugin that places its records.
-    pub fn set_partitioner(&mut self, output: usize, plugin: Box<dyn PartitionerPlugin>) {
-        set(&mut self.partitioners, output, plugin);
-    }
-
-    /// The plugin that places the records of an output, if one does.
-    fn partitioner(&mut self, output: usize) -> Option<&mut (dyn PartitionerPlugin + 'static)> {
-        self.partitioners.get_mut(output)?.as_deref_mut()
-    }
-
-    /// Gives a node its instance.
-    pub fn set(&mut self, node: usize, plugin: Box<dyn Plugin>) {
-        set(&mut self.nodes, node, plugin);
-    }
-
-    fn get(&mut self, node: usize) -> &mut dyn Plugin {
-        let plugin = self.nodes.get_mut(node).and_then(Option::as_mut);
-        plugin.expect("every node that a step reaches has its instance").as_mut()
-    }
-}
-
-/// What a step uses of the thread that it runs on.
-pub struct Outside<'a> {
-    /// Those of the task's nodes, at least.
-    pub plugins: &'a mut Plugins,
-    /// Where records go.
-    pub sink: &'a mut dyn Sink,
-    /// By index in [`Topology::globals`].
-    pub globals: &'a dyn GlobalTables,
-    /// Asked after each failed call: the search for a record that takes a plugin's whole deadline each time must not hold up a
-    /// stop.
-    pub interrupted: &'a dyn Fn() -> bool,
-}
-
 /// A step that has emitted nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepError {
@@ -180,6 +106,8 @@ pub struct Task {
     calls: Calls,
     /// Found after progress was made: returned by the step that begins with its record.
     found: Option<Box<TaskFailure>>,
+    /// How much goes on at once of what waits. Less than could be where something of it fails.
+    going_on: usize,
 }
 
 impl fmt::Debug for Task {
@@ -205,6 +133,19 @@ struct Range {
     end: usize,
     /// How often it was run and records were left out of it.
     rejections: u32,
+}
+
+impl Range {
+    /// The record at this index alone; the last part comes first.
+    fn with_alone(self, index: usize) -> [Range; 3] {
+        let Range { start, end, .. } = self;
+        let alone = index.clamp(start, end - 1);
+        [(alone + 1, end), (alone, alone + 1), (start, alone)].map(|(start, end)| Range {
+            start,
+            end,
+            rejections: 0,
+        })
+    }
 }
 
 /// What one step has decided so far.
@@ -239,7 +180,18 @@ impl Task {
             retrying: None,
             calls: Calls::default(),
             found: None,
+            going_on: CLOSED_AT_ONCE,
         }
+    }
+
+    /// The same with another bound for what closes, or fires, of a node in one pass.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn closing_at_once(mut self, at_once: usize) -> Task {
+        if let Some(kept) = self.state.kept() {
+            kept.at_once = at_once;
+        }
+        Task { going_on: at_once, ..self }
     }
 
     /// The same task of a sub-topology with state. `backend` has the stores of [`Graph::store_specs`], in their
@@ -312,6 +264,8 @@ impl Task {
     /// Passes batches of the task's sources through its nodes and into the sink: one after another, or in the order of time
     /// where built-in operators read them ([`order`]).
     ///
+    /// While the task is behind ([`Task::is_behind`]) it goes on with that, and reads nothing: there are no positions then.
+    ///
     /// The outputs must be stable before [`StepOutput::positions`] are committed. After an early end (a position is below its
     /// input's `end_offset`, or is not there) the next step is given what is left; that may be all of it after an
     /// interruption.
@@ -323,6 +277,11 @@ impl Task {
         inputs: &[TaskInput<'_>],
         outside: &mut Outside<'_>,
     ) -> Result<StepOutput, StepError> {
+        match self.behind() {
+            Ok(None) => {}
+            Ok(Some(vertex)) => return self.go_on(vertex, outside),
+            Err(error) => return Err(self.before_records(inputs, self.topology.name.clone(), error.into())),
+        }
         let mut output = StepOutput::default();
         self.forget(inputs)?;
         let stamped: Vec<_> = inputs.iter().map(|input| self.stamp(input)).collect();
@@ -359,7 +318,8 @@ impl Task {
                 }
             };
             output.reached(input.source, next_offset);
-            if next_offset < input.end_offset {
+            // An error is met again before anything else is done.
+            if next_offset < input.end_offset || self.is_behind().unwrap_or(true) {
                 break;
             }
         }
@@ -370,25 +330,17 @@ impl Task {
     fn forget(&mut self, inputs: &[TaskInput<'_>]) -> Result<(), StepError> {
         let forgotten = self.state.kept().map_or(Ok(()), Kept::forget);
         forgotten.map_err(|(vertex, error)| {
-            let error = match error {
-                OperatorError::Row(row) => RecordError::Row(row.reason),
-                OperatorError::Plugin(error) => error.into(),
-                OperatorError::State(error) => error.into(),
-                OperatorError::Global(error) => error.into(),
-            };
-            let first = inputs.first().map(|input| input.batch).unwrap_or_default();
-            let offset = first.offsets.first().copied().unwrap_or(-1);
-            let (node, topic) = (self.topology.id_of(vertex).to_owned(), first.topic.to_owned());
-            let partition = i32::try_from(first.partition).unwrap_or(i32::MAX);
-            StepError::Failed(Box::new(TaskFailure {
-                node,
-                topic,
-                partition,
-                offset,
-                last_offset: offset,
-                error,
-            }))
+            let node = self.topology.id_of(vertex).to_owned();
+            self.before_records(inputs, node, error.into())
         })
+    }
+
+    /// What fails before a record is read, named by the first one that would be.
+    fn before_records(&self, inputs: &[TaskInput<'_>], node: String, error: RecordError) -> StepError {
+        let first = inputs.first().map(|input| input.batch).unwrap_or_default();
+        let offset = first.offsets.first().copied().unwrap_or(NO_RECORD);
+        let (topic, partition, last_offset) = (first.topic.to_owned(), self.id.partition, offset);
+        StepError::Failed(Box::new(TaskFailure { node, topic, partition, offset, last_offset, error }))
     }
 
     /// The records with the times that their source says they have, if those are not their timestamps.
@@ -419,8 +371,15 @@ impl Task {
             }
             let Err(error) = self.run_range(&mut step, range, outside) else {
                 step.done = range.end;
+                if self.is_behind().unwrap_or(true) {
+                    break;
+                }
                 continue;
             };
+            if let Some(offset) = error.alone {
+                ranges.extend(range.with_alone(batch.offsets.partition_point(|one| *one < offset)));
+                continue;
+            }
             step.spend(&error.error);
             match self.decide(&mut step, range, error) {
                 Next::Again => ranges.push(Range { rejections: range.rejections + 1, ..range }),
@@ -499,7 +458,8 @@ impl Task {
         let targets = &self.topology.sources[step.source].targets;
         match (self.topology.graph_of(step.source), self.state.kept()) {
             (Some(graph), Some(kept)) => {
-                let origin = Origin { batch: step.batch, first: step.first_number, start: range.start };
+                let (batch_of, first, start) = (step.batch, step.first_number, range.start);
+                let origin = Origin { batch: batch_of, first, start, is_many: range.end - start > 1 };
                 GraphRun { run, graph, kept, globals: outside.globals, origin }.source(
                     batch,
                     targets,

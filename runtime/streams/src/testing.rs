@@ -166,6 +166,9 @@ impl TopologyDriver {
             let rest = &records[usize::try_from(self.next_offset - first).unwrap_or(0)..];
             all.extend(self.step(rest, end)?);
         }
+        while self.task.is_behind().is_ok_and(|is_behind| is_behind) {
+            all.extend(self.step(&[], end)?);
+        }
         Ok(all)
     }
 
@@ -187,7 +190,7 @@ impl TopologyDriver {
                 Outside { plugins, sink: &mut sink, globals: &NoTables, interrupted: &|| false };
             match self.task.process(&input, &mut outside) {
                 Ok(out) => {
-                    self.next_offset = out.positions[0].1;
+                    self.next_offset = out.positions.first().map_or(self.next_offset, |(_, next)| *next);
                     self.notices.extend(out.notices);
                     return Ok(sink.taken);
                 }

@@ -114,6 +114,8 @@ pub struct Node {
     pub has_timers: bool,
     /// What it keeps is of the partition, not of a key.
     pub by_partition: bool,
+    /// Where what it keeps is, if the manifest says so.
+    pub(crate) store: Option<StoreKind>,
 }
 
 /// Who reads an output.

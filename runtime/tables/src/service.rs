@@ -416,6 +416,14 @@ impl Tables {
         Ok(only.or_else(|| key.and_then(placed)))
     }
 
+    /// The topic that a table is made of.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn topic_of(&self, name: &str) -> Result<String, AskError> {
+        Ok(self.table(name)?.definition.topic.clone())
+    }
+
     /// Waits until a table reflects these offsets, by partition, at most so long.
     ///
     /// # Errors

@@ -136,6 +136,7 @@ impl From<DeployError> for Refusal {
         let (status, hint) = match &error {
             DeployError::Manifest(_) | DeployError::Topology(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
             DeployError::StoreChanged { .. }
+            | DeployError::StoreMissed { .. }
             | DeployError::StoreMoved { .. }
             | DeployError::ChangelogOfAnother { .. } => {
                 (StatusCode::CONFLICT, Some("`pelton topic list --all` shows changelogs"))
@@ -179,7 +180,9 @@ impl From<DeployError> for Refusal {
             DeployError::UnknownPipeline(_) => {
                 (StatusCode::NOT_FOUND, Some("`pelton pipeline list` shows what is deployed"))
             }
-            DeployError::Log(_) | DeployError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, None),
+            DeployError::Log(_) | DeployError::Offsets { .. } | DeployError::Stopping => {
+                (StatusCode::SERVICE_UNAVAILABLE, None)
+            }
         };
         Refusal::new(status, error.to_string(), hint)
     }

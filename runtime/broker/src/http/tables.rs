@@ -1,11 +1,11 @@
 //! Tables over HTTP: what there is, rows by key and by range, and following them.
 
+mod asked;
 mod follow;
 mod query;
 mod rows;
 mod state;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,21 +241,8 @@ fn no_page() -> Refusal {
 
 /// Waits until the table reflects what the request asks for: its own writes, say.
 async fn wait(tables: &Tables, name: &str, key: Option<&[u8]>, query: &Query) -> Result<(), Refusal> {
-    let Some(text) = query.text("min_offset")? else { return Ok(()) };
-    let wrong = || {
-        Refusal::bad_request(
-            "`min_offset` is an offset, or PARTITION:OFFSET with commas between several; an offset alone is enough if the \
-             table's topic has one partition, or its partitioner is known and a key is asked for",
-        )
-    };
-    let mut offsets = BTreeMap::new();
-    for part in text.split(',') {
-        let (partition, offset) = match part.split_once(':') {
-            Some((partition, offset)) => (partition.parse().map_err(|_| wrong())?, offset),
-            None => (tables.partition_of(name, key)?.ok_or_else(wrong)?, part),
-        };
-        offsets.insert(partition, offset.parse().map_err(|_| wrong())?);
-    }
+    let Some(wanted) = asked::asked(query)? else { return Ok(()) };
+    let offsets = asked::of_table(tables, name, key, &wanted)?;
     Ok(tables.wait_for(name, &offsets, patience(query)?).await?)
 }
 

@@ -13,12 +13,16 @@ use crate::clock::Clock;
 use crate::group::Groups;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
 use crate::group::error::GroupError;
+use crate::group::types::FetchRequest;
 use crate::partition::{Isolation, Partition, PartitionAppendError};
 use crate::topic_config::TopicConfig;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
 use crate::txn::embedded::EmbeddedError;
-use pelton_pipelines::io::{Change, Forgetting, Input, IoError, IoFactory, PipelineIo, StopSignal};
+use pelton_pipelines::io::{
+    Change, Committed, Forgetting, Input, IoError, IoFactory, PipelineIo, StopSignal,
+};
+use pelton_pipelines::readers::Offsets;
 
 mod changelogs;
 mod committer;
@@ -74,6 +78,27 @@ impl IoFactory for BrokerIoFactory {
 
     fn group(&self, pipeline: &str) -> String {
         group_of(pipeline)
+    }
+
+    fn committed<'a>(&'a self, pipeline: &'a str) -> Committed<'a> {
+        Box::pin(async move {
+            let all = FetchRequest { topics: None, require_stable: false };
+            let fetched = match self.groups.fetch(&group_of(pipeline), all).await {
+                Ok(fetched) => fetched,
+                Err(GroupError::GroupIdNotFound) => return Ok(Offsets::new()),
+                Err(error) => return Err(unavailable(&error)),
+            };
+            let mut offsets = Offsets::new();
+            for (topic, partitions) in fetched {
+                for found in partitions {
+                    if let Some(committed) = found.result.map_err(|error| unavailable(&error))? {
+                        let of_topic = offsets.entry(topic.to_string()).or_default();
+                        of_topic.insert(found.partition, committed.offset);
+                    }
+                }
+            }
+            Ok(offsets)
+        })
     }
 
     fn topic_exists(&self, topic: &str) -> bool {

@@ -241,6 +241,9 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
     log.append(log.state.keep_stores("gone", stores(&["n"])).into_iter().collect());
     log.append(log.state.keep_stores("gone", stores(&["m"])).into_iter().collect());
     assert_eq!(log.state.keep_stores("gone", stores(&["n"])), None, "that is known");
+    let offsets = |offset| Offsets::from([("t".to_owned(), BTreeMap::from([(0, offset)]))]);
+    log.append(log.state.leave_stores("gone", |store| store == "n", &offsets(7)).into_iter().collect());
+    assert_eq!(log.state.leave_stores("gone", |store| store == "n", &offsets(9)), None, "it is away since 7");
     for gone in log.unused() {
         log.append(log.state.remove(&gone));
     }
@@ -249,6 +252,8 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
         let (tables, unused) = (state.tables.clone(), state.unused(|_| false));
         assert_eq!(tables.keys().collect::<Vec<_>>(), ["t"]);
         assert_eq!(state.stores("gone"), Some(&stores(&["m", "n"])));
+        let away = Away { revision: 0, offsets: offsets(7) };
+        assert_eq!(state.away("gone"), Some(&BTreeMap::from([("m".to_owned(), away)])));
         assert_eq!(state.owner_of_changelog("__pelton_gone-n-changelog", "other"), Some("gone"));
         assert_eq!(state.owner_of_changelog("__pelton_gone-n-changelog", "gone"), None);
         (state.plugins.clone(), state.pipelines.clone(), tables, live, state.bytes(), unused)
@@ -267,4 +272,31 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
     }
     log.append(vec![("future/thing".to_owned(), Some(Bytes::new()))]);
     assert!(log.state.snapshot().is_none(), "nobody here could write it anew");
+}
+
+/// A store that nobody has is away since it went, until somebody has it again or it is forgotten.
+#[test]
+fn stores_go_and_come_back() {
+    let mut log = Log::default();
+    let digest = log.push(1, "shout");
+    let stores = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "count".to_owned())).collect();
+    let offsets = |offset| Offsets::from([("t".to_owned(), BTreeMap::from([(0, offset)]))]);
+    let leave = |log: &mut Log, wanted: &[&str], offset| {
+        let left = log.state.leave_stores("p", |store| wanted.contains(&store), &offsets(offset));
+        log.append(left.into_iter().collect());
+    };
+    log.append(log.state.keep_stores("p", stores(&["m", "n"])).into_iter().collect());
+    log.deploy("p", digest);
+    leave(&mut log, &["m", "n"], 3);
+    assert_eq!(log.state.away("p"), None);
+    leave(&mut log, &["m"], 5);
+    log.deploy("p", digest);
+    leave(&mut log, &[], 8);
+    let away = log.state.away("p").unwrap();
+    assert_eq!(away["n"], Away { revision: 1, offsets: offsets(5) });
+    assert_eq!(away["m"], Away { revision: 2, offsets: offsets(8) });
+    leave(&mut log, &["n"], 9);
+    assert_eq!(log.state.away("p").unwrap().keys().collect::<Vec<_>>(), ["m"]);
+    log.append(log.state.forget_stores("p"));
+    assert_eq!((log.state.away("p"), log.state.stores("p")), (None, None));
 }

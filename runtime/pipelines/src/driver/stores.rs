@@ -194,18 +194,30 @@ impl Driver<'_> {
 }
 
 impl DriverTask {
-    /// Tells readers which offsets the stores reflect at this position: all that was read. Whether that is news.
+    /// Up to which offset of each input all that was read has been done.
+    fn reflected(&mut self) -> Vec<i64> {
+        // A store that cannot be read is found out by the next step.
+        if !self.task.is_behind().unwrap_or(true) {
+            return self.inputs.iter().map(|input| input.next_offset).collect();
+        }
+        let (told, _) = &self.told;
+        // Of a task that begins behind nobody knows which record that is of.
+        if told.len() == self.inputs.len() { told.clone() } else { vec![0; self.inputs.len()] }
+    }
+
+    /// Tells readers which offsets the stores reflect at this position: all that was read, unless a part of the last record waits.
+    /// Whether that is news.
     fn tell(&mut self, readers: &StateReaders, position: &Position) -> bool {
-        let offsets = self.inputs.iter().map(|input| input.next_offset);
+        let offsets = self.reflected();
         let (told, at) = &self.told;
-        if offsets.clone().eq(told.iter().copied()) && at == position {
+        if offsets == *told && at == position {
             return false;
         }
-        self.told = (offsets.collect(), position.clone());
         let mut inputs = Offsets::new();
-        for TaskPosition { topic, input, next_offset, .. } in &self.inputs {
-            inputs.entry(topic.clone()).or_default().insert(input.partition, *next_offset);
+        for (TaskPosition { topic, input, .. }, offset) in self.inputs.iter().zip(&offsets) {
+            inputs.entry(topic.clone()).or_default().insert(input.partition, *offset);
         }
+        self.told = (offsets, position.clone());
         readers.reflect(self.task.id(), position, inputs);
         true
     }

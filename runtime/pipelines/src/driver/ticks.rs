@@ -21,7 +21,8 @@ impl Driver<'_> {
         let Some(due) = driver_task.next_tick_ms else { return Ok(Progress::Idle) };
         let due = due.max(driver_task.ticked_ms.saturating_add(TICK_MS));
         driver_task.next_tick_ms = Some(due);
-        if due > now_ms {
+        // What waits in a task comes first.
+        if due > now_ms || driver_task.task.is_behind().map_err(failed)? {
             return Ok(Progress::Idle);
         }
         driver_task.ticked_ms = now_ms;

@@ -89,7 +89,7 @@ impl Supervisor {
         let gone = self.spec.io.forget(name, topics).await;
         gone.map_err(|error| DeployError::Log(DeploymentLogError(error.to_string())))?;
         let forgotten = self.inner.lock().deployments.forget_stores(name);
-        self.store(forgotten.into_iter().collect()).await?;
+        self.store(forgotten).await?;
         Ok(())
     }
 

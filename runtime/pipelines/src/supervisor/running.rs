@@ -13,7 +13,7 @@ impl Supervisor {
         let Some((manifest, plugins)) = self.live(name) else { return };
         let checked = match self.checked(&manifest, &plugins, patience).await {
             // Topics may have grown since it was deployed, or be others.
-            Ok(checked) => match self.check_placements(&checked.topology) {
+            Ok(checked) => match self.check_stored(&checked.topology) {
                 Ok(()) => self.ensure_repartitions(&checked.topology).await.map(|()| checked),
                 Err(refused) => Err(refused),
             },

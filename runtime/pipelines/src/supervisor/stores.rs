@@ -9,6 +9,7 @@ use pelton_streams::{Topology, TopologyError};
 use serde::Serialize;
 
 use super::Supervisor;
+use crate::readers::Offsets;
 use crate::refusal::DeployError;
 
 /// What becomes of a store.
@@ -19,7 +20,8 @@ pub enum StoreFate {
     Kept,
     /// It begins with nothing.
     New,
-    /// No node has it any more. Its changelog stays.
+    /// No node has it any more. Its changelog stays, and what is read from now on is not in it: a node that has it again later
+    /// is refused, unless nothing was read.
     Dropped,
 }
 
@@ -35,6 +37,52 @@ pub struct StoreChange {
 /// What the stores of a topology mean and where their keys are, by name.
 pub(super) fn stores_of(topology: &Topology) -> BTreeMap<String, String> {
     topology.stores().map(|store| (store.spec.name.clone(), topology.recorded(store))).collect()
+}
+
+/// Whether a store can go on, if there is one.
+fn check_shape(
+    topology: &Topology,
+    store: &str,
+    before: Option<&String>,
+    now: &str,
+) -> Result<(), DeployError> {
+    let Some(before) = before else { return Ok(()) };
+    let [before, now] = [before, now].map(|text| Recorded::read(text).shape);
+    if before == now {
+        return Ok(());
+    }
+    let changelog = changelog_topic(&topology.name, store);
+    let [store, before, now] = [store, before, now].map(str::to_owned);
+    Err(DeployError::StoreChanged { store, before, now, changelog })
+}
+
+/// Partitions that a refusal names.
+const MISSED_SHOWN: usize = 5;
+
+/// What was read, or will be read again, between two commits.
+fn missed(before: &Offsets, now: &Offsets) -> Vec<String> {
+    let mut missed = Vec::new();
+    for (topic, partitions) in now {
+        for (partition, offset) in partitions {
+            let before = before.get(topic).and_then(|partitions| partitions.get(partition)).copied();
+            match before.unwrap_or(0) {
+                before if before < *offset => {
+                    missed.push(format!("topic {topic}, partition {partition}: offsets {before} to {}", offset - 1));
+                }
+                before if before > *offset => missed.push(format!(
+                    "topic {topic}, partition {partition}: its offset was set back from {before} to {offset}, what lies between \
+                     would be in it twice"
+                )),
+                _ => {}
+            }
+        }
+    }
+    if missed.len() > MISSED_SHOWN {
+        let more = missed.len() - MISSED_SHOWN;
+        missed.truncate(MISSED_SHOWN);
+        missed.push(format!("and {more} more partitions"));
+    }
+    missed
 }
 
 impl Supervisor {
@@ -63,16 +111,8 @@ impl Supervisor {
                 let (store, other) = (store.clone(), other.to_owned());
                 return Err(DeployError::ChangelogOfAnother { store, changelog, other });
             }
-            let fate = match kept.get(store) {
-                None => StoreFate::New,
-                Some(before) if Recorded::read(before).shape == Recorded::read(shape).shape => {
-                    StoreFate::Kept
-                }
-                Some(before) => {
-                    let [before, now] = [before, shape].map(|text| Recorded::read(text).shape.to_owned());
-                    return Err(DeployError::StoreChanged { store: store.clone(), before, now, changelog });
-                }
-            };
+            let fate = if kept.contains_key(store) { StoreFate::Kept } else { StoreFate::New };
+            check_shape(topology, store, kept.get(store), shape)?;
             changes.push(StoreChange { store: store.clone(), fate, changelog });
         }
         for store in kept.keys().filter(|store| !wanted.contains_key(*store)) {
@@ -80,6 +120,52 @@ impl Supervisor {
             changes.push(StoreChange { store: store.clone(), fate: StoreFate::Dropped, changelog });
         }
         Ok(changes)
+    }
+
+    /// Whether the stores of a topology hold what its nodes keep: another version of the server may lay something out differently.
+    fn check_shapes(&self, topology: &Topology) -> Result<(), DeployError> {
+        let inner = self.inner.lock();
+        let Some(kept) = inner.deployments.stores(&topology.name) else { return Ok(()) };
+        stores_of(topology)
+            .iter()
+            .try_for_each(|(store, shape)| check_shape(topology, store, kept.get(store), shape))
+    }
+
+    /// Whether what runs can go on with what is there.
+    pub(super) fn check_stored(&self, topology: &Topology) -> Result<(), DeployError> {
+        self.check_shapes(topology)?;
+        self.check_placements(topology)
+    }
+
+    /// Whether a deployment has stores that no node had, or no node has any more those that one had.
+    pub(super) fn moves_stores(&self, topology: &Topology) -> bool {
+        let (wanted, inner) = (stores_of(topology), self.inner.lock());
+        let (name, nothing) = (&topology.name, BTreeMap::new());
+        let away = inner.deployments.away(name).unwrap_or(&nothing);
+        let kept = inner.deployments.stores(name).into_iter().flat_map(BTreeMap::keys);
+        kept.into_iter().any(|store| wanted.contains_key(store) == away.contains_key(store))
+    }
+
+    /// What is committed, if no store that a node has again misses something of it.
+    pub(super) async fn check_missed(&self, topology: &Topology) -> Result<Offsets, DeployError> {
+        let name = &topology.name;
+        let committed = self.spec.io.committed(name).await;
+        let committed = committed.map_err(|error| DeployError::Offsets { pipeline: name.clone(), error })?;
+        let wanted = stores_of(topology);
+        let inner = self.inner.lock();
+        for (store, away) in inner.deployments.away(name).into_iter().flatten() {
+            let missed = missed(&away.offsets, &committed);
+            if wanted.contains_key(store) && !missed.is_empty() {
+                let left_by = match away.revision {
+                    0 => "an earlier pipeline of this name".to_owned(),
+                    revision => format!("revision {revision}"),
+                };
+                let (store, missed, changelog) =
+                    (store.clone(), missed.join(", "), changelog_topic(name, store));
+                return Err(DeployError::StoreMissed { store, left_by, missed, changelog });
+            }
+        }
+        Ok(committed)
     }
 
     /// Whether what is kept of a key is in the task that is given the key's records.

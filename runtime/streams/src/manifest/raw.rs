@@ -296,11 +296,7 @@ impl Node {
             let reason = "is for nodes that aggregate: what a plugin makes is not kept";
             return Err(invalid(&format!("{at}.table"), reason.to_owned()));
         }
-        if self.store.is_some() {
-            let reason =
-                "is for nodes that are built in: what a plugin keeps is where the pipeline's `store` says";
-            return Err(invalid(&format!("{at}.store"), reason.to_owned()));
-        }
+        let store = self.store.map(|kind| store_kind(&format!("{at}.store"), &kind)).transpose()?;
         let plugin = PluginRef::parse(&plugin).map_err(|reason| invalid(&format!("{at}.plugin"), reason))?;
         let from = <[String; 1]>::try_from(self.from.0).map_err(|_| {
             let reason = "must be one source or node for a plugin; merge several with a node that has a list in `from` \
@@ -319,7 +315,7 @@ impl Node {
         };
         let keeps_key = self.keeps_key.unwrap_or(false);
         let (id, config, limits, stores) = (self.id, self.config, self.limits, self.stores);
-        Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key, stores, by_partition })
+        Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key, stores, by_partition, store })
     }
 }
 

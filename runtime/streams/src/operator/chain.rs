@@ -26,15 +26,26 @@ impl Operator for Chain {
             return Ok(());
         }
         self.second.prefetch(0, &between, cx)?;
+        // The row that it comes from is meant.
+        let origin = |index: usize| {
+            let sequence = between.get(index).map(|row| row.sequence);
+            rows.iter().position(|row| Some(row.sequence) == sequence).unwrap_or(0)
+        };
         self.second.process(0, &between, cx).map_err(|error| match error {
-            // The row that it comes from is to blame.
             OperatorError::Row(RowError { index, reason }) => {
-                let sequence = between.get(index).map(|row| row.sequence);
-                let index = rows.iter().position(|row| Some(row.sequence) == sequence).unwrap_or(0);
-                OperatorError::Row(RowError { index, reason })
+                OperatorError::Row(RowError { index: origin(index), reason })
             }
+            OperatorError::Alone { index } => OperatorError::Alone { index: origin(index) },
             other => other,
         })
+    }
+
+    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        self.second.is_behind(cx)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
+        self.second.go_on(cx, leave_out)
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {

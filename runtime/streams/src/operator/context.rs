@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::backlog::{CLOSED_AT_ONCE, ClosingBudget};
 use super::row::{Change, Row, RowHeaders, Window};
 use super::windows::MAX_TIMESTAMP;
 use super::{OperatorError, RowError};
@@ -99,6 +100,10 @@ pub struct Context<'a> {
     sequence: u64,
     /// The plugin of the node, if it aggregates with one.
     aggregator: LentAggregator<'a>,
+    /// How much may still be closed.
+    pub(super) closing: ClosingBudget,
+    /// All rows are of one record, or of none.
+    is_alone: bool,
 }
 
 impl<'a> Context<'a> {
@@ -111,7 +116,24 @@ impl<'a> Context<'a> {
         now_ms: i64,
         sequence: u64,
     ) -> Context<'a> {
-        Context { state, out, counts, tables, now_ms, sequence, aggregator: None }
+        let (aggregator, closing, is_alone) = (None, ClosingBudget::of(CLOSED_AT_ONCE), true);
+        Context { state, out, counts, tables, now_ms, sequence, aggregator, closing, is_alone }
+    }
+
+    /// The same, which closes about so many windows and the like.
+    #[must_use]
+    pub fn closing(self, rows: usize) -> Context<'a> {
+        Context { closing: ClosingBudget::of(rows), ..self }
+    }
+
+    /// Rows are of several records, none of which may wait.
+    pub fn set_many_records(&mut self, are_many: bool) {
+        self.is_alone = !are_many;
+    }
+
+    /// Before a row waits. What it is made of should be of no other record.
+    pub(super) fn goes_alone(&self) -> Result<(), OperatorError> {
+        if self.is_alone { Ok(()) } else { Err(OperatorError::Alone { index: 0 }) }
     }
 
     /// The same with the plugin that the node aggregates with.
@@ -130,9 +152,11 @@ impl<'a> Context<'a> {
 
     /// The same with another place for what is emitted.
     pub(super) fn with_output<'b>(&'b mut self, out: &'b mut Vec<Emitted>) -> Context<'b> {
-        let Context { state, counts, tables, now_ms, sequence, aggregator, .. } = self;
+        let Context { state, counts, tables, now_ms, sequence, aggregator, closing, is_alone, .. } = self;
         let aggregator = aggregator.as_deref_mut();
-        Context { state, out, counts, tables: *tables, now_ms: *now_ms, sequence: *sequence, aggregator }
+        let (tables, now_ms, sequence) = (*tables, *now_ms, *sequence);
+        let (closing, is_alone) = (*closing, *is_alone);
+        Context { state, out, counts, tables, now_ms, sequence, aggregator, closing, is_alone }
     }
 
     /// What is emitted from now on is triggered by this row.
@@ -177,13 +201,24 @@ impl<'a> Context<'a> {
         range: KeyRange<'_>,
         limit: usize,
     ) -> Result<(Vec<Entry>, bool), OperatorError> {
-        let mut found: Vec<Entry> = Vec::new();
+        self.scan_within(store, range, (limit, usize::MAX))
+    }
+
+    /// The same, but no more once they have so many bytes; at least one.
+    pub(super) fn scan_within(
+        &self,
+        store: StoreIndex,
+        range: KeyRange<'_>,
+        (limit, bytes_max): (usize, usize),
+    ) -> Result<(Vec<Entry>, bool), OperatorError> {
+        let (mut found, mut bytes): (Vec<Entry>, usize) = (Vec::new(), 0);
         let mut more = false;
         self.state.range(store, range, &mut |key, value| {
-            if found.len() == limit {
+            if found.len() == limit || bytes >= bytes_max {
                 more = true;
                 return ControlFlow::Break(());
             }
+            bytes += key.len() + value.len();
             found.push((key.into(), value.into()));
             ControlFlow::Continue(())
         })?;
@@ -208,12 +243,21 @@ impl<'a> Context<'a> {
         self.has_time(row).then_some(keyed)
     }
 
+    /// Whether [`Context::timed`] has something; nothing is counted.
+    pub(crate) fn is_timed(row: &Row) -> bool {
+        row.key.is_some() && row.value.is_some() && is_time(row.timestamp)
+    }
+
     /// Whether a row has a time; one that has none is counted.
     pub(super) fn has_time(&mut self, row: &Row) -> bool {
-        let has_time = (0..=MAX_TIMESTAMP).contains(&row.timestamp);
+        let has_time = is_time(row.timestamp);
         self.counts.no_time += u64::from(!has_time);
         has_time
     }
+}
+
+pub(crate) fn is_time(timestamp: i64) -> bool {
+    (0..=MAX_TIMESTAMP).contains(&timestamp)
 }
 
 /// A part of a stored value as the value of a row.
@@ -236,6 +280,7 @@ pub(super) fn each_row(
         cx.begin(row);
         each(row, cx).map_err(|error| match error {
             OperatorError::Row(RowError { reason, .. }) => OperatorError::Row(RowError { index, reason }),
+            OperatorError::Alone { .. } => OperatorError::Alone { index },
             other => other,
         })?;
     }

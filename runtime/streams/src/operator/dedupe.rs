@@ -4,18 +4,26 @@
 //! A row is late when stream time is its time + within + grace: what would tell whether it repeats something may be
 //! forgotten from then on, so it does not pass.
 //!
-//! Store: what is alive of a key is the times of its rows that passed, in their order, 8 bytes each (`live`).
+//! Of the times that are `within` long and lie side by side from 1970 on, each has at most one row of a key that passed. So a row
+//! asks for three entries, however long rows are remembered, and one that passes writes two.
+//!
+//! ```text
+//! 14 key* time / within(8)             version(1) time(8) of the row that passed
+//! 15 useless(8) key* time / within(8)  nothing: the stream time from which on the other one is not needed
+//! ```
 
 use bytes::Bytes;
 use pelton_wire::mutant::Mutant;
 
-use super::context::each_row;
+use super::context::{each_row, is_time};
 use super::field::{Extractor, Field};
-use super::live::{self, Due, Live, push_live};
+use super::key::{push_escaped, push_i64, read_i64, sortable, tag, tagged};
 use super::meta::Meta;
 use super::windows::{LATE, Late, RESULTS};
 use super::{Context, Operator, OperatorError, Row};
-use crate::state::StoreIndex;
+use crate::state::{KeyRange, StoreIndex};
+
+const VERSION: u8 = 1;
 
 /// See the module.
 pub struct Deduplicate {
@@ -25,9 +33,8 @@ pub struct Deduplicate {
     grace_ms: i64,
     late: Late,
     meta: Meta,
-    due: Due,
+    /// Of the entry that is asked for.
     place: Vec<u8>,
-    entry: Vec<u8>,
 }
 
 impl Deduplicate {
@@ -41,9 +48,8 @@ impl Deduplicate {
         late: Late,
     ) -> Deduplicate {
         let by = by.map(|field| Extractor::new(vec![field]));
-        let (meta, due) = (Meta::new(store), Due::new(store));
-        let (place, entry) = (Vec::new(), Vec::new());
-        Deduplicate { store, by, within_ms, grace_ms, late, meta, due, place, entry }
+        let (meta, place) = (Meta::new(store), Vec::new());
+        Deduplicate { store, by, within_ms, grace_ms, late, meta, place }
     }
 
     /// What must not repeat; none if the row has nothing to tell it by.
@@ -75,33 +81,36 @@ impl Deduplicate {
             }
             return Ok(());
         }
-        push_live(&mut self.place, &key);
-        let live = Live::read(cx, self.store, &self.place)?;
-        let passed = self.passed(&live)?;
-        let place = passed.partition_point(|other| *other <= time);
-        let near = |other: Option<&i64>| other.is_some_and(|other| (time - other).abs() < self.within_ms);
-        if near(passed.get(place)) || near(place.checked_sub(1).and_then(|before| passed.get(before))) {
-            cx.counts.duplicates += 1;
-            return Ok(());
+        for slot in self.slots(time) {
+            push_slot(&mut self.place, &key, slot);
+            let passed = self.passed(cx)?;
+            if passed.is_some_and(|passed| (time - passed).abs() < self.within_ms) {
+                cx.counts.duplicates += 1;
+                return Ok(());
+            }
         }
-        let useless = passed[..place].partition_point(|time| self.useless_at(*time) <= now);
-        let behind = &passed[place..];
-        Live::begin(&mut self.entry);
-        for time in passed[useless..place].iter().chain([&time]).chain(behind) {
-            self.entry.extend_from_slice(&time.to_be_bytes());
-        }
-        let useless_at = self.useless_at(behind.last().copied().unwrap_or(time));
-        live.write(cx, &mut self.due, &self.place, &mut self.entry, useless_at);
+        push_slot(&mut self.place, &key, time / self.within_ms);
+        let mut entry = [VERSION; 9];
+        entry[1..].copy_from_slice(&time.to_be_bytes());
+        cx.put(self.store, &self.place, &entry);
+        cx.put(self.store, &useless_place(self.useless_at(time), &self.place[1..]), &[]);
         cx.emit(RESULTS, row.clone());
         Ok(())
     }
 
-    fn passed(&self, live: &Live) -> Result<Vec<i64>, OperatorError> {
-        let (times, rest) = live.body().as_chunks::<8>();
-        if !rest.is_empty() {
-            return Err(OperatorError::damaged(self.store, &self.place));
-        }
-        Ok(times.iter().map(|time| i64::from_be_bytes(*time)).collect())
+    /// Those that can have a row in them which this time repeats.
+    fn slots(&self, time: i64) -> std::ops::RangeInclusive<i64> {
+        let slot = time / self.within_ms;
+        slot - 1..=slot + 1
+    }
+
+    /// The time of the row in the slot that is asked for.
+    fn passed(&self, cx: &mut Context<'_>) -> Result<Option<i64>, OperatorError> {
+        let Some(entry) = cx.get(self.store, &self.place)? else { return Ok(None) };
+        let time = entry.split_first().filter(|(version, _)| **version == VERSION);
+        let time = time.and_then(|(_, time)| <[u8; 8]>::try_from(time).ok());
+        let time = time.ok_or_else(|| OperatorError::damaged(self.store, &self.place))?;
+        Ok(Some(i64::from_be_bytes(time)))
     }
 
     /// The stream time from which on no row that is not late can repeat the one that passed at this time.
@@ -113,7 +122,18 @@ impl Deduplicate {
 
 impl Operator for Deduplicate {
     fn prefetch(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        if self.by.is_some() { Ok(()) } else { live::prefetch(cx, self.store, rows) }
+        if self.by.is_some() {
+            return Ok(());
+        }
+        let (mut places, mut place) = (Vec::new(), Vec::new());
+        for row in rows.iter().filter(|row| row.window.is_none() && is_time(row.timestamp)) {
+            let Some(key) = row.key.as_deref() else { continue };
+            for slot in self.slots(row.timestamp) {
+                push_slot(&mut place, key, slot);
+                places.push(place.clone());
+            }
+        }
+        Ok(cx.state.prefetch(self.store, places.iter().map(Vec::as_slice))?)
     }
 
     fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
@@ -125,27 +145,42 @@ impl Operator for Deduplicate {
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
         self.meta.load(cx)?;
-        let now = self.meta.stream_time();
-        let keys = self.due.keys(cx, now, budget)?;
-        for key in &keys {
-            push_live(&mut self.place, key);
-            let live = Live::read(cx, self.store, &self.place)?;
-            match self.passed(&live)?.last() {
-                Some(last) if self.useless_at(*last) > now => {
-                    let useless_at = self.useless_at(*last);
-                    self.entry.clear();
-                    Live::begin(&mut self.entry);
-                    self.entry.extend_from_slice(live.body());
-                    live.write_at(cx, &mut self.due, &self.place, &mut self.entry, useless_at);
-                }
-                _ => live.remove(cx, &mut self.due, &self.place),
+        let (first, end) = (self.meta.cleaned(0), self.meta.stream_time() + 1);
+        // A row that passes is needed for longer than it is until now.
+        if first >= end {
+            return Ok(false);
+        }
+        let (from, to) = (useless_place(first, &[]), useless_place(end, &[]));
+        let range = KeyRange { from: &from, to: Some(&to), reverse: false };
+        let (entries, more) = cx.scan(self.store, range, budget)?;
+        let mut cleaned = end;
+        for (entry, _) in &entries {
+            let (at, place) =
+                read_i64(&entry[1..]).ok_or_else(|| OperatorError::damaged(self.store, entry))?;
+            cx.delete(self.store, &[&[tag::SEEN][..], place].concat());
+            cx.delete(self.store, entry);
+            if more {
+                cleaned = at;
             }
         }
-        Ok(keys.len() == budget)
+        if !entries.is_empty() {
+            self.meta.set_cleaned(0, cleaned);
+            self.meta.save(cx);
+        }
+        Ok(more)
     }
 
     fn reset(&mut self) {
         self.meta.reset();
-        self.due.reset();
     }
+}
+
+fn push_slot(out: &mut Vec<u8>, key: &[u8], slot: i64) {
+    tagged(out, tag::SEEN);
+    push_escaped(out, key);
+    push_i64(out, slot);
+}
+
+fn useless_place(at: i64, slot: &[u8]) -> Vec<u8> {
+    [&[tag::SEEN_UNTIL][..], &sortable(at), slot].concat()
 }

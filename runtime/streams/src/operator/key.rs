@@ -42,6 +42,14 @@ pub mod tag {
     pub const PLUGIN_WINDOW: u8 = 0x10;
     /// When they are forgotten.
     pub const PLUGIN_UNTIL: u8 = 0x11;
+    /// Rows that wait until all is out that closes before them.
+    pub const BACKLOG: u8 = 0x12;
+    /// Sessions and sliding windows that have closed and are not out.
+    pub const CLOSING: u8 = 0x13;
+    /// Rows that have passed deduplication.
+    pub const SEEN: u8 = 0x14;
+    /// When they are forgotten.
+    pub const SEEN_UNTIL: u8 = 0x15;
 }
 
 /// What stands for a zero byte within an escaped field: a zero and this.

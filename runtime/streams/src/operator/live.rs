@@ -11,12 +11,17 @@
 //! 05 forgotten(8) key* end(8) start(8)
 //! ```
 
+use super::backlog::Spill;
 use super::envelope;
 use super::key::{push_escaped, push_i64, read_i64, sortable, tag, tagged};
+use super::meta::Meta;
+use super::windows::{Closing, Emit};
 use super::{Context, OperatorError, Row};
 use crate::state::{Blob, KeyRange, StoreIndex};
 
 const VERSION: u8 = 1;
+/// Keys that are looked at together when something of them may close.
+const CHUNK: usize = 1_024;
 /// Bytes before what the operator keeps.
 const HEADER: usize = 9;
 
@@ -61,7 +66,9 @@ impl Due {
         if self.next.is_some_and(|next| next > now) {
             return Ok(Vec::new());
         }
-        let range = KeyRange { from: &[tag::DUE], to: Some(&[tag::DUE + 1]), reverse: false };
+        // What was looked at before is gone, and takes time to pass.
+        let from = self.next.map_or(vec![tag::DUE], |next| [&[tag::DUE][..], &sortable(next)].concat());
+        let range = KeyRange { from: &from, to: Some(&[tag::DUE + 1]), reverse: false };
         // One more, to see when the next one is due.
         let (entries, _) = cx.scan(self.store, range, limit + 1)?;
         let mut keys = Vec::new();
@@ -158,6 +165,112 @@ pub(super) struct ClosedWindow {
     pub(super) state: Vec<u8>,
 }
 
+impl ClosedWindow {
+    /// What is emitted of it takes about so many bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len() + self.state.len()
+    }
+}
+
+/// What a node of such keys has, sessions or sliding windows.
+pub(super) struct Packed {
+    pub(super) store: StoreIndex,
+    pub(super) closing: Closing,
+    pub(super) meta: Meta,
+    pub(super) due: Due,
+    /// The stream time before which nothing is left that was to be forgotten.
+    forgotten: i64,
+}
+
+impl Packed {
+    pub(super) fn new(store: StoreIndex, closing: Closing) -> Packed {
+        Packed { store, closing, meta: Meta::new(store), due: Due::new(store), forgotten: 0 }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.meta.reset();
+        self.due.reset();
+        self.forgotten = 0;
+    }
+}
+
+/// A node of such keys.
+pub(super) trait OfPacked {
+    fn packed(&mut self) -> &mut Packed;
+
+    /// Looks at a key that is due: what has closed of it leaves what is alive, and is appended.
+    fn look_at(
+        &mut self,
+        key: &[u8],
+        closed: &mut Vec<ClosedWindow>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), OperatorError>;
+
+    /// Emits what is final.
+    fn emit_closed(&mut self, window: ClosedWindow, cx: &mut Context<'_>) -> Result<(), OperatorError>;
+}
+
+/// Moves stream time to a row, and emits what closes by that, in the order of ends, starts and keys. Whether that is all: see
+/// `backlog::Paced::close_before`.
+pub(super) fn close_before(
+    node: &mut impl OfPacked,
+    row: &Row,
+    again: bool,
+    cx: &mut Context<'_>,
+) -> Result<bool, OperatorError> {
+    if !Context::is_timed(row) {
+        return Ok(true);
+    }
+    let packed = node.packed();
+    let moved = packed.meta.observe(row.timestamp).is_some();
+    if packed.closing.emit == Emit::OnUpdate || !(moved || again) {
+        return Ok(true);
+    }
+    let mut spill = Spill::new(packed.store, again, cx)?;
+    let (closed, is_all) = spill.close(cx, CHUNK, |cx, keys, closed| look(node, cx, keys, closed))?;
+    closed.into_iter().try_for_each(|window| node.emit_closed(window, cx))?;
+    Ok(is_all)
+}
+
+/// Looks at up to `limit` keys that are due. Appends what has closed; whether there may be more.
+fn look(
+    node: &mut impl OfPacked,
+    cx: &mut Context<'_>,
+    limit: usize,
+    closed: &mut Vec<ClosedWindow>,
+) -> Result<bool, OperatorError> {
+    let Packed { due, meta, .. } = node.packed();
+    let keys = due.keys(cx, meta.stream_time(), limit)?;
+    let (mut bytes, mut counted) = (0, closed.len());
+    for key in &keys {
+        bytes += closed[counted..].iter().map(ClosedWindow::bytes).sum::<usize>();
+        counted = closed.len();
+        if cx.closing.is_exceeded_by(bytes) {
+            // The rest is still due.
+            node.packed().due.reset();
+            return Ok(true);
+        }
+        node.look_at(key, closed, cx)?;
+    }
+    Ok(keys.len() == limit)
+}
+
+/// `Operator::maintain` of such a node.
+pub(super) fn maintain(
+    node: &mut impl OfPacked,
+    cx: &mut Context<'_>,
+    budget: usize,
+) -> Result<bool, OperatorError> {
+    let packed = node.packed();
+    packed.meta.load(cx)?;
+    let now = packed.meta.stream_time();
+    let more = forget(cx, packed.store, (&mut packed.forgotten, now), budget)?;
+    if packed.closing.emit == Emit::OnClose {
+        return Ok(more);
+    }
+    Ok(look(node, cx, budget, &mut Vec::new())? || more)
+}
+
 /// Keeps a closed window for readers until stream time is `forgotten`.
 pub(super) fn keep(cx: &mut Context<'_>, store: StoreIndex, window: &ClosedWindow, forgotten: i64) {
     let mut place = Vec::with_capacity(window.key.len() + 18);
@@ -170,20 +283,28 @@ pub(super) fn keep(cx: &mut Context<'_>, store: StoreIndex, window: &ClosedWindo
     cx.put(store, &[&[tag::EXPIRY][..], &sortable(forgotten), &place].concat(), &[]);
 }
 
-/// Forgets up to `budget` closed windows; whether there may be more.
-pub(super) fn forget(
+/// Forgets up to `budget` closed windows; whether there may be more. None is left that was to be forgotten before `from`, which
+/// moves on.
+fn forget(
     cx: &mut Context<'_>,
     store: StoreIndex,
-    now: i64,
+    (from, now): (&mut i64, i64),
     budget: usize,
 ) -> Result<bool, OperatorError> {
-    let end = [&[tag::EXPIRY][..], &sortable(now + 1)].concat();
-    let range = KeyRange { from: &[tag::EXPIRY], to: Some(&end), reverse: false };
+    if *from > now {
+        return Ok(false);
+    }
+    let [start, end] = [*from, now + 1].map(|at| [&[tag::EXPIRY][..], &sortable(at)].concat());
+    let range = KeyRange { from: &start, to: Some(&end), reverse: false };
     let (entries, more) = cx.scan(store, range, budget)?;
     for (entry, _) in &entries {
-        let (_, place) = read_i64(&entry[1..]).ok_or_else(|| OperatorError::damaged(store, entry))?;
+        let (at, place) = read_i64(&entry[1..]).ok_or_else(|| OperatorError::damaged(store, entry))?;
         cx.delete(store, &[&[tag::CLOSED][..], place].concat());
         cx.delete(store, entry);
+        *from = at;
+    }
+    if !more {
+        *from = now + 1;
     }
     Ok(more)
 }

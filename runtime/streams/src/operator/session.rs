@@ -9,34 +9,31 @@
 //! The number names the cell of members: it stays when a session grows, and when others are merged into it. The time
 //! of a result is the end of its session.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use pelton_wire::mutant::Mutant;
 
-use super::aggregate::{Aggregator, Group, Item};
+use super::aggregate::{Aggregator, Group, Item, Plan, Way};
+use super::backlog::{self, Backlog, Paced};
 use super::by_key::result_bytes;
-use super::context::each_row;
 use super::key::{push_escaped, push_u64};
-use super::live::{self, ClosedWindow, Due, Live, push_live};
-use super::meta::Meta;
+use super::live::{self, ClosedWindow, Live, OfPacked, Packed, push_live};
 use super::view::FoundWindow;
 use super::windows::{Closing, Emit, LATE, Late};
 use super::{Change, Context, Operator, OperatorError, Row, Window, WindowKind};
 use crate::state::StoreIndex;
 
-/// Keys that are looked at together when their sessions may close.
-const CHUNK: usize = 1_024;
-
 /// See the module.
 pub struct Sessions {
-    store: StoreIndex,
     gap_ms: i64,
-    closing: Closing,
+    packed: Packed,
     aggregator: Box<dyn Aggregator>,
     tells_old: bool,
-    meta: Meta,
-    due: Due,
+    backlog: Backlog,
     scratch: Scratch,
 }
 
@@ -48,6 +45,13 @@ struct Scratch {
     cells: [Vec<u8>; 2],
     states: [Vec<u8>; 2],
     result: Vec<u8>,
+}
+
+/// A session of a plan.
+struct Planned {
+    start: i64,
+    end: i64,
+    group: usize,
 }
 
 /// An open session, whose state is a part of its entry.
@@ -75,32 +79,29 @@ impl Sessions {
         aggregator: Box<dyn Aggregator>,
         tells_old: bool,
     ) -> Sessions {
-        let (meta, due) = (Meta::new(store), Due::new(store));
-        Sessions { store, gap_ms, closing, aggregator, tells_old, meta, due, scratch: Scratch::default() }
+        let (packed, backlog) = (Packed::new(store, closing), Backlog::new(store));
+        Sessions { gap_ms, packed, aggregator, tells_old, backlog, scratch: Scratch::default() }
     }
 
     /// The stream time at which a session closes whose last row has this time.
     fn closes_at(&self, end: i64) -> i64 {
-        end + self.gap_ms + self.closing.grace_ms + 1
+        end + self.gap_ms + self.packed.closing.grace_ms + 1
     }
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
         let Some((key, value)) = cx.timed(row) else { return Ok(()) };
-        if self.meta.observe(row.timestamp).is_some() && self.closing.emit == Emit::OnClose {
-            self.close(cx)?;
-        }
         let time = row.timestamp;
         let mut place = std::mem::take(&mut self.scratch.place);
         push_live(&mut place, &key);
-        let live = Live::read(cx, self.store, &place)?;
+        let live = Live::read(cx, self.packed.store, &place)?;
         let sessions = self.read(&live, &place)?;
-        let closed = sessions.partition_point(|s| self.closes_at(s.end) <= self.meta.stream_time());
+        let closed = sessions.partition_point(|s| self.closes_at(s.end) <= self.packed.meta.stream_time());
         let gap_ms = self.gap_ms - i64::from(Mutant::SessionsApart.is_on());
         let touches = |s: &Session| s.start - gap_ms <= time && time <= s.end + gap_ms;
         let from = (closed..sessions.len()).find(|i| touches(&sessions[*i]));
         let merged = match from {
             Some(from) => from..from + sessions[from..].iter().take_while(|s| touches(s)).count(),
-            None if self.closes_at(time) <= self.meta.stream_time() => {
+            None if self.closes_at(time) <= self.packed.meta.stream_time() => {
                 self.scratch.place = place;
                 self.late(row, cx);
                 return Ok(());
@@ -114,7 +115,7 @@ impl Sessions {
         let item = Item { key: &key, value, timestamp: time, origin: None };
         let session = self.fold(&sessions[merged.clone()], live.body(), item, cx)?;
         let new_state = std::mem::take(&mut self.scratch.states[0]);
-        if self.closing.emit == Emit::OnUpdate {
+        if self.packed.closing.emit == Emit::OnUpdate {
             self.emit_update(&key, &sessions[merged.clone()], live.body(), &session, &new_state, cx)?;
         }
         let mut entry = std::mem::take(&mut self.scratch.entry);
@@ -127,21 +128,78 @@ impl Sessions {
             first_end = first_end.min(session.end);
         }
         let close = self.closes_at(first_end);
-        live.write(cx, &mut self.due, &place, &mut entry, close);
+        live.write(cx, &mut self.packed.due, &place, &mut entry, close);
         (self.scratch.entry, self.scratch.states[0], self.scratch.place) = (entry, new_state, place);
         Ok(())
+    }
+
+    /// What rows will be folded into which sessions, up to the first row of a key that makes several sessions one: what comes of
+    /// that only the plugin knows.
+    fn plan(&self, rows: &[Row], cx: &mut Context<'_>) -> Result<Plan, OperatorError> {
+        let (mut plan, mut keys) =
+            (Plan::default(), HashMap::<Bytes, Option<Vec<Planned>>, RandomState>::default());
+        let mut now = self.packed.meta.stream_time();
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| Context::is_timed(row)) {
+            let (Some(key), Some(value)) = (row.full_key(), &row.value) else { continue };
+            let time = row.timestamp;
+            now = now.max(time);
+            let sessions = match keys.entry(key.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Some(self.planned(&key, &mut plan, cx)?)),
+            };
+            let Some(known) = sessions else { continue };
+            known.retain(|session| self.closes_at(session.end) > now);
+            let touches = |s: &&mut Planned| s.start - self.gap_ms <= time && time <= s.end + self.gap_ms;
+            let mut touched = known.iter_mut().filter(touches);
+            let group = match (touched.next(), touched.next()) {
+                (Some(_), Some(_)) => {
+                    *sessions = None;
+                    continue;
+                }
+                (Some(session), None) => {
+                    (session.start, session.end) = (session.start.min(time), session.end.max(time));
+                    session.group
+                }
+                (None, _) if self.closes_at(time) <= now => continue,
+                (None, _) => {
+                    let group = plan.group(None);
+                    known.push(Planned { start: time, end: time, group });
+                    group
+                }
+            };
+            plan.step((group, Way::In), index, (key, value.clone(), time));
+        }
+        Ok(plan)
+    }
+
+    /// The sessions of a key as a plan begins.
+    fn planned(
+        &self,
+        key: &[u8],
+        plan: &mut Plan,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<Planned>, OperatorError> {
+        let mut place = Vec::new();
+        push_live(&mut place, key);
+        let live = Live::read(cx, self.packed.store, &place)?;
+        let sessions = self.read(&live, &place)?;
+        let planned = |Session { start, end, state, .. }: Session| {
+            let group = plan.group(Some(&live.body()[state]));
+            Planned { start, end, group }
+        };
+        Ok(sessions.into_iter().map(planned).collect())
     }
 
     fn late(&self, row: &Row, cx: &mut Context<'_>) {
         cx.counts.late += 1;
         cx.counts.late_windows += 1;
-        if self.closing.late == Late::Emit {
+        if self.packed.closing.late == Late::Emit {
             cx.emit(LATE, row.clone());
         }
     }
 
     fn read(&self, live: &Live, place: &[u8]) -> Result<Vec<Session>, OperatorError> {
-        read_sessions(live.body()).ok_or_else(|| OperatorError::damaged(self.store, place))
+        read_sessions(live.body()).ok_or_else(|| OperatorError::damaged(self.packed.store, place))
     }
 
     /// The session that a row makes of those that it touches. Its state is `scratch.states[0]`.
@@ -154,7 +212,7 @@ impl Sessions {
     ) -> Result<Session, OperatorError> {
         let members = self.aggregator.has_members();
         let Scratch { cells: [into, from], states: [state, other], .. } = &mut self.scratch;
-        let number = touched.first().map_or_else(|| self.meta.next(), |session| session.number);
+        let number = touched.first().map_or_else(|| self.packed.meta.next(), |session| session.number);
         let mut session = Session { start: item.timestamp, end: item.timestamp, number, state: 0..0 };
         if members {
             push_cell(into, item.key, number);
@@ -223,10 +281,10 @@ impl Sessions {
         cx: &mut Context<'_>,
     ) -> Result<(), OperatorError> {
         for session in closed {
-            if self.closing.is_kept() {
+            if self.packed.closing.is_kept() {
                 let window = closed_window(session, live, key);
-                let forgotten = session.end + self.gap_ms + self.closing.kept_ms() + 1;
-                live::keep(cx, self.store, &window, forgotten);
+                let forgotten = session.end + self.gap_ms + self.packed.closing.kept_ms() + 1;
+                live::keep(cx, self.packed.store, &window, forgotten);
             }
             if self.aggregator.has_members() {
                 push_cell(&mut self.scratch.cells[0], key, session.number);
@@ -235,77 +293,109 @@ impl Sessions {
         }
         Ok(())
     }
-
-    /// Takes what is closed out of up to `limit` keys that are due. What was taken, and whether there may be more.
-    fn take_closed(
-        &mut self,
-        cx: &mut Context<'_>,
-        limit: usize,
-        taken: &mut Vec<ClosedWindow>,
-    ) -> Result<bool, OperatorError> {
-        let keys = self.due.keys(cx, self.meta.stream_time(), limit)?;
-        let (mut place, mut entry) = (Vec::new(), Vec::new());
-        for key in &keys {
-            push_live(&mut place, key);
-            let live = Live::read(cx, self.store, &place)?;
-            let sessions = self.read(&live, &place)?;
-            let closed = sessions.partition_point(|s| self.closes_at(s.end) <= self.meta.stream_time());
-            taken.extend(sessions[..closed].iter().map(|session| closed_window(session, &live, key)));
-            self.retire(&sessions[..closed], &live, key, cx)?;
-            let Some(next) = sessions.get(closed) else {
-                live.remove(cx, &mut self.due, &place);
-                continue;
-            };
-            Live::begin(&mut entry);
-            for session in &sessions[closed..] {
-                push_session(&mut entry, session, &live.body()[session.state.clone()]);
-            }
-            let close = self.closes_at(next.end);
-            live.write_at(cx, &mut self.due, &place, &mut entry, close);
-        }
-        Ok(keys.len() == limit)
-    }
-
-    /// Emits what has closed, in the order of ends, starts and keys.
-    fn close(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        let mut closed = Vec::new();
-        while self.take_closed(cx, CHUNK, &mut closed)? {}
-        closed.sort_unstable_by(|a, b| (a.end, a.start, &a.key).cmp(&(b.end, b.start, &b.key)));
-        for session in closed {
-            let window = Window { kind: WindowKind::Session, start: session.start, end: session.end };
-            let result = &mut self.scratch.result;
-            let value = result_bytes(&mut *self.aggregator, &session.key, &session.state, result)?;
-            let change = if self.tells_old { Change::Was(None) } else { Change::Unknown };
-            cx.emit_result(session.key.into(), Some(window), value, session.end, change);
-        }
-        Ok(())
-    }
 }
 
 impl Operator for Sessions {
     fn prefetch(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        live::prefetch(cx, self.store, rows)
+        live::prefetch(cx, self.packed.store, rows)
     }
 
-    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.meta.load(cx)?;
-        each_row(rows, cx, |row, cx| self.row(row, cx))?;
-        self.meta.save(cx);
-        Ok(())
+    fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        if self.aggregator.plans() {
+            self.packed.meta.load(cx)?;
+            let plan = self.plan(rows, cx)?;
+            self.aggregator.prepare(cx, plan)?;
+        }
+        backlog::process(self, input, rows, cx)
+    }
+
+    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        Ok(self.backlog.is_waiting(cx.state)?)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
+        backlog::go_on(self, leave_out, cx)
     }
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
-        self.meta.load(cx)?;
-        let more = live::forget(cx, self.store, self.meta.stream_time(), budget)?;
-        if self.closing.emit == Emit::OnClose {
-            return Ok(more);
-        }
-        Ok(self.take_closed(cx, budget, &mut Vec::new())? || more)
+        live::maintain(self, cx, budget)
     }
 
     fn reset(&mut self) {
-        self.meta.reset();
-        self.due.reset();
+        self.packed.reset();
+        self.backlog.reset();
+    }
+}
+
+impl Paced for Sessions {
+    fn backlog(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.packed.meta.load(cx)
+    }
+
+    fn save(&mut self, cx: &mut Context<'_>) {
+        self.packed.meta.save(cx);
+    }
+
+    fn close_before(
+        &mut self,
+        _: usize,
+        row: &Row,
+        again: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, OperatorError> {
+        live::close_before(self, row, again, cx)
+    }
+
+    fn enter(&mut self, _: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.row(row, cx)
+    }
+}
+
+impl OfPacked for Sessions {
+    fn packed(&mut self) -> &mut Packed {
+        &mut self.packed
+    }
+
+    fn look_at(
+        &mut self,
+        key: &[u8],
+        closed: &mut Vec<ClosedWindow>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), OperatorError> {
+        let mut place = std::mem::take(&mut self.scratch.place);
+        push_live(&mut place, key);
+        let live = Live::read(cx, self.packed.store, &place)?;
+        let sessions = self.read(&live, &place)?;
+        let open = sessions.partition_point(|s| self.closes_at(s.end) <= self.packed.meta.stream_time());
+        closed.extend(sessions[..open].iter().map(|session| closed_window(session, &live, key)));
+        self.retire(&sessions[..open], &live, key, cx)?;
+        if let Some(next) = sessions.get(open) {
+            let mut entry = std::mem::take(&mut self.scratch.entry);
+            Live::begin(&mut entry);
+            for session in &sessions[open..] {
+                push_session(&mut entry, session, &live.body()[session.state.clone()]);
+            }
+            let close = self.closes_at(next.end);
+            live.write_at(cx, &mut self.packed.due, &place, &mut entry, close);
+            self.scratch.entry = entry;
+        } else {
+            live.remove(cx, &mut self.packed.due, &place);
+        }
+        self.scratch.place = place;
+        Ok(())
+    }
+
+    fn emit_closed(&mut self, session: ClosedWindow, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        let window = Window { kind: WindowKind::Session, start: session.start, end: session.end };
+        let result = &mut self.scratch.result;
+        let value = result_bytes(&mut *self.aggregator, &session.key, &session.state, result)?;
+        let change = if self.tells_old { Change::Was(None) } else { Change::Unknown };
+        cx.emit_result(session.key.into(), Some(window), value, session.end, change);
+        Ok(())
     }
 }
 

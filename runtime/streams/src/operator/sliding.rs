@@ -22,29 +22,23 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::aggregate::{Aggregator, Group, Item};
+use super::aggregate::{Aggregator, Group, Item, Plan, Way};
+use super::backlog::{self, Backlog, Paced};
 use super::by_key::result_bytes;
-use super::context::each_row;
 use super::key::{push_escaped, push_i64};
-use super::live::{self, ClosedWindow, Due, Live, push_live};
-use super::meta::Meta;
+use super::live::{self, ClosedWindow, Live, OfPacked, Packed, push_live};
 use super::view::FoundWindow;
 use super::windows::{Closing, Emit, LATE, Late};
 use super::{Change, Context, Operator, OperatorError, Row, Window, WindowKind};
 use crate::state::StoreIndex;
 
-/// Keys that are looked at together when their windows may close.
-const CHUNK: usize = 1_024;
-
 /// See the module.
 pub struct SlidingWindows {
-    store: StoreIndex,
     size_ms: i64,
-    closing: Closing,
+    packed: Packed,
     aggregator: Box<dyn Aggregator>,
     tells_old: bool,
-    meta: Meta,
-    due: Due,
+    backlog: Backlog,
     scratch: Scratch,
 }
 
@@ -113,14 +107,13 @@ impl SlidingWindows {
         aggregator: Box<dyn Aggregator>,
         tells_old: bool,
     ) -> SlidingWindows {
-        let (meta, due) = (Meta::new(store), Due::new(store));
-        let scratch = Scratch::default();
-        SlidingWindows { store, size_ms, closing, aggregator, tells_old, meta, due, scratch }
+        let (packed, backlog) = (Packed::new(store, closing), Backlog::new(store));
+        SlidingWindows { size_ms, packed, aggregator, tells_old, backlog, scratch: Scratch::default() }
     }
 
     /// The stream time at which the window closes that begins here.
     fn closes_at(&self, start: i64) -> i64 {
-        start + self.size_ms + self.closing.grace_ms + 1
+        start + self.size_ms + self.packed.closing.grace_ms + 1
     }
 
     /// The stream time from which on no window can be made of it.
@@ -130,29 +123,26 @@ impl SlidingWindows {
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
         let Some((key, value)) = cx.timed(row) else { return Ok(()) };
-        if self.meta.observe(row.timestamp).is_some() && self.closing.emit == Emit::OnClose {
-            self.close(cx)?;
-        }
-        if self.closes_at(row.timestamp) <= self.meta.stream_time() {
+        if self.closes_at(row.timestamp) <= self.packed.meta.stream_time() {
             cx.counts.late += 1;
             cx.counts.late_windows += 1;
-            if self.closing.late == Late::Emit {
+            if self.packed.closing.late == Late::Emit {
                 cx.emit(LATE, row.clone());
             }
             return Ok(());
         }
         let mut place = std::mem::take(&mut self.scratch.place);
         push_live(&mut place, &key);
-        let live = Live::read(cx, self.store, &place)?;
+        let live = Live::read(cx, self.packed.store, &place)?;
         let mut windows = self.read(&live, &place)?;
         self.finish(&mut windows, &key, cx, &mut Vec::new())?;
         let item = Item { key: &key, value, timestamp: row.timestamp, origin: None };
         self.scratch.made.clear();
-        self.add(&mut windows, item, cx)?;
+        self.add(&mut windows, (item, value), cx)?;
         let changed = windows.all.iter().filter(|window| window.changed);
         let missed = changed.clone().filter(|window| window.is_final && window.start <= row.timestamp);
         cx.counts.late_windows += missed.count() as u64;
-        if self.closing.emit == Emit::OnUpdate {
+        if self.packed.closing.emit == Emit::OnUpdate {
             for window in changed.filter(|window| !window.is_final) {
                 let change = match (&window.was, self.tells_old) {
                     (_, false) => Change::Unknown,
@@ -178,7 +168,7 @@ impl SlidingWindows {
 
     fn read<'l>(&self, live: &'l Live, place: &[u8]) -> Result<Windows<'l>, OperatorError> {
         let body = live.body();
-        let all = read_windows(body).ok_or_else(|| OperatorError::damaged(self.store, place))?;
+        let all = read_windows(body).ok_or_else(|| OperatorError::damaged(self.packed.store, place))?;
         Ok(Windows { all, body })
     }
 
@@ -191,7 +181,7 @@ impl SlidingWindows {
         cx: &mut Context<'_>,
         closed: &mut Vec<ClosedWindow>,
     ) -> Result<(), OperatorError> {
-        let now = self.meta.stream_time();
+        let now = self.packed.meta.stream_time();
         let Windows { all, body } = windows;
         for window in all.iter_mut().filter(|window| !window.is_final && self.closes_at(window.start) <= now)
         {
@@ -200,8 +190,8 @@ impl SlidingWindows {
             let Sliding { start, latest, .. } = *window;
             let (end, state) = (start + self.size_ms, body[state.clone()].to_vec());
             let window = ClosedWindow { end, start, key: key.to_vec(), timestamp: latest, state };
-            if self.closing.is_kept() {
-                live::keep(cx, self.store, &window, end + self.closing.kept_ms() + 1);
+            if self.packed.closing.is_kept() {
+                live::keep(cx, self.packed.store, &window, end + self.packed.closing.kept_ms() + 1);
             }
             closed.push(window);
         }
@@ -224,7 +214,7 @@ impl SlidingWindows {
     fn add(
         &mut self,
         windows: &mut Windows<'_>,
-        item: Item<'_>,
+        (item, value): (Item<'_>, &Bytes),
         cx: &mut Context<'_>,
     ) -> Result<(), OperatorError> {
         let (time, size) = (item.timestamp, self.size_ms);
@@ -234,6 +224,14 @@ impl SlidingWindows {
         let before_first = windows.all.partition_point(|window| window.start < first).checked_sub(1);
         let like_first = before_first.map(|i| windows.all[i].clone()).filter(|window| window.latest >= first);
         let previous = windows.all.iter().map(|window| window.latest).filter(|latest| *latest < time).max();
+        let like_first = like_first.filter(|_| time >= size);
+        let alone = previous.map(|previous| previous + 1).filter(|start| start + size >= time);
+        if self.aggregator.plans() {
+            let made = [(first, like_first.as_ref().map(|source| &source.state))];
+            let made = made.into_iter().chain(alone.map(|start| (start, None)));
+            let plan = plan(windows, size, made, item, value);
+            self.aggregator.prepare(cx, plan)?;
+        }
         // The window behind the row: all that the last window which is not behind it has later than it.
         if let Some(source) = behind.filter(|source| source.latest > time)
             && !windows.has(time + 1)
@@ -254,16 +252,15 @@ impl SlidingWindows {
         }
         // The window that ends with the row.
         if !windows.has(first) {
-            let source = like_first.filter(|_| time >= size);
-            if let Some(source) = &source {
+            if let Some(source) = &like_first {
                 self.copy_cell(item.key, source.start, first, cx)?;
             }
-            let state = self.put(windows, first, source.as_ref().map(|source| &source.state), item, cx)?;
+            let state =
+                self.put(windows, first, like_first.as_ref().map(|source| &source.state), item, cx)?;
             windows.insert(self.made(first, time, state));
         }
         // The window behind the row before, which had none in it until now.
-        if let Some(start) = previous.map(|previous| previous + 1)
-            && start + size >= time
+        if let Some(start) = alone
             && !windows.has(start)
         {
             let state = self.put(windows, start, None, item, cx)?;
@@ -273,7 +270,7 @@ impl SlidingWindows {
     }
 
     fn made(&self, start: i64, latest: i64, state: State) -> Sliding {
-        let is_final = self.closes_at(start) <= self.meta.stream_time();
+        let is_final = self.closes_at(start) <= self.packed.meta.stream_time();
         Sliding { start, latest, is_final, state, changed: true, was: None }
     }
 
@@ -319,7 +316,7 @@ impl SlidingWindows {
     /// When the key has to be looked at next.
     fn next_look(&self, windows: &Windows<'_>) -> Option<i64> {
         let useless = self.useless_at(windows.all.last()?.start);
-        if self.closing.emit == Emit::OnUpdate {
+        if self.packed.closing.emit == Emit::OnUpdate {
             return Some(useless);
         }
         let open = windows.all.iter().find(|window| !window.is_final);
@@ -336,7 +333,7 @@ impl SlidingWindows {
         cx: &mut Context<'_>,
     ) {
         let Some(next) = self.next_look(windows) else {
-            live.remove(cx, &mut self.due, place);
+            live.remove(cx, &mut self.packed.due, place);
             return;
         };
         let entry = &mut self.scratch.entry;
@@ -351,72 +348,118 @@ impl SlidingWindows {
             entry.extend_from_slice(state);
         }
         if looked {
-            live.write_at(cx, &mut self.due, place, entry, next);
+            live.write_at(cx, &mut self.packed.due, place, entry, next);
         } else {
-            live.write(cx, &mut self.due, place, entry, next);
+            live.write(cx, &mut self.packed.due, place, entry, next);
         }
-    }
-
-    /// Looks at up to `limit` keys that are due. Appends to `closed` what has closed; whether there may be more.
-    fn look(
-        &mut self,
-        cx: &mut Context<'_>,
-        limit: usize,
-        closed: &mut Vec<ClosedWindow>,
-    ) -> Result<bool, OperatorError> {
-        let keys = self.due.keys(cx, self.meta.stream_time(), limit)?;
-        let mut place = Vec::new();
-        for key in &keys {
-            push_live(&mut place, key);
-            let live = Live::read(cx, self.store, &place)?;
-            let mut windows = self.read(&live, &place)?;
-            self.finish(&mut windows, key, cx, closed)?;
-            self.write(&windows, &live, &place, true, cx);
-        }
-        Ok(keys.len() == limit)
-    }
-
-    /// Emits what has closed, in the order of windows and keys.
-    fn close(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        let mut closed = Vec::new();
-        while self.look(cx, CHUNK, &mut closed)? {}
-        closed.sort_unstable_by(|a, b| (a.start, &a.key).cmp(&(b.start, &b.key)));
-        for window in closed {
-            let result = &mut self.scratch.result;
-            let value = result_bytes(&mut *self.aggregator, &window.key, &window.state, result)?;
-            let change = if self.tells_old { Change::Was(None) } else { Change::Unknown };
-            let key = Bytes::from(window.key);
-            cx.emit_result(key, Some(self.window(window.start)), value, window.timestamp, change);
-        }
-        Ok(())
     }
 }
 
 impl Operator for SlidingWindows {
     fn prefetch(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        live::prefetch(cx, self.store, rows)
+        live::prefetch(cx, self.packed.store, rows)
     }
 
-    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.meta.load(cx)?;
-        each_row(rows, cx, |row, cx| self.row(row, cx))?;
-        self.meta.save(cx);
-        Ok(())
+    fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        backlog::process(self, input, rows, cx)
+    }
+
+    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        Ok(self.backlog.is_waiting(cx.state)?)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
+        backlog::go_on(self, leave_out, cx)
     }
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
-        self.meta.load(cx)?;
-        let more = live::forget(cx, self.store, self.meta.stream_time(), budget)?;
-        if self.closing.emit == Emit::OnClose {
-            return Ok(more);
-        }
-        Ok(self.look(cx, budget, &mut Vec::new())? || more)
+        live::maintain(self, cx, budget)
     }
 
     fn reset(&mut self) {
-        self.meta.reset();
-        self.due.reset();
+        self.packed.reset();
+        self.backlog.reset();
     }
+}
+
+impl Paced for SlidingWindows {
+    fn backlog(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.packed.meta.load(cx)
+    }
+
+    fn save(&mut self, cx: &mut Context<'_>) {
+        self.packed.meta.save(cx);
+    }
+
+    fn close_before(
+        &mut self,
+        _: usize,
+        row: &Row,
+        again: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, OperatorError> {
+        live::close_before(self, row, again, cx)
+    }
+
+    fn enter(&mut self, _: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.row(row, cx)
+    }
+}
+
+impl OfPacked for SlidingWindows {
+    fn packed(&mut self) -> &mut Packed {
+        &mut self.packed
+    }
+
+    fn look_at(
+        &mut self,
+        key: &[u8],
+        closed: &mut Vec<ClosedWindow>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), OperatorError> {
+        let mut place = std::mem::take(&mut self.scratch.place);
+        push_live(&mut place, key);
+        let live = Live::read(cx, self.packed.store, &place)?;
+        let mut windows = self.read(&live, &place)?;
+        self.finish(&mut windows, key, cx, closed)?;
+        self.write(&windows, &live, &place, true, cx);
+        self.scratch.place = place;
+        Ok(())
+    }
+
+    fn emit_closed(&mut self, window: ClosedWindow, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        let result = &mut self.scratch.result;
+        let value = result_bytes(&mut *self.aggregator, &window.key, &window.state, result)?;
+        let change = if self.tells_old { Change::Was(None) } else { Change::Unknown };
+        let key = Bytes::from(window.key);
+        cx.emit_result(key, Some(self.window(window.start)), value, window.timestamp, change);
+        Ok(())
+    }
+}
+
+/// What one row will be folded into: the windows that are there, and those that it makes, each with what it begins as.
+fn plan<'s>(
+    windows: &Windows<'_>,
+    size: i64,
+    made: impl Iterator<Item = (i64, Option<&'s State>)>,
+    item: Item<'_>,
+    value: &Bytes,
+) -> Plan {
+    let (mut plan, time) = (Plan::default(), item.timestamp);
+    let key = Bytes::copy_from_slice(item.key);
+    let there = windows.all.iter().filter(|window| window.start <= time && window.start + size >= time);
+    let there = there.map(|window| Some(&window.state));
+    let made = made.filter(|(start, _)| !windows.has(*start)).map(|(_, state)| state);
+    for state in there.chain(made) {
+        // Nothing was made by the row yet.
+        let group = plan.group(state.map(|state| windows.bytes(&[], state)));
+        plan.step((group, Way::In), 0, (key.clone(), value.clone(), time));
+    }
+    plan
 }
 
 fn read_windows(body: &[u8]) -> Option<Vec<Sliding>> {

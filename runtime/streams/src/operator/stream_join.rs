@@ -19,7 +19,8 @@
 use bytes::Bytes;
 use pelton_wire::mutant::Mutant;
 
-use super::context::each_row;
+use super::backlog::{self, Backlog, Paced};
+use super::context::is_time;
 use super::joiner::Joiner;
 use super::key::{push_escaped, push_i64, push_u64, read_escaped, read_i64, read_u64, tag, tagged};
 use super::meta::Meta;
@@ -79,6 +80,7 @@ pub struct StreamJoin {
     segment_ms: i64,
     joiner: Box<dyn Joiner>,
     meta: Meta,
+    backlog: Backlog,
     /// Of each side, a time before which no row is without a match; none if that is not known.
     first_unmatched: [Option<i64>; 2],
     scratch: Vec<u8>,
@@ -105,8 +107,9 @@ impl StreamJoin {
     /// rows may be before or behind left ones only, not neither: `before_ms + after_ms` may be 0.
     pub fn new(store: StoreIndex, kind: JoinKind, window: JoinWindow, joiner: Box<dyn Joiner>) -> StreamJoin {
         let segment_ms = (window.before_ms + window.after_ms).max(MIN_SEGMENT_MS);
-        let (meta, first_unmatched) = (Meta::new(store), [None; 2]);
-        StreamJoin { store, kind, window, segment_ms, joiner, meta, first_unmatched, scratch: Vec::new() }
+        let (meta, backlog, scratch) = (Meta::new(store), Backlog::new(store), Vec::new());
+        let first_unmatched = [None; 2];
+        StreamJoin { store, kind, window, segment_ms, joiner, meta, backlog, first_unmatched, scratch }
     }
 
     /// How much earlier, and how much later, matches of a side's row may be.
@@ -125,13 +128,11 @@ impl StreamJoin {
         if row.key.is_none() && row.value.is_some() && is_outer {
             // It matches nothing.
             if cx.has_time(row) {
-                self.advance(row.timestamp, cx)?;
                 self.emit_alone(side, None, row, row.timestamp, cx)?;
             }
             return Ok(());
         }
         let Some((key, _)) = cx.timed(row) else { return Ok(()) };
-        self.advance(row.timestamp, cx)?;
         let matched = self.join(side, &key, row, cx)?;
         let is_closed = self.closes_at(side, row.timestamp) <= self.meta.stream_time();
         cx.counts.late += u64::from(is_closed);
@@ -153,10 +154,6 @@ impl StreamJoin {
             self.first_unmatched[side] = self.first_unmatched[side].map(|first| first.min(row.timestamp));
         }
         Ok(())
-    }
-
-    fn advance(&mut self, time: i64, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        if self.meta.observe(time).is_some() { self.close(cx) } else { Ok(()) }
     }
 
     /// Joins a row with those of the other side that are open. Whether there are any.
@@ -273,60 +270,88 @@ impl StreamJoin {
         }
     }
 
-    /// Emits the rows of outer sides that have closed without a match.
-    fn close(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        let mut closed = Vec::new();
+    /// Emits the rows of outer sides that have closed without a match. Whether that is all.
+    fn close(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        let mut place = Vec::new();
+        loop {
+            let (closed, more) = self.closed(cx.closing.rows().min(CHUNK), cx)?;
+            for Unmatched { time, side, key, number } in closed {
+                if !cx.closing.is_left() {
+                    self.first_unmatched = [None; 2];
+                    return Ok(false);
+                }
+                place.clear();
+                self.push_place(&mut place, side, &key, time, number);
+                let stored = cx.get(self.store, &place)?;
+                let row = stored.as_ref().and_then(stored_row::decode);
+                let row = row.ok_or_else(|| OperatorError::damaged(self.store, &place))?;
+                cx.closing.spend(stored.map_or(0, |stored| stored.len()));
+                cx.delete(self.store, &unmatched_place(side, time, &key, number));
+                self.emit_alone(side, Some(key.into()), &row, time, cx)?;
+                // Closed, it matches nothing any more.
+                cx.delete(self.store, &place);
+            }
+            if !more {
+                return Ok(true);
+            }
+            self.first_unmatched = [None; 2];
+            if !cx.closing.is_left() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The first ones of those rows, in their order, and whether there are more. If there are none, what is known of the first ones
+    /// that are open holds when these are out.
+    fn closed(
+        &mut self,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<(Vec<Unmatched>, bool), OperatorError> {
+        let (mut closed, mut more) = (Vec::new(), false);
         for side in [RIGHT, LEFT] {
             if self.kind.is_outer(side) {
-                self.take_unmatched(side, &mut closed, cx)?;
+                more |= self.closed_of(side, limit, &mut closed, cx)?;
             }
         }
         // Each side is sorted already, right rows first.
         closed.sort_by_key(|row| row.time);
-        let mut place = Vec::new();
-        for Unmatched { time, side, key, number } in closed {
-            place.clear();
-            self.push_place(&mut place, side, &key, time, number);
-            let stored = cx.get(self.store, &place)?;
-            let row = stored.as_ref().and_then(stored_row::decode);
-            let row = row.ok_or_else(|| OperatorError::damaged(self.store, &place))?;
-            self.emit_alone(side, Some(key.into()), &row, time, cx)?;
-            // Closed, it matches nothing any more.
-            cx.delete(self.store, &place);
-        }
-        Ok(())
+        more |= closed.len() > limit;
+        closed.truncate(limit);
+        Ok((closed, more))
     }
 
-    /// Takes the rows of a side out of the index that have closed without a match.
-    fn take_unmatched(
+    /// Appends the first rows of a side that have closed without a match; whether there are more.
+    fn closed_of(
         &mut self,
         side: usize,
+        limit: usize,
         closed: &mut Vec<Unmatched>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), OperatorError> {
+        cx: &Context<'_>,
+    ) -> Result<bool, OperatorError> {
         let last = self.meta.stream_time() - self.closes_at(side, 0);
         if self.first_unmatched[side].is_some_and(|first| first > last) {
-            return Ok(());
+            return Ok(false);
         }
         let range_end = [tag::UNMATCHED, side as u8 + 1];
-        loop {
-            let range =
-                KeyRange { from: &[tag::UNMATCHED, side as u8], to: Some(&range_end), reverse: false };
-            let (entries, more) = cx.scan(self.store, range, CHUNK)?;
-            self.first_unmatched[side] = Some(i64::MAX);
-            for (place, _) in entries {
-                let row = read_unmatched(&place).ok_or_else(|| OperatorError::damaged(self.store, &place))?;
-                if row.time > last {
-                    self.first_unmatched[side] = Some(row.time);
-                    return Ok(());
-                }
-                closed.push(row);
-                cx.delete(self.store, &place);
+        let mut from = vec![tag::UNMATCHED, side as u8];
+        // What was before is gone, and takes time to pass.
+        self.first_unmatched[side].iter().for_each(|first| push_i64(&mut from, *first));
+        let range = KeyRange { from: &from, to: Some(&range_end), reverse: false };
+        let (entries, _) = cx.scan(self.store, range, limit + 1)?;
+        self.first_unmatched[side] = Some(i64::MAX);
+        for (count, (place, _)) in entries.into_iter().enumerate() {
+            let row = read_unmatched(&place).ok_or_else(|| OperatorError::damaged(self.store, &place))?;
+            if row.time > last {
+                self.first_unmatched[side] = Some(row.time);
+                return Ok(false);
             }
-            if !more {
-                return Ok(());
+            if count == limit {
+                return Ok(true);
             }
+            closed.push(row);
         }
+        Ok(false)
     }
 
     fn push_place(&self, out: &mut Vec<u8>, side: usize, key: &[u8], time: i64, number: u64) {
@@ -339,10 +364,15 @@ impl StreamJoin {
 
 impl Operator for StreamJoin {
     fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        self.meta.load(cx)?;
-        each_row(rows, cx, |row, cx| self.row(input, row, cx))?;
-        self.meta.save(cx);
-        Ok(())
+        backlog::process(self, input, rows, cx)
+    }
+
+    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        Ok(self.backlog.is_waiting(cx.state)?)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
+        backlog::go_on(self, leave_out, cx)
     }
 
     /// Deletes segments whose rows are all closed, from the first one that has any.
@@ -381,7 +411,40 @@ impl Operator for StreamJoin {
 
     fn reset(&mut self) {
         self.meta.reset();
+        self.backlog.reset();
         self.first_unmatched = [None; 2];
+    }
+}
+
+impl Paced for StreamJoin {
+    fn backlog(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.meta.load(cx)
+    }
+
+    fn save(&mut self, cx: &mut Context<'_>) {
+        self.meta.save(cx);
+    }
+
+    fn close_before(
+        &mut self,
+        side: usize,
+        row: &Row,
+        again: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, OperatorError> {
+        let can_stand_alone = row.value.is_some() && self.kind.is_outer(side) && is_time(row.timestamp);
+        if !Context::is_timed(row) && !can_stand_alone {
+            return Ok(true);
+        }
+        if self.meta.observe(row.timestamp).is_some() || again { self.close(cx) } else { Ok(true) }
+    }
+
+    fn enter(&mut self, side: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.row(side, row, cx)
     }
 }
 

@@ -10,7 +10,8 @@
 
 use bytes::Bytes;
 
-use super::context::each_row;
+use super::backlog::{self, Backlog, CLOSED_BYTES_AT_ONCE, Paced};
+use super::context::{each_row, is_time};
 use super::joiner::Joiner;
 use super::key::{push_i64, push_u64, read_i64, tag};
 use super::meta::Meta;
@@ -74,6 +75,7 @@ struct Waiting {
     store: StoreIndex,
     grace_ms: i64,
     meta: Meta,
+    backlog: Backlog,
     /// No row that waits is earlier; none if that is not known.
     first: Option<i64>,
 }
@@ -96,6 +98,7 @@ impl StreamTableJoin {
             store,
             grace_ms,
             meta: Meta::new(store),
+            backlog: Backlog::new(store),
             first: None,
         });
         StreamTableJoin { source, is_left, joiner, waiting, scratch: Vec::new() }
@@ -130,27 +133,28 @@ impl StreamTableJoin {
             return Ok(());
         }
         let Some(waiting) = &mut self.waiting else { return self.join(row, cx) };
-        waiting.meta.observe(row.timestamp);
-        if row.timestamp + waiting.grace_ms < waiting.meta.stream_time() {
-            cx.counts.late += 1;
+        let waits_until = row.timestamp + waiting.grace_ms;
+        cx.counts.late += u64::from(waits_until < waiting.meta.stream_time());
+        // All that were to be joined before it are.
+        if waits_until <= waiting.meta.stream_time() {
             return self.join(row, cx);
         }
         waiting.put(row, &mut self.scratch, cx);
-        self.release(cx)
+        Ok(())
     }
 
-    /// Joins the rows that need not wait any longer, in the order of time, then as they came.
-    fn release(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+    /// Joins the rows that need not wait any longer, in the order of time, then as they came. Whether those are all.
+    fn release(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
         while let Some(waiting) = &mut self.waiting {
             let (rows, more) = waiting.take(cx)?;
             for row in rows {
                 self.join(&row, cx)?;
             }
-            if !more {
-                break;
+            if !more || !cx.closing.is_left() {
+                return Ok(!more);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn join(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
@@ -188,14 +192,18 @@ impl Waiting {
         self.first = self.first.map(|first| first.min(row.timestamp));
     }
 
-    /// Takes some rows that need not wait any longer; whether there may be more.
+    /// Takes some rows that need not wait any longer; whether there are more.
     fn take(&mut self, cx: &mut Context<'_>) -> Result<(Vec<Row>, bool), OperatorError> {
         let last = self.meta.stream_time() - self.grace_ms;
         if self.first.is_some_and(|first| first > last) {
             return Ok((Vec::new(), false));
         }
-        let range = KeyRange { from: &[tag::WAITING], to: Some(&[tag::WAITING + 1]), reverse: false };
-        let (entries, more) = cx.scan(self.store, range, CHUNK)?;
+        let mut from = vec![tag::WAITING];
+        // What was before is gone, and takes time to pass.
+        self.first.iter().for_each(|first| push_i64(&mut from, *first));
+        let range = KeyRange { from: &from, to: Some(&[tag::WAITING + 1]), reverse: false };
+        let most = (CHUNK.min(cx.closing.rows()) + 1, CLOSED_BYTES_AT_ONCE);
+        let (entries, more) = cx.scan_within(self.store, range, most)?;
         let mut rows = Vec::new();
         self.first = Some(i64::MAX);
         for (place, stored) in entries {
@@ -205,9 +213,17 @@ impl Waiting {
                 self.first = Some(timestamp);
                 return Ok((rows, false));
             }
+            if rows.len() == CHUNK || !cx.closing.is_left() {
+                self.first = None;
+                return Ok((rows, true));
+            }
+            cx.closing.spend(stored.len());
             let row = stored_row::decode(&Blob::from(stored)).ok_or_else(unreadable)?;
             rows.push(Row { timestamp, ..row });
             cx.delete(self.store, &place);
+        }
+        if more {
+            self.first = None;
         }
         Ok((rows, more))
     }
@@ -222,26 +238,22 @@ impl Operator for StreamTableJoin {
     }
 
     fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
-        if let Some(waiting) = &mut self.waiting {
-            waiting.meta.load(cx)?;
+        if self.waiting.is_some() {
+            return backlog::process(self, input, rows, cx);
         }
-        if let Source::Versioned(versions) = &mut self.source {
-            versions.load(cx)?;
-        }
-        each_row(
-            rows,
-            cx,
-            |row, cx| {
-                if input == STREAM { self.stream_row(row, cx) } else { self.table_row(row, cx) }
-            },
-        )?;
-        if let Some(waiting) = &mut self.waiting {
-            waiting.meta.save(cx);
-        }
-        if let Source::Versioned(versions) = &mut self.source {
-            versions.save(cx);
-        }
+        self.load(cx)?;
+        each_row(rows, cx, |row, cx| self.enter(input, row, cx))?;
+        self.save(cx);
         Ok(())
+    }
+
+    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        let Some(waiting) = &mut self.waiting else { return Ok(false) };
+        Ok(waiting.backlog.is_waiting(cx.state)?)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
+        if self.waiting.is_some() { backlog::go_on(self, leave_out, cx) } else { Ok(()) }
     }
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
@@ -254,10 +266,57 @@ impl Operator for StreamTableJoin {
     fn reset(&mut self) {
         if let Some(waiting) = &mut self.waiting {
             waiting.meta.reset();
+            waiting.backlog.reset();
             waiting.first = None;
         }
         if let Source::Versioned(versions) = &mut self.source {
             versions.reset();
         }
+    }
+}
+
+impl Paced for StreamTableJoin {
+    fn backlog(&mut self) -> &mut Backlog {
+        let waiting = self.waiting.as_mut();
+        &mut waiting.expect("only rows of a join with a place to wait do").backlog
+    }
+
+    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.meta.load(cx)?;
+        }
+        match &mut self.source {
+            Source::Versioned(versions) => versions.load(cx),
+            Source::Latest(_) => Ok(()),
+        }
+    }
+
+    fn save(&mut self, cx: &mut Context<'_>) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.meta.save(cx);
+        }
+        if let Source::Versioned(versions) = &mut self.source {
+            versions.save(cx);
+        }
+    }
+
+    fn close_before(
+        &mut self,
+        input: usize,
+        row: &Row,
+        again: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, OperatorError> {
+        let is_dropped = row.value.is_none()
+            || (row.key.is_none() && !self.is_left)
+            || (matches!(self.source, Source::Versioned(_)) && !is_time(row.timestamp));
+        let Some(waiting) = self.waiting.as_mut().filter(|_| input == STREAM && !is_dropped) else {
+            return Ok(true);
+        };
+        if waiting.meta.observe(row.timestamp).is_some() || again { self.release(cx) } else { Ok(true) }
+    }
+
+    fn enter(&mut self, input: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        if input == STREAM { self.stream_row(row, cx) } else { self.table_row(row, cx) }
     }
 }

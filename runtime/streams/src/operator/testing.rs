@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::aggregate::{AggregateFunction, Item, Way};
 use super::{
-    Change, Context, Counts, Emitted, GlobalTables, NoTables, Operator, OperatorError, Row, WindowKind,
+    CLOSED_AT_ONCE, Change, Context, Counts, Emitted, GlobalTables, NoTables, Operator, OperatorError, Row,
+    WindowKind,
 };
 use crate::batch::BatchIn;
 use crate::node_state::ColumnOut;
@@ -44,6 +45,12 @@ pub struct Rig<'m> {
     tables: Box<dyn GlobalTables>,
     /// The plugin that the operator aggregates with, if it does.
     pub aggregator: Option<Box<dyn AggregatorPlugin>>,
+    /// What closes with one call.
+    pub at_once: usize,
+    /// It begins anew after each part of what closes.
+    pub restarts: bool,
+    /// The most rows that one call has emitted.
+    pub most: usize,
 }
 
 fn limits(cache_bytes: u64) -> StateLimits {
@@ -75,6 +82,9 @@ impl<'m> Rig<'m> {
             now_ms: 0,
             tables: Box::new(NoTables),
             aggregator: None,
+            at_once: CLOSED_AT_ONCE,
+            restarts: false,
+            most: 0,
         }
     }
 
@@ -93,22 +103,42 @@ impl<'m> Rig<'m> {
         let mut out = Vec::new();
         let tables = &*self.tables;
         let cx = Context::new(&mut self.state, &mut out, &mut self.counts, tables, self.now_ms, sequence);
-        let mut cx = cx.with_aggregator(self.aggregator.as_deref_mut());
+        let mut cx = cx.with_aggregator(self.aggregator.as_deref_mut()).closing(self.at_once);
         let more = call(&mut *self.operator, &mut cx)?;
+        self.most = self.most.max(out.len());
         Ok((out, more))
     }
 
-    /// Gives rows in one call. What is emitted.
+    /// Gives rows in one call, or in as many as a task would. What is emitted.
     ///
     /// # Errors
     /// The operator's.
     pub fn give(&mut self, input: usize, rows: &[Row]) -> Result<Vec<Emitted>, OperatorError> {
-        let call = |operator: &mut dyn Operator, cx: &mut Context<'_>| {
+        let (savepoint, counts) = (self.state.savepoint(), self.counts);
+        let given = self.call(0, |operator, cx| {
+            cx.set_many_records(rows.len() > 1);
             operator.prefetch(input, rows, cx)?;
             operator.process(input, rows, cx)?;
             Ok(false)
-        };
-        Ok(self.call(0, call)?.0)
+        });
+        if let Err(OperatorError::Alone { index }) = given {
+            self.state.roll_back(savepoint);
+            self.counts = counts;
+            self.operator.reset();
+            let parts = [&rows[..index], &rows[index..=index], &rows[index + 1..]];
+            let given = parts.iter().filter(|part| !part.is_empty()).map(|part| self.give(input, part));
+            return Ok(given.collect::<Result<Vec<_>, _>>()?.concat());
+        }
+        self.state.release(savepoint);
+        let mut out = given?.0;
+        let sequence = rows.last().map_or(0, |row| row.sequence);
+        while self.call(sequence, |operator, cx| operator.is_behind(cx))?.1 {
+            if self.restarts {
+                self.restart(300);
+            }
+            out.extend(self.call(sequence, |operator, cx| operator.go_on(cx, false).map(|()| false))?.0);
+        }
+        Ok(out)
     }
 
     /// The clock goes on. What is emitted.
@@ -133,13 +163,26 @@ impl<'m> Rig<'m> {
         Ok(more)
     }
 
+    /// Gives rows that cannot be processed, and takes back what comes of that.
+    ///
+    /// # Panics
+    /// If they can.
+    pub fn fails(&mut self, input: usize, rows: &[Row]) -> OperatorError {
+        let savepoint = self.state.savepoint();
+        let failed = self.give(input, rows).expect_err("they cannot be processed");
+        self.state.roll_back(savepoint);
+        self.operator.reset();
+        failed
+    }
+
     /// Gives rows and takes it all back.
     fn give_in_vain(&mut self, input: usize, rows: &[Row]) {
         let (savepoint, counts) = (self.state.savepoint(), self.counts);
+        let restarts = std::mem::take(&mut self.restarts);
         // Whether it fails does not matter: it is undone.
         let _ = self.give(input, rows);
         self.state.roll_back(savepoint);
-        self.counts = counts;
+        (self.counts, self.restarts) = (counts, restarts);
         self.operator.reset();
     }
 
@@ -204,6 +247,8 @@ impl<'m> Rig<'m> {
         rows: &[(usize, Row)],
         dice: Dice<'_>,
     ) -> Result<Vec<Vec<Emitted>>, OperatorError> {
+        self.at_once = [CLOSED_AT_ONCE, 1, 2, 3][dice(0..=3) as usize];
+        self.restarts = dice(0..=1) == 1;
         let mut outputs = vec![Vec::new(); rows.len()];
         let mut place = 0;
         while place < rows.len() {

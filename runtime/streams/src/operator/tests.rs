@@ -10,6 +10,7 @@ use super::testing::{Rig, rows, show};
 use super::*;
 use crate::state::StoreIndex;
 
+mod backlog;
 mod by_key;
 mod dedupe;
 mod foreign_key;

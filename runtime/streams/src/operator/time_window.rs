@@ -2,8 +2,8 @@
 //! order of their keys in the store.
 //!
 //! Store: `01 start(8) key`; the envelope with the highest timestamp in the window, and the state. Stream time is in
-//! the store as well, and tells which windows were closed by the last row: no other mark is needed to emit each of
-//! them once.
+//! the store as well, and tells which windows were closed by the last row: a mark is needed to emit each of them once only
+//! where not all of them go out at once (`backlog`).
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use foldhash::fast::RandomState;
 use pelton_wire::mutant::Mutant;
 
 use super::aggregate::{Aggregator, Group, Item, Plan, Way};
+use super::backlog::{self, Backlog, CLOSED_BYTES_AT_ONCE, Paced};
 use super::by_key::{Scratch, result_bytes};
-use super::context::each_row;
 use super::envelope::{self, Stored};
 use super::key::{push_escaped, push_i64, read_i64, sortable, tag, tagged};
 use super::meta::Meta;
@@ -32,9 +32,15 @@ pub struct TimeWindows {
     aggregator: Box<dyn Aggregator>,
     tells_old: bool,
     meta: Meta,
+    backlog: Backlog,
+    /// Before this place nothing is left that was to be forgotten.
+    forgotten: Vec<u8>,
     key: Vec<u8>,
     scratch: Scratch,
 }
+
+/// The place, in the order of windows, before which all that has closed is out.
+const CURSOR: [u8; 1] = [tag::BACKLOG];
 
 impl TimeWindows {
     /// Windows that were checked ([`super::WindowSpec::check`]). `tells_old`: results say what was before, for tables
@@ -47,8 +53,21 @@ impl TimeWindows {
         tells_old: bool,
     ) -> TimeWindows {
         let (key, scratch) = (Vec::new(), Scratch::default());
-        let meta = Meta::new(store);
-        TimeWindows { store, size_ms, advance_ms, closing, aggregator, tells_old, meta, key, scratch }
+        let (meta, backlog) = (Meta::new(store), Backlog::new(store));
+        let forgotten = Vec::new();
+        TimeWindows {
+            store,
+            size_ms,
+            advance_ms,
+            closing,
+            aggregator,
+            tells_old,
+            meta,
+            backlog,
+            forgotten,
+            key,
+            scratch,
+        }
     }
 
     /// Where the first window begins that has this time in it. None begins before 1970.
@@ -68,11 +87,6 @@ impl TimeWindows {
 
     fn row(&mut self, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
         let Some((key, value)) = cx.timed(row) else { return Ok(()) };
-        if let Some(before) = self.meta.observe(row.timestamp)
-            && self.closing.emit == Emit::OnClose
-        {
-            self.close(before, cx)?;
-        }
         let closed = self.last_closed_start(self.meta.stream_time());
         let mut start = self.first_start(row.timestamp);
         let (mut missed, mut entered) = (0, false);
@@ -168,22 +182,26 @@ impl TimeWindows {
         Ok(())
     }
 
-    /// Emits what was open at the stream time of before and is closed now.
-    fn close(&mut self, before: i64, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+    /// Where the first window begins that was open at the stream time of before and is closed now, if there may be one.
+    fn first_to_close(&self, before: i64) -> Option<i64> {
         let next = i64::from(!Mutant::FinalTwice.is_on());
         let first = (self.last_closed_start(before) + next).max(0);
         let last = self.last_closed_start(self.meta.stream_time());
         // Windows begin only at multiples of the advance, so most rows close none.
-        if (first + self.advance_ms - 1) / self.advance_ms * self.advance_ms > last {
-            return Ok(());
-        }
-        let mut from = Vec::new();
-        push_window(&mut from, first, &[]);
-        let to = window_end(last);
+        ((first + self.advance_ms - 1) / self.advance_ms * self.advance_ms <= last).then_some(first)
+    }
+
+    /// Emits what is closed now from a place on. Where to go on, if that was not all.
+    fn close(&mut self, mut from: Vec<u8>, cx: &mut Context<'_>) -> Result<Option<Vec<u8>>, OperatorError> {
+        let to = window_end(self.last_closed_start(self.meta.stream_time()));
         loop {
-            let (entries, more) =
-                cx.scan(self.store, KeyRange { from: &from, to: Some(&to), reverse: false }, CHUNK)?;
+            let range = KeyRange { from: &from, to: Some(&to), reverse: false };
+            let (entries, more) = cx.scan_within(self.store, range, (CHUNK, CLOSED_BYTES_AT_ONCE))?;
             for (stored_key, stored) in &entries {
+                if !cx.closing.is_left() {
+                    return Ok(Some(stored_key.to_vec()));
+                }
+                cx.closing.spend(stored_key.len() + stored.len());
                 let unreadable = || OperatorError::damaged(self.store, stored_key);
                 let (start, key) = read_window(stored_key).ok_or_else(unreadable)?;
                 let (timestamp, state) = envelope::decode(stored).ok_or_else(unreadable)?;
@@ -195,7 +213,7 @@ impl TimeWindows {
                     self.forget(start, key, stored_key, cx)?;
                 }
             }
-            let Some((last_key, _)) = entries.last().filter(|_| more) else { return Ok(()) };
+            let Some((last_key, _)) = entries.last().filter(|_| more) else { return Ok(None) };
             from = [&**last_key, &[0]].concat();
         }
     }
@@ -235,15 +253,21 @@ impl Operator for TimeWindows {
         Ok(cx.state.prefetch(self.store, keys)?)
     }
 
-    fn process(&mut self, _: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
+    fn process(&mut self, input: usize, rows: &[Row], cx: &mut Context<'_>) -> Result<(), OperatorError> {
         self.meta.load(cx)?;
         if self.aggregator.plans() {
             let plan = self.plan(rows, cx)?;
             self.aggregator.prepare(cx, plan)?;
         }
-        each_row(rows, cx, |row, cx| self.row(row, cx))?;
-        self.meta.save(cx);
-        Ok(())
+        backlog::process(self, input, rows, cx)
+    }
+
+    fn is_behind(&mut self, cx: &mut Context<'_>) -> Result<bool, OperatorError> {
+        Ok(self.backlog.is_waiting(cx.state)?)
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, leave_out: bool) -> Result<(), OperatorError> {
+        backlog::go_on(self, leave_out, cx)
     }
 
     fn maintain(&mut self, cx: &mut Context<'_>, budget: usize) -> Result<bool, OperatorError> {
@@ -258,9 +282,12 @@ impl Operator for TimeWindows {
         }
         let mut from = Vec::new();
         push_window(&mut from, first, &[]);
+        // Windows that begin together may be many: those that are gone take time to pass.
+        let from = from.max(std::mem::take(&mut self.forgotten));
         let to = window_end(last);
         let (entries, more) =
             cx.scan(self.store, KeyRange { from: &from, to: Some(&to), reverse: false }, budget)?;
+        self.forgotten = entries.last().map_or(from, |(place, _)| [&**place, &[0]].concat());
         let mut cleaned = last + 1;
         for (stored_key, _) in &entries {
             let (start, key) =
@@ -277,6 +304,58 @@ impl Operator for TimeWindows {
 
     fn reset(&mut self) {
         self.meta.reset();
+        self.backlog.reset();
+        self.forgotten.clear();
+    }
+}
+
+impl Paced for TimeWindows {
+    fn backlog(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    fn load(&mut self, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.meta.load(cx)
+    }
+
+    fn save(&mut self, cx: &mut Context<'_>) {
+        self.meta.save(cx);
+    }
+
+    fn close_before(
+        &mut self,
+        _: usize,
+        row: &Row,
+        again: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, OperatorError> {
+        if !Context::is_timed(row) {
+            return Ok(true);
+        }
+        let before = self.meta.observe(row.timestamp);
+        if self.closing.emit == Emit::OnUpdate {
+            return Ok(true);
+        }
+        let cursor = if again { cx.get(self.store, &CURSOR)? } else { None };
+        let first = || before.and_then(|before| self.first_to_close(before));
+        let from = match &cursor {
+            Some(cursor) => cursor.to_vec(),
+            None => match first() {
+                Some(first) => [&[tag::WINDOW][..], &sortable(first)].concat(),
+                None => return Ok(true),
+            },
+        };
+        let rest = self.close(from, cx)?;
+        match &rest {
+            Some(place) => cx.put(self.store, &CURSOR, place),
+            None if cursor.is_some() => cx.delete(self.store, &CURSOR),
+            None => {}
+        }
+        Ok(rest.is_none())
+    }
+
+    fn enter(&mut self, _: usize, row: &Row, cx: &mut Context<'_>) -> Result<(), OperatorError> {
+        self.row(row, cx)
     }
 }
 

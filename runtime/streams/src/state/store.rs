@@ -245,41 +245,40 @@ impl Store {
         if range.is_empty() {
             return Ok(());
         }
-        let mut changed: Vec<&Blob> = match &self.ordered {
-            Some(ordered) => {
-                let to = range.to.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-                ordered.range::<[u8], _>((std::ops::Bound::Included(range.from), to)).collect()
-            }
-            None => {
-                let mut keys: Vec<_> = self.changed.keys().filter(|key| range.contains(key)).collect();
-                keys.sort_unstable();
-                keys
-            }
-        };
-        // The next one last.
-        if !range.reverse {
-            changed.reverse();
-        }
+        // Most who ask want the first ones only.
+        let mut changed = self.changed_within(range).peekable();
         let comes_before = |a: &[u8], b: &[u8]| if range.reverse { a > b } else { a < b };
         let mut enough = false;
         backend.range(self.index, range, &mut |key, value| {
-            while let Some(next) = changed.pop_if(|next| comes_before(next, key)) {
+            while let Some(next) = changed.next_if(|next| comes_before(next, key)) {
                 if self.show(next, visit).is_break() {
                     enough = true;
                     return ControlFlow::Break(());
                 }
             }
-            let shown = match changed.pop_if(|next| ***next == *key) {
+            let shown = match changed.next_if(|next| ***next == *key) {
                 Some(same) => self.show(same, visit),
                 None => visit(key, value),
             };
             enough = shown.is_break();
             shown
         })?;
-        while !enough && let Some(next) = changed.pop() {
+        while !enough && let Some(next) = changed.next() {
             enough = self.show(next, visit).is_break();
         }
         Ok(())
+    }
+
+    /// The changed keys of a range, in its order.
+    fn changed_within<'s>(&'s self, range: KeyRange<'_>) -> Box<dyn Iterator<Item = &'s Blob> + 's> {
+        let Some(ordered) = &self.ordered else {
+            let mut keys: Vec<_> = self.changed.keys().filter(|key| range.contains(key)).collect();
+            keys.sort_unstable();
+            return if range.reverse { Box::new(keys.into_iter().rev()) } else { Box::new(keys.into_iter()) };
+        };
+        let to = range.to.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let keys = ordered.range::<[u8], _>((std::ops::Bound::Included(range.from), to));
+        if range.reverse { Box::new(keys.rev()) } else { Box::new(keys) }
     }
 
     fn show(&self, key: &Blob, visit: &mut Visit<'_>) -> ControlFlow<()> {

@@ -90,5 +90,5 @@ fn write(
 /// The partitioner says nothing of single records: which one is to blame is found by halving.
 fn failed(piece: &Piece<'_>, output: &OutputTopic, error: PluginError) -> RangeError {
     let error = RecordError::Partitioner { topic: output.topic.clone(), error };
-    RangeError { place: piece.place(), error, blamed: Vec::new() }
+    RangeError::new(piece.place(), error)
 }

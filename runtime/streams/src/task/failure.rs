@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::operator::GlobalTableError;
+use crate::operator::{GlobalTableError, OperatorError};
 use crate::plugin::PluginError;
 use crate::sink::Refusal;
 use crate::state::StateError;
@@ -48,6 +48,18 @@ pub enum RecordError {
     /// A global table cannot be read. No record is to blame.
     #[error(transparent)]
     Global(#[from] GlobalTableError),
+}
+
+impl From<OperatorError> for RecordError {
+    fn from(error: OperatorError) -> RecordError {
+        match error {
+            OperatorError::Row(row) => RecordError::Row(row.reason),
+            OperatorError::Plugin(error) => error.into(),
+            OperatorError::State(error) => error.into(),
+            OperatorError::Global(error) => error.into(),
+            OperatorError::Alone { .. } => RecordError::Row(error.to_string()),
+        }
+    }
 }
 
 impl RecordError {

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::kept::{FailedRow, Kept};
 use super::output::{Cow, Piece};
 use super::run::{Place, RangeError, Run, goes_to};
+use super::timers::FIRED_PER_TICK;
 use super::{NO_RECORD, RecordError};
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, Headers, OwnedBatch, RecordIn, SlicesIn};
-use crate::operator::{GlobalTables, Header, OperatorError, Row, RowHeaders, TimerDomain};
+use crate::operator::{Emitted, GlobalTables, Header, OperatorError, Row, RowHeaders, TimerDomain};
 use crate::topology::{Graph, Target, Vertex};
 
 /// Where the records of a range come from, and their numbers: they rise by one with each, from the first record of the task
@@ -24,11 +25,13 @@ pub(super) struct Origin<'s> {
     pub(super) first: u64,
     /// Where the range begins in it.
     pub(super) start: usize,
+    /// The range has more than one record.
+    pub(super) is_many: bool,
 }
 
 impl Origin<'_> {
     fn offset_of(&self, number: u64) -> i64 {
-        let index = usize::try_from(number - self.first).ok();
+        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         index.and_then(|index| self.batch.offsets.get(index)).copied().unwrap_or(-1)
     }
 }
@@ -80,7 +83,8 @@ impl GraphRun<'_, '_> {
             if self.kept.timers(node).is_some() {
                 let mut answers = Vec::new();
                 let now = self.kept.clock_ms();
-                self.fire(node, TimerDomain::WallClock, (now, NO_RECORD), &mut answers)?;
+                let mut left = FIRED_PER_TICK;
+                self.fire(node, TimerDomain::WallClock, (now, NO_RECORD), &mut left, &mut answers)?;
                 self.hand_on(node, &answers, &mut waiting, pieces)?;
             }
         }
@@ -223,8 +227,49 @@ impl GraphRun<'_, '_> {
             inputs.iter_mut().for_each(|rows| rows.retain(is_in));
         }
         let plugin = self.run.plugins.aggregator(operator);
-        let emitted = self.kept.process(operator, inputs, self.globals, plugin);
+        let emitted = self.kept.process(operator, inputs, origin.is_many, (self.globals, plugin));
         let emitted = emitted.map_err(|failed| of_operator(place, origin, failed))?;
+        self.hand_on_rows(operator, emitted, waiting, pieces)
+    }
+
+    /// A node goes on with what waits, and what comes of that goes its way.
+    pub(super) fn go_on(&mut self, vertex: Vertex, pieces: &mut Vec<Piece<'_>>) -> Result<(), RangeError> {
+        let mut waiting: Vec<Waiting<'_>> = self.graph.order.iter().map(|_| Waiting::Nothing).collect();
+        match vertex {
+            Vertex::Operator(operator) => self.operator_goes_on(operator, &mut waiting, pieces)?,
+            Vertex::Node(node) => {
+                let answers = self.node_goes_on(node)?;
+                self.hand_on(node, &answers, &mut waiting, pieces)?;
+            }
+        }
+        self.walk(waiting, pieces)
+    }
+
+    /// An operator goes on with what waits: see [`Operator::go_on`](crate::operator::Operator::go_on).
+    fn operator_goes_on<'a>(
+        &mut self,
+        operator: usize,
+        waiting: &mut [Waiting<'a>],
+        pieces: &mut Vec<Piece<'a>>,
+    ) -> Result<(), RangeError> {
+        let (origin, place) = (self.origin, Place::Operator(operator));
+        // It has failed before, or what it emits: that is left out.
+        let leave_out = self.run.excluded.contains(&(Some(place), NO_RECORD));
+        let plugin = self.run.plugins.aggregator(operator);
+        let emitted = self.kept.go_on(operator, leave_out, (self.globals, plugin));
+        let emitted = emitted.map_err(|failed| of_operator(place, origin, failed))?;
+        if leave_out { Ok(()) } else { self.hand_on_rows(operator, emitted, waiting, pieces) }
+    }
+
+    /// Gives what an operator has emitted to its readers.
+    fn hand_on_rows<'a>(
+        &mut self,
+        operator: usize,
+        emitted: Vec<Emitted>,
+        waiting: &mut [Waiting<'a>],
+        pieces: &mut Vec<Piece<'a>>,
+    ) -> Result<(), RangeError> {
+        let place = Place::Operator(operator);
         let targets = &self.run.topology.operators[operator].outputs;
         let mut outputs: Vec<Vec<Row>> = vec![Vec::new(); targets.len()];
         for one in emitted {
@@ -264,7 +309,7 @@ impl GraphRun<'_, '_> {
     }
 
     /// Rows as records. Each has the offset of the record that triggered it.
-    fn batch_of(&self, rows: &[Row]) -> Result<OwnedBatch, BatchFull> {
+    pub(super) fn batch_of(&self, rows: &[Row]) -> Result<OwnedBatch, BatchFull> {
         let mut batch = OwnedBatch::new(self.origin.batch.topic, self.origin.batch.partition);
         for row in rows {
             let key = row.full_key();
@@ -282,7 +327,7 @@ impl GraphRun<'_, '_> {
     }
 
     /// Records as rows. What was made of no record belongs to the one before it, so the numbers rise.
-    fn rows_of(&self, batch: &BatchIn<'_>) -> Vec<Row> {
+    pub(super) fn rows_of(&self, batch: &BatchIn<'_>) -> Vec<Row> {
         let data = Bytes::copy_from_slice(batch.data);
         let field = |column: SlicesIn<'_>, i: usize| {
             // A slice that is there was found within the data.
@@ -322,20 +367,18 @@ impl GraphRun<'_, '_> {
 }
 
 fn too_large(place: Place, full: BatchFull) -> RangeError {
-    RangeError { place, error: RecordError::Row(full.to_string()), blamed: Vec::new() }
+    RangeError::new(place, RecordError::Row(full.to_string()))
 }
 
 /// Turns the number of a row into the offset of the record that it comes from.
 fn of_operator(place: Place, origin: Origin<'_>, failed: FailedRow) -> RangeError {
     let FailedRow { error, number } = failed;
-    match error {
-        OperatorError::Row(row) => {
-            let error = RecordError::Row(row.reason);
-            let blamed = number.map(|number| (origin.offset_of(number), error.clone()));
-            RangeError { place, error, blamed: blamed.into_iter().collect() }
-        }
-        OperatorError::Plugin(error) => RangeError { place, error: error.into(), blamed: Vec::new() },
-        OperatorError::State(error) => RangeError { place, error: error.into(), blamed: Vec::new() },
-        OperatorError::Global(error) => RangeError { place, error: error.into(), blamed: Vec::new() },
+    let offset = number.map(|number| origin.offset_of(number));
+    if let OperatorError::Alone { .. } = error {
+        return RangeError::alone(place, offset.unwrap_or(NO_RECORD));
     }
+    let of_row = matches!(error, OperatorError::Row(_));
+    let error = RecordError::from(error);
+    let blamed = offset.filter(|_| of_row).map(|offset| (offset, error.clone()));
+    RangeError { blamed: blamed.into_iter().collect(), ..RangeError::new(place, error) }
 }

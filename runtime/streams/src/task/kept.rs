@@ -5,7 +5,8 @@ use super::state::Savepoints;
 use crate::node_state::timers::Timers;
 use crate::node_state::{NodeState, NodeStores};
 use crate::operator::{
-    Context, Counts, Emitted, GlobalTables, LentAggregator, NoTables, Operator, OperatorError, Row,
+    CLOSED_AT_ONCE, Context, Counts, Emitted, GlobalTables, LentAggregator, NoTables, Operator,
+    OperatorError, Row,
 };
 use crate::state::{Savepoint, StateBackend, StateError, StateLimits, TaskState};
 use crate::topology::{Graph, Topology, Vertex};
@@ -48,6 +49,8 @@ pub(super) struct Kept {
     clock_ms: i64,
     /// What timers have done since the range began.
     pub(super) fired: Fired,
+    /// Windows that close, timers that fire and the like of one node in one pass.
+    pub(super) at_once: usize,
 }
 
 impl Kept {
@@ -72,7 +75,36 @@ impl Kept {
             forgetful: Vec::new(),
             clock_ms: NO_CLOCK,
             fired: Fired::default(),
+            at_once: CLOSED_AT_ONCE,
         }
+    }
+
+    /// The last node, in their order, in which something waits until all is out that closes before it.
+    pub(super) fn behind(&mut self, graph: &Graph) -> Result<Option<Vertex>, StateError> {
+        for vertex in graph.order.iter().rev() {
+            let is_behind = match *vertex {
+                Vertex::Operator(operator) => self.operator_is_behind(operator)?,
+                Vertex::Node(node) => match self.timers(node) {
+                    Some((timers, state)) => timers.backlog.is_waiting(state)?,
+                    None => false,
+                },
+            };
+            if is_behind {
+                return Ok(Some(*vertex));
+            }
+        }
+        Ok(None)
+    }
+
+    fn operator_is_behind(&mut self, operator: usize) -> Result<bool, StateError> {
+        let Some(node) = &mut self.operators[operator] else { return Ok(false) };
+        let (mut out, counts) = (Vec::new(), &mut self.counts[operator]);
+        let state = here(&mut self.state);
+        let mut cx = Context::new(state, &mut out, counts, &NoTables, NO_CLOCK, self.next_number);
+        node.is_behind(&mut cx).map_err(|error| match error {
+            OperatorError::State(error) => error,
+            other => StateError::Corrupt(other.to_string()),
+        })
     }
 
     pub(super) fn state(&mut self) -> &mut TaskState {
@@ -147,8 +179,8 @@ impl Kept {
         &mut self,
         operator: usize,
         inputs: Vec<Vec<Row>>,
-        globals: &dyn GlobalTables,
-        aggregator: LentAggregator<'_>,
+        is_many: bool,
+        (globals, aggregator): (&dyn GlobalTables, LentAggregator<'_>),
     ) -> Result<Vec<Emitted>, FailedRow> {
         let mut out = Vec::new();
         let Some(node) = &mut self.operators[operator] else { return Ok(out) };
@@ -158,7 +190,8 @@ impl Kept {
         let counts = &mut self.counts[operator];
         let state = here(&mut self.state);
         let cx = Context::new(state, &mut out, counts, globals, NO_CLOCK, self.next_number);
-        let mut cx = cx.with_aggregator(aggregator);
+        let mut cx = cx.with_aggregator(aggregator).closing(self.at_once);
+        cx.set_many_records(is_many);
         for (input, rows) in inputs.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let asked = node.prefetch(input, rows, &mut cx);
             asked.map_err(|error| FailedRow { error, number: None })?;
@@ -168,11 +201,32 @@ impl Kept {
             let (rows, behind) = rest[input].split_at(len);
             rest[input] = behind;
             node.process(input, rows, &mut cx).map_err(|error| {
-                let index = if let OperatorError::Row(row) = &error { Some(row.index) } else { None };
+                let index = match &error {
+                    OperatorError::Row(row) => Some(row.index),
+                    OperatorError::Alone { index } => Some(*index),
+                    _ => None,
+                };
                 let number = index.and_then(|index| rows.get(index)).map(|row| row.sequence);
                 FailedRow { error, number }
             })?;
         }
+        Ok(out)
+    }
+
+    /// An operator goes on with what waits. What it emits.
+    pub(super) fn go_on(
+        &mut self,
+        operator: usize,
+        leave_out: bool,
+        (globals, aggregator): (&dyn GlobalTables, LentAggregator<'_>),
+    ) -> Result<Vec<Emitted>, FailedRow> {
+        let mut out = Vec::new();
+        let Some(node) = &mut self.operators[operator] else { return Ok(out) };
+        let counts = &mut self.counts[operator];
+        let state = here(&mut self.state);
+        let cx = Context::new(state, &mut out, counts, globals, NO_CLOCK, self.next_number);
+        let mut cx = cx.with_aggregator(aggregator).closing(self.at_once);
+        node.go_on(&mut cx, leave_out).map_err(|error| FailedRow { error, number: None })?;
         Ok(out)
     }
 

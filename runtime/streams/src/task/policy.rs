@@ -64,7 +64,7 @@ impl Policy<'_> {
 
 impl Task {
     pub(super) fn decide(&mut self, step: &mut Step<'_>, range: Range, error: RangeError) -> Next {
-        let RangeError { place, error, blamed } = error;
+        let RangeError { place, error, blamed, .. } = error;
         let topology = Arc::clone(&self.topology);
         let policy = Policy::of(&topology, place);
         let (topic, partition) = (step.batch.topic, step.partition());

@@ -8,6 +8,7 @@ use super::output::{Calls, Cow, Piece};
 use super::{Plugins, RecordError, Topology};
 use crate::answer::Answer;
 use crate::batch::{BatchFull, BatchIn, OwnedBatch};
+use crate::operator::OperatorError;
 use crate::plugin::{PluginError, Rejection};
 use crate::sink::{Emissions, Refused};
 use crate::state::StateError;
@@ -33,11 +34,23 @@ pub(super) struct RangeError {
     pub(super) error: RecordError,
     /// The records to blame, by offset (-1: made from none); empty when that is not known.
     pub(super) blamed: Vec<(i64, RecordError)>,
+    /// Nothing has failed: more closes before the record at this offset than goes out at once, so it is to be given alone.
+    pub(super) alone: Option<i64>,
 }
 
 impl RangeError {
+    pub(super) fn new(place: Place, error: RecordError) -> RangeError {
+        RangeError { place, error, blamed: Vec::new(), alone: None }
+    }
+
+    /// See [`RangeError::alone`].
+    pub(super) fn alone(place: Place, offset: i64) -> RangeError {
+        let error = OperatorError::Alone { index: 0 }.to_string();
+        RangeError { alone: Some(offset), ..RangeError::new(place, RecordError::Row(error)) }
+    }
+
     fn unnamed(node: usize, error: PluginError) -> RangeError {
-        RangeError { place: Place::Node(node), error: error.into(), blamed: Vec::new() }
+        RangeError::new(Place::Node(node), error.into())
     }
 
     /// A call of a plugin has failed.
@@ -46,7 +59,7 @@ impl RangeError {
     }
 
     pub(super) fn of_state(node: usize, error: StateError) -> RangeError {
-        RangeError { place: Place::Node(node), error: error.into(), blamed: Vec::new() }
+        RangeError::new(Place::Node(node), error.into())
     }
 
     fn ill_formed(node: usize, what: String) -> RangeError {
@@ -67,7 +80,7 @@ impl RangeError {
         match rejections.iter().map(offset).collect::<Option<Vec<_>>>() {
             Some(blamed) if !blamed.is_empty() => {
                 let error = PluginError::Reject(rejections).into();
-                RangeError { place: Place::Node(node), error, blamed }
+                RangeError { blamed, ..RangeError::new(Place::Node(node), error) }
             }
             _ => {
                 let (named, records) = (rejections.len(), input.len());
@@ -96,7 +109,7 @@ impl RangeError {
                     let topic = topology.outputs[piece.topic].topic.clone();
                     let error = RecordError::Refused { topic, partition, why };
                     let place = piece.place();
-                    let first = || RangeError { place, error: error.clone(), blamed: Vec::new() };
+                    let first = || RangeError::new(place, error.clone());
                     let found = found.get_or_insert_with(first);
                     let is_new = found.blamed.last().is_none_or(|(offset, _)| *offset != record.offset);
                     if found.place == place && is_new {

@@ -7,7 +7,7 @@ use crate::batch::{Headers, OwnedBatch, RecordIn};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, NodeSpec, PluginRef};
 use crate::operator::NoTables;
-use crate::plugin::PluginError;
+use crate::plugin::{Plugin, PluginError};
 use crate::plugin::{PluginInfo, Rejection};
 use crate::plugin_manifest::PluginManifest;
 use crate::sink::Refusal;
@@ -16,6 +16,7 @@ use crate::testing::{TestOutput, TestRecord, TopologyDriver};
 use crate::topology::SubTopology;
 use crate::world::World;
 
+mod backlog;
 mod forgetting;
 mod graph;
 mod keeps;

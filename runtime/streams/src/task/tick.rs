@@ -1,4 +1,4 @@
-//! What happens without a record: timers on the clock.
+//! What happens without a record: timers on the clock, and what goes on that a record has begun (`operator::backlog`).
 
 use std::sync::Arc;
 
@@ -8,11 +8,12 @@ use super::output::{Notice, NoticeKind, StepCounts, StepOutput};
 use super::policy::Policy;
 use super::run::{Excluded, RangeError, Run};
 use super::timers::FAILING;
-use super::{Outside, Partitioner, RecordError, StepError, Task};
+use super::{Outside, Partitioner, Piece, RecordError, StepError, Task};
 use crate::batch::BatchIn;
 use crate::manifest::OnError;
 use crate::operator::TimerDomain;
 use crate::state::StateError;
+use crate::topology::Vertex;
 
 /// What attempts at a tick are counted as: no source has this number.
 const NO_SOURCE: usize = usize::MAX;
@@ -45,7 +46,7 @@ impl Task {
         let mut excluded = Excluded::new();
         loop {
             self.state.savepoints().begin();
-            match self.tick_once(&excluded, outside) {
+            match self.pass_without_record(&excluded, outside, |run, pieces| run.tick(pieces)) {
                 Ok(counts) => {
                     self.state.savepoints().keep();
                     output.counts.add(counts);
@@ -57,6 +58,12 @@ impl Task {
                 }
             }
         }
+        self.end_tick(&mut output);
+        Ok(output)
+    }
+
+    /// Something was done without a record.
+    fn end_tick(&mut self, output: &mut StepOutput) {
         self.retrying = self.retrying.filter(|retrying| retrying.source() != NO_SOURCE);
         let left_out = self.state.kept().map(|kept| std::mem::take(&mut kept.fired.left_out));
         for (node, _, error) in left_out.into_iter().flatten() {
@@ -65,13 +72,75 @@ impl Task {
         }
         output.counts.skipped += output.notices.len() as u64;
         self.partitioners.iter_mut().for_each(Partitioner::next_step);
+    }
+
+    /// The node, if there is one, that goes on before any record is read: something waits in it until all is out that closes
+    /// before it (`operator::backlog`).
+    pub(super) fn behind(&mut self) -> Result<Option<Vertex>, StateError> {
+        let topology = Arc::clone(&self.topology);
+        let graph = topology.sub_topologies[self.id.sub_topology].graph.as_ref();
+        match (graph, self.state.kept()) {
+            (Some(graph), Some(kept)) => kept.behind(graph),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether [`Task::process`] has something to do without records, and reads none before that is done.
+    ///
+    /// # Errors
+    /// A store cannot be read.
+    pub fn is_behind(&mut self) -> Result<bool, StateError> {
+        Ok(self.behind()?.is_some())
+    }
+
+    /// One part of what waits in a node.
+    pub(super) fn go_on(
+        &mut self,
+        vertex: Vertex,
+        outside: &mut Outside<'_>,
+    ) -> Result<StepOutput, StepError> {
+        let mut output = StepOutput::default();
+        let mut excluded = Excluded::new();
+        let most = self.state.kept().map_or(1, |kept| kept.at_once);
+        loop {
+            self.set_at_once(self.going_on);
+            self.state.savepoints().begin();
+            let done = self.pass_without_record(&excluded, outside, |run, pieces| run.go_on(vertex, pieces));
+            self.set_at_once(most);
+            match done {
+                Ok(counts) => {
+                    self.state.savepoints().keep();
+                    output.counts.add(counts);
+                    break;
+                }
+                Err(error) => {
+                    self.state.savepoints().undo();
+                    let is_of_all = error.error.is_final() || error.error.asks_again();
+                    if self.going_on > 1 && !is_of_all {
+                        // What it is that fails is found by giving less.
+                        self.going_on /= 2;
+                        continue;
+                    }
+                    self.leave_out(error, &mut excluded, &mut output)?;
+                }
+            }
+        }
+        self.going_on = (self.going_on * 2).min(most);
+        self.end_tick(&mut output);
         Ok(output)
     }
 
-    fn tick_once(
+    fn set_at_once(&mut self, at_once: usize) {
+        if let Some(kept) = self.state.kept() {
+            kept.at_once = at_once;
+        }
+    }
+
+    fn pass_without_record(
         &mut self,
         excluded: &Excluded,
         outside: &mut Outside<'_>,
+        pass: impl FnOnce(&mut GraphRun<'_, '_>, &mut Vec<Piece<'_>>) -> Result<(), RangeError>,
     ) -> Result<StepCounts, RangeError> {
         let topology = Arc::clone(&self.topology);
         let sub = &topology.sub_topologies[self.id.sub_topology];
@@ -83,8 +152,8 @@ impl Task {
         let mut pieces = Vec::new();
         let run =
             Run { plugins: &mut *outside.plugins, topology: &topology, excluded, calls: &mut self.calls };
-        let origin = Origin { batch, first: kept.next_number(), start: 0 };
-        GraphRun { run, graph, kept, globals: outside.globals, origin }.tick(&mut pieces)?;
+        let origin = Origin { batch, first: kept.next_number(), start: 0, is_many: false };
+        pass(&mut GraphRun { run, graph, kept, globals: outside.globals, origin }, &mut pieces)?;
         self.emit(&pieces, outside)
     }
 

@@ -3,7 +3,9 @@
 //! own records is undone and made again in two parts. Those on the clock fire at a tick. Both fire in the order of time, then name.
 //!
 //! A round is what is due when it begins: a timer that is set while others fire, for a time that has passed, fires with the next record
-//! or tick, so no round goes on for ever. Of a round as many timers fire with one call as [`FIRED_AT_ONCE`] says.
+//! or tick, so no round goes on for ever. Of a round as many timers fire with one call as [`FIRED_AT_ONCE`] says, and as many in one
+//! pass as other things close (`operator::backlog`). A record that brings more than that waits in the node's store, with all behind it
+//! that is of the same record of the source; the round goes on in passes of its own before anything else is read.
 //!
 //! What fires is of no record. A timer whose firing fails is taken out with its own writes alone, where the node's policy says to
 //! skip what cannot be processed; what timers emit and a topic does not take is left out for all that fire with the record.
@@ -19,40 +21,117 @@ use crate::batch::OwnedBatch;
 use crate::manifest::OnError;
 use crate::node_state::ColumnOut;
 use crate::node_state::timers::Due;
-use crate::operator::{MAX_TIMESTAMP, TimerDomain};
+use crate::operator::{Row, TimerDomain, is_time};
 use crate::plugin::PluginError;
 use crate::state::StateError;
 
 /// Timers of one call.
 const FIRED_AT_ONCE: usize = 1_000;
 /// Timers on the clock of one tick: the rest comes with the next one.
-const FIRED_PER_TICK: usize = 10_000;
+pub(super) const FIRED_PER_TICK: usize = 10_000;
 /// The offset of what timers emit.
 const NO_OFFSET: i64 = -1;
 /// Among what is left out: timers of a node whose firing fails, behind the last attempt.
 pub(super) const FAILING: i64 = -2;
 
 type Answers<'a> = Vec<(Cow<'a>, Arc<Answer>)>;
+/// What one call has answered; nothing if nothing was given.
+type Answered<'a> = Option<(Cow<'a>, Arc<Answer>)>;
 
 impl GraphRun<'_, '_> {
-    /// Gives records to a plugin with timers, and has those fire that become due. All answers, in order.
+    /// Gives records to a plugin with timers, and has those fire that become due. All answers, in order. Records wait if not all fire
+    /// in this pass that are due before them.
     pub(super) fn with_timers<'a>(&mut self, node: usize, batch: Cow<'a>) -> Result<Answers<'a>, RangeError> {
         let batch = self.run.without_excluded(Some(Place::Node(node)), batch);
+        let (timers, state) = self.timers(node);
+        let failed = |error| RangeError::of_state(node, error);
+        if timers.backlog.is_waiting(state).map_err(failed)? {
+            self.wait(node, &batch, 0)?;
+            return Ok(Vec::new());
+        }
+        let mut left = self.kept.at_once;
+        let (answers, done) = self.fire_and_call(node, batch.clone(), &mut left)?;
         let input = batch.as_batch();
-        let time =
-            |i: usize| input.timestamps.get(i).copied().filter(|time| (0..=MAX_TIMESTAMP).contains(time));
+        if done < input.len() {
+            let cause = input.offsets.get(done).copied().unwrap_or(NO_OFFSET);
+            if self.origin.is_many {
+                return Err(RangeError::alone(Place::Node(node), cause));
+            }
+            self.try_call(node, select(input, |i| i == done))?;
+            self.wait(node, &batch, done)?;
+        }
+        Ok(answers)
+    }
+
+    /// The records of a batch from `from` on wait.
+    fn wait(&mut self, node: usize, batch: &Cow<'_>, from: usize) -> Result<(), RangeError> {
+        let rows = self.rows_of(&batch.as_batch());
+        let (timers, state) = self.timers(node);
+        let put = rows[from..].iter().try_for_each(|row| timers.backlog.put(state, 0, row));
+        put.map_err(|error| RangeError::of_state(node, error))
+    }
+
+    /// Finds out whether a plugin fails at a record that is going to wait, while it is known which one that is.
+    fn try_call(&mut self, node: usize, record: Cow<'_>) -> Result<(), RangeError> {
+        let (timers, state) = self.timers(node);
+        timers.begin(NO_OFFSET);
+        let savepoint = state.savepoint();
+        let called = self.run.call(node, record, Some(&mut *self.kept));
+        let (_, state) = self.timers(node);
+        state.roll_back(savepoint);
+        self.kept.reset_node(node);
+        called.map(drop)
+    }
+
+    /// Goes on with a round that is open, or else with records that wait.
+    pub(super) fn node_goes_on<'a>(&mut self, node: usize) -> Result<Answers<'a>, RangeError> {
+        let failed = |error: StateError| RangeError::of_state(node, error);
+        let mut left = self.kept.at_once;
+        let (timers, state) = self.timers(node);
+        if let Some(now) = timers.open(state).map_err(failed)? {
+            let mut answers = Vec::new();
+            self.fire(node, TimerDomain::StreamTime, (now, NO_OFFSET), &mut left, &mut answers)?;
+            return Ok(answers);
+        }
+        let mut rows = timers.backlog.first(state, left).map_err(failed)?;
+        rows.iter_mut().for_each(|(_, row)| row.sequence = self.origin.first);
+        let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+        let batch = self.batch_of(&rows).map_err(|full| RangeError::too_large(node, full))?;
+        let batch = self.run.without_excluded(Some(Place::Node(node)), Cow::Shared(Arc::new(batch)));
+        let (answers, done) = self.fire_and_call(node, batch.clone(), &mut left)?;
+        // Those that are left out wait no more either.
+        let done = if batch.as_batch().is_empty() { rows.len() } else { done };
+        let (timers, state) = self.timers(node);
+        timers.backlog.done(state, done).map_err(failed)?;
+        Ok(answers)
+    }
+
+    /// Gives records to a plugin and has timers fire, `left` at the most. The answers, and how many records are done: not all if a
+    /// round is open.
+    fn fire_and_call<'a>(
+        &mut self,
+        node: usize,
+        batch: Cow<'a>,
+        left: &mut usize,
+    ) -> Result<(Answers<'a>, usize), RangeError> {
+        let input = batch.as_batch();
+        let time = |i: usize| input.timestamps.get(i).copied().filter(|time| is_time(*time));
+        let failed = |error| RangeError::of_state(node, error);
         let mut answers = Vec::new();
         let mut todo = vec![(0, input.len())];
         while let Some((from, to)) = todo.pop() {
             if from == to {
                 continue;
             }
-            let failed = |error| RangeError::of_state(node, error);
             let (timers, state) = self.timers(node);
             let before = timers.stream_time(state).map_err(failed)?;
             let mut now = before.max(time(from).unwrap_or(before));
             let cause = input.offsets.get(from).copied().unwrap_or(NO_OFFSET);
-            self.fire(node, TimerDomain::StreamTime, (now, cause), &mut answers)?;
+            if !self.fire(node, TimerDomain::StreamTime, (now, cause), left, &mut answers)? {
+                let (timers, state) = self.timers(node);
+                timers.observe(state, now).map_err(failed)?;
+                return Ok((answers, from));
+            }
             let (timers, state) = self.timers(node);
             let next = timers.next(state, TimerDomain::StreamTime).map_err(failed)?;
             let mut end = from + 1;
@@ -69,24 +148,39 @@ impl GraphRun<'_, '_> {
             } else {
                 select(input, |i| (from..end).contains(&i))
             };
-            let (timers, state) = self.timers(node);
-            timers.begin(if end - from > 1 { now } else { NO_OFFSET });
-            let savepoint = state.savepoint();
-            let called = self.run.call(node, part, Some(&mut *self.kept));
-            let (timers, state) = self.timers(node);
-            if timers.was_early() && called.is_ok() {
-                state.roll_back(savepoint);
-                self.kept.reset_node(node);
-                let half = from + (end - from) / 2;
-                todo.extend([(half, end), (from, half)]);
-                continue;
+            match self.call_with_timers(node, part, if end - from > 1 { now } else { NO_OFFSET })? {
+                Some(answer) => answers.extend(answer),
+                None => {
+                    let half = from + (end - from) / 2;
+                    todo.extend([(half, end), (from, half)]);
+                    continue;
+                }
             }
-            state.release(savepoint);
-            answers.extend(called?);
             let (timers, state) = self.timers(node);
             timers.observe(state, now).map_err(failed)?;
         }
-        Ok(answers)
+        Ok((answers, input.len()))
+    }
+
+    /// Calls a plugin with records up to a time. Nothing, and it was undone: it has set a timer that may be due before one of them.
+    fn call_with_timers<'a>(
+        &mut self,
+        node: usize,
+        part: Cow<'a>,
+        up_to: i64,
+    ) -> Result<Option<Answered<'a>>, RangeError> {
+        let (timers, state) = self.timers(node);
+        timers.begin(up_to);
+        let savepoint = state.savepoint();
+        let called = self.run.call(node, part, Some(&mut *self.kept));
+        let (timers, state) = self.timers(node);
+        if timers.was_early() && called.is_ok() {
+            state.roll_back(savepoint);
+            self.kept.reset_node(node);
+            return Ok(None);
+        }
+        state.release(savepoint);
+        called.map(Some)
     }
 
     fn timers(
@@ -96,21 +190,28 @@ impl GraphRun<'_, '_> {
         self.kept.timers(node).expect("the node has timers, and is not called now")
     }
 
-    /// One round of timers: those that are due now, before the record at an offset.
+    /// One round of timers: those that are due now, before the record at an offset; `left` of them at the most. Whether those were
+    /// all.
     pub(super) fn fire<'a>(
         &mut self,
         node: usize,
         domain: TimerDomain,
         (now, cause): (i64, i64),
+        left: &mut usize,
         answers: &mut Answers<'a>,
-    ) -> Result<(), RangeError> {
+    ) -> Result<bool, RangeError> {
         let failed = |error: StateError| RangeError::of_state(node, error);
         let (timers, state) = self.timers(node);
-        if timers.next(state, domain).map_err(failed)?.is_none_or(|next| next > now) {
-            return Ok(());
+        let is_open = domain == TimerDomain::StreamTime && timers.open(state).map_err(failed)?.is_some();
+        if !is_open && timers.next(state, domain).map_err(failed)?.is_none_or(|next| next > now) {
+            return Ok(true);
         }
-        let limit = if domain == TimerDomain::WallClock { FIRED_PER_TICK } else { usize::MAX };
-        let due = timers.due(state, domain, now, limit).map_err(failed)?;
+        let (due, more) = timers.due(state, domain, now, *left).map_err(failed)?;
+        *left -= due.len();
+        if domain == TimerDomain::StreamTime {
+            let round = if more { timers.open_round(state, now) } else { timers.end_round(state) };
+            round.map_err(failed)?;
+        }
         self.kept.fired.any = true;
         let place = Some(Place::Node(node));
         // What they emit was refused before: they fire, and nothing is told of it.
@@ -144,7 +245,7 @@ impl GraphRun<'_, '_> {
                 }
             }
         }
-        Ok(())
+        Ok(!more)
     }
 
     /// A timer cannot fire. It goes, if the policy says that what cannot be processed is skipped.
@@ -163,7 +264,7 @@ impl GraphRun<'_, '_> {
         let skips = matches!(policy, OnError::Skip | OnError::DeadLetter { .. })
             || self.run.excluded.contains(&(Some(Place::Node(node)), FAILING));
         if !skips || asks || error.is_final() {
-            return Err(RangeError { place: Place::Node(node), error, blamed: Vec::new() });
+            return Err(RangeError::new(Place::Node(node), error));
         }
         let (timers, state) = self.timers(node);
         timers.take(state, domain, due).map_err(|error| RangeError::of_state(node, error))?;

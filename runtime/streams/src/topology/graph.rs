@@ -246,7 +246,7 @@ impl Kind {
                 format!("{} by {}, {window}", functions(spec), by(group))
             }
             Kind::AggregateTable { by, spec } => format!("{} of a table by {by}", functions(spec)),
-            Kind::Deduplicate(work) => format!("seen within {} ms by {}", work.within_ms, by(&work.by)),
+            Kind::Deduplicate(work) => format!("one seen in each {} ms by {}", work.within_ms, by(&work.by)),
             Kind::JoinStreams { window: JoinWindow { before_ms, after_ms, .. }, .. } => {
                 format!("rows of two streams, {before_ms} ms before to {after_ms} ms after")
             }
@@ -553,7 +553,7 @@ impl Topology {
         for owner in order.iter().copied() {
             let own = match owner {
                 Vertex::Operator(operator) => self.operators[operator].store,
-                Vertex::Node(_) => None,
+                Vertex::Node(node) => self.nodes[node].store,
             };
             let kind = own.unwrap_or(self.store);
             let mut add = |name, ordered, shape| {

@@ -106,6 +106,7 @@ pub(super) fn node(
         stores,
         has_timers: info.world.has_timers(),
         by_partition: spec.by_partition,
+        store: spec.store,
     })
 }
 
@@ -113,7 +114,7 @@ pub(super) fn node(
 fn stores_of(spec: &NodeSpec, info: &PluginInfo) -> Result<Vec<NodeStoreSpec>, StoreError> {
     let world = info.world.name();
     if !info.world.needs_store() {
-        let given = !spec.stores.is_empty() || spec.by_partition;
+        let given = !spec.stores.is_empty() || spec.by_partition || spec.store.is_some();
         return if given { Err(StoreError::KeepsNothing { world }) } else { Ok(Vec::new()) };
     }
     let nothing = BTreeMap::new();

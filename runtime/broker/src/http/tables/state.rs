@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use pelton_pipelines::readers::Offsets;
-use pelton_pipelines::supervisor::{AskedOffset, StateAskError, Supervisor};
+use pelton_pipelines::supervisor::{StateAskError, Supervisor};
 use pelton_streams::operator::scan::Wanted;
 use pelton_streams::state_tables::StateRow;
 use pelton_streams::tables::ValueFormat;
 use serde_json::json as object;
 
+use super::asked::asked;
 use super::query::Query;
 use super::rows::{answer, push_json, push_key, push_value};
 use super::{PAGE, PAGE_MAX, json, key_of, no_page, patience, range_of, token_of};
@@ -138,42 +139,14 @@ pub(super) fn push_row(body: &mut Vec<u8>, row: &StateRow) {
 
 /// Waits until the table reflects what the request asks for: its own writes, say.
 async fn wait(supervisor: &Supervisor, name: &str, key: Option<&[u8]>, query: &Query) -> Result<(), Refusal> {
-    let Some(text) = query.text("min_offset")? else { return Ok(()) };
-    let wanted = text.split(',').map(asked_offset).collect::<Option<Vec<AskedOffset>>>();
-    let wanted = wanted.ok_or_else(|| {
-        Refusal::bad_request(
-            "`min_offset` is TOPIC:PARTITION:OFFSET, with commas between several; without the topic if the table is made \
-             of one, and an offset alone if it has one partition as well",
-        )
-    })?;
+    let Some(wanted) = asked(query)? else { return Ok(()) };
     let waited = supervisor.state_wait(name, key, &wanted, patience(query)?).await;
     waited.map_err(|error: StateAskError| error.into())
-}
-
-fn asked_offset(text: &str) -> Option<AskedOffset> {
-    let mut parts = text.rsplit(':');
-    let offset = parts.next()?.parse().ok()?;
-    let partition = parts.next().map(str::parse).transpose().ok()?;
-    let topic = parts.next().map(str::to_owned);
-    parts.next().is_none().then_some(AskedOffset { topic, partition, offset })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn offsets_that_are_waited_for() {
-        let asked = |topic: Option<&str>, partition, offset| {
-            Some(AskedOffset { topic: topic.map(str::to_owned), partition, offset })
-        };
-        assert_eq!(asked_offset("7"), asked(None, None, 7));
-        assert_eq!(asked_offset("1:7"), asked(None, Some(1), 7));
-        assert_eq!(asked_offset("a.b:1:7"), asked(Some("a.b"), Some(1), 7));
-        for wrong in ["", "x", "a:7", "a:b:7", "a:1:x", "a:1:2:3"] {
-            assert_eq!(asked_offset(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn a_result_has_its_window() {

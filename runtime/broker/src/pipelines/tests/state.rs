@@ -108,6 +108,54 @@ async fn what_a_pipeline_keeps_outlives_everything() {
     lab.handle.shutdown().await.unwrap();
 }
 
+/// What a store has missed while no node had it is never passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_is_refused_if_records_were_read_since() {
+    let lab = Lab::start(KEPT).await;
+    let without = counts("filter = \"raw = 'x'\"");
+    let deploy = |manifest: String| {
+        let supervisor = lab.supervisor().clone();
+        async move { supervisor.deploy(&manifest, &BTreeMap::new()).await }
+    };
+    let fate = |deployed: &Deployed| deployed.stores[0].fate;
+    lab.deploy_counts(COUNT).await.unwrap();
+    lab.write(&["a", "b", "a"]).await;
+    lab.until_committed(3).await;
+    assert_eq!(fate(&deploy(without.clone()).await.unwrap()), StoreFate::Dropped);
+    // Nothing was read meanwhile: it misses nothing.
+    let checked = lab.supervisor().check(&counts(COUNT), &BTreeMap::new()).await.unwrap();
+    assert_eq!(fate(&checked), StoreFate::Kept);
+    assert_eq!(fate(&lab.deploy_counts(COUNT).await.unwrap()), StoreFate::Kept);
+    lab.write(&["a"]).await;
+    lab.until_committed(4).await;
+    deploy(without.clone()).await.unwrap();
+    lab.write(&["a", "b"]).await;
+    lab.until_committed(6).await;
+    let lab = lab.restart(KEPT).await.unwrap();
+    let refused = lab.deploy_counts(COUNT).await.unwrap_err().to_string();
+    assert!(
+        refused.starts_with(
+            "store `n` is as revision 3 left it, and has nothing of what was read since: topic in, partition 0: offsets 4 to 5"
+        ),
+        "{refused}"
+    );
+    let checked = lab.supervisor().check(&counts(COUNT), &BTreeMap::new()).await.unwrap_err();
+    assert!(matches!(checked, DeployError::StoreMissed { .. }), "{checked}");
+    // What was deployed before runs on.
+    lab.write(&["c"]).await;
+    lab.until_committed(7).await;
+    // Neither does it come back with the pipeline of that name.
+    lab.supervisor().delete("counts", false).await.unwrap();
+    assert!(matches!(lab.deploy_counts(COUNT).await, Err(DeployError::StoreMissed { .. })));
+    // Without its topics and offsets it begins anew.
+    lab.supervisor().delete("counts", true).await.unwrap();
+    assert_eq!(fate(&lab.deploy_counts(COUNT).await.unwrap()), StoreFate::New);
+    lab.until_committed(7).await;
+    let counted = lab.records("out");
+    assert_eq!(counted[counted.len() - 3..], ["a=4", "b=2", "c=1"]);
+    lab.handle.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_go_on_with_its_state_is_refused() {
     let lab = Lab::start(KEPT).await;

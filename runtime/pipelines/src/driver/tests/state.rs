@@ -104,6 +104,50 @@ fn results_are_those_of_a_run_without_failures() {
     }
 }
 
+/// A record that closes more than goes out at once, whatever fails between its parts: each result comes once, and in order.
+#[test]
+fn what_one_record_closes_goes_out_in_parts() {
+    const KEYS: usize = pelton_streams::operator::CLOSED_AT_ONCE * 5 / 2;
+    let nodes = "[[source]]\nid='in'\ntopic='in'\n\
+        [[node]]\nid='w'\nfrom='in'\nwindow={tumbling='5ms',emit='on-close'}\naggregate='count'\n\
+        [[sink]]\nfrom='w'\ntopic='out'\n";
+    let (topology, clock) = (linked(nodes), Arc::new(AtomicI64::new(1_000_000)));
+    let expect: Vec<String> = {
+        let mut keys: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).chain(["a".to_owned()]).collect();
+        keys[..KEYS].sort();
+        keys
+    };
+    for seed in 0..4 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let world = Shared::default();
+        for n in 0..KEYS {
+            world.lock().produce("in", 0, &[(&format!("k{n}"), "x", 1)]);
+        }
+        world.lock().produce("in", 0, &[("a", "x", 100), ("k1", "x", 2), ("b", "x", 200)]);
+        for failures in 0.. {
+            let fault = FAULTS[random.random_range(0..FAULTS.len())];
+            let steps = if failures < 4 { 0..5 } else { 0..20 };
+            world.lock().fault = Some((random.random_range(steps), fault));
+            clock.fetch_add([0, 2_000, 400_000][random.random_range(0..3)], Ordering::Relaxed);
+            let result = drive(&world, &topology, 1, &clock);
+            world.lock().check_stores(&topology);
+            match result {
+                Ok(()) => break,
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            if random.random_range(0..3) == 0 {
+                world.lock().crash();
+            }
+        }
+        // The key of a window is followed by its start.
+        let out = counted(&world);
+        let keys: Vec<&str> = out.iter().filter_map(|one| one.split(['\0', '\\', '=']).next()).collect();
+        assert_eq!(keys.len(), expect.len(), "seed {seed}");
+        assert!(keys.iter().eq(expect.iter()), "seed {seed}");
+        assert!(out.iter().all(|one| one.contains("=1@")), "seed {seed}");
+    }
+}
+
 /// Records are counted by what is not their key, through a topic of the pipeline's own: each once, whatever fails.
 #[test]
 fn records_go_once_through_a_repartition_topic() {

@@ -96,7 +96,10 @@ impl Ahead {
             && std::ptr::eq(&next.value[..], item.value)
             && before == state;
         if !is_it {
-            self.answers.clear();
+            // A row that was not planned, before those that were; or else the plan is of no use any more.
+            if std::ptr::eq(&next.value[..], item.value) {
+                self.answers.clear();
+            }
             return None;
         }
         self.next += 1;

@@ -46,6 +46,18 @@ fn by_a_field() {
     assert_eq!((counts.duplicates, counts.null_field, counts.null_value), (1, 1, 1));
 }
 
+/// A row costs the same, however many of its key are remembered.
+#[test]
+fn a_long_memory_costs_no_more_for_each_row() {
+    let make = || -> Box<dyn Operator> { Box::new(Deduplicate::new(0, None, 1, 1_000_000, Late::Drop)) };
+    let mut rig = Rig::new(&make, &[true]);
+    for n in 0..2_000 {
+        assert_eq!(rig.give(0, &[testing::row(&format!("a=x@{n}"))]).unwrap().len(), 1);
+    }
+    let longest = rig.replayed()[0].values().map(|value| value.len()).max();
+    assert!(longest.is_some_and(|longest| longest < 64), "{longest:?}");
+}
+
 /// All that passed, looked through for each row.
 #[test]
 fn against_a_naive_model() {

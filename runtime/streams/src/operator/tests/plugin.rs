@@ -79,7 +79,10 @@ fn one_call_is_for_all_rows() {
     let windows = || -> Box<dyn Operator> {
         Box::new(TimeWindows::new(0, (30, 10), closing, Box::<PluginAggregate>::default(), false))
     };
-    let makes: [(Make<'_>, bool); 2] = [(&by_key, false), (&windows, true)];
+    let sessions = || -> Box<dyn Operator> {
+        Box::new(Sessions::new(0, 10, closing, Box::<PluginAggregate>::default(), false))
+    };
+    let makes: [(Make<'_>, bool); 3] = [(&by_key, false), (&windows, true), (&sessions, true)];
     for (make, ordered) in makes {
         let (plugin, calls) = plugin();
         let mut rig = Rig::new(make, &[ordered]);
@@ -87,6 +90,39 @@ fn one_call_is_for_all_rows() {
         rig.give(0, &rows_of(500)).unwrap();
         assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
+}
+
+/// A row may be in as many sliding windows as there were rows of its key within their size, twice over.
+#[test]
+fn one_call_is_for_all_sliding_windows_of_a_row() {
+    let closing = Closing { grace_ms: 20, emit: Emit::OnUpdate, late: Late::Drop, retention_ms: 0 };
+    let make = || -> Box<dyn Operator> {
+        Box::new(SlidingWindows::new(0, 50, closing, Box::<PluginAggregate>::default(), false))
+    };
+    let (plugin, calls) = plugin();
+    let mut rig = Rig::new(&make, &[true]);
+    rig.aggregator = Some(plugin);
+    for n in 0..40 {
+        rig.give(0, &[Row { sequence: n, ..testing::row(&format!("a={n}@{n}")) }]).unwrap();
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 40);
+}
+
+/// Where sessions become one nothing is planned; the others are, before and behind it.
+#[test]
+fn sessions_that_become_one_cost_calls_of_their_own() {
+    let closing = Closing { grace_ms: 20, emit: Emit::OnUpdate, late: Late::Drop, retention_ms: 0 };
+    let make = || -> Box<dyn Operator> {
+        Box::new(Sessions::new(0, 5, closing, Box::<PluginAggregate>::default(), false))
+    };
+    let (plugin, calls) = plugin();
+    let mut rig = Rig::new(&make, &[true]);
+    rig.aggregator = Some(plugin);
+    let given = ["a=1@0", "b=1@0", "a=2@10", "a=3@5", "b=2@1", "b=3@2", "c=1@9", "b=4@3"];
+    let given: Vec<Row> = rows(&given).into_iter().map(|(_, row)| row).collect();
+    rig.give(0, &given).unwrap();
+    // The plan, the merge, and what comes of it with the third row.
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Plugins with timers: on stream time they fire before the record that brings it there, whatever the batches; on the clock at ticks.
 
-use super::graph::{Lab, check, linked};
+use super::graph::{Lab, check, check_with, linked};
 use super::*;
 use crate::node_state::{ColumnOut, NodeState, Refused};
 use crate::operator::TimerDomain;
@@ -177,7 +177,7 @@ fn one_that_fails_goes_by_the_policy() {
     );
     let rows = ["a=x@0", "b=large@1", "d=x@20", "e=x@21"];
     let expect = ["out: a=x@0", "out: b=large@1", "out: d=x@20", "out: e=x@21"];
-    let notices = check(&manifest("{policy='skip'}"), &[("in", &rows)], &expect);
+    let notices = check_with(&[CLOSED_AT_ONCE], &manifest("{policy='skip'}"), &[("in", &rows)], &expect);
     assert_eq!(notices.len(), 1, "{notices:?}");
 }
 

@@ -109,11 +109,19 @@ fn plugins_have_stores() {
         [("n-seen", "entries of plugin p, format 2"), ("n-w", "windows of plugin p, format 0")]
     );
     assert_eq!(topology.outputs[graph.stores[0].changelog].topic, "__pelton_p-n-seen-changelog");
+    let kinds = |rest: &str| {
+        let topology = with(&node(rest), World::TransformState, needs).expect("fits");
+        topology.stores().map(|store| store.spec.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(""), [StoreKind::Rocksdb; 2]);
+    assert_eq!(kinds("store='memory'"), [StoreKind::Memory; 2]);
     let fails = |text: &str, world, plugin: &str, start: &str| {
         let error = with(text, world, plugin).map(|_| ()).expect_err("is refused");
         assert!(error.starts_with(start), "{error}");
     };
-    fails(&node("stores={a={}}"), World::Transform, "", "node `n`: stores are for plugins with state");
+    for keeps in ["stores={a={}}", "store='memory'"] {
+        fails(&node(keeps), World::Transform, "", "node `n`: stores are for plugins with state");
+    }
     fails(
         &node(""),
         World::TransformState,
