@@ -3,7 +3,7 @@
 use crate::lab::Lab;
 use anyhow::{Context, Result, ensure};
 use pelton_tests::http::{Answer, request};
-use pelton_tests::records::{LIMIT, read_all, until};
+use pelton_tests::records::{LIMIT, Read, read_all, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ fn body(sender: usize, n: usize) -> Value {
 }
 
 /// Sends every request until it is answered, and some of them again: with the same answer. How many were sent.
-fn send(to: &To, sender: usize, answered: &AtomicUsize) -> Result<usize> {
-    let mut sent = 0;
+fn send(to: &To, sender: usize, answered: &AtomicUsize) -> Result<(usize, Vec<Ticket>)> {
+    let (mut sent, mut tickets) = (0, Vec::new());
     for n in 0..REQUESTS {
         let topic = TOPICS[n % 2];
         let (target, key, body) =
@@ -62,6 +62,9 @@ fn send(to: &To, sender: usize, answered: &AtomicUsize) -> Result<usize> {
             std::thread::sleep(Duration::from_millis(5));
         };
         answered.fetch_add(1, Ordering::Relaxed);
+        if topic == TOPICS[1] {
+            tickets.extend(tickets_of(&first.body, &body).with_context(|| first.body.clone())?);
+        }
         if n % 5 == 0
             && let Ok(again) = to.post(&target, &key, &body)
         {
@@ -70,7 +73,42 @@ fn send(to: &To, sender: usize, answered: &AtomicUsize) -> Result<usize> {
             ensure!(same, "{key} is answered {} and then {}", first.body, again.body);
         }
     }
-    Ok(sent)
+    Ok((sent, tickets))
+}
+
+/// What a client was answered for a record of the topic with a partitioner of its own.
+struct Ticket {
+    partition: i64,
+    offset: i64,
+    value: String,
+}
+
+fn tickets_of(answer: &str, body: &Value) -> Result<Vec<Ticket>> {
+    let answer: Value = serde_json::from_str(answer)?;
+    ensure!(answer["tickets"] == true, "these are tickets");
+    let (answered, sent) = (answer["records"].as_array(), body["records"].as_array());
+    let (answered, sent) = (answered.context("records")?, sent.context("records")?);
+    ensure!(answered.len() == sent.len(), "one for each record");
+    let ticket = |(answer, sent): (&Value, &Value)| {
+        let number = |name: &str| answer[name].as_i64().context("a number");
+        let value = sent["value"].as_str().context("a text")?.to_owned();
+        Ok(Ticket { partition: number("partition")?, offset: number("offset")?, value })
+    };
+    answered.iter().zip(sent).map(ticket).collect()
+}
+
+/// Each ticket says where its record is.
+fn found_by_ticket(to: &To, tickets: &[Ticket], records: &[Read]) -> Result<()> {
+    for Ticket { partition, offset, value } in tickets {
+        let target = format!("/v1/topics/{}/intake/{partition}/{offset}", TOPICS[1]);
+        let answer =
+            request(&to.address, &format!("GET {target}"), &[format!("Host: {}", to.address)], None)?;
+        let said: Value = serde_json::from_str(&answer.body).with_context(|| answer.body.clone())?;
+        let read = records.iter().find(|read| read.value == *value).context("it is there")?;
+        let place = json!({ "partition": read.partition, "offset": read.offset });
+        ensure!(said["place"] == place && said["routed"] == true, "{value} is at {place}, and not {said}");
+    }
+    Ok(())
 }
 
 /// See the module.
@@ -97,9 +135,11 @@ pub(crate) fn once(lab: &Lab) -> Result<String> {
         broker.kill()?;
         broker = start.start()?;
     }
-    let mut sent = 0;
+    let (mut sent, mut tickets) = (0, Vec::new());
     for sender in senders {
-        sent += sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+        let (times, of_sender) = sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+        sent += times;
+        tickets.extend(of_sender);
     }
     for (t, topic) in TOPICS.iter().enumerate() {
         let expect = SENDERS * REQUESTS / 2 * 3;
@@ -117,10 +157,14 @@ pub(crate) fn once(lab: &Lab) -> Result<String> {
             }
         }
         ensure!(found.is_empty(), "{topic}: nobody sent {found:?}");
+        if t == 1 {
+            found_by_ticket(&to, &tickets, &records)?;
+        }
     }
     refused(&to)?;
     broker.stop()?;
-    Ok(format!("{} requests sent {sent} times through {KILLS} kills", SENDERS * REQUESTS))
+    let (requests, tickets) = (SENDERS * REQUESTS, tickets.len());
+    Ok(format!("{requests} requests sent {sent} times through {KILLS} kills, {tickets} tickets"))
 }
 
 fn refused(to: &To) -> Result<()> {

@@ -198,7 +198,8 @@ impl Broker {
         }
         if let Some(supervisor) = broker.supervisor() {
             let (topics, supervisor) = (Arc::clone(&broker.topics), Arc::clone(supervisor));
-            tasks.spawn(routers::keep(topics, supervisor, broker.stop.clone()));
+            let clock = Arc::clone(&broker.clock);
+            tasks.spawn(routers::keep(topics, supervisor, clock, broker.stop.clone()));
         }
         let mut http_addr = None;
         if let (Some(listener), Some(token)) = (http, token) {

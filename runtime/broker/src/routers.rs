@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_partitions::intake::{intake_of, owner_of};
+use pelton_partitions::intake::{beside, intake_of, places_of, places_settings};
 use pelton_pipelines::refusal::DeployError;
 use pelton_pipelines::supervisor::{ROUTER_PREFIX, Supervisor};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::topic_config::{OnError, TopicPartitioner};
 use crate::topics::{Topic, Topics};
 
@@ -75,14 +76,19 @@ fn wanted(topics: &Topics, topic: &Topic) -> Option<(String, String)> {
 }
 
 /// Has every topic with a partitioner routed, until the broker stops.
-pub(crate) async fn keep(topics: Arc<Topics>, supervisor: Arc<Supervisor>, stop: CancellationToken) {
+pub(crate) async fn keep(
+    topics: Arc<Topics>,
+    supervisor: Arc<Supervisor>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let mut seen = None;
     let mut refused = false;
     let mut again = tokio::time::Instant::now();
     loop {
         let now = topics.changes();
         if seen != Some(now) || (refused && again.elapsed() >= AGAIN) {
-            refused = !follow(&topics, &supervisor).await;
+            refused = !follow(&topics, &supervisor, clock.now_ms()).await;
             (seen, again) = (Some(now), tokio::time::Instant::now());
         }
         tokio::select! {
@@ -93,10 +99,18 @@ pub(crate) async fn keep(topics: Arc<Topics>, supervisor: Arc<Supervisor>, stop:
 }
 
 /// Whether everything that there should be is there.
-async fn follow(topics: &Arc<Topics>, supervisor: &Supervisor) -> bool {
+async fn follow(topics: &Arc<Topics>, supervisor: &Supervisor, now_ms: i64) -> bool {
     let all = topics.list();
     let wanted: BTreeMap<String, String> = all.iter().filter_map(|topic| wanted(topics, topic)).collect();
     let mut whole = true;
+    let routed = all.iter().filter(|topic| topic.config.partitioner.is_some());
+    for topic in routed.filter(|topic| topics.get(&places_of(topic.id)).is_none()) {
+        let made = topics.ensure_internal(&places_of(topic.id), 1, places_settings(), now_ms).await;
+        if let Err(error) = made {
+            whole = false;
+            tracing::error!(topic = topic.name, %error, "the records of a topic are not routed; trying again");
+        }
+    }
     for (name, manifest) in &wanted {
         if supervisor.manifest(name).as_ref() == Some(manifest) {
             continue;
@@ -118,14 +132,14 @@ async fn follow(topics: &Arc<Topics>, supervisor: &Supervisor) -> bool {
             tracing::warn!(router = name, %error, "the router of a topic that was deleted stays for now");
         }
     }
-    for intake in &all {
-        let Some(owner) = owner_of(&intake.name) else { continue };
+    for orphan in &all {
+        let Some(owner) = beside(&orphan.name) else { continue };
         // Of a creation, or a deletion, that a crash has cut off. Another one may be under way: it ends with both, or neither.
         if topics.by_id(owner).is_none()
-            && let Err(error) = topics.delete_orphan(intake.id).await
+            && let Err(error) = topics.delete_orphan(orphan.id).await
         {
             whole = false;
-            tracing::warn!(topic = intake.name, %error, "an intake without its topic stays for now");
+            tracing::warn!(topic = orphan.name, %error, "a topic beside one that is gone stays for now");
         }
     }
     whole

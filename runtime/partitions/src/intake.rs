@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use pelton_commitlog::mutant::Mutant;
-use pelton_wire::topic_name::INTAKE_PREFIX;
+use pelton_wire::topic_name::{INTAKE_PREFIX, PLACES_PREFIX};
 use uuid::Uuid;
 
 use crate::partition::Partition;
@@ -24,6 +24,31 @@ pub fn intake_of(topic: Uuid) -> String {
 /// The topic whose intake has this name, if it is one.
 pub fn owner_of(name: &str) -> Option<Uuid> {
     name.strip_prefix(INTAKE_PREFIX)?.parse().ok()
+}
+
+/// The name of the topic, of one partition, in which a topic's router notes where it has put what clients wrote.
+pub fn places_of(topic: Uuid) -> String {
+    format!("{PLACES_PREFIX}{}", topic.simple())
+}
+
+/// The topic beside which one of this name is: its intake, or its places.
+pub fn beside(name: &str) -> Option<Uuid> {
+    owner_of(name).or_else(|| name.strip_prefix(PLACES_PREFIX)?.parse().ok())
+}
+
+/// Places are asked for soon, or not at all: they are kept for a day, and no more than so many bytes of them.
+pub fn places_settings() -> Overrides {
+    let settings = [
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "86400000"),
+        ("retention.bytes", "1073741824"),
+        ("segment.bytes", "67108864"),
+        ("max.message.bytes", "67108864"),
+        ("compression.type", "producer"),
+        ("message.timestamp.type", "CreateTime"),
+        ("pelton.durability", "group"),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 /// An intake keeps everything until it is routed, and removes files soon after.

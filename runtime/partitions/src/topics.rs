@@ -22,7 +22,7 @@ pub use self::metadata_log::METADATA_TOPIC;
 use self::metadata_log::{MetadataLog, MetadataWriteError};
 pub use self::name::NameError;
 use self::record::{Change, TopicFacts};
-use crate::intake::{self, intake_of};
+use crate::intake::{self, intake_of, places_of};
 use crate::partition::{Intake, OpenPartitions, Partition, PartitionCreateError};
 use crate::same_journal::SameJournal;
 use crate::setting::ConfigError;
@@ -316,9 +316,11 @@ impl Topics {
         if let Some(other) = index.collisions.get(&name::collision_key(&new.name)) {
             return Err(NameError::Collides(other.clone()).into());
         }
-        // The intake has as many.
+        // The intake has as many, and places are in one.
         let has_intake = self.resolve(&new.overrides).partitioner.is_some();
-        self.check_room(&index, if has_intake { new.partitions.saturating_mul(2) } else { new.partitions })
+        let all =
+            if has_intake { new.partitions.saturating_mul(2).saturating_add(1) } else { new.partitions };
+        self.check_room(&index, all)
     }
 
     fn check_room(&self, index: &Index, asked: i32) -> Result<(), TopicError> {
@@ -460,17 +462,17 @@ impl Topics {
         to_the_end(async move {
             let mut metadata = this.metadata.lock().await;
             let topic = this.by_id(id).ok_or_else(|| TopicError::Unknown(id.to_string()))?;
-            let intake = this.get(&intake_of(id));
+            let beside = [intake_of(id), places_of(id)].map(|name| this.get(&name));
             this.remove(&mut metadata, &topic).await?;
-            if let Some(intake) = intake {
-                this.remove(&mut metadata, &intake).await?;
+            for beside in beside.into_iter().flatten() {
+                this.remove(&mut metadata, &beside).await?;
             }
             Ok(topic)
         })
         .await
     }
 
-    /// Deletes an intake whose topic is not there.
+    /// Deletes a topic beside one that is not there.
     ///
     /// # Errors
     /// The storage failed.
@@ -479,11 +481,11 @@ impl Topics {
         to_the_end(async move {
             // A creation that is under way has this lock until both are there.
             let mut metadata = this.metadata.lock().await;
-            let intake = this.by_id(id).filter(|intake| {
-                intake::owner_of(&intake.name).is_some_and(|owner| this.by_id(owner).is_none())
+            let orphan = this.by_id(id).filter(|orphan| {
+                intake::beside(&orphan.name).is_some_and(|owner| this.by_id(owner).is_none())
             });
-            match intake {
-                Some(intake) => this.remove(&mut metadata, &intake).await,
+            match orphan {
+                Some(orphan) => this.remove(&mut metadata, &orphan).await,
                 None => Ok(()),
             }
         })

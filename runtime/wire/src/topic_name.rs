@@ -11,6 +11,9 @@ const INTERNAL_PREFIX: &str = "__pelton_";
 /// What the names of intakes begin with: topics that take what clients write to one with a server-side partitioner.
 pub const INTAKE_PREFIX: &str = "__pelton_intake_";
 
+/// What the names of the topics begin with that say where the records of such a topic have come to lie.
+pub const PLACES_PREFIX: &str = "__pelton_places_";
+
 /// True for the broker's own topics, which clients may read, not write.
 pub fn is_internal(name: &str) -> bool {
     INTERNAL.contains(&name) || name.starts_with(INTERNAL_PREFIX)

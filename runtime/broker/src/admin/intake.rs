@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::Admin;
 use crate::partition::Partition;
+use crate::pipelines::{Whereabouts, find_place};
 use crate::routers::router_of;
 use crate::topics::{NotHere, Topic};
+use pelton_partitions::intake::places_of;
 use pelton_pipelines::status::PipelineState;
 
 /// What is routed of a topic.
@@ -30,6 +32,8 @@ pub(crate) struct Ticket {
     pub(crate) routed: bool,
     /// What the router takes next of the partition that the client chose.
     pub(crate) next: i64,
+    /// Where it is; none if it is not routed yet, or that cannot be told now.
+    pub(crate) place: Option<Whereabouts>,
 }
 
 impl Admin {
@@ -76,6 +80,10 @@ impl Admin {
         let task = tasks.iter().find(|task| task.topic == intake.name && task.partition == partition);
         // What was purged is routed, whether the router runs or not.
         let next = task.map_or(0, |task| task.committed).max(found.log_start_offset());
-        Ok(Some(Ticket { routed: offset < next, next }))
+        let routed = offset < next;
+        let places = self.topics.get(&places_of(topic.id)).filter(|_| routed);
+        let places = places.and_then(|places| places.local.first().cloned());
+        let place = places.and_then(|places| find_place(&places, partition, offset).ok());
+        Ok(Some(Ticket { routed, next, place }))
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::HttpState;
 use super::reply::Refusal;
 use crate::admin::intake::{Routing, Ticket};
+use crate::pipelines::Whereabouts;
 
 /// How the records of a topic are routed.
 #[derive(Debug, Serialize)]
@@ -41,6 +42,18 @@ pub(super) struct TicketView {
     routed: bool,
     /// What is routed next of that partition.
     next: i64,
+    /// Where it is. Absent until it is routed, if it is nowhere, and when that is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<PlaceView>,
+    /// Why it is routed and has no place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_place: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlaceView {
+    partition: i32,
+    offset: i64,
 }
 
 pub(super) async fn ticket(
@@ -59,6 +72,13 @@ pub(super) async fn ticket(
     let ticket = ticket.map_err(|_| Refusal::not_found(format!("`{name}` has no partition {partition}")))?;
     let nothing =
         || Refusal::not_found(format!("nothing was written to `{name}`, partition {partition}, at {offset}"));
-    let Ticket { routed, next } = ticket.ok_or_else(nothing)?;
-    Ok(Json(TicketView { topic: name, partition, offset, routed, next }))
+    let Ticket { routed, next, place } = ticket.ok_or_else(nothing)?;
+    let (place, no_place) = match place {
+        Some(Whereabouts::At(partition, offset)) => (Some(PlaceView { partition, offset }), None),
+        Some(Whereabouts::Nowhere) => (None, Some("left-out")),
+        Some(Whereabouts::Forgotten) => (None, Some("forgotten")),
+        None if routed => (None, Some("unknown")),
+        None => (None, None),
+    };
+    Ok(Json(TicketView { topic: name, partition, offset, routed, next, place, no_place }))
 }

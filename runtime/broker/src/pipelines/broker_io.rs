@@ -9,6 +9,7 @@ use pelton_streams::manifest::Guarantee;
 use tokio::runtime::Handle;
 
 use self::outputs::Staging;
+use self::placing::Placing;
 use crate::clock::Clock;
 use crate::group::Groups;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
@@ -19,6 +20,7 @@ use crate::topic_config::TopicConfig;
 use crate::topics::{Topic, Topics};
 use crate::txn::Transactions;
 use crate::txn::embedded::EmbeddedError;
+use pelton_partitions::intake::places_of;
 use pelton_pipelines::io::{
     Change, Committed, Forgetting, Input, IoError, IoFactory, PipelineIo, StopSignal,
 };
@@ -27,6 +29,7 @@ use pelton_pipelines::readers::Offsets;
 mod changelogs;
 mod committer;
 mod outputs;
+mod placing;
 mod source;
 
 pub(crate) use self::source::{ReadFault, read_committed};
@@ -56,6 +59,7 @@ impl IoFactory for BrokerIoFactory {
             guarantee,
             staging: Staging::default(),
             known: Known::none(of),
+            placing: of.is_router().then(Placing::default),
             open: false,
             transactions: self.transactions.clone(),
             topics: Arc::clone(&self.topics),
@@ -152,6 +156,8 @@ struct BrokerIo {
     /// What was written and not appended. Its producer is the driver's own under exactly-once, once it has begun.
     staging: Staging,
     known: Known,
+    /// Where records have come to lie, if this is a router.
+    placing: Option<Placing>,
     /// Whether there is a transaction with outputs in it.
     open: bool,
     transactions: Transactions,
@@ -182,6 +188,8 @@ struct Known {
     outputs: Vec<Option<Arc<Topic>>>,
     /// What takes the records of each output, where that is another topic: the intake of one with a partitioner of its own.
     intakes: Vec<Option<Arc<Topic>>>,
+    /// Where a router notes what it has done.
+    places: Option<Arc<Topic>>,
 }
 
 impl Known {
@@ -193,6 +201,7 @@ impl Known {
             sources: nothing(of.sources.len()),
             outputs: nothing(outputs),
             intakes: nothing(outputs),
+            places: None,
         }
     }
 
@@ -214,6 +223,10 @@ impl Known {
             if !of.is_router() {
                 let gone = |_| IoError::NoOutput { topic: topic() };
                 self.intakes[output] = topics.intake(&found).map_err(gone)?;
+            } else if !spec.dead_letter {
+                let name = places_of(found.id);
+                let places = topics.get(&name).ok_or(IoError::NoOutput { topic: name })?;
+                self.places = Some(places);
             }
             *known = Some(found);
         }

@@ -3,9 +3,11 @@
 mod broker_io;
 mod deployment_log;
 mod globals;
+mod places;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::broker_io::{BrokerIoFactory, ReadFault, read_committed};
 pub(crate) use self::deployment_log::BrokerDeploymentLog;
 pub(crate) use self::globals::BrokerGlobals;
+pub(crate) use self::places::{Whereabouts, find as find_place};

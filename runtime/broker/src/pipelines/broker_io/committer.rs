@@ -5,6 +5,7 @@ use pelton_streams::manifest::Guarantee;
 use tokio::sync::oneshot;
 
 use super::outputs::Staging;
+use super::placing::Placing;
 use super::{BrokerIo, embedded, unavailable};
 use crate::group::error::GroupError;
 use crate::group::service::Groups;
@@ -32,11 +33,15 @@ impl Committer for BrokerIo {
                 Some(self.runtime.block_on(taken)?)
             }
         };
-        self.staging = Staging::new(producer);
+        self.staging = Staging::new(producer).keeping_origins(self.placing.is_some());
+        self.placing = self.placing.take().map(|_| Placing::default());
         Ok(())
     }
 
     fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError> {
+        if let Some(producer) = self.staging.producer().filter(|_| self.open) {
+            self.note_places(producer, offsets)?;
+        }
         let commit = |&(input, offset): &(Input, i64)| {
             let (topic, partition) = self.input(input)?;
             // A crash before it is durable counts anew.

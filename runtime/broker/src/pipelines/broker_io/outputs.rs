@@ -8,10 +8,11 @@ use pelton_streams::{Emissions, Refused, Sink};
 use pelton_wire::record::CheckedBatch;
 
 pub(super) use self::staging::Staging;
-use self::staging::{Rules, Written};
+use self::staging::{Closed, Rules, Slot, Written};
 use super::{BrokerIo, embedded};
 use crate::group::types::TopicPartition;
 use crate::partition::Partition;
+use crate::producer_id::ProducerIdentity;
 use crate::topic_config::Overrides;
 use crate::topics::Topic;
 use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
@@ -34,7 +35,7 @@ impl Outputs for BrokerIo {
         if staged.is_empty() {
             return Ok(());
         }
-        let find = |((output, partition), batch): (staging::Slot, CheckedBatch)| {
+        let find = |((output, partition), batch): (Slot, CheckedBatch)| {
             let topic = self.topology.outputs[output].topic.as_str();
             let found = self.known.intakes[output].as_ref().or(self.known.outputs[output].as_ref());
             let found = found.and_then(|topic| Some((topic, topic.partition(partition).ok()?)));
@@ -44,9 +45,33 @@ impl Outputs for BrokerIo {
             let (partition, durability) = (Arc::clone(target), found.config.durability);
             Ok(TransactionalBatch { at, partition, batch, durability })
         };
+        let (staged, origins): (Vec<_>, Vec<_>) = staged
+            .into_iter()
+            .map(|Closed { slot, batch, origins }| ((slot, batch), (slot, origins)))
+            .unzip();
         let batches = staged.into_iter().map(find).collect::<Result<Vec<_>, IoError>>()?;
         let Some(room) = self.room(&batches)? else { return Ok(()) };
         let Some(producer) = self.staging.producer() else { return self.append_plain(batches, &room) };
+        let written = self.write_in_transaction(producer, batches, &room)?;
+        if let Some(placing) = &mut self.placing {
+            for (((output, partition), origins), first) in origins.into_iter().zip(written) {
+                if !self.topology.outputs[output].dead_letter {
+                    placing.written(partition, first, &origins);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BrokerIo {
+    /// Appends to the transaction, and begins one if there is none; the first offset of each batch.
+    pub(super) fn write_in_transaction(
+        &mut self,
+        producer: ProducerIdentity,
+        batches: Vec<TransactionalBatch>,
+        room: &AppendPermit,
+    ) -> Result<Vec<i64>, IoError> {
         let id = self.transactional_id.as_str();
         let held = match self.transactions.try_lock(id) {
             // Another task holds the lock, or the transaction timed out.
@@ -56,12 +81,9 @@ impl Outputs for BrokerIo {
         };
         let mut held = held.map_err(|error| embedded(error.into()))?;
         self.open = true;
-        let written = self.transactions.write(&mut held, producer, Some(&self.group), batches, &room);
-        written.map(drop).map_err(embedded)
+        self.transactions.write(&mut held, producer, Some(&self.group), batches, room).map_err(embedded)
     }
-}
 
-impl BrokerIo {
     /// Whether the topic of an output has room for what its router has to do still.
     fn check_intake(&self, output: usize, target: &Partition) -> Result<(), IoError> {
         let topic = self.known.outputs[output].as_ref();
@@ -88,7 +110,7 @@ impl BrokerIo {
     }
 
     /// Waits for room in the journal, unless the pipeline is to stop.
-    fn room(&self, batches: &[TransactionalBatch]) -> Result<Option<AppendPermit>, IoError> {
+    pub(super) fn room(&self, batches: &[TransactionalBatch]) -> Result<Option<AppendPermit>, IoError> {
         let Some(first) = batches.first() else { return Ok(None) };
         let bytes = batches.iter().map(|batch| batch.batch.len() as u64).sum();
         let room = first.partition.room(bytes);

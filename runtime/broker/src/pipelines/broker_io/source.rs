@@ -164,7 +164,7 @@ impl BrokerIo {
     }
 
     /// What the group has committed for a partition, and for which topic: the one that had the name then.
-    fn committed(&self, topic: &str, partition: i32) -> Result<Option<(i64, String)>, IoError> {
+    pub(super) fn committed(&self, topic: &str, partition: i32) -> Result<Option<(i64, String)>, IoError> {
         let wanted =
             FetchRequest { topics: Some(vec![(topic.into(), vec![partition])]), require_stable: true };
         let fetched = match self.runtime.block_on(self.groups.fetch(&self.group, wanted)) {

@@ -127,10 +127,21 @@ struct Staged {
     next_sequence: i32,
     /// Where it was before the write that is under way, once that has touched it.
     before: Option<Mark>,
+    /// The offset of the input that each record comes from, if that is kept.
+    origins: Vec<i64>,
+}
+
+/// A batch that is ready to be appended.
+pub(in super::super) struct Closed {
+    pub(in super::super) slot: Slot,
+    pub(in super::super) batch: CheckedBatch,
+    /// The offset of the input that each of its records comes from, if that is kept.
+    pub(in super::super) origins: Vec<i64>,
 }
 
 struct Mark {
     batches: usize,
+    origins: usize,
     last: Option<BuilderMark>,
     next_sequence: i32,
 }
@@ -139,6 +150,7 @@ struct Mark {
 pub(in super::super) struct Staging {
     /// `None`: without transactions, and without sequences.
     producer: Option<ProducerIdentity>,
+    keeps_origins: bool,
     /// By output and partition.
     partitions: Vec<Vec<Staged>>,
     /// Those that have something staged, in the order in which they were touched.
@@ -151,6 +163,11 @@ impl Staging {
         Staging { producer, ..Staging::default() }
     }
 
+    /// The same, which says of each record where it comes from, or does not.
+    pub(in super::super) fn keeping_origins(self, keeps_origins: bool) -> Staging {
+        Staging { keeps_origins, ..self }
+    }
+
     pub(in super::super) fn producer(&self) -> Option<ProducerIdentity> {
         self.producer
     }
@@ -161,7 +178,7 @@ impl Staging {
         records: Emissions<'_>,
         rules: &[Rules],
     ) -> Result<(), Vec<Refused>> {
-        let producer = self.producer;
+        let (producer, keeps_origins) = (self.producer, self.keeps_origins);
         let mut refused = Vec::new();
         let mut touched = Vec::new();
         for (index, emitted) in records.iter().enumerate() {
@@ -178,6 +195,9 @@ impl Staging {
                 if refused.len() >= MAX_REFUSALS {
                     break;
                 }
+            }
+            if keeps_origins {
+                staged.origins.push(record.offset);
             }
         }
         for slot in touched {
@@ -205,15 +225,18 @@ impl Staging {
     }
 
     /// Closes what is staged, in the order in which to append it. From here on it counts as appended.
-    pub(in super::super) fn close(&mut self) -> Result<Vec<(Slot, CheckedBatch)>, BuildError> {
+    pub(in super::super) fn close(&mut self) -> Result<Vec<Closed>, BuildError> {
         let mut closed = Vec::new();
         for slot in std::mem::take(&mut self.touched) {
-            for batch in std::mem::take(&mut self.at(slot).batches) {
+            let staged = self.at(slot);
+            let mut origins = std::mem::take(&mut staged.origins).into_iter();
+            for batch in std::mem::take(&mut staged.batches) {
                 let batch = match batch {
                     Batch::Open(builder) => builder.build()?,
                     Batch::Closed(batch) => batch,
                 };
-                closed.push((slot, batch));
+                let records = usize::try_from(batch.header().records_count).unwrap_or(0);
+                closed.push(Closed { slot, batch, origins: origins.by_ref().take(records).collect() });
             }
         }
         Ok(closed)
@@ -226,11 +249,17 @@ impl Staged {
             Some(Batch::Open(builder)) => Some(builder.mark()),
             Some(Batch::Closed(_)) | None => None,
         };
-        Mark { batches: self.batches.len(), last, next_sequence: self.next_sequence }
+        Mark {
+            batches: self.batches.len(),
+            origins: self.origins.len(),
+            last,
+            next_sequence: self.next_sequence,
+        }
     }
 
     fn rollback(&mut self, mark: Mark) {
         self.batches.truncate(mark.batches);
+        self.origins.truncate(mark.origins);
         self.next_sequence = mark.next_sequence;
         if let (Some(Batch::Open(builder)), Some(mark)) = (self.batches.last_mut(), mark.last) {
             builder.rollback(mark);

@@ -34,7 +34,7 @@ impl Lab {
     /// The batches, each with its codec and the bytes of its values.
     fn close(&mut self) -> Vec<(Codec, usize, Vec<usize>)> {
         let mut batches = Vec::new();
-        for (slot, batch) in self.staging.close().unwrap() {
+        for Closed { slot, batch, .. } in self.staging.close().unwrap() {
             assert_eq!(slot, (0, 0));
             let view = BatchView::check(batch.bytes()).unwrap();
             let mut scratch = Vec::new();
@@ -163,13 +163,13 @@ fn timestamps_out_of_range_and_without() {
     // A topic that says the time itself takes any.
     let mut lab = Lab::new(&[("message.timestamp.type", "LogAppendTime")], false);
     lab.write(&[at(0), at(i64::MAX)]).unwrap();
-    let batch = lab.staging.close().unwrap().remove(0).1;
+    let batch = lab.staging.close().unwrap().remove(0).batch;
     let header = *BatchView::check(batch.bytes()).unwrap().header();
     assert_eq!((header.timestamp_type(), header.max_timestamp), (TimestampType::LogAppendTime, NOW));
 }
 
 fn stored_times(lab: &mut Lab) -> Vec<i64> {
-    let batch = lab.staging.close().unwrap().remove(0).1;
+    let batch = lab.staging.close().unwrap().remove(0).batch;
     let view = BatchView::check(batch.bytes()).unwrap();
     let mut scratch = Vec::new();
     let records = view.records(&mut scratch, DecompressLimit::default()).unwrap();
@@ -194,7 +194,7 @@ fn sequences_go_on_without_a_gap() {
         let records: Vec<TestRecord> = (0..7).map(|n| value(noise(100 * n + round))).collect();
         lab.write(&records).unwrap();
         lab.write(&[value("taken out again"), value(noise(2_000))]).unwrap_err();
-        for (_, batch) in lab.staging.close().unwrap() {
+        for Closed { batch, .. } in lab.staging.close().unwrap() {
             let header = *BatchView::check(batch.bytes()).unwrap().header();
             assert!(header.is_transactional());
             assert_eq!((header.producer_id, header.producer_epoch), (77, 3));
@@ -211,7 +211,7 @@ fn at_least_once_has_no_sequences() {
     let mut lab = Lab::new(&[], false);
     lab.staging = Staging::default();
     lab.write(&[value("a")]).unwrap();
-    let header = *BatchView::check(lab.staging.close().unwrap()[0].1.bytes()).unwrap().header();
+    let header = *BatchView::check(lab.staging.close().unwrap()[0].batch.bytes()).unwrap().header();
     assert_eq!((header.producer_id, header.base_sequence, header.is_transactional()), (-1, -1, false));
 }
 
