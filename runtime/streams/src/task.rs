@@ -43,7 +43,7 @@ pub(crate) use output::{Cow, Piece};
 pub use outside::{Outside, Plugins};
 use policy::{Next, Retrying};
 pub(crate) use run::Place;
-use run::{Excluded, RangeError, Run, select};
+use run::{Excluded, Meant, RangeError, Run, select};
 use state::State;
 pub use state::{Savepoints, Stateless};
 
@@ -376,7 +376,7 @@ impl Task {
                 }
                 continue;
             };
-            if let Some(offset) = error.alone {
+            if let Meant::Alone(offset) = error.meant {
                 ranges.extend(range.with_alone(batch.offsets.partition_point(|one| *one < offset)));
                 continue;
             }

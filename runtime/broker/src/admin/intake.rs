@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Admin;
 use crate::partition::Partition;
-use crate::pipelines::{Whereabouts, find_place};
 use crate::routers::router_of;
 use crate::topics::{NotHere, Topic};
 use pelton_partitions::intake::places_of;
@@ -32,8 +31,8 @@ pub(crate) struct Ticket {
     pub(crate) routed: bool,
     /// What the router takes next of the partition that the client chose.
     pub(crate) next: i64,
-    /// Where it is; none if it is not routed yet, or that cannot be told now.
-    pub(crate) place: Option<Whereabouts>,
+    /// What says where it is, if it is routed.
+    pub(crate) places: Option<Arc<Partition>>,
 }
 
 impl Admin {
@@ -83,7 +82,6 @@ impl Admin {
         let routed = offset < next;
         let places = self.topics.get(&places_of(topic.id)).filter(|_| routed);
         let places = places.and_then(|places| places.local.first().cloned());
-        let place = places.and_then(|places| find_place(&places, partition, offset).ok());
-        Ok(Some(Ticket { routed, next, place }))
+        Ok(Some(Ticket { routed, next, places }))
     }
 }

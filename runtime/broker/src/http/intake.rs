@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::HttpState;
 use super::reply::Refusal;
 use crate::admin::intake::{Routing, Ticket};
-use crate::pipelines::Whereabouts;
+use crate::blocking::run_blocking;
+use crate::pipelines::{Whereabouts, find_place};
 
 /// How the records of a topic are routed.
 #[derive(Debug, Serialize)]
@@ -72,7 +73,9 @@ pub(super) async fn ticket(
     let ticket = ticket.map_err(|_| Refusal::not_found(format!("`{name}` has no partition {partition}")))?;
     let nothing =
         || Refusal::not_found(format!("nothing was written to `{name}`, partition {partition}, at {offset}"));
-    let Ticket { routed, next, place } = ticket.ok_or_else(nothing)?;
+    let Ticket { routed, next, places } = ticket.ok_or_else(nothing)?;
+    let find = move || places.and_then(|places| find_place(&places, partition, offset).ok());
+    let place = run_blocking(find).await;
     let (place, no_place) = match place {
         Some(Whereabouts::At(partition, offset)) => (Some(PlaceView { partition, offset }), None),
         Some(Whereabouts::Nowhere) => (None, Some("left-out")),

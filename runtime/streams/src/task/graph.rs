@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::kept::{FailedRow, Kept};
 use super::output::{Cow, Piece};
-use super::run::{Place, RangeError, Run, goes_to};
+use super::run::{Meant, Place, RangeError, Run, goes_to};
 use super::timers::FIRED_PER_TICK;
 use super::{NO_RECORD, RecordError};
 use crate::answer::Answer;
@@ -380,5 +380,5 @@ fn of_operator(place: Place, origin: Origin<'_>, failed: FailedRow) -> RangeErro
     let of_row = matches!(error, OperatorError::Row(_));
     let error = RecordError::from(error);
     let blamed = offset.filter(|_| of_row).map(|offset| (offset, error.clone()));
-    RangeError { blamed: blamed.into_iter().collect(), ..RangeError::new(place, error) }
+    RangeError { meant: Meant::Blamed(blamed.into_iter().collect()), ..RangeError::new(place, error) }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::failure::NO_RECORD;
 use super::output::{Notice, NoticeKind};
 use super::timers::FAILING;
-use super::{Decided, Place, Range, RangeError, RecordError, Step, StepError, Task, TaskFailure};
+use super::{Decided, Meant, Place, Range, RangeError, RecordError, Step, StepError, Task, TaskFailure};
 use crate::manifest::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, MAX_RETRY_BACKOFF_MS, OnError};
 use crate::topology::Topology;
 
@@ -64,7 +64,11 @@ impl Policy<'_> {
 
 impl Task {
     pub(super) fn decide(&mut self, step: &mut Step<'_>, range: Range, error: RangeError) -> Next {
-        let RangeError { place, error, blamed, .. } = error;
+        let RangeError { place, error, meant } = error;
+        let blamed = match meant {
+            Meant::Blamed(blamed) => blamed,
+            Meant::Alone(_) => Vec::new(),
+        };
         let topology = Arc::clone(&self.topology);
         let policy = Policy::of(&topology, place);
         let (topic, partition) = (step.batch.topic, step.partition());

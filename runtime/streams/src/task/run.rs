@@ -32,21 +32,26 @@ pub(super) type Excluded = BTreeSet<(Option<Place>, i64)>;
 pub(super) struct RangeError {
     pub(super) place: Place,
     pub(super) error: RecordError,
-    /// The records to blame, by offset (-1: made from none); empty when that is not known.
-    pub(super) blamed: Vec<(i64, RecordError)>,
-    /// Nothing has failed: more closes before the record at this offset than goes out at once, so it is to be given alone.
-    pub(super) alone: Option<i64>,
+    pub(super) meant: Meant,
+}
+
+/// Which records a [`RangeError`] is about, by offset (-1: made from none).
+pub(super) enum Meant {
+    /// Those that are to blame; empty when that is not known.
+    Blamed(Vec<(i64, RecordError)>),
+    /// Nothing has failed: more closes before this one than goes out at once, so it is to be given alone.
+    Alone(i64),
 }
 
 impl RangeError {
     pub(super) fn new(place: Place, error: RecordError) -> RangeError {
-        RangeError { place, error, blamed: Vec::new(), alone: None }
+        RangeError { place, error, meant: Meant::Blamed(Vec::new()) }
     }
 
-    /// See [`RangeError::alone`].
+    /// See [`Meant::Alone`].
     pub(super) fn alone(place: Place, offset: i64) -> RangeError {
         let error = OperatorError::Alone { index: 0 }.to_string();
-        RangeError { alone: Some(offset), ..RangeError::new(place, RecordError::Row(error)) }
+        RangeError { meant: Meant::Alone(offset), ..RangeError::new(place, RecordError::Row(error)) }
     }
 
     fn unnamed(node: usize, error: PluginError) -> RangeError {
@@ -80,7 +85,7 @@ impl RangeError {
         match rejections.iter().map(offset).collect::<Option<Vec<_>>>() {
             Some(blamed) if !blamed.is_empty() => {
                 let error = PluginError::Reject(rejections).into();
-                RangeError { blamed, ..RangeError::new(Place::Node(node), error) }
+                RangeError { meant: Meant::Blamed(blamed), ..RangeError::new(Place::Node(node), error) }
             }
             _ => {
                 let (named, records) = (rejections.len(), input.len());
@@ -100,8 +105,8 @@ impl RangeError {
     ) -> Option<RangeError> {
         let mut refused = refused.into_iter();
         let mut next = refused.next();
-        let mut found: Option<RangeError> = None;
-        let mut index = 0;
+        let mut found: Option<(Place, RecordError)> = None;
+        let (mut blamed, mut index): (Vec<(i64, RecordError)>, _) = (Vec::new(), 0);
         for (piece, partitions) in emissions.pieces.iter().zip(emissions.partitions) {
             for (record, &partition) in piece.records().zip(partitions) {
                 if let Some(Refused { why, .. }) = next.take_if(|refused| refused.index == index) {
@@ -109,17 +114,16 @@ impl RangeError {
                     let topic = topology.outputs[piece.topic].topic.clone();
                     let error = RecordError::Refused { topic, partition, why };
                     let place = piece.place();
-                    let first = || RangeError::new(place, error.clone());
-                    let found = found.get_or_insert_with(first);
-                    let is_new = found.blamed.last().is_none_or(|(offset, _)| *offset != record.offset);
-                    if found.place == place && is_new {
-                        found.blamed.push((record.offset, error));
+                    let (first, _) = found.get_or_insert_with(|| (place, error.clone()));
+                    let is_new = blamed.last().is_none_or(|(offset, _)| *offset != record.offset);
+                    if *first == place && is_new {
+                        blamed.push((record.offset, error));
                     }
                 }
                 index += 1;
             }
         }
-        found
+        found.map(|(place, error)| RangeError { place, error, meant: Meant::Blamed(blamed) })
     }
 }
 
