@@ -116,6 +116,7 @@ mutants! {
     PendingPassed = "pending-passed",
     UndecidedPassed = "undecided-passed",
     RoutedByPartition = "routed-by-partition",
+    PlacesBehind = "places-behind",
     NewerTakenOver = "newer-taken-over",
     PositionNotMoved = "position-not-moved",
     DamageNotTold = "damage-not-told",

@@ -33,6 +33,8 @@ use crate::topics::NewTopic;
 use pelton_pipelines::digest_of;
 use pelton_pipelines::io::Position;
 
+mod places;
+
 /// Many times what a failed driver waits before it begins anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -142,29 +144,33 @@ impl Lab {
 
     /// What a read-committed consumer sees of `out`, by the markers.
     fn committed(&self) -> Vec<String> {
-        let partition = self.partition("out", 0);
-        let end = partition.offsets().last_stable;
-        let (mut open, mut values) = (BTreeMap::<i64, Vec<(i64, String)>>::new(), Vec::new());
-        let met = |met: Replayed<'_>| match met {
-            Replayed::Record { offset, producer_id, value, .. } => {
-                let producer_id = producer_id.expect("outputs are transactional");
-                let value = String::from_utf8(value.unwrap().to_vec()).unwrap();
-                open.entry(producer_id).or_default().push((offset, value));
-            }
-            Replayed::Marker { producer_id, commit } => {
-                let ended = open.remove(&producer_id).unwrap_or_default();
-                values.extend(ended.into_iter().filter(|(offset, _)| commit && *offset < end));
-            }
-        };
-        partition.replay_until(0, end, met).unwrap();
-        values.sort();
-        values.into_iter().map(|(_, value)| value).collect()
+        committed_in(&self.partition("out", 0)).into_iter().map(|(_, value)| value).collect()
     }
 
     fn nothing_is_open(&self) -> bool {
         let offsets = self.partition("out", 0).offsets();
         offsets.last_stable == offsets.log_end
     }
+}
+
+/// What a read-committed consumer sees of a partition that pipelines alone write to.
+fn committed_in(partition: &Partition) -> Vec<(i64, String)> {
+    let end = partition.offsets().last_stable;
+    let (mut open, mut values) = (BTreeMap::<i64, Vec<(i64, String)>>::new(), Vec::new());
+    let met = |met: Replayed<'_>| match met {
+        Replayed::Record { offset, producer_id, value, .. } => {
+            let producer_id = producer_id.expect("outputs are transactional");
+            let value = String::from_utf8(value.unwrap().to_vec()).unwrap();
+            open.entry(producer_id).or_default().push((offset, value));
+        }
+        Replayed::Marker { producer_id, commit } => {
+            let ended = open.remove(&producer_id).unwrap_or_default();
+            values.extend(ended.into_iter().filter(|(offset, _)| commit && *offset < end));
+        }
+    };
+    partition.replay_until(0, end, met).unwrap();
+    values.sort();
+    values
 }
 
 /// The last stable offset moves a moment after a marker is durable.
