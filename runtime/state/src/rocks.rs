@@ -16,6 +16,10 @@ use rocksdb::{
 
 use crate::options::StateOptions;
 
+mod stall;
+
+use stall::Stall;
+
 const POSITION_KEY: [u8; 1] = [0];
 const KEY_PREFIX: u8 = 1;
 /// The first key behind all keys of a store.
@@ -23,6 +27,7 @@ const KEYS_END: [u8; 1] = [KEY_PREFIX + 1];
 const POSITION_BYTES: usize = 32;
 /// Chunks of fewer keys are written as a transaction is: they are not worth a file of their own.
 const SMALL_CHUNK: usize = 10_000;
+const IS_WRITE_STOPPED: &str = "rocksdb.is-write-stopped";
 /// RocksDB's own family, which holds nothing.
 const DEFAULT_FAMILY: &str = "default";
 
@@ -30,7 +35,10 @@ const DEFAULT_FAMILY: &str = "default";
 pub struct RocksState {
     db: Arc<Database>,
     position: Position,
-    write: WriteOptions,
+    /// Which say so instead of waiting for as long as the database takes no writes.
+    at_once: WriteOptions,
+    /// Which are slowed down where flushes and compactions do not keep up.
+    slowed: WriteOptions,
     store_options: Options,
     /// Where chunks of a restore are written before the database takes them in.
     chunks: PathBuf,
@@ -45,6 +53,11 @@ impl Database {
     fn family(&self, store: StoreIndex) -> Result<&ColumnFamily, StateError> {
         let name = &self.names[store];
         self.db.cf_handle(name).ok_or_else(|| StateError::Storage(format!("there is no store `{name}`")))
+    }
+
+    /// Whether it takes no writes until something is flushed or compacted.
+    fn is_stopped(&self) -> Result<bool, StateError> {
+        Ok(self.db.property_int_value(IS_WRITE_STOPPED).map_err(failed)?.is_some_and(|stopped| stopped > 0))
     }
 }
 
@@ -85,9 +98,32 @@ impl RocksState {
                 bytes.map_or(Ok(ChangelogPosition::default()), |bytes| decode_position(&bytes))
             })
             .collect::<Result<Position, _>>()?;
-        let mut write = WriteOptions::default();
-        write.disable_wal(true);
-        Ok(RocksState { db, position, write, store_options: options.store(), chunks })
+        let [mut at_once, mut slowed] = [WriteOptions::default(), WriteOptions::default()];
+        at_once.disable_wal(true);
+        at_once.set_no_slowdown(true);
+        slowed.disable_wal(true);
+        Ok(RocksState { db, position, at_once, slowed, store_options: options.store(), chunks })
+    }
+
+    /// Changes, with the position that they lead to, as one write.
+    fn writes(&self, batch: &StateBatch) -> Result<WriteBatch, StateError> {
+        let mut writes = WriteBatch::default();
+        for (store, (changes, position)) in batch.changes.iter().zip(&batch.position).enumerate() {
+            let family = self.db.family(store)?;
+            if !Mutant::PositionNotMoved.is_on() {
+                writes.put_cf(family, POSITION_KEY, encode_position(*position));
+            }
+            let mut prefixed = vec![KEY_PREFIX];
+            for (key, value) in changes {
+                prefixed.truncate(1);
+                prefixed.extend_from_slice(key);
+                match value {
+                    Some(value) => writes.put_cf(family, &prefixed, value),
+                    None => writes.delete_cf(family, &prefixed),
+                }
+            }
+        }
+        Ok(writes)
     }
 
     /// Writes the changes of one store, sorted, into a file and has the database take it in.
@@ -157,23 +193,22 @@ impl StateBackend for RocksState {
     }
 
     fn apply(&mut self, batch: StateBatch) -> Result<(), StateError> {
-        let mut writes = WriteBatch::default();
-        for (store, (changes, position)) in batch.changes.iter().zip(&batch.position).enumerate() {
-            let family = self.db.family(store)?;
-            if !Mutant::PositionNotMoved.is_on() {
-                writes.put_cf(family, POSITION_KEY, encode_position(*position));
-            }
-            let mut prefixed = vec![KEY_PREFIX];
-            for (key, value) in changes {
-                prefixed.truncate(1);
-                prefixed.extend_from_slice(key);
-                match value {
-                    Some(value) => writes.put_cf(family, &prefixed, value),
-                    None => writes.delete_cf(family, &prefixed),
+        let mut stall = Stall::default();
+        let mut how = &self.at_once;
+        loop {
+            match self.db.db.write_opt(self.writes(&batch)?, how) {
+                Err(error) if error.kind() == ErrorKind::Incomplete => {
+                    how = if self.db.is_stopped()? {
+                        stall.wait(self.db.db.path())?;
+                        &self.at_once
+                    } else {
+                        &self.slowed
+                    };
                 }
+                Err(error) => return Err(failed(error)),
+                Ok(()) => break,
             }
         }
-        self.db.db.write_opt(writes, &self.write).map_err(failed)?;
         self.position = batch.position;
         Ok(())
     }
@@ -209,6 +244,10 @@ impl StateBackend for RocksState {
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
+        let mut stall = Stall::default();
+        while self.db.is_stopped()? {
+            stall.wait(self.db.db.path())?;
+        }
         let families =
             (0..self.db.names.len()).map(|store| self.db.family(store)).collect::<Result<Vec<_>, _>>()?;
         self.db.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failed)
