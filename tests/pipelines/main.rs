@@ -16,6 +16,7 @@ mod languages;
 mod metrics;
 mod outputs;
 mod placing;
+mod ready;
 mod records;
 mod refusals;
 mod routing;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 35] = [
+const CASES: [(&str, Case); 36] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -39,6 +40,7 @@ const CASES: [(&str, Case); 35] = [
     ("new-plugins-build-and-pass-their-own-tests", commands::new_plugins),
     ("plugins-in-each-language-emit-the-same", languages::agree),
     ("new-plugins-in-each-language-pass-their-own-tests", languages::new_plugins),
+    ("ready-plugins-do-what-they-say-to-real-flights", ready::over_flights),
     ("kills-lose-nothing-on-the-way-to-another-key", state::regrouped_once),
     ("kills-find-what-global-tables-have", joins::global),
     ("kills-lose-nothing-of-tables-joined-by-a-field", joins::foreign),

@@ -74,6 +74,19 @@ fn tests_of_fields() {
     }
 }
 
+/// What the plugins' conditions are tested with, too (`plugins/fields`): what both know means the same in both.
+#[test]
+fn the_table_of_both() {
+    const TABLE: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/fields/conditions.tsv"));
+    let rows: Vec<&str> = TABLE.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(rows.len() > 50, "{} rows", rows.len());
+    for row in rows {
+        let [condition, value, expect] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        assert_eq!(judge(condition, (value != "-").then_some(value)), expect, "{condition} of {value}");
+    }
+}
+
 /// As SQL has it.
 #[test]
 fn three_values() {
