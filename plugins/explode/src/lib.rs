@@ -6,8 +6,9 @@ use pelton_sdk::{Config, Failure, Out, Record, Transform};
 /// Bytes of values that one record may become: half of what a node may answer where a manifest says nothing.
 const MAX_BYTES: usize = 8 << 20;
 
+/// The plugin.
 #[derive(Default)]
-struct Explode(Option<Settings>);
+pub struct Explode(Option<Settings>);
 
 struct Settings {
     items: Field,
@@ -66,7 +67,8 @@ impl Transform for Explode {
 
 /// The setting that names one member, or none.
 fn member(config: &Config, setting: &str) -> Result<Option<Field>, String> {
-    let named = fields(config.get(setting).unwrap_or_default()).map_err(|error| format!("{setting} {error}"))?;
+    let named =
+        fields(config.get(setting).unwrap_or_default()).map_err(|error| format!("{setting} {error}"))?;
     match &named[..] {
         [] => Ok(None),
         [field @ Field::Json(_)] => Ok(Some(field.clone())),
@@ -95,7 +97,9 @@ impl Settings {
         let keys = items.iter().map(|item| self.key_of(*item)).collect::<Result<Vec<_>, String>>()?;
         for (place, (item, key)) in items.iter().zip(keys).enumerate() {
             let mut emitted = out.write(record, |data| {
-                [around.0, item.text().as_bytes(), around.1].iter().for_each(|part| data.extend_from_slice(part));
+                [around.0, item.text().as_bytes(), around.1]
+                    .iter()
+                    .for_each(|part| data.extend_from_slice(part));
             });
             if let Some(key) = key {
                 emitted = emitted.key(key);
@@ -124,9 +128,12 @@ impl Settings {
             let (items, max) = (items.len(), self.max_items);
             return Err(format!("`{}` has {items} items, and max_items is {max}", self.items));
         }
-        let bytes = (around.0.len() + around.1.len()).saturating_mul(items.len()).saturating_add(list.text().len());
+        let bytes =
+            (around.0.len() + around.1.len()).saturating_mul(items.len()).saturating_add(list.text().len());
         if bytes > MAX_BYTES {
-            return Err(format!("its records would have {bytes} bytes, and at most {MAX_BYTES} come of one record"));
+            return Err(format!(
+                "its records would have {bytes} bytes, and at most {MAX_BYTES} come of one record"
+            ));
         }
         Ok(())
     }
@@ -154,8 +161,14 @@ mod tests {
     const ORDER: &str = r#"{"id":18446744073709551615, "items" : [ {"sku":"a","n":1.0} , {"sku":7}, {"sku":"b\u0021"} ],"x":null}"#;
 
     fn config<'a>(of: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        let defaults =
-            [("items", "json:items"), ("into", "item"), ("key", ""), ("index_header", ""), ("missing", "drop"), ("max_items", "10000")];
+        let defaults = [
+            ("items", "json:items"),
+            ("into", "item"),
+            ("key", ""),
+            ("index_header", ""),
+            ("missing", "drop"),
+            ("max_items", "10000"),
+        ];
         let rest = defaults.into_iter().filter(|(key, _)| of.iter().all(|(given, _)| given != key));
         of.iter().copied().chain(rest).collect()
     }
@@ -182,7 +195,10 @@ mod tests {
         let keyed = exploded(&[("key", "json:sku"), ("index_header", "nr")]);
         let keys: Vec<&[u8]> = keyed.iter().filter_map(|record| record.key.as_deref()).collect();
         assert_eq!(keys, [&b"a"[..], b"7", b"b!"]);
-        assert_eq!(keyed[2].headers, [("h".to_owned(), Some(b"1".to_vec())), ("nr".to_owned(), Some(b"2".to_vec()))]);
+        assert_eq!(
+            keyed[2].headers,
+            [("h".to_owned(), Some(b"1".to_vec())), ("nr".to_owned(), Some(b"2".to_vec()))]
+        );
         let whole = [TestRecord::value(" [1, null ,[2]]")];
         let out = run::<Explode>(&config(&[("items", "json")]), &whole).expect("is processed");
         assert_eq!(out.iter().map(TestRecord::text).collect::<Vec<_>>(), ["1", "null", "[2]"]);
@@ -192,7 +208,7 @@ mod tests {
     fn lists_that_are_empty_or_not_there() {
         let given = [r#"{"items":[]}"#, r#"{"items":null}"#, "{}"].map(TestRecord::value);
         let gone = TestRecord::default().with_key("k");
-        let given = [&given[..], &[gone.clone()]].concat();
+        let given = [&given[..], std::slice::from_ref(&gone)].concat();
         assert_eq!(run::<Explode>(&config(&[]), &given), Ok(vec![gone]));
         assert_eq!(run::<Explode>(&config(&[("missing", "keep")]), &given), Ok(given[1..].to_vec()));
         let strict = run::<Explode>(&config(&[("missing", "reject")]), &given);
@@ -203,7 +219,13 @@ mod tests {
     #[test]
     fn records_that_do_not_fit_come_out_whole_or_not_at_all() {
         let big = format!("{{\"big\":\"{}\",\"items\":[1,2,3]}}", "x".repeat(MAX_BYTES / 3));
-        let given = [r#"{"items":{"a":1}}"#, r#"{"items":[1,2,3,4]}"#, r#"{"items":[1,2],"#, &big, r#"{"items":[1]}"#];
+        let given = [
+            r#"{"items":{"a":1}}"#,
+            r#"{"items":[1,2,3,4]}"#,
+            r#"{"items":[1,2],"#,
+            &big,
+            r#"{"items":[1]}"#,
+        ];
         let of = config(&[("max_items", "3"), ("into", "object")]);
         let Err(RunError::Rejected(reasons)) = run::<Explode>(&of, &given.map(TestRecord::value)) else {
             panic!("is rejected")
@@ -214,7 +236,10 @@ mod tests {
         assert!(not_json.starts_with("the value is not JSON"), "{not_json}");
         assert!(big.starts_with("its records would have 8388"), "{big}");
         let keyless = run::<Explode>(&config(&[("key", "json:n")]), &[order()]);
-        assert_eq!(keyless, Err(RunError::Rejected(vec![(0, "an item has no `json:n` to be its key".to_owned())])));
+        assert_eq!(
+            keyless,
+            Err(RunError::Rejected(vec![(0, "an item has no `json:n` to be its key".to_owned())]))
+        );
     }
 
     #[test]
@@ -230,7 +255,9 @@ mod tests {
             (("max_items", "0"), "max_items is 0"),
             (("max_items", "-1"), "max_items is `-1`"),
         ] {
-            let Err(RunError::Configure(error)) = run::<Explode>(&config(&[of]), &[]) else { panic!("{expect}") };
+            let Err(RunError::Configure(error)) = run::<Explode>(&config(&[of]), &[]) else {
+                panic!("{expect}")
+            };
             assert!(error.starts_with(expect), "{error}");
         }
     }

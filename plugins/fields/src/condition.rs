@@ -128,9 +128,7 @@ impl Test {
             Test::StartsWith(text) => is_text(&|bytes| bytes.starts_with(text.as_bytes())),
             Test::EndsWith(text) => is_text(&|bytes| bytes.ends_with(text.as_bytes())),
             Test::Contains(literal) => Some(match (value.items(), literal) {
-                (Some(items), _) => {
-                    items?.iter().any(|item| literal.against(item) == Some(Ordering::Equal))
-                }
+                (Some(items), _) => items?.iter().any(|item| literal.against(item) == Some(Ordering::Equal)),
                 (None, Literal::Text(text)) => bytes(value).is_some_and(|bytes| has(bytes, text.as_bytes())),
                 (None, Literal::Bool(_) | Literal::Number(_)) => false,
             }),

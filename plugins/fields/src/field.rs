@@ -79,7 +79,8 @@ pub fn names(path: &str) -> Option<Vec<String>> {
         Some(pointer) => pointer.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect(),
         None => path.split('.').map(str::to_owned).collect(),
     };
-    let good = names.len() <= MAX_PATH && (path.starts_with('/') || names.iter().all(|name| !name.is_empty()));
+    let good =
+        names.len() <= MAX_PATH && (path.starts_with('/') || names.iter().all(|name| !name.is_empty()));
     good.then_some(names)
 }
 
@@ -87,7 +88,9 @@ fn write_names<'n>(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'n s
     let is_odd = |name: &str| name.is_empty() || name.contains(['.', '/', '~']);
     if names.clone().any(is_odd) {
         f.write_str("json:")?;
-        return names.into_iter().try_for_each(|name| write!(f, "/{}", name.replace('~', "~0").replace('/', "~1")));
+        return names
+            .into_iter()
+            .try_for_each(|name| write!(f, "/{}", name.replace('~', "~0").replace('/', "~1")));
     }
     for (i, name) in names.enumerate() {
         write!(f, "{}{name}", if i == 0 { "json:" } else { "." })?;
@@ -124,7 +127,17 @@ mod tests {
 
     #[test]
     fn fields_are_written_as_they_are_parsed() {
-        for good in ["key", "raw", "timestamp", "header:a b:c", "json", "json:a", "json:a.b.0", "json:/a.b/c~1d/~0", "json:/"] {
+        for good in [
+            "key",
+            "raw",
+            "timestamp",
+            "header:a b:c",
+            "json",
+            "json:a",
+            "json:a.b.0",
+            "json:/a.b/c~1d/~0",
+            "json:/",
+        ] {
             assert_eq!(Field::parse(good).map(|field| field.to_string()).as_deref(), Ok(good));
         }
         for bad in ["", "value", "json:", "json:a..b", "header:", "header", "all", "long", "Key"] {

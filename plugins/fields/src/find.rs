@@ -179,7 +179,9 @@ impl<'v> Visitor<'v> for Within<'_, '_, 'v> {
     fn visit_map<A: MapAccess<'v>>(self, mut members: A) -> Result<(), A::Error> {
         while let Some(wanted) = members.next_key_seed(Name(&self.node.members))? {
             match wanted {
-                Some(node) => note(node, members.next_value()?, self.found).map_err(serde::de::Error::custom)?,
+                Some(node) => {
+                    note(node, members.next_value()?, self.found).map_err(serde::de::Error::custom)?
+                }
                 None => drop(members.next_value::<IgnoredAny>()?),
             }
         }
@@ -231,7 +233,8 @@ mod tests {
 
     #[test]
     fn members_of_a_value() {
-        let value = br#" {"a":{"b":[10,{"c":"x\n"}],"d":null},"n":-7,"f":2.50,"n":8,"big":18446744073709551615,
+        let value =
+            br#" {"a":{"b":[10,{"c":"x\n"}],"d":null},"n":-7,"f":2.50,"n":8,"big":18446744073709551615,
             "two":{"a":3},"two":{"b":4},"out":1e999,"\u0065":"e"} "#;
         let cases = [
             ("json:a.b.0", Some("10")),

@@ -44,7 +44,8 @@ pub fn named_fields<F>(
         if !tokens.word("as") {
             return Ok((field, None));
         }
-        let (Some(Token::Word(name)) | Some(Token::Quoted(name)) | Some(Token::Text(name))) = tokens.peek() else {
+        let (Some(Token::Word(name)) | Some(Token::Quoted(name)) | Some(Token::Text(name))) = tokens.peek()
+        else {
             return Err(tokens.expected("a name"));
         };
         let name = name.clone();
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn lists_of_fields() {
-        let named = named_fields("json:a.b as x, `json:odd name` as `y z`, key", Field::parse).expect("is a list");
+        let named =
+            named_fields("json:a.b as x, `json:odd name` as `y z`, key", Field::parse).expect("is a list");
         let texts: Vec<(String, Option<&str>)> =
             named.iter().map(|(field, name)| (field.to_string(), name.as_deref())).collect();
         let odd = "json:odd name".to_owned();

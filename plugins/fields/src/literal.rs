@@ -97,7 +97,8 @@ fn one(tokens: &mut Tokens<'_>) -> Result<Match, String> {
     }
     let literal = Literal::parse(tokens);
     // A list has more to offer than a comparison.
-    let more = |_| tokens.expected("a number, a text in quotes, `true`, `false`, `null` or `starts with 'x'`");
+    let more =
+        |_| tokens.expected("a number, a text in quotes, `true`, `false`, `null` or `starts with 'x'`");
     literal.map(|literal| Match::Is(Equal(literal))).map_err(more)
 }
 

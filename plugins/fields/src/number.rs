@@ -63,17 +63,16 @@ impl PartialEq for Number<'_> {
 
 impl From<i64> for Number<'static> {
     fn from(number: i64) -> Number<'static> {
-        Number::parse(&number.to_string()).map_or(
-            Number { sign: 0, magnitude: 0, digits: Cow::Borrowed("") },
-            Number::into_owned,
-        )
+        Number::parse(&number.to_string())
+            .map_or(Number { sign: 0, magnitude: 0, digits: Cow::Borrowed("") }, Number::into_owned)
     }
 }
 
 /// The value of what stands behind the `e`.
 fn exponent(text: &str) -> Option<i64> {
     let digits = text.trim_start_matches(['+', '-']);
-    if text.len() - digits.len() > 1 || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if text.len() - digits.len() > 1 || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     let digits = digits.trim_start_matches('0');
@@ -91,7 +90,8 @@ impl Number<'_> {
         if by_sign != Ordering::Equal || self.sign == 0 {
             return by_sign;
         }
-        let digits = |number: &Number<'_>| -> Vec<u8> { number.digits.bytes().filter(|byte| *byte != b'.').collect() };
+        let digits =
+            |number: &Number<'_>| -> Vec<u8> { number.digits.bytes().filter(|byte| *byte != b'.').collect() };
         let size = self.magnitude.cmp(&other.magnitude).then_with(|| {
             if self.digits.contains('.') || other.digits.contains('.') {
                 digits(self).cmp(&digits(other))
@@ -116,27 +116,77 @@ mod tests {
     #[test]
     fn numbers_have_an_order() {
         let ladder = [
-            "-1e400", "-18446744073709551616", "-18446744073709551615", "-1.5", "-1", "-0.1", "-1e-400", "0", "1e-400",
-            "0.001", "0.0010001", "0.1", "1", "1.0000000000000000000001", "9.99", "10", "9007199254740992",
-            "9007199254740993", "18446744073709551615", "18446744073709551615.1", "18446744073709551616", "1e400",
+            "-1e400",
+            "-18446744073709551616",
+            "-18446744073709551615",
+            "-1.5",
+            "-1",
+            "-0.1",
+            "-1e-400",
+            "0",
+            "1e-400",
+            "0.001",
+            "0.0010001",
+            "0.1",
+            "1",
+            "1.0000000000000000000001",
+            "9.99",
+            "10",
+            "9007199254740992",
+            "9007199254740993",
+            "18446744073709551615",
+            "18446744073709551615.1",
+            "18446744073709551616",
+            "1e400",
         ];
         for (i, a) in ladder.iter().enumerate() {
             for (j, b) in ladder.iter().enumerate() {
                 assert_eq!(compare(a, b), i.cmp(&j), "{a} {b}");
             }
         }
-        for (a, b) in [("1", "1.0"), ("1", "10e-1"), ("0", "-0.0e5"), ("1.50", "+15E-1"), (".5", "0.5"), ("5.", "5"), ("100", "1e2"), ("1e00000000000000000000002", "100"), ("0e99999999999999999", "0")] {
+        for (a, b) in [
+            ("1", "1.0"),
+            ("1", "10e-1"),
+            ("0", "-0.0e5"),
+            ("1.50", "+15E-1"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("100", "1e2"),
+            ("1e00000000000000000000002", "100"),
+            ("0e99999999999999999", "0"),
+        ] {
             assert_eq!(compare(a, b), Ordering::Equal, "{a} {b}");
             let own = |text| Number::parse(text).expect(text).into_owned();
             assert_eq!(own(a), own(b), "{a} {b}");
         }
-        assert_eq!(Number::from(i64::MIN).compare(&Number::parse("-9223372036854775808").expect("is one")), Ordering::Equal);
+        assert_eq!(
+            Number::from(i64::MIN).compare(&Number::parse("-9223372036854775808").expect("is one")),
+            Ordering::Equal
+        );
         assert_eq!(Number::from(0), Number::parse("0").expect("is one"));
     }
 
     #[test]
     fn what_is_no_number() {
-        for text in ["", "-", ".", "e5", "1e", "1e+", "1e--1", "1.2.3", "1x", "0x1", "NaN", "inf", " 1", "1 ", "--1", "١", "1e111111111111111111"] {
+        for text in [
+            "",
+            "-",
+            ".",
+            "e5",
+            "1e",
+            "1e+",
+            "1e--1",
+            "1.2.3",
+            "1x",
+            "0x1",
+            "NaN",
+            "inf",
+            " 1",
+            "1 ",
+            "--1",
+            "١",
+            "1e111111111111111111",
+        ] {
             assert_eq!(Number::parse(text), None, "{text}");
         }
     }

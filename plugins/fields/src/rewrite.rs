@@ -48,7 +48,9 @@ impl Rewrite {
             if matches!(node.action, Some(Action::Drop | Action::Replace(_))) {
                 return Err(format!("has `{path}`, which is within a member that is named as well"));
             }
-            node = node.child(step).ok_or_else(|| format!("has `{path}`, and items of that list by place as well"))?;
+            node = node
+                .child(step)
+                .ok_or_else(|| format!("has `{path}`, and items of that list by place as well"))?;
         }
         if node.action.is_some() {
             return Err(format!("has `{path}`, which is named twice"));
@@ -100,7 +102,8 @@ impl Rewrite {
     }
 
     fn write_object(&self, members: &[(Json<'_>, Json<'_>)], out: &mut Vec<u8>) -> Result<bool, String> {
-        let nodes: Vec<Option<&(String, Rewrite)>> = members.iter().map(|(name, _)| self.named(*name)).collect();
+        let nodes: Vec<Option<&(String, Rewrite)>> =
+            members.iter().map(|(name, _)| self.named(*name)).collect();
         let mut changed = false;
         let mut mark = b'{';
         for ((name, value), node) in members.iter().zip(&nodes) {
@@ -141,7 +144,9 @@ impl Rewrite {
                     continue;
                 }
                 Some(Action::Rename(new)) => {
-                    return Err(format!("an item of a list should be named `{new}`, and items have no names"));
+                    return Err(format!(
+                        "an item of a list should be named `{new}`, and items have no names"
+                    ));
                 }
                 Some(Action::Replace(_)) => changed = true,
                 None => {}
@@ -180,7 +185,11 @@ impl Rewrite {
     }
 }
 
-fn write_member(node: Option<&(String, Rewrite)>, value: Json<'_>, out: &mut Vec<u8>) -> Result<bool, String> {
+fn write_member(
+    node: Option<&(String, Rewrite)>,
+    value: Json<'_>,
+    out: &mut Vec<u8>,
+) -> Result<bool, String> {
     write_value(node.map(|(_, node)| node), value, out)
 }
 
@@ -247,7 +256,12 @@ mod tests {
         ] {
             assert_eq!(changed(changes, value), Ok((expect.to_owned(), true)), "{changes}");
         }
-        for (changes, value) in [("-json:a", r#"{"b":1}"#), ("-json:a.b", "{\"a\":5}"), ("-json:a", "7"), ("-json:a.*", "{\"a\":{}}")] {
+        for (changes, value) in [
+            ("-json:a", r#"{"b":1}"#),
+            ("-json:a.b", "{\"a\":5}"),
+            ("-json:a", "7"),
+            ("-json:a.*", "{\"a\":{}}"),
+        ] {
             assert_eq!(changed(changes, value), Ok((value.to_owned(), false)), "{changes}");
         }
     }
@@ -266,7 +280,12 @@ mod tests {
             assert!(error.contains(expect), "{changes}: {error}");
         }
         let taken = changed("json:a>b", r#"{"a":1,"b":2}"#);
-        assert_eq!(taken, Err("a member should be named `b`, and the object has one of that name".to_owned()));
-        assert!(changed("json:l.0>b", r#"{"l":[1]}"#).is_err_and(|error| error.contains("items have no names")));
+        assert_eq!(
+            taken,
+            Err("a member should be named `b`, and the object has one of that name".to_owned())
+        );
+        assert!(
+            changed("json:l.0>b", r#"{"l":[1]}"#).is_err_and(|error| error.contains("items have no names"))
+        );
     }
 }

@@ -36,7 +36,8 @@ impl<'t> Tokens<'t> {
         let mut rest = text.trim_start();
         while !rest.is_empty() {
             let at = text.len() - rest.len();
-            let (token, len) = next(rest).map_err(|what| format!("{what} at character {}", place(text, at)))?;
+            let (token, len) =
+                next(rest).map_err(|what| format!("{what} at character {}", place(text, at)))?;
             tokens.push((at, token));
             rest = rest[len..].trim_start();
         }

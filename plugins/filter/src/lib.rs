@@ -3,8 +3,9 @@
 use fields::{Condition, choice};
 use pelton_sdk::{Config, Failure, Out, Record, Transform};
 
+/// The plugin.
 #[derive(Default)]
-struct Filter(Option<Settings>);
+pub struct Filter(Option<Settings>);
 
 struct Settings {
     condition: Condition,
@@ -128,9 +129,15 @@ mod tests {
     #[test]
     fn a_wrong_condition_is_refused() {
         for (of, expect) in [
-            (&[("where", "json:a >> 1")][..], "where has `> 1` at character 9, where a number, a text in quotes"),
+            (
+                &[("where", "json:a >> 1")][..],
+                "where has `> 1` at character 9, where a number, a text in quotes",
+            ),
             (&[("where", "")], "where ends where a field"),
-            (&[("where", "json:a = 1"), ("unknown", "keep")], "unknown is `keep`, but must be one of `drop`, `pass`"),
+            (
+                &[("where", "json:a = 1"), ("unknown", "keep")],
+                "unknown is `keep`, but must be one of `drop`, `pass`",
+            ),
             (&[("where", "json:a = 1"), ("null_value", "x")], "null_value is `x`"),
         ] {
             let Err(RunError::Configure(error)) = run::<Filter>(&config(of), &[]) else { panic!("{expect}") };

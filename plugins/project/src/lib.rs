@@ -6,8 +6,9 @@ use fields::{Action, Json, Path, Rewrite, choice, named_fields, targets};
 use pelton_sdk::{Config, Failure, Out, Record, Transform};
 use select::{Missing, Select};
 
+/// The plugin.
 #[derive(Default)]
-struct Project(Option<Kind>);
+pub struct Project(Option<Kind>);
 
 enum Kind {
     /// A new object of what was named.
@@ -29,10 +30,14 @@ impl Transform for Project {
                 return Err(format!("select and {key} are both set: what is not selected is dropped anyway"));
             }
             (false, Some(key)) if !matches!(missing, Missing::Skip) => {
-                return Err(format!("missing is for select: {key} changes nothing where a member is not there"));
+                return Err(format!(
+                    "missing is for select: {key} changes nothing where a member is not there"
+                ));
             }
             (false, Some(_)) => Kind::Rewrite(rewrite(get("drop"), get("rename"))?),
-            (false, None) => return Err("none of select, drop and rename is set, so nothing would be done".to_owned()),
+            (false, None) => {
+                return Err("none of select, drop and rename is set, so nothing would be done".to_owned());
+            }
         });
         Ok(())
     }
@@ -46,9 +51,9 @@ impl Transform for Project {
         let mut made = Vec::with_capacity(value.len());
         let changed = match kind {
             Kind::Select(select) => select.write(record, &mut made).map(|()| true),
-            Kind::Rewrite(rewrite) => {
-                Json::parse(value).and_then(|json| check(json)).and_then(|json| rewrite.write(json, &mut made))
-            }
+            Kind::Rewrite(rewrite) => Json::parse(value)
+                .and_then(|json| check(json))
+                .and_then(|json| rewrite.write(json, &mut made)),
         };
         if changed.map_err(Failure::Reject)? {
             out.value(record, made);

@@ -126,7 +126,8 @@ fn write_field(
         Field::Header(name) => record.header(name),
     };
     let Some(bytes) = bytes else { return Ok(false) };
-    let text = std::str::from_utf8(bytes).map_err(|_| format!("`{field}` is not UTF-8, so it is no text of JSON"))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| format!("`{field}` is not UTF-8, so it is no text of JSON"))?;
     quote(text, out);
     Ok(true)
 }

@@ -32,7 +32,10 @@ fn members_are_chosen() {
     for (select, expect) in [
         ("json:total, json:id", r#"{"total":10.50,"id":18446744073709551615}"#),
         ("json:customer.name as who, json:items.1.sku as second", r#"{"who":"Zo\u00eb","second":"b"}"#),
-        ("json:id as a.b, json:total as a.c.d, json:no", r#"{"a":{"b":18446744073709551615,"c":{"d":10.50}},"no":null}"#),
+        (
+            "json:id as a.b, json:total as a.c.d, json:no",
+            r#"{"a":{"b":18446744073709551615,"c":{"d":10.50}},"no":null}"#,
+        ),
         ("json:customer", r#"{"customer":{"nr":7,"name":"Zo\u00eb","email":"z@x.org"}}"#),
         ("key, timestamp as at, header:trace, header:x", r#"{"key":"k1","at":77,"trace":"t\"1"}"#),
         ("json:id as `/a.b`, json:x, json:x.y as p.q", r#"{"a.b":18446744073709551615,"p":{}}"#),
@@ -52,7 +55,13 @@ fn members_are_dropped_and_renamed() {
             r#"{"id":18446744073709551615,"total":10.50,"items":[{"sku":"a","qty":1e0},{"sku":"b"}]}"#,
         ),
         (
-            &[("drop", "json:customer.email, json:items"), ("rename", "json:total as `the total`, json:customer as c, json:customer.nr as number, json:no as total")],
+            &[
+                ("drop", "json:customer.email, json:items"),
+                (
+                    "rename",
+                    "json:total as `the total`, json:customer as c, json:customer.nr as number, json:no as total",
+                ),
+            ],
             r#"{"id":18446744073709551615,"c":{"number":7,"name":"Zo\u00eb"},"the total":10.50,"total":null}"#,
         ),
         (&[("drop", "json:x.y"), ("rename", "json:z as id")], ORDER),
@@ -76,7 +85,8 @@ fn records_that_do_not_fit() {
     assert_eq!(strict[1].1, "the value is JSON, but no object and no list, so it has no members");
     assert_eq!(indexes(&reasons(&[("drop", "json:a")])), [1, 2]);
     assert_eq!(indexes(&reasons(&[("select", "key")])), [1, 2]);
-    let taken = run::<Project>(&config(&[("rename", "json:a as b")]), &[TestRecord::value(r#"{"a":1,"b":2}"#)]);
+    let taken =
+        run::<Project>(&config(&[("rename", "json:a as b")]), &[TestRecord::value(r#"{"a":1,"b":2}"#)]);
     let reason = "a member should be named `b`, and the object has one of that name".to_owned();
     assert_eq!(taken, Err(RunError::Rejected(vec![(0, reason)])));
     let key = TestRecord::value("{}").with_key(b"\xff");
@@ -84,7 +94,10 @@ fn records_that_do_not_fit() {
     assert!(matches!(not_text, Err(RunError::Rejected(reasons)) if reasons[0].1.contains("is not UTF-8")));
     // A delete stays one.
     let gone = [TestRecord::default().with_key("k")];
-    assert_eq!(run::<Project>(&config(&[("select", "json:a"), ("missing", "reject")]), &gone), Ok(gone.to_vec()));
+    assert_eq!(
+        run::<Project>(&config(&[("select", "json:a"), ("missing", "reject")]), &gone),
+        Ok(gone.to_vec())
+    );
 }
 
 #[test]
@@ -103,7 +116,10 @@ fn settings_that_make_no_sense_are_refused() {
         (&[("select", "raw")], "select has `raw`, which has no name by itself"),
         (&[("select", "json:a as b..c")], "select has `b..c`, which is no name"),
         (&[("drop", "key")], "drop has `key`, and only members"),
-        (&[("drop", "json")], "drop has `json` at character 1, where a field should be, which is one of `json:a.b`"),
+        (
+            &[("drop", "json")],
+            "drop has `json` at character 1, where a field should be, which is one of `json:a.b`",
+        ),
         (&[("drop", "json:a, json:a.b")], "drop has `json:a.b`, which is within"),
         (&[("drop", "json:a"), ("rename", "json:a as b")], "rename has `json:a`, which is named twice"),
         (&[("rename", "json:a")], "rename has `json:a` without `as` and a name"),

@@ -8,8 +8,9 @@ use sha2::Sha256;
 /// Bytes of a secret at the least: a shorter one can be found by trying all.
 const MIN_SECRET: usize = 16;
 
+/// The plugin.
 #[derive(Default)]
-struct Redact(Option<Settings>);
+pub struct Redact(Option<Settings>);
 
 struct Settings {
     members: Rewrite,
@@ -41,8 +42,12 @@ impl Transform for Redact {
                 secret.len()
             ));
         }
-        let keyed = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(|error| format!("secret: {error}"))?;
-        let ways = [("mask", mask, Way::Mask { keep: config.parse("keep")?.unwrap_or(0) }), ("hash", hash, Way::Hash(keyed))];
+        let keyed =
+            Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(|error| format!("secret: {error}"))?;
+        let ways = [
+            ("mask", mask, Way::Mask { keep: config.parse("keep")?.unwrap_or(0) }),
+            ("hash", hash, Way::Hash(keyed)),
+        ];
         let mut settings = Settings { members: Rewrite::default(), has_members: false, key: None };
         for (name, targets, way) in ways {
             for target in targets {
@@ -70,7 +75,8 @@ impl Settings {
             Some(path) => {
                 self.has_members = true;
                 let name = path.to_string();
-                self.members.add(&path, Action::Replace(Box::new(move |json, out| way.member(&name, json, out))))
+                self.members
+                    .add(&path, Action::Replace(Box::new(move |json, out| way.member(&name, json, out))))
             }
         }
     }
@@ -101,7 +107,9 @@ impl Way {
             return Ok(());
         }
         if json.is_composite() {
-            return Err(format!("`{name}` is a list or an object: name its members, or its items as `{name}.*`"));
+            return Err(format!(
+                "`{name}` is a list or an object: name its members, or its items as `{name}.*`"
+            ));
         }
         let text = json.string().transpose()?;
         quote(&self.text(text.as_deref().unwrap_or(json.text())), out);
@@ -112,7 +120,9 @@ impl Way {
         match (self, std::str::from_utf8(key)) {
             (Way::Hash(_), _) => Ok(self.hashed(key)),
             (Way::Mask { .. }, Ok(text)) => Ok(self.text(text)),
-            (Way::Mask { .. }, Err(_)) => Err("the key is not UTF-8, so it has no letters to mask".to_owned()),
+            (Way::Mask { .. }, Err(_)) => {
+                Err("the key is not UTF-8, so it has no letters to mask".to_owned())
+            }
         }
     }
 
@@ -182,7 +192,10 @@ mod tests {
     fn hashes_are_those_of_others() {
         let hashed = "d10208a09d2f90fd654923a0f445fe116c55ef4e875d48d709f249d562b65d4e";
         let of = [("hash", "json:email, key"), ("secret", SECRET), ("mask", "json:name")];
-        let given = TestRecord { timestamp: 7, ..TestRecord::value(r#"{"email":"zo\u00eb@x.org","name":"Zo"}"#).with_key("zoë@x.org") };
+        let given = TestRecord {
+            timestamp: 7,
+            ..TestRecord::value(r#"{"email":"zo\u00eb@x.org","name":"Zo"}"#).with_key("zoë@x.org")
+        };
         let expect = TestRecord {
             key: Some(hashed.into()),
             value: Some(format!(r#"{{"email":"{hashed}","name":"**"}}"#).into()),
@@ -193,7 +206,10 @@ mod tests {
         let gone = one(&of, TestRecord::default().with_key("zoë@x.org"));
         assert_eq!((gone.key.as_deref(), gone.value), (Some(hashed.as_bytes()), None));
         assert_eq!(one(&of, TestRecord::value("{}")), TestRecord::value("{}"));
-        assert_eq!(one(&[("mask", "key"), ("keep", "2")], TestRecord::value("x").with_key("abcd")).key.as_deref(), Some(&b"**cd"[..]));
+        assert_eq!(
+            one(&[("mask", "key"), ("keep", "2")], TestRecord::value("x").with_key("abcd")).key.as_deref(),
+            Some(&b"**cd"[..])
+        );
     }
 
     #[test]
@@ -204,7 +220,10 @@ mod tests {
         };
         let [(0, list), (1, not_json), (3, half)] = &reasons[..] else { panic!("{reasons:?}") };
         assert_eq!(list, "`json:a` is a list or an object: name its members, or its items as `json:a.*`");
-        assert!(not_json.starts_with("the value is not JSON") && half.contains("surrogate"), "{not_json} {half}");
+        assert!(
+            not_json.starts_with("the value is not JSON") && half.contains("surrogate"),
+            "{not_json} {half}"
+        );
         let odd = [TestRecord::value("{}").with_key(b"\xff")];
         assert!(matches!(run::<Redact>(&config(&[("mask", "key")]), &odd), Err(RunError::Rejected(_))));
     }
@@ -214,7 +233,10 @@ mod tests {
         for (of, expect) in [
             (&[][..], "neither mask nor hash is set"),
             (&[("hash", "json:a"), ("secret", "short")], "secret has 5 bytes"),
-            (&[("hash", "json:a"), ("mask", "json:a"), ("secret", SECRET)], "hash has `json:a`, which is named twice"),
+            (
+                &[("hash", "json:a"), ("mask", "json:a"), ("secret", SECRET)],
+                "hash has `json:a`, which is named twice",
+            ),
             (&[("hash", "key"), ("mask", "key"), ("secret", SECRET)], "hash has `key`, which is named twice"),
             (&[("mask", "email")], "mask has `email` at character 1, where a field should be"),
             (&[("mask", "json:a"), ("keep", "-1")], "keep is `-1`"),

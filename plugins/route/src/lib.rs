@@ -6,8 +6,9 @@ use pelton_sdk::{Config, Failure, Out, Record, Transform};
 /// Outputs beside `rest`, which is the first one.
 const OUTPUTS: u32 = 16;
 
+/// The plugin.
 #[derive(Default)]
-struct Route(Option<Settings>);
+pub struct Route(Option<Settings>);
 
 struct Settings {
     by: Field,
@@ -78,7 +79,9 @@ fn outputs(config: &Config) -> Result<Vec<(u32, Vec<Match>)>, String> {
         outputs.push((output, takes));
     }
     if outputs.is_empty() {
-        return Err("out1 to out16 are all empty: name what an output takes, as out1 = \"'eu', 'uk'\"".to_owned());
+        return Err(
+            "out1 to out16 are all empty: name what an output takes, as out1 = \"'eu', 'uk'\"".to_owned()
+        );
     }
     Ok(outputs)
 }
@@ -179,7 +182,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_rejected() {
         let of = config(&[&BY_REGION[..], &[("unmatched", "reject")]].concat());
-        let given = [TestRecord::value("{\"r\":1}"), TestRecord::value("{\"r\":\"eu\"}"), TestRecord::value("x")];
+        let given =
+            [TestRecord::value("{\"r\":1}"), TestRecord::value("{\"r\":\"eu\"}"), TestRecord::value("x")];
         let Err(RunError::Rejected(rejected)) = run::<Route>(&of, &given) else { panic!("is rejected") };
         let [(0, unmatched), (2, not_json)] = &rejected[..] else { panic!("{rejected:?}") };
         assert_eq!(unmatched, "no output takes what is in `json:r`");
@@ -194,7 +198,10 @@ mod tests {
             (&[("by", "region"), ("out1", "1")], "by has `region` at character 1, where a field"),
             (&[("by", "json:a"), ("out2", "eu")], "out2 has `eu` at character 1, where a number"),
             (&[("by", "json:a")], "out1 to out16 are all empty"),
-            (&[("by", "json:a"), ("out1", "1"), ("out2", "2, 1.0")], "out2: its value 2 is one that out1 takes"),
+            (
+                &[("by", "json:a"), ("out1", "1"), ("out2", "2, 1.0")],
+                "out2: its value 2 is one that out1 takes",
+            ),
             (&[("by", "json:a"), ("out1", "'a', 'a'")], "out1: its value 2 is one that out1 takes"),
             (&[("by", "json:a"), ("out1", "1"), ("unmatched", "x")], "unmatched is `x`"),
         ] {

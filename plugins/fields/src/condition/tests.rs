@@ -96,7 +96,10 @@ fn what_is_no_condition_is_said() {
         ("json:a =", "ends where a number, a text in quotes"),
         ("json:a = b", "has `b` at character 10, where a number, a text in quotes"),
         ("json:a = null", "say `is null`"),
-        ("json:a > true", "has `true` at character 10, where a number or a text (true and false have no order)"),
+        (
+            "json:a > true",
+            "has `true` at character 10, where a number or a text (true and false have no order)",
+        ),
         ("jsn:a = 1", "has `jsn:a = 1` at character 1, where a field should be, which is one of"),
         ("json:a = 1 json:b = 2", "has `json:b = 2` at character 12, where `and`, `or` or the end"),
         ("(json:a = 1", "ends where `)`"),
@@ -118,7 +121,9 @@ fn what_is_no_condition_is_said() {
     }
     assert!(Condition::parse(&"not ".repeat(32)).is_err_and(|error| error.contains("deeper than 32")));
     assert!(Condition::parse(&format!("{}exists key{}", "(".repeat(31), ")".repeat(31))).is_ok());
-    assert!(Condition::parse(&"exists key and ".repeat(400)).is_err_and(|error| error.contains("at most 4096")));
+    assert!(
+        Condition::parse(&"exists key and ".repeat(400)).is_err_and(|error| error.contains("at most 4096"))
+    );
 }
 
 proptest! {
