@@ -28,7 +28,8 @@ struct Flight {
 
 fn flights() -> Result<Vec<Flight>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/nycflights13/flights.csv.gz");
-    let unpacked = Command::new("gzip").arg("-dc").arg(&file).stderr(Stdio::inherit()).output().context("run gzip")?;
+    let unpacked =
+        Command::new("gzip").arg("-dc").arg(&file).stderr(Stdio::inherit()).output().context("run gzip")?;
     ensure!(unpacked.status.success(), "gzip could not read {}", file.display());
     let text = String::from_utf8(unpacked.stdout)?;
     let flight = |line: &str| {
@@ -45,8 +46,9 @@ fn flights() -> Result<Vec<Flight>> {
     text.lines().skip(1).take(FLIGHTS).map(flight).collect()
 }
 
-/// What follows each other from one airport in one hour is one record.
-fn hours(flights: &[Flight]) -> Vec<&[Flight]> {
+/// The flights of one airport in one hour are one record.
+fn hours(flights: &mut [Flight]) -> Vec<&[Flight]> {
+    flights.sort_by(|a, b| (&a.hour, &a.origin).cmp(&(&b.hour, &b.origin)));
     flights.chunk_by(|a, b| (&a.hour, &a.origin) == (&b.hour, &b.origin)).collect()
 }
 
@@ -54,13 +56,20 @@ fn hours(flights: &[Flight]) -> Vec<&[Flight]> {
 fn object(id: u64, hour: &[Flight]) -> String {
     let known = |text: &str| if text == "NA" { "null".to_owned() } else { text.to_owned() };
     let flight = |flight: &Flight| {
-        let tail = if flight.tailnum == "NA" { String::new() } else { format!(r#""tail":"{}", "#, flight.tailnum) };
+        let tail =
+            if flight.tailnum == "NA" { String::new() } else { format!(r#""tail":"{}", "#, flight.tailnum) };
         let Flight { dest, carrier, dep_delay, .. } = flight;
-        format!(r#"{{{tail}"to" : "{dest}","carrier":"{carrier}","delay":{{"minutes":{},"of":1.00}}}}"#, known(dep_delay))
+        format!(
+            r#"{{{tail}"to" : "{dest}","carrier":"{carrier}","delay":{{"minutes":{},"of":1.00}}}}"#,
+            known(dep_delay)
+        )
     };
     let list: Vec<String> = hour.iter().map(flight).collect();
     let Flight { hour, origin, .. } = &hour[0];
-    format!(r#" {{"id": {id},"from":"{origin}", "flights":[{}], "hour":"{hour}","crew":{{"captain":"Zoë"}}}} "#, list.join(" , "))
+    format!(
+        r#" {{"id": {id},"from":"{origin}", "flights":[{}], "hour":"{hour}","crew":{{"captain":"Zoë"}}}} "#,
+        list.join(" , ")
+    )
 }
 
 /// What must come out of a flight that left late and not to Los Angeles: the output, the key and the value.
@@ -164,8 +173,8 @@ pub(crate) fn over_flights(lab: &Lab) -> Result<String> {
     }
     refused(lab, &cli)?;
     cli.ok(&["deploy", &lab.write("ready.toml", manifest())?])?;
-    let flights = flights()?;
-    let hours = hours(&flights);
+    let mut flights = flights()?;
+    let hours = hours(&mut flights);
     let sent = send(&broker.address, &hours)?;
     until_committed(&cli, "ready", &[sent as i64])?;
     let mut left = 0;
@@ -185,18 +194,24 @@ pub(crate) fn over_flights(lab: &Lab) -> Result<String> {
         // The delete goes to each output.
         expect.push(("gone".to_owned(), String::new(), Vec::new()));
         let read = read_all(&broker.address, topic)?;
-        let read: Vec<_> = read.into_iter().map(|Read { key, value, headers, .. }| (key, value, headers)).collect();
+        let read: Vec<_> =
+            read.into_iter().map(|Read { key, value, headers, .. }| (key, value, headers)).collect();
         if let Some((read, expect)) = read.iter().zip(&expect).find(|(read, expect)| read != expect) {
             anyhow::bail!("{topic} has {read:?}, and not {expect:?}");
         }
-        ensure!(read.len() == expect.len() && read.len() > 50, "{topic} has {} records, not {}", read.len(), expect.len());
+        ensure!(
+            read.len() == expect.len() && read.len() > 50,
+            "{topic} has {} records, not {}",
+            read.len(),
+            expect.len()
+        );
     }
     let bad = read_all(&broker.address, "bad")?;
     let values: Vec<&str> = bad.iter().map(|read| read.value.as_str()).collect();
     let wrong = [r#"{"flights":[{"carrier":"UA"}"#, r#"{"flights":{"carrier":"UA"}}"#, r#"{"flights":[{}]}"#];
     ensure!(values == wrong, "the dead letters are {values:?}");
     broker.stop()?;
-    Ok(format!("{} hours with {} flights, of which {left} came out", hours.len(), flights.len()))
+    Ok(format!("{} hours with {FLIGHTS} flights, of which {left} came out", hours.len()))
 }
 
 /// Settings that are wrong are refused when they are deployed, with the place.
@@ -205,8 +220,8 @@ fn refused(lab: &Lab, cli: &pelton_tests::cli::Cli) -> Result<()> {
         ("minutes > 15", "minutes >> 15", ["where has `> 15", "at character 29, where a number"]),
         ("key = \"json:carrier\"", "key = \"carrier\"", ["key has `carrier` at character 1", "one of `key`"]),
         ("keep = 2", "keep = -2", ["keep is `-2`", "invalid digit"]),
-        ("json:hour\"", "json:id\"", ["select writes `id` twice", "project"]),
-        ("by = \"json:carrier\"", "by = \"\"", ["by names 0 fields", "route"]),
+        ("json:hour\"", "json:id\"", ["select writes `id` twice", "node `short`"]),
+        ("by = \"json:carrier\"", "by = \"\"", ["by names 0 fields", "node `by-carrier`"]),
     ] {
         let text = manifest();
         ensure!(text.contains(right), "the manifest has `{right}`");
