@@ -6,7 +6,7 @@
 # other goroutines have left to do; the next call is a goroutine that nobody else interrupts. So a program that fills a table in
 # init (which begins a collection, by GOGC=100) mostly keeps all garbage that it ever makes, in short calls and within a long one,
 # although the calls allocate without end; the memory of an instance grows until its host refuses. runtime.GC() as the last thing
-# of init is enough to have collections as elsewhere; so is a debug.SetGCPercent(-1) and a runtime.GC() of one's own now and then.
+# of init is enough to have collections as elsewhere.
 #
 # Seen here, under wasmtime 50.0.1: a table of 100,000 pointers, then 200 MiB allocated and dropped in pieces of 1 KiB by 400 calls, in
 # five instances: 209 MiB of memory in most of them (one may end its collection in time); with the runtime.GC() in init some 24
