@@ -126,7 +126,8 @@ fn manifest() -> String {
             "masked",
             "project",
             "select = \"json:id, json:from as route.from, json:flights.to as route.to, json:flights.tail as tail, \
-             json:flights.delay.minutes, json:flights.carrier, json:flights.delay.of, json:hour\", missing = \"reject\"",
+             json:flights.delay.minutes, json:flights.carrier, json:flights.delay.of, \
+             json:hour\", missing = \"reject\"",
         ),
         node(
             "by-carrier",

@@ -5,8 +5,8 @@ use std::fmt;
 /// Levels of a path, as in the fields of manifests.
 const MAX_PATH: usize = 32;
 /// What a field may be, as a text that follows "which is".
-const FIELDS: &str = "one of `key`, `raw`, `timestamp`, `header:NAME`, `json`, `json:a.b`, or `json:/a/b` as a JSON pointer, \
-                      with at most 32 names";
+const FIELDS: &str = "one of `key`, `raw`, `timestamp`, `header:NAME`, `json`, `json:a.b`, \
+                      or `json:/a/b` as a JSON pointer, with at most 32 names";
 
 /// A part of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,8 +37,8 @@ impl Transform for Redact {
         }
         if !hash.is_empty() && secret.len() < MIN_SECRET {
             return Err(format!(
-                "secret has {} bytes, but must have {MIN_SECRET} or more: without one, whoever has a list of addresses or \
-                 numbers can hash them, too",
+                "secret has {} bytes, but must have {MIN_SECRET} or more: without one, whoever has a list of \
+                 addresses or numbers can hash them, too",
                 secret.len()
             ));
         }

@@ -138,8 +138,8 @@ proptest! {
     fn words_of_conditions_are_parsed_or_refused(
         words in proptest::collection::vec(
             proptest::sample::select(vec![
-                "json:a", "key", "raw", "header:h", "=", "<", ">=", "!=", "1", "'x'", "true", "null", "and", "or", "not", "(",
-                ")", "is", "in", ",", "exists", "-1.5", "`json:/b/c`", "starts", "with", "ends", "contains",
+                "json:a", "key", "raw", "header:h", "=", "<", ">=", "!=", "1", "'x'", "true", "null", "and",
+                "or", "not", "(", ")", "is", "in", ",", "exists", "-1.5", "`json:/b/c`", "starts", "with", "ends", "contains",
             ]),
             0..40,
         ),
