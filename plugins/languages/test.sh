@@ -44,6 +44,7 @@ in_each python python3 -m unittest
 (cd "$sdk/js" && node --test)
 in_each js node_test
 c_test "$sdk/c/test_sdk.c"
+c_test "$sdk/c/test_worlds.c"
 in_each c c_test test_plugin.c plugin.c
 go=$(go_command)
 (cd "$sdk/go" && "$go" vet . && "$go" test .)

@@ -85,7 +85,57 @@ void *pelton_export_configure(const setting *settings, size_t count) {
     return &answer;
 }
 
-#ifdef PELTON_WORLD_TRANSFORM
+#ifndef PELTON_WORLD_PARTITIONER
+
+// Memory of this call.
+static pelton_bytes copied(pelton_bytes bytes) {
+    uint8_t *own = cabi_realloc(NULL, 0, 1, bytes.len);
+    memcpy(own, bytes.ptr, bytes.len);
+    return (pelton_bytes){own, bytes.len};
+}
+
+static pelton_bytes reason_of(pelton_result result) {
+    return pelton_text(result.reason == NULL ? "no reason was given" : result.reason);
+}
+
+typedef struct {
+    uint32_t index;
+    pelton_bytes reason;
+} rejection;
+
+typedef struct {
+    uint8_t kind;
+    union {
+        pelton_bytes reason;
+        struct {
+            rejection *ptr;
+            size_t len;
+        } rejected;
+    };
+} failure;
+
+static rejection *rejected;
+static size_t rejected_room, failures;
+
+// A failure of the whole call.
+static failure whole(pelton_result result) {
+    return (failure){.kind = result.kind == PELTON_RETRY ? 0 : 2, .reason = reason_of(result)};
+}
+
+static void reject(size_t index, pelton_result result) {
+    if (failures == rejected_room) {
+        rejected_room = rejected_room > 0 ? 2 * rejected_room : 16;
+        rejected = pelton_need(rejected, rejected_room * sizeof *rejected);
+    }
+    // The plugin may write the next reason to the same place.
+    rejected[failures++] = (rejection){(uint32_t)index, copied(reason_of(result))};
+}
+
+static failure of_records(void) { return (failure){.kind = 1, .rejected = {rejected, failures}}; }
+
+#endif
+
+#if defined PELTON_WORLD_TRANSFORM || defined PELTON_WORLD_TRANSFORM_STATE || defined PELTON_WORLD_TRANSFORM_TIMER
 
 typedef struct {
     bool is_some;
@@ -116,22 +166,6 @@ typedef struct {
     optional_numbers route;
 } output;
 
-typedef struct {
-    uint32_t index;
-    pelton_bytes reason;
-} rejection;
-
-typedef struct {
-    uint8_t kind;
-    union {
-        pelton_bytes reason;
-        struct {
-            rejection *ptr;
-            size_t len;
-        } rejected;
-    };
-} failure;
-
 static struct {
     uint8_t failed;
     union {
@@ -141,8 +175,6 @@ static struct {
 } processed;
 
 static pelton_out out;
-static rejection *rejected;
-static size_t rejected_room;
 
 static pelton_slices slices(const pelton_column *column) {
     return (pelton_slices){column->offsets.numbers, column->lengths.numbers};
@@ -161,34 +193,24 @@ static void answer(void) {
     };
 }
 
+static void *fails(failure failure) {
+    processed.failed = 1;
+    processed.failure = failure;
+    return &processed;
+}
+
 EXPORT("process")
 void *pelton_export_process(const pelton_batch *batch) {
-    size_t failures = 0;
+    failures = 0;
     pelton_begin(&out, batch);
     for (pelton_record record = {batch, 0, 0}; record.index < batch->offsets.len; record = pelton_next(record)) {
         pelton_result result = pelton_transform(record, &out);
         if (result.kind == PELTON_DONE) continue;
-        pelton_bytes reason = pelton_text(result.reason == NULL ? "no reason was given" : result.reason);
-        if (result.kind != PELTON_REJECT) {
-            processed.failed = 1;
-            processed.failure = (failure){.kind = result.kind == PELTON_RETRY ? 0 : 2, .reason = reason};
-            return &processed;
-        }
-        if (failures == rejected_room) {
-            rejected_room = rejected_room > 0 ? 2 * rejected_room : 16;
-            rejected = pelton_need(rejected, rejected_room * sizeof *rejected);
-        }
-        // The plugin may write the next reason to the same place.
-        uint8_t *own = cabi_realloc(NULL, 0, 1, reason.len);
-        memcpy(own, reason.ptr, reason.len);
-        rejected[failures++] = (rejection){(uint32_t)record.index, {own, reason.len}};
+        if (result.kind != PELTON_REJECT) return fails(whole(result));
+        reject(record.index, result);
     }
-    if (failures > 0) {
-        processed.failed = 1;
-        processed.failure = (failure){.kind = 1, .rejected = {rejected, failures}};
-    } else {
-        answer();
-    }
+    if (failures > 0) return fails(of_records());
+    answer();
     return &processed;
 }
 
@@ -197,6 +219,168 @@ void pelton_post_process(void *answered) {
     (void)answered;
     take_back();
 }
+
+#endif
+
+#ifdef PELTON_WORLD_TRANSFORM_TIMER
+
+EXPORT("fire")
+void *pelton_export_fire(pelton_domain domain, const uint8_t *data, size_t len, uint32_t *offsets, size_t count,
+                         uint32_t *lengths, size_t lengths_count, const int64_t *at, size_t at_count) {
+    static const pelton_batch nothing = {.data = {(const uint8_t *)"", 0}};
+    const pelton_strings names = {{data, len}, {{offsets, count}, {lengths, lengths_count}}};
+    failures = 0;
+    pelton_begin(&out, &nothing);
+    for (size_t i = 0; i < at_count; i++) {
+        pelton_result result = pelton_fire((pelton_timer){domain, pelton_string(&names, i), at[i]}, &out);
+        if (result.kind == PELTON_DONE) continue;
+        if (result.kind != PELTON_REJECT) return fails(whole(result));
+        reject(i, result);
+        return fails(of_records());
+    }
+    answer();
+    return &processed;
+}
+
+EXPORT("cabi_post_fire")
+void pelton_post_fire(void *answered) {
+    (void)answered;
+    take_back();
+}
+
+#endif
+
+#ifdef PELTON_WORLD_AGGREGATOR
+
+typedef struct {
+    pelton_strings values;
+    pelton_batch batch;
+    pelton_numbers groups;
+} fold_arguments;
+
+static struct {
+    uint8_t failed;
+    union {
+        pelton_strings values;
+        failure failure;
+    };
+} folded;
+
+// The values of the groups of a call, and what is answered.
+static pelton_aggregate *groups;
+static size_t groups_room;
+static pelton_column answers;
+static uint8_t *answered_bytes;
+static size_t answered_len, answered_room;
+
+static void begin_fold(const pelton_strings *values) {
+    size_t count = values->fields.offsets.len;
+    if (count > groups_room) {
+        groups = pelton_need(groups, count * sizeof *groups);
+        groups_room = count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        pelton_bytes value = pelton_string(values, i);
+        groups[i] = (pelton_aggregate){(uint8_t *)value.ptr, value.len, 0};
+    }
+    answers.offsets.numbers.len = answers.lengths.numbers.len = answered_len = failures = 0;
+}
+
+static void answer_value(const pelton_aggregate *value) {
+    if (answered_room - answered_len < value->len) {
+        size_t room = answered_room > 0 ? 2 * answered_room : 4096;
+        answered_room = room - answered_len < value->len ? answered_len + value->len : room;
+        answered_bytes = pelton_need(answered_bytes, answered_room);
+    }
+    pelton_push(&answers.offsets, (uint32_t)answered_len);
+    pelton_push(&answers.lengths, (uint32_t)value->len);
+    if (value->len > 0) memcpy(answered_bytes + answered_len, value->ptr, value->len);
+    answered_len += value->len;
+}
+
+static void end_fold(size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (groups[i].room > 0) free(groups[i].ptr);
+}
+
+static void *answer_fold(pelton_result result) {
+    folded.failed = result.kind != PELTON_DONE || failures > 0;
+    if (!folded.failed)
+        folded.values = (pelton_strings){{answered_bytes, answered_len}, {answers.offsets.numbers, answers.lengths.numbers}};
+    else
+        folded.failure = result.kind != PELTON_DONE ? whole(result) : of_records();
+    return &folded;
+}
+
+static void *fold(const fold_arguments *given, pelton_result change(pelton_aggregate *value, pelton_record record)) {
+    const pelton_batch *batch = &given->batch;
+    begin_fold(&given->values);
+    pelton_result result = PELTON_OK;
+    for (pelton_record record = {batch, 0, 0}; record.index < batch->offsets.len; record = pelton_next(record)) {
+        pelton_aggregate *value = &groups[given->groups.ptr[record.index]];
+        result = change(value, record);
+        if (result.kind == PELTON_DONE) {
+            answer_value(value);
+        } else if (result.kind == PELTON_REJECT) {
+            reject(record.index, result);
+            result = PELTON_OK;
+        } else {
+            break;
+        }
+    }
+    end_fold(given->values.fields.offsets.len);
+    return answer_fold(result);
+}
+
+EXPORT("create")
+void *pelton_export_create(void) {
+    static struct {
+        uint8_t failed;
+        pelton_bytes value;
+    } created;
+    pelton_aggregate value = {NULL, 0, 0};
+    pelton_result result = pelton_create(&value);
+    created.failed = result.kind != PELTON_DONE;
+    created.value = created.failed ? reason_of(result) : copied(pelton_aggregate_get(&value));
+    if (value.room > 0) free(value.ptr);
+    return &created;
+}
+
+EXPORT("add")
+void *pelton_export_add(const fold_arguments *given) { return fold(given, pelton_add); }
+
+EXPORT("subtract")
+void *pelton_export_subtract(const fold_arguments *given) { return fold(given, pelton_subtract); }
+
+EXPORT("merge")
+void *pelton_export_merge(const uint8_t *data, size_t len, uint32_t *offsets, size_t count, uint32_t *lengths,
+                          size_t lengths_count, const uint8_t *other_data, size_t other_len, uint32_t *other_offsets,
+                          size_t other_count, uint32_t *other_lengths, size_t other_lengths_count) {
+    const pelton_strings left = {{data, len}, {{offsets, count}, {lengths, lengths_count}}};
+    const pelton_strings right = {{other_data, other_len}, {{other_offsets, other_count}, {other_lengths, other_lengths_count}}};
+    begin_fold(&left);
+    pelton_result result = PELTON_OK;
+    for (size_t i = 0; i < count && result.kind == PELTON_DONE; i++) {
+        result = pelton_merge(&groups[i], pelton_string(&right, i));
+        // No record is to blame.
+        if (result.kind == PELTON_REJECT) result.kind = PELTON_FATAL;
+        if (result.kind == PELTON_DONE) answer_value(&groups[i]);
+    }
+    end_fold(count);
+    return answer_fold(result);
+}
+
+#define TAKE_BACK_AFTER(name) \
+    EXPORT("cabi_post_" #name) \
+    void pelton_post_##name(void *answered) { \
+        (void)answered; \
+        take_back(); \
+    }
+
+TAKE_BACK_AFTER(create)
+TAKE_BACK_AFTER(add)
+TAKE_BACK_AFTER(subtract)
+TAKE_BACK_AFTER(merge)
 
 #endif
 

@@ -31,6 +31,9 @@ struct pelton_config {
     const char *(*pairs)[2];
 };
 
+// What `source` says of a record that is made of none.
+#define PELTON_NO_SOURCE UINT32_MAX
+
 // Empties it, for another batch. Its memory is used again.
 void pelton_begin(pelton_out *out, const pelton_batch *batch);
 // A number at the end of a list.

@@ -175,12 +175,16 @@ uint8_t *pelton_edit_value(pelton_out *out) {
     return copied;
 }
 
+static void need_timestamps(pelton_out *out) {
+    if (out->has_timestamps) return;
+    out->has_timestamps = true;
+    // What is made of no record says its time, so all of these have a source.
+    for (size_t i = 0; i < out->source.numbers.len; i++)
+        push_time(out, out->batch->timestamps.ptr[out->source.numbers.ptr[i]]);
+}
+
 void pelton_set_timestamp(pelton_out *out, int64_t timestamp) {
-    if (!out->has_timestamps) {
-        out->has_timestamps = true;
-        for (size_t i = 0; i < out->source.numbers.len; i++)
-            push_time(out, out->batch->timestamps.ptr[out->source.numbers.ptr[i]]);
-    }
+    need_timestamps(out);
     out->timestamps.ptr[out->timestamps.len - 1] = timestamp;
 }
 
@@ -188,6 +192,10 @@ static void need_headers(pelton_out *out) {
     if (out->has_headers) return;
     out->has_headers = true;
     for (size_t i = 0; i < out->source.numbers.len; i++) {
+        if (out->source.numbers.ptr[i] == PELTON_NO_SOURCE) {
+            pelton_push(&out->counts, 0);
+            continue;
+        }
         pelton_record record = {out->batch, 0, 0};
         // What was emitted last is known; what came before it is looked for, once a batch.
         if (out->source.numbers.ptr[i] == out->last.index) record = out->last;
@@ -223,6 +231,54 @@ void pelton_set_output(pelton_out *out, uint32_t output) {
         for (size_t i = 0; i < out->source.numbers.len; i++) pelton_push(&out->route, 0);
     }
     out->route.numbers.ptr[out->route.numbers.len - 1] = output;
+}
+
+void pelton_emit(pelton_out *out, pelton_bytes key, pelton_bytes value, int64_t timestamp) {
+    backfill(out, &out->has_keys, &out->keys, &out->batch->keys);
+    backfill(out, &out->has_values, &out->values, &out->batch->values);
+    need_timestamps(out);
+    out->last = (pelton_record){out->batch, PELTON_NO_SOURCE, 0};
+    pelton_push(&out->source, PELTON_NO_SOURCE);
+    push_bytes(out, &out->keys, key);
+    push_bytes(out, &out->values, value);
+    push_time(out, timestamp);
+    if (out->has_headers) pelton_push(&out->counts, 0);
+    if (out->has_route) pelton_push(&out->route, 0);
+}
+
+pelton_bytes pelton_string(const pelton_strings *strings, size_t i) {
+    size_t len = strings->fields.lengths.ptr[i];
+    if (len == PELTON_NULL) return (pelton_bytes){NULL, 0};
+    // What is empty is not null.
+    return (pelton_bytes){len > 0 ? strings->data.ptr + strings->fields.offsets.ptr[i] : (const uint8_t *)"", len};
+}
+
+void pelton_aggregate_set(pelton_aggregate *value, pelton_bytes to) {
+    uint8_t *old = value->room > 0 ? value->ptr : NULL;
+    if (value->room < to.len || value->room == 0) {
+        value->room = to.len > 16 ? to.len : 16;
+        value->ptr = pelton_need(NULL, value->room);
+    }
+    // It may be made of a part of itself.
+    if (to.len > 0) memmove(value->ptr, to.ptr, to.len);
+    value->len = to.len;
+    if (old != value->ptr) free(old);
+}
+
+// What a plugin need not have.
+__attribute__((weak)) pelton_result pelton_create(pelton_aggregate *value) {
+    (void)value;
+    return PELTON_OK;
+}
+
+__attribute__((weak)) pelton_result pelton_subtract(pelton_aggregate *value, pelton_record record) {
+    (void)value, (void)record;
+    return pelton_fatal("this aggregator cannot take records out again, so it is not for tables");
+}
+
+__attribute__((weak)) pelton_result pelton_merge(pelton_aggregate *value, pelton_bytes other) {
+    (void)value, (void)other;
+    return pelton_fatal("this aggregator cannot merge values, so it is not for sessions");
 }
 
 const char *pelton_setting(const pelton_config *config, const char *name) {

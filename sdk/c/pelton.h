@@ -1,5 +1,5 @@
-// Plugins for pelton in C. A plugin has `pelton_configure`, and `pelton_transform` or `pelton_partition`, as its world
-// asks; `pelton plugin build` makes a component of it. What is read from a record is borrowed from its batch: nothing is
+// Plugins for pelton in C. A plugin has `pelton_configure`, and what its world asks for (see the end of this file);
+// `pelton plugin build` makes a component of it. What is read from a record is borrowed from its batch: nothing is
 // copied, and it is gone when the function has returned.
 
 #ifndef PELTON_H
@@ -94,6 +94,9 @@ void pelton_no_headers(pelton_out *out);
 // Sends it to another output than the first: an index into `outputs` of plugin.toml.
 void pelton_set_output(pelton_out *out, uint32_t output);
 
+// Emits a record that is made of no other one. The functions above change it, too.
+void pelton_emit(pelton_out *out, pelton_bytes key, pelton_bytes value, int64_t timestamp);
+
 // How a record went. A reason must be readable until the next call: a literal, or something static.
 typedef struct {
     enum { PELTON_DONE, PELTON_RETRY, PELTON_REJECT, PELTON_FATAL } kind;
@@ -123,11 +126,109 @@ void pelton_log(pelton_level level, const char *text);
 // Where Kafka's Java client puts a key: murmur2. Null is taken as an empty key.
 uint32_t pelton_partition_of_key(pelton_bytes key, uint32_t partitions);
 
+// Byte strings that the server answers. They are there until the call is over: copy what is to stay.
+typedef struct {
+    pelton_bytes data;
+    pelton_slices fields;
+} pelton_strings;
+
+// String i; null for null.
+pelton_bytes pelton_string(const pelton_strings *strings, size_t i);
+
+// The stores of the node, in the worlds `transform-state` and `transform-timer`. Reads see what the call has written. What a call that
+// fails has written is dropped, so what a plugin remembers of a store is wrong as soon as that happens: read it again in each call.
+// A store that the node is not given, or one of the other kind, ends the instance.
+
+// The value of a key; null if there is none. It is there until the call is over.
+pelton_bytes pelton_get(const char *store, pelton_bytes key);
+// Sets a key to a value; null deletes it.
+void pelton_put(const char *store, pelton_bytes key, pelton_bytes value);
+
+typedef struct {
+    pelton_strings keys, values;
+    // There are more in the range: a server gives at most 10,000, and about 4 MiB.
+    bool more;
+} pelton_entries;
+
+static inline size_t pelton_entry_count(const pelton_entries *entries) { return entries->keys.fields.offsets.len; }
+#define PELTON_ALL UINT32_MAX
+// The first entries from `start` (inclusive) to `end` (exclusive; null: the last key), at most `limit` of them; `reverse`: the last ones,
+// last key first.
+pelton_entries pelton_range(const char *store, pelton_bytes start, pelton_bytes end, bool reverse, uint32_t limit);
+// The same for the keys that begin with `prefix`.
+pelton_entries pelton_prefix(const char *store, pelton_bytes prefix, bool reverse, uint32_t limit);
+// Deletes the first entries of a range, at most `limit` of them and 10,000. Whether there are more.
+bool pelton_delete_range(const char *store, pelton_bytes start, pelton_bytes end, uint32_t limit);
+
+// The value of the window of a key that begins at `start` (milliseconds since 1970-01-01 UTC); null if there is none.
+pelton_bytes pelton_get_window(const char *store, pelton_bytes key, int64_t start);
+// Sets a window of a key to a value; null deletes it. One that would be forgotten already is not kept.
+void pelton_put_window(const char *store, pelton_bytes key, int64_t start, pelton_bytes value);
+
+typedef struct {
+    pelton_times starts;
+    pelton_strings values;
+    // As in entries.
+    bool more;
+} pelton_windows;
+
+// The first windows of a key that begin from `first` to `last`, both inclusive; `reverse`: the last ones, last start first.
+pelton_windows pelton_windows_of(
+    const char *store, pelton_bytes key, int64_t first, int64_t last, bool reverse, uint32_t limit);
+
+// Timers, in the world `transform-timer`. What is set and cancelled is dropped with a call that fails.
+typedef enum {
+    // The largest timestamp of the records that came in this partition. Such a timer fires before the record that brings it there.
+    PELTON_STREAM_TIME,
+    // The clock of the machine.
+    PELTON_WALL_CLOCK,
+} pelton_domain;
+
+typedef struct {
+    pelton_domain domain;
+    pelton_bytes name;
+    // When it was due, in milliseconds since 1970-01-01 UTC.
+    int64_t at;
+} pelton_timer;
+
+// Sets a timer. One of this name in the domain is moved.
+void pelton_set_timer(pelton_domain domain, pelton_bytes name, int64_t at);
+void pelton_cancel_timer(pelton_domain domain, pelton_bytes name);
+// The clock of the machine, as it was when the call began. Only timers should depend on it: records that are processed again see
+// another one.
+int64_t pelton_clock(void);
+
+// The value of a group, in the world `aggregator`. It is at once the result that the node emits; the server keeps it.
+typedef struct {
+    uint8_t *ptr;
+    size_t len;
+    // What is allocated; 0: somebody else has the bytes.
+    size_t room;
+} pelton_aggregate;
+
+static inline pelton_bytes pelton_aggregate_get(const pelton_aggregate *value) {
+    return (pelton_bytes){value->len > 0 ? value->ptr : (const uint8_t *)"", value->len};
+}
+// Sets it to a copy.
+void pelton_aggregate_set(pelton_aggregate *value, pelton_bytes to);
+
 // What a plugin has. `pelton_configure` is called once, before anything else: a text refuses the deployment, NULL is fine.
 const char *pelton_configure(const pelton_config *config);
-// Takes one record and emits any number of records. One that is not emitted is filtered.
+// Takes one record and emits any number of records. One that is not emitted is filtered. In the worlds `transform`,
+// `transform-state` and `transform-timer`.
 pelton_result pelton_transform(pelton_record record, pelton_out *out);
-// The partition of a record: below `partitions`, which is at least 1. The same record and the same number of partitions
+// A timer is due, and is not set any more. PELTON_REJECT is for this timer; `on_error` of the pipeline decides about it. In the world
+// `transform-timer`.
+pelton_result pelton_fire(pelton_timer timer, pelton_out *out);
+// In the world `aggregator`. The value of a group without records; empty if a plugin does not have this.
+pelton_result pelton_create(pelton_aggregate *value);
+// Adds a record to the value of its group. Its key is that of the group.
+pelton_result pelton_add(pelton_aggregate *value, pelton_record record);
+// Takes a record out that was added before: where a table is aggregated. A plugin that does not have this is not for tables.
+pelton_result pelton_subtract(pelton_aggregate *value, pelton_record record);
+// Makes one value of two of one key: sessions that meet. `value` is the earlier one. A plugin that does not have this is not for sessions.
+pelton_result pelton_merge(pelton_aggregate *value, pelton_bytes other);
+// In the world `partitioner`. The partition of a record: below `partitions`, which is at least 1. The same record and the same number of partitions
 // must always give the same answer.
 uint32_t pelton_partition(pelton_record record, uint32_t partitions);
 

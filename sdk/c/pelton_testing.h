@@ -114,7 +114,7 @@ static inline pelton_bytes pelton_emitted(const pelton_out *out, const pelton_co
 }
 
 static inline void pelton_show_headers(pelton_shown *shown, const pelton_out *out, size_t i, pelton_record record) {
-    size_t first = 0, count = pelton_header_count(record);
+    size_t first = 0, count = record.index == PELTON_NO_SOURCE ? 0 : pelton_header_count(record);
     if (out->has_headers) {
         for (size_t j = 0; j < i; j++) first += out->counts.numbers.ptr[j];
         count = out->counts.numbers.ptr[i];
@@ -133,7 +133,8 @@ static inline void pelton_show_headers(pelton_shown *shown, const pelton_out *ou
 // What was emitted, a line for each record: `output/timestamp/key=value[name:value,…]`.
 static inline void pelton_show_out(pelton_shown *shown, const pelton_out *out) {
     for (size_t i = 0; i < out->source.numbers.len; i++) {
-        pelton_record record = {out->batch, 0, 0};
+        bool is_new = out->source.numbers.ptr[i] == PELTON_NO_SOURCE;
+        pelton_record record = {out->batch, is_new ? PELTON_NO_SOURCE : 0, 0};
         while (record.index < out->source.numbers.ptr[i]) record = pelton_next(record);
         pelton_show_number(shown, out->has_route ? out->route.numbers.ptr[i] : 0, "/");
         pelton_show_number(shown, out->has_timestamps ? out->timestamps.ptr[i] : pelton_timestamp(record), "/");
@@ -144,12 +145,21 @@ static inline void pelton_show_out(pelton_shown *shown, const pelton_out *out) {
     }
 }
 
+// `rejected 1: there is no key`
+static inline void pelton_show_failure(pelton_shown *shown, size_t index, pelton_result result) {
+    static const char *const kinds[] = {"", "retry", "rejected", "fatal"};
+    pelton_show(shown, pelton_text(kinds[result.kind]));
+    pelton_show(shown, pelton_text(" "));
+    pelton_show_number(shown, (long long)index, ": ");
+    pelton_show(shown, pelton_text(result.reason));
+    pelton_show(shown, pelton_text("\n"));
+}
+
 typedef pelton_result (*pelton_transform_function)(pelton_record record, pelton_out *out);
 
 // Gives the records as one batch to a function, and shows what comes of it.
 static inline const char *pelton_run_function(
     pelton_transform_function transform, const pelton_given *given, size_t count) {
-    static const char *const kinds[] = {"", "retry", "rejected", "fatal"};
     pelton_shown shown = {NULL, 0}, failed = {NULL, 0};
     pelton_batch *batch = pelton_need(NULL, sizeof *batch);
     *batch = pelton_batch_of(given, count);
@@ -157,12 +167,7 @@ static inline const char *pelton_run_function(
     pelton_begin(out, batch);
     for (pelton_record record = {batch, 0, 0}; record.index < count; record = pelton_next(record)) {
         pelton_result result = transform(record, out);
-        if (result.kind == PELTON_DONE) continue;
-        pelton_show(&failed, pelton_text(kinds[result.kind]));
-        pelton_show(&failed, pelton_text(" "));
-        pelton_show_number(&failed, (long long)record.index, ": ");
-        pelton_show(&failed, pelton_text(result.reason));
-        pelton_show(&failed, pelton_text("\n"));
+        if (result.kind != PELTON_DONE) pelton_show_failure(&failed, record.index, result);
     }
     if (failed.text != NULL) return failed.text;
     pelton_show(&shown, pelton_text(""));
@@ -172,6 +177,8 @@ static inline const char *pelton_run_function(
 
 #define pelton_run(config, given, count) \
     (pelton_configured(config) != NULL ? pelton_configured(config) : pelton_run_function(pelton_transform, given, count))
+
+#include "pelton_testing_worlds.h"
 
 typedef uint32_t (*pelton_partition_function)(pelton_record record, uint32_t partitions);
 

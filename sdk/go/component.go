@@ -47,6 +47,9 @@ func (r *reader) word() uint32 {
 	return word
 }
 
+// column is one that the host gives.
+func (r *reader) column() Column { return Column{take[byte](r), r.slices()} }
+
 func take[T any](r *reader) []T {
 	at := r.word()
 	return list[T](at, r.word())
@@ -135,6 +138,13 @@ func (w *writer) output(o *Output) {
 	put(w, o.Route)
 }
 
+func (w *writer) column(c *Column) {
+	put(w, c.Data)
+	put(w, c.Fields.Offsets)
+	put(w, c.Fields.Lengths)
+}
+
+// failure is that of a call; nil is none.
 func (w *writer) failure(err error) {
 	w.word(1)
 	switch failed := err.(type) {
@@ -156,6 +166,17 @@ func (w *writer) failure(err error) {
 		w.word(fatal)
 		w.text(err.Error())
 	}
+}
+
+// answerOutput is what process and fire answer.
+func answerOutput(output *Output, err error) unsafe.Pointer {
+	w := answering()
+	if err != nil {
+		w.failure(err)
+	} else {
+		w.output(output)
+	}
+	return answered()
 }
 
 func answered() unsafe.Pointer { return unsafe.Pointer(&answer.words) }
@@ -191,15 +212,47 @@ func over() {
 }
 
 var (
-	theTransform   Transform
-	thePartitioner Partitioner
+	theTransform      Transform
+	theStateTransform StateTransform
+	theTimerTransform TimerTransform
+	theAggregator     Aggregator
+	thePartitioner    Partitioner
 )
 
 // ExportTransform makes it the plugin that this program is.
 func ExportTransform(plugin Transform) { theTransform = plugin }
 
+// ExportStateTransform makes it the plugin that this program is.
+func ExportStateTransform(plugin StateTransform) { theStateTransform = plugin }
+
+// ExportTimerTransform makes it the plugin that this program is.
+func ExportTimerTransform(plugin TimerTransform) { theTimerTransform = plugin }
+
+// ExportAggregator makes it the plugin that this program is.
+func ExportAggregator(plugin Aggregator) { theAggregator = plugin }
+
 // ExportPartitioner makes it the plugin that this program is.
 func ExportPartitioner(plugin Partitioner) { thePartitioner = plugin }
+
+// configurer is what all plugins are.
+type configurer interface{ Configure(config Config) error }
+
+// exported is the plugin, whichever world it is of.
+func exported() configurer {
+	switch {
+	case theTransform != nil:
+		return theTransform
+	case theStateTransform != nil:
+		return theStateTransform
+	case theTimerTransform != nil:
+		return theTimerTransform
+	case theAggregator != nil:
+		return theAggregator
+	case thePartitioner != nil:
+		return thePartitioner
+	}
+	return nil
+}
 
 //go:wasmexport configure
 func exportConfigure(settings, count uint32) unsafe.Pointer {
@@ -210,14 +263,9 @@ func exportConfigure(settings, count uint32) unsafe.Pointer {
 		config[name] = value
 	}
 	given = given[:0]
-	var err error
-	switch {
-	case theTransform != nil:
-		err = theTransform.Configure(config)
-	case thePartitioner != nil:
-		err = thePartitioner.Configure(config)
-	default:
-		err = fmt.Errorf("nothing is exported: call pelton.ExportTransform or pelton.ExportPartitioner in an init function")
+	err := fmt.Errorf("nothing is exported: call pelton.ExportTransform, or the function of another world, in an init function")
+	if plugin := exported(); plugin != nil {
+		err = plugin.Configure(config)
 	}
 	w := answering()
 	w.present(err != nil)

@@ -11,14 +11,7 @@ func exportProcess(batch uint32) unsafe.Pointer {
 		panic("the world is transform, but pelton.ExportTransform was not called")
 	}
 	r := reader(list[uint32](batch, batchWords))
-	output, err := process(theTransform, r.batch())
-	w := answering()
-	if err != nil {
-		w.failure(err)
-	} else {
-		w.output(output)
-	}
-	return answered()
+	return answerOutput(process(theTransform, r.batch()))
 }
 
 //go:wasmexport cabi_post_process

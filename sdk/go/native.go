@@ -10,6 +10,15 @@ import (
 // ExportTransform makes it the plugin that this program is.
 func ExportTransform(Transform) {}
 
+// ExportStateTransform makes it the plugin that this program is.
+func ExportStateTransform(StateTransform) {}
+
+// ExportTimerTransform makes it the plugin that this program is.
+func ExportTimerTransform(TimerTransform) {}
+
+// ExportAggregator makes it the plugin that this program is.
+func ExportAggregator(Aggregator) {}
+
 // ExportPartitioner makes it the plugin that this program is.
 func ExportPartitioner(Partitioner) {}
 

@@ -1,7 +1,6 @@
 package pelton
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 )
@@ -86,22 +85,8 @@ func process(plugin Transform, batch *Batch) (*Output, error) {
 		return columns.Batch(batch)
 	}
 	out := NewOut(batch)
-	var rejected Rejected
-	for record := range batch.Records() {
-		if betweenRecords != nil && record.index%recordsBetween == recordsBetween-1 {
-			betweenRecords()
-		}
-		err := plugin.Record(record, out)
-		var failed *failure
-		if errors.As(err, &failed) && failed.kind != reject {
-			return nil, err
-		}
-		if err != nil {
-			rejected = append(rejected, Rejection{record.index, err.Error()})
-		}
-	}
-	if rejected != nil {
-		return nil, rejected
+	if err := eachRecord(batch, func(record Record) error { return plugin.Record(record, out) }); err != nil {
+		return nil, err
 	}
 	return out.Finish(), nil
 }

@@ -78,8 +78,11 @@ func expand(batch *Batch, output *Output) []TestRecord {
 	var emitted []TestRecord
 	header := 0
 	for i, source := range output.Source {
-		r := of[source]
-		record := TestRecord{Key: r.Key(), Value: r.Value(), Timestamp: r.Timestamp(), Headers: r.Headers()}
+		record := TestRecord{Timestamp: -1}
+		if source != noSource {
+			r := of[source]
+			record = TestRecord{Key: r.Key(), Value: r.Value(), Timestamp: r.Timestamp(), Headers: r.Headers()}
+		}
 		if output.Keys != nil {
 			record.Key = field(data, *output.Keys, i)
 		}

@@ -3,10 +3,13 @@
 
 const unsigned = (list) => (list instanceof Uint32Array ? list : new Uint32Array(list));
 
-const slices = (column) => column && { offsets: unsigned(column.offsets), lengths: unsigned(column.lengths) };
+export const slices = (column) => column && { offsets: unsigned(column.offsets), lengths: unsigned(column.lengths) };
 
 const headers = (columns) =>
   columns && { counts: unsigned(columns.counts), names: slices(columns.names), values: slices(columns.values) };
+
+// Times are BigInt64Array: what a plugin says may be a number.
+const times = (list) => list && (list instanceof BigInt64Array ? list : BigInt64Array.from(list, BigInt));
 
 // A batch as the host gives it.
 export function unsignedBatch(batch) {
@@ -26,6 +29,7 @@ export function unsignedOutput(output) {
     source: unsigned(output.source),
     keys: slices(output.keys),
     values: slices(output.values),
+    timestamps: times(output.timestamps),
     headers: headers(output.headers),
     route: output.route && unsigned(output.route),
   };

@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Out, Reject, partitionOfKey, partitioner, records, transform } from "./index.js";
-import { batchOf, partitions, run, text } from "./testing.js";
+import { Fatal, Out, Reject, STREAM_TIME, WALL_CLOCK } from "./index.js";
+import { aggregator, partitionOfKey, partitioner, records, stateTransform, timerTransform, transform } from "./index.js";
+import { AggregateRun, StateRun, TimerRun, batchOf, partitions, run, text } from "./testing.js";
 import { decode, decodeByName, decodePlainly, encode, encodeByName, encodePlainly } from "./text.js";
 
 const INPUT = [
@@ -126,4 +127,104 @@ test("text is as TextDecoder has it", () => {
   for (const of of ["a ß € 😀", "\ud800x", "a".repeat(9000)]) {
     for (const other of [encodePlainly, encodeByName]) assert.deepEqual(other(of), encode(of));
   }
+});
+
+const at = (key, value = "x", timestamp = 0) => ({ key, value, timestamp });
+
+test("stores show what the call has written", () => {
+  const plugin = stateTransform({
+    reads: (record, reads) => reads.key("seen", record.key),
+    record(record, stores, out) {
+      const count = Number(text(stores.get("seen", record.key)) ?? 0) + 1;
+      stores.put("seen", record.key, String(count));
+      stores.put("keys", record.key, "");
+      if (record.text === "bad") throw new Reject("it is bad");
+      const { entries, more } = stores.range("keys", { limit: 2 });
+      out.emit(record, { value: `${count} ${entries.map(([key]) => text(key)).join(" ")} ${more}` });
+    },
+  });
+  const run = new StateRun(plugin, {}, { stores: ["seen", "keys"] });
+  const values = (given) => run.give(given).map((record) => text(record.value));
+  assert.deepEqual(values([at("c"), at("a"), at("b"), at("c")]), ["1 c false", "1 a c false", "1 a b true", "2 a b true"]);
+  assert.throws(() => run.give([at("c"), at("c", "bad")]), ({ tag }) => tag === "reject");
+  assert.equal(run.entry("seen", "c"), "2");
+  assert.deepEqual(values([at("c")]), ["3 a b true"]);
+});
+
+test("entries and windows", () => {
+  let got;
+  const plugin = stateTransform({
+    record(record, stores) {
+      for (const key of ["a/1", "a/2", "b/1", "b/2", "ä"]) stores.put("s", key, key);
+      stores.delete("s", "a/1");
+      const keys = ({ entries, more }) => [entries.map(([key, value]) => `${text(key)}=${text(value)}`), more];
+      got = [keys(stores.prefix("s", "a/")), keys(stores.range("s", { start: "a/2", end: "b/2", reverse: true }))];
+      got.push(stores.deleteRange("s", { start: "b/", limit: 1 }), stores.get("s", "b/1"), text(stores.get("s", "ä")));
+      for (const start of [10, 20, 95]) stores.putWindow("w", "k", start, String(start));
+      stores.deleteWindow("w", "k", 20);
+      stores.putWindow("w", "k", 120, "last");
+      got.push(stores.window("w", "k", 10), stores.window("w", "k", 20));
+      got.push(stores.windows("w", [["k", 95], ["l", 95]]).map(text));
+      const { windows, more } = stores.windowsOf("w", "k", 0, 1000, { reverse: true, limit: 1 });
+      got.push(windows.map(([start, value]) => `${start}=${text(value)}`), more);
+    },
+  });
+  new StateRun(plugin, {}, { stores: ["s"], windows: { w: 100 } }).give([at("k")]);
+  const expect = [[["a/2=a/2"], false], [["b/1=b/1", "a/2=a/2"], false], true, null, "ä"];
+  assert.deepEqual(got, [...expect, null, null, ["95", null], ["120=last"], true]);
+});
+
+test("timers fire before the record that brings their time", () => {
+  const plugin = timerTransform({
+    record(record, stores, timers, out) {
+      timers.set(STREAM_TIME, record.key, record.timestamp + 10);
+      timers.set(WALL_CLOCK, record.key, timers.clock() + 10);
+      if (record.text === "cancel") timers.cancel(WALL_CLOCK, record.key);
+      stores.put("seen", record.key, record.value);
+      out.keep(record);
+    },
+    fire(timer, stores, timers, emit) {
+      if (text(timer.name) === "bad") throw new Reject("it is bad");
+      emit.record(timer.name, stores.get("seen", timer.name), timer.at, { headers: [["on", timer.domain]], to: 1 });
+    },
+  });
+  const run = new TimerRun(plugin, {}, { stores: ["seen"] });
+  assert.deepEqual(run.give([at("a", "1"), at("b", "cancel", 5)]).map((record) => record.timestamp), [0, 5]);
+  const [fired, kept] = run.give([at("c", "3", 10)]);
+  assert.deepEqual([text(fired.key), text(fired.value), fired.timestamp, fired.output], ["a", "1", 10, 1]);
+  assert.deepEqual(fired.headers.map(([name, value]) => [name, text(value)]), [["on", "stream-time"]]);
+  assert.equal(text(kept.value), "3");
+  assert.deepEqual(run.tick(9), []);
+  assert.deepEqual(run.tick(10).map((record) => text(record.key)), ["a", "c"]);
+  run.give([at("bad", "", 11)]);
+  const rejected = { tag: "reject", val: [{ index: 2, reason: "it is bad" }] };
+  assert.throws(() => run.give([at("d", "", 30)]), (thrown) => (assert.deepEqual(thrown, rejected), true));
+  assert.equal(run.timers.kept.timers.size, 4);
+});
+
+test("values of groups", () => {
+  const number = (bytes) => Number(text(bytes));
+  const sum = aggregator({
+    create: () => "0",
+    add(value, record) {
+      if (record.value === null) throw new Reject("there is no value");
+      return String(number(value) + number(record.value));
+    },
+    subtract: (value, record) => String(number(value) - number(record.value)),
+    merge: (value, other) => String(number(value) + number(other)),
+  });
+  const run = new AggregateRun(sum, {});
+  assert.deepEqual([run.add("a", { value: "5" }), run.add("b", { value: "7" })], ["5", "7"]);
+  assert.throws(() => run.add("a", { value: null }), ({ tag }) => tag === "reject");
+  assert.deepEqual([run.subtract("a", { value: "2" }), run.merge("a", "b")], ["3", "10"]);
+  const bare = new AggregateRun(aggregator({ add: (value, record) => text(value) + record.text }), {});
+  assert.equal(bare.add("a", { value: "x" }), "x");
+  assert.throws(() => bare.subtract("a", { value: "x" }), ({ tag, val }) => tag === "fatal" && val.includes("tables"));
+  assert.ok(Fatal.prototype instanceof Error);
+});
+
+test("times are numbers, and cross the border as they must", () => {
+  const plugin = transform({ record: (record, out) => out.emit(record, { timestamp: record.timestamp + 1 }) });
+  const output = plugin.process(batchOf([{ value: "a", timestamp: 4 }]));
+  assert.deepEqual(output.timestamps, BigInt64Array.of(5n));
 });

@@ -49,7 +49,7 @@ function isAscii(bytes) {
 }
 
 // A text with a character for each byte.
-function toBinary(bytes) {
+export function toBinary(bytes) {
   if (bytes.toBase64) return atob(bytes.toBase64());
   let binary = "";
   for (let i = 0; i < bytes.length; i += CHUNK) binary += String.fromCharCode.apply(null, bytes.subarray(i, i + CHUNK));

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, field as dataclass_field
 
+from . import aggregate, state, timers
+from .memory import MemoryStores, MemoryTimers
 from .out import HeaderColumns, Slices
 from .record import NULL, field, records
+from .stores import Column, as_bytes, strings
+from .timers import NO_SOURCE, STREAM_TIME, WALL_CLOCK
 from .transform import Rejected
 
-__all__ = ["Rejected", "TestRecord", "partitions", "run"]
+__all__ = ["AggregateRun", "Rejected", "StateRun", "TestRecord", "TimerRun", "partitions", "run"]
 
 
 @dataclass
@@ -68,11 +72,100 @@ def partitions(plugin, given, count, **config):
     return placed
 
 
+class StateRun:
+    """A plugin with state, and its stores, which stay from batch to batch. A batch that fails leaves them as they were.
+
+        run = StateRun(Count, stores=["seen"])
+        out = run.give([TestRecord(key=b"a"), TestRecord(key=b"a")])
+        assert run.stores.entries["seen"] == {b"a": b"2"}
+
+    `windows` are stores of windows, each with its retention in milliseconds."""
+
+    def __init__(self, plugin, *, stores=(), windows=None, **config):
+        self.plugin = plugin()
+        self.plugin.configure(config)
+        self.stores = MemoryStores(stores, windows or {})
+
+    def give(self, given):
+        """Gives the records as one batch. Answers what it emits; raises as `run` does."""
+        batch = Batch(given)
+        with self.stores.or_as_before():
+            return expand(batch, state.process(self.plugin, batch, self.stores))
+
+
+class TimerRun:
+    """A plugin with timers, its stores, its timers (`timers.set_for`: when each is due, by domain and name) and the clock, which
+    stands at 0. A call that fails leaves them as they were."""
+
+    def __init__(self, plugin, *, stores=(), windows=None, **config):
+        self.plugin = plugin()
+        self.plugin.configure(config)
+        self.stores = MemoryStores(stores, windows or {})
+        self.timers = MemoryTimers()
+        self.stream_time = -1
+
+    def give(self, given):
+        """Gives the records one by one, and has timers on stream time fire before those that bring it there. What comes out."""
+        emitted = []
+        for record in given:
+            self.stream_time = max(self.stream_time, record.timestamp)
+            emitted += self._fire(STREAM_TIME, self.stream_time)
+            batch = Batch([record])
+            with self.stores.or_as_before(), self.timers.or_as_before():
+                emitted += expand(batch, timers.process(self.plugin, batch, self.stores, self.timers))
+        return emitted
+
+    def tick(self, clock):
+        """The clock goes on. What comes of timers on it that are due."""
+        self.timers.now = clock
+        return self._fire(WALL_CLOCK, clock)
+
+    def _fire(self, domain, now):
+        with self.stores.or_as_before(), self.timers.or_as_before():
+            due = self.timers.take(domain, now)
+            if not due:
+                return []
+            names, at = Column([name for _, name in due]), [at for at, _ in due]
+            return expand(Batch([]), timers.fire(self.plugin, domain, names, at, self.stores, self.timers))
+
+
+class AggregateRun:
+    """An aggregator, and the value of each group."""
+
+    def __init__(self, plugin, **config):
+        self.plugin = plugin()
+        self.plugin.configure(config)
+        self.values = {}
+
+    def add(self, group, record):
+        """Adds a record to a group. Its value then."""
+        return self._fold(self.plugin.add, group, record)
+
+    def subtract(self, group, record):
+        """Takes a record out of a group. Its value then."""
+        return self._fold(self.plugin.subtract, group, record)
+
+    def merge(self, into, other):
+        """One group takes in another one, which ends. Its value then."""
+        into, other = as_bytes(into), as_bytes(other)
+        merged = aggregate.merge(self.plugin, Column([self.values[into]]), Column([self.values[other]]))
+        del self.values[other]
+        (self.values[into],) = strings(merged)
+        return self.values[into]
+
+    def _fold(self, function, group, record):
+        group = as_bytes(group)
+        before = self.values[group] if group in self.values else as_bytes(self.plugin.create())
+        given = TestRecord(record.value, group, record.timestamp)
+        (self.values[group],) = strings(aggregate.fold(function, Column([before]), Batch([given]), [0]))
+        return self.values[group]
+
+
 def expand(batch, output):
     """The records that an answer emits."""
     data = batch.data + output.data
     of = list(records(batch))
-    emitted = [TestRecord(r.value, r.key, r.timestamp, r.headers) for r in (of[i] for i in output.source)]
+    emitted = [_inherited(of, source) for source in output.source]
     header = 0
     for i, record in enumerate(emitted):
         if output.keys is not None:
@@ -89,3 +182,9 @@ def expand(batch, output):
         if output.route is not None:
             record.output = output.route[i]
     return emitted
+
+
+def _inherited(of, source):
+    if source == NO_SOURCE:
+        return TestRecord()
+    return TestRecord(of[source].value, of[source].key, of[source].timestamp, of[source].headers)

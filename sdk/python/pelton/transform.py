@@ -37,11 +37,14 @@ class Transform:
 
     def batch(self, batch):
         """Takes a whole batch. Override it in place of `record` to work on columns."""
+        return self._each_record(batch, self.record)
+
+    def _each_record(self, batch, take):
         out = Out(batch)
         rejections = []
         for record in records(batch):
             try:
-                self.record(record, out)
+                take(record, out)
             except (Retry, Fatal):
                 raise
             except Exception as error:

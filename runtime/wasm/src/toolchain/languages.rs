@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pelton_streams::PluginManifest;
 use pelton_streams::plugin_manifest::Lang;
+use pelton_streams::world::Interface;
+use pelton_streams::{PluginManifest, World};
+
+use crate::host::qualified;
 
 use super::tools::{self, COMPONENTIZE_PY, COMPONENTIZE_QJS, GO, ZIG};
 use super::{BuildError, WIT, componentize};
@@ -21,7 +24,8 @@ const MARKS: [(&str, Lang); 6] = [
     ("go.mod", Lang::Go),
 ];
 
-/// Comes before a plugin in JavaScript, which is tested in Node.js without it.
+/// Comes before a plugin in JavaScript, which is tested in Node.js without it. For each further interface of its world it has the lines
+/// of [`js_host`].
 const JS_HOST: &str = include_str!("host.js");
 
 /// The first Go that exports functions to WebAssembly (`go:wasmexport`).
@@ -79,7 +83,7 @@ impl Sources<'_> {
             ["host.js", "entry.js", "plugin.js", "out.wasm"].map(|file| self.scratch.join(file));
         let plugin = serde_json::Value::from(plugin.to_string_lossy());
         for (path, text) in [
-            (&host, JS_HOST.to_owned()),
+            (&host, js_host(&self.manifest.world)),
             (&entry, format!("import \"./host.js\";\nexport * from {plugin};\n")),
         ] {
             fs::write(path, text).map_err(|error| BuildError::Io { path: path.clone(), error })?;
@@ -107,7 +111,10 @@ impl Sources<'_> {
         let mut files = c_files(entry.parent().unwrap_or(self.dir))?;
         // A plugin without the SDK has no such files.
         files.extend(
-            ["pelton.c", "component.c"].map(|file| sdk.join(file)).into_iter().filter(|file| file.is_file()),
+            ["pelton.c", "component.c", "state.c"]
+                .map(|file| sdk.join(file))
+                .into_iter()
+                .filter(|file| file.is_file()),
         );
         let out = self.scratch.join("core.wasm");
         let mut command = Command::new(tool.join("python/bin/python"));
@@ -161,6 +168,18 @@ impl Sources<'_> {
         }
         Ok(wit)
     }
+}
+
+/// What a plugin in JavaScript is evaluated behind: the SDK finds the interfaces of the world as `peltonState` and the like.
+fn js_host(world: &str) -> String {
+    let imports = World::named(world).map_or(&[][..], |world| world.spec().imports);
+    let more = imports.iter().filter(|interface| **interface != Interface::Log).map(|interface| {
+        let name = interface.name();
+        let mut global = name.to_owned();
+        global[..1].make_ascii_uppercase();
+        format!("import {name} from \"{}\";\nglobalThis.pelton{global} = {name};\n", qualified(*interface))
+    });
+    std::iter::once(JS_HOST.to_owned()).chain(more).collect()
 }
 
 /// The sources of a plugin in C: all in its directory but its tests.
@@ -233,6 +252,20 @@ mod tests {
         assert!(both.contains("Cargo.toml, plugin.js, plugin.ts") && both.contains("[build] lang"), "{both}");
         assert_eq!(detect("build.lang = 'js'"), Ok(Lang::Js));
         assert_eq!(detect("build.lang = 'go'"), Ok(Lang::Go), "what is named is not looked for");
+    }
+
+    #[test]
+    fn a_plugin_in_javascript_finds_the_interfaces_of_its_world() {
+        assert_eq!(js_host("transform"), JS_HOST);
+        let timer = js_host("transform-timer");
+        for line in [
+            "import state from \"pelton:plugin/state@0.1.0\";",
+            "globalThis.peltonState = state;",
+            "import timers from \"pelton:plugin/timers@0.1.0\";",
+            "globalThis.peltonTimers = timers;",
+        ] {
+            assert!(timer.lines().any(|other| other == line), "{line}: {timer}");
+        }
     }
 
     #[test]
