@@ -297,8 +297,7 @@ pub(crate) enum Plugin {
         /// timers and stores), aggregator (one value for each key), or partitioner (which partition a record goes to)
         #[arg(long, default_value = "transform")]
         world: String,
-        /// rust, python, js (JavaScript, or TypeScript as plugin.ts), c or go; those but Rust have templates of the
-        /// worlds transform and partitioner
+        /// rust, python, js (JavaScript, or TypeScript as plugin.ts), c or go
         #[arg(long, default_value = "rust")]
         lang: String,
     },
@@ -308,6 +307,21 @@ pub(crate) enum Plugin {
         /// Where the component goes [default: <dir>/<name>.wasm]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+    /// Give a plugin what the fixtures in its tests/ say, without a broker, and compare what comes of it
+    Test {
+        /// The directory of the plugin, which is built first
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Run the cases whose name has this in it
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+        /// Test this component instead of building the directory
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
+        /// Write what came into the fixtures: look at what has changed before you keep it
+        #[arg(long)]
+        bless: bool,
     },
     /// World, imports, exports, digest and configuration of a component
     Inspect {

@@ -1,4 +1,4 @@
-//! `pelton plugin`: new, build, inspect, push, list.
+//! `pelton plugin`: new, build, test, inspect, push, list.
 
 use super::table::Table;
 use super::topic::{print_json, print_line};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 mod new;
+mod test;
 
 pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
     match command {
@@ -24,6 +25,12 @@ pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
             write(&path, &built.component)?;
             print_line(&format!("{} {} {} bytes", path.display(), built.digest, built.component.len()))
         }
+        cli::Plugin::Test { dir, filter, component, bless } => test::test(&test::Options {
+            dir,
+            filter: filter.as_deref(),
+            component: component.as_deref(),
+            bless: *bless,
+        }),
         cli::Plugin::Inspect { file, json } => inspect(file, json.json),
         cli::Plugin::Push { path, http } => {
             let component = component(path)?;

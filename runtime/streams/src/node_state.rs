@@ -23,6 +23,7 @@ use crate::operator::TimerDomain;
 use crate::state::{Blob, KeyRange, StateError, StoreIndex, TaskState, prefix_end};
 
 pub mod timers;
+pub mod whole;
 pub mod windows;
 
 use timers::Timers;

@@ -21,8 +21,10 @@ struct Template {
     lib: &'static str,
     plugin: &'static str,
     pipeline: &'static str,
+    /// What `plugin test` gives it, in whichever language it is.
+    cases: &'static str,
     /// The same in other languages.
-    others: &'static [Other],
+    others: [Other; 4],
 }
 
 /// A plugin and its test in a language.
@@ -39,46 +41,45 @@ macro_rules! text {
 }
 
 macro_rules! template {
-    ($world:literal, $others:expr) => {
+    ($world:literal) => {
         Template {
             world: $world,
             lib: text!($world, "lib.rs"),
             plugin: text!($world, "plugin.toml"),
             pipeline: text!($world, "pipeline.toml"),
-            others: $others,
+            cases: text!($world, "cases.toml"),
+            others: [
+                Other {
+                    lang: Lang::Python,
+                    source: text!($world, "plugin.py"),
+                    test: text!($world, "test_plugin.py"),
+                },
+                Other {
+                    lang: Lang::Js,
+                    source: text!($world, "plugin.js"),
+                    test: text!($world, "plugin.test.js"),
+                },
+                Other {
+                    lang: Lang::C,
+                    source: text!($world, "plugin.c"),
+                    test: text!($world, "test_plugin.c"),
+                },
+                Other {
+                    lang: Lang::Go,
+                    source: text!($world, "plugin.go"),
+                    test: text!($world, "plugin_test.go"),
+                },
+            ],
         }
     };
 }
 
-macro_rules! others {
-    ($world:literal) => {
-        &[
-            Other {
-                lang: Lang::Python,
-                source: text!($world, "plugin.py"),
-                test: text!($world, "test_plugin.py"),
-            },
-            Other {
-                lang: Lang::Js,
-                source: text!($world, "plugin.js"),
-                test: text!($world, "plugin.test.js"),
-            },
-            Other { lang: Lang::C, source: text!($world, "plugin.c"), test: text!($world, "test_plugin.c") },
-            Other {
-                lang: Lang::Go,
-                source: text!($world, "plugin.go"),
-                test: text!($world, "plugin_test.go"),
-            },
-        ]
-    };
-}
-
 const TEMPLATES: [Template; 5] = [
-    template!("transform", others!("transform")),
-    template!("transform-state", &[]),
-    template!("transform-timer", &[]),
-    template!("aggregator", &[]),
-    template!("partitioner", others!("partitioner")),
+    template!("transform"),
+    template!("transform-state"),
+    template!("transform-timer"),
+    template!("aggregator"),
+    template!("partitioner"),
 ];
 
 /// How projects of a language look.
@@ -147,7 +148,10 @@ const LAYOUTS: [Layout; 4] = [
 ];
 
 /// Tests of an SDK itself, which no project needs.
-const SDK_TESTS: [&str; 4] = ["test_sdk.py", "sdk.test.js", "test_sdk.c", "sdk_test.go"];
+const SDK_TESTS: [&str; 6] =
+    ["test_sdk.py", "sdk.test.js", "test_sdk.c", "test_worlds.c", "sdk_test.go", "worlds_test.go"];
+/// Where the fixture of a new plugin is.
+const CASES: &str = "tests/cases.toml";
 
 pub(super) fn new(dir: &Path, world: &str, lang: &str) -> anyhow::Result<()> {
     let template = TEMPLATES.iter().find(|template| template.world == world).ok_or_else(|| {
@@ -189,6 +193,7 @@ fn rust(template: &Template, name: &str) -> anyhow::Result<Files> {
         ("src/lib.rs".into(), template.lib.into()),
         ("plugin.toml".into(), template.plugin.replace("{name}", name).into()),
         ("pipeline.toml".into(), template.pipeline.replace("{name}", name).into()),
+        (CASES.into(), template.cases.into()),
         ("pelton-sdk/Cargo.toml".into(), sdk_cargo_toml()?.into()),
     ];
     for part in ["src", "wit"] {
@@ -199,22 +204,15 @@ fn rust(template: &Template, name: &str) -> anyhow::Result<Files> {
 }
 
 fn other(template: &Template, layout: &Layout, name: &str) -> anyhow::Result<Files> {
-    let other = template.others.iter().find(|other| other.lang == layout.lang).ok_or_else(|| {
-        let worlds = TEMPLATES.iter().filter(|template| !template.others.is_empty());
-        let worlds: Vec<&str> = worlds.map(|template| template.world).collect();
-        usage(format!(
-            "there is no template for the world `{}` in {}, but for {}; the contract, sdk/wit, has all worlds",
-            template.world,
-            layout.lang,
-            worlds.join(" and ")
-        ))
-    })?;
+    let other = template.others.iter().find(|other| other.lang == layout.lang);
+    let other = other.context("the binary lacks the template")?;
     let plugin = template.plugin.replace("{name}", name);
     let mut files: Files = vec![
         (layout.source.into(), other.source.into()),
         (layout.test.into(), other.test.into()),
         ("plugin.toml".into(), format!("{plugin}{}", layout.limits).into()),
         ("pipeline.toml".into(), template.pipeline.replace("{name}", name).into()),
+        (CASES.into(), template.cases.into()),
     ];
     files.extend(layout.files.iter().map(|(file, text)| (file.into(), text.replace("{name}", name).into())));
     let (from, kinds, to) = layout.sdk;
@@ -249,7 +247,8 @@ fn next_steps(dir: &str, pipeline: &str, lang: Lang) -> anyhow::Result<String> {
     let (source, test) =
         layout.map_or(("src/lib.rs", "cargo test"), |layout| (layout.source, layout.run_test));
     Ok(format!(
-        "{dir}: {source} is the plugin, plugin.toml its description, pipeline.toml where it runs; its test: {test}\n\
+        "{dir}: {source} is the plugin, plugin.toml its description, pipeline.toml where it runs; its unit test: {test}\n\
+         its fixtures are {CASES}: pelton plugin test {dir}\n\
          next: pelton plugin build {dir}, pelton topic create --if-not-exists words, pelton deploy {dir}\n\
          try it: printf 'a=one\\nb=two\\na=three\\n' | pelton produce words --key-separator =\n        \
          pelton consume {output} --from-beginning --format key-value"
@@ -307,19 +306,12 @@ mod tests {
 
     #[test]
     fn a_new_plugin_is_whole_and_overwrites_nothing() {
-        for Template { world, others, .. } in TEMPLATES {
+        for Template { world, .. } in TEMPLATES {
             for (lang, files) in FILES {
                 let dir = tempfile::tempdir().unwrap();
                 let plugin = dir.path().join("shout");
-                let made = new(&plugin, world, lang.name());
-                if lang != Lang::Rust && others.is_empty() {
-                    let error = made.unwrap_err().to_string();
-                    assert!(error.contains("but for transform and partitioner"), "{error}");
-                    assert!(!plugin.exists());
-                    continue;
-                }
-                made.unwrap();
-                for file in files.iter().chain(&["plugin.toml", "pipeline.toml"]) {
+                new(&plugin, world, lang.name()).unwrap();
+                for file in files.iter().chain(&["plugin.toml", "pipeline.toml", CASES]) {
                     assert!(plugin.join(file).is_file(), "{lang}: {file}");
                 }
                 for test in SDK_TESTS {

@@ -352,6 +352,11 @@ fn time_place(domain: TimerDomain, at: i64, name: &[u8]) -> Vec<u8> {
     place
 }
 
+/// What the places by name of a domain begin with. Behind it is the name, and its value is the time.
+pub(super) fn names_of(domain: TimerDomain) -> [u8; 2] {
+    [tag::TIMER_NAME, domain as u8]
+}
+
 fn name_place(domain: TimerDomain, name: &[u8]) -> Vec<u8> {
     [&[tag::TIMER_NAME, domain as u8], name].concat()
 }

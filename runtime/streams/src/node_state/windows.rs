@@ -170,6 +170,22 @@ impl Windows {
         if is_damaged { Err(self.damaged("a window").into()) } else { Ok(out) }
     }
 
+    /// All that are not forgotten: the key, the start and the value of each.
+    pub(super) fn all(&mut self, state: &mut TaskState) -> Result<Vec<(Vec<u8>, i64, Vec<u8>)>, StateError> {
+        let first = self.first(state)?;
+        let (from, to) = ([tag::PLUGIN_WINDOW], [tag::PLUGIN_WINDOW + 1]);
+        let (mut found, mut is_damaged) = (Vec::new(), false);
+        state.range(self.store, KeyRange { from: &from, to: Some(&to), reverse: false }, &mut |place, value| {
+            match read_place(place) {
+                Some((key, start)) if start >= first => found.push((key, start, value.to_vec())),
+                Some(_) => {}
+                None => is_damaged = true,
+            }
+            ControlFlow::Continue(())
+        })?;
+        if is_damaged { Err(self.damaged("a window")) } else { Ok(found) }
+    }
+
     /// Forgets about `budget` windows whose time is over. Whether there may be more.
     pub(super) fn forget(&mut self, state: &mut TaskState, budget: usize) -> Result<bool, StateError> {
         let over = self.time(state)? - self.retention_ms;
@@ -237,6 +253,12 @@ fn until_place(end: i64, key: &[u8]) -> Vec<u8> {
     push_i64(&mut place, end);
     place.extend_from_slice(key);
     place
+}
+
+/// The key and the start of a window.
+fn read_place(place: &[u8]) -> Option<(Vec<u8>, i64)> {
+    let (key, rest) = read_escaped(place.get(1..)?)?;
+    Some((key.into_owned(), read_i64(rest)?.0))
 }
 
 fn start_of(place: &[u8]) -> Option<i64> {
