@@ -329,13 +329,28 @@ impl Deployments {
         named.max_by_key(|(_, record)| record.pushed_at_ms).map(|(digest, _)| digest.as_str())
     }
 
-    /// What makes a component known. Nothing if it is known already.
+    /// What makes a component known, and what its name means. Of one that is known already, its record alone, unless its name means
+    /// it already: then nothing.
     pub fn push(&self, digest: &Digest, record: &PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
         let digest = digest.hex();
-        if self.component(&digest).is_some() {
-            return Vec::new();
+        let newest = record.name.as_deref().and_then(|name| self.newest(name));
+        let before = newest.and_then(|newest| self.plugins.get(newest)).map(|newest| newest.pushed_at_ms);
+        // Pushes are told apart by their times, whatever the clock says.
+        let after = before.map_or(i64::MIN, |before| before.saturating_add(1));
+        let record = PluginRecord { pushed_at_ms: record.pushed_at_ms.max(after), ..record.clone() };
+        match self.plugins.get(&digest).filter(|_| self.component(&digest).is_some()) {
+            None => component_records(&digest, &record, component),
+            Some(_) if record.name.is_none() || newest == Some(digest.as_str()) => Vec::new(),
+            Some(known) => {
+                let record = PluginRecord { deployed: known.deployed, ..record };
+                vec![(format!("plugin/{digest}"), Some(json(&record)))]
+            }
         }
-        component_records(&digest, record, component)
+    }
+
+    /// Whether a component is known, whole.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.component(&digest.hex()).is_some()
     }
 
     /// Components that nobody can deploy or roll back to by what is kept, but for those that a change under way wants.

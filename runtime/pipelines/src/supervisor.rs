@@ -182,8 +182,11 @@ impl Supervisor {
             world: record.world.clone(),
             new: true,
         };
-        let records = self.inner.lock().deployments.push(&digest, &record, &component);
-        pushed.new = !records.is_empty();
+        let records = {
+            let inner = self.inner.lock();
+            pushed.new = !inner.deployments.has(&digest);
+            inner.deployments.push(&digest, &record, &component)
+        };
         self.store(records).await?;
         self.tidy().await;
         Ok(pushed)

@@ -63,6 +63,40 @@ fn a_component_comes_back_out_of_its_chunks() {
 }
 
 #[test]
+fn a_name_means_what_was_pushed_last_under_it() {
+    let mut state = Deployments::default();
+    let [first, second] = [1, 2].map(|byte| (Digest::new([byte; 32]), Bytes::from(vec![byte])));
+    let mut offset = 0;
+    let mut push = |state: &mut Deployments, (digest, component): &(Digest, Bytes), at_ms: i64| {
+        let record = PluginRecord { pushed_at_ms: at_ms, ..plugin(component) };
+        let records = state.push(digest, &record, component);
+        for (key, value) in &records {
+            state.apply(offset, key.as_bytes(), value.as_deref()).unwrap();
+            offset += 1;
+        }
+        assert_eq!(state.newest("shout"), Some(digest.hex().as_str()));
+        assert!(state.has(digest));
+        records.len()
+    };
+    assert_eq!(push(&mut state, &first, 5), 2, "a chunk and a record");
+    // A clock that stands still, or goes back, changes nothing of the order.
+    assert_eq!(push(&mut state, &second, 5), 2);
+    assert_eq!(push(&mut state, &first, 3), 1, "the bytes are there");
+    assert_eq!(push(&mut state, &first, 9), 0, "its name means it already");
+    assert_eq!(push(&mut state, &second, 9), 1);
+    let stored = state.component(&first.0.hex()).unwrap();
+    assert_eq!(stored.chunks, [0], "where the bytes are has not changed");
+    // That a revision named it once is still known.
+    let plugins = BTreeMap::from([("n".to_owned(), first.0.to_string())]);
+    let (_, records) = state.deploy("p", &Revision { plugins, ..revision("m") });
+    for (key, value) in &records {
+        state.apply(100, key.as_bytes(), value.as_deref()).unwrap();
+    }
+    assert_eq!(push(&mut state, &first, 9), 1);
+    assert!(state.plugins()[&first.0.hex()].deployed);
+}
+
+#[test]
 fn a_damaged_component_is_not_given_out() {
     let component = Bytes::from(vec![1; CHUNK_BYTES + 1]);
     let digest = Digest::new([7; 32]);
