@@ -28,7 +28,11 @@ suite_mutants() { tests/mutants.py; }
 
 suite_plugins() { plugins/test.sh; }
 suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e --test older; }
-suite_pipelines() { cargo test --locked --release -p pelton-tests --test pipelines; }
+suite_pipelines() {
+  # Plugins of each language and world.
+  local languages=; [ "${LONG:-0}" = 1 ] && languages=all
+  PELTON_LANGUAGES=${PELTON_LANGUAGES:-$languages} cargo test --locked --release -p pelton-tests --test pipelines
+}
 suite_tables() {
   local kills=5; [ "${LONG:-0}" = 1 ] && kills=100
   PELTON_TABLE_KILLS=${PELTON_TABLE_KILLS:-$kills} cargo test --locked --release -p pelton-tests --test tables

@@ -259,8 +259,12 @@ pub(crate) fn new_plugins(lab: &Lab) -> Result<String> {
             Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
         };
         pelton(&["plugin", "new", path(&dir), "--world", world])?;
-        let seen = pelton(&["plugin", "inspect", path(&dir)])?;
+        let component = dir.join("new.wasm");
+        pelton(&["plugin", "build", path(&dir), "--output", path(&component)])?;
+        let seen = pelton(&["plugin", "inspect", path(&component)])?;
         ensure!(seen.lines().any(|line| line.split_whitespace().eq(["world", world])), "{seen}");
+        let tested = pelton(&["plugin", "test", path(&dir), "--component", path(&component)])?;
+        ensure!(tested.contains("passed"), "{tested}");
         let mut tested = Command::new("cargo");
         tested.args(["test", "--offline"]).current_dir(&dir).env("CARGO_TARGET_DIR", &lab.build_dir);
         let tested = tested.output().context("run cargo")?;

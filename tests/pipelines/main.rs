@@ -6,6 +6,7 @@
 mod asked;
 mod commands;
 mod deployments;
+mod fixtures;
 mod groups;
 mod http;
 mod isolation;
@@ -38,6 +39,7 @@ const CASES: [(&str, Case); 36] = [
     ("kills-leave-what-a-plugin-keeps-beside-its-outputs", state::kept_once),
     ("timers-fire-without-records-and-through-kills", state::timers_fire),
     ("new-plugins-build-and-pass-their-own-tests", commands::new_plugins),
+    ("fixtures-say-what-a-plugin-makes-of-what-it-is-given", fixtures::tell),
     ("plugins-in-each-language-emit-the-same", languages::agree),
     ("new-plugins-in-each-language-pass-their-own-tests", languages::new_plugins),
     ("ready-plugins-do-what-they-say-to-real-flights", ready::over_flights),
