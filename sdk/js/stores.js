@@ -143,7 +143,8 @@ export class Stores {
   // whether there are `more`.
   windowsOf(store, key, first, last, { reverse = false, limit = ALL } = {}) {
     this.#flush(store);
-    const found = this.#host.windowsOf(store, asBytes(key), BigInt(first), BigInt(last), reverse, limit);
+    // componentize-qjs 0.4.5 takes lists of s64 as BigInt64Array, and one alone as a number.
+    const found = this.#host.windowsOf(store, asBytes(key), Number(first), Number(last), reverse, limit);
     const values = strings(found.values);
     return { windows: Array.from(found.starts, (start, i) => [Number(start), values[i]]), more: found.more };
   }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::fixture::{Case, Failed, GivenEntry, List, Step, Timer, items, value_row};
+use super::fixture::{Case, Emitted, Failed, GivenEntry, List, Step, Timer, items, value_row};
 use super::row::{Cell, Content, Row, compare};
 use super::run::{Came, CaseCame};
 
@@ -80,9 +80,13 @@ fn outputs_do_not_count(step: &Step) -> bool {
     step.partitions.is_some()
 }
 
+/// In the order of outputs, as what came is.
 fn output_rows(step: &Step, outputs: &[String]) -> Vec<Row> {
     let first = outputs.first().map_or("", String::as_str);
-    items(&step.output).iter().map(|emitted| emitted.row(first)).collect()
+    let output = |to: &Option<String>| outputs.iter().position(|name| name == to.as_deref().unwrap_or(first));
+    let mut emitted: Vec<&Emitted> = items(&step.output).iter().collect();
+    emitted.sort_by_key(|emitted| output(&emitted.to));
+    emitted.into_iter().map(|emitted| emitted.row(first)).collect()
 }
 
 fn failure_rows(step: &Step) -> Vec<Row> {
@@ -259,6 +263,17 @@ mod tests {
         assert!(differences(case, &came(&[]), &outputs()).is_empty());
         let told = differences(case, &came(&["a"]), &outputs());
         assert_eq!(told, ["output[0]: came, and is not expected: { value = \"a\" }"]);
+    }
+
+    #[test]
+    fn records_of_each_output_have_an_order_and_outputs_have_none() {
+        let text = "[[case]]\nname = 'c'\noutput = [{ value = 'x', to = 'other' }, { value = 'a' }, { value = 'b', to = 'main' }]";
+        let case = &cases(text, World::Transform)[0];
+        let outputs = ["main", "other"].map(str::to_owned);
+        let other = row("x").with("to", Some(Cell::Text("other".into())));
+        let came = |output: [Row; 3]| CaseCame::Steps(vec![Came { output: output.into(), ..Came::default() }]);
+        assert!(differences(case, &came([row("a"), row("b"), other.clone()]), &outputs).is_empty());
+        assert!(!differences(case, &came([row("b"), row("a"), other]), &outputs).is_empty());
     }
 
     #[test]

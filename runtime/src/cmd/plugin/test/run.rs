@@ -34,6 +34,7 @@ const MAX_ROUNDS: usize = 10_000;
 /// What came of a step.
 #[derive(Debug, Default)]
 pub(super) struct Came {
+    /// What was emitted: that of the first output, then that of the others.
     pub(super) output: Vec<Row>,
     /// Of a partitioner, for each record that it could place.
     pub(super) placed: Vec<u32>,
@@ -47,6 +48,8 @@ pub(super) struct Came {
     pub(super) log: Vec<String>,
     /// The task has stopped: nothing comes after it.
     pub(super) stopped: bool,
+    /// What becomes `output` once the step is over, with the index of the output.
+    emitted: Vec<(usize, Row)>,
 }
 
 impl Came {
@@ -271,6 +274,9 @@ impl Rig {
             Ok(()) | Err(Stopped::Task) => {}
             Err(Stopped::Run(error)) => return Err(error),
         }
+        // In which order records of different topics are written means nothing.
+        came.emitted.sort_by_key(|(output, _)| *output);
+        came.output = came.emitted.drain(..).map(|(_, row)| row).collect();
         self.look(step.partition, &mut came)?;
         Ok(came)
     }
@@ -435,7 +441,8 @@ fn batch(topic: &str, partition: u32, input: &[Given], offsets: &[i64]) -> Optio
 struct Kept<'a> {
     topology: &'a Topology,
     outputs: &'a [String],
-    rows: Vec<Row>,
+    /// The output of each, and in which order they came.
+    rows: Vec<(usize, Row)>,
     placed: Vec<(i64, u32)>,
 }
 
@@ -446,7 +453,7 @@ impl<'a> Kept<'a> {
 
     /// What was kept of a step that has succeeded. Of a failed one nothing was.
     fn hand_over(&mut self, came: &mut Came) {
-        came.output.append(&mut self.rows);
+        came.emitted.append(&mut self.rows);
         self.placed.sort_unstable();
         came.placed.extend(self.placed.drain(..).map(|(_, partition)| partition));
     }
@@ -475,7 +482,7 @@ impl Sink for Kept<'_> {
                 continue;
             }
             let row = self.row(emitted.output, &emitted.record);
-            self.rows.push(row);
+            self.rows.push((emitted.output, row));
             self.placed.push((emitted.record.offset, emitted.partition.cast_unsigned()));
         }
         Ok(())
