@@ -37,9 +37,12 @@ input = [{ value = "a" }]
 output = [{ key = "2", value = "2:0:a!" }]
 
 [[case.step]]
-input = [{ value = "b" }, { value = "fatal" }]
+input = [{ value = "b" }]
 output = [{ key = "0", value = "0:0:b!" }]
-failures = [{ offset = 1, kind = "fatal", reason = "told to stop", stops = true }]
+
+[[case.step]]
+input = [{ value = "c" }, { value = "fatal" }]
+failures = [{ offset = 1, last = 2, kind = "fatal", reason = "told to stop", stops = true }]
 
 [[case]]
 name = "settings that are refused"

@@ -143,8 +143,10 @@ pub(super) struct Emitted {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Failed {
-    /// The offset of the record.
+    /// The offset of the record, or of the first of several.
     pub(super) offset: Option<i64>,
+    /// The offset of the last of them, where it is not known which one it is.
+    pub(super) last: Option<i64>,
     /// The place of the record in `add` or `subtract`, from 0.
     pub(super) record: Option<i64>,
     /// The name of the timer.
@@ -268,6 +270,7 @@ impl Failed {
     fn row_of(&self, reason: Cell) -> Row {
         Row::default()
             .with("offset", self.offset.map(Cell::Number))
+            .with("last", self.last.map(Cell::Number))
             .with("record", self.record.map(Cell::Number))
             .with("timer", self.timer.clone().map(Cell::Text))
             .with("kind", self.kind.clone().map(Cell::Text))

@@ -271,7 +271,8 @@ mod tests {
         let case = &cases(text, World::Transform)[0];
         let outputs = ["main", "other"].map(str::to_owned);
         let other = row("x").with("to", Some(Cell::Text("other".into())));
-        let came = |output: [Row; 3]| CaseCame::Steps(vec![Came { output: output.into(), ..Came::default() }]);
+        let came =
+            |output: [Row; 3]| CaseCame::Steps(vec![Came { output: output.into(), ..Came::default() }]);
         assert!(differences(case, &came([row("a"), row("b"), other.clone()]), &outputs).is_empty());
         assert!(!differences(case, &came([row("b"), row("a"), other]), &outputs).is_empty());
     }

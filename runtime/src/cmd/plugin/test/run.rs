@@ -49,7 +49,7 @@ pub(super) struct Came {
     /// The task has stopped: nothing comes after it.
     pub(super) stopped: bool,
     /// What becomes `output` once the step is over, with the index of the output.
-    emitted: Vec<(usize, Row)>,
+    pub(super) emitted: Vec<(usize, Row)>,
 }
 
 impl Came {
@@ -392,6 +392,7 @@ fn told(failure: &TaskFailure, stops: bool) -> Failed {
     };
     Failed {
         offset: (failure.offset != NO_RECORD).then_some(failure.offset),
+        last: (failure.last_offset != failure.offset).then_some(failure.last_offset),
         timer,
         kind: Some(failure.error.kind().to_owned()),
         reason: error.map_or_else(|| failure.error.to_string(), reason),
