@@ -306,7 +306,8 @@ static void end_fold(size_t count) {
 static void *answer_fold(pelton_result result) {
     folded.failed = result.kind != PELTON_DONE || failures > 0;
     if (!folded.failed)
-        folded.values = (pelton_strings){{answered_bytes, answered_len}, {answers.offsets.numbers, answers.lengths.numbers}};
+        folded.values = (pelton_strings){{answered_bytes, answered_len}, {answers.offsets.numbers,
+                                                                          answers.lengths.numbers}};
     else
         folded.failure = result.kind != PELTON_DONE ? whole(result) : of_records();
     return &folded;

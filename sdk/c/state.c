@@ -16,8 +16,8 @@ static uint32_t zero;
 static uint32_t length_of(pelton_bytes bytes) { return pelton_is_null(bytes) ? PELTON_NULL : (uint32_t)bytes.len; }
 
 STATE("get")
-void pelton_state_get(const char *store, size_t store_len, const uint8_t *data, size_t len, const uint32_t *offsets, size_t count,
-                      const uint32_t *lengths, size_t lengths_count, pelton_strings *answer);
+void pelton_state_get(const char *store, size_t store_len, const uint8_t *data, size_t len, const uint32_t *offsets,
+                      size_t count, const uint32_t *lengths, size_t lengths_count, pelton_strings *answer);
 
 pelton_bytes pelton_get(const char *store, pelton_bytes key) {
     pelton_strings answer;
@@ -27,9 +27,10 @@ pelton_bytes pelton_get(const char *store, pelton_bytes key) {
 }
 
 STATE("put")
-void pelton_state_put(const char *store, size_t store_len, const uint8_t *data, size_t len, const uint32_t *offsets, size_t count,
-                      const uint32_t *lengths, size_t lengths_count, const uint8_t *value_data, size_t value_len,
-                      const uint32_t *value_offsets, size_t value_count, const uint32_t *value_lengths, size_t value_lengths_count);
+void pelton_state_put(const char *store, size_t store_len, const uint8_t *data, size_t len, const uint32_t *offsets,
+                      size_t count, const uint32_t *lengths, size_t lengths_count, const uint8_t *value_data,
+                      size_t value_len, const uint32_t *value_offsets, size_t value_count,
+                      const uint32_t *value_lengths, size_t value_lengths_count);
 
 void pelton_put(const char *store, pelton_bytes key, pelton_bytes value) {
     uint32_t length = length_of(key), value_length = length_of(value);
@@ -37,18 +38,20 @@ void pelton_put(const char *store, pelton_bytes key, pelton_bytes value) {
 }
 
 STATE("range")
-void pelton_state_range(const char *store, size_t store_len, const uint8_t *start, size_t start_len, int32_t has_end, const uint8_t *end,
-                        size_t end_len, int32_t reverse, uint32_t limit, pelton_entries *answer);
+void pelton_state_range(const char *store, size_t store_len, const uint8_t *start, size_t start_len,
+                        int32_t has_end, const uint8_t *end, size_t end_len, int32_t reverse, uint32_t limit,
+                        pelton_entries *answer);
 
 pelton_entries pelton_range(const char *store, pelton_bytes start, pelton_bytes end, bool reverse, uint32_t limit) {
     pelton_entries answer;
-    pelton_state_range(store, strlen(store), start.ptr, start.len, !pelton_is_null(end), end.ptr, end.len, reverse, limit, &answer);
+    pelton_state_range(store, strlen(store), start.ptr, start.len, !pelton_is_null(end), end.ptr, end.len, reverse,
+                       limit, &answer);
     return answer;
 }
 
 STATE("prefix")
-void pelton_state_prefix(const char *store, size_t store_len, const uint8_t *prefix, size_t prefix_len, int32_t reverse, uint32_t limit,
-                         pelton_entries *answer);
+void pelton_state_prefix(const char *store, size_t store_len, const uint8_t *prefix, size_t prefix_len,
+                         int32_t reverse, uint32_t limit, pelton_entries *answer);
 
 pelton_entries pelton_prefix(const char *store, pelton_bytes prefix, bool reverse, uint32_t limit) {
     pelton_entries answer;
@@ -57,8 +60,8 @@ pelton_entries pelton_prefix(const char *store, pelton_bytes prefix, bool revers
 }
 
 STATE("delete-range")
-int32_t pelton_state_delete_range(const char *store, size_t store_len, const uint8_t *start, size_t start_len, int32_t has_end,
-                                  const uint8_t *end, size_t end_len, uint32_t limit);
+int32_t pelton_state_delete_range(const char *store, size_t store_len, const uint8_t *start, size_t start_len,
+                                  int32_t has_end, const uint8_t *end, size_t end_len, uint32_t limit);
 
 bool pelton_delete_range(const char *store, pelton_bytes start, pelton_bytes end, uint32_t limit) {
     return pelton_state_delete_range(
@@ -66,9 +69,9 @@ bool pelton_delete_range(const char *store, pelton_bytes start, pelton_bytes end
 }
 
 STATE("get-windows")
-void pelton_state_get_windows(const char *store, size_t store_len, const uint8_t *data, size_t len, const uint32_t *offsets, size_t count,
-                              const uint32_t *lengths, size_t lengths_count, const int64_t *starts, size_t starts_count,
-                              pelton_strings *answer);
+void pelton_state_get_windows(const char *store, size_t store_len, const uint8_t *data, size_t len,
+                              const uint32_t *offsets, size_t count, const uint32_t *lengths, size_t lengths_count,
+                              const int64_t *starts, size_t starts_count, pelton_strings *answer);
 
 pelton_bytes pelton_get_window(const char *store, pelton_bytes key, int64_t start) {
     pelton_strings answer;
@@ -78,9 +81,10 @@ pelton_bytes pelton_get_window(const char *store, pelton_bytes key, int64_t star
 }
 
 STATE("put-windows")
-void pelton_state_put_windows(const char *store, size_t store_len, const uint8_t *data, size_t len, const uint32_t *offsets, size_t count,
-                              const uint32_t *lengths, size_t lengths_count, const int64_t *starts, size_t starts_count,
-                              const uint8_t *value_data, size_t value_len, const uint32_t *value_offsets, size_t value_count,
+void pelton_state_put_windows(const char *store, size_t store_len, const uint8_t *data, size_t len,
+                              const uint32_t *offsets, size_t count, const uint32_t *lengths, size_t lengths_count,
+                              const int64_t *starts, size_t starts_count, const uint8_t *value_data,
+                              size_t value_len, const uint32_t *value_offsets, size_t value_count,
                               const uint32_t *value_lengths, size_t value_lengths_count);
 
 void pelton_put_window(const char *store, pelton_bytes key, int64_t start, pelton_bytes value) {
@@ -89,8 +93,8 @@ void pelton_put_window(const char *store, pelton_bytes key, int64_t start, pelto
 }
 
 STATE("windows-of")
-void pelton_state_windows_of(const char *store, size_t store_len, const uint8_t *key, size_t key_len, int64_t first, int64_t last,
-                             int32_t reverse, uint32_t limit, pelton_windows *answer);
+void pelton_state_windows_of(const char *store, size_t store_len, const uint8_t *key, size_t key_len, int64_t first,
+                             int64_t last, int32_t reverse, uint32_t limit, pelton_windows *answer);
 
 pelton_windows pelton_windows_of(
     const char *store, pelton_bytes key, int64_t first, int64_t last, bool reverse, uint32_t limit) {
@@ -104,8 +108,8 @@ pelton_windows pelton_windows_of(
 #define TIMERS(name) __attribute__((import_module("pelton:plugin/timers@0.1.0"), import_name(name)))
 
 TIMERS("set")
-void pelton_timers_set(int32_t domain, const uint8_t *data, size_t len, const uint32_t *offsets, size_t count, const uint32_t *lengths,
-                       size_t lengths_count, const int64_t *at, size_t at_count);
+void pelton_timers_set(int32_t domain, const uint8_t *data, size_t len, const uint32_t *offsets, size_t count,
+                       const uint32_t *lengths, size_t lengths_count, const int64_t *at, size_t at_count);
 
 void pelton_set_timer(pelton_domain domain, pelton_bytes name, int64_t at) {
     uint32_t length = length_of(name);

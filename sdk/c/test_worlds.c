@@ -61,7 +61,8 @@ static pelton_result ranged(pelton_record record, pelton_out *out) {
 static pelton_result timed(pelton_record record, pelton_out *out) {
     pelton_set_timer(PELTON_STREAM_TIME, pelton_key(record), pelton_timestamp(record) + 10);
     pelton_set_timer(PELTON_WALL_CLOCK, pelton_key(record), pelton_clock() + 10);
-    if (pelton_equal(pelton_value(record), pelton_text("cancel"))) pelton_cancel_timer(PELTON_WALL_CLOCK, pelton_key(record));
+    if (pelton_equal(pelton_value(record), pelton_text("cancel"))) pelton_cancel_timer(PELTON_WALL_CLOCK,
+                                                                                       pelton_key(record));
     pelton_put("seen", pelton_key(record), pelton_value(record));
     pelton_keep(out, record);
     return PELTON_OK;

@@ -263,7 +263,7 @@ func exportConfigure(settings, count uint32) unsafe.Pointer {
 		config[name] = value
 	}
 	given = given[:0]
-	err := fmt.Errorf("nothing is exported: call pelton.ExportTransform, or the function of another world, in an init function")
+	err := fmt.Errorf("nothing is exported: call pelton.ExportTransform, or that of another world, in an init function")
 	if plugin := exported(); plugin != nil {
 		err = plugin.Configure(config)
 	}

@@ -42,7 +42,7 @@ func exportCreate() unsafe.Pointer {
 //go:wasmexport cabi_post_create
 func postCreate(uint32) { over() }
 
-func exportFold(arguments uint32, change func([]byte, Record) ([]byte, error)) unsafe.Pointer {
+func exportFold(arguments uint32, change folding) unsafe.Pointer {
 	r := reader(list[uint32](arguments, columnWords+batchWords+2))
 	values, batch := r.column(), r.batch()
 	return answerColumn(fold(values, batch, take[uint32](&r), change))

@@ -56,9 +56,10 @@ func exportProcess(batch uint32) unsafe.Pointer {
 //go:wasmexport fire
 func exportFire(domain, data, dataLen, offsets, offsetsLen, lengths, lengthsLen, at, atLen uint32) unsafe.Pointer {
 	defer panicked()
-	names := Column{list[byte](data, dataLen), Slices{list[uint32](offsets, offsetsLen), list[uint32](lengths, lengthsLen)}}
-	due := list[int64](at, atLen)
-	return answerOutput(fireTimers(theTimers(), TimerDomain(domain), names, due, server{}, clockwork{}))
+	fields := Slices{list[uint32](offsets, offsetsLen), list[uint32](lengths, lengthsLen)}
+	names := Column{list[byte](data, dataLen), fields}
+	due := dueTimers{TimerDomain(domain), names, list[int64](at, atLen)}
+	return answerOutput(fireTimers(theTimers(), due, server{}, clockwork{}))
 }
 
 //go:wasmexport cabi_post_fire

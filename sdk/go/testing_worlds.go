@@ -89,7 +89,7 @@ func (r *TimerRun) fire(domain TimerDomain, now int64) ([]TestRecord, error) {
 		if len(at) == 0 {
 			return &Output{}, nil
 		}
-		return fireTimers(r.plugin, domain, names, at, r.stores, r.timers)
+		return fireTimers(r.plugin, dueTimers{domain, names, at}, r.stores, r.timers)
 	})
 }
 
@@ -136,7 +136,7 @@ func (r *AggregateRun) Merge(into, from string) ([]byte, error) {
 	return r.values[into], nil
 }
 
-func (r *AggregateRun) fold(change func([]byte, Record) ([]byte, error), group string, record TestRecord) ([]byte, error) {
+func (r *AggregateRun) fold(change folding, group string, record TestRecord) ([]byte, error) {
 	before, found := r.values[group]
 	if !found {
 		created, err := r.plugin.Create()

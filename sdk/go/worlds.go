@@ -229,10 +229,17 @@ func processTimers(plugin TimerTransform, batch *Batch, h host, t timerHost) (*O
 	return out.Finish(), nil
 }
 
-func fireTimers(plugin TimerTransform, domain TimerDomain, names Column, at []int64, h host, t timerHost) (*Output, error) {
+// dueTimers are timers of a domain that are due.
+type dueTimers struct {
+	domain TimerDomain
+	names  Column
+	at     []int64
+}
+
+func fireTimers(plugin TimerTransform, due dueTimers, h host, t timerHost) (*Output, error) {
 	stores, timers, emit := newStores(h), &Timers{host: t}, newEmit()
-	for i, name := range names.each() {
-		err := plugin.Fire(Timer{domain, name, at[i]}, stores, timers, emit)
+	for i, name := range due.names.each() {
+		err := plugin.Fire(Timer{due.domain, name, due.at[i]}, stores, timers, emit)
 		var failed *failure
 		if errors.As(err, &failed) && failed.kind != reject {
 			return nil, err
@@ -246,7 +253,10 @@ func fireTimers(plugin TimerTransform, domain TimerDomain, names Column, at []in
 	return &emit.output, nil
 }
 
-func fold(values Column, batch *Batch, groups []uint32, change func([]byte, Record) ([]byte, error)) (*Column, error) {
+// folding is what becomes of a value with a record.
+type folding = func(value []byte, record Record) ([]byte, error)
+
+func fold(values Column, batch *Batch, groups []uint32, change folding) (*Column, error) {
 	now, out := values.each(), &Column{}
 	err := eachRecord(batch, func(record Record) error {
 		group := groups[record.index]
@@ -264,7 +274,7 @@ func fold(values Column, batch *Batch, groups []uint32, change func([]byte, Reco
 	return out, nil
 }
 
-func subtracting(plugin Aggregator) func([]byte, Record) ([]byte, error) {
+func subtracting(plugin Aggregator) folding {
 	if subtracter, ok := plugin.(Subtracter); ok {
 		return subtracter.Subtract
 	}

@@ -67,7 +67,10 @@ export class Stores {
   get(store, key) {
     const [bytes, { entries }] = [asBytes(key), this.#known(store)];
     const name = toBinary(bytes);
-    if (!entries.has(name)) entries.set(name, { key: bytes, value: strings(this.#host.get(store, column([bytes])))[0] });
+    if (!entries.has(name)) {
+      const [value] = strings(this.#host.get(store, column([bytes])));
+      entries.set(name, { key: bytes, value });
+    }
     return entries.get(name).value;
   }
 

@@ -348,11 +348,6 @@ impl Deployments {
         }
     }
 
-    /// Whether a component is known, whole.
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.component(&digest.hex()).is_some()
-    }
-
     /// Components that nobody can deploy or roll back to by what is kept, but for those that a change under way wants.
     pub fn unused(&self, wanted: impl Fn(&Digest) -> bool) -> Vec<Digest> {
         let revisions = self.pipelines.values().flat_map(|history| history.revisions.values());

@@ -182,11 +182,9 @@ impl Supervisor {
             world: record.world.clone(),
             new: true,
         };
-        let records = {
-            let inner = self.inner.lock();
-            pushed.new = !inner.deployments.has(&digest);
-            inner.deployments.push(&digest, &record, &component)
-        };
+        let records = self.inner.lock().deployments.push(&digest, &record, &component);
+        // Of one that is stored already there is at most its own record.
+        pushed.new = records.len() > 1;
         self.store(records).await?;
         self.tidy().await;
         Ok(pushed)

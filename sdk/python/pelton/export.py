@@ -43,7 +43,8 @@ def export(plugin):
         if issubclass(plugin, kind):
             lacks = kind is TimerTransform and _timers is None or kind is StateTransform and _stores is None
             if lacks:
-                raise TypeError(f"{plugin.__name__} is a pelton.{kind.__name__}, for which plugin.toml needs world = \"{world}\"")
+                name = f"{plugin.__name__} is a pelton.{kind.__name__}"
+                raise TypeError(f"{name}, for which plugin.toml needs world = \"{world}\"")
             return make(wit_world.WitWorld, plugin())
     known = ", ".join(f"pelton.{kind.__name__}" for kind, _, _ in kinds)
     raise TypeError(f"{plugin.__name__} must be one of {known}")

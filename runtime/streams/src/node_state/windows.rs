@@ -175,14 +175,18 @@ impl Windows {
         let first = self.first(state)?;
         let (from, to) = ([tag::PLUGIN_WINDOW], [tag::PLUGIN_WINDOW + 1]);
         let (mut found, mut is_damaged) = (Vec::new(), false);
-        state.range(self.store, KeyRange { from: &from, to: Some(&to), reverse: false }, &mut |place, value| {
-            match read_place(place) {
-                Some((key, start)) if start >= first => found.push((key, start, value.to_vec())),
-                Some(_) => {}
-                None => is_damaged = true,
-            }
-            ControlFlow::Continue(())
-        })?;
+        state.range(
+            self.store,
+            KeyRange { from: &from, to: Some(&to), reverse: false },
+            &mut |place, value| {
+                match read_place(place) {
+                    Some((key, start)) if start >= first => found.push((key, start, value.to_vec())),
+                    Some(_) => {}
+                    None => is_damaged = true,
+                }
+                ControlFlow::Continue(())
+            },
+        )?;
         if is_damaged { Err(self.damaged("a window")) } else { Ok(found) }
     }
 
