@@ -81,7 +81,7 @@ fn manifests(lang: &str) -> [String; 3] {
         .map(|(name, rest)| format!("{}{rest}topic = \"{name}-{lang}\"\n", begin(name)))
 }
 
-/// The components of a language. What is new passes its fixtures.
+/// The components of a language. What is new passes its fixtures; Python, which takes its time, in the long run.
 fn build(lab: &Lab, cli: &Cli, lang: &str) -> Result<Vec<String>> {
     let component = |name: &str, dir: &Path| {
         let file = lab.dir.join(format!("{name}-{lang}.wasm"));
@@ -93,7 +93,9 @@ fn build(lab: &Lab, cli: &Cli, lang: &str) -> Result<Vec<String>> {
     let new = lab.dir.join(lang).join(COUNT);
     cli.ok(&["plugin", "new", path(&new), "--lang", lang, "--world", "transform-state"])?;
     let count = component(COUNT, &new)?;
-    cli.ok(&["plugin", "test", path(&new), "--component", &count])?;
+    if lang != "python" {
+        cli.ok(&["plugin", "test", path(&new), "--component", &count])?;
+    }
     components.push(count);
     Ok(components)
 }
