@@ -234,6 +234,13 @@ impl<'a> Headers<'a> {
     }
 }
 
+impl<'a> Headers<'a> {
+    /// The next so many of them alone.
+    pub fn first(self, count: usize) -> Headers<'a> {
+        Headers { end: self.end.min(self.next.saturating_add(count)), ..self }
+    }
+}
+
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 

@@ -8,6 +8,7 @@
 
 pub mod answer;
 pub mod batch;
+pub mod dead_letter;
 mod digest;
 pub mod json;
 pub mod limits;

@@ -12,6 +12,7 @@ use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
 use crate::state::StoreKind;
 
+pub mod changes;
 pub mod operator;
 pub mod stores;
 

@@ -107,6 +107,7 @@ mutants! {
     OtherChangelogTrusted = "other-changelog-trusted",
     DamagedKept = "damaged-kept",
     GoneUnkept = "gone-unkept",
+    RedriveLeftOpen = "redrive-left-open",
     MovedKeysAccepted = "moved-keys-accepted",
     UndoForgotten = "undo-forgotten",
     FailedCallKept = "failed-call-kept",

@@ -12,18 +12,24 @@ use super::StateError;
 #[derive(Debug)]
 pub struct MemoryBudget {
     used: AtomicU64,
+    most: AtomicU64,
     limit: u64,
 }
 
 impl MemoryBudget {
     /// So many bytes.
     pub fn new(limit: u64) -> Arc<MemoryBudget> {
-        Arc::new(MemoryBudget { used: AtomicU64::new(0), limit })
+        Arc::new(MemoryBudget { used: AtomicU64::new(0), most: AtomicU64::new(0), limit })
     }
 
     /// Bytes that stores have taken.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// The most that they had taken at a time.
+    pub fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
     }
 }
 
@@ -48,6 +54,7 @@ impl MemoryShare {
         };
         let changed = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         changed.map_err(|_| StateError::Memory { limit })?;
+        self.budget.most.fetch_max(self.budget.used(), Ordering::Relaxed);
         self.bytes = to;
         Ok(())
     }

@@ -113,6 +113,13 @@ impl Columns {
         self.data.clear();
     }
 
+    /// Takes out the records at this offset and behind it. Offsets rise.
+    pub fn cut(&mut self, offset: i64) {
+        let records = self.offsets.partition_point(|own| *own < offset);
+        let headers = self.header_counts[..records].iter().map(|count| *count as usize).sum();
+        self.truncate(&Mark { data: self.data.len(), records, headers });
+    }
+
     /// Adds the records of a batch, which are unpacked within `limit`. Returns how many there were; after an error
     /// the columns are as they were. Control batches are for the caller to leave out.
     pub fn append(
