@@ -37,6 +37,7 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
+use crate::pipelines::redrive::{self, Redrive};
 use crate::pipelines::{BrokerDeploymentLog, BrokerGlobals, BrokerIoFactory};
 use crate::records::Records;
 use crate::routers;
@@ -45,6 +46,7 @@ use crate::topics::Topics;
 use crate::topics::producer_ids::ProducerIds;
 use crate::txn::{self, LoadError, Transactions, TxnSettings};
 use pelton_coordinators::UnreadableRecord;
+use pelton_pipelines::allowed::AllowList;
 use pelton_pipelines::compiler::CompileLimits;
 use pelton_pipelines::refusal::DeploymentLogError;
 use pelton_pipelines::stores::{DirStores, MemoryStores, TaskStores};
@@ -173,6 +175,12 @@ impl Broker {
             return Err(error);
         }
         broker.transactions.recover(RECOVERY_PATIENCE).await;
+        let leftovers = redrive::end_leftovers(&broker.transactions);
+        if tokio::time::timeout(RECOVERY_PATIENCE, leftovers).await.is_err() {
+            tracing::warn!(
+                "transactions of before the start are not all aborted; they end when they time out"
+            );
+        }
         let token = http.as_ref().map(|_| startup::http_token(&broker.config, &deps.new_id)).transpose()?;
         let advertised = broker.config.advertise.clone();
         let advertised =
@@ -287,7 +295,7 @@ impl Broker {
     }
 
     /// What produce requests need, and records that come over HTTP.
-    fn producing(&self) -> Producing {
+    pub(crate) fn producing(&self) -> Producing {
         Producing {
             topics: Arc::clone(&self.topics),
             transactions: self.transactions.clone(),
@@ -299,6 +307,7 @@ impl Broker {
     }
 
     fn http_parts(&self) -> HttpParts {
+        let producing = Arc::new(self.producing());
         HttpParts {
             groups: self.groups.clone(),
             log_dir: Arc::clone(&self.log_dir),
@@ -307,7 +316,8 @@ impl Broker {
             request_memory: Arc::clone(&self.request_memory),
             fetch_sessions: Arc::clone(&self.fetch_sessions),
             admin: Arc::clone(&self.admin),
-            records: Records::new(self.producing()),
+            records: Records::new(Arc::clone(&producing)),
+            redrive: Redrive::new(producing, self.groups.clone()),
         }
     }
 
@@ -359,6 +369,10 @@ impl Broker {
             clock: Arc::new(now_ms),
             max_pipelines: self.config.max_pipelines,
             snapshot_min_bytes: self.config.snapshot_min_bytes,
+            allowed: AllowList {
+                digests: self.config.plugin_allow_digests.clone(),
+                keys: self.config.plugin_allow_keys.clone(),
+            },
             compile: CompileLimits {
                 at_once: self.config.plugin_compile_max as usize,
                 wait: Duration::from_millis(self.config.plugin_compile_wait_ms.unsigned_abs()),

@@ -6,6 +6,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pelton_pipelines::allowed::{AllowedDigests, AllowedKeys};
 use pelton_wire::record::DecompressLimit;
 
 pub use pelton_partitions::setting::ConfigError;
@@ -255,6 +256,12 @@ settings! {
     plugin_compile_timeout_ms: i64 = MINUTE_MS, "pelton.plugin.compile.timeout.ms", "ms", Some((1, i64::MAX as i128)),
         "How long a request waits for a compilation before it is told to try again. The compilation goes on, and its result is \
          kept. A Python component takes 15 s on a busy machine.";
+    plugin_allow_digests: AllowedDigests = AllowedDigests::default(), "pelton.plugin.allow.digests", "digests", None,
+        "Components that this server runs, by digest (`sha256:…`), with commas between them. With this or `pelton.plugin.allow.keys` it \
+         runs no others: they are refused when they are pushed or deployed, and a pipeline that is deployed already does not start.";
+    plugin_allow_keys: AllowedKeys = AllowedKeys::default(), "pelton.plugin.allow.keys", "keys", None,
+        "Public keys of minisign, with commas between them: this server runs components that one of them has signed, and those of \
+         `pelton.plugin.allow.digests`. `pelton plugin push FILE` sends FILE.minisig along.";
     state_dir: PathBuf = PathBuf::from("state"), "pelton.state.dir", "path", None,
         "Directory of the stores of tables and pipelines; a relative one is below `data.dir`. What is in it can be made again from topics, so it may be on a disk of its own that nobody backs up.";
     state_block_cache_bytes: u64 = 256 * MIB, "pelton.state.block.cache.bytes", "bytes", Some((MIB as i128, 1 << 40)),

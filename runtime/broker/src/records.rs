@@ -78,8 +78,8 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    pub(crate) fn new(parts: Producing) -> Records {
-        Records { parts: Arc::new(parts), writer: OnceCell::new() }
+    pub(crate) fn new(parts: Arc<Producing>) -> Records {
+        Records { parts, writer: OnceCell::new() }
     }
 
     /// Writes the records of a request, all of them in its order. `digest` is that of the request, which one that is sent again

@@ -28,6 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::readers::Offsets;
 
+pub mod history;
+
 /// The topic. Clients cannot produce to it.
 pub const TOPIC: &str = "__pelton_deployments";
 /// A chunk of a component. Well below `max.message.bytes`, so that no setting can make a plugin undeployable.
@@ -50,6 +52,9 @@ pub struct PluginRecord {
     pub name: Option<String>,
     pub version: Option<String>,
     pub world: String,
+    /// The text of its .minisig file, if it was pushed with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// A revision named it once. Follows from the revisions; a snapshot keeps it for those that are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deployed: bool,
@@ -62,6 +67,9 @@ pub struct Revision {
     /// By node id: `sha256:…`.
     pub plugins: BTreeMap<String, String>,
     pub deployed_at_ms: i64,
+    /// It is that one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_to: Option<u64>,
 }
 
 /// What should run.
@@ -329,23 +337,28 @@ impl Deployments {
         named.max_by_key(|(_, record)| record.pushed_at_ms).map(|(digest, _)| digest.as_str())
     }
 
-    /// What makes a component known, and what its name means. Of one that is known already, its record alone, unless its name means
-    /// it already: then nothing.
+    /// What makes a component known, and what its name means. Of one that is known already, its record alone, if its name means
+    /// another or its signature is new: else nothing.
     pub fn push(&self, digest: &Digest, record: &PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
         let digest = digest.hex();
         let newest = record.name.as_deref().and_then(|name| self.newest(name));
         let before = newest.and_then(|newest| self.plugins.get(newest)).map(|newest| newest.pushed_at_ms);
         // Pushes are told apart by their times, whatever the clock says.
         let after = before.map_or(i64::MIN, |before| before.saturating_add(1));
-        let record = PluginRecord { pushed_at_ms: record.pushed_at_ms.max(after), ..record.clone() };
-        match self.plugins.get(&digest).filter(|_| self.component(&digest).is_some()) {
-            None => component_records(&digest, &record, component),
-            Some(_) if record.name.is_none() || newest == Some(digest.as_str()) => Vec::new(),
-            Some(known) => {
-                let record = PluginRecord { deployed: known.deployed, ..record };
-                vec![(format!("plugin/{digest}"), Some(json(&record)))]
-            }
+        let pushed_at_ms = record.pushed_at_ms.max(after);
+        let Some(known) = self.plugins.get(&digest).filter(|_| self.component(&digest).is_some()) else {
+            return component_records(&digest, &PluginRecord { pushed_at_ms, ..record.clone() }, component);
+        };
+        let is_meant = record.name.is_none() || newest == Some(digest.as_str());
+        let signature = record.signature.as_ref().or(known.signature.as_ref()).cloned();
+        if is_meant && signature == known.signature {
+            return Vec::new();
         }
+        let pushed_at_ms = if is_meant { known.pushed_at_ms } else { pushed_at_ms };
+        vec![(
+            format!("plugin/{digest}"),
+            Some(json(&PluginRecord { pushed_at_ms, signature, ..known.clone() })),
+        )]
     }
 
     /// Components that nobody can deploy or roll back to by what is kept, but for those that a change under way wants.

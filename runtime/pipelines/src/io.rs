@@ -14,6 +14,7 @@ use pelton_wire::record::Columns;
 use tokio::sync::{Notify, oneshot};
 
 use crate::readers::Offsets;
+use crate::replay::ReplayPartition;
 
 /// What a read has found besides records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -219,6 +220,8 @@ pub trait IoFactory: Send + Sync {
     /// How long a topic keeps its records, in milliseconds; none for ever. One that does not exist keeps them as it would
     /// if it were created.
     fn retention_ms(&self, topic: &str) -> Option<i64>;
+    /// A partition, to be read over a range; none if it does not exist.
+    fn replay_partition(&self, topic: &str, partition: i32) -> Option<Box<dyn ReplayPartition>>;
     /// Deletes topics of the server's own that are a pipeline's, and its offsets. The pipeline does not run.
     fn forget<'a>(&'a self, pipeline: &'a str, topics: &'a [String]) -> Forgetting<'a>;
 }

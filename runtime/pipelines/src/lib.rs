@@ -2,11 +2,13 @@
 //!
 //! * [`deployments`] says what should run: a replay of a log of records.
 //! * [`supervisor`] makes it so: it checks, stores and starts what is deployed.
+//! * [`allowed`] says which components may run at all.
 //! * [`compiler`] has the threads that compile plugins.
 //! * [`runner`] has a pipeline's threads, [`driver`] is the loop on each of them, [`lanes`] says which of its tasks each runs,
 //!   [`status`] what others can know of it.
 //! * [`stores`] is where tasks keep what they keep, [`readers`] how others read it while they run, and `supervisor::asking`
 //!   who asks for it.
+//! * [`replay`] runs a revision over a range again, and compares.
 //! * [`io`] has the seams: what is read, what is written, and who commits; [`globals`] that to global tables.
 //!
 //! It refuses to know brokers, clients, wasmtime and RocksDB: the same driver runs over partitions of this process and, one
@@ -14,6 +16,7 @@
 
 #![allow(missing_docs, reason = "its users are the broker's packages; what a name does not say is said")]
 
+pub mod allowed;
 mod clock;
 pub mod compiler;
 pub mod deployments;
@@ -23,6 +26,7 @@ pub mod io;
 pub mod lanes;
 pub mod readers;
 pub mod refusal;
+pub mod replay;
 mod runner;
 #[cfg(any(test, feature = "testing"))]
 pub mod slow;

@@ -2,8 +2,10 @@
 
 use pelton_streams::{InstantiateError, ManifestError, TopologyError};
 
+use super::allowed::NotAllowed;
 use super::compiler::CompileError;
 use super::deployments::BadRecord;
+use super::deployments::history::NoRollback;
 use super::globals::GlobalRefused;
 use super::io::IoError;
 
@@ -74,6 +76,8 @@ pub enum DeployError {
     Global { table: String, why: GlobalRefused },
     #[error(transparent)]
     Compile(#[from] CompileError),
+    #[error("the component {plugin} may not run on this server: {why}")]
+    NotAllowed { plugin: String, why: NotAllowed },
     #[error("node `{node}` does not start: {error}")]
     Start { node: String, error: InstantiateError },
     #[error("node `{node}` wants the plugin `{plugin}`, which was never pushed; push it first")]
@@ -89,12 +93,46 @@ pub enum DeployError {
          settings of the topic, or delete the topic"
     )]
     Router(String),
+    #[error("pipeline `{pipeline}` cannot be rolled back: {why}")]
+    NoRollback { pipeline: String, why: NoRollback },
+    #[error(
+        "revision {revision} of pipeline `{pipeline}`, which was to be rolled back, is not the live one any more: it was deployed \
+         or deleted meanwhile"
+    )]
+    Overtaken { pipeline: String, revision: u64 },
     #[error("no pipeline `{0}` is deployed")]
     UnknownPipeline(String),
     #[error("the deployment could not be stored: {0}")]
     Log(#[from] DeploymentLogError),
     #[error("the server is stopping")]
     Stopping,
+}
+
+/// Why nothing was replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error("another replay is under way; try again when it is done")]
+    Busy,
+    #[error(
+        "{} shadows run, which is the most; `pelton pipeline shadow NAME --stop` ends one",
+        crate::supervisor::SHADOWS_MAX
+    )]
+    TooManyShadows,
+    #[error(
+        "the range has {records} offsets, and one replay reads {} at the most: say a smaller one by `from` and `to`",
+        crate::replay::RECORDS_MAX
+    )]
+    TooMany { records: u64 },
+    #[error("the pipeline has no node `{node}` that runs a plugin; it has {}", nodes.join(", "))]
+    UnknownNode { node: String, nodes: Vec<String> },
+    #[error("the manifest is of pipeline `{name}`, and `{live}` is to be compared with it")]
+    OtherName { name: String, live: String },
+    #[error("the replay failed: {0}")]
+    Failed(String),
 }
 
 impl From<BadRecord> for DeploymentLogError {

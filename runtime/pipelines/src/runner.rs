@@ -229,7 +229,7 @@ fn next_backoff(before: Duration, ran_ms: i64) -> Duration {
 }
 
 /// A panic here is a bug of ours, and must not take the broker with it: the pipeline stops and says so.
-fn run_guarded(spec: DriverSpec, io: &mut dyn PipelineIo) -> Result<(), DriverError> {
+pub(super) fn run_guarded(spec: DriverSpec, io: &mut dyn PipelineIo) -> Result<(), DriverError> {
     let run = std::panic::AssertUnwindSafe(|| Driver::new(spec, io).run());
     std::panic::catch_unwind(run).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

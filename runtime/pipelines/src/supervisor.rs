@@ -6,16 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use pelton_streams::manifest::PluginRef;
 use pelton_streams::topology::OutputTopic;
 use pelton_streams::{Digest, LoadError, Manifest, PluginFactory, PluginInfo, Topology};
 
+use super::allowed::AllowList;
 use super::compiler::{CompileError, CompileLimits, Compiler, Patience};
-use super::deployments::{
-    DeploymentRecord, Deployments, PluginRecord, Replay, Revision, StoredComponent, chunks,
-};
+use super::deployments::history::Rollback;
+use super::deployments::{DeploymentRecord, Deployments, Replay, Revision, StoredComponent};
 use super::globals::Globals;
 use super::io::IoFactory;
 use super::readers::Offsets;
@@ -73,6 +71,8 @@ pub struct SupervisorSpec {
     /// `pelton.snapshot.min.bytes`: a smaller log is never written anew.
     pub snapshot_min_bytes: u64,
     pub compile: CompileLimits,
+    /// Which components it runs.
+    pub allowed: AllowList,
 }
 
 /// The one owner of deployments and drivers. Changes are made one at a time, and may take as long as a plugin's
@@ -82,6 +82,10 @@ pub struct Supervisor {
     compiler: Compiler,
     /// Held for a whole change.
     changes: tokio::sync::Mutex<()>,
+    /// Held for a whole replay: one at a time.
+    replays: tokio::sync::Mutex<()>,
+    /// By pipeline.
+    shadows: Mutex<BTreeMap<String, Shadowed>>,
     /// Never held across an await. Only the holder of `changes` changes it.
     inner: Mutex<Inner>,
 }
@@ -101,6 +105,8 @@ struct Checked<'a> {
     manifest: Manifest,
     topology: Topology,
     plugins: BTreeMap<String, String>,
+    /// It is what this revision was.
+    rolled_back_to: Option<u64>,
     wanted: Vec<Wanted<'a>>,
 }
 
@@ -132,8 +138,14 @@ impl Supervisor {
         let deployments = deployments.await?;
         let inner = Mutex::new(Inner { deployments, ..Inner::default() });
         let compiler = Compiler::new(Arc::clone(&spec.factory), spec.compile);
-        let supervisor =
-            Arc::new(Supervisor { spec, compiler, changes: tokio::sync::Mutex::default(), inner });
+        let supervisor = Arc::new(Supervisor {
+            spec,
+            compiler,
+            changes: tokio::sync::Mutex::default(),
+            replays: tokio::sync::Mutex::default(),
+            shadows: Mutex::default(),
+            inner,
+        });
         let change = supervisor.changes.lock().await;
         supervisor.tidy().await;
         supervisor.remove_leftovers().await;
@@ -151,43 +163,6 @@ impl Supervisor {
         for (name, paused) in live {
             self.run(&name, paused, Patience::Endless).await;
         }
-    }
-
-    /// Takes a component: checks it, and keeps it durably under its digest.
-    pub async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
-        let bytes = component.clone();
-        let digest = tokio::task::spawn_blocking(move || crate::digest_of(&bytes)).await;
-        let digest = digest.map_err(|_| DeployError::Stopping)?;
-        let _wanted = self.want(digest);
-        // Before the lock of changes is taken: no other change waits for a compilation.
-        let loaded = self.compiler.load(digest, component.clone(), Patience::Bounded).await;
-        // After a failure, too: components of earlier pushes that no pipeline uses are unloaded.
-        self.unload_unused();
-        let info = loaded?;
-        let _change = self.changes.lock().await;
-        let manifest = info.manifest.as_ref();
-        let record = PluginRecord {
-            bytes: component.len() as u64,
-            chunks: chunks(component.len()),
-            pushed_at_ms: self.spec.clock.now_ms(),
-            name: manifest.map(|manifest| manifest.name.clone()),
-            version: manifest.map(|manifest| manifest.version.clone()),
-            world: info.world.to_string(),
-            deployed: false,
-        };
-        let mut pushed = Pushed {
-            digest: digest.to_string(),
-            name: record.name.clone(),
-            version: record.version.clone(),
-            world: record.world.clone(),
-            new: true,
-        };
-        let records = self.inner.lock().deployments.push(&digest, &record, &component);
-        // Of one that is stored already there is at most its own record.
-        pushed.new = records.len() > 1;
-        self.store(records).await?;
-        self.tidy().await;
-        Ok(pushed)
     }
 
     /// Checks a manifest against the plugins and topics it names.
@@ -213,6 +188,8 @@ impl Supervisor {
         Ok(Deployed {
             name,
             revision: None,
+            rolled_back_to: None,
+            changes: self.changes_of(manifest, &checked),
             state: None,
             repartitions: repartitions_of(&checked.topology),
             warnings: self.warnings(&checked.manifest, checked.topology).await,
@@ -233,15 +210,17 @@ impl Supervisor {
         plugins: &BTreeMap<String, Digest>,
     ) -> Result<Deployed, DeployError> {
         routing::refuse_router(manifest)?;
-        self.deploy_any(manifest, plugins).await
+        self.deploy_any(manifest, plugins, None).await
     }
 
     async fn deploy_any(
         &self,
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
+        back: Option<Rollback>,
     ) -> Result<Deployed, DeployError> {
-        let checked = self.checked(manifest, plugins, Patience::Bounded).await?;
+        let mut checked = self.checked(manifest, plugins, Patience::Bounded).await?;
+        checked.rolled_back_to = back.map(|back| back.to);
         self.check_sources(&checked)?;
         self.try_start(&checked).await?;
         let change = self.changes.lock().await;
@@ -256,7 +235,9 @@ impl Supervisor {
                 return Err(DeployError::TooMany(max));
             }
         }
+        self.check_rollback(&name, back)?;
         self.finish_forgetting(&name).await?;
+        let changes = self.changes_of(manifest, &checked);
         // All of them first, so that one that cannot be made leaves none behind.
         self.check_outputs(&checked)?;
         self.check_tables(&checked.manifest)?;
@@ -277,6 +258,8 @@ impl Supervisor {
         Ok(Deployed {
             name,
             revision: Some(number),
+            rolled_back_to: checked.rolled_back_to,
+            changes,
             state,
             repartitions: repartitions_of(&checked.topology),
             warnings,
@@ -330,7 +313,8 @@ impl Supervisor {
     ) -> Result<u64, DeployError> {
         let name = &checked.manifest.name;
         let (plugins, deployed_at_ms) = (checked.plugins.clone(), self.spec.clock.now_ms());
-        let revision = Revision { manifest: manifest.to_owned(), plugins, deployed_at_ms };
+        let (manifest, rolled_back_to) = (manifest.to_owned(), checked.rolled_back_to);
+        let revision = Revision { manifest, plugins, deployed_at_ms, rolled_back_to };
         let kept = stores_of(&checked.topology);
         let (number, records) = {
             let deployments = &self.inner.lock().deployments;
@@ -402,22 +386,9 @@ impl Supervisor {
         Some(self.inner.lock().runners.get(name)?.board().log_since(since))
     }
 
-    /// All plugins.
-    pub fn plugins(&self) -> Vec<PluginSummary> {
-        let inner = self.inner.lock();
-        let summary = |(digest, record): (&String, &PluginRecord)| PluginSummary {
-            digest: format!("sha256:{digest}"),
-            name: record.name.clone(),
-            version: record.version.clone(),
-            world: record.world.clone(),
-            bytes: record.bytes,
-            pushed_at_ms: record.pushed_at_ms,
-        };
-        inner.deployments.plugins().iter().map(summary).collect()
-    }
-
     /// Stops every driver at a commit: part of a graceful stop of the broker.
     pub async fn stop(&self) {
+        self.shadows.lock().clear();
         // All of them at once, and before a change that waits for one of them is over.
         {
             let mut inner = self.inner.lock();
@@ -464,7 +435,7 @@ impl Supervisor {
             plugins.insert(node, digest.to_string());
         }
         let topology = Topology::link_over(&manifest, &infos, &|topic| self.spec.io.partitions(topic))?;
-        Ok(Checked { manifest, topology, plugins, wanted })
+        Ok(Checked { manifest, topology, plugins, rolled_back_to: None, wanted })
     }
 
     /// Compiles the plugins of the deployed revision of a pipeline. Only a compilation that did not end is an error
@@ -526,6 +497,7 @@ impl Supervisor {
         if actual != *digest {
             return Err(CompileError::from(LoadError::DigestMismatch { expected: *digest, actual }).into());
         }
+        self.check_allowed(actual, &component, None).await?;
         Ok(self.compiler.load(actual, component, patience).await?)
     }
 
@@ -542,42 +514,18 @@ impl Supervisor {
     }
 }
 
-/// The plugins of a revision.
-fn given(revision: &Revision) -> BTreeMap<String, Digest> {
-    let plugins = revision.plugins.iter();
-    plugins.filter_map(|(node, digest)| Some((node.clone(), digest.parse().ok()?))).collect()
-}
-
-fn repartitions_of(topology: &Topology) -> Vec<Repartition> {
-    let topic = |output: &OutputTopic| {
-        Some(Repartition { topic: output.topic.clone(), partitions: output.repartition? })
-    };
-    topology.outputs.iter().filter_map(topic).collect()
-}
-
-fn resolve(
-    deployments: &Deployments,
-    (node, named): (&str, &PluginRef),
-    given: &BTreeMap<String, Digest>,
-) -> Result<Digest, DeployError> {
-    if let Some(digest) = given.get(node) {
-        return Ok(*digest);
-    }
-    match named {
-        PluginRef::Pinned { digest, .. } => Ok(*digest),
-        PluginRef::Name(name) => {
-            let newest = deployments.newest(name).and_then(|hex| format!("sha256:{hex}").parse().ok());
-            newest.ok_or_else(|| DeployError::UnknownPlugin { node: node.to_owned(), plugin: name.clone() })
-        }
-    }
-}
-
 mod answers;
 mod asking;
 mod deleting;
 mod following;
+mod history;
+mod letters;
+mod naming;
+mod pushing;
+mod replaying;
 mod routing;
 mod running;
+mod shadowing;
 mod starting;
 mod stores;
 mod tables;
@@ -592,7 +540,13 @@ pub use asking::{
 };
 pub use deleting::Deleted;
 pub use following::FollowedState;
+pub use history::Kept;
+pub use letters::LetterTopics;
+use naming::{given, repartitions_of, resolve};
+pub use replaying::{ReplayReport, ReplayRequest};
 pub use routing::ROUTER_PREFIX;
+use shadowing::Shadowed;
+pub use shadowing::{SHADOWS_MAX, ShadowDescription, ShadowOf};
 use stores::stores_of;
 pub use stores::{StoreChange, StoreFate};
 

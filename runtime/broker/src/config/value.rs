@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use pelton_pipelines::allowed::{AllowedDigests, AllowedKeys};
+
 /// A host and a port, as in `broker.example:9092` or `[::1]:9092`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -72,6 +74,20 @@ impl Value for bool {
         self.to_string()
     }
 }
+
+macro_rules! texts {
+    ($($ty:ty),*) => { $(
+        impl Value for $ty {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse()
+            }
+            fn render(&self) -> String {
+                self.to_string()
+            }
+        }
+    )* };
+}
+texts!(AllowedDigests, AllowedKeys);
 
 impl Value for String {
     fn parse(text: &str) -> Result<Self, String> {

@@ -10,6 +10,7 @@ mod pipelines;
 mod records;
 mod reply;
 mod routes;
+mod shadows;
 mod tables;
 mod token;
 mod views;
@@ -33,6 +34,7 @@ use crate::group::service::{GroupOffsets, Groups};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::request_memory::RequestMemory;
+use crate::pipelines::redrive::Redrive;
 use crate::records::Records;
 use pelton_pipelines::supervisor::Supervisor;
 use pelton_tables::Tables;
@@ -50,6 +52,7 @@ pub(crate) struct HttpParts {
     pub(crate) fetch_sessions: Arc<FetchSessions>,
     pub(crate) admin: Arc<Admin>,
     pub(crate) records: Records,
+    pub(crate) redrive: Arc<Redrive>,
 }
 
 /// The limits of the port.

@@ -7,18 +7,26 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use pelton_streams::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::reply::Refusal;
+use crate::pipelines::redrive::{RedriveRequest, Redriven};
+use pelton_pipelines::deployments::Revision;
 use pelton_pipelines::status::{LogLine, PipelineState};
-use pelton_pipelines::supervisor::{Deleted, Deployed, PipelineDescription, PluginSummary, Pushed};
+use pelton_pipelines::supervisor::{Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Pushed};
 
-type Answer<T> = Result<Json<T>, Refusal>;
+/// Comes with a component.
+const SIGNATURE_HEADER: &str = "pelton-signature";
+
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 /// The name in a path; an unreadable one is refused in JSON too.
-type Name = Result<Path<String>, PathRejection>;
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// `POST /v1/pipelines`.
 #[derive(Debug, Deserialize)]
@@ -29,6 +37,17 @@ pub(super) struct DeployRequest {
     /// The digest of the component that a node runs, by node id. The manifest says it for the other nodes.
     #[serde(default)]
     plugins: BTreeMap<String, String>,
+    /// Validate only.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /v1/pipelines/{name}/rollback`. All of it may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackRequest {
+    /// The revision; none: the one before the live one.
+    to: Option<u64>,
     /// Validate only.
     #[serde(default)]
     dry_run: bool,
@@ -67,9 +86,24 @@ pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<P
     Ok(Json(state.supervisor()?.plugins()))
 }
 
-pub(super) async fn push(State(state): State<Arc<HttpState>>, body: Body) -> Answer<Pushed> {
+pub(super) async fn push(
+    State(state): State<Arc<HttpState>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Pushed> {
     let component = body.map_err(|error| Refusal::of_body(&error, state.limits.component_bytes))?;
-    Ok(Json(state.supervisor()?.push(component).await?))
+    let signature = signature(&headers)?;
+    Ok(Json(state.supervisor()?.push_signed(component, signature).await?))
+}
+
+/// The text of a .minisig file, which is base64 in a header.
+fn signature(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(SIGNATURE_HEADER) else { return Ok(None) };
+    let text = STANDARD.decode(value.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let wrong = || {
+        Refusal::bad_request(format!("`{SIGNATURE_HEADER}` must be the text of a .minisig file, in base64"))
+    };
+    text.map(Some).ok_or_else(wrong)
 }
 
 pub(super) async fn pipelines(State(state): State<Arc<HttpState>>) -> Answer<Vec<PipelineDescription>> {
@@ -80,12 +114,7 @@ pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Body) -> A
     let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
     let request: DeployRequest = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
-    let mut plugins: BTreeMap<String, Digest> = BTreeMap::new();
-    for (node, digest) in &request.plugins {
-        let digest =
-            digest.parse().map_err(|error| Refusal::bad_request(format!("node `{node}`: {error}")))?;
-        plugins.insert(node.clone(), digest);
-    }
+    let plugins = digests(&request.plugins)?;
     let supervisor = state.supervisor()?;
     let deployed = if request.dry_run {
         supervisor.check(&request.manifest, &plugins).await?
@@ -98,7 +127,7 @@ pub(super) async fn deploy(State(state): State<Arc<HttpState>>, body: Body) -> A
 pub(super) async fn pipeline(State(state): State<Arc<HttpState>>, name: Name) -> Answer<PipelineDescription> {
     let Path(name) = name?;
     let found = state.supervisor()?.pipeline(&name);
-    found.map(Json).ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))
+    found.map(Json).ok_or_else(|| no_pipeline(&name))
 }
 
 pub(super) async fn delete(
@@ -118,6 +147,65 @@ pub(super) async fn resume(State(state): State<Arc<HttpState>>, name: Name) -> A
     Ok(Json(Changed { state: state.supervisor()?.set_paused(&name?.0, false).await? }))
 }
 
+pub(super) async fn history(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Kept> {
+    let Path(name) = name?;
+    let found = state.supervisor()?.history(&name);
+    found.map(Json).ok_or_else(|| no_pipeline(&name))
+}
+
+pub(super) async fn revision(
+    State(state): State<Arc<HttpState>>,
+    path: Result<Path<(String, u64)>, PathRejection>,
+) -> Answer<Revision> {
+    let Path((name, revision)) = path?;
+    let found = state.supervisor()?.revision(&name, revision);
+    found
+        .map(Json)
+        .ok_or_else(|| Refusal::not_found(format!("revision {revision} of a pipeline `{name}` is not kept")))
+}
+
+pub(super) async fn rollback(
+    State(state): State<Arc<HttpState>>,
+    name: Name,
+    body: Body,
+) -> Answer<Deployed> {
+    let Path(name) = name?;
+    let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
+    let RollbackRequest { to, dry_run } = optional(&body)?;
+    Ok(Json(state.supervisor()?.rollback(&name, to, dry_run).await?))
+}
+
+/// The components that a request names, by node.
+pub(super) fn digests(named: &BTreeMap<String, String>) -> Result<BTreeMap<String, Digest>, Refusal> {
+    let digest = |(node, digest): (&String, &String)| {
+        let digest = digest.parse().map_err(|error| Refusal::bad_request(format!("node `{node}`: {error}")));
+        Ok((node.clone(), digest?))
+    };
+    named.iter().map(digest).collect()
+}
+
+pub(super) async fn redrive(State(state): State<Arc<HttpState>>, name: Name, body: Body) -> Answer<Redriven> {
+    let Path(name) = name?;
+    let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
+    let request: RedriveRequest = optional(&body)?;
+    let topics = state.supervisor()?.letter_topics(&name).ok_or_else(|| no_pipeline(&name))?;
+    Ok(Json(Arc::clone(&state.parts.redrive).run(name, topics, request).await?))
+}
+
+/// A body that may be left out.
+pub(super) fn optional<T: Default + serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let invalid =
+        |error: serde_json::Error| Refusal::bad_request(format!("the request is not valid: {error}"));
+    serde_json::from_slice(body).map_err(invalid)
+}
+
+fn no_pipeline(name: &str) -> Refusal {
+    Refusal::not_found(format!("no pipeline `{name}` is deployed"))
+}
+
 pub(super) async fn logs(
     State(state): State<Arc<HttpState>>,
     name: Name,
@@ -125,7 +213,6 @@ pub(super) async fn logs(
 ) -> Answer<LogAnswer> {
     let (Path(name), Query(query)) = (name?, query?);
     let found = state.supervisor()?.log_lines(&name, query.since);
-    let (lines, next) =
-        found.ok_or_else(|| Refusal::not_found(format!("no pipeline `{name}` is deployed")))?;
+    let (lines, next) = found.ok_or_else(|| no_pipeline(&name))?;
     Ok(Json(LogAnswer { lines, next }))
 }

@@ -11,9 +11,10 @@ use super::guard::Refused;
 use crate::admin::pipelines::NoPipelines;
 use crate::admin::tables::NoTables;
 use crate::group::error::GroupError;
+use crate::pipelines::redrive::RedriveError;
 use crate::records::KeyRefused;
 use pelton_pipelines::compiler::CompileError;
-use pelton_pipelines::refusal::{DeployError, EnsureTopicError};
+use pelton_pipelines::refusal::{DeployError, EnsureTopicError, ReplayError};
 use pelton_pipelines::supervisor::StateAskError;
 use pelton_tables::source::DefinitionError;
 use pelton_tables::{AskError, CreateError, DeleteError};
@@ -152,6 +153,7 @@ impl From<DeployError> for Refusal {
                 | CompileError::NoThread(_)
                 | CompileError::Stopping,
             ) => (StatusCode::SERVICE_UNAVAILABLE, None),
+            DeployError::NotAllowed { .. } => (StatusCode::FORBIDDEN, None),
             DeployError::Start { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a plugin can be configured with"),
@@ -174,6 +176,10 @@ impl From<DeployError> for Refusal {
             DeployError::OutputTopic { error: EnsureTopicError::Failed(_), .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, None)
             }
+            DeployError::NoRollback { .. } | DeployError::Overtaken { .. } => (
+                StatusCode::CONFLICT,
+                Some("`pelton pipeline history NAME` shows the revisions that are kept"),
+            ),
             DeployError::TooMany(_) | DeployError::TableTaken { .. } | DeployError::Router(_) => {
                 (StatusCode::CONFLICT, None)
             }
@@ -251,6 +257,34 @@ impl From<StateAskError> for Refusal {
             StateAskError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, None, json!({})),
         };
         Refusal::new(status, error.to_string(), hint).with(details)
+    }
+}
+
+impl From<ReplayError> for Refusal {
+    fn from(error: ReplayError) -> Refusal {
+        let status = match error {
+            ReplayError::Deploy(error) => return Refusal::from(error),
+            ReplayError::TooMany { .. } | ReplayError::UnknownNode { .. } | ReplayError::OtherName { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            ReplayError::Busy | ReplayError::TooManyShadows => StatusCode::CONFLICT,
+            ReplayError::Io(_) | ReplayError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, error.to_string(), None)
+    }
+}
+
+impl From<RedriveError> for Refusal {
+    fn from(error: RedriveError) -> Refusal {
+        let status = match &error {
+            RedriveError::NoLetters(_)
+            | RedriveError::UnknownTopic(_)
+            | RedriveError::UnknownPartition { .. }
+            | RedriveError::WhichPartition(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            RedriveError::Busy(_) => StatusCode::CONFLICT,
+            RedriveError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, error.to_string(), None)
     }
 }
 

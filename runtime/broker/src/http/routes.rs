@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post};
 
 use super::guard::{Claims, Kind, Refused};
 use super::reply::Refusal;
-use super::{HttpLimits, HttpState, intake, metrics, pipelines, records, tables, views};
+use super::{HttpLimits, HttpState, intake, metrics, pipelines, records, shadows, tables, views};
 use crate::access::{Need, Operation, Principal, Resource};
 
 /// A route of the table.
@@ -67,6 +67,14 @@ routes! {
     delete "/v1/pipelines/{name}" => pipelines::delete, up to body_bytes, needs [Alter Cluster];
     post "/v1/pipelines/{name}/pause" => pipelines::pause, up to body_bytes, needs [Alter Cluster];
     post "/v1/pipelines/{name}/resume" => pipelines::resume, up to body_bytes, needs [Alter Cluster];
+    get "/v1/pipelines/{name}/history" => pipelines::history, up to body_bytes, needs [Describe Cluster];
+    get "/v1/pipelines/{name}/history/{revision}" => pipelines::revision, up to body_bytes, needs [Describe Cluster];
+    post "/v1/pipelines/{name}/rollback" => pipelines::rollback, up to body_bytes, needs [Alter Cluster];
+    post "/v1/pipelines/{name}/redrive" => pipelines::redrive, up to body_bytes, needs [Alter Cluster, Read Topic, Write Topic];
+    get "/v1/pipelines/{name}/shadow" => shadows::shadow, up to body_bytes, needs [Describe Cluster, Read Topic];
+    post "/v1/pipelines/{name}/shadow" => shadows::start, up to body_bytes, needs [Alter Cluster, Read Topic];
+    delete "/v1/pipelines/{name}/shadow" => shadows::stop, up to body_bytes, needs [Alter Cluster];
+    post "/v1/pipelines/{name}/replay" => shadows::replay, up to body_bytes, needs [Alter Cluster, Read Topic];
     get "/v1/tables" => tables::tables, up to body_bytes, needs [Describe Topic];
     post "/v1/tables" => tables::create, up to body_bytes, needs [Alter Cluster];
     get "/v1/tables/{name}" => tables::table, up to body_bytes, needs [Describe Topic];

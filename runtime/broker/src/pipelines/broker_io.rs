@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use self::outputs::Staging;
 use self::placing::Placing;
+use self::replayed::StoredPartition;
 use crate::clock::Clock;
 use crate::group::Groups;
 use crate::group::config::PIPELINE_GROUP_PREFIX;
@@ -25,11 +26,13 @@ use pelton_pipelines::io::{
     Change, Committed, Forgetting, Input, IoError, IoFactory, PipelineIo, StopSignal,
 };
 use pelton_pipelines::readers::Offsets;
+use pelton_pipelines::replay::ReplayPartition;
 
 mod changelogs;
-mod committer;
-mod outputs;
+pub(in crate::pipelines) mod committer;
+pub(in crate::pipelines) mod outputs;
 mod placing;
+mod replayed;
 mod source;
 
 pub(crate) use self::source::{ReadFault, read_committed};
@@ -125,6 +128,11 @@ impl IoFactory for BrokerIoFactory {
         config.retention_ms.filter(|_| config.delete && !config.log_append_time)
     }
 
+    fn replay_partition(&self, topic: &str, partition: i32) -> Option<Box<dyn ReplayPartition>> {
+        let found = self.topics.partition(topic, partition).ok()?;
+        Some(Box::new(StoredPartition::new(topic, found)))
+    }
+
     fn forget<'a>(&'a self, pipeline: &'a str, topics: &'a [String]) -> Forgetting<'a> {
         Box::pin(async move {
             let failed = |what: &str, error: &dyn std::fmt::Display| {
@@ -134,14 +142,26 @@ impl IoFactory for BrokerIoFactory {
                 let Some(found) = self.topics.get(topic) else { continue };
                 self.topics.delete(found.id).await.map_err(|error| failed(topic, &error))?;
             }
-            let group = group_of(pipeline);
-            match self.groups.delete(&group).await {
-                Ok(()) | Err(GroupError::GroupIdNotFound) => Ok(()),
-                Err(error) => Err(failed(&format!("the offsets of group {group}"), &error)),
+            // The position in its dead letters goes first: what is left otherwise is as it was.
+            for group in [redrive_group_of(pipeline), group_of(pipeline)] {
+                match self.groups.delete(&group).await {
+                    Ok(()) | Err(GroupError::GroupIdNotFound) => {}
+                    Err(error) => return Err(failed(&format!("the offsets of group {group}"), &error)),
+                }
             }
+            Ok(())
         })
     }
 }
+
+/// The group that has a pipeline's position in its dead letters, which is the transactional id of who puts them back as well.
+/// No pipeline has such a name.
+pub(crate) fn redrive_group_of(pipeline: &str) -> String {
+    format!("{}{REDRIVE_SUFFIX}", group_of(pipeline))
+}
+
+/// See [`redrive_group_of`].
+pub(crate) const REDRIVE_SUFFIX: &str = "@redrive";
 
 fn group_of(pipeline: &str) -> String {
     format!("{PIPELINE_GROUP_PREFIX}{pipeline}")

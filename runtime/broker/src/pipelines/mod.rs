@@ -4,6 +4,7 @@ mod broker_io;
 mod deployment_log;
 mod globals;
 mod places;
+pub(crate) mod redrive;
 #[cfg(test)]
 mod tests;
 

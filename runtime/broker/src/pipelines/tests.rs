@@ -23,6 +23,8 @@ use pelton_streams::PluginFactory;
 
 mod following;
 mod lanes;
+mod life;
+mod redrive;
 mod state;
 mod times;
 mod wire;

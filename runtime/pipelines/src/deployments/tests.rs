@@ -19,7 +19,12 @@ fn assemble(stored: &StoredComponent, log: &[DeploymentRecord]) -> Result<Vec<u8
 }
 
 fn revision(manifest: &str) -> Revision {
-    Revision { manifest: manifest.to_owned(), plugins: BTreeMap::new(), deployed_at_ms: 1 }
+    Revision {
+        manifest: manifest.to_owned(),
+        plugins: BTreeMap::new(),
+        deployed_at_ms: 1,
+        rolled_back_to: None,
+    }
 }
 
 fn table(topic: &str) -> TableDefinition {
@@ -37,6 +42,7 @@ fn plugin(component: &Bytes) -> PluginRecord {
         name: Some("shout".to_owned()),
         version: None,
         world: "transform".to_owned(),
+        signature: None,
         deployed: false,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::stores::StoreChange;
+use crate::deployments::history::RevisionChanges;
 use crate::status::{PipelineState, PipelineStatus};
 
 /// What `push` says.
@@ -35,6 +36,10 @@ pub struct Deployed {
     pub name: String,
     /// Absent for a dry run.
     pub revision: Option<u64>,
+    /// It is what this revision was.
+    pub rolled_back_to: Option<u64>,
+    /// What it changes about the revision that was live; absent if none was.
+    pub changes: Option<RevisionChanges>,
     /// What the pipeline is doing a moment after it went live. Absent for a dry run.
     pub state: Option<PipelineState>,
     /// By node.

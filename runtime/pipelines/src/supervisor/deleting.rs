@@ -53,6 +53,7 @@ impl Supervisor {
         }
         self.store(records.unwrap_or_default()).await?;
         self.halt(name).await;
+        self.stop_shadow(name).await;
         self.inner.lock().runners.remove(name);
         self.keep_copies().await;
         let (stores, pipeline) = (std::sync::Arc::clone(&self.spec.stores), name.to_owned());

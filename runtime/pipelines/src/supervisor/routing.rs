@@ -52,7 +52,7 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::deploy`].
     pub async fn deploy_router(&self, manifest: &str) -> Result<Deployed, DeployError> {
-        self.deploy_any(manifest, &BTreeMap::new()).await
+        self.deploy_any(manifest, &BTreeMap::new(), None).await
     }
 
     /// Takes a router away, with its offsets.

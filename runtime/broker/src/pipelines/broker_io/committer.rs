@@ -97,7 +97,7 @@ impl Committer for BrokerIo {
 }
 
 /// A commit of a driver, which is no member of its group.
-pub(super) fn commit_of(offsets: Vec<OffsetToCommit>) -> CommitRequest {
+pub(in crate::pipelines) fn commit_of(offsets: Vec<OffsetToCommit>) -> CommitRequest {
     CommitRequest {
         who: MemberIdentity {
             member_id: String::new(),

@@ -18,7 +18,7 @@ use crate::topics::Topic;
 use crate::txn::embedded::{EmbeddedError, TransactionalBatch};
 use pelton_pipelines::io::{IoError, Outputs};
 
-mod staging;
+pub(in crate::pipelines) mod staging;
 
 impl Sink for BrokerIo {
     fn write(&mut self, records: Emissions<'_>) -> Result<(), Vec<Refused>> {

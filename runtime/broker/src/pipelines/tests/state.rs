@@ -10,6 +10,9 @@ use pelton_streams::tables::{KeyPlacement, Scope, StoreKind, TableDefinition, Va
 use super::*;
 use crate::topics::Topic;
 
+mod back;
+mod replays;
+
 /// A pipeline that counts the records of each key of `in`.
 fn counts(aggregate: &str) -> String {
     format!(

@@ -25,11 +25,11 @@ const CODEC_GROWTH_PART: usize = 5;
 const LAST_RESORT_CODEC: Codec = Codec::Zstd;
 
 /// An index in the topology's outputs, and a partition.
-pub(in super::super) type Slot = (usize, i32);
+pub(in crate::pipelines) type Slot = (usize, i32);
 
 /// What a topic takes now.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Rules {
+pub(in crate::pipelines) struct Rules {
     codec: Codec,
     level: Option<i32>,
     /// For a record that is too large in `codec`.
@@ -46,7 +46,7 @@ pub(in super::super) struct Rules {
 
 /// What is written to a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Written {
+pub(in crate::pipelines) enum Written {
     /// Results, or changes of a store.
     Records,
     /// They are compressed, whatever the topic leaves to its producers: they have more bytes than the records that they are
@@ -58,7 +58,7 @@ pub(in super::super) enum Written {
 }
 
 impl Written {
-    pub(in super::super) fn of(output: &OutputTopic) -> Written {
+    pub(in crate::pipelines) fn of(output: &OutputTopic) -> Written {
         match output {
             OutputTopic { dead_letter: true, .. } => Written::DeadLetters,
             OutputTopic { repartition: Some(_), .. } => Written::Between,
@@ -68,7 +68,7 @@ impl Written {
 }
 
 impl Rules {
-    pub(in super::super) fn new(topic: &TopicConfig, written: Written, now_ms: i64) -> Rules {
+    pub(in crate::pipelines) fn new(topic: &TopicConfig, written: Written, now_ms: i64) -> Rules {
         let max_bytes = usize::try_from(topic.max_message_bytes).unwrap_or(0);
         let (codec, level, last_resort) = match topic.compression {
             CompressionType::Fixed { codec, level } => (codec, level, codec),
@@ -132,11 +132,11 @@ struct Staged {
 }
 
 /// A batch that is ready to be appended.
-pub(in super::super) struct Closed {
-    pub(in super::super) slot: Slot,
-    pub(in super::super) batch: CheckedBatch,
+pub(in crate::pipelines) struct Closed {
+    pub(in crate::pipelines) slot: Slot,
+    pub(in crate::pipelines) batch: CheckedBatch,
     /// The offset of the input that each of its records comes from, if that is kept.
-    pub(in super::super) origins: Vec<i64>,
+    pub(in crate::pipelines) origins: Vec<i64>,
 }
 
 struct Mark {
@@ -147,7 +147,7 @@ struct Mark {
 }
 
 #[derive(Default)]
-pub(in super::super) struct Staging {
+pub(in crate::pipelines) struct Staging {
     /// `None`: without transactions, and without sequences.
     producer: Option<ProducerIdentity>,
     keeps_origins: bool,
@@ -159,21 +159,21 @@ pub(in super::super) struct Staging {
 
 impl Staging {
     /// For a producer in a new epoch, in which sequences begin at 0.
-    pub(in super::super) fn new(producer: Option<ProducerIdentity>) -> Staging {
+    pub(in crate::pipelines) fn new(producer: Option<ProducerIdentity>) -> Staging {
         Staging { producer, ..Staging::default() }
     }
 
     /// The same, which says of each record where it comes from, or does not.
-    pub(in super::super) fn keeping_origins(self, keeps_origins: bool) -> Staging {
+    pub(in crate::pipelines) fn keeping_origins(self, keeps_origins: bool) -> Staging {
         Staging { keeps_origins, ..self }
     }
 
-    pub(in super::super) fn producer(&self) -> Option<ProducerIdentity> {
+    pub(in crate::pipelines) fn producer(&self) -> Option<ProducerIdentity> {
         self.producer
     }
 
     /// Takes all of these records or none. `rules` has those of each output.
-    pub(in super::super) fn write(
+    pub(in crate::pipelines) fn write(
         &mut self,
         records: Emissions<'_>,
         rules: &[Rules],
@@ -212,6 +212,24 @@ impl Staging {
         if refused.is_empty() { Ok(()) } else { Err(refused) }
     }
 
+    /// Takes one record, or refuses it.
+    pub(in crate::pipelines) fn put(
+        &mut self,
+        slot: Slot,
+        record: &RecordIn<'_>,
+        rules: &Rules,
+    ) -> Result<(), Refusal> {
+        let producer = self.producer;
+        let timestamp = if record.timestamp == NO_TIMESTAMP { rules.no_time } else { record.timestamp };
+        let staged = self.at(slot);
+        let is_untouched = staged.batches.is_empty();
+        staged.take(record, timestamp, rules, producer)?;
+        if is_untouched {
+            self.touched.push(slot);
+        }
+        Ok(())
+    }
+
     fn at(&mut self, (output, partition): Slot) -> &mut Staged {
         let partition = usize::try_from(partition).unwrap_or(0);
         if self.partitions.len() <= output {
@@ -225,7 +243,7 @@ impl Staging {
     }
 
     /// Closes what is staged, in the order in which to append it. From here on it counts as appended.
-    pub(in super::super) fn close(&mut self) -> Result<Vec<Closed>, BuildError> {
+    pub(in crate::pipelines) fn close(&mut self) -> Result<Vec<Closed>, BuildError> {
         let mut closed = Vec::new();
         for slot in std::mem::take(&mut self.touched) {
             let staged = self.at(slot);
