@@ -1,7 +1,11 @@
 //! The command line. `pelton --help` is the reference; these names stay.
 
+mod pipeline;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub(crate) use pipeline::Pipeline;
 
 /// A Kafka-protocol broker that runs your code beside the data.
 #[derive(Debug, Parser)]
@@ -37,6 +41,8 @@ pub(crate) enum Command {
     /// List, describe, pause, resume and delete pipelines
     #[command(subcommand)]
     Pipeline(Pipeline),
+    /// Run a pipeline over a range of the log again, with another plugin or manifest, and compare; nothing is written
+    Replay(Replay),
     /// Make compacted topics into tables; ask and follow them
     #[command(subcommand)]
     Table(Table),
@@ -333,6 +339,10 @@ pub(crate) enum Plugin {
     Push {
         /// A component, or a plugin directory to build first
         path: PathBuf,
+        /// The signature that minisign has made of the component [default: the file of its name with .minisig behind it, if
+        /// there is one]
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
         #[command(flatten)]
         http: Http,
     },
@@ -345,6 +355,28 @@ pub(crate) enum Plugin {
     },
 }
 
+/// Exit code 1 if the two differ, as `diff` has it.
+#[derive(Args, Debug)]
+pub(crate) struct Replay {
+    pub(crate) pipeline: String,
+    /// Where it begins in each partition: an offset, a time as 2013-01-01T00:00:00Z, or `earliest`
+    #[arg(long, default_value = "earliest", value_name = "PLACE")]
+    pub(crate) from: String,
+    /// Where it ends, which is not part of it: an offset, a time, or `latest`
+    #[arg(long, default_value = "latest", value_name = "PLACE")]
+    pub(crate) to: String,
+    /// Another component for the node with a plugin, or for the one named: a file, or a directory to build; may be repeated
+    #[arg(long, value_name = "[NODE=]FILE")]
+    pub(crate) plugin: Vec<String>,
+    /// Another pipeline.toml than the live one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+    #[command(flatten)]
+    pub(crate) http: Http,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
     /// A directory with a pipeline.toml, or the file
@@ -352,55 +384,11 @@ pub(crate) struct Deploy {
     /// Validate and build, change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Run it beside the live revision, without writing anything; `pelton pipeline shadow NAME` says where they differ
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) shadow: bool,
     #[command(flatten)]
     pub(crate) http: Http,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Pipeline {
-    /// List pipelines and their states
-    List {
-        #[command(flatten)]
-        json: Json,
-        #[command(flatten)]
-        http: Http,
-    },
-    /// Tasks, offsets, counts, and why a task stopped
-    Describe {
-        name: String,
-        #[command(flatten)]
-        json: Json,
-        #[command(flatten)]
-        http: Http,
-    },
-    /// Pause a pipeline after its next commit
-    Pause {
-        name: String,
-        #[command(flatten)]
-        http: Http,
-    },
-    /// Resume a pipeline at its committed offsets
-    Resume {
-        name: String,
-        #[command(flatten)]
-        http: Http,
-    },
-    /// Delete a pipeline and its stores on disk; the topics that it reads and writes stay
-    Delete {
-        name: String,
-        /// Delete the topics of its own too (changelogs, and those between its parts), and its offsets. One of its name
-        /// then begins anew; otherwise it would go on
-        #[arg(long)]
-        own_topics: bool,
-        #[command(flatten)]
-        http: Http,
-    },
-    /// Print the log lines of its plugins
-    Logs {
-        name: String,
-        #[command(flatten)]
-        http: Http,
-    },
 }
 
 /// Which rows of a table. Keys are in the order of their bytes; `base64:...` writes one that is no text.

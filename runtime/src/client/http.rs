@@ -109,9 +109,20 @@ impl HttpClient {
         content_type: &str,
         body: &[u8],
     ) -> anyhow::Result<T> {
+        self.post_with(path, &[("content-type", content_type)], body)
+    }
+
+    /// A change with headers of its own.
+    pub(crate) fn post_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> anyhow::Result<T> {
         let request = self.agent.post(format!("{}{path}", self.base));
         let request = request.header("authorization", format!("Bearer {}", self.token()?));
-        self.answer(request.header("content-type", content_type).send(body))
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.answer(request.send(body))
     }
 
     /// A change: needs the token.

@@ -7,7 +7,7 @@ use crate::client::http::HttpClient;
 use crate::report::{usage, warn};
 use pelton_streams::Manifest;
 use pelton_streams::manifest::PluginRef;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
@@ -17,28 +17,67 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     let manifest = Manifest::parse(&text).map_err(|error| usage(format!("{}: {error}", path.display())))?;
     let base = path.parent().unwrap_or(Path::new("."));
     let http = HttpClient::new(&args.http);
-    let mut plugins = serde_json::Map::new();
+    let plugins = named_plugins(&http, &manifest, base)?;
+    if args.shadow {
+        return shadow(&http, &manifest.name, &text, &plugins);
+    }
+    let request = json!({ "manifest": text, "plugins": plugins, "dry_run": args.dry_run });
+    let deployed: Value = http.post("/v1/pipelines", "application/json", request.to_string().as_bytes())?;
+    print_deployed(&deployed)
+}
+
+/// Runs a manifest beside the live revision of its pipeline.
+fn shadow(http: &HttpClient, name: &str, text: &str, plugins: &Map<String, Value>) -> anyhow::Result<()> {
+    let request = json!({ "manifest": text, "plugins": plugins }).to_string();
+    let path = format!("/v1/pipelines/{name}/shadow");
+    let started: Value = http.post(&path, "application/json", request.as_bytes())?;
+    print_line(&format!(
+        "a shadow of pipeline {name} runs beside revision {} and writes nothing (`pelton pipeline shadow {name}` says where they \
+         differ, with --stop it ends)",
+        started["revision"]
+    ))?;
+    for note in started["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        warn(note);
+    }
+    Ok(())
+}
+
+/// Builds and pushes the plugins that a manifest names by their directories: their digests, by node.
+pub(super) fn named_plugins(
+    http: &HttpClient,
+    manifest: &Manifest,
+    base: &Path,
+) -> anyhow::Result<Map<String, Value>> {
+    let mut plugins = Map::new();
     for (node, named) in manifest.plugins() {
         // A directory comes before a plugin that was pushed under the name. The broker refuses a name that was not pushed.
         if let PluginRef::Name(name) = named
             && let Some(dir) = directory(base, name)
         {
-            let pushed = plugin::push(&http, &plugin::component(&dir)?)?;
+            let pushed = plugin::pushed(http, &dir)?;
             plugins.insert(node, pushed["digest"].clone());
         }
     }
-    let request = json!({ "manifest": text, "plugins": plugins, "dry_run": args.dry_run });
-    let deployed: Value = http.post("/v1/pipelines", "application/json", request.to_string().as_bytes())?;
+    Ok(plugins)
+}
+
+/// What became of a deployment or a rollback, or would become of it.
+pub(super) fn print_deployed(deployed: &Value) -> anyhow::Result<()> {
     let text = |key: &str| deployed[key].as_str().unwrap_or_default().to_owned();
+    let back = deployed["rolled_back_to"].as_u64();
+    let back = back.map(|to| format!(" (revision {to} again)")).unwrap_or_default();
     match deployed["revision"].as_u64() {
         Some(revision) => print_line(&format!(
-            "pipeline {}, revision {revision}, is live and {}; its offsets are those of group {}",
+            "pipeline {}, revision {revision}{back}, is live and {}; its offsets are those of group {}",
             text("name"),
             doing(&text("name"), &text("state")),
             text("group")
         )),
-        None => print_line(&format!("pipeline {} is valid; nothing was changed", text("name"))),
+        None => print_line(&format!("pipeline {}{back} is valid; nothing was changed", text("name"))),
     }?;
+    for line in change_lines(&deployed["changes"]) {
+        print_line(&format!("change of {line}"))?;
+    }
     for store in deployed["stores"].as_array().into_iter().flatten() {
         let text = |key: &str| store[key].as_str().unwrap_or_default();
         print_line(&store_line(text("store"), text("fate"), text("changelog")))?;
@@ -54,6 +93,19 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// What a revision says differently from another one, a line each.
+pub(super) fn change_lines(changes: &Value) -> Vec<String> {
+    let list = |key: &str| changes[key].as_array().into_iter().flatten();
+    let line = |what: String, change: &Value| {
+        let side = |key: &str| change[key].as_str().unwrap_or("nothing").to_owned();
+        format!("{what}: {} -> {}", side("before"), side("after"))
+    };
+    let manifest =
+        list("manifest").map(|change| line(change["key"].as_str().unwrap_or("-").to_owned(), change));
+    let node = |change: &Value| format!("node {}", change["node"].as_str().unwrap_or("-"));
+    manifest.chain(list("plugins").map(|change| line(node(change), change))).collect()
 }
 
 /// What becomes of what the pipeline keeps.

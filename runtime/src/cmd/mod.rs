@@ -9,6 +9,7 @@ mod partitioning;
 mod pipeline;
 mod plugin;
 mod produce;
+mod replay;
 mod serve;
 mod table;
 mod tables;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Plugin(command) => plugin::run(&command),
         Command::Deploy(args) => deploy::run(&args),
         Command::Pipeline(command) => pipeline::run(&command),
+        Command::Replay(args) => replay::run(&args),
         Command::Table(command) => tables::run(&command),
         Command::Log(command) => log::run(&command),
         Command::Config(command) => config::run(&command),

@@ -1,4 +1,8 @@
-//! `pelton pipeline`: list, describe, pause, resume, delete, logs.
+//! `pelton pipeline`: list, describe, pause, resume, history, rollback, redrive, shadow, delete, logs.
+
+mod history;
+mod redrive;
+mod shadow;
 
 use super::deploy::doing;
 use super::table::Table;
@@ -13,6 +17,19 @@ pub(crate) fn run(command: &cli::Pipeline) -> anyhow::Result<()> {
         cli::Pipeline::Describe { name, json, http } => describe(&HttpClient::new(http), name, json.json),
         cli::Pipeline::Pause { name, http } => change(&HttpClient::new(http), name, "pause"),
         cli::Pipeline::Resume { name, http } => change(&HttpClient::new(http), name, "resume"),
+        cli::Pipeline::History { name, revision, json, http } => {
+            history::history(&HttpClient::new(http), name, *revision, json.json)
+        }
+        cli::Pipeline::Rollback { name, to, dry_run, http } => {
+            history::rollback(&HttpClient::new(http), name, *to, *dry_run)
+        }
+        cli::Pipeline::Redrive { name, topic, partition, from, limit, dry_run, json, http } => {
+            let wanted = redrive::Wanted { topic, partition: *partition, from: *from, limit: *limit };
+            redrive::run(&HttpClient::new(http), name, &wanted, *dry_run, json.json)
+        }
+        cli::Pipeline::Shadow { name, stop, json, http } => {
+            shadow::run(&HttpClient::new(http), name, *stop, json.json)
+        }
         cli::Pipeline::Delete { name, own_topics, http } => delete(&HttpClient::new(http), name, *own_topics),
         cli::Pipeline::Logs { name, http } => logs(&HttpClient::new(http), name),
     }

@@ -6,9 +6,11 @@ use crate::cli;
 use crate::client::http::HttpClient;
 use crate::report::{failed, usage};
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use pelton_wasm::toolchain::{self, BuildOptions, Built};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod new;
 mod test;
@@ -32,9 +34,10 @@ pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
             bless: *bless,
         }),
         cli::Plugin::Inspect { file, json } => inspect(file, json.json),
-        cli::Plugin::Push { path, http } => {
+        cli::Plugin::Push { path, signature, http } => {
             let component = component(path)?;
-            print_json(&push(&HttpClient::new(http), &component)?)
+            let signature = signature_of(path, signature.as_deref())?;
+            print_json(&push(&HttpClient::new(http), &component, signature.as_deref())?)
         }
         cli::Plugin::List { json, http } => list(&HttpClient::new(http), json.json),
     }
@@ -54,9 +57,39 @@ pub(super) fn component(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| usage(format!("read {}: {error}", path.display())))
 }
 
+/// The text of a component's .minisig file: of `file`, else of one that is called as the component, or as what is built in its
+/// directory, if there is one.
+fn signature_of(path: &Path, file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let beside = match path.is_dir() {
+        true => std::fs::read_to_string(path.join("plugin.toml"))
+            .ok()
+            .and_then(|text| pelton_streams::PluginManifest::parse(&text).ok())
+            .map(|manifest| path.join(format!("{}.wasm", manifest.name))),
+        false => Some(path.to_owned()),
+    };
+    let beside = beside.map(|component| {
+        let mut name = component.into_os_string();
+        name.push(".minisig");
+        PathBuf::from(name)
+    });
+    let Some(file) = file.map(Path::to_owned).or_else(|| beside.filter(|file| file.exists())) else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(&file);
+    text.map(Some).map_err(|error| usage(format!("read {}: {error}", file.display())))
+}
+
+/// Gives the component of a file or a directory to the broker.
+pub(super) fn pushed(http: &HttpClient, path: &Path) -> anyhow::Result<Value> {
+    push(http, &component(path)?, signature_of(path, None)?.as_deref())
+}
+
 /// Gives a component to the broker.
-pub(super) fn push(http: &HttpClient, component: &[u8]) -> anyhow::Result<Value> {
-    http.post("/v1/plugins", "application/wasm", component)
+fn push(http: &HttpClient, component: &[u8], signature: Option<&str>) -> anyhow::Result<Value> {
+    let signature = signature.map(|text| STANDARD.encode(text));
+    let mut headers = vec![("content-type", "application/wasm")];
+    headers.extend(signature.as_deref().map(|text| ("pelton-signature", text)));
+    http.post_with("/v1/plugins", &headers, component)
 }
 
 fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {

@@ -63,7 +63,7 @@ fn with_partitioner(
     let path = Path::new(named);
     let is_plugin = path.is_dir() || named.ends_with(".wasm") || named.contains('/');
     let named = if is_plugin {
-        let pushed = plugin::push(&HttpClient::new(http), &plugin::component(path)?)?;
+        let pushed = plugin::pushed(&HttpClient::new(http), path)?;
         let digest = pushed["digest"].as_str().unwrap_or_default();
         format!("{}@{digest}", pushed["name"].as_str().unwrap_or("plugin"))
     } else {

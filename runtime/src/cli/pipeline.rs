@@ -1,0 +1,109 @@
+//! The arguments of `pelton pipeline`.
+
+use super::{Http, Json};
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pipeline {
+    /// List pipelines and their states
+    List {
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Tasks, offsets, counts, and why a task stopped
+    Describe {
+        name: String,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Pause a pipeline after its next commit
+    Pause {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Resume a pipeline at its committed offsets
+    Resume {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Print the last ten revisions: when each was deployed, its plugins, what it changed
+    History {
+        name: String,
+        /// Print the manifest of this one instead
+        #[arg(long)]
+        revision: Option<u64>,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Take an earlier revision live again, as a new one; it is checked like a deployment and goes on where the live one stops
+    Rollback {
+        name: String,
+        /// Which of `pelton pipeline history` [default: the one before the live one]
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u64>,
+        /// Check it and say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Put dead letters back where their records were, each of them once
+    Redrive {
+        name: String,
+        /// Which dead-letter topic [default: all that the pipeline's nodes send letters to]
+        #[arg(long)]
+        topic: Option<String>,
+        /// Which partition of it [default: all]
+        #[arg(long)]
+        partition: Option<i32>,
+        /// Pass over the letters before this offset of the partition. What has gone back is not put back again: `pelton group
+        /// reset-offsets` of the group pelton.NAME@redrive sets the position back
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<i64>,
+        /// At most so many letters [default: all that are there]
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Say what would go back, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// What a revision that runs beside the live one (`pelton deploy --shadow`) has come to, and where the two differ
+    Shadow {
+        name: String,
+        /// End it
+        #[arg(long)]
+        stop: bool,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Delete a pipeline and its stores on disk; the topics that it reads and writes stay
+    Delete {
+        name: String,
+        /// Delete the topics of its own too (changelogs, and those between its parts), and its offsets. One of its name
+        /// then begins anew; otherwise it would go on
+        #[arg(long)]
+        own_topics: bool,
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Print the log lines of its plugins
+    Logs {
+        name: String,
+        #[command(flatten)]
+        http: Http,
+    },
+}
