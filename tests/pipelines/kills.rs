@@ -16,11 +16,12 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const INPUT: &str = "kill-in";
 const OUTPUT: &str = "kill-out";
-const PIPELINE: &str = "kill";
+pub(crate) const PIPELINE: &str = "kill";
 const GROUP: &str = "pelton.kill";
 const PARTITIONS: u32 = 5;
 /// Records without acknowledgement at which the producer waits.
@@ -130,15 +131,28 @@ impl Shown {
 }
 
 pub(crate) fn kills_exactly_once(lab: &Lab) -> Result<String> {
-    kills(lab, "exactly-once")
+    let kills = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
+    through_kills(lab, "exactly-once", kills, &mut changes)
 }
 
 pub(crate) fn kills_at_least_once(lab: &Lab) -> Result<String> {
-    kills(lab, "at-least-once")
+    let kills = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
+    through_kills(lab, "at-least-once", kills, &mut changes)
 }
 
-fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
-    let kills: u32 = settings::from_env("PELTON_PIPELINE_KILLS", 12)?;
+/// What happens before each kill, and may go on until it. `pipe` is what runs at first.
+pub(crate) type Change<'a> = dyn FnMut(&Lab, &Cli, Pipe<'_>, &mut StdRng) -> Result<Under> + 'a;
+
+/// What is under way when the broker is killed: it is waited for afterwards, and ends since nobody answers any more.
+pub(crate) type Under = Option<JoinHandle<Result<()>>>;
+
+/// Kills the broker so many times while records come in, and checks what comes out of a pipeline.
+pub(crate) fn through_kills(
+    lab: &Lab,
+    guarantee: &str,
+    kills: u32,
+    change: &mut Change<'_>,
+) -> Result<String> {
     let seed = settings::seed()?;
     let mut rng = StdRng::seed_from_u64(seed);
     // Small, so that the coordinators write snapshots between kills.
@@ -169,10 +183,13 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
             Ok((further || !patient).then_some(()))
         })
         .with_context(|| format!("after kill {kill}, seed {seed}; {}", start.last_words()))?;
-        change(lab, &cli, pipe, &mut rng)?;
+        let under = change(lab, &cli, pipe, &mut rng)?;
         std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
         until("records are in flight", LIMIT, || Ok((ledger.in_flight() > 0).then_some(())))?;
         broker.kill()?;
+        if let Some(under) = under {
+            under.join().map_err(|_| anyhow::anyhow!("what was under way panicked"))??;
+        }
         broker = start.start().context("start after a kill")?;
         cli = lab.cli(&broker)?;
         shown
@@ -204,7 +221,7 @@ fn kills(lab: &Lab, guarantee: &str) -> Result<String> {
 }
 
 /// A change that happens between two commits, or none: nothing is lost or doubled by it either.
-fn change(lab: &Lab, cli: &Cli, pipe: Pipe<'_>, rng: &mut StdRng) -> Result<()> {
+fn changes(lab: &Lab, cli: &Cli, pipe: Pipe<'_>, rng: &mut StdRng) -> Result<Under> {
     match rng.random_range(0..4) {
         0 => {
             cli.ok(&["pipeline", "pause", PIPELINE])?;
@@ -217,7 +234,7 @@ fn change(lab: &Lab, cli: &Cli, pipe: Pipe<'_>, rng: &mut StdRng) -> Result<()> 
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Waits until everything is processed, and compares with the input as it is stored.

@@ -46,7 +46,7 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    fn manifest(&self) -> String {
+    pub(crate) fn manifest(&self) -> String {
         let Pipe { name, source, sink, tag, on_error, deadline_ms, guarantee } = self;
         format!(
             "name = \"{name}\"\nguarantee = \"{guarantee}\"\n\n\
@@ -96,6 +96,25 @@ impl Lab {
         let file = self.dir.join(name);
         std::fs::write(&file, content)?;
         Ok(path(&file).to_owned())
+    }
+
+    /// Pushes the plugin under another digest: the same code with a section of its own. Its name for manifests.
+    pub(crate) fn push_variant(&self, cli: &Cli, number: u8) -> Result<String> {
+        const NAME: &[u8] = b"variant";
+        let mut component = std::fs::read(&self.component)?;
+        let size = 1 + NAME.len() + 1;
+        component.extend([0, size as u8, NAME.len() as u8]);
+        component.extend(NAME);
+        component.push(number);
+        let file = self.write(&format!("variant-{number}.wasm"), component)?;
+        let pushed = cli.json(&["plugin", "push", &file])?;
+        Ok(format!("unruly@{}", pushed["digest"].as_str().unwrap_or_default()))
+    }
+
+    /// Deploys a pipeline that runs this plugin.
+    pub(crate) fn deploy_with(&self, cli: &Cli, pipe: Pipe<'_>, plugin: &str) -> Result<String> {
+        let manifest = pipe.manifest().replace("plugin = \"unruly\"", &format!("plugin = \"{plugin}\""));
+        cli.ok(&["deploy", &self.write(&format!("{}.toml", pipe.name), manifest)?])
     }
 
     pub(crate) fn deploy(&self, cli: &Cli, pipe: Pipe<'_>) -> Result<String> {

@@ -14,6 +14,7 @@ mod joins;
 mod kills;
 mod lab;
 mod languages;
+mod life;
 mod metrics;
 mod outputs;
 mod placing;
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 36] = [
+const CASES: [(&str, Case); 42] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -63,6 +64,11 @@ const CASES: [(&str, Case); 36] = [
     ("commands-without-a-broker-or-a-token", refusals::strangers),
     ("pipelines-do-what-commands-say", commands::verbs),
     ("a-new-revision-goes-on-where-the-old-one-stopped", commands::revisions),
+    ("revisions-are-shown-and-rolled-back-to", life::rolled_back),
+    ("swaps-and-rollbacks-under-load-lose-and-repeat-nothing", life::swaps),
+    ("dead-letters-go-back-once-through-kills", life::redriven_once),
+    ("another-revision-is-tried-beside-the-live-one", life::beside),
+    ("a-server-runs-what-its-allow-list-says", life::allowed),
     ("topics-that-go-away", commands::topics_go_away),
     ("a-pipelines-group-is-its-own-while-it-runs", groups::owned),
     ("components-are-not-kept-in-memory", deployments::memory),
