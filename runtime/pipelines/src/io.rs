@@ -14,7 +14,6 @@ use pelton_wire::record::Columns;
 use tokio::sync::{Notify, oneshot};
 
 use crate::readers::Offsets;
-use crate::replay::ReplayPartition;
 
 /// What a read has found besides records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -181,6 +180,21 @@ pub trait Changelogs {
     ) -> Result<Filled, IoError>;
     /// Returns when there is something to read at `offset`, when the stop signal is set, or after `timeout_ms`.
     fn wait_changelog(&self, output: usize, partition: i32, offset: i64, timeout_ms: u64);
+}
+
+/// A partition of a topic, to be read over a range. Every call may block.
+pub trait ReplayPartition: Send + Sync {
+    /// The offset that this means now: of the log's start, of its readable end, or between the two.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn resolve(&self, at: Start) -> Result<i64, IoError>;
+
+    /// Adds records from `offset` on, but for those of aborted transactions, and none from `end` on.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn fill(&self, offset: i64, end: i64, records: &mut Columns) -> Result<Filled, IoError>;
 }
 
 /// All of one driver's outside.

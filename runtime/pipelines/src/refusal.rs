@@ -119,7 +119,7 @@ pub enum ReplayError {
     Busy,
     #[error(
         "{} shadows run, which is the most; `pelton pipeline shadow NAME --stop` ends one",
-        crate::supervisor::SHADOWS_MAX
+        crate::replay::SHADOWS_MAX
     )]
     TooManyShadows,
     #[error(

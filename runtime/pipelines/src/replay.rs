@@ -17,11 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use pelton_streams::manifest::values::Start;
 use pelton_streams::manifest::{CommitSpec, Guarantee};
 use pelton_streams::state::MemoryBudget;
 use pelton_streams::{PluginFactory, Topology};
-use pelton_wire::record::Columns;
 use serde::Serialize;
 
 pub use self::differ::{Difference, TopicDifference};
@@ -33,32 +31,19 @@ pub(crate) use self::shadow::Shadow;
 pub use self::shadow::{ShadowReport, ShadowSide};
 use crate::driver::DriverSpec;
 use crate::globals::Globals;
-use crate::io::{Filled, IoError, StopSignal};
+use crate::io::{ReplayPartition, StopSignal};
 use crate::lanes::Lane;
 use crate::status::{StatusBoard, Totals};
 use crate::stores::MemoryStores;
 
 /// Records that one replay reads, in all of its topics.
 pub const RECORDS_MAX: u64 = 1_000_000;
+/// Shadows that run at once.
+pub const SHADOWS_MAX: usize = 8;
 /// Memory for the stores of a run, and for what is between the parts of a pipeline.
 pub const MEMORY_MAX: u64 = 256 << 20;
 /// How long a replay may take: below the two minutes that the command line waits.
 pub const TIME_MAX_MS: u64 = 100_000;
-
-/// A partition of a topic, to be read over a range. Every call may block.
-pub trait ReplayPartition: Send + Sync {
-    /// The offset that this means now: of the log's start, of its readable end, or between the two.
-    ///
-    /// # Errors
-    /// It cannot be found out.
-    fn resolve(&self, at: Start) -> Result<i64, IoError>;
-
-    /// Adds records from `offset` on, but for those of aborted transactions, and none from `end` on.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    fn fill(&self, offset: i64, end: i64, records: &mut Columns) -> Result<Filled, IoError>;
-}
 
 /// What is read of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

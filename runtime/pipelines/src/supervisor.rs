@@ -546,7 +546,7 @@ use naming::{given, repartitions_of, resolve};
 pub use replaying::{ReplayReport, ReplayRequest};
 pub use routing::ROUTER_PREFIX;
 use shadowing::Shadowed;
-pub use shadowing::{SHADOWS_MAX, ShadowDescription, ShadowOf};
+pub use shadowing::{ShadowDescription, ShadowOf};
 use stores::stores_of;
 pub use stores::{StoreChange, StoreFate};
 

@@ -23,10 +23,9 @@ use crate::txn::Transactions;
 use crate::txn::embedded::EmbeddedError;
 use pelton_partitions::intake::places_of;
 use pelton_pipelines::io::{
-    Change, Committed, Forgetting, Input, IoError, IoFactory, PipelineIo, StopSignal,
+    Change, Committed, Forgetting, Input, IoError, IoFactory, PipelineIo, ReplayPartition, StopSignal,
 };
 use pelton_pipelines::readers::Offsets;
-use pelton_pipelines::replay::ReplayPartition;
 
 mod changelogs;
 pub(in crate::pipelines) mod committer;

@@ -12,11 +12,9 @@ use super::{ReplayRequest, Supervisor};
 use crate::io::{IoError, IoFactory};
 use crate::readers::Offsets;
 use crate::refusal::{DeployError, ReplayError};
-use crate::replay::{Ranges, ReplayRange, Shadow, ShadowReport};
+use crate::replay::{Ranges, ReplayRange, SHADOWS_MAX, Shadow, ShadowReport};
 use crate::run_blocking;
 
-/// Shadows that run at once.
-pub const SHADOWS_MAX: usize = 8;
 /// How long the start of a shadow waits for its plugins, which are loaded until then.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use pelton_pipelines::io::{Filled, IoError};
-use pelton_pipelines::replay::ReplayPartition;
+use pelton_pipelines::io::{Filled, IoError, ReplayPartition};
 use pelton_streams::manifest::values::Start;
 use pelton_wire::record::Columns;
 
