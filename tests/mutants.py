@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # As the suite `rust` has them: another selection of packages builds wasmtime once more.
-PACKAGES = ["wire", "commitlog", "partitioner", "partitions", "coordinators", "streams", "pipelines", "tables", "state", "wasm", "broker", "sdk"]
+PACKAGES = ["wire", "commitlog", "partitioner", "partitions", "coordinators", "streams", "pipelines", "tables", "state", "wasm", "outbound", "broker", "sdk"]
 TARGETS = ["--lib"] + [arg for name in ["it", "crash", "model", "sim", "kills", "tables"] for arg in ("--test", name)]
 VARIABLE = "PELTON_MUTANT"
 # Tests at a time: most of them wait more than they compute.

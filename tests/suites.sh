@@ -4,7 +4,7 @@
 NORMAL_SUITES=(rust mutants plugins e2e pipelines tables examples clients kafka librdkafka transactions kill powercut exactly_once streams kafka_streams)
 # Run when named or with --long only.
 LONG_SUITES=()
-LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitioner -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-tables -p pelton-state -p pelton-wasm -p pelton-broker)
+LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitioner -p pelton-partitions -p pelton-coordinators -p pelton-streams -p pelton-pipelines -p pelton-tables -p pelton-state -p pelton-wasm -p pelton-outbound -p pelton-broker)
 
 lint() {
   cargo fmt --all --check

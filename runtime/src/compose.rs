@@ -1,8 +1,9 @@
-//! The wiring of the broker with wasmtime and RocksDB: the only module that knows them.
+//! The wiring of the broker with wasmtime, RocksDB and what sends for plugins: the only module that knows them.
 
 use crate::report::{Exit, Failure, failed};
 use anyhow::Context;
 use pelton_broker::{Config, Deps};
+use pelton_outbound::Outbound;
 use pelton_state::{RocksFactory, StateMemory};
 use pelton_wasm::{CodeCache, Engine, EngineConfig};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub(crate) fn deps(config: &Config) -> anyhow::Result<Deps> {
         max_instances: config.plugin_max_instances as usize,
         max_memory_bytes: config.plugin_memory_bytes(),
         cache: Some(cache),
+        network: Some(Arc::new(Outbound::new(config.secrets_path()))),
     };
     let engine = Engine::new(engine).map_err(|error| failed(error.to_string()))?;
     let state = RocksFactory::new(StateMemory {

@@ -43,6 +43,11 @@ impl<'a> Record<'a> {
         self.batch.offsets[self.index]
     }
 
+    /// What the outside knows the record by, whenever it is given: topic, partition and offset, as `orders/3/42`.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}/{}", self.topic(), self.partition(), self.offset())
+    }
+
     /// Milliseconds since 1970-01-01 UTC; -1 for none.
     pub fn timestamp(&self) -> i64 {
         self.batch.timestamps[self.index]

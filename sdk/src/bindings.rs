@@ -73,3 +73,34 @@ pub mod with_timers {
         },
     });
 }
+
+/// The world `consumer`.
+pub mod consuming {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "consumer",
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+        default_bindings_module: "pelton_sdk::bindings::consuming",
+        with: {
+            "pelton:plugin/records@0.1.0": crate::bindings::pelton::plugin::records,
+            "pelton:plugin/log@0.1.0": crate::bindings::pelton::plugin::log,
+        },
+    });
+}
+
+/// The world `consumer-http`.
+pub mod sending {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "consumer-http",
+        pub_export_macro: true,
+        export_macro_name: "export_world",
+        default_bindings_module: "pelton_sdk::bindings::sending",
+        with: {
+            "pelton:plugin/records@0.1.0": crate::bindings::pelton::plugin::records,
+            "pelton:plugin/log@0.1.0": crate::bindings::pelton::plugin::log,
+            "pelton:plugin/consuming@0.1.0": crate::bindings::consuming::pelton::plugin::consuming,
+        },
+    });
+}

@@ -43,6 +43,8 @@ mod batch;
 #[doc(hidden)]
 pub mod bindings;
 mod config;
+mod consumer;
+mod http_consumer;
 pub mod log;
 mod out;
 mod partition;
@@ -56,6 +58,8 @@ pub use aggregate::Aggregator;
 pub use batch::{Headers, Record};
 pub use bindings::{Batch, Output};
 pub use config::Config;
+pub use consumer::{Consumer, Order, Undone};
+pub use http_consumer::{HttpConsumer, HttpError, Request, Response};
 pub use out::{Last, Out};
 pub use partition::{Partitioner, partition_of_key};
 pub use state::StateTransform;
@@ -65,6 +69,10 @@ pub use transform::{Failure, Transform};
 
 #[doc(hidden)]
 pub use aggregate::ExportedAggregator;
+#[doc(hidden)]
+pub use consumer::ExportedConsumer;
+#[doc(hidden)]
+pub use http_consumer::ExportedHttpConsumer;
 #[doc(hidden)]
 pub use partition::ExportedPartitioner;
 #[doc(hidden)]

@@ -7,10 +7,12 @@ use crate::partition::Partitioner;
 use crate::transform::{Failure, Transform};
 
 mod aggregate;
+mod consume;
 mod state;
 mod timers;
 
 pub use aggregate::AggregateRun;
+pub use consume::{consume, consume_http};
 pub use state::StateRun;
 pub use timers::TimerRun;
 

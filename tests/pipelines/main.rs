@@ -5,9 +5,11 @@
 
 mod asked;
 mod commands;
+mod consumers;
 mod deployments;
 mod fixtures;
 mod groups;
+mod hooks;
 mod http;
 mod isolation;
 mod joins;
@@ -33,7 +35,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 42] = [
+const CASES: [(&str, Case); 46] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -72,6 +74,10 @@ const CASES: [(&str, Case); 42] = [
     ("topics-that-go-away", commands::topics_go_away),
     ("a-pipelines-group-is-its-own-while-it-runs", groups::owned),
     ("components-are-not-kept-in-memory", deployments::memory),
+    ("webhooks-lose-nothing-and-keep-the-order-of-keys", consumers::by_key),
+    ("webhooks-keep-the-order-of-partitions", consumers::by_partition),
+    ("consumers-reach-what-is-granted-alone", consumers::grants),
+    ("consumers-are-given-what-a-node-emits", consumers::behind_a_node),
     ("http-answers-only-those-it-should", http::access),
     ("http-reads-need-the-token-if-asked", http::guarded_reads),
     ("records-over-http-are-written-once", records::once),

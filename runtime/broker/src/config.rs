@@ -262,6 +262,9 @@ settings! {
     plugin_allow_keys: AllowedKeys = AllowedKeys::default(), "pelton.plugin.allow.keys", "keys", None,
         "Public keys of minisign, with commas between them: this server runs components that one of them has signed, and those of \
          `pelton.plugin.allow.digests`. `pelton plugin push FILE` sends FILE.minisig along.";
+    secrets_dir: PathBuf = PathBuf::from("secrets"), "pelton.secrets.dir", "path", None,
+        "Directory of secrets for plugins that send over HTTP, a file each; a relative one is below `data.dir`. A pipeline names them, and they stay in the server. \
+         The variable PELTON_SECRET_NAME in the server's environment comes before the file `name`.";
     state_dir: PathBuf = PathBuf::from("state"), "pelton.state.dir", "path", None,
         "Directory of the stores of tables and pipelines; a relative one is below `data.dir`. What is in it can be made again from topics, so it may be on a disk of its own that nobody backs up.";
     state_block_cache_bytes: u64 = 256 * MIB, "pelton.state.block.cache.bytes", "bytes", Some((MIB as i128, 1 << 40)),
@@ -316,6 +319,11 @@ impl Config {
             0 => (memory::available() / PART).max(self.socket_request_max_bytes.into()),
             bytes => bytes,
         }
+    }
+
+    /// The directory of secrets.
+    pub fn secrets_path(&self) -> PathBuf {
+        self.data_dir.join(&self.secrets_dir)
     }
 
     /// The directory of the stores of tables.

@@ -27,6 +27,7 @@ use pelton_streams::{BatchIn, InstanceSpec, PluginFactory, PluginLimits, Task, T
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
+use self::deliveries::Deliveries;
 pub(crate) use self::error::DriverError;
 pub(super) use self::error::NO_TOPIC;
 use self::globals::OpenGlobals;
@@ -73,6 +74,8 @@ pub(crate) struct Driver<'io> {
     spec: DriverSpec,
     io: &'io mut dyn PipelineIo,
     tasks: Vec<DriverTask>,
+    /// What goes to plugins that act on the outside.
+    deliveries: Deliveries,
     /// One instance for each node, whichever partition's records it is given.
     plugins: Plugins,
     /// The partition whose records plugins are given now: the one that their log lines are about.
@@ -173,6 +176,7 @@ impl<'io> Driver<'io> {
             gates: OpenGates::new(Arc::clone(spec.board.readers())),
             io,
             tasks: Vec::new(),
+            deliveries: Deliveries::default(),
             plugins: Plugins::default(),
             calling: Arc::new(AtomicI32::new(NO_PARTITION)),
             uncommitted: Uncommitted::default(),
@@ -233,6 +237,7 @@ impl<'io> Driver<'io> {
 
     /// Commits what was done, and has it on disk before the driver ends.
     fn end(&mut self) -> Result<(), DriverError> {
+        self.drain()?;
         self.commit_all()?;
         self.purge(true);
         self.catch_up_stores(true)?;
@@ -275,6 +280,10 @@ impl<'io> Driver<'io> {
             }
             self.commit_when_due()?;
         }
+        if matches!(self.deliver()?, Progress::Some) {
+            idle = false;
+            self.commit_when_due()?;
+        }
         self.flush_stores(false)?;
         self.purge(false);
         if idle {
@@ -291,6 +300,9 @@ impl<'io> Driver<'io> {
 
     /// Gives the nodes of a source their plugins.
     fn start_plugins(&mut self, source: usize) -> Result<(), DriverError> {
+        if let Some(node) = self.spec.topology.consumer_of(source) {
+            return self.start_workers(node);
+        }
         for index in self.spec.topology.nodes_of(source) {
             if self.plugins.has(index) {
                 continue;
@@ -413,7 +425,9 @@ impl<'io> Driver<'io> {
             Ok(Filled { next_offset, end_offset, deleted_unread }) => {
                 position.end_offset = end_offset;
                 if deleted_unread {
-                    self.say_deleted(task, input, next_offset);
+                    let (topic, partition) = (position.topic.clone(), position.input.partition);
+                    let from = position.next_offset;
+                    self.say_deleted(&topic, partition, from, next_offset);
                 }
                 Ok(next_offset)
             }
@@ -423,16 +437,14 @@ impl<'io> Driver<'io> {
         }
     }
 
-    fn say_deleted(&self, task: usize, input: usize, next_offset: i64) {
-        let TaskPosition { topic, input: Input { partition, .. }, next_offset: from, .. } =
-            &self.tasks[task].inputs[input];
+    fn say_deleted(&self, topic: &str, partition: i32, from: i64, next_offset: i64) {
         let text = format!(
             "topic {topic}, partition {partition}: offsets {from} to {} were deleted before they were read; raise the \
              topic's retention, or give the pipeline more time",
             next_offset - 1
         );
         tracing::warn!(pipeline = self.spec.topology.name, "{text}");
-        self.spec.board.say("source", *partition, LogLevel::Warn, &text);
+        self.spec.board.say("source", partition, LogLevel::Warn, &text);
     }
 
     /// Has a task process records, or go on without any.
@@ -507,15 +519,17 @@ impl<'io> Driver<'io> {
         }
         self.purged_ms = self.now_ms();
         let topology = &self.spec.topology;
-        let inputs = self.tasks.iter().flat_map(|task| &task.inputs);
         let is_own = |source: usize| {
             let source = &topology.sources[source];
             source.repartition.is_some() || source.only.is_some()
         };
-        for position in inputs.filter(|input| is_own(input.input.source)) {
-            if let Err(error) = self.io.purge(position.input, position.committed) {
+        let own = self.positions().filter(|input| is_own(input.input.source));
+        let own: Vec<(Input, i64)> = own.map(|position| (position.input, position.committed)).collect();
+        for (input, committed) in own {
+            if let Err(error) = self.io.purge(input, committed) {
                 // The next time deletes these as well.
-                let (pipeline, topic) = (&topology.name, &position.topic);
+                let topology = &self.spec.topology;
+                let (pipeline, topic) = (&topology.name, &topology.sources[input.source].topic);
                 tracing::warn!(pipeline, topic, %error, "records that are done stay for now");
             }
         }
@@ -526,22 +540,26 @@ impl<'io> Driver<'io> {
         let now = self.now_ms();
         let waits = |task: &&DriverTask| task.not_before_ms > now;
         let ready = self.tasks.iter().filter(|task| !waits(task)).flat_map(|task| &task.inputs);
-        let positions: Vec<_> = ready.map(|position| (position.input, position.next_offset)).collect();
+        let mut positions: Vec<_> = ready.map(|position| (position.input, position.next_offset)).collect();
+        let (wanted, due) = self.delivery_waits(now);
+        positions.extend(wanted);
         let retries = self.tasks.iter().filter(waits).map(|task| task.not_before_ms);
         let ticks = self.tasks.iter().filter(|task| !waits(task)).filter_map(|task| task.next_tick_ms);
-        let next = retries.chain(ticks).map(|at| at.saturating_sub(now).max(0).unsigned_abs()).min();
+        let next =
+            retries.chain(ticks).chain(due).map(|at| at.saturating_sub(now).max(0).unsigned_abs()).min();
         self.io.wait(&positions, next.unwrap_or(IDLE_MS).min(IDLE_MS));
     }
 
     fn publish(&mut self) {
         self.published_ms = self.now_ms();
-        let Totals { calls, failed_calls, commits, .. } = self.counting.totals;
-        self.counted.totals = Totals { calls, failed_calls, commits, ..self.counted.totals };
+        let Totals { calls, failed_calls, retries, commits, .. } = self.counting.totals;
+        self.counted.totals = Totals { calls, failed_calls, retries, commits, ..self.counted.totals };
         self.spec.board.set_counted(self.spec.lane, &self.counted);
         // What is wrong with one shows when it is read.
         let _ = self.show_globals();
-        for position in self.tasks.iter().flat_map(|task| &task.inputs) {
+        for position in self.positions() {
             self.spec.board.set_task(TaskStatus {
+                delivery: self.delivery_status(position),
                 topic: position.topic.clone(),
                 partition: position.input.partition,
                 lane: self.spec.lane.number,
@@ -555,6 +573,7 @@ impl<'io> Driver<'io> {
 
 mod changes;
 mod commit;
+mod deliveries;
 mod error;
 mod globals;
 #[cfg(any(test, feature = "testing"))]
@@ -566,3 +585,4 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod workers;

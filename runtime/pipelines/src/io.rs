@@ -240,30 +240,58 @@ pub trait IoFactory: Send + Sync {
     fn forget<'a>(&'a self, pipeline: &'a str, topics: &'a [String]) -> Forgetting<'a>;
 }
 
-/// Tells the drivers of a pipeline to stop at their next commit.
+/// Tells a driver to stop at its next commit, or only to look what has come.
 #[derive(Debug, Default)]
 pub struct StopSignal {
     set: AtomicBool,
+    /// Something besides records has come since the last wait.
+    nudged: AtomicBool,
     notify: Notify,
+    /// That of the whole pipeline, if this is one of a lane's: what is set there is set here.
+    of: Option<Arc<StopSignal>>,
 }
 
 impl StopSignal {
+    /// One of a lane: set when that of its pipeline is, and nudged alone.
+    pub fn of_lane(pipeline: &Arc<StopSignal>) -> Arc<StopSignal> {
+        Arc::new(StopSignal { of: Some(Arc::clone(pipeline)), ..StopSignal::default() })
+    }
+
     pub fn set(&self) {
         self.set.store(true, Ordering::Release);
         self.notify.notify_waiters();
     }
 
     pub fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire)
+        self.set.load(Ordering::Acquire) || self.of.as_ref().is_some_and(|of| of.is_set())
     }
 
-    /// Returns when the signal is set.
+    /// Has a wait end that is under way, or else the next one.
+    pub fn nudge(&self) {
+        self.nudged.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    /// Returns when the signal is set, or was nudged since this has returned last.
     pub async fn wait(&self) {
         let mut notified = std::pin::pin!(self.notify.notified());
         // Before the signal is looked at, so that one that is set in between is not missed.
         notified.as_mut().enable();
-        if !self.is_set() {
-            notified.await;
+        let Some(of) = &self.of else {
+            if !self.is_set() && !self.nudged.swap(false, Ordering::AcqRel) {
+                notified.await;
+                self.nudged.store(false, Ordering::Release);
+            }
+            return;
+        };
+        let mut of_all = std::pin::pin!(of.notify.notified());
+        of_all.as_mut().enable();
+        if !self.is_set() && !self.nudged.swap(false, Ordering::AcqRel) {
+            tokio::select! {
+                () = notified => {}
+                () = of_all => {}
+            }
+            self.nudged.store(false, Ordering::Release);
         }
     }
 }

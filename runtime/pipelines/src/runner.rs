@@ -166,6 +166,7 @@ fn run_lane(
     stop: &Arc<StopSignal>,
 ) -> Option<FailureStatus> {
     let mut backoff = Duration::ZERO;
+    let stop = &StopSignal::of_lane(stop);
     while !stop.is_set() {
         let driver = DriverSpec {
             topology: Arc::clone(&spec.topology),

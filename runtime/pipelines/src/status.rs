@@ -66,6 +66,23 @@ pub struct TaskStatus {
     pub end: i64,
     /// Records between the two.
     pub lag: i64,
+    /// How its records are given to a plugin that acts on the outside, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryStatus>,
+}
+
+/// What a plugin that acts on the outside has of a partition. Records that were read and are not committed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DeliveryStatus {
+    pub node: String,
+    /// Not done.
+    pub unfinished: u64,
+    /// Those of them that are given now.
+    pub given: u64,
+    /// Those of them that were not done when they were given, and wait to be given again.
+    pub retrying: u64,
+    /// Done, behind one that is not.
+    pub ahead: u64,
 }
 
 /// One store's progress.
@@ -183,6 +200,8 @@ pub struct Totals {
     pub undeliverable: u64,
     pub calls: u64,
     pub failed_calls: u64,
+    /// Records that were to be given again to a plugin that acts on the outside, each time.
+    pub retries: u64,
     pub commits: u64,
 }
 
@@ -212,6 +231,7 @@ impl Totals {
             undeliverable: self.undeliverable + other.undeliverable,
             calls: self.calls + other.calls,
             failed_calls: self.failed_calls + other.failed_calls,
+            retries: self.retries + other.retries,
             commits: self.commits + other.commits,
         }
     }

@@ -105,6 +105,7 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
             store["end"]
         ))?;
     }
+    print_deliveries(&pipeline)?;
     let mut columns = vec!["topic", "partition", "committed", "end", "lag"];
     if lanes.is_some() {
         columns.push("lane");
@@ -114,6 +115,28 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
         table.row(columns.iter().map(|key| task[*key].clone()).collect());
     }
     table.print(false)
+}
+
+/// What plugins that act on the outside have not done, where there is something.
+fn print_deliveries(pipeline: &Value) -> anyhow::Result<()> {
+    for task in pipeline["tasks"].as_array().into_iter().flatten() {
+        let delivery = &task["delivery"];
+        let count = |key: &str| delivery[key].as_u64().unwrap_or(0);
+        if count("unfinished") == 0 {
+            continue;
+        }
+        print_line(&format!(
+            "node {}, partition {}: {} records are not done, of which {} are given now and {} are to be given again; {} behind \
+             them are done",
+            delivery["node"].as_str().unwrap_or("-"),
+            task["partition"],
+            count("unfinished"),
+            count("given"),
+            count("retrying"),
+            count("ahead")
+        ))?;
+    }
+    Ok(())
 }
 
 /// What helps a pipeline that has failed, at a record or elsewhere.

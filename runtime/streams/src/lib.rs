@@ -9,7 +9,9 @@
 pub mod answer;
 pub mod batch;
 pub mod dead_letter;
+pub mod delivery;
 mod digest;
+pub mod http;
 pub mod json;
 pub mod limits;
 pub mod log;

@@ -13,6 +13,7 @@ use crate::partitioner::PartitionerKind;
 use crate::state::StoreKind;
 
 pub mod changes;
+pub mod consumer;
 pub mod operator;
 pub mod stores;
 
@@ -20,6 +21,7 @@ pub use crate::values;
 
 pub(crate) use raw_native::REST_OUTPUT_NAME;
 
+use consumer::ConsumerSpec;
 use operator::{GlobalSpec, OperatorPlugin, OperatorSpec, TableSpec};
 use stores::StoreGrant;
 use values::{ByteSize, Start};
@@ -171,6 +173,8 @@ pub struct NodeSpec {
     pub by_partition: bool,
     /// Where what it keeps is, if the manifest says so of the node.
     pub store: Option<StoreKind>,
+    /// How records are given to it, and what it may reach, if the manifest says anything of that: it acts on the outside.
+    pub consumer: Option<ConsumerSpec>,
 }
 
 /// `[[sink]]`: a topic to write.

@@ -8,6 +8,7 @@ use pelton_wire::mutant::Mutant;
 use crate::answer::{AnswerError, BatchOut};
 use crate::batch::BatchIn;
 use crate::digest::Digest;
+use crate::http::{HttpClient, Network, NetworkError};
 use crate::limits::PluginLimits;
 use crate::log::LogSink;
 use crate::node_state::{ColumnOut, NodeState};
@@ -97,6 +98,37 @@ pub trait PartitionerPlugin: Send {
     /// # Errors
     /// How the call failed.
     fn partition(&mut self, batch: &BatchIn<'_>, partitions: u32) -> Result<Vec<u32>, PluginError>;
+}
+
+/// Which records of a call have to wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallOrder {
+    /// None: each is of a key of its own, or has none.
+    Free,
+    /// Each for the one before it: what stands behind a record that is not done is not done either.
+    Whole,
+}
+
+/// A record of a call that is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// An index into the batch.
+    pub index: u32,
+    /// Why, in the plugin's words.
+    pub reason: String,
+    /// Give it again, not before so many milliseconds have passed; `None`: it can never be done.
+    pub again: Option<u32>,
+}
+
+/// Code that acts on the outside: takes records and gives none. Each instance belongs to a node and a thread of its own, which
+/// a call may block for as long as what it reaches takes.
+pub trait ConsumerPlugin: Send {
+    /// Does what is to be done about each record. Those that are not named in the answer are done. The answer is as the plugin
+    /// made it.
+    ///
+    /// # Errors
+    /// How the call failed: of each of its records it is unknown whether it was done.
+    fn consume(&mut self, batch: &BatchIn<'_>, order: CallOrder) -> Result<Vec<Unfinished>, PluginError>;
 }
 
 /// What a partitioner answered, if it names a partition that is there for each record.
@@ -307,6 +339,9 @@ pub enum InstantiateError {
     /// It failed while starting or in `configure`.
     #[error("the plugin did not start: {0}")]
     Start(PluginError),
+    /// It cannot reach what it is granted.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
 }
 
 /// Configuration, limits and log of one instance.
@@ -383,6 +418,28 @@ pub trait PluginFactory: Send + Sync {
     ) -> Result<Box<dyn PartitionerPlugin>, InstantiateError> {
         let _ = (digest, spec);
         Err(InstantiateError::Refused("partitioners are not run here".to_owned()))
+    }
+
+    /// The same for a component of the worlds `consumer` and `consumer-http`; those of the second one send through `http`.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    fn instantiate_consumer(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+        http: Option<&Arc<dyn HttpClient>>,
+    ) -> Result<Box<dyn ConsumerPlugin>, InstantiateError> {
+        let _ = (digest, spec, http);
+        Err(InstantiateError::Refused("consumers are not run here".to_owned()))
+    }
+
+    /// What sends the requests of plugins.
+    ///
+    /// # Errors
+    /// Nothing does.
+    fn network(&self) -> Result<&dyn Network, NetworkError> {
+        Err(NetworkError::Unavailable("this program has no network for plugins".to_owned()))
     }
 
     /// Drops a loaded component. Running instances go on.

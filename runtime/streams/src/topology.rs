@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::PluginLimits;
+use crate::manifest::consumer::ConsumerSpec;
 use crate::manifest::operator::{GlobalSpec, Work};
 use crate::manifest::stores::NodeStoreSpec;
 use crate::manifest::values::Start;
@@ -17,6 +18,7 @@ use crate::state::StoreKind;
 use crate::task::TaskId;
 
 mod build;
+mod consumers;
 mod error;
 mod foreign;
 pub mod graph;
@@ -116,6 +118,8 @@ pub struct Node {
     pub by_partition: bool,
     /// Where what it keeps is, if the manifest says so.
     pub(crate) store: Option<StoreKind>,
+    /// It acts on the outside and hands nothing on: how records are given to it.
+    pub consumer: Option<ConsumerSpec>,
 }
 
 /// Who reads an output.
@@ -289,6 +293,7 @@ impl Topology {
                 on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
         }
         topology.check()?;
+        topology.part_consumers(known);
         topology.link_operators(manifest, known)?;
         Ok(topology)
     }
@@ -430,6 +435,9 @@ impl Topology {
             return Ok(());
         }
         let node = self.nodes.iter_mut().find(|node| node.id == id);
+        if node.as_ref().is_some_and(|node| node.consumer.is_some()) {
+            return Err(TopologyError::GivesNothing { at: at.to_owned(), from: id.to_owned() });
+        }
         let node = node.map(|node| (output_names(&node.plugin), &mut node.outputs));
         let operator = self.operators.iter_mut().find(|operator| operator.id == id);
         let has_first = !matches!(&operator, Some(operator) if matches!(operator.work, Work::Branch(_)));
@@ -507,11 +515,11 @@ impl Topology {
         Ok(())
     }
 
-    /// Whether people ask for what a node has made, so that nothing needs to read it.
+    /// Whether people ask for what a node has made, or it acts on the outside, so that nothing needs to read it.
     fn is_asked(&self, vertex: Vertex) -> bool {
         match vertex {
             Vertex::Operator(operator) => matches!(self.operators[operator].work, Work::Aggregate(_)),
-            Vertex::Node(_) => false,
+            Vertex::Node(node) => self.nodes[node].consumer.is_some(),
         }
     }
 

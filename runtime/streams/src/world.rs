@@ -107,19 +107,11 @@ impl World {
             World::Aggregator => {
                 ("aggregator", &[Log], &["configure", "create", "add", "subtract", "merge"], Place::Aggregate)
             }
-            World::Consumer => ("consumer", &[Log, State], &["configure", "consume"], Place::End),
-            World::ConsumerHttp => {
-                ("consumer-http", &[Log, State, Http], &["configure", "consume"], Place::End)
-            }
+            World::Consumer => ("consumer", &[Log], &["configure", "consume"], Place::End),
+            World::ConsumerHttp => ("consumer-http", &[Log, Http], &["configure", "consume"], Place::End),
             World::Migrator => ("migrator", &[Log], &["configure", "migrate"], Place::Upgrade),
         };
-        WorldSpec {
-            name,
-            imports,
-            exports,
-            place,
-            is_hosted: !matches!(self, World::Consumer | World::ConsumerHttp | World::Migrator),
-        }
+        WorldSpec { name, imports, exports, place, is_hosted: !matches!(self, World::Migrator) }
     }
 
     /// Its name in `sdk/wit`.
@@ -130,6 +122,11 @@ impl World {
     /// Whether its plugins need a store.
     pub fn needs_store(self) -> bool {
         self.spec().imports.contains(&Interface::State)
+    }
+
+    /// Whether its plugins send requests over HTTP.
+    pub fn has_http(self) -> bool {
+        self.spec().imports.contains(&Interface::Http)
     }
 
     /// Whether its plugins set timers.
@@ -194,10 +191,11 @@ mod tests {
         }
         assert!(World::ALL.into_iter().all(|world| World::named(world.name()) == Some(world)));
         assert_eq!(World::named("transformer"), None);
-        assert_eq!(World::hosted(), "transform-timer, transform, transform-state, partitioner, aggregator");
+        let hosted =
+            "transform-timer, transform, transform-state, partitioner, aggregator, consumer, consumer-http";
+        assert_eq!(World::hosted(), hosted);
         assert_eq!(World::hosted_at(Place::Node), "transform-timer, transform, transform-state");
         let stores: Vec<World> = World::ALL.into_iter().filter(|world| world.needs_store()).collect();
-        let with = [World::TransformTimer, World::TransformState, World::Consumer, World::ConsumerHttp];
-        assert_eq!(stores, with);
+        assert_eq!(stores, [World::TransformTimer, World::TransformState]);
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pelton_streams::plugin::{AggregatorPlugin, PartitionerPlugin};
+use pelton_streams::http::{HttpClient, Network, NetworkError};
+use pelton_streams::plugin::{AggregatorPlugin, ConsumerPlugin, PartitionerPlugin};
 use pelton_streams::{Digest, InstanceSpec, InstantiateError, LoadError, Plugin, PluginFactory, PluginInfo};
 use wasmtime::component::Component;
 use wasmtime::{Config, ModuleVersionStrategy, OptLevel, Strategy};
@@ -31,6 +32,8 @@ pub struct EngineConfig {
     pub max_memory_bytes: u64,
     /// Where compiled code is kept; `None`: every start compiles.
     pub cache: Option<CodeCache>,
+    /// What sends the requests of plugins; `None`: those that make some do not start.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 impl Default for EngineConfig {
@@ -40,6 +43,7 @@ impl Default for EngineConfig {
             max_instances: DEFAULT_MAX_INSTANCES,
             max_memory_bytes: DEFAULT_MAX_MEMORY_BYTES,
             cache: None,
+            network: None,
         }
     }
 }
@@ -176,11 +180,16 @@ impl Engine {
 }
 
 impl Engine {
-    fn start(&self, digest: &Digest, spec: &InstanceSpec) -> Result<WasmPlugin, InstantiateError> {
+    fn start(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+        http: Option<&Arc<dyn HttpClient>>,
+    ) -> Result<WasmPlugin, InstantiateError> {
         let loaded = self.components().get(digest).cloned().ok_or(InstantiateError::NotLoaded(*digest))?;
         let Shared { engine, memory, slots, ticker, .. } = &*self.shared;
         let slot = slots.take(ticker)?;
-        WasmPlugin::start(engine, Arc::clone(memory), loaded, spec, slot)
+        WasmPlugin::start(engine, Arc::clone(memory), loaded, (spec, http), slot)
     }
 }
 
@@ -202,7 +211,7 @@ impl PluginFactory for Engine {
     }
 
     fn instantiate(&self, digest: &Digest, spec: &InstanceSpec) -> Result<Box<dyn Plugin>, InstantiateError> {
-        Ok(Box::new(self.start(digest, spec)?))
+        Ok(Box::new(self.start(digest, spec, None)?))
     }
 
     fn instantiate_aggregator(
@@ -210,7 +219,7 @@ impl PluginFactory for Engine {
         digest: &Digest,
         spec: &InstanceSpec,
     ) -> Result<Box<dyn AggregatorPlugin>, InstantiateError> {
-        Ok(Box::new(self.start(digest, spec)?))
+        Ok(Box::new(self.start(digest, spec, None)?))
     }
 
     fn instantiate_partitioner(
@@ -218,7 +227,21 @@ impl PluginFactory for Engine {
         digest: &Digest,
         spec: &InstanceSpec,
     ) -> Result<Box<dyn PartitionerPlugin>, InstantiateError> {
-        Ok(Box::new(self.start(digest, spec)?))
+        Ok(Box::new(self.start(digest, spec, None)?))
+    }
+
+    fn instantiate_consumer(
+        &self,
+        digest: &Digest,
+        spec: &InstanceSpec,
+        http: Option<&Arc<dyn HttpClient>>,
+    ) -> Result<Box<dyn ConsumerPlugin>, InstantiateError> {
+        Ok(Box::new(self.start(digest, spec, http)?))
+    }
+
+    fn network(&self) -> Result<&dyn Network, NetworkError> {
+        let network = self.shared.config.network.as_deref();
+        network.ok_or_else(|| NetworkError::Unavailable("this program sends nothing for plugins".to_owned()))
     }
 
     fn unload(&self, digest: &Digest) {

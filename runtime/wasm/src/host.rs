@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use pelton_streams::World;
+use pelton_streams::http::HttpClient;
 use pelton_streams::log::{LogLevel, LogSink, MAX_LINE_BYTES, MAX_LINES_PER_CALL, clip};
 use pelton_streams::node_state::NodeState;
 use pelton_streams::world::Interface;
@@ -12,10 +13,12 @@ use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
 use crate::limits::Limiter;
 
+mod http;
 mod state;
 mod timers;
 pub(crate) mod wasi;
 
+pub(crate) use http::Sending;
 pub(crate) use timers::DomainParam;
 
 /// The name of an interface, as a component imports it.
@@ -49,6 +52,8 @@ pub(crate) struct HostState {
     pub(crate) log: CallLog,
     /// The stores of the node, while a call may use them.
     pub(crate) lent: Option<NodeState>,
+    /// What sends requests, once the instance is configured, if it may make some.
+    pub(crate) http: Option<Sending>,
     /// Resources of WASI that the instance holds.
     pub(crate) resources: u32,
 }
@@ -62,6 +67,8 @@ pub(crate) struct CallLog {
     last_error: Option<String>,
     /// What was printed since the last line break.
     printed: Vec<u8>,
+    /// What knows the secrets that must not be in a line.
+    redact: Option<Arc<dyn HttpClient>>,
 }
 
 #[derive(ComponentType, Lift, Clone, Copy)]
@@ -81,7 +88,12 @@ enum Level {
 
 impl CallLog {
     pub(crate) fn new(sink: Arc<dyn LogSink>) -> CallLog {
-        CallLog { sink, lines: 0, dropped: 0, last_error: None, printed: Vec::new() }
+        CallLog { sink, lines: 0, dropped: 0, last_error: None, printed: Vec::new(), redact: None }
+    }
+
+    /// The secrets of a client are left out of lines: a server may tell a plugin what was sent to it.
+    pub(crate) fn redact_by(&mut self, client: Option<&Arc<dyn HttpClient>>) {
+        self.redact = client.cloned();
     }
 
     /// A call begins, with the whole budget of lines.
@@ -122,6 +134,8 @@ impl CallLog {
     }
 
     fn write(&mut self, level: LogLevel, text: &str) {
+        let redacted = self.redact.as_ref().map(|client| client.redact(text));
+        let text = redacted.as_deref().unwrap_or(text);
         if level == LogLevel::Error {
             self.last_error = Some(one_line(text));
         }
@@ -147,9 +161,7 @@ fn define(interface: Interface, linker: &mut Linker<HostState>) -> wasmtime::Res
         Interface::Log => linker.func_wrap("write", write),
         Interface::State => state::define(&mut linker),
         Interface::Timers => timers::define(&mut linker),
-        Interface::Http => {
-            wasmtime::bail!("this version does not host `{}`", interface.name())
-        }
+        Interface::Http => http::define(&mut linker),
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use pelton_streams::http::HttpClient;
 use pelton_streams::node_state::{ColumnOut, NodeState};
 use pelton_streams::operator::TimerDomain;
 use pelton_streams::operator::aggregate::Way;
-use pelton_streams::plugin::{AggregatorPlugin, PartitionerPlugin};
+use pelton_streams::plugin::{AggregatorPlugin, CallOrder, ConsumerPlugin, PartitionerPlugin, Unfinished};
 use pelton_streams::{BatchIn, BatchOut, InstanceSpec, InstantiateError, Plugin, PluginError};
 use wasmtime::{Engine, Store};
 
 use crate::component::Loaded;
-use crate::host::HostState;
+use crate::host::{HostState, Sending};
 use crate::limits::{MemoryPool, hostcall_fuel};
-use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OutputRet};
+use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OutputRet, clipped};
 use crate::slots::Slot;
 use crate::store::{
     Aggregating, CONFIGURE, ConfigureArgs, ConfigureRet, Exports, WrongExport, arm, classify, store,
@@ -24,6 +25,8 @@ pub(crate) struct WasmPlugin {
     pool: Arc<MemoryPool>,
     loaded: Arc<Loaded>,
     spec: InstanceSpec,
+    /// What sends its requests, if it may make some.
+    http: Option<Arc<dyn HttpClient>>,
     live: Option<Live>,
     _slot: Slot,
 }
@@ -38,11 +41,12 @@ impl WasmPlugin {
         engine: &Engine,
         pool: Arc<MemoryPool>,
         loaded: Arc<Loaded>,
-        spec: &InstanceSpec,
+        (spec, http): (&InstanceSpec, Option<&Arc<dyn HttpClient>>),
         slot: Slot,
     ) -> Result<WasmPlugin, InstantiateError> {
-        let live = Some(Live::start(engine, &pool, &loaded, spec)?);
-        Ok(WasmPlugin { engine: engine.clone(), pool, loaded, spec: spec.clone(), live, _slot: slot })
+        let live = Some(Live::start(engine, &pool, &loaded, (spec, http))?);
+        let (engine, spec, http) = (engine.clone(), spec.clone(), http.cloned());
+        Ok(WasmPlugin { engine, pool, loaded, spec, http, live, _slot: slot })
     }
 
     /// The running instance, or a new one. It is put back only after a call that returned: a store that trapped is never
@@ -50,7 +54,10 @@ impl WasmPlugin {
     fn take(&mut self) -> Result<Live, PluginError> {
         match self.live.take() {
             Some(live) => Ok(live),
-            None => Live::start(&self.engine, &self.pool, &self.loaded, &self.spec).map_err(restart_failed),
+            None => {
+                let how = (&self.spec, self.http.as_ref());
+                Live::start(&self.engine, &self.pool, &self.loaded, how).map_err(restart_failed)
+            }
         }
     }
 
@@ -120,13 +127,16 @@ impl Live {
         engine: &Engine,
         pool: &Arc<MemoryPool>,
         loaded: &Loaded,
-        spec: &InstanceSpec,
+        (spec, http): (&InstanceSpec, Option<&Arc<dyn HttpClient>>),
     ) -> Result<Live, InstantiateError> {
         let mut store = store(engine, &spec.limits, pool, Arc::clone(&spec.log));
+        store.data_mut().log.redact_by(http);
         let started = Live::configure(&mut store, loaded, spec);
         match started {
             Ok((exports, Ok(()))) => {
                 store.data_mut().log.end();
+                // Settings are read without it: a deployment that is refused has sent nothing.
+                store.data_mut().http = http.map(Sending::new);
                 Ok(Live { store, exports })
             }
             Ok((_, Err(refusal))) => {
@@ -163,7 +173,7 @@ impl Plugin for WasmPlugin {
         let batch = BatchArg::new(batch, self.loaded.needs);
         let answer = self.call_once(|exports, store| match exports {
             Exports::Process(process, _) => process.call(store, batch),
-            Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
+            Exports::Aggregating(_) | Exports::Partition(_) | Exports::Consume(_) => another_world(),
         })?;
         answer.map(BatchOut::from).map_err(PluginError::from)
     }
@@ -176,7 +186,7 @@ impl Plugin for WasmPlugin {
         let batch = BatchArg::new(batch, self.loaded.needs);
         self.call_with(state, |exports, store| match exports {
             Exports::Process(process, _) => process.call(store, batch),
-            Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
+            Exports::Aggregating(_) | Exports::Partition(_) | Exports::Consume(_) => another_world(),
         })
     }
 
@@ -188,7 +198,10 @@ impl Plugin for WasmPlugin {
     ) -> (Result<BatchOut, PluginError>, NodeState) {
         self.call_with(state, |exports, store| match exports {
             Exports::Process(_, Some(fire)) => fire.call(store, domain.into(), ColumnArg::new(names), at),
-            Exports::Process(_, None) | Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
+            Exports::Process(_, None)
+            | Exports::Aggregating(_)
+            | Exports::Partition(_)
+            | Exports::Consume(_) => another_world(),
         })
     }
 }
@@ -200,7 +213,7 @@ impl WasmPlugin {
     ) -> Result<ColumnOut, PluginError> {
         let answer = self.call_once(|exports, store| match exports {
             Exports::Aggregating(exports) => call(exports, store),
-            Exports::Process(..) | Exports::Partition(_) => another_world(),
+            Exports::Process(..) | Exports::Partition(_) | Exports::Consume(_) => another_world(),
         })?;
         self.values(answer)
     }
@@ -210,7 +223,7 @@ impl AggregatorPlugin for WasmPlugin {
     fn create(&mut self) -> Result<Vec<u8>, PluginError> {
         let answer = self.call_once(|exports, store| match exports {
             Exports::Aggregating(exports) => Ok(exports.create.call(store, ())?.0),
-            Exports::Process(..) | Exports::Partition(_) => another_world(),
+            Exports::Process(..) | Exports::Partition(_) | Exports::Consume(_) => another_world(),
         })?;
         answer.map_err(|reason| PluginError::Fatal(format!("it has no first value: {reason}")))
     }
@@ -242,12 +255,29 @@ impl AggregatorPlugin for WasmPlugin {
     }
 }
 
+impl ConsumerPlugin for WasmPlugin {
+    fn consume(&mut self, batch: &BatchIn<'_>, order: CallOrder) -> Result<Vec<Unfinished>, PluginError> {
+        let batch = BatchArg::new(batch, self.loaded.needs);
+        let answer = self.call_once(|exports, store| match exports {
+            Exports::Consume(consume) => consume.call(store, batch, order.into()),
+            Exports::Process(..) | Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
+        })?;
+        let redacted = |text: String| match &self.http {
+            Some(http) => http.redact(&text),
+            None => text,
+        };
+        let unfinished = answer.map_err(|reason| PluginError::Fatal(redacted(clipped(reason))))?;
+        let unfinished = unfinished.into_iter().map(Unfinished::from);
+        Ok(unfinished.map(|one| Unfinished { reason: redacted(one.reason), ..one }).collect())
+    }
+}
+
 impl PartitionerPlugin for WasmPlugin {
     fn partition(&mut self, batch: &BatchIn<'_>, partitions: u32) -> Result<Vec<u32>, PluginError> {
         let batch = BatchArg::new(batch, self.loaded.needs);
         self.call_once(|exports, store| match exports {
             Exports::Partition(partition) => partition.call(store, batch, partitions),
-            Exports::Process(..) | Exports::Aggregating(_) => another_world(),
+            Exports::Process(..) | Exports::Aggregating(_) | Exports::Consume(_) => another_world(),
         })
     }
 }

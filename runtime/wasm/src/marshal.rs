@@ -2,7 +2,7 @@
 //! owned vectors, each with one copy; the types that `bindgen!` generates would allocate for each field that is passed.
 
 use pelton_streams::node_state::ColumnOut;
-use pelton_streams::plugin::Rejection;
+use pelton_streams::plugin::{CallOrder, Rejection, Unfinished};
 use pelton_streams::plugin_manifest::Field;
 use pelton_streams::{
     BatchIn, BatchOut, HeadersIn, HeadersOut, PluginError, PluginManifest, SlicesIn, SlicesOut,
@@ -99,6 +99,46 @@ pub(crate) enum FailureRet {
     Fatal(String),
 }
 
+/// Which records of a call wait for each other.
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(enum)]
+#[repr(u8)]
+pub(crate) enum OrderArg {
+    #[component(name = "free")]
+    Free,
+    #[component(name = "whole")]
+    Whole,
+}
+
+impl From<CallOrder> for OrderArg {
+    fn from(order: CallOrder) -> OrderArg {
+        match order {
+            CallOrder::Free => OrderArg::Free,
+            CallOrder::Whole => OrderArg::Whole,
+        }
+    }
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct UnfinishedRet {
+    index: u32,
+    reason: String,
+    again: Option<u32>,
+}
+
+impl From<UnfinishedRet> for Unfinished {
+    fn from(UnfinishedRet { index, reason, again }: UnfinishedRet) -> Unfinished {
+        Unfinished { index, reason: clipped(reason), again }
+    }
+}
+
+/// A reason, as much of it as is kept.
+pub(crate) fn clipped(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+    reason
+}
+
 /// The fields of a record that a plugin reads. Others are not copied into it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
@@ -185,10 +225,6 @@ impl From<OutputRet> for BatchOut {
 
 impl From<FailureRet> for PluginError {
     fn from(failure: FailureRet) -> PluginError {
-        let clipped = |mut reason: String| {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
-            reason
-        };
         match failure {
             FailureRet::Retry(reason) => PluginError::Retry(clipped(reason)),
             FailureRet::Fatal(reason) => PluginError::Fatal(clipped(reason)),

@@ -10,7 +10,7 @@ use wasmtime::{Engine, Store, Trap, WasmBacktrace};
 
 use crate::host::{CallLog, DomainParam, HostState};
 use crate::limits::{Limiter, MemoryPool, Refused, epochs, hostcall_fuel};
-use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OutputRet};
+use crate::marshal::{BatchArg, ColumnArg, ColumnRet, FailureRet, OrderArg, OutputRet, UnfinishedRet};
 
 /// The function that takes settings.
 pub(crate) const CONFIGURE: &str = "configure";
@@ -39,6 +39,13 @@ pub(crate) struct Fire(TypedFunc<(DomainParam, ColumnArg<'static>, &'static [i64
 #[derive(Clone, Copy)]
 pub(crate) struct Partition(TypedFunc<(BatchArg<'static>, u32), (Vec<u32>,)>);
 
+/// Records that are not done, or why the plugin cannot go on.
+type Consumed = Result<Vec<UnfinishedRet>, String>;
+
+/// One that acts on the outside.
+#[derive(Clone, Copy)]
+pub(crate) struct Consume(TypedFunc<(BatchArg<'static>, OrderArg), (Consumed,)>);
+
 /// One that is given values, records, and which record goes into which value.
 #[derive(Clone, Copy)]
 pub(crate) struct Fold(TypedFunc<(ColumnArg<'static>, BatchArg<'static>, &'static [u32]), Values>);
@@ -63,6 +70,7 @@ pub(crate) enum Exports {
     Process(Process, Option<Fire>),
     Aggregating(Aggregating),
     Partition(Partition),
+    Consume(Consume),
 }
 
 /// An export that is not there, or has another type.
@@ -89,6 +97,10 @@ impl Exports {
         if world.spec().place == Place::Topic {
             let partition = instance.get_typed_func(&mut *store, "partition").map(Partition);
             return partition.map(Exports::Partition).map_err(wrong("partition"));
+        }
+        if world.spec().place == Place::End {
+            let consume = instance.get_typed_func(&mut *store, "consume").map(Consume);
+            return consume.map(Exports::Consume).map_err(wrong("consume"));
         }
         let process = instance.get_typed_func(&mut *store, "process").map_err(wrong("process"))?;
         let fire = match world.has_timers() {
@@ -140,6 +152,19 @@ impl Partition {
     }
 }
 
+impl Consume {
+    pub(crate) fn call(
+        self,
+        store: &mut Store<HostState>,
+        batch: BatchArg<'_>,
+        order: OrderArg,
+    ) -> wasmtime::Result<Consumed> {
+        let function: TypedFunc<(BatchArg<'_>, OrderArg), _> = self.0;
+        let (answer,) = function.call(store, (batch, order))?;
+        Ok(answer)
+    }
+}
+
 impl Fold {
     pub(crate) fn call(
         self,
@@ -175,7 +200,7 @@ pub(crate) fn store(
     log: Arc<dyn LogSink>,
 ) -> Store<HostState> {
     let limiter = Limiter::new(limits.memory_bytes, Arc::clone(pool));
-    let state = HostState { limiter, log: CallLog::new(log), lent: None, resources: 0 };
+    let state = HostState { limiter, log: CallLog::new(log), lent: None, http: None, resources: 0 };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_trap();
@@ -186,7 +211,11 @@ pub(crate) fn store(
 /// Sets the deadline of the next call.
 pub(crate) fn arm(store: &mut Store<HostState>, deadline_ms: u32) {
     store.set_epoch_deadline(epochs(deadline_ms));
-    store.data_mut().log.begin();
+    let state = store.data_mut();
+    state.log.begin();
+    if let Some(http) = &mut state.http {
+        http.begin(deadline_ms);
+    }
 }
 
 /// Why a call did not return. The store must not be used again.

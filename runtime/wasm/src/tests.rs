@@ -281,8 +281,8 @@ fn what_cannot_run_is_refused_when_it_is_loaded() {
         "the plugin does not export `configure` as the world `transform` of pelton:plugin@0.1.0 has it: ",
     );
     check(
-        &text(&format!("(component {functions} (export \"consume\" (func $f)))")),
-        "plugins of the world `consumer` are not supported yet; this version runs: transform",
+        &text(&format!("(component {functions} (export \"migrate\" (func $f)))")),
+        "plugins of the world `migrator` are not supported yet; this version runs: transform",
     );
     check(
         &package::with_manifest(guest(CONFIGURED), "name = 'p'"),

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use pelton_streams::batch::Headers;
+use pelton_streams::http::{HttpClient, HttpError, HttpRequest, HttpResponse};
 use pelton_streams::log::{LogLevel, LogSink, NoLog};
+use pelton_streams::plugin::CallOrder;
 use pelton_streams::task::{NoticeKind, RecordError, StepError};
 use pelton_streams::testing::{TestRecord, TopologyDriver};
 use pelton_streams::{
-    InstanceSpec, InstantiateError, Manifest, Plugin, PluginError, PluginFactory, PluginLimits, Topology,
+    InstanceSpec, InstantiateError, Manifest, OwnedBatch, Plugin, PluginError, PluginFactory, PluginLimits,
+    RecordIn, Topology, World,
 };
 use pelton_wasm::toolchain::{BuildError, BuildOptions, Built, build};
 use pelton_wasm::{Engine, EngineConfig, inspect};
@@ -381,4 +386,74 @@ fn a_partitioner_that_goes_wrong_takes_one_record_along() {
         assert!(text.starts_with("node `sink out` failed at topic in, partition 0, offset 2: "), "{text}");
         assert!(text.contains("the partitioner of topic out") && text.contains(why), "{text}");
     }
+}
+
+/// Answers requests by their bodies: a status, or how long it takes.
+#[derive(Default)]
+struct Hooks(Mutex<Vec<HttpRequest>>);
+
+impl HttpClient for Hooks {
+    fn send(&self, requests: Vec<HttpRequest>) -> Vec<Result<HttpResponse, HttpError>> {
+        let answer = |request: &HttpRequest| {
+            let text = String::from_utf8_lossy(&request.body).into_owned();
+            if let Some(ms) = text.strip_prefix("wait ").and_then(|ms| ms.parse().ok()) {
+                std::thread::sleep(Duration::from_millis(ms));
+                return Ok(HttpResponse { status: 200, ..HttpResponse::default() });
+            }
+            let status = text.parse().map_err(|_| HttpError::UnknownOutcome(format!("lost {text}")))?;
+            let headers = vec![("retry-after".to_owned(), b"3".to_vec())];
+            Ok(HttpResponse { status, headers, body: b"you sent s3cret".to_vec() })
+        };
+        let answers = requests.iter().map(answer).collect();
+        self.0.lock().expect("not poisoned").extend(requests);
+        answers
+    }
+
+    fn cancel(&self) {}
+
+    fn redact(&self, text: &str) -> String {
+        text.replace("s3cret", "***")
+    }
+}
+
+#[test]
+fn a_consumer_sends_and_says_what_is_not_done() {
+    let built = build_plugin("plugins/webhook");
+    let engine = Engine::new(EngineConfig::default()).expect("runs here");
+    let info = engine.load(&built.digest, &built.component).expect("can be loaded");
+    assert_eq!(info.world, World::ConsumerHttp);
+    let manifest = "name='p'\n[[source]]\nid='in'\ntopic='in'\n[[node]]\nid='n'\nfrom='in'\nplugin='p'\n\
+                    config={url='http://x.example/'}\nlimits={deadline_ms=1000}";
+    let manifest = Manifest::parse(manifest).expect("is valid");
+    let topology = Topology::link(&manifest, &BTreeMap::from([("n".to_owned(), info)])).expect("fits");
+    let node = &topology.nodes[0];
+    let spec = InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(NoLog) };
+    let hooks = Arc::new(Hooks::default());
+    let client: Arc<dyn HttpClient> = Arc::clone(&hooks) as Arc<dyn HttpClient>;
+    let mut plugin = engine.instantiate_consumer(&built.digest, &spec, Some(&client)).expect("starts");
+    let mut consume = |order, values: &[&str]| {
+        let mut batch = OwnedBatch::new("in", 2);
+        for (offset, value) in (40..).zip(values) {
+            let (key, value, headers) = (None, Some(value.as_bytes()), Headers::default());
+            let record = RecordIn { offset, timestamp: 7, key, value, headers };
+            batch.push(record, [].into_iter()).expect("fits");
+        }
+        plugin.consume(&batch.as_batch(), order)
+    };
+    let undone = consume(CallOrder::Free, &["200", "404", "503", "gone", "204"]).expect("answers");
+    let undone: Vec<_> = undone.into_iter().map(|one| (one.index, one.again, one.reason)).collect();
+    let says = |status: u16| format!("http://x.example/ answers {status} you sent ***");
+    let expect = [(1, None, says(404)), (2, Some(3_000), says(503)), (3, Some(0), "lost gone".to_owned())];
+    assert_eq!(undone, expect);
+    let sent = std::mem::take(&mut *hooks.0.lock().expect("not poisoned"));
+    let keys = sent.iter().map(|request| {
+        let key = request.headers.iter().find(|(name, _)| name == "idempotency-key");
+        String::from_utf8_lossy(&key.expect("has a key").1).into_owned()
+    });
+    assert_eq!(keys.collect::<Vec<_>>(), ["in/2/40", "in/2/41", "in/2/42", "in/2/43", "in/2/44"]);
+    let undone = consume(CallOrder::Whole, &["200", "500", "200"]).expect("answers");
+    assert_eq!(undone.iter().map(|one| one.index).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(hooks.0.lock().expect("not poisoned").len(), 2, "nothing behind it was sent");
+    // Longer than the deadline, which stands still meanwhile.
+    assert_eq!(consume(CallOrder::Whole, &["wait 500", "wait 500", "wait 500"]), Ok(vec![]));
 }

@@ -153,6 +153,10 @@ mutants! {
     SlowReaderWaitedFor = "slow-reader-waited-for",
     LanesOverlap = "lanes-overlap",
     LanesLeftOpen = "lanes-left-open",
+    // Plugins that act on the outside.
+    AheadCommitted = "ahead-committed",
+    KeysPassEachOther = "keys-pass-each-other",
+    AddressesUnchecked = "addresses-unchecked",
 }
 
 impl Mutant {

@@ -1,5 +1,6 @@
 //! `/metrics` for Prometheus. Values that the broker does not count anyway are gathered for each page.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,7 +248,7 @@ impl Scrape {
             })
         });
         page.gauges("pelton_pipeline_lanes", "Lanes of a pipeline (`threads`) that are in a state.", lanes)?;
-        let families: [Family<Totals, u64>; 7] = [
+        let families: [Family<Totals, u64>; 8] = [
             ("pelton_pipeline_records_in", "Input records that are done and committed.", |t| t.records_in),
             ("pelton_pipeline_records_out", "Records that were appended and committed.", |t| t.records_out),
             ("pelton_pipeline_skipped", "Records dropped because a plugin could not process them.", |t| {
@@ -260,6 +261,11 @@ impl Scrape {
                 |t| t.undeliverable,
             ),
             ("pelton_pipeline_failed_calls", "Calls of plugins that failed.", |t| t.failed_calls),
+            (
+                "pelton_pipeline_retries",
+                "Records that a plugin which acts on the outside was to be given again, each time.",
+                |t| t.retries,
+            ),
             ("pelton_pipeline_commits", "Commits of input offsets.", |t| t.commits),
         ];
         let of = |pipeline: &PipelineDescription| [("pipeline", pipeline.name.clone())];
@@ -272,6 +278,8 @@ impl Scrape {
         };
         let lags = pipelines.iter().map(|pipeline| (of(pipeline), lag(pipeline)));
         page.gauges("pelton_pipeline_lag", "Records that a pipeline has not finished.", lags)?;
+        let help = "Records that a plugin which acts on the outside has: not done, given now, to be given again, done ahead.";
+        page.gauges("pelton_pipeline_delivery_records", help, deliveries(&pipelines))?;
         let dropped = pipelines.iter().flat_map(|pipeline| {
             pipeline.status.dropped.iter().flat_map(move |(node, dropped)| {
                 let labels = |reason| {
@@ -296,6 +304,28 @@ impl Scrape {
         let help = "Records of changelogs that are read before the pipeline goes on.";
         page.gauges("pelton_pipeline_store_restore_remaining", help, of_store(|store| store.to_restore))
     }
+}
+
+/// What plugins that act on the outside have, by pipeline, node and state.
+fn deliveries(pipelines: &[PipelineDescription]) -> Vec<([(&'static str, String); 3], u64)> {
+    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for pipeline in pipelines {
+        for delivery in pipeline.status.tasks.iter().filter_map(|task| task.delivery.as_ref()) {
+            let states = [
+                ("unfinished", delivery.unfinished),
+                ("given", delivery.given),
+                ("retrying", delivery.retrying),
+                ("ahead", delivery.ahead),
+            ];
+            for (state, count) in states {
+                *counts.entry((&pipeline.name, &delivery.node, state)).or_default() += count;
+            }
+        }
+    }
+    let labels = |(pipeline, node, state): (&str, &str, &str)| {
+        [("pipeline", pipeline.to_owned()), ("node", node.to_owned()), ("state", state.to_owned())]
+    };
+    counts.into_iter().map(|(of, count)| (labels(of), count)).collect()
 }
 
 impl Scrape {

@@ -30,6 +30,8 @@ impl Driver<'_> {
                     self.outputs[output] = partitions;
                     let tasks = self.tasks.iter_mut().map(|task| &mut task.task);
                     tasks.for_each(|task| task.set_output_partitions(output, partitions));
+                    let delivered = self.deliveries.all.iter_mut().map(|one| &mut one.delivery);
+                    delivered.for_each(|delivery| delivery.set_output_partitions(output, partitions));
                 }
                 Change::Assigned { source, partitions } => {
                     self.check_partitions()?;
@@ -88,6 +90,18 @@ impl Driver<'_> {
                 // A pause before the first record must not lose what is written meanwhile.
                 self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
+            let at = TaskPosition {
+                input,
+                topic: spec.topic.clone(),
+                next_offset: position.offset,
+                committed: position.offset,
+                anchored,
+                end_offset: position.offset,
+            };
+            if let Some(node) = topology.consumer_of(source) {
+                self.add_delivery(node, at);
+                continue;
+            }
             let id = topology.task_of(source, partition);
             let index = match self.tasks.iter().position(|task| task.task.id() == id) {
                 Some(index) => index,
@@ -112,14 +126,7 @@ impl Driver<'_> {
                     self.tasks.len() - 1
                 }
             };
-            self.tasks[index].inputs.push(TaskPosition {
-                input,
-                topic: spec.topic.clone(),
-                next_offset: position.offset,
-                committed: position.offset,
-                anchored,
-                end_offset: position.offset,
-            });
+            self.tasks[index].inputs.push(at);
             self.tell_readers(index);
         }
         if renewed && self.speaks_of(source) {
@@ -136,6 +143,7 @@ impl Driver<'_> {
         // A commit in flight is of the topic that is gone, not of one that gets its name.
         self.settle(true)?;
         self.tasks.iter_mut().for_each(|task| task.inputs.retain(|position| position.input.source != source));
+        self.deliveries.all.retain(|one| one.position.input.source != source);
         // What was kept of its records stays as well: it is committed before the tasks end that keep it.
         if !Mutant::GoneUnkept.is_on() {
             self.commit_all()?;

@@ -58,9 +58,9 @@ impl Driver<'_> {
     }
 
     pub(super) fn start_commit(&mut self) -> Result<(), DriverError> {
-        let positions = self.tasks.iter().flat_map(|task| &task.inputs);
-        let moved =
-            positions.filter(|position| position.next_offset > position.committed || !position.anchored);
+        let moved = self
+            .positions()
+            .filter(|position| position.next_offset > position.committed || !position.anchored);
         let offsets: Vec<(Input, i64)> =
             moved.map(|position| (position.input, position.next_offset)).collect();
         let Uncommitted { bytes, .. } = std::mem::take(&mut self.uncommitted);
@@ -98,7 +98,7 @@ impl Driver<'_> {
         self.counted = flight.counted;
         self.take_over(flight.stores)?;
         let committed: BTreeMap<Input, i64> = flight.offsets.into_iter().collect();
-        for position in self.tasks.iter_mut().flat_map(|task| &mut task.inputs) {
+        for position in self.positions_mut() {
             if let Some(&offset) = committed.get(&position.input) {
                 (position.committed, position.anchored) = (offset, true);
             }

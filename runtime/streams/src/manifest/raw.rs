@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pelton_wire::topic_name::INTAKE_PREFIX;
 use serde::Deserialize;
 
+use super::consumer::{Deliver, Http, RawConsumer};
 use super::operator::{OperatorPlugin, OperatorSpec, Work};
 use super::raw_native::InOrder;
 use super::raw_operator::{Aggregate, CheckedTable, Deduplicate, From, Join, RawWork, Table, Window};
@@ -15,6 +16,7 @@ use super::{
     MAX_RETRY_BACKOFF_MS, MAX_THREADS, Manifest, ManifestError, NodeSpec, OnError, PluginRef,
     SinkPartitioner, SinkSpec, SourceSpec,
 };
+use crate::http::GrantSpec;
 use crate::limits::LimitsSpec;
 use crate::operator::Field;
 use crate::partitioner;
@@ -87,6 +89,11 @@ struct Node {
     select: Option<InOrder>,
     flat_map: Option<String>,
     store: Option<String>,
+    parallelism: Option<String>,
+    deliver: Option<Deliver>,
+    allow_http: Option<Vec<GrantSpec>>,
+    secrets: Option<BTreeMap<String, String>>,
+    http: Option<Http>,
 }
 
 /// A node is one of these.
@@ -230,11 +237,27 @@ impl Node {
             return Err(invalid(&format!("{at}.{key}"), reason.to_owned()));
         }
         let aggregator = raw.aggregate.as_ref().and_then(Aggregate::plugin).map(str::to_owned);
+        let consumer = RawConsumer {
+            parallelism: self.parallelism.take(),
+            deliver: self.deliver.take(),
+            allow_http: self.allow_http.take(),
+            secrets: self.secrets.take(),
+            http: self.http.take(),
+        };
         let work = raw.check(at)?;
         let merges = self.plugin.is_none() && self.from.0.len() > 1;
-        match work.or(merges.then_some(Work::Merge)) {
-            Some(work) => self.operator(at, work, on_error, aggregator).map(CheckedNode::Operator),
-            None => self.plugin(at, on_error).map(CheckedNode::Plugin),
+        match (work.or(merges.then_some(Work::Merge)), consumer.any()) {
+            (Some(_), Some(key)) => {
+                let reason =
+                    "is for a plugin that acts on the outside (of the worlds `consumer` and `consumer-http`)";
+                Err(invalid(&format!("{at}.{key}"), reason.to_owned()))
+            }
+            (Some(work), None) => self.operator(at, work, on_error, aggregator).map(CheckedNode::Operator),
+            (None, _) => {
+                let consumer = consumer.check(at)?;
+                let node = self.plugin(at, on_error)?;
+                Ok(CheckedNode::Plugin(NodeSpec { consumer, ..node }))
+            }
         }
     }
 
@@ -315,7 +338,20 @@ impl Node {
         };
         let keeps_key = self.keeps_key.unwrap_or(false);
         let (id, config, limits, stores) = (self.id, self.config, self.limits, self.stores);
-        Ok(NodeSpec { id, from, plugin, config, on_error, limits, keeps_key, stores, by_partition, store })
+        let consumer = None;
+        Ok(NodeSpec {
+            id,
+            from,
+            plugin,
+            config,
+            on_error,
+            limits,
+            keeps_key,
+            stores,
+            by_partition,
+            store,
+            consumer,
+        })
     }
 }
 
@@ -489,7 +525,7 @@ pub(super) fn partitioner(at: &str, given: Option<String>) -> Result<Option<Stri
     Ok(known.map(|kind| kind.to_string()))
 }
 
-fn range(at: &str, given: u32, min: u32, max: u32) -> Result<(), ManifestError> {
+pub(super) fn range(at: &str, given: u32, min: u32, max: u32) -> Result<(), ManifestError> {
     if (min..=max).contains(&given) {
         return Ok(());
     }

@@ -92,7 +92,7 @@ pub struct StepCounts {
 }
 
 impl StepCounts {
-    pub(super) fn add(&mut self, more: StepCounts) {
+    pub(crate) fn add(&mut self, more: StepCounts) {
         let StepCounts { records_in, records_out, bytes_out, skipped, dead_lettered, undeliverable } = more;
         self.records_in += records_in;
         self.records_out += records_out;

@@ -12,8 +12,42 @@ pub enum TopologyError {
     #[error("the pipeline has no [[source]]")]
     NoSource,
     /// A pipeline must write something, or keep something that people ask for.
-    #[error("the pipeline has no [[sink]], and no node with `aggregate`, whose results could be asked for")]
+    #[error(
+        "the pipeline has no [[sink]], no node with `aggregate`, whose results could be asked for, and none with a plugin that \
+         acts on the outside"
+    )]
     NoSink,
+    /// A node is read that hands nothing on.
+    #[error("`{at}` reads from `{from}`, whose plugin acts on the outside and hands nothing on")]
+    GivesNothing {
+        /// Who reads.
+        at: String,
+        /// Whom it reads.
+        from: String,
+    },
+    /// A plugin of another kind has keys of consumers.
+    #[error(
+        "node `{node}` has keys for a plugin that acts on the outside (`parallelism`, `deliver`, `allow_http`, `secrets`, `http`), \
+         but its plugin is of the world `{world}`"
+    )]
+    NoConsumer {
+        /// The node.
+        node: String,
+        /// The world of its plugin.
+        world: World,
+    },
+    /// Hosts are granted to a plugin that cannot send.
+    #[error(
+        "node `{node}` has `{key}`, but plugins of the world `{world}` reach no network; one of the world `consumer-http` does"
+    )]
+    NoNetwork {
+        /// The node.
+        node: String,
+        /// The key.
+        key: &'static str,
+        /// The world of its plugin.
+        world: World,
+    },
     /// `from` names nothing.
     #[error("`{at}` reads from `{from}`, which is no source or node; {hint}")]
     UnknownFrom {

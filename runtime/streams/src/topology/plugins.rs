@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Node, OutputPartitioner, TopologyError, output_names};
 use crate::limits::{LimitsSpec, PluginLimits};
+use crate::manifest::consumer::ConsumerSpec;
 use crate::manifest::operator::OperatorPlugin as OperatorPluginSpec;
 use crate::manifest::stores::{self, NodeStoreSpec, StoreError};
 use crate::manifest::{NodeSpec, SinkPartitioner, SinkSpec};
@@ -88,9 +89,11 @@ pub(super) fn node(
     info: &PluginInfo,
     dead_letter: Option<usize>,
 ) -> Result<Node, TopologyError> {
-    if info.world.spec().place != Place::Node {
+    let place = info.world.spec().place;
+    if !matches!(place, Place::Node | Place::End) {
         return Err(TopologyError::WrongWorld { node: spec.id.clone(), world: info.world });
     }
+    let consumer = consumer(spec, info)?;
     let (config, limits) = settings(&spec.id, info, &spec.config, &spec.limits)?;
     let stores =
         stores_of(spec, info).map_err(|error| TopologyError::Stores { node: spec.id.clone(), error })?;
@@ -101,13 +104,32 @@ pub(super) fn node(
         limits,
         on_error: spec.on_error.clone(),
         dead_letter,
-        outputs: vec![Vec::new(); output_names(info).len()],
+        outputs: if consumer.is_some() { Vec::new() } else { vec![Vec::new(); output_names(info).len()] },
         keeps_key: spec.keeps_key,
         stores,
         has_timers: info.world.has_timers(),
         by_partition: spec.by_partition,
         store: spec.store,
+        consumer,
     })
+}
+
+/// How records are given to a plugin that acts on the outside, if this is one.
+fn consumer(spec: &NodeSpec, info: &PluginInfo) -> Result<Option<ConsumerSpec>, TopologyError> {
+    let (node, world) = (spec.id.clone(), info.world);
+    if world.spec().place != Place::End {
+        return match spec.consumer {
+            Some(_) => Err(TopologyError::NoConsumer { node, world }),
+            None => Ok(None),
+        };
+    }
+    let consumer = spec.consumer.clone().unwrap_or_default();
+    let granted =
+        [("allow_http", !consumer.http.grants.is_empty()), ("secrets", !consumer.http.secrets.is_empty())];
+    match granted.into_iter().find(|(_, is_there)| *is_there && !world.has_http()) {
+        Some((key, _)) => Err(TopologyError::NoNetwork { node, key, world }),
+        None => Ok(Some(consumer)),
+    }
 }
 
 /// The stores of a node.

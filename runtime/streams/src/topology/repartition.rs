@@ -6,6 +6,7 @@
 use super::graph::{Kind, OperatorNode, Vertex, changelog_topic};
 use super::keys::{Keys, together};
 use super::{OutputPartitioner, OutputTopic, Source, Target, Topology, TopologyError};
+use crate::manifest::OnError;
 use crate::manifest::values::Start;
 use crate::operator::Field;
 use crate::partitioner::PartitionerKind;
@@ -243,13 +244,24 @@ impl Topology {
             return Err(TopologyError::SameStore(name.to_owned()));
         }
         let node = &self.operators[operator];
-        let (on_error, letters) = (node.on_error.clone(), node.dead_letter);
+        let policy = (node.on_error.clone(), node.dead_letter);
+        Ok(self.add_between(name, (partitions, partitioner), policy))
+    }
+
+    /// The same, with what happens to a record that it does not take.
+    pub(super) fn add_between(
+        &mut self,
+        name: &str,
+        (partitions, partitioner): (u32, PartitionerKind),
+        (on_error, letters): (OnError, Option<usize>),
+    ) -> Target {
+        let topic = repartition_topic(&self.name, name);
         let (dead_letter, changelog_of, repartition) = (false, None, Some(partitions));
         let partitioner = OutputPartitioner::Native(partitioner);
         let output =
             OutputTopic { topic, partitioner, dead_letter, on_error, letters, changelog_of, repartition };
         self.outputs.push(output);
-        Ok(Target::Output(self.outputs.len() - 1))
+        Target::Output(self.outputs.len() - 1)
     }
 
     /// The same topic, as it is read.

@@ -57,7 +57,8 @@ fn what_does_not_fit_is_named() {
     check("", "the pipeline has no [[source]]");
     check(
         "=a n<a",
-        "the pipeline has no [[sink]], and no node with `aggregate`, whose results could be asked for",
+        "the pipeline has no [[sink]], no node with `aggregate`, whose results could be asked for, and none with a plugin that \
+         acts on the outside",
     );
     check("=abc n<abd n>x", "`n` reads from `abd`, which is no source or node; did you mean `abc`?");
     check(
