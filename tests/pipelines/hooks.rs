@@ -11,7 +11,6 @@ use std::time::Duration;
 /// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Hook {
-    pub(crate) path: String,
     /// In small letters.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
@@ -189,7 +188,6 @@ const STALL: Duration = Duration::from_millis(400);
 fn read(reader: &mut BufReader<TcpStream>) -> Option<Hook> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
     let mut headers = BTreeMap::new();
     loop {
         let mut header = String::new();
@@ -200,5 +198,5 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Hook> {
     let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Hook { path, headers, body: String::from_utf8(body).ok()? })
+    Some(Hook { headers, body: String::from_utf8(body).ok()? })
 }

@@ -77,8 +77,11 @@ impl HttpConsumer for Webhook {
         }
         self.as_json = choice(config, "body", ["value", "json"])?;
         self.skips_null = choice(config, "null", ["send", "skip"])?;
-        let content_type = if self.as_json { "application/json".to_owned() } else { text("content_type") };
-        self.headers = vec![("content-type".to_owned(), content_type)];
+        let content_type = match self.as_json {
+            true => "application/json",
+            false => config.get("content_type").unwrap_or("application/json"),
+        };
+        self.headers = vec![("content-type".to_owned(), content_type.to_owned())];
         if let Some(authorization) = config.get("authorization").filter(|text| !text.is_empty()) {
             self.headers.push(("authorization".to_owned(), authorization.to_owned()));
         }
