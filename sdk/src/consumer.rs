@@ -4,7 +4,9 @@ use crate::batch::Record;
 use crate::bindings::Batch;
 use crate::config::Config;
 
-pub use crate::bindings::consuming::pelton::plugin::consuming::{Order, Unfinished};
+pub(crate) use crate::bindings::consuming::pelton::plugin::consuming::Unfinished;
+
+pub use crate::bindings::consuming::pelton::plugin::consuming::Order;
 
 /// Why a record is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -268,7 +268,7 @@ fn a_client_that_is_cancelled_waits_for_nobody() {
     });
     assert!(matches!(answers[0], Err(HttpError::UnknownOutcome(_))), "{answers:?}");
     assert!(matches!(answers[1], Err(HttpError::NotSent(_))), "{answers:?}");
-    assert!(matches!(client.send(vec![get(silent.url("/"))])[0], Err(_)));
+    assert!(client.send(vec![get(silent.url("/"))])[0].is_err());
     assert_eq!(silent.got().len(), 1, "one at once");
 }
 

@@ -112,13 +112,16 @@ pub struct Held {
     pub ahead: u64,
 }
 
+/// A name and a value.
+type OwnedHeader = (Box<[u8]>, Option<Box<[u8]>>);
+
 /// A copy of a record.
 #[derive(Debug)]
 struct Body {
     timestamp: i64,
     key: Option<Box<[u8]>>,
     value: Option<Box<[u8]>>,
-    headers: Vec<(Box<[u8]>, Option<Box<[u8]>>)>,
+    headers: Vec<OwnedHeader>,
 }
 
 impl Body {
