@@ -28,6 +28,9 @@ const NO_TIME: i64 = -1;
 /// The shortest stretch of time that is forgotten at once, in milliseconds.
 const MIN_STRETCH_MS: i64 = 1_000;
 
+/// A key, the start of a window and its value.
+pub(super) type KeptWindow = (Vec<u8>, i64, Vec<u8>);
+
 /// A store of windows. See the module.
 #[derive(Debug)]
 pub struct Windows {
@@ -171,7 +174,7 @@ impl Windows {
     }
 
     /// All that are not forgotten: the key, the start and the value of each.
-    pub(super) fn all(&mut self, state: &mut TaskState) -> Result<Vec<(Vec<u8>, i64, Vec<u8>)>, StateError> {
+    pub(super) fn all(&mut self, state: &mut TaskState) -> Result<Vec<KeptWindow>, StateError> {
         let first = self.first(state)?;
         let (from, to) = ([tag::PLUGIN_WINDOW], [tag::PLUGIN_WINDOW + 1]);
         let (mut found, mut is_damaged) = (Vec::new(), false);

@@ -39,10 +39,10 @@ fn letter(offset: i64, value: &'static str) -> Letter {
     Letter { pipeline: "p", from: ("in", 1, offset), key, value, headers, time: 7, original_time: None }
 }
 
-fn batch(
-    records: &[(i64, Option<&[u8]>, Option<&[u8]>, Vec<Header<'_>>)],
-    options: BatchOptions,
-) -> CheckedBatch {
+/// A timestamp, a key, a value and headers.
+type Record<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<Header<'a>>);
+
+fn batch(records: &[Record<'_>], options: BatchOptions) -> CheckedBatch {
     let mut builder = BatchBuilder::new(options);
     for (time, key, value, headers) in records {
         builder.append(*time, *key, *value, headers).unwrap();
