@@ -199,7 +199,7 @@ fn what_the_reference_shows_is_a_manifest() {
         reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let names = shown.iter().map(|text| Manifest::parse(text).map(|manifest| manifest.name));
     let names = names.collect::<Result<Vec<_>, _>>().expect("is valid");
-    assert_eq!(names, ["orders", "orders-with-customers"]);
+    assert_eq!(names, ["orders", "orders-with-customers", "orders-hook"]);
 }
 
 #[test]
