@@ -10,6 +10,7 @@
 //! | `table/<name>` | JSON [`TableDefinition`] of a table that stands alone |
 //! | `state/<name>` | JSON: what the stores of that pipeline hold, by name, those of earlier revisions among them |
 //! | `away/<name>` | JSON: [`Away`] of those stores that no node has now, by name |
+//! | `between/<name>` | JSON: the topics between the parts of that pipeline, those of earlier revisions among them |
 //!
 //! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the
 //! offsets are kept in memory: a component is read from the log when it is compiled or written anew, and never
@@ -118,6 +119,8 @@ pub struct Deployments {
     stores: BTreeMap<String, BTreeMap<String, String>>,
     /// By pipeline: those of its stores that no node has.
     away: BTreeMap<String, BTreeMap<String, Away>>,
+    /// By pipeline: the topics between its parts. It stays when the pipeline goes, as they do.
+    between: BTreeMap<String, BTreeSet<String>>,
     /// There are records of kinds that this version does not know.
     has_unknown: bool,
 }
@@ -226,6 +229,10 @@ impl Deployments {
                 self.away.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
             }
             (["away", name], None) => drop(self.away.remove(*name)),
+            (["between", name], Some(value)) => {
+                self.between.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
+            }
+            (["between", name], None) => drop(self.between.remove(*name)),
             _ => self.has_unknown = true,
         }
         Ok(())
@@ -287,6 +294,24 @@ impl Deployments {
         is_new.then(|| (format!("state/{pipeline}"), Some(json(&kept))))
     }
 
+    /// The topics between the parts of a pipeline, those of earlier revisions among them.
+    pub fn between(&self, pipeline: &str) -> Option<&BTreeSet<String>> {
+        self.between.get(pipeline)
+    }
+
+    /// What says that a pipeline has these topics between its parts from now on. Nothing if that is known.
+    pub fn keep_between<'t>(
+        &self,
+        pipeline: &str,
+        topics: impl Iterator<Item = &'t String>,
+    ) -> Option<DeploymentRecord> {
+        let before = self.between.get(pipeline);
+        let mut kept = before.cloned().unwrap_or_default();
+        kept.extend(topics.cloned());
+        let is_new = !kept.is_empty() && before != Some(&kept);
+        is_new.then(|| (format!("between/{pipeline}"), Some(json(&kept))))
+    }
+
     /// Those of the stores of a pipeline that no node has.
     pub fn away(&self, pipeline: &str) -> Option<&BTreeMap<String, Away>> {
         self.away.get(pipeline)
@@ -316,11 +341,12 @@ impl Deployments {
         (now != *before).then(|| (format!("away/{pipeline}"), value))
     }
 
-    /// What says that nothing is known of what a pipeline has kept.
+    /// What says that nothing is known of what a pipeline has kept, in its stores and between its parts.
     pub fn forget_stores(&self, pipeline: &str) -> Vec<DeploymentRecord> {
         let state = self.stores.contains_key(pipeline).then(|| (format!("state/{pipeline}"), None));
         let away = self.away.contains_key(pipeline).then(|| (format!("away/{pipeline}"), None));
-        state.into_iter().chain(away).collect()
+        let between = self.between.contains_key(pipeline).then(|| (format!("between/{pipeline}"), None));
+        state.into_iter().chain(away).chain(between).collect()
     }
 
     /// Where the bytes of a plugin are, if all its chunks are there.
@@ -414,6 +440,8 @@ impl Deployments {
         records
             .extend(self.stores.iter().map(|(name, stores)| (format!("state/{name}"), Some(json(stores)))));
         records.extend(self.away.iter().map(|(name, away)| (format!("away/{name}"), Some(json(away)))));
+        let between = self.between.iter();
+        records.extend(between.map(|(name, topics)| (format!("between/{name}"), Some(json(topics)))));
         Some((components, records))
     }
 

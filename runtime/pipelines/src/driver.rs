@@ -237,7 +237,7 @@ impl<'io> Driver<'io> {
 
     /// Commits what was done, and has it on disk before the driver ends.
     fn end(&mut self) -> Result<(), DriverError> {
-        self.drain()?;
+        self.drain();
         self.commit_all()?;
         self.purge(true);
         self.catch_up_stores(true)?;

@@ -322,7 +322,9 @@ impl Supervisor {
             let left = deployments.leave_stores(name, |store| kept.contains_key(store), committed);
             // What is kept is known before anything of the revision is.
             let kept = deployments.keep_stores(name, kept.clone());
-            (number, kept.into_iter().chain(left).chain(live).collect())
+            let topics = checked.topology.repartitions().map(|(_, topic)| topic);
+            let between = deployments.keep_between(name, topics);
+            (number, kept.into_iter().chain(between).chain(left).chain(live).collect())
         };
         self.store(records).await?;
         Ok(number)

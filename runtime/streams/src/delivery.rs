@@ -25,11 +25,13 @@
 //! 2. A record is given only when those that it waits for ([`Parallelism`]) are done: all before it in its partition, or those
 //!    of its key. Of one key there is at most one record in one call, and with `partition` at most one call at once, whose
 //!    records come in order.
-//! 3. The window has at most `deliver.records` records, and those of them that are not done at most `deliver.bytes`, unless the
-//!    first alone is larger.
+//! 3. The window has at most `deliver.records` records. Those that are not done, of all partitions that share a [`Room`], have at
+//!    most `deliver.bytes`; beyond that a partition has one record at most.
 //! 4. A record is given at most `on_error.attempts` more times for a reason that may pass; then `then` decides.
 //! 5. A call that fails as a whole says nothing of its records. Each of them is given again alone, so that the one that fails is
 //!    found, and what it does to others is bounded.
+//! 6. What was cut off says nothing of its records either: [`Delivery::ended`] takes what is done, counts no attempt, and has no
+//!    policy decide.
 //!
 //! What is in the window is in memory alone. After a crash the records from what is committed on are given again, done or not:
 //! at least once. A record keeps its topic, partition and offset whenever it is given, which is its idempotency key.
@@ -39,7 +41,7 @@ use std::sync::Arc;
 
 use pelton_wire::mutant::Mutant;
 
-use crate::batch::{BatchIn, Headers, OwnedBatch, RecordIn};
+use crate::batch::{BatchIn, OwnedBatch};
 use crate::manifest::consumer::{ConsumerSpec, Parallelism};
 use crate::manifest::{DEFAULT_RETRY_ATTEMPTS, DEFAULT_RETRY_BACKOFF_MS, MAX_RETRY_BACKOFF_MS, OnError};
 use crate::partitioner::Partitioner;
@@ -48,17 +50,20 @@ use crate::sink::Sink;
 use crate::task::{Notice, NoticeKind, RecordError, StepCounts, TaskFailure};
 use crate::topology::Topology;
 
+mod body;
 mod choice;
 mod letter;
+mod room;
 #[cfg(test)]
 mod tests;
 
+use body::{Body, size};
 use letter::Letters;
+pub use room::Room;
+use room::Share;
 
 /// Bytes of the records of one call, unless the first alone is larger: they are copied into the plugin.
 const MAX_CALL_BYTES: u64 = 4 << 20;
-/// What a record takes in memory besides its bytes.
-const RECORD_BYTES: u64 = 160;
 /// The longest that a plugin can have a record wait by its answer: an hour.
 const MAX_ASKED_MS: u32 = 3_600_000;
 
@@ -112,38 +117,6 @@ pub struct Held {
     pub ahead: u64,
 }
 
-/// A name and a value.
-type OwnedHeader = (Box<[u8]>, Option<Box<[u8]>>);
-
-/// A copy of a record.
-#[derive(Debug)]
-struct Body {
-    timestamp: i64,
-    key: Option<Box<[u8]>>,
-    value: Option<Box<[u8]>>,
-    headers: Vec<OwnedHeader>,
-}
-
-impl Body {
-    fn of(record: &RecordIn<'_>) -> Body {
-        Body {
-            timestamp: record.timestamp,
-            key: record.key.map(Box::from),
-            value: record.value.map(Box::from),
-            headers: record.headers.map(|(name, value)| (Box::from(name), value.map(Box::from))).collect(),
-        }
-    }
-
-    fn record(&self, offset: i64) -> RecordIn<'_> {
-        let (key, value) = (self.key.as_deref(), self.value.as_deref());
-        RecordIn { offset, timestamp: self.timestamp, key, value, headers: Headers::default() }
-    }
-
-    fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.headers.iter().map(|(name, value)| (&name[..], value.as_deref()))
-    }
-}
-
 #[derive(Debug)]
 enum State {
     Waiting(Body),
@@ -176,8 +149,10 @@ pub struct Delivery {
     partition: i32,
     spec: ConsumerSpec,
     window: VecDeque<Entry>,
-    /// Of those that are not done.
-    bytes: u64,
+    /// The bytes of those that are not done.
+    share: Share,
+    /// What the record at `read_to` needs, if it was read and did not fit.
+    refused: Option<u64>,
     /// What was read ends here.
     read_to: i64,
     calls: Vec<(u64, Vec<i64>)>,
@@ -195,7 +170,7 @@ impl std::fmt::Debug for Delivery {
 
 impl Delivery {
     /// Of a partition of a source ([`Topology::consumer_of`] says the node), from an offset on. `outputs` has the partitions of
-    /// each of [`Topology::outputs`].
+    /// each of [`Topology::outputs`]; `room` is what all partitions of the node have together.
     ///
     /// # Panics
     /// If the node does not act on the outside.
@@ -205,6 +180,7 @@ impl Delivery {
         partition: i32,
         offset: i64,
         outputs: &[u32],
+        room: &Arc<Room>,
     ) -> Delivery {
         let spec = topology.nodes[node].consumer.clone().expect("the node acts on the outside");
         let letters = topology.nodes[node].dead_letter.map(|output| {
@@ -219,7 +195,8 @@ impl Delivery {
             partition,
             spec,
             window: VecDeque::new(),
-            bytes: 0,
+            share: Share::of(room),
+            refused: None,
             read_to: offset,
             calls: Vec::new(),
             next_call: 0,
@@ -235,13 +212,14 @@ impl Delivery {
         }
     }
 
-    /// Where to read next, if there is room for more than a few records.
+    /// Where to read next, if there is room for more than a few records, and for the next one if it is known.
     pub fn wants(&self) -> Option<i64> {
-        let records = self.window.len() as u64;
-        // What is read is read whole, and what does not fit is read again.
-        let has_room =
-            records <= u64::from(self.spec.records) / 2 && self.bytes <= self.spec.bytes.bytes() / 2;
-        (has_room && !self.stopped).then_some(self.read_to)
+        if self.stopped || self.window.len() as u64 > u64::from(self.spec.records) / 2 {
+            return None;
+        }
+        // What is read is read whole, and what does not fit is read again: not before it fits.
+        let has_room = self.share.has_half() && self.refused.is_none_or(|needs| self.share.fits(needs));
+        has_room.then_some(self.read_to)
     }
 
     /// Where to read next.
@@ -253,15 +231,14 @@ impl Delivery {
     /// record if it has none.
     pub fn take(&mut self, batch: BatchIn<'_>, end_offset: i64) {
         let from = self.read_to;
+        self.refused = None;
         for record in batch.records().filter(|record| record.offset >= from) {
-            let bytes = record.bytes() + RECORD_BYTES;
-            let is_full = self.window.len() as u64 >= u64::from(self.spec.records)
-                || self.bytes.saturating_add(bytes) > self.spec.bytes.bytes();
-            if is_full && !self.window.is_empty() {
-                self.read_to = record.offset;
+            let bytes = size(&record);
+            if self.window.len() as u64 >= u64::from(self.spec.records) || !self.share.fits(bytes) {
+                (self.read_to, self.refused) = (record.offset, Some(bytes));
                 return;
             }
-            self.bytes += bytes;
+            self.share.add(bytes);
             self.read_to = record.offset + 1;
             self.window.push_back(Entry {
                 offset: record.offset,
@@ -342,7 +319,7 @@ impl Delivery {
                 unreachable!("what is chosen waits");
             };
             let pushed = records.push(body.record(entry.offset), body.headers());
-            pushed.expect("records of a batch of 2 GiB at the most fit beside less than MAX_CALL_BYTES");
+            pushed.expect("a record of 2 GiB at the most fits beside less than MAX_CALL_BYTES");
             entry.state = State::Given(body);
             offsets.push(entry.offset);
         }
@@ -395,6 +372,22 @@ impl Delivery {
             Err(error) => self.failed(&offsets, error, (now_ms, sink), &mut answered),
         }
         answered
+    }
+
+    /// What a call has answered that was told to end: what is done of it, and no more. The rest waits as it did before the call,
+    /// for whoever ended the call may be why it is not done.
+    pub fn ended(&mut self, id: u64, answer: Result<Vec<Unfinished>, PluginError>) {
+        let Some(call) = self.calls.iter().position(|(known, _)| *known == id) else { return };
+        let (_, offsets) = self.calls.swap_remove(call);
+        let by_record = answer.and_then(|unfinished| by_record(unfinished, offsets.len()));
+        let is_done = |at: usize| by_record.as_ref().is_ok_and(|unfinished| unfinished[at].is_none());
+        for (at, offset) in offsets.into_iter().enumerate() {
+            if is_done(at) {
+                self.done(offset, StepCounts { records_in: 1, ..StepCounts::default() });
+            } else {
+                self.wait(offset, i64::MIN, |_| {});
+            }
+        }
     }
 
     /// A call has failed as a whole.
@@ -541,7 +534,7 @@ impl Delivery {
         let Some(entry) = self.entry(offset) else { return };
         entry.state = State::Done(counts);
         let bytes = std::mem::take(&mut entry.bytes);
-        self.bytes = self.bytes.saturating_sub(bytes);
+        self.share.give_back(bytes);
     }
 }
 

@@ -293,7 +293,7 @@ impl Topology {
                 on_error.dead_letter_topic().map(|topic| topology.dead_letter(topic));
         }
         topology.check()?;
-        topology.part_consumers(known);
+        topology.part_consumers(manifest.guarantee, known)?;
         topology.link_operators(manifest, known)?;
         Ok(topology)
     }

@@ -284,6 +284,10 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
     let offsets = |offset| Offsets::from([("t".to_owned(), BTreeMap::from([(0, offset)]))]);
     log.append(log.state.leave_stores("gone", |store| store == "n", &offsets(7)).into_iter().collect());
     assert_eq!(log.state.leave_stores("gone", |store| store == "n", &offsets(9)), None, "it is away since 7");
+    let topics = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    log.append(log.state.keep_between("gone", topics(&["b"]).iter()).into_iter().collect());
+    log.append(log.state.keep_between("gone", topics(&["a"]).iter()).into_iter().collect());
+    assert_eq!(log.state.keep_between("gone", topics(&["b"]).iter()), None, "that is known");
     for gone in log.unused() {
         log.append(log.state.remove(&gone));
     }
@@ -294,6 +298,7 @@ fn a_snapshot_says_the_same_whenever_a_crash_comes() {
         assert_eq!(state.stores("gone"), Some(&stores(&["m", "n"])));
         let away = Away { revision: 0, offsets: offsets(7) };
         assert_eq!(state.away("gone"), Some(&BTreeMap::from([("m".to_owned(), away)])));
+        assert_eq!(state.between("gone"), Some(&topics(&["a", "b"])));
         assert_eq!(state.owner_of_changelog("__pelton_gone-n-changelog", "other"), Some("gone"));
         assert_eq!(state.owner_of_changelog("__pelton_gone-n-changelog", "gone"), None);
         (state.plugins.clone(), state.pipelines.clone(), tables, live, state.bytes(), unused)

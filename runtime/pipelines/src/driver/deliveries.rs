@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pelton_streams::BatchIn;
-use pelton_streams::delivery::{Again, Answered, Delivery};
+use pelton_streams::delivery::{Again, Answered, Delivery, Room};
 use pelton_streams::log::LogLevel;
+use pelton_streams::manifest::consumer::DEFAULT_BYTES;
 use pelton_streams::task::TaskFailure;
 use pelton_wire::record::Columns;
 
@@ -25,6 +26,8 @@ pub(super) struct Deliveries {
     pub(super) all: Vec<Delivering>,
     /// By node.
     pub(super) workers: BTreeMap<usize, Workers>,
+    /// By node: what its partitions have together.
+    rooms: BTreeMap<usize, Arc<Room>>,
     next_key: u64,
     /// Which one is asked first for something to give.
     turn: usize,
@@ -67,7 +70,10 @@ impl Driver<'_> {
     pub(super) fn add_delivery(&mut self, node: usize, position: TaskPosition) {
         let place = (node, position.input.source);
         let (partition, offset) = (position.input.partition, position.next_offset);
-        let delivery = Delivery::new(&self.spec.topology, place, partition, offset, &self.outputs);
+        let consumer = self.spec.topology.nodes[node].consumer.as_ref();
+        let bytes = consumer.map_or(DEFAULT_BYTES, |consumer| consumer.bytes);
+        let room = self.deliveries.rooms.entry(node).or_insert_with(|| Room::new(bytes.bytes()));
+        let delivery = Delivery::new(&self.spec.topology, place, partition, offset, &self.outputs, room);
         let key = self.deliveries.next_key;
         self.deliveries.next_key += 1;
         self.deliveries.all.push(Delivering { key, node, delivery, position });
@@ -119,6 +125,15 @@ impl Driver<'_> {
         self.say_again(&again);
         notices.iter().for_each(|notice| self.say_notice(notice));
         Ok(stop)
+    }
+
+    /// What came of a call that was under way when the driver was told to stop: what it has done, and nothing else.
+    pub(super) fn ended(&mut self, answer: Answer) {
+        let Answer { delivery, call, result, .. } = answer;
+        self.counting.totals.calls += 1;
+        if let Some(of) = self.deliveries.all.iter_mut().find(|one| one.key == delivery) {
+            of.delivery.ended(call, result);
+        }
     }
 
     /// Says of one record that it is given again, and how many others are.

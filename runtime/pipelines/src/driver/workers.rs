@@ -21,6 +21,9 @@ use crate::status::InstanceLog;
 /// again after the next start.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
+/// How often a call may use up its deadline once its requests were ended: it may be starting its instance again.
+const DEADLINES_LEFT: u32 = 2;
+
 /// A call, and the delivery that it is of.
 struct Job {
     delivery: u64,
@@ -35,7 +38,8 @@ pub(super) struct Answer {
     pub(super) result: Result<Vec<Unfinished>, PluginError>,
 }
 
-/// See the module. Dropping it ends what is under way, and waits for the threads.
+/// See the module. Dropping it ends what is under way, and waits for the threads: as long as their deadlines say, for a stop must
+/// come to an end whatever a plugin does.
 pub(super) struct Workers {
     /// Those that have nothing to do.
     idle: Vec<usize>,
@@ -43,6 +47,9 @@ pub(super) struct Workers {
     answers: Receiver<Answer>,
     threads: Vec<JoinHandle<()>>,
     http: Option<Arc<dyn HttpClient>>,
+    /// When calls were told to end, and how long they have from then on.
+    cancelled: Option<Instant>,
+    last: Duration,
 }
 
 impl Workers {
@@ -59,7 +66,16 @@ impl Workers {
             false => None,
         };
         let (tell, answers) = mpsc::channel();
-        let mut workers = Workers { idle: Vec::new(), jobs: Vec::new(), answers, threads: Vec::new(), http };
+        let deadline = Duration::from_millis(node.limits.deadline_ms.into());
+        let mut workers = Workers {
+            idle: Vec::new(),
+            jobs: Vec::new(),
+            answers,
+            threads: Vec::new(),
+            http,
+            cancelled: None,
+            last: deadline * DEADLINES_LEFT + STOP_GRACE,
+        };
         for worker in 0..consumer.threads as usize {
             let partition = Arc::new(AtomicI32::new(NO_PARTITION));
             let (board, of) = (Arc::clone(&spec.board), Arc::clone(&partition));
@@ -89,7 +105,7 @@ impl Workers {
     }
 
     fn is_busy(&self) -> bool {
-        self.idle.len() < self.jobs.len()
+        self.idle.len() < self.threads.len()
     }
 
     /// Has an idle thread make a call. One must be.
@@ -115,9 +131,8 @@ impl Workers {
         let answer = match self.answers.recv_timeout(left) {
             Ok(answer) => Some(answer),
             Err(RecvTimeoutError::Timeout) => {
-                self.cancel();
-                // A call that sends nothing ends by its deadline.
-                self.answers.recv().ok()
+                let until = self.cancel();
+                self.answers.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
             }
             Err(RecvTimeoutError::Disconnected) => None,
         }?;
@@ -125,19 +140,28 @@ impl Workers {
         Some(answer)
     }
 
-    fn cancel(&self) {
+    /// Ends what was sent. A call that sends nothing ends by its deadline: until then.
+    fn cancel(&mut self) -> Instant {
         if let Some(http) = &self.http {
             http.cancel();
         }
+        *self.cancelled.get_or_insert_with(Instant::now) + self.last
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.cancel();
+        let until = self.cancel();
         self.jobs.clear();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
+        while let Some(answer) = self.last_answer(until) {
+            drop(answer);
+        }
+        for (worker, thread) in self.threads.drain(..).enumerate() {
+            if !self.idle.contains(&worker) {
+                tracing::error!(
+                    "a call of a plugin does not end; its thread is left behind, and can send nothing any more"
+                );
+            } else if thread.join().is_err() {
                 tracing::error!("a thread that gives records to a plugin panicked");
             }
         }
@@ -174,20 +198,19 @@ impl Thread {
 }
 
 impl Driver<'_> {
-    /// Waits for the calls that are under way, and gives no others: what they have done counts for the last commit.
-    pub(super) fn drain(&mut self) -> Result<(), DriverError> {
+    /// Waits for the calls that are under way, and gives no others: what they have done counts for the last commit. What they
+    /// have not done says nothing of its records, for it may be this end that cut it off.
+    pub(super) fn drain(&mut self) {
         let until = Instant::now() + STOP_GRACE;
         let nodes: Vec<usize> = self.deliveries.workers.keys().copied().collect();
         for node in nodes {
             while let Some(answer) =
                 self.deliveries.workers.get_mut(&node).and_then(|workers| workers.last_answer(until))
             {
-                // One that fails now is met again by the next driver.
-                let _ = self.answered(answer)?;
+                self.ended(answer);
             }
         }
         self.deliveries.workers.clear();
         self.advance_deliveries();
-        Ok(())
     }
 }

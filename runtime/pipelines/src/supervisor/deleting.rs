@@ -46,7 +46,8 @@ impl Supervisor {
         let _change = self.changes.lock().await;
         let (records, has_state) = {
             let deployments = &self.inner.lock().deployments;
-            (deployments.delete(name), own_topics && deployments.stores(name).is_some())
+            let has_state = deployments.stores(name).is_some() || deployments.between(name).is_some();
+            (deployments.delete(name), own_topics && has_state)
         };
         if records.is_none() && !has_state {
             return Err(DeployError::UnknownPipeline(name.to_owned()));
@@ -73,14 +74,17 @@ impl Supervisor {
         Ok(deleted)
     }
 
-    /// What an interrupted deletion has left of a pipeline is deleted before one of its name begins: a changelog that is
+    /// What an interrupted deletion has left of a pipeline is deleted before one of its name begins: a topic of its own that is
     /// missing says that there was one.
     pub(super) async fn finish_forgetting(&self, name: &str) -> Result<(), DeployError> {
         let is_interrupted = {
             let inner = self.inner.lock();
             let is_live = inner.deployments.live().any(|(live, _, _)| live == name);
-            let is_missing = |store: &String| !self.spec.io.topic_exists(&changelog_topic(name, store));
-            !is_live && inner.deployments.stores(name).is_some_and(|stores| stores.keys().any(is_missing))
+            let is_missing = |topic: &str| !self.spec.io.topic_exists(topic);
+            let stores = inner.deployments.stores(name).into_iter().flatten();
+            let between = inner.deployments.between(name).into_iter().flatten();
+            let mut lost = stores.filter(|(store, _)| is_missing(&changelog_topic(name, store)));
+            !is_live && (lost.next().is_some() || between.into_iter().any(|topic| is_missing(topic)))
         };
         if is_interrupted { self.forget(name, &self.own_topics(name)).await } else { Ok(()) }
     }
@@ -100,6 +104,8 @@ impl Supervisor {
         let nothing = BTreeMap::new();
         let stores = inner.deployments.stores(name).unwrap_or(&nothing);
         let mut topics: BTreeSet<String> = stores.keys().map(|store| changelog_topic(name, store)).collect();
+        topics.extend(inner.deployments.between(name).into_iter().flatten().cloned());
+        // A version that did not note them has made these.
         for store in stores.keys() {
             let nodes = STORE_SUFFIXES.iter().filter_map(|suffix| store.strip_suffix(suffix));
             for node in nodes {

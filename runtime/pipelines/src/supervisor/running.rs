@@ -59,7 +59,8 @@ impl Supervisor {
         let thread = self.inner.lock().runners.get_mut(name).and_then(Runner::halt);
         let Some(thread) = thread else { return };
         let stopped = tokio::task::spawn_blocking(move || thread.join().is_ok());
-        // A driver ends at the latest after one call of its plugin (bounded by its deadline) and one commit.
+        // A driver ends at the latest after one call of its plugin (bounded by its deadline) and one commit. Calls of plugins
+        // that act on the outside have a grace before, and their requests are ended behind it (`driver/workers.rs`).
         if !stopped.await.unwrap_or(false) {
             tracing::error!(
                 pipeline = name,

@@ -25,6 +25,7 @@ impl Supervisor {
         let oldest = run_blocking(move || oldest(&of, &mut *io)).await;
         let mut warnings = self.idle_threads(manifest, &topology).into_iter().collect::<Vec<String>>();
         warnings.extend(self.rows_that_go(&topology));
+        warnings.extend(self.left_unread(&topology).await);
         let Some((time, topic)) = oldest.ok().flatten() else { return warnings };
         let now_ms = self.spec.clock.now_ms();
         let is_sink = |output: &&OutputTopic| {
@@ -42,6 +43,36 @@ impl Supervisor {
             }
         }
         warnings
+    }
+
+    /// What waits in a topic of the pipeline's own, which no node reads any more.
+    async fn left_unread(&self, topology: &Topology) -> Vec<String> {
+        let is_read = |topic: &String| topology.sources.iter().any(|source| source.topic == *topic);
+        let topics: Vec<String> = {
+            let inner = self.inner.lock();
+            let between = inner.deployments.between(&topology.name).into_iter().flatten();
+            between.filter(|topic| !is_read(topic)).cloned().collect()
+        };
+        if topics.is_empty() {
+            return Vec::new();
+        }
+        let Ok(committed) = self.spec.io.committed(&topology.name).await else { return Vec::new() };
+        let warning = |topic: &String| {
+            let offsets = committed.get(topic);
+            let done = |partition: usize| {
+                let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+                offsets.and_then(|offsets| offsets.get(&partition)).copied().unwrap_or(0)
+            };
+            let ends = self.spec.io.readable_ends(topic);
+            let unread: i64 = ends.iter().enumerate().map(|(at, end)| (end - done(at)).max(0)).sum();
+            (unread > 0).then(|| {
+                format!(
+                    "topic {topic} has up to {unread} records that were not read, and no node reads it any more: they wait there \
+                     until a node of that name comes back"
+                )
+            })
+        };
+        topics.iter().filter_map(warning).collect()
     }
 
     /// The last record of a key is a row of a table as long as it is there.

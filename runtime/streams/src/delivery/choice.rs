@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use pelton_wire::mutant::Mutant;
 
-use super::{Body, Delivery, Entry, MAX_CALL_BYTES, State};
+use super::body::Body;
+use super::{Delivery, Entry, MAX_CALL_BYTES, State};
 
 /// What is chosen so far.
 struct Chosen {

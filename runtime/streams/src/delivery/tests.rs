@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::{Headers, RecordIn};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
 use crate::plugin::PluginInfo;
@@ -44,7 +45,13 @@ fn topology(keys: &str) -> Arc<Topology> {
 fn delivery(keys: &str) -> Delivery {
     let topology = topology(keys);
     let node = topology.consumer_of(0).expect("the source is its own");
-    Delivery::new(&topology, (node, 0), 3, 0, &vec![1; topology.outputs.len()])
+    let room = room(&topology);
+    Delivery::new(&topology, (node, 0), 3, 0, &vec![1; topology.outputs.len()], &room)
+}
+
+/// As large as the node says.
+fn room(topology: &Topology) -> Arc<Room> {
+    Room::new(topology.nodes[0].consumer.as_ref().expect("acts on the outside").bytes.bytes())
 }
 
 /// Records with these keys (`-` for none), from an offset on; their values are their offsets.
@@ -238,11 +245,14 @@ fn what_makes_no_sense_fails_the_call_and_what_is_fatal_the_delivery() {
     for wrong in [vec![unfinished(2, None)], vec![unfinished(0, None), unfinished(0, None)]] {
         let call = delivery.next_call(0).expect("is ready");
         let answered = delivery.answered(call.id, Ok(wrong), 0, &mut sink);
-        assert!(answered.stop.is_none());
-        if let [notice] = &answered.notices[..] {
-            assert_eq!(notice.failure.error.kind(), "ill-formed");
-        }
+        assert!(answered.stop.is_none() && answered.notices.is_empty(), "each is given again alone");
     }
+    // Alone it is the record's.
+    let call = delivery.next_call(0).expect("is ready");
+    assert_eq!(offsets(&call), [0]);
+    let answered = delivery.answered(call.id, Ok(vec![unfinished(7, None)]), 0, &mut sink);
+    let [notice] = &answered.notices[..] else { panic!("{answered:?}") };
+    assert_eq!((notice.failure.error.kind(), notice.failure.offset), ("ill-formed", 0));
     let call = delivery.next_call(0).expect("is ready");
     let answered = delivery.answered(call.id, Err(PluginError::Fatal("over".to_owned())), 0, &mut sink);
     assert_eq!(answered.stop.expect("it stops").error.kind(), "fatal");
@@ -269,6 +279,79 @@ fn the_window_has_its_limits() {
     let none = records(4, "");
     delivery.take(none.as_batch(), 9);
     assert_eq!((delivery.next_offset(), delivery.read_to()), (9, 9));
+}
+
+#[test]
+fn a_call_that_is_ended_counts_for_what_it_has_done_alone() {
+    let answers: [Result<Vec<Unfinished>, PluginError>; 4] = [
+        Ok(vec![unfinished(1, Some(0)), unfinished(2, None)]),
+        Ok(vec![unfinished(9, None)]),
+        Err(PluginError::Trapped { trap: "unreachable".to_owned(), said: None }),
+        Err(PluginError::Fatal("stopping".to_owned())),
+    ];
+    for (answer, done) in answers.into_iter().zip([1, 0, 0, 0]) {
+        // No attempt is left: an answer that counts would have the record skipped.
+        let mut delivery =
+            delivery("on_error = { policy = 'retry', attempts = 1, backoff_ms = 1, then = 'skip' }");
+        take(&mut delivery, "abc");
+        let mut sink = Kept::default();
+        let first = delivery.next_call(0).expect("is ready");
+        delivery.answered(first.id, Ok((0..3).map(|i| unfinished(i, Some(0))).collect()), 0, &mut sink);
+        let last = delivery.next_call(i64::MAX).expect("is due");
+        delivery.ended(last.id, answer);
+        let counts = delivery.advance();
+        assert_eq!((counts.records_in, counts.skipped, delivery.next_offset()), (done, 0, done as i64));
+        assert_eq!(delivery.held().unfinished, 3 - done);
+        // Its attempt is still there.
+        let again = delivery.next_call(0).expect("waits for nothing");
+        let answered = delivery.answered(again.id, Ok(vec![unfinished(0, Some(0))]), 0, &mut sink);
+        assert_eq!(answered.again.len(), usize::from(done == 1), "{answered:?}");
+    }
+}
+
+#[test]
+fn partitions_share_their_room_and_each_has_a_record() {
+    let topology = topology("deliver.bytes = '64 KiB'");
+    let room = room(&topology);
+    let new = |partition| Delivery::new(&topology, (0, 0), partition, 0, &[], &room);
+    let (mut first, mut second) = (new(0), new(1));
+    let mut large = OwnedBatch::new("t", 0);
+    for offset in 0..4 {
+        let value = [b'x'; 25_000];
+        let (timestamp, key, headers) = (5, None, Headers::default());
+        large
+            .push(RecordIn { offset, timestamp, key, value: Some(&value), headers }, [].into_iter())
+            .expect("fits");
+    }
+    first.take(large.as_batch(), 4);
+    assert_eq!(first.read_to(), 2, "a third one does not fit");
+    assert_eq!(first.wants(), None);
+    assert_eq!(second.wants(), Some(0), "it has none");
+    second.take(large.as_batch(), 4);
+    assert_eq!((second.read_to(), second.wants()), (1, None));
+    assert!(room.used() > 75_000);
+    let mut sink = Kept::default();
+    let call = first.next_call(0).expect("is ready");
+    first.answered(call.id, Ok(vec![unfinished(1, Some(0))]), 0, &mut sink);
+    // Two records are held, and a third one would be too much: reading it again would come to nothing.
+    assert_eq!((first.wants(), second.wants()), (None, None));
+    drop(second);
+    assert_eq!(first.wants(), Some(2));
+    drop(first);
+    assert_eq!(room.used(), 0);
+}
+
+#[test]
+fn headers_count_for_what_they_take() {
+    let mut delivery = delivery("deliver.bytes = '64 KiB'");
+    let mut batch = OwnedBatch::new("t", 3);
+    for offset in 0..3 {
+        let (timestamp, key, value, headers) = (5, None, None, Headers::default());
+        let record = RecordIn { offset, timestamp, key, value, headers };
+        batch.push(record, std::iter::repeat_n((&b""[..], None), 600)).expect("fits");
+    }
+    delivery.take(batch.as_batch(), 3);
+    assert_eq!(delivery.read_to(), 1, "600 empty headers are not nothing");
 }
 
 proptest! {

@@ -196,6 +196,12 @@ pub enum TopologyError {
          a crash; leave `guarantee` out"
     )]
     StateAtLeastOnce(String),
+    /// What goes through a topic to who acts on the outside needs transactions.
+    #[error(
+        "node `{0}` acts on the outside, and is given its records through a topic of the pipeline's own, which needs guarantee = \
+         \"exactly-once\": at least once, a crash would write records there again, with another idempotency key; leave `guarantee` out"
+    )]
+    BetweenAtLeastOnce(String),
     /// Records of one key are not in one partition.
     #[error(
         "node `{node}` needs all records of a key in one partition, but {why}, and topic `{topic}` has {partitions} partitions \

@@ -3,6 +3,7 @@ use crate::digest::Digest;
 use crate::plugin_manifest::PluginManifest;
 use crate::world::World;
 
+mod consumers;
 mod operators;
 mod repartition;
 
