@@ -5,7 +5,7 @@ use crate::bindings::Batch;
 use crate::config::Config;
 use crate::consumer::{Order, Undone, Unfinished, Unfinishing};
 
-pub use crate::bindings::sending::pelton::plugin::http::{Error as HttpError, Request, Response};
+pub use crate::bindings::sending::pelton::plugin::http::{Error as HttpError, Request, Response, TooLarge};
 
 impl Request {
     /// A request with a body, and the time that the pipeline's `http.timeout` says.
@@ -14,7 +14,8 @@ impl Request {
         Request { method, url, headers: Vec::new(), body: body.into(), timeout_ms: 0 }
     }
 
-    /// The same with one more header. `${secret:NAME}` in its value becomes the secret on the way.
+    /// The same with one more header. `${secret:NAME}` in its value becomes the secret on the way, as it does in the path and the
+    /// query of the URL.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Request {
         self.headers.push((name.to_owned(), value.into()));
@@ -35,9 +36,10 @@ impl HttpError {
     pub fn reason(&self) -> &str {
         match self {
             HttpError::Denied(why)
+            | HttpError::Invalid(why)
             | HttpError::NotSent(why)
             | HttpError::UnknownOutcome(why)
-            | HttpError::TooLarge(why) => why,
+            | HttpError::TooLarge(TooLarge { reason: why, .. }) => why,
         }
     }
 }
@@ -73,6 +75,9 @@ pub trait Sender {
 ///             Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
 ///             Ok(answer) if answer.status < 500 => Err(Undone::never(format!("status {}", answer.status))),
 ///             Ok(answer) => Err(Undone::again(format!("status {}", answer.status))),
+///             // It was taken, and more was said about it than fits.
+///             Err(HttpError::TooLarge(answer)) if (200..300).contains(&answer.status) => Ok(()),
+///             Err(HttpError::Invalid(why)) => Err(Undone::never(why)),
 ///             Err(error) => Err(Undone::again(error.reason())),
 ///         }
 ///     }

@@ -59,7 +59,7 @@ pub use batch::{Headers, Record};
 pub use bindings::{Batch, Output};
 pub use config::Config;
 pub use consumer::{Consumer, Order, Undone};
-pub use http_consumer::{HttpConsumer, HttpError, Request, Response};
+pub use http_consumer::{HttpConsumer, HttpError, Request, Response, TooLarge};
 pub use out::{Last, Out};
 pub use partition::{Partitioner, partition_of_key};
 pub use state::StateTransform;

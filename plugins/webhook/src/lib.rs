@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use pelton_sdk::{Config, HttpConsumer, HttpError, Record, Request, Response, Undone};
+use pelton_sdk::{Config, HttpConsumer, HttpError, Record, Request, Response, TooLarge, Undone};
 
 mod json;
 
@@ -11,9 +11,17 @@ const MAX_AFTER_S: u32 = 86_400;
 /// Bytes of an answer's body that a reason shows.
 const SHOWN_BYTES: usize = 200;
 
+/// Headers that settings may name, of the 100 that a request can have.
+const MAX_HEADERS: usize = 80;
+/// Headers that are the server's own, which it does not send for a plugin.
+const OWN_HEADERS: [&str; 8] =
+    ["host", "content-length", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect"];
+
 #[derive(Default)]
 struct Webhook {
     url: String,
+    /// Scheme and host of it, for people: its path may be a secret.
+    place: String,
     method: String,
     as_json: bool,
     /// What all requests have.
@@ -64,13 +72,88 @@ fn choice(config: &Config, key: &str, [first, second]: [&str; 2]) -> Result<bool
     }
 }
 
+/// What a URL has before its path, if that is a scheme and a host.
+fn place(url: &str) -> Result<&str, String> {
+    let scheme = ["https://", "http://"].into_iter().find(|scheme| url.starts_with(scheme));
+    let scheme =
+        scheme.ok_or_else(|| format!("config.url is `{url}`, but must begin with http:// or https://"))?;
+    let host = url[scheme.len()..].split(['/', '?', '#']).next().unwrap_or_default();
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    if host.is_empty() || !host.chars().all(is_host) {
+        return Err(format!("config.url is `{url}`, but `{host}` is no host"));
+    }
+    if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("config.url has spaces or control characters in it".to_owned());
+    }
+    Ok(&url[..scheme.len() + host.len()])
+}
+
+/// Whether a header can be sent whose name and value settings say: what cannot is found out now, and not at each record.
+fn check_header(key: &str, name: &str, value: &str) -> Result<(), String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let small = name.to_ascii_lowercase();
+    if name.is_empty() || !name.chars().all(is_word) {
+        return Err(format!("config.{key} has `{name}`, which is no name of a header"));
+    }
+    if OWN_HEADERS.contains(&&*small) || small.starts_with("proxy-") {
+        return Err(format!("config.{key} has the header `{name}`, which is the server's own"));
+    }
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(format!("config.{key} has control characters in the header `{name}`"));
+    }
+    Ok(())
+}
+
+impl Webhook {
+    fn set_headers(&mut self, config: &Config, content_type: &str) -> Result<(), String> {
+        let text = |key: &str| config.get(key).unwrap_or_default();
+        let mut headers = vec![("content_type", "content-type", content_type)];
+        headers.push(("authorization", "authorization", text("authorization")));
+        for line in text("headers").lines().filter(|line| !line.trim().is_empty()) {
+            let (name, value) = line.split_once(':').ok_or_else(|| {
+                format!("config.headers has the line `{line}`, but each must be \"name: value\"")
+            })?;
+            headers.push(("headers", name.trim(), value.trim()));
+        }
+        headers.retain(|(key, _, value)| *key != "authorization" || !value.is_empty());
+        headers.iter().try_for_each(|(key, name, value)| check_header(key, name, value))?;
+        self.headers =
+            headers.into_iter().map(|(_, name, value)| (name.to_owned(), value.to_owned())).collect();
+        let forward = text("forward").split(',').map(str::trim).filter(|name| !name.is_empty());
+        self.forward = forward.map(str::to_owned).collect();
+        self.forward.iter().try_for_each(|name| check_header("forward", name, ""))?;
+        self.key_header = config.get("key_header").unwrap_or("idempotency-key").to_owned();
+        if !self.key_header.is_empty() {
+            check_header("key_header", &self.key_header, "")?;
+        }
+        let count = self.headers.len() + self.forward.len();
+        if count > MAX_HEADERS {
+            return Err(format!(
+                "config.headers and config.forward have {count} headers, but at most {MAX_HEADERS} are sent"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a status means for a record; `more` is what is said besides, and `after_s` what the server asks for.
+    fn judge(&self, status: u16, more: &str, after_s: u32) -> Result<(), Undone> {
+        if self.done.has(status) {
+            return Ok(());
+        }
+        let reason = format!("{} answers {status} {more}", self.place);
+        let reason = reason.trim_end().to_owned();
+        if !self.retry.has(status) {
+            return Err(Undone::Never(reason));
+        }
+        Err(Undone::Again(after_s.min(MAX_AFTER_S) * 1_000, reason))
+    }
+}
+
 impl HttpConsumer for Webhook {
     fn configure(&mut self, config: &Config) -> Result<(), String> {
         let text = |key: &str| config.get(key).unwrap_or_default().to_owned();
         self.url = text("url");
-        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
-            return Err(format!("config.url is `{}`, but must begin with http:// or https://", self.url));
-        }
+        self.place = place(&self.url)?.to_owned();
         self.method = config.get("method").unwrap_or("POST").to_uppercase();
         if !["POST", "PUT", "PATCH"].contains(&&*self.method) {
             return Err(format!("config.method is `{}`, but must be POST, PUT or PATCH", self.method));
@@ -81,20 +164,7 @@ impl HttpConsumer for Webhook {
             true => "application/json",
             false => config.get("content_type").unwrap_or("application/json"),
         };
-        self.headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        if let Some(authorization) = config.get("authorization").filter(|text| !text.is_empty()) {
-            self.headers.push(("authorization".to_owned(), authorization.to_owned()));
-        }
-        for line in text("headers").lines().filter(|line| !line.trim().is_empty()) {
-            let (name, value) = line.split_once(':').ok_or_else(|| {
-                format!("config.headers has the line `{line}`, but each must be \"name: value\"")
-            })?;
-            self.headers.push((name.trim().to_owned(), value.trim().to_owned()));
-        }
-        let forward = text("forward");
-        self.forward =
-            forward.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        self.key_header = config.get("key_header").unwrap_or("idempotency-key").to_owned();
+        self.set_headers(config, content_type)?;
         self.done = Statuses::parse("done", config.get("done").unwrap_or("200-299"))?;
         self.retry = Statuses::parse("retry", config.get("retry").unwrap_or("408,425,429,500-599"))?;
         self.timeout_ms = config.parse("timeout_ms")?.unwrap_or(10_000);
@@ -132,27 +202,23 @@ impl HttpConsumer for Webhook {
     }
 
     fn answer(&mut self, _: Record<'_>, answer: Result<Response, HttpError>) -> Result<(), Undone> {
-        let answer = match answer {
-            Ok(answer) => answer,
-            // Neither the next time nor for any other record.
-            Err(HttpError::Denied(why)) => return Err(Undone::Fatal(why)),
-            Err(HttpError::TooLarge(why)) => {
-                return Err(Undone::Never(format!("the answer is too large: {why}")));
+        match answer {
+            Ok(answer) => {
+                let shown = String::from_utf8_lossy(&answer.body[..answer.body.len().min(SHOWN_BYTES)]);
+                let after = answer.header("retry-after").and_then(|text| std::str::from_utf8(text).ok());
+                let after_s = after.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(0);
+                self.judge(answer.status, shown.trim(), after_s)
             }
-            Err(error) => return Err(Undone::again(error.reason())),
-        };
-        let status = answer.status;
-        if self.done.has(status) {
-            return Ok(());
+            // Neither the next time nor for any other record.
+            Err(HttpError::Denied(why)) => Err(Undone::Fatal(why)),
+            // Settings were checked: it is this record that cannot be sent.
+            Err(HttpError::Invalid(why)) => Err(Undone::never(why)),
+            // What the server has done is what its status says, however much it has to say about it.
+            Err(HttpError::TooLarge(TooLarge { status, .. })) => {
+                self.judge(status, "and more than is taken", 0)
+            }
+            Err(error) => Err(Undone::again(error.reason())),
         }
-        let shown = String::from_utf8_lossy(&answer.body[..answer.body.len().min(SHOWN_BYTES)]);
-        let reason = format!("{} answers {status} {}", self.url, shown.trim());
-        if !self.retry.has(status) {
-            return Err(Undone::Never(reason));
-        }
-        let after = answer.header("retry-after").and_then(|text| std::str::from_utf8(text).ok());
-        let after = after.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(0);
-        Err(Undone::Again(after.min(MAX_AFTER_S) * 1_000, reason))
     }
 }
 

@@ -60,7 +60,7 @@ fn statuses_say_what_becomes_of_a_record() {
             consume_http::<Webhook>(&[URL], &records, Order::Free, |_| answer.take().expect("is sent once"));
         undone.map(|mut undone| undone.pop().map(|(_, undone)| undone))
     };
-    let said = |status: u16| format!("https://hooks.example.com/x answers {status} why");
+    let said = |status: u16| format!("https://hooks.example.com answers {status} why");
     assert_eq!(outcome(status(200)), Ok(None));
     for code in [301, 400, 404, 409, 422] {
         assert_eq!(outcome(status(code)), Ok(Some(Undone::Never(said(code)))));
@@ -72,10 +72,20 @@ fn statuses_say_what_becomes_of_a_record() {
         let headers = vec![("Retry-After".to_owned(), text.as_bytes().to_vec())];
         outcome(Ok(Response { status: 429, headers, body: Vec::new() }))
     };
-    let again = |ms| Ok(Some(Undone::Again(ms, "https://hooks.example.com/x answers 429 ".to_owned())));
+    let again = |ms| Ok(Some(Undone::Again(ms, "https://hooks.example.com answers 429".to_owned())));
     assert_eq!((after("2"), after("soon"), after("4000000000")), (again(2_000), again(0), again(86_400_000)));
     let lost = outcome(Err(HttpError::UnknownOutcome("lost".to_owned())));
     assert_eq!(lost, Ok(Some(Undone::again("lost"))));
+    let unsent = outcome(Err(HttpError::NotSent("at 10.0.0.1".to_owned())));
+    assert_eq!(unsent, Ok(Some(Undone::again("at 10.0.0.1"))));
+    let invalid = outcome(Err(HttpError::Invalid("the header `trace`".to_owned())));
+    assert_eq!(invalid, Ok(Some(Undone::never("the header `trace`"))), "the others can be sent");
+    // What was taken is done, whatever was said about it.
+    let large = |status| outcome(Err(HttpError::TooLarge(TooLarge { status, reason: "large".to_owned() })));
+    let said = |status: u16| format!("https://hooks.example.com answers {status} and more than is taken");
+    assert_eq!(large(200), Ok(None));
+    assert_eq!(large(503), Ok(Some(Undone::Again(0, said(503)))));
+    assert_eq!(large(400), Ok(Some(Undone::Never(said(400)))));
     let denied = outcome(Err(HttpError::Denied("no".to_owned())));
     assert!(matches!(denied, Err(RunError::Failed(_))), "{denied:?}");
 }
@@ -143,6 +153,15 @@ fn settings_are_checked() {
         }
     };
     assert!(refused("url", "ftp://x").contains("config.url is `ftp://x`"));
+    assert!(refused("url", "https://me@x.example/").contains("`me@x.example` is no host"));
+    assert!(refused("url", "https://x.${secret:a}/").contains("is no host"));
+    assert!(refused("url", "https://x.example/a b").contains("spaces"));
+    assert!(refused("headers", "Host: x").contains("`Host`, which is the server's own"));
+    assert!(refused("headers", "a b: x").contains("`a b`, which is no name"));
+    assert!(refused("authorization", "Bearer \u{1}").contains("control characters"));
+    assert!(refused("forward", "trace,te").contains("`te`"));
+    assert!(refused("key_header", "proxy-x").contains("`proxy-x`"));
+    assert!(refused("forward", &vec!["x"; 90].join(",")).contains("at most 80"));
     assert!(refused("method", "GET").contains("POST, PUT or PATCH"));
     assert!(refused("body", "xml").contains("`value` or `json`"));
     assert!(refused("headers", "no colon").contains("`no colon`"));

@@ -17,8 +17,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::resolve::Resolver;
 
 /// Addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -44,6 +47,7 @@ fn not_sent(text: String) -> ConnectError {
 pub(crate) struct Connector {
     pub(crate) spec: Arc<HttpSpec>,
     pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) resolver: Resolver,
     /// For the whole of it: look-up, connection, handshake.
     pub(crate) timeout: Duration,
 }
@@ -67,7 +71,8 @@ impl tower_service::Service<Uri> for Connector {
         let connector = self.clone();
         Box::pin(async move {
             let timeout = connector.timeout;
-            let made = tokio::time::timeout(timeout, connector.connect(&uri)).await;
+            let until = Instant::now() + timeout;
+            let made = tokio::time::timeout_at(until, connector.connect(&uri, until)).await;
             made.unwrap_or_else(|_| {
                 let host = uri.host().unwrap_or_default();
                 Err(not_sent(format!("no connection to {host} within {} ms", timeout.as_millis())))
@@ -77,12 +82,12 @@ impl tower_service::Service<Uri> for Connector {
 }
 
 impl Connector {
-    async fn connect(&self, uri: &Uri) -> Result<TokioIo<Link>, ConnectError> {
+    async fn connect(&self, uri: &Uri, until: Instant) -> Result<TokioIo<Link>, ConnectError> {
         let host = uri.host().unwrap_or_default();
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let addresses = self.addresses(is_tls, host, port).await?;
-        let stream = first_of(host, &addresses).await?;
+        let stream = first_of(host, &addresses, until).await?;
         // Whole requests are written at once.
         stream.set_nodelay(true).map_err(|error| not_sent(format!("connect to {host}: {error}")))?;
         if !is_tls {
@@ -103,8 +108,8 @@ impl Connector {
         let found: Vec<SocketAddr> = match bare(host).parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],
             Err(_) => {
-                let found = tokio::net::lookup_host((host, port)).await;
-                found.map_err(|error| not_sent(format!("`{host}` cannot be looked up: {error}")))?.collect()
+                let found = self.resolver.resolve(host, port).await;
+                found.map_err(|error| not_sent(format!("`{host}` cannot be looked up: {error}")))?
             }
         };
         let is_admitted = |address: &SocketAddr| grants.iter().any(|grant| grant.admits(address.ip()));
@@ -114,10 +119,11 @@ impl Connector {
             (true, None) => Err(not_sent(format!("`{host}` has no address"))),
             (true, Some(refused)) => {
                 let address = refused.ip();
-                Err(ConnectError(HttpError::Denied(format!(
+                // A name may have another one the next time.
+                Err(not_sent(format!(
                     "`{host}` is at {address}, which is no address of the public internet: name it, as \
                      allow_http = [{{ host = \"{host}:{port}\", addresses = [\"{address}\"] }}]"
-                ))))
+                )))
             }
             (false, _) => {
                 // As IPv4 what is IPv4: it was asked about as that.
@@ -134,13 +140,19 @@ fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
-async fn first_of(host: &str, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+/// A connection to the first address that takes one. Each has its part of the time that is left, so that one that is silent does
+/// not take that of the others.
+async fn first_of(host: &str, addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, ConnectError> {
     let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(format!("connect to {host} at {address}: {error}")),
-        }
+    for (at, address) in addresses.iter().enumerate() {
+        let others = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let part = until.saturating_duration_since(Instant::now()) / others;
+        let why = match tokio::time::timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error.to_string(),
+            Err(_late) => format!("no answer within {} ms", part.as_millis()),
+        };
+        last = Some(format!("connect to {host} at {address}: {why}"));
     }
     Err(not_sent(last.unwrap_or_else(|| format!("`{host}` has no address"))))
 }

@@ -8,10 +8,15 @@
 //! 1. Its URL is read once, by the type that the connection is made with: there are no two readers that could differ.
 //! 2. Its host is granted by name before it is looked up, and each address before a connection is made to it. The connection is
 //!    made to that address: nothing is looked up twice.
-//! 3. A redirect is handed to the plugin, unless the node follows some: then each is a request as the first, and what
-//!    authorizes is sent to the same origin alone.
+//! 3. A redirect is handed to the plugin, unless the node follows some: then each is the same request to another place, asked about
+//!    as the first, and what authorizes is sent to the same origin alone. One that leads where nothing is granted is handed on.
 //! 4. There is no proxy, whatever the environment says: it would look names up itself.
-//! 5. It takes at most its time, and its answer at most its bytes.
+//! 5. It takes at most its time, and its answer at most its bytes, headers among them. What waits for its turn waits at most as long
+//!    as its call may send.
+//! 6. What comes back has no secrets of the node in it: a server may tell what it was told.
+//!
+//! In memory there are at most so many bytes of answers: sixteen times `http.response` for each call under way (`deliver.threads`,
+//! in each of the pipeline's `threads`), and a buffer of 64 KiB for each connection.
 //!
 //! Requests run on a small runtime of their own, so that neither a slow look-up nor many handshakes hold up clients of the
 //! broker.
@@ -24,24 +29,26 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client::Client;
+use crate::resolve::{LOOK_UPS, Resolver};
 use crate::secrets::Secrets;
 
+mod checked;
 mod client;
 mod connect;
 mod redirect;
+mod resolve;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
 /// Threads that drive connections.
 const THREADS: usize = 1;
-/// Look-ups of names at once: each takes a thread.
-const LOOK_UPS: usize = 16;
 
 /// Sends for all pipelines of a process.
 #[derive(Debug)]
 pub struct Outbound {
     secrets: Secrets,
+    resolver: Resolver,
     /// Made when the first node may send.
     runtime: OnceLock<Runtime>,
     tls: OnceLock<Arc<ClientConfig>>,
@@ -50,7 +57,11 @@ pub struct Outbound {
 impl Outbound {
     /// With the secrets of a directory, and those of the environment.
     pub fn new(secrets: PathBuf) -> Outbound {
-        Outbound { secrets: Secrets::new(secrets), runtime: OnceLock::new(), tls: OnceLock::new() }
+        Outbound::with(secrets, Resolver::of_machine())
+    }
+
+    fn with(secrets: PathBuf, resolver: Resolver) -> Outbound {
+        Outbound { secrets: Secrets::new(secrets), resolver, runtime: OnceLock::new(), tls: OnceLock::new() }
     }
 
     fn runtime(&self) -> Result<&Runtime, NetworkError> {
@@ -105,6 +116,6 @@ impl Network for Outbound {
     fn client(&self, spec: &HttpSpec) -> Result<Arc<dyn HttpClient>, NetworkError> {
         let secrets = self.secrets.of(spec)?;
         let handle = self.runtime()?.handle().clone();
-        Ok(Arc::new(Client::new(spec, secrets, self.tls()?, handle)))
+        Ok(Arc::new(Client::new(spec, secrets, (self.tls()?, self.resolver.of_node()), handle)))
     }
 }

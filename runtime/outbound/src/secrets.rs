@@ -6,10 +6,8 @@ use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
 
-use pelton_streams::http::{HttpSpec, NetworkError};
+use pelton_streams::http::{HttpSpec, MAX_SECRET_BYTES, NetworkError};
 
-/// Bytes of a secret: the value of a header.
-const MAX_BYTES: u64 = 8 << 10;
 /// A shorter one would be left out of texts where it is a part of a word.
 const MIN_BYTES: usize = 4;
 /// What stands for a secret in a text.
@@ -23,23 +21,38 @@ pub(crate) struct Secrets {
 
 /// The secrets of a node, by what its plugin calls them. Never printed.
 #[derive(Default)]
-pub(crate) struct NodeSecrets(BTreeMap<String, Vec<u8>>);
+pub(crate) struct NodeSecrets {
+    by_name: BTreeMap<String, Vec<u8>>,
+    /// The longest first: one may be a part of another.
+    by_length: Vec<Vec<u8>>,
+}
 
 impl fmt::Debug for NodeSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.by_name.keys()).finish()
     }
 }
 
 impl NodeSecrets {
+    fn new(by_name: BTreeMap<String, Vec<u8>>) -> NodeSecrets {
+        let mut by_length: Vec<Vec<u8>> = by_name.values().cloned().collect();
+        by_length.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        NodeSecrets { by_name, by_length }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(secrets: [(&str, &str); N]) -> NodeSecrets {
+        NodeSecrets::new(secrets.map(|(name, secret)| (name.to_owned(), secret.into())).into())
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name).map(Vec::as_slice)
+        self.by_name.get(name).map(Vec::as_slice)
     }
 
     /// The text without them.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut redacted = text.to_owned();
-        for secret in self.0.values() {
+        for secret in &self.by_length {
             // What is no text is in no text.
             let Ok(secret) = std::str::from_utf8(secret) else { continue };
             if redacted.contains(secret) {
@@ -47,6 +60,27 @@ impl NodeSecrets {
             }
         }
         redacted
+    }
+
+    /// The bytes without them.
+    pub(crate) fn redact_bytes(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for secret in &self.by_length {
+            let find = |bytes: &[u8]| bytes.windows(secret.len()).position(|window| window == secret);
+            let Some(mut at) = find(&bytes) else { continue };
+            let (mut redacted, mut rest) = (Vec::with_capacity(bytes.len()), &bytes[..]);
+            loop {
+                redacted.extend_from_slice(&rest[..at]);
+                redacted.extend_from_slice(REDACTED.as_bytes());
+                rest = &rest[at + secret.len()..];
+                match find(rest) {
+                    Some(next) => at = next,
+                    None => break,
+                }
+            }
+            redacted.extend_from_slice(rest);
+            bytes = redacted;
+        }
+        bytes
     }
 }
 
@@ -63,7 +97,7 @@ impl Secrets {
     /// Those that a node names. Read anew each time, so that a changed one counts from the pipeline's next start on.
     pub(crate) fn of(&self, spec: &HttpSpec) -> Result<NodeSecrets, NetworkError> {
         let found = spec.secrets.iter().map(|(name, secret)| Ok((name.clone(), self.find(name, secret)?)));
-        found.collect::<Result<_, NetworkError>>().map(NodeSecrets)
+        found.collect::<Result<_, NetworkError>>().map(NodeSecrets::new)
     }
 
     fn find(&self, name: &str, secret: &str) -> Result<Vec<u8>, NetworkError> {
@@ -77,7 +111,7 @@ impl Secrets {
             Err(std::env::VarError::NotPresent) => {
                 let mut value = Vec::new();
                 let read = std::fs::File::open(&path)
-                    .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut value));
+                    .and_then(|file| file.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut value));
                 match read {
                     Ok(_) => {}
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -96,9 +130,9 @@ impl Secrets {
                 value
             }
         };
-        if value.len() < MIN_BYTES || value.len() as u64 > MAX_BYTES {
+        if value.len() < MIN_BYTES || value.len() > MAX_SECRET_BYTES {
             return Err(bad(format!(
-                "it has {} bytes, but must have {MIN_BYTES} to {MAX_BYTES}",
+                "it has {} bytes, but must have {MIN_BYTES} to {MAX_SECRET_BYTES}",
                 value.len()
             )));
         }
@@ -112,6 +146,16 @@ impl Secrets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_has_another_one_in_it_is_left_out_whole() {
+        let secrets = NodeSecrets::of([("a", "s3cret"), ("b", "s3cret-and-more")]);
+        let text = "one s3cret-and-more, one s3cret, s3cre";
+        assert_eq!(secrets.redact(text), "one ***, one ***, s3cre");
+        assert_eq!(secrets.redact_bytes(text.into()), b"one ***, one ***, s3cre");
+        assert_eq!(secrets.redact_bytes(b"\xffs3crets3cret".to_vec()), b"\xff******");
+        assert_eq!(NodeSecrets::default().redact_bytes(text.into()), text.as_bytes());
+    }
 
     #[test]
     fn secrets_are_files_and_what_is_none_is_refused() {

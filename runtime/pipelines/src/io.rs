@@ -272,7 +272,8 @@ impl StopSignal {
         self.notify.notify_waiters();
     }
 
-    /// Returns when the signal is set, or was nudged since this has returned last.
+    /// Returns when the signal is set, or was nudged since this has returned last. Whoever returns sees what was done before the
+    /// nudge that it has taken.
     pub async fn wait(&self) {
         let mut notified = std::pin::pin!(self.notify.notified());
         // Before the signal is looked at, so that one that is set in between is not missed.
@@ -280,7 +281,7 @@ impl StopSignal {
         let Some(of) = &self.of else {
             if !self.is_set() && !self.nudged.swap(false, Ordering::AcqRel) {
                 notified.await;
-                self.nudged.store(false, Ordering::Release);
+                self.nudged.swap(false, Ordering::AcqRel);
             }
             return;
         };
@@ -291,7 +292,7 @@ impl StopSignal {
                 () = notified => {}
                 () = of_all => {}
             }
-            self.nudged.store(false, Ordering::Release);
+            self.nudged.swap(false, Ordering::AcqRel);
         }
     }
 }

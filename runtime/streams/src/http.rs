@@ -6,10 +6,12 @@
 //! before anything is looked up, and [`Grant::admits`] by each address that a connection is about to be made to, so that a
 //! name that is pointed at an internal address reaches nothing. A redirect is another URL, and asked about as the first.
 //!
-//! A secret never reaches a plugin: it writes `${secret:NAME}` into the value of a header, and who sends puts the secret in.
+//! A secret never reaches a plugin: it writes `${secret:NAME}` into the value of a header, or into the path or the query of the URL,
+//! and who sends puts the secret in, and takes it out of what comes back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod address;
 mod grant;
@@ -22,6 +24,8 @@ pub(crate) const MAX_GRANTS: usize = 64;
 pub const MAX_REQUEST_HEADERS: usize = 100;
 /// Requests that one call of `send` may make.
 pub const MAX_REQUESTS_PER_SEND: usize = 10_000;
+/// Bytes of a secret.
+pub const MAX_SECRET_BYTES: usize = 8 << 10;
 /// What stands before the name of a secret in the value of a header.
 pub const SECRET_OPEN: &str = "${secret:";
 /// What stands behind it.
@@ -56,9 +60,12 @@ pub struct HttpResponse {
 /// Why there is no answer. The texts are for people, and have no secrets in them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// The manifest does not grant it, or it is no request.
+    /// The manifest does not grant the host of its URL, or a secret that it names.
     #[error("denied: {0}")]
     Denied(String),
+    /// It is no request that can be sent.
+    #[error("invalid: {0}")]
+    Invalid(String),
     /// Nothing of it has left.
     #[error("not sent: {0}")]
     NotSent(String),
@@ -66,15 +73,21 @@ pub enum HttpError {
     #[error("the outcome is unknown: {0}")]
     UnknownOutcome(String),
     /// The server has answered, with more than is taken.
-    #[error("the answer is too large: {0}")]
-    TooLarge(String),
+    #[error("the answer is too large: {reason}")]
+    TooLarge {
+        /// What it has answered.
+        status: u16,
+        /// How much is taken.
+        reason: String,
+    },
 }
 
 /// Sends requests for one node. All instances of the node share it.
 pub trait HttpClient: Send + Sync {
-    /// Sends all requests, as many at once as the node may, and gives their outcomes in order. Blocks until all are there: at
-    /// the most as long as their timeouts say, and shorter after [`HttpClient::cancel`].
-    fn send(&self, requests: Vec<HttpRequest>) -> Vec<Result<HttpResponse, HttpError>>;
+    /// Sends all requests, as many at once as the node may, and gives their outcomes in order. What is not sent `within` that time
+    /// is not sent at all. Blocks until all are there: at the most that time and one timeout, and shorter after
+    /// [`HttpClient::cancel`].
+    fn send(&self, requests: Vec<HttpRequest>, within: Duration) -> Vec<Result<HttpResponse, HttpError>>;
 
     /// Ends what is on its way, and refuses what comes.
     fn cancel(&self);
@@ -141,7 +154,7 @@ pub struct HttpLimits {
     pub timeout_ms: u32,
     /// Requests at once, of all instances of the node in one thread of the pipeline.
     pub requests: u32,
-    /// Bytes of one answer's body. All answers of one call of `send` together may have sixteen times as many.
+    /// Bytes of one answer, headers and body. All answers of one call of `send` together may have sixteen times as many.
     pub response_bytes: u64,
     /// How many redirects are followed; 0: the plugin is given the redirect as the answer.
     pub redirects: u32,
@@ -184,7 +197,7 @@ impl HttpSpec {
     }
 }
 
-/// Puts secrets into the value of a header.
+/// Puts secrets into the value of a header, or a part of a URL.
 ///
 /// # Errors
 /// The name of a secret that the node does not have, or what is wrong with the text.
@@ -199,8 +212,7 @@ pub fn fill_secrets<'s>(
         filled.extend_from_slice(&rest[..at]);
         let named = &rest[at + open.len()..];
         let end = find(named, close);
-        let end =
-            end.ok_or_else(|| HttpError::Denied(format!("a header has `{SECRET_OPEN}` without an end")))?;
+        let end = end.ok_or_else(|| HttpError::Invalid(format!("it has `{SECRET_OPEN}` without an end")))?;
         let name = String::from_utf8_lossy(&named[..end]);
         let found = secret(&name)
             .ok_or_else(|| HttpError::Denied(format!("`secrets` of the node does not name `{name}`")))?;
@@ -225,16 +237,16 @@ mod tests {
         let check = |value: &str, expect: Result<&str, &str>| {
             let filled =
                 fill_secrets(value.as_bytes(), secret).map(|bytes| String::from_utf8(bytes).unwrap());
-            let expect = expect.map(str::to_owned).map_err(|text| HttpError::Denied(text.to_owned()));
-            assert_eq!(filled, expect, "{value}");
+            let expect = expect.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(filled.map_err(|error| error.to_string()), expect, "{value}");
         };
         check("Bearer ${secret:token}", Ok("Bearer s3cret"));
         check("${secret:token}${secret:token}!", Ok("s3crets3cret!"));
         check("${secret", Ok("${secret"));
         // What a secret says is not read again.
         check("${secret:odd}", Ok("${secret:token}"));
-        check("${secret:other}", Err("`secrets` of the node does not name `other`"));
-        check("${secret:token", Err("a header has `${secret:` without an end"));
+        check("${secret:other}", Err("denied: `secrets` of the node does not name `other`"));
+        check("${secret:token", Err("invalid: it has `${secret:` without an end"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pelton_streams::World;
-use pelton_streams::http::HttpClient;
+use pelton_streams::http::{HttpClient, MAX_SECRET_BYTES};
 use pelton_streams::log::{LogLevel, LogSink, MAX_LINE_BYTES, MAX_LINES_PER_CALL, clip};
 use pelton_streams::node_state::NodeState;
 use pelton_streams::world::Interface;
@@ -57,6 +57,9 @@ pub(crate) struct HostState {
     /// Resources of WASI that the instance holds.
     pub(crate) resources: u32,
 }
+
+/// Bytes of a printed line that are remembered: a secret that begins in what is kept of it is there whole.
+const MAX_PRINTED_BYTES: usize = MAX_LINE_BYTES + MAX_SECRET_BYTES;
 
 /// The log lines of one call, at most [`MAX_LINES_PER_CALL`]: a plugin that logs each record would slow down its
 /// pipeline.
@@ -120,7 +123,7 @@ impl CallLog {
         for byte in bytes {
             match byte {
                 b'\n' => self.end_line(level),
-                _ if self.printed.len() < MAX_LINE_BYTES => self.printed.push(byte),
+                _ if self.printed.len() < MAX_PRINTED_BYTES => self.printed.push(byte),
                 _ => {}
             }
         }
@@ -128,14 +131,29 @@ impl CallLog {
 
     fn end_line(&mut self, level: LogLevel) {
         let line = std::mem::take(&mut self.printed);
-        if !line.is_empty() {
-            self.write(level, &String::from_utf8_lossy(&line));
+        if line.is_empty() {
+            return;
+        }
+        let mut kept = self.kept(&String::from_utf8_lossy(&line));
+        if line.len() >= MAX_PRINTED_BYTES {
+            // What a secret has left that was cut off with the rest of the line.
+            kept.truncate(kept.floor_char_boundary(kept.len().saturating_sub(MAX_SECRET_BYTES)));
+        }
+        self.write(level, &kept);
+    }
+
+    /// As much of a text as a call can say, without secrets. They are taken out before it is cut: what is left of one that is cut
+    /// through would not be found.
+    fn kept(&self, text: &str) -> String {
+        let most = MAX_LINE_BYTES * MAX_LINES_PER_CALL as usize;
+        match &self.redact {
+            Some(client) => clip(&client.redact(text), most).to_owned(),
+            None => clip(text, most).to_owned(),
         }
     }
 
+    /// Lines of what is kept of a text.
     fn write(&mut self, level: LogLevel, text: &str) {
-        let redacted = self.redact.as_ref().map(|client| client.redact(text));
-        let text = redacted.as_deref().unwrap_or(text);
         if level == LogLevel::Error {
             self.last_error = Some(one_line(text));
         }
@@ -169,7 +187,7 @@ fn write(mut store: StoreContextMut<'_, HostState>, (level, text): (Level, WasmS
     // The guest's text is copied up to the limits of a call.
     let kept = {
         let text = text.to_str(&store)?;
-        clip(&text, MAX_LINE_BYTES * MAX_LINES_PER_CALL as usize).to_owned()
+        store.data().log.kept(&text)
     };
     let level = match level {
         Level::Debug => LogLevel::Debug,
@@ -184,6 +202,9 @@ fn write(mut store: StoreContextMut<'_, HostState>, (level, text): (Level, WasmS
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
+
+    use pelton_streams::http::{HttpError, HttpRequest, HttpResponse};
 
     use super::*;
 
@@ -193,6 +214,41 @@ mod tests {
     impl LogSink for Kept {
         fn write(&self, level: LogLevel, text: &str) {
             self.0.lock().expect("not poisoned").push((level, text.to_owned()));
+        }
+    }
+
+    /// Knows one secret.
+    struct Secret(String);
+
+    impl HttpClient for Secret {
+        fn send(&self, _: Vec<HttpRequest>, _: Duration) -> Vec<Result<HttpResponse, HttpError>> {
+            Vec::new()
+        }
+
+        fn cancel(&self) {}
+
+        fn redact(&self, text: &str) -> String {
+            text.replace(&self.0, "***")
+        }
+    }
+
+    #[test]
+    fn a_secret_that_lies_across_the_end_of_a_line_is_not_told_half() {
+        let secret = "s3cret-".repeat(200);
+        let client: Arc<dyn HttpClient> = Arc::new(Secret(secret.clone()));
+        let kept = Arc::new(Kept::default());
+        let mut log = CallLog::new(Arc::clone(&kept) as Arc<dyn LogSink>);
+        log.redact_by(Some(&client));
+        log.begin();
+        let begins = "x".repeat(MAX_LINE_BYTES - 10);
+        // Many of them, so that what is cut off would move to where it is kept.
+        for line in [format!("{begins}{secret}"), format!("{secret} ").repeat(50)] {
+            log.print(LogLevel::Info, line.bytes().chain(*b"\n"));
+            let text = log.kept(&line);
+            log.write(LogLevel::Info, &text);
+        }
+        for (_, line) in &*kept.0.lock().expect("not poisoned") {
+            assert!(!line.contains("s3cret"), "{line}");
         }
     }
 

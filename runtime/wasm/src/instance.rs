@@ -262,13 +262,13 @@ impl ConsumerPlugin for WasmPlugin {
             Exports::Consume(consume) => consume.call(store, batch, order.into()),
             Exports::Process(..) | Exports::Aggregating(_) | Exports::Partition(_) => another_world(),
         })?;
-        let redacted = |text: String| match &self.http {
-            Some(http) => http.redact(&text),
-            None => text,
+        // In this order: a secret that is cut through would not be found.
+        let kept = |text: String| match &self.http {
+            Some(http) => clipped(http.redact(&text)),
+            None => clipped(text),
         };
-        let unfinished = answer.map_err(|reason| PluginError::Fatal(redacted(clipped(reason))))?;
-        let unfinished = unfinished.into_iter().map(Unfinished::from);
-        Ok(unfinished.map(|one| Unfinished { reason: redacted(one.reason), ..one }).collect())
+        let unfinished = answer.map_err(|reason| PluginError::Fatal(kept(reason)))?;
+        Ok(unfinished.into_iter().map(|one| one.keep(kept)).collect())
     }
 }
 

@@ -127,9 +127,11 @@ pub(crate) struct UnfinishedRet {
     again: Option<u32>,
 }
 
-impl From<UnfinishedRet> for Unfinished {
-    fn from(UnfinishedRet { index, reason, again }: UnfinishedRet) -> Unfinished {
-        Unfinished { index, reason: clipped(reason), again }
+impl UnfinishedRet {
+    /// With a reason as `kept` has it.
+    pub(crate) fn keep(self, kept: impl Fn(String) -> String) -> Unfinished {
+        let UnfinishedRet { index, reason, again } = self;
+        Unfinished { index, reason: kept(reason), again }
     }
 }
 

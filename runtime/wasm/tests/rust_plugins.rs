@@ -393,7 +393,7 @@ fn a_partitioner_that_goes_wrong_takes_one_record_along() {
 struct Hooks(Mutex<Vec<HttpRequest>>);
 
 impl HttpClient for Hooks {
-    fn send(&self, requests: Vec<HttpRequest>) -> Vec<Result<HttpResponse, HttpError>> {
+    fn send(&self, requests: Vec<HttpRequest>, _: Duration) -> Vec<Result<HttpResponse, HttpError>> {
         let answer = |request: &HttpRequest| {
             let text = String::from_utf8_lossy(&request.body).into_owned();
             if let Some(ms) = text.strip_prefix("wait ").and_then(|ms| ms.parse().ok()) {
@@ -442,7 +442,7 @@ fn a_consumer_sends_and_says_what_is_not_done() {
     };
     let undone = consume(CallOrder::Free, &["200", "404", "503", "gone", "204"]).expect("answers");
     let undone: Vec<_> = undone.into_iter().map(|one| (one.index, one.again, one.reason)).collect();
-    let says = |status: u16| format!("http://x.example/ answers {status} you sent ***");
+    let says = |status: u16| format!("http://x.example answers {status} you sent ***");
     let expect = [(1, None, says(404)), (2, Some(3_000), says(503)), (3, Some(0), "lost gone".to_owned())];
     assert_eq!(undone, expect);
     let sent = std::mem::take(&mut *hooks.0.lock().expect("not poisoned"));

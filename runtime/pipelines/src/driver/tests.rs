@@ -15,6 +15,7 @@ use crate::io::{Change, ChangelogEnds, Changelogs, Committer, Outputs, Position,
 use crate::status::PipelineState;
 use crate::stores::MemoryStores;
 
+mod deliveries;
 mod lanes;
 mod refusals;
 mod state;
@@ -57,6 +58,8 @@ struct World {
     at_rest: Vec<fn(&mut World)>,
     /// What is in the open transaction of the driver that began last.
     open: Vec<Event>,
+    /// It is not over before this is committed, for calls may be under way.
+    until: Option<BTreeMap<i32, i64>>,
 }
 
 impl World {
@@ -175,6 +178,8 @@ impl Source for FakeIo {
         }
         if records.is_empty() {
             world.sync();
+            // There is nothing up to the end, or a hole.
+            next_offset = end_offset;
         }
         Ok(Filled { next_offset, end_offset, deleted_unread: false })
     }
@@ -189,7 +194,10 @@ impl Source for FakeIo {
 
     fn wait(&self, _positions: &[(Input, i64)], _timeout_ms: u64) {
         let mut world = self.world.lock();
-        if world.at_rest.is_empty() {
+        if world.until.as_ref().is_some_and(|until| *until != world.committed) {
+            drop(world);
+            std::thread::yield_now();
+        } else if world.at_rest.is_empty() {
             // All input is read: the test is over.
             self.stop.set();
         } else {

@@ -156,7 +156,11 @@ const CASES: &str = "tests/cases.toml";
 pub(super) fn new(dir: &Path, world: &str, lang: &str) -> anyhow::Result<()> {
     let template = TEMPLATES.iter().find(|template| template.world == world).ok_or_else(|| {
         let known: Vec<&str> = TEMPLATES.iter().map(|template| template.world).collect();
-        usage(format!("there is no template for the world `{world}`; known: {}", known.join(", ")))
+        let more = match world {
+            "consumer" | "consumer-http" => "; begin with a copy of plugins/webhook",
+            _ => "",
+        };
+        usage(format!("there is no template for the world `{world}`; known: {}{more}", known.join(", ")))
     })?;
     let lang = Lang::named(lang).ok_or_else(|| {
         let known: Vec<&str> = Lang::ALL.iter().map(|lang| lang.name()).collect();
@@ -328,6 +332,7 @@ mod tests {
         }
         let unknown = new(Path::new("x"), "consumer", "rust").unwrap_err().to_string();
         assert!(unknown.contains("known: transform, transform-state"), "{unknown}");
+        assert!(unknown.contains("plugins/webhook"), "{unknown}");
         let unknown = new(Path::new("x"), "transform", "cobol").unwrap_err().to_string();
         assert!(unknown.contains("known: rust, python, js, c, go"), "{unknown}");
     }

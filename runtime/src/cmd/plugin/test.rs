@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use pelton_streams::{PluginFactory, PluginInfo};
-use pelton_wasm::{Engine, EngineConfig};
+use pelton_streams::world::Place;
+use pelton_streams::{PluginFactory, PluginInfo, World};
+use pelton_wasm::{Engine, EngineConfig, toolchain};
 
 use super::build;
 use crate::cmd::topic::print_line;
@@ -42,6 +43,10 @@ struct File {
 }
 
 pub(super) fn test(options: &Options<'_>) -> anyhow::Result<()> {
+    // What it says of itself, before it is built: what is wrong with that is said by who builds it.
+    let said = toolchain::read_manifest(options.dir).ok().map(|(manifest, _)| manifest.world);
+    let said = World::ALL.into_iter().find(|world| said.as_deref() == Some(world.name()));
+    said.map_or(Ok(()), has_fixtures)?;
     let files = read_all(options.dir)?;
     let bytes = match options.component {
         Some(path) => {
@@ -53,6 +58,7 @@ pub(super) fn test(options: &Options<'_>) -> anyhow::Result<()> {
     let info = engine
         .load(&pelton_wasm::digest(&bytes), &bytes)
         .map_err(|error| failed(format!("load the component: {error}")))?;
+    has_fixtures(info.world)?;
     let (mut passed, mut wrong) = (0, 0);
     for file in files {
         let (good, bad) = test_file(&engine, &info, file, options)?;
@@ -66,6 +72,18 @@ pub(super) fn test(options: &Options<'_>) -> anyhow::Result<()> {
             .hint("if what came is right, --bless writes it into the fixtures")
             .into()),
     }
+}
+
+/// Whether there are fixtures for plugins of a world: what acts on the outside has none, for they have no outside.
+fn has_fixtures(world: World) -> anyhow::Result<()> {
+    if world.spec().place != Place::End {
+        return Ok(());
+    }
+    let text =
+        format!("plugins of the world `{world}` act on the outside, and cannot be tested with fixtures");
+    Err(Failure::new(Exit::Usage, text)
+        .hint("run its logic in a unit test, with `testing::consume` or `testing::consume_http` of the SDK")
+        .into())
 }
 
 /// The fixtures of a plugin, in the order of their names.
@@ -145,4 +163,26 @@ fn test_file(
         super::write(&path, blessed.as_bytes())?;
     }
     Ok((passed, wrong))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_on_the_outside_is_refused_by_name() {
+        for world in World::ALL {
+            let refused = has_fixtures(world).err().map(|error| error.to_string());
+            let is_consumer = matches!(world, World::Consumer | World::ConsumerHttp);
+            assert_eq!(refused.is_some(), is_consumer, "{world}");
+            assert!(refused.is_none_or(|text| text.contains(&format!("`{world}`"))));
+        }
+        // Before it is built.
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = "name = 'x'\nversion = '1'\nworld = 'consumer-http'\n";
+        std::fs::write(dir.path().join("plugin.toml"), manifest).unwrap();
+        let options = Options { dir: dir.path(), filter: None, component: None, bless: false };
+        let refused = test(&options).unwrap_err().to_string();
+        assert!(refused.contains("the world `consumer-http`"), "{refused}");
+    }
 }

@@ -117,7 +117,9 @@ fn is_name(name: &str) -> bool {
     };
     let last = name.rsplit('.').next().unwrap_or_default();
     // What ends with a number is an address to some, in one way of writing or another.
-    let is_number = last.starts_with(|c: char| c.is_ascii_digit());
+    let is_decimal = last.chars().all(|c| c.is_ascii_digit());
+    let is_hex = last.strip_prefix("0x").is_some_and(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
+    let is_number = is_decimal || is_hex;
     name.len() <= MAX_NAME_LEN && name.split('.').all(is_label) && !is_number
 }
 
@@ -210,8 +212,13 @@ mod tests {
             "127.1",
             "ex ample",
             "x.0x7f",
+            "x.0x",
+            "x.127",
         ] {
             assert!(grant(host, &[]).is_err(), "{host}");
+        }
+        for host in ["hooks.3scale", "4you.example", "x.0xg", "1a"] {
+            assert!(grant(host, &[]).is_ok(), "{host} is a name");
         }
         assert_eq!(
             grant("x.example:99999", &[]),

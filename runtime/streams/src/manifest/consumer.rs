@@ -186,17 +186,24 @@ fn grants(at: &str, given: Vec<GrantSpec>) -> Result<Vec<crate::http::Grant>, Ma
 }
 
 fn secrets(at: &str, given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ManifestError> {
+    let refused = |reason: String| Err(raw::invalid(&format!("{at}.secrets"), reason));
     for (name, secret) in &given {
         // Both are parts of names of files and variables.
         for text in [name, secret] {
             let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
             if text.is_empty() || text.len() > 64 || !text.chars().all(word) {
-                let reason = format!(
+                return refused(format!(
                     "has `{text}`, but both sides must be names of 1 to 64 of a-z, 0-9, `-`, `_`: the server knows what is \
                      behind the name"
-                );
-                return Err(raw::invalid(&format!("{at}.secrets"), reason));
+                ));
             }
+        }
+        // In the name of a variable the two are one character: two secrets would have one value.
+        if secret.contains('_') {
+            let dashed = secret.replace('_', "-");
+            return refused(format!(
+                "has the server's secret `{secret}`, whose name has `-` and no `_`: write `{dashed}`"
+            ));
         }
     }
     Ok(given)
@@ -248,6 +255,10 @@ mod tests {
                 "secrets = { token = '../etc' }",
                 "`node[0].secrets` has `../etc`, but both sides must be names of 1 to 64 of a-z, 0-9, `-`, `_`: the server \
                  knows what is behind the name",
+            ),
+            (
+                "secrets = { a_b = 'hook_token' }",
+                "`node[0].secrets` has the server's secret `hook_token`, whose name has `-` and no `_`: write `hook-token`",
             ),
         ] {
             assert_eq!(parsed(keys), Err(expect.to_owned()), "{keys}");

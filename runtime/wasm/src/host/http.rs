@@ -11,8 +11,8 @@ use super::HostState;
 use super::state::Caller;
 use crate::limits::epochs;
 
-/// How long the requests of one call may take together, besides the last of them: a plugin that sends for ever must come to an
-/// end.
+/// How long a call may send: what is not under way by then is not sent, so that a plugin that sends for ever comes to an end. What
+/// is under way has its timeout besides.
 const MAX_AWAY: Duration = Duration::from_secs(600);
 
 /// What sends for an instance, and the time of its call.
@@ -65,12 +65,21 @@ struct ResponseAnswer {
 enum ErrorAnswer {
     #[component(name = "denied")]
     Denied(String),
+    #[component(name = "invalid")]
+    Invalid(String),
     #[component(name = "not-sent")]
     NotSent(String),
     #[component(name = "unknown-outcome")]
     UnknownOutcome(String),
     #[component(name = "too-large")]
-    TooLarge(String),
+    TooLarge(TooLargeAnswer),
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct TooLargeAnswer {
+    status: u16,
+    reason: String,
 }
 
 impl From<RequestParam> for HttpRequest {
@@ -89,9 +98,12 @@ impl From<HttpError> for ErrorAnswer {
     fn from(error: HttpError) -> ErrorAnswer {
         match error {
             HttpError::Denied(why) => ErrorAnswer::Denied(why),
+            HttpError::Invalid(why) => ErrorAnswer::Invalid(why),
             HttpError::NotSent(why) => ErrorAnswer::NotSent(why),
             HttpError::UnknownOutcome(why) => ErrorAnswer::UnknownOutcome(why),
-            HttpError::TooLarge(why) => ErrorAnswer::TooLarge(why),
+            HttpError::TooLarge { status, reason } => {
+                ErrorAnswer::TooLarge(TooLargeAnswer { status, reason })
+            }
         }
     }
 }
@@ -110,8 +122,9 @@ fn send(mut caller: Caller<'_>, (requests,): (Vec<RequestParam>,)) -> wasmtime::
         wasmtime::bail!("{} requests at once; at most {MAX_REQUESTS_PER_SEND} are sent", requests.len());
     }
     let left = Instant::now();
-    let answers = if sending.away < MAX_AWAY {
-        sending.client.send(requests.into_iter().map(HttpRequest::from).collect())
+    let within = MAX_AWAY.saturating_sub(sending.away);
+    let answers = if within > Duration::ZERO {
+        sending.client.send(requests.into_iter().map(HttpRequest::from).collect(), within)
     } else {
         let over = HttpError::NotSent(format!("the call has sent for {} s already", MAX_AWAY.as_secs()));
         vec![Err(over); requests.len()]
