@@ -232,65 +232,8 @@ impl Scrape {
     fn pipelines(&self, page: &mut Page<'_, '_>) -> Encoded {
         let Ok(supervisor) = self.state.supervisor() else { return Ok(()) };
         let pipelines = supervisor.pipelines();
-        let states = pipelines.iter().flat_map(|pipeline| {
-            PipelineState::ALL.map(|known| {
-                let labels = [("pipeline", pipeline.name.as_str()), ("state", known.name())];
-                (labels, i64::from(pipeline.status.state == known))
-            })
-        });
-        page.gauges("pelton_pipeline_state", "1 for the state that a pipeline is in.", states)?;
-        let lanes = pipelines.iter().flat_map(|pipeline| {
-            PipelineState::ALL.map(|known| {
-                let lanes = pipeline.status.lanes.iter().filter(|lane| lane.state == known).count();
-                let only = pipeline.status.lanes.is_empty() && pipeline.status.state == known;
-                let labels = [("pipeline", pipeline.name.as_str()), ("state", known.name())];
-                (labels, lanes as u64 + u64::from(only))
-            })
-        });
-        page.gauges("pelton_pipeline_lanes", "Lanes of a pipeline (`threads`) that are in a state.", lanes)?;
-        let families: [Family<Totals, u64>; 8] = [
-            ("pelton_pipeline_records_in", "Input records that are done and committed.", |t| t.records_in),
-            ("pelton_pipeline_records_out", "Records that were appended and committed.", |t| t.records_out),
-            ("pelton_pipeline_skipped", "Records dropped because a plugin could not process them.", |t| {
-                t.skipped
-            }),
-            ("pelton_pipeline_dead_lettered", "Records sent to a dead-letter topic.", |t| t.dead_lettered),
-            (
-                "pelton_pipeline_undeliverable",
-                "Records dropped because their dead-letter topic does not take them.",
-                |t| t.undeliverable,
-            ),
-            ("pelton_pipeline_failed_calls", "Calls of plugins that failed.", |t| t.failed_calls),
-            (
-                "pelton_pipeline_retries",
-                "Records that a plugin which acts on the outside was to be given again, each time.",
-                |t| t.retries,
-            ),
-            ("pelton_pipeline_commits", "Commits of input offsets.", |t| t.commits),
-        ];
-        let of = |pipeline: &PipelineDescription| [("pipeline", pipeline.name.clone())];
-        for (family, help, pick) in families {
-            let samples = pipelines.iter().map(|pipeline| (of(pipeline), pick(&pipeline.status.totals)));
-            page.counters(family, help, samples)?;
-        }
-        let lag = |pipeline: &PipelineDescription| -> i64 {
-            pipeline.status.tasks.iter().map(|task| task.lag).sum()
-        };
-        let lags = pipelines.iter().map(|pipeline| (of(pipeline), lag(pipeline)));
-        page.gauges("pelton_pipeline_lag", "Records that a pipeline has not finished.", lags)?;
-        let help = "Records that a plugin which acts on the outside has: not done, given now, to be given again, done ahead.";
-        page.gauges("pelton_pipeline_delivery_records", help, deliveries(&pipelines))?;
-        let dropped = pipelines.iter().flat_map(|pipeline| {
-            pipeline.status.dropped.iter().flat_map(move |(node, dropped)| {
-                let labels = |reason| {
-                    [("pipeline", pipeline.name.clone()), ("node", node.clone()), ("reason", reason)]
-                };
-                dropped.by_reason().map(|(reason, count)| (labels(reason.to_owned()), count))
-            })
-        });
-        let help =
-            "Records that a built-in node has not let through, or windows that they came too late for.";
-        page.counters("pelton_pipeline_dropped", help, dropped)?;
+        states(page, &pipelines)?;
+        work(page, &pipelines)?;
         let stores = supervisor.store_metrics();
         let of_store = |pick: fn(&StoreMetrics) -> u64| {
             let labels =
@@ -304,6 +247,70 @@ impl Scrape {
         let help = "Records of changelogs that are read before the pipeline goes on.";
         page.gauges("pelton_pipeline_store_restore_remaining", help, of_store(|store| store.to_restore))
     }
+}
+
+/// What pipelines and their lanes do.
+fn states(page: &mut Page<'_, '_>, pipelines: &[PipelineDescription]) -> Encoded {
+    let states = pipelines.iter().flat_map(|pipeline| {
+        PipelineState::ALL.map(|known| {
+            let labels = [("pipeline", pipeline.name.as_str()), ("state", known.name())];
+            (labels, i64::from(pipeline.status.state == known))
+        })
+    });
+    page.gauges("pelton_pipeline_state", "1 for the state that a pipeline is in.", states)?;
+    let lanes = pipelines.iter().flat_map(|pipeline| {
+        PipelineState::ALL.map(|known| {
+            let lanes = pipeline.status.lanes.iter().filter(|lane| lane.state == known).count();
+            let only = pipeline.status.lanes.is_empty() && pipeline.status.state == known;
+            let labels = [("pipeline", pipeline.name.as_str()), ("state", known.name())];
+            (labels, lanes as u64 + u64::from(only))
+        })
+    });
+    page.gauges("pelton_pipeline_lanes", "Lanes of a pipeline (`threads`) that are in a state.", lanes)
+}
+
+/// What pipelines have done, and what they have to do.
+fn work(page: &mut Page<'_, '_>, pipelines: &[PipelineDescription]) -> Encoded {
+    let families: [Family<Totals, u64>; 8] = [
+        ("pelton_pipeline_records_in", "Input records that are done and committed.", |t| t.records_in),
+        ("pelton_pipeline_records_out", "Records that were appended and committed.", |t| t.records_out),
+        ("pelton_pipeline_skipped", "Records dropped because a plugin could not process them.", |t| {
+            t.skipped
+        }),
+        ("pelton_pipeline_dead_lettered", "Records sent to a dead-letter topic.", |t| t.dead_lettered),
+        (
+            "pelton_pipeline_undeliverable",
+            "Records dropped because their dead-letter topic does not take them.",
+            |t| t.undeliverable,
+        ),
+        ("pelton_pipeline_failed_calls", "Calls of plugins that failed.", |t| t.failed_calls),
+        (
+            "pelton_pipeline_retries",
+            "Records that a plugin which acts on the outside was to be given again, each time.",
+            |t| t.retries,
+        ),
+        ("pelton_pipeline_commits", "Commits of input offsets.", |t| t.commits),
+    ];
+    let of = |pipeline: &PipelineDescription| [("pipeline", pipeline.name.clone())];
+    for (family, help, pick) in families {
+        let samples = pipelines.iter().map(|pipeline| (of(pipeline), pick(&pipeline.status.totals)));
+        page.counters(family, help, samples)?;
+    }
+    let lag =
+        |pipeline: &PipelineDescription| -> i64 { pipeline.status.tasks.iter().map(|task| task.lag).sum() };
+    let lags = pipelines.iter().map(|pipeline| (of(pipeline), lag(pipeline)));
+    page.gauges("pelton_pipeline_lag", "Records that a pipeline has not finished.", lags)?;
+    let help = "Records that a plugin which acts on the outside has: not done, given now, to be given again, done ahead.";
+    page.gauges("pelton_pipeline_delivery_records", help, deliveries(pipelines))?;
+    let dropped = pipelines.iter().flat_map(|pipeline| {
+        pipeline.status.dropped.iter().flat_map(move |(node, dropped)| {
+            let labels =
+                |reason| [("pipeline", pipeline.name.clone()), ("node", node.clone()), ("reason", reason)];
+            dropped.by_reason().map(|(reason, count)| (labels(reason.to_owned()), count))
+        })
+    });
+    let help = "Records that a built-in node has not let through, or windows that they came too late for.";
+    page.counters("pelton_pipeline_dropped", help, dropped)
 }
 
 /// What plugins that act on the outside have, by pipeline, node and state.

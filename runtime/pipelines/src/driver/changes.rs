@@ -90,44 +90,13 @@ impl Driver<'_> {
                 // A pause before the first record must not lose what is written meanwhile.
                 self.uncommitted.since_ms.get_or_insert(self.now_ms());
             }
-            let at = TaskPosition {
-                input,
-                topic: spec.topic.clone(),
-                next_offset: position.offset,
-                committed: position.offset,
-                anchored,
-                end_offset: position.offset,
-            };
-            if let Some(node) = topology.consumer_of(source) {
-                self.add_delivery(node, at);
-                continue;
+            let (topic, offset) = (spec.topic.clone(), position.offset);
+            let (next_offset, committed, end_offset) = (offset, offset, offset);
+            let at = TaskPosition { input, topic, next_offset, committed, anchored, end_offset };
+            match topology.consumer_of(source) {
+                Some(node) => self.add_delivery(node, at),
+                None => self.add_input(at)?,
             }
-            let id = topology.task_of(source, partition);
-            let index = match self.tasks.iter().position(|task| task.task.id() == id) {
-                Some(index) => index,
-                None => {
-                    let mut task = Task::new(id, Arc::clone(&topology), &self.outputs);
-                    if let Some(graph) = &topology.sub_topologies[id.sub_topology].graph {
-                        task = task.with_stores(self.open_stores(id, graph)?, self.state_limits());
-                    }
-                    if let Some(stores) = task.stores() {
-                        self.gates.open(id, stores.reader());
-                    }
-                    let (inputs, told) = (Vec::new(), Default::default());
-                    let (not_before_ms, next_tick_ms, ticked_ms) = (i64::MIN, None, i64::MIN);
-                    self.tasks.push(DriverTask {
-                        task,
-                        inputs,
-                        not_before_ms,
-                        told,
-                        next_tick_ms,
-                        ticked_ms,
-                    });
-                    self.tasks.len() - 1
-                }
-            };
-            self.tasks[index].inputs.push(at);
-            self.tell_readers(index);
         }
         if renewed && self.speaks_of(source) {
             self.say(
@@ -135,6 +104,31 @@ impl Driver<'_> {
                 &format!("topic {} was created again; the pipeline reads it from its start", spec.topic),
             );
         }
+        Ok(())
+    }
+
+    /// An input of the task that reads this partition, which is made if it is the first one.
+    fn add_input(&mut self, at: TaskPosition) -> Result<(), DriverError> {
+        let topology = Arc::clone(&self.spec.topology);
+        let id = topology.task_of(at.input.source, at.input.partition);
+        let index = match self.tasks.iter().position(|task| task.task.id() == id) {
+            Some(index) => index,
+            None => {
+                let mut task = Task::new(id, Arc::clone(&topology), &self.outputs);
+                if let Some(graph) = &topology.sub_topologies[id.sub_topology].graph {
+                    task = task.with_stores(self.open_stores(id, graph)?, self.state_limits());
+                }
+                if let Some(stores) = task.stores() {
+                    self.gates.open(id, stores.reader());
+                }
+                let (inputs, told) = (Vec::new(), Default::default());
+                let (not_before_ms, next_tick_ms, ticked_ms) = (i64::MIN, None, i64::MIN);
+                self.tasks.push(DriverTask { task, inputs, not_before_ms, told, next_tick_ms, ticked_ms });
+                self.tasks.len() - 1
+            }
+        };
+        self.tasks[index].inputs.push(at);
+        self.tell_readers(index);
         Ok(())
     }
 
