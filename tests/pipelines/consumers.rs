@@ -32,11 +32,16 @@ fn webhook(lab: &Lab) -> Result<String> {
     Ok(path(&component).to_owned())
 }
 
-/// The keys of a node beside its plugin and URL.
-fn manifest(name: &str, topic: &str, url: &str, keys: &str) -> String {
+/// A server that stalls is not waited for.
+const SHORT_MS: u32 = 150;
+/// One that answers has the time to, on the slowest machine.
+const LONG_MS: u32 = 60_000;
+
+/// `keys` are those of a node beside its plugin and settings.
+fn manifest(name: &str, topic: &str, (url, timeout_ms): (&str, u32), keys: &str) -> String {
     format!(
         "name = \"{name}\"\n[[source]]\nid = \"in\"\ntopic = \"{topic}\"\n\n[[node]]\nid = \"hook\"\nfrom = \"in\"\n\
-         plugin = \"webhook\"\nconfig = {{ url = \"{url}\", timeout_ms = 150, authorization = \"Bearer ${{secret:token}}\" }}\n\
+         plugin = \"webhook\"\nconfig = {{ url = \"{url}\", timeout_ms = {timeout_ms}, authorization = \"Bearer ${{secret:token}}\" }}\n\
          {keys}\n"
     )
 }
@@ -104,7 +109,7 @@ fn through_kills(lab: &Lab, name: &str, keys: &str, records: &[(i32, String, Str
         hooks.port
     );
     produce(&broker.address, name, records)?;
-    deploy(lab, &cli, name, &manifest(name, name, &hooks.url(), &keys))?;
+    deploy(lab, &cli, name, &manifest(name, name, (&hooks.url(), SHORT_MS), &keys))?;
     let (group, mut before) = (format!("pelton.{name}"), 0);
     for kill in 0..KILLS {
         let more = rng.random_range(20..120);
@@ -158,7 +163,7 @@ fn check_committed(hooks: &Hooks, committed: &[i64], topic: &str) -> Result<()> 
 
 /// What is not granted is not reached, and what cannot be done goes by the policy.
 pub(crate) fn grants(lab: &Lab) -> Result<String> {
-    let hooks = Hooks::start(|hook, _| if hook.body == "bad" { Mood::Refuses(400) } else { Mood::Takes })?;
+    let hooks = Hooks::start(|hook, _| if hook.body == "bad" { Mood::Echoes(400) } else { Mood::Takes })?;
     let component = webhook(lab)?;
     let (_start, broker, cli) = lab.start()?;
     cli.ok(&["plugin", "push", &component])?;
@@ -166,9 +171,12 @@ pub(crate) fn grants(lab: &Lab) -> Result<String> {
     let records: Vec<_> = ["a", "bad", "c"].map(|value| (0, "k".to_owned(), value.to_owned())).to_vec();
     produce(&broker.address, "in", &records)?;
     let (port, url) = (hooks.port, hooks.url());
-    let named = format!("allow_http = [\"127.0.0.1:{port}\"]\nsecrets = {{ token = \"hook-token\" }}");
+    let manifest = |name, url: &str, keys: &str| manifest(name, "in", (url, LONG_MS), keys);
+    let wide = "http = { timeout = \"2m\" }";
+    let named =
+        format!("{wide}\nallow_http = [\"127.0.0.1:{port}\"]\nsecrets = {{ token = \"hook-token\" }}");
     // A secret that the server does not have.
-    let file = lab.write("no-secret.toml", manifest("no-secret", "in", &url, &named))?;
+    let file = lab.write("no-secret.toml", manifest("no-secret", &url, &named))?;
     cli.refused(&["deploy", &file], 1, &["hook-token", "pelton.secrets.dir", "PELTON_SECRET_HOOK_TOKEN"])?;
     write_secret(lab)?;
     // No host, another host, the same one by a name that is not granted.
@@ -179,18 +187,19 @@ pub(crate) fn grants(lab: &Lab) -> Result<String> {
         ("another-port", url.clone(), "allow_http = [\"127.0.0.1\"]".to_owned()),
         ("by-name", format!("http://localhost:{port}/"), format!("allow_http = [\"127.0.0.1:{port}\"]")),
     ] {
-        deploy(lab, &cli, name, &manifest(name, "in", &url, &format!("{secret}\n{allow}")))?;
+        deploy(lab, &cli, name, &manifest(name, &url, &format!("{secret}\n{allow}")))?;
         let failed = until_state(&cli, name, "failed")?;
         check_failure(&failed, "fatal", ("in", 0, 0), &["allow_http"])?;
     }
     ensure!(hooks.book().hooks.is_empty(), "something was sent that is not granted");
     // Where it stops, and where it goes on.
-    deploy(lab, &cli, "stops", &manifest("stops", "in", &url, &named))?;
+    deploy(lab, &cli, "stops", &manifest("stops", &url, &named))?;
     let failed = until_state(&cli, "stops", "failed")?;
-    check_failure(&failed, "reject", ("in", 0, 1), &["answers 400"])?;
+    // The server has told what it was sent, and it is told without the secret.
+    check_failure(&failed, "reject", ("in", 0, 1), &["answers 400", "you sent Bearer ***"])?;
     ensure!(offsets(&failed) == [1], "it stops before the record: {failed}");
     let dead = format!("{named}\non_error = {{ policy = \"dead-letter\", topic = \"dead\" }}");
-    deploy(lab, &cli, "stops", &manifest("stops", "in", &url, &dead))?;
+    deploy(lab, &cli, "stops", &manifest("stops", &url, &dead))?;
     until_committed(&cli, "stops", &[3])?;
     let letters = read_all(&broker.address, "dead")?;
     let [letter] = &letters[..] else { anyhow::bail!("{letters:?}") };
@@ -202,13 +211,21 @@ pub(crate) fn grants(lab: &Lab) -> Result<String> {
     );
     let bodies: Vec<String> = hooks.book().hooks.iter().map(|hook| hook.body.clone()).collect();
     ensure!(bodies == ["a", "bad", "bad", "c"], "{bodies:?}");
-    // The secret is in the requests alone.
-    let described = [
+    // The secret is in the requests alone, whole or in part.
+    let told = [
         cli.ok(&["pipeline", "describe", "stops", "--json"])?,
         cli.ok(&["pipeline", "logs", "stops"])?,
         std::fs::read_to_string(lab.log())?,
+        failed.to_string(),
+        format!("{letter:?}"),
     ];
-    ensure!(!described.iter().any(|text| text.contains(SECRET.trim())), "the secret was told");
+    let sent = |hook: &crate::hooks::Hook| hook.headers.get("authorization").cloned().unwrap_or_default();
+    ensure!(
+        hooks.book().hooks.iter().all(|hook| sent(hook) == format!("Bearer {}", SECRET.trim())),
+        "it was not sent"
+    );
+    let part = &SECRET[..6];
+    ensure!(!told.iter().any(|text| text.contains(part)), "the secret was told: {told:?}");
     broker.stop()?;
     Ok("five ways to nothing, one to the server".to_owned())
 }

@@ -23,6 +23,9 @@ pub(crate) enum Mood {
     Takes,
     /// Does nothing and answers this.
     Refuses(u16),
+    /// Does nothing, answers this, and tells what it was sent as `authorization`: in a header, and twice in the body, once across
+    /// its 200th byte.
+    Echoes(u16),
     /// Does it and closes the connection.
     Forgets,
     /// Does it, and answers when nobody waits any more.
@@ -148,6 +151,7 @@ fn serve(mut stream: TcpStream, book: &Mutex<Book>, mood: &(dyn Fn(&Hook, u32) -
     let Ok(reader) = stream.try_clone() else { return };
     let mut reader = BufReader::new(reader);
     while let Some(hook) = read(&mut reader) {
+        let mut authorization = String::new();
         let mood = {
             let mut book = lock(book);
             let before = book.note(&hook);
@@ -159,12 +163,15 @@ fn serve(mut stream: TcpStream, book: &Mutex<Book>, mood: &(dyn Fn(&Hook, u32) -
             if mood == Mood::Takes {
                 book.take(&hook);
             }
+            if matches!(mood, Mood::Echoes(_)) {
+                authorization = hook.headers.get("authorization").cloned().unwrap_or_default();
+            }
             book.hooks.push(hook);
             mood
         };
         let status = match mood {
             Mood::Takes => 200,
-            Mood::Refuses(status) => status,
+            Mood::Refuses(status) | Mood::Echoes(status) => status,
             Mood::Forgets => return,
             Mood::Stalls => {
                 std::thread::sleep(STALL);
@@ -175,11 +182,23 @@ fn serve(mut stream: TcpStream, book: &Mutex<Book>, mood: &(dyn Fn(&Hook, u32) -
                 return;
             }
         };
-        let more = if status == 429 { "retry-after: 0\r\n" } else { "" };
-        if write!(stream, "HTTP/1.1 {status} X\r\n{more}content-length: 2\r\n\r\nok").is_err() {
+        let (more, body) = match mood {
+            Mood::Echoes(_) => (format!("x-sent: {authorization}\r\n"), echo(&authorization)),
+            _ if status == 429 => ("retry-after: 0\r\n".to_owned(), "ok".to_owned()),
+            _ => (String::new(), "ok".to_owned()),
+        };
+        let length = body.len();
+        if write!(stream, "HTTP/1.1 {status} X\r\n{more}content-length: {length}\r\n\r\n{body}").is_err() {
             return;
         }
     }
+}
+
+/// The plugin shows the first 200 bytes of a body, so half of the second one.
+fn echo(authorization: &str) -> String {
+    let first = format!("you sent {authorization} ");
+    let half = 200 - authorization.len() / 2;
+    format!("{first:.<half$}{authorization}")
 }
 
 /// Longer than the plugin of the tests waits.
