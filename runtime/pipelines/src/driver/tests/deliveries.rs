@@ -207,7 +207,7 @@ fn what_is_not_there_is_passed() {
         world.produce(0, &["b", "c"]);
         *world.ends.get_mut(&0).unwrap() += 2;
     }
-    let (result, given, board) = deliver(&world, "deliver.batch = 1", &[(0, 8)]);
+    let (result, given, board) = deliver(&world, &format!("deliver.batch = 1\n{DEAD}"), &[(0, 8)]);
     result.unwrap();
     assert_eq!(given, ["a", "b", "c"]);
     assert_eq!(board.snapshot().tasks.iter().map(|task| task.lag).sum::<i64>(), 0);
