@@ -16,7 +16,8 @@
 //! offsets are kept in memory: a component is read from the log when it is compiled or written anew, and never
 //! otherwise.
 //!
-//! A component goes away when it was deployed once, no kept revision names it, and a newer one has its name.
+//! A component goes away when it was deployed once, no kept revision names it, and a newer one has its name; or when it was
+//! never deployed, and so many newer ones were not either ([`TRIALS_MAX`], [`UNDEPLOYED_MAX`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -40,6 +41,11 @@ pub const KEPT_REVISIONS: usize = 10;
 /// What a record takes besides a manifest or a component, about.
 const RECORD_BYTES: u64 = 512;
 
+/// Components that were pushed to be tried alone: the newest ones stay.
+pub const TRIALS_MAX: usize = 10;
+/// Other components that no revision has ever named: the newest ones stay.
+pub const UNDEPLOYED_MAX: usize = 100;
+
 /// A key with its value; `None` deletes the key.
 pub type DeploymentRecord = (String, Option<Bytes>);
 
@@ -56,6 +62,9 @@ pub struct PluginRecord {
     /// The text of its .minisig file, if it was pushed with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+    /// It was pushed to be tried alone: its name does not mean it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
     /// A revision named it once. Follows from the revisions; a snapshot keeps it for those that are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deployed: bool,
@@ -359,12 +368,13 @@ impl Deployments {
 
     /// The newest plugin pushed under a name, for manifests that name one without a digest.
     pub fn newest(&self, name: &str) -> Option<&str> {
-        let named = self.plugins.iter().filter(|(_, record)| record.name.as_deref() == Some(name));
+        let is_named = |record: &PluginRecord| record.name.as_deref() == Some(name) && !record.trial;
+        let named = self.plugins.iter().filter(|(_, record)| is_named(record));
         named.max_by_key(|(_, record)| record.pushed_at_ms).map(|(digest, _)| digest.as_str())
     }
 
-    /// What makes a component known, and what its name means. Of one that is known already, its record alone, if its name means
-    /// another or its signature is new: else nothing.
+    /// What makes a component known, and what its name means, unless it is for a trial alone. Of one that is known already, its
+    /// record alone, if its name means another or its signature is new: else nothing.
     pub fn push(&self, digest: &Digest, record: &PluginRecord, component: &Bytes) -> Vec<DeploymentRecord> {
         let digest = digest.hex();
         let newest = record.name.as_deref().and_then(|name| self.newest(name));
@@ -375,15 +385,16 @@ impl Deployments {
         let Some(known) = self.plugins.get(&digest).filter(|_| self.component(&digest).is_some()) else {
             return component_records(&digest, &PluginRecord { pushed_at_ms, ..record.clone() }, component);
         };
-        let is_meant = record.name.is_none() || newest == Some(digest.as_str());
+        let is_meant = record.trial || record.name.is_none() || newest == Some(digest.as_str());
+        let trial = known.trial && record.trial;
         let signature = record.signature.as_ref().or(known.signature.as_ref()).cloned();
-        if is_meant && signature == known.signature {
+        if is_meant && signature == known.signature && trial == known.trial {
             return Vec::new();
         }
         let pushed_at_ms = if is_meant { known.pushed_at_ms } else { pushed_at_ms };
         vec![(
             format!("plugin/{digest}"),
-            Some(json(&PluginRecord { pushed_at_ms, signature, ..known.clone() })),
+            Some(json(&PluginRecord { pushed_at_ms, signature, trial, ..known.clone() })),
         )]
     }
 
@@ -400,6 +411,17 @@ impl Deployments {
             if record.deployed && !named.contains(hex.as_str()) && !is_newest(hex, record) {
                 unused.extend(format!("sha256:{hex}").parse().ok().filter(|digest| !wanted(digest)));
             }
+        }
+        for (trial, most) in [(true, TRIALS_MAX), (false, UNDEPLOYED_MAX)] {
+            let never = self.plugins.iter().filter(|(hex, record)| {
+                record.trial == trial && !record.deployed && !named.contains(hex.as_str())
+            });
+            let mut never: Vec<(i64, &String)> =
+                never.map(|(hex, record)| (record.pushed_at_ms, hex)).collect();
+            never.sort_unstable();
+            let oldest = never.iter().take(never.len().saturating_sub(most));
+            let digests = oldest.filter_map(|(_, hex)| format!("sha256:{hex}").parse().ok());
+            unused.extend(digests.filter(|digest| !wanted(digest)));
         }
         unused
     }

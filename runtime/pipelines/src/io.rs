@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use pelton_streams::manifest::Guarantee;
 use pelton_streams::manifest::values::Start;
@@ -249,6 +250,8 @@ pub struct StopSignal {
     notify: Notify,
     /// That of the whole pipeline, if this is one of a lane's: what is set there is set here.
     of: Option<Arc<StopSignal>>,
+    /// From then on it is set. Nobody is woken by that.
+    until: Option<Instant>,
 }
 
 impl StopSignal {
@@ -257,13 +260,20 @@ impl StopSignal {
         Arc::new(StopSignal { of: Some(Arc::clone(pipeline)), ..StopSignal::default() })
     }
 
+    /// One that is set when `of` is, and from a time on.
+    pub fn until(of: &Arc<StopSignal>, at: Instant) -> Arc<StopSignal> {
+        Arc::new(StopSignal { of: Some(Arc::clone(of)), until: Some(at), ..StopSignal::default() })
+    }
+
     pub fn set(&self) {
         self.set.store(true, Ordering::Release);
         self.notify.notify_waiters();
     }
 
     pub fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire) || self.of.as_ref().is_some_and(|of| of.is_set())
+        self.set.load(Ordering::Acquire)
+            || self.of.as_ref().is_some_and(|of| of.is_set())
+            || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Has a wait end that is under way, or else the next one.

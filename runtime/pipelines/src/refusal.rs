@@ -104,6 +104,11 @@ pub enum DeployError {
     UnknownPipeline(String),
     #[error("the deployment could not be stored: {0}")]
     Log(#[from] DeploymentLogError),
+    #[error(
+        "the change panicked, which is a bug of the server: what it had stored counts, and `pelton pipeline describe` says what is \
+         deployed"
+    )]
+    Panicked,
     #[error("the server is stopping")]
     Stopping,
 }
@@ -115,18 +120,23 @@ pub enum ReplayError {
     Deploy(#[from] DeployError),
     #[error(transparent)]
     Io(#[from] IoError),
-    #[error("another replay is under way; try again when it is done")]
+    #[error("another replay, or the start of a shadow, is under way; try again when it is done")]
     Busy,
+    #[error(
+        "node `{node}` acts on the outside for each record that it is given, so a pipeline that has it is neither replayed nor run as \
+         a shadow"
+    )]
+    ActsOutside { node: String },
+    #[error(
+        "global table `{table}` is a copy of topic {topic}, which no deployed pipeline reads, so the server keeps none: deploy a \
+         pipeline that reads it, or define a table of it (`pelton table create`) and name that"
+    )]
+    NoCopy { table: String, topic: String },
     #[error(
         "{} shadows run, which is the most; `pelton pipeline shadow NAME --stop` ends one",
         crate::replay::SHADOWS_MAX
     )]
     TooManyShadows,
-    #[error(
-        "the range has {records} offsets, and one replay reads {} at the most: say a smaller one by `from` and `to`",
-        crate::replay::RECORDS_MAX
-    )]
-    TooMany { records: u64 },
     #[error("the pipeline has no node `{node}` that runs a plugin; it has {}", nodes.join(", "))]
     UnknownNode { node: String, nodes: Vec<String> },
     #[error("the manifest is of pipeline `{name}`, and `{live}` is to be compared with it")]

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use pelton_streams::manifest::{CommitSpec, Guarantee};
-use pelton_streams::state::MemoryBudget;
+use pelton_streams::state::{MemoryBudget, StateError};
 use pelton_streams::{PluginFactory, Topology};
 use serde::Serialize;
 
@@ -29,19 +29,23 @@ pub use self::outputs::{ShownRecord, TopicOutput};
 use self::replay_io::{Mode, ReplayIo};
 pub(crate) use self::shadow::Shadow;
 pub use self::shadow::{ShadowReport, ShadowSide};
-use crate::driver::DriverSpec;
+use crate::driver::{DriverError, DriverSpec};
 use crate::globals::Globals;
 use crate::io::{ReplayPartition, StopSignal};
 use crate::lanes::Lane;
 use crate::status::{StatusBoard, Totals};
 use crate::stores::MemoryStores;
 
-/// Records that one replay reads, in all of its topics.
+/// Records that one replay reads, in all of its topics but those of tables, which have to fit into memory.
 pub const RECORDS_MAX: u64 = 1_000_000;
+/// Records that one run of a replay makes: the hash of each is kept.
+pub const OUTPUTS_MAX: u64 = 2_000_000;
 /// Shadows that run at once.
 pub const SHADOWS_MAX: usize = 8;
-/// Memory for the stores of a run, and for what is between the parts of a pipeline.
+/// Memory for the stores of a run, and as much for what is between the parts of a pipeline.
 pub const MEMORY_MAX: u64 = 256 << 20;
+/// What all replays and shadows of a server take of that together.
+pub const ALL_MEMORY_MAX: u64 = 512 << 20;
 /// How long a replay may take: below the two minutes that the command line waits.
 pub const TIME_MAX_MS: u64 = 100_000;
 
@@ -65,6 +69,35 @@ pub(crate) struct ReplaySpec {
     pub(crate) ranges: Arc<Ranges>,
     /// The partitions of topics that are written to.
     pub(crate) partitions: Vec<u32>,
+    /// [`ALL_MEMORY_MAX`].
+    pub(crate) memory: Arc<MemoryBudget>,
+}
+
+/// When a replay ends that has not come to the end of its range.
+pub(crate) struct Ending {
+    /// Nobody waits for it any more.
+    pub(crate) asked: Arc<StopSignal>,
+    pub(crate) at: Instant,
+}
+
+impl Ending {
+    fn why(&self) -> String {
+        if self.asked.is_set() {
+            return "it was stopped: who asked for it is gone, or the server stops".to_owned();
+        }
+        format!("the replay has taken {TIME_MAX_MS} ms, which is the most: replay a smaller range")
+    }
+}
+
+/// What a run failed with. The bound of its stores is no setting.
+fn failure_text(error: &DriverError) -> String {
+    match error {
+        DriverError::State { error: StateError::Memory { limit }, .. } => format!(
+            "what its nodes keep would take more than {limit} bytes, which is the most ({MEMORY_MAX} for a run, {ALL_MEMORY_MAX} \
+             for all replays and shadows of the server)"
+        ),
+        error => error.to_string(),
+    }
 }
 
 impl ReplaySpec {
@@ -106,6 +139,8 @@ pub struct RunReport {
     /// Calls of plugins, those that failed among them.
     pub calls: u64,
     pub failed_calls: u64,
+    /// Offsets of the range that retention deleted before they were read.
+    pub deleted_unread: u64,
     /// What came out, by topic.
     pub outputs: BTreeMap<String, TopicOutput>,
     /// The most that its stores took.
@@ -129,8 +164,11 @@ impl ReplayClock {
         self.0.fetch_max(ms, Ordering::Relaxed);
     }
 
+    /// Timestamps are whatever somebody has written.
     fn pass(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::Relaxed);
+        let later = |now: i64| Some(now.saturating_add(ms));
+        // It always is another one.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
     }
 }
 
@@ -141,28 +179,32 @@ impl crate::Clock for ReplayClock {
 }
 
 /// Runs a revision over the range. `wanted` are records that are to be kept as they are. Blocking.
-pub(crate) fn run(spec: &ReplaySpec, ends_at: Instant, wanted: Wanted) -> Run {
+pub(crate) fn run(spec: &ReplaySpec, ending: &Ending, wanted: Wanted) -> Run {
     let began = Instant::now();
     let clock = Arc::new(ReplayClock::default());
-    let stop = Arc::new(StopSignal::default());
-    let memory = MemoryBudget::new(MEMORY_MAX);
+    let stop = StopSignal::until(&ending.asked, ending.at);
+    let memory = MemoryBudget::within(&spec.memory, MEMORY_MAX);
     let driver_clock: Arc<dyn crate::Clock> = clock.clone();
     let board = StatusBoard::new(Arc::clone(&driver_clock));
     let noting = Noting::new(wanted);
     let taker = Box::new(noting.clone());
-    let mut io = ReplayIo::new(spec, Mode::Ranges { ends_at }, Arc::clone(&stop), clock, taker);
+    let mut io = ReplayIo::new(spec, Mode::Ranges, Arc::clone(&stop), clock, taker);
     let driver = spec.driver(&board, driver_clock, stop, &memory);
     let ended = crate::runner::run_guarded(driver, &mut io);
     let Totals { records_in, skipped, dead_lettered, calls, failed_calls, .. } = board.snapshot().totals;
-    let why = io.why_stopped();
+    let failure = match ended {
+        Err(error) => Some(failure_text(&error)),
+        Ok(()) => io.why_stopped().or_else(|| (!io.has_ended()).then(|| ending.why())),
+    };
     let Noted { outputs, notes } = noting.noted();
     let report = RunReport {
-        failure: ended.err().map(|error| error.to_string()).or(why),
+        failure,
         records_in,
         skipped,
         dead_lettered,
         calls,
         failed_calls,
+        deleted_unread: io.tally().deleted_unread(),
         outputs,
         state_bytes: memory.most(),
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -174,16 +216,32 @@ pub(crate) fn run(spec: &ReplaySpec, ends_at: Instant, wanted: Wanted) -> Run {
 pub(crate) fn compare(
     before: &ReplaySpec,
     after: &ReplaySpec,
-    ends_at: Instant,
+    ending: &Ending,
 ) -> (RunReport, RunReport, Difference) {
-    let first = run(before, ends_at, Wanted::default());
-    let second = run(after, ends_at, Wanted::other_than(&first.notes));
+    let first = run(before, ending, Wanted::default());
+    let second = run(after, ending, Wanted::other_than(&first.notes));
     let mut difference = differ::difference(&first.notes, &second.notes);
     // What only the first one has is known by its hash: another run of it has the records.
     if let Some(missing) = difference.missing()
         && first.report.failure.is_none()
     {
-        differ::show_missing(&mut difference, &run(before, ends_at, missing).notes);
+        differ::show_missing(&mut difference, &run(before, ending, missing).notes);
     }
     (first.report, second.report, difference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Clock;
+
+    #[test]
+    fn the_clock_stops_at_the_end_of_time() {
+        let clock = ReplayClock::default();
+        clock.see(i64::MAX - 1);
+        clock.pass(5);
+        assert_eq!(clock.now_ms(), i64::MAX);
+        clock.see(3);
+        assert_eq!(clock.now_ms(), i64::MAX);
+    }
 }

@@ -23,7 +23,7 @@ mod task_state;
 #[cfg(test)]
 mod tests;
 
-pub use budget::MemoryBudget;
+pub use budget::{MemoryBudget, MemoryShare};
 pub use memory::MemoryState;
 pub use mixed::MixedState;
 pub use restored::{Restored, late_restore};

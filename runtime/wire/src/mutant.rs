@@ -108,6 +108,10 @@ mutants! {
     DamagedKept = "damaged-kept",
     GoneUnkept = "gone-unkept",
     RedriveLeftOpen = "redrive-left-open",
+    RedrivePositionApart = "redrive-position-apart",
+    // What may be deployed.
+    AllowListSkipped = "allow-list-skipped",
+    RollbackUnchecked = "rollback-unchecked",
     MovedKeysAccepted = "moved-keys-accepted",
     UndoForgotten = "undo-forgotten",
     FailedCallKept = "failed-call-kept",

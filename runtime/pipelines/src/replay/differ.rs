@@ -93,7 +93,7 @@ mod tests {
         for (partition, value) in values {
             let value = Some(value.as_bytes());
             let record = RecordIn { offset: 0, timestamp: 1, key: None, value, headers: Headers::default() };
-            noted.note("out", *partition, &record, &mut wanted);
+            noted.note("out", *partition, &record, &mut wanted).unwrap();
         }
         noted.notes
     }

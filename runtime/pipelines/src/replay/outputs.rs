@@ -8,12 +8,16 @@ use parking_lot::Mutex;
 use pelton_streams::RecordIn;
 use serde::Serialize;
 
+use super::OUTPUTS_MAX;
 use super::replay_io::Taker;
 
 /// Records that are shown of each kind of difference, of each topic.
 pub(super) const SHOWN_MAX: usize = 5;
 /// Bytes of a key or value that are shown.
 const SHOWN_BYTES: usize = 512;
+
+/// Headers of a record that are shown.
+const HEADERS_SHOWN: usize = 16;
 
 /// What came out for one topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -32,6 +36,8 @@ pub struct ShownRecord {
     pub value: Option<String>,
     pub timestamp: i64,
     pub headers: Vec<(String, Option<String>)>,
+    /// Headers that are not shown.
+    pub more_headers: usize,
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -47,7 +53,12 @@ impl ShownRecord {
             key: record.key.map(shown),
             value: record.value.map(shown),
             timestamp: record.timestamp,
-            headers: record.headers.map(|(name, value)| (shown(name), value.map(shown))).collect(),
+            headers: record
+                .headers
+                .take(HEADERS_SHOWN)
+                .map(|(name, value)| (shown(name), value.map(shown)))
+                .collect(),
+            more_headers: record.headers.count().saturating_sub(HEADERS_SHOWN),
         }
     }
 }
@@ -134,9 +145,9 @@ impl Noting {
 }
 
 impl Taker for Noting {
-    fn take(&mut self, topic: &str, partition: i32, record: &RecordIn<'_>) {
+    fn take(&mut self, topic: &str, partition: i32, record: &RecordIn<'_>) -> Result<(), String> {
         let (noted, wanted) = &mut *self.0.lock();
-        noted.note(topic, partition, record, wanted);
+        noted.note(topic, partition, record, wanted)
     }
 }
 
@@ -145,11 +156,25 @@ impl Taker for Noting {
 pub(super) struct Noted {
     pub(super) outputs: BTreeMap<String, TopicOutput>,
     pub(super) notes: Notes,
+    /// In all topics.
+    records: u64,
 }
 
 impl Noted {
-    /// Notes a record for a topic.
-    pub(super) fn note(&mut self, topic: &str, partition: i32, record: &RecordIn<'_>, wanted: &mut Wanted) {
+    /// Notes a record for a topic. Of too many, none more.
+    pub(super) fn note(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        record: &RecordIn<'_>,
+        wanted: &mut Wanted,
+    ) -> Result<(), String> {
+        if self.records >= OUTPUTS_MAX {
+            return Err(format!(
+                "more than {OUTPUTS_MAX} records came out, which is the most that is compared: replay a smaller range"
+            ));
+        }
+        self.records += 1;
         let output = self.outputs.entry(topic.to_owned()).or_default();
         output.records += 1;
         output.bytes += record.bytes();
@@ -168,5 +193,32 @@ impl Noted {
                 kept.push(ShownRecord::new(partition, index, record));
             }
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pelton_streams::batch::{Headers, OwnedBatch};
+
+    use super::*;
+
+    #[test]
+    fn a_run_notes_so_many_records_and_says_so() {
+        let record = RecordIn { offset: 0, timestamp: 1, key: None, value: None, headers: Headers::default() };
+        let mut noted = Noted { records: OUTPUTS_MAX - 1, ..Noted::default() };
+        assert_eq!(noted.note("out", 0, &record, &mut Wanted::None), Ok(()));
+        let refused = noted.note("out", 0, &record, &mut Wanted::None).unwrap_err();
+        assert!(refused.contains("more than 2000000 records"), "{refused}");
+        assert_eq!(noted.outputs["out"].records, 1, "what is too much is not noted");
+    }
+
+    #[test]
+    fn of_many_headers_some_are_shown() {
+        let mut batch = OwnedBatch::new("t", 0);
+        let record = RecordIn { offset: 0, timestamp: 1, key: None, value: None, headers: Headers::default() };
+        batch.push(record, (0..20).map(|_| (&b"h"[..], Some(&b"v"[..])))).unwrap();
+        let shown = ShownRecord::new(0, 0, &batch.as_batch().record(0).unwrap());
+        assert_eq!((shown.headers.len(), shown.more_headers), (HEADERS_SHOWN, 4));
     }
 }

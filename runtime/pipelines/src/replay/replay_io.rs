@@ -3,16 +3,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pelton_streams::manifest::values::Start;
+use pelton_streams::state::{MemoryBudget, MemoryShare};
 use pelton_streams::{Emissions, RecordIn, Refused, Sink, Topology};
 use pelton_wire::record::{BatchBuilder, BatchOptions, BatchView, Columns, DecompressLimit, Header, Select};
 use tokio::sync::oneshot;
 
-use super::{MEMORY_MAX, Ranges, ReplayClock, ReplaySpec, TIME_MAX_MS};
+use super::{ALL_MEMORY_MAX, MEMORY_MAX, RECORDS_MAX, Ranges, ReplayClock, ReplaySpec};
 use crate::io::{
     Change, ChangelogEnds, Changelogs, Committer, Filled, Input, IoError, Outputs, Position, Source,
     StopSignal, Ticket,
@@ -26,15 +28,41 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Where what comes out goes.
 pub(super) trait Taker: Send {
-    /// A record for a partition of a topic.
-    fn take(&mut self, topic: &str, partition: i32, record: &RecordIn<'_>);
+    /// A record for a partition of a topic; or why it is one too many.
+    fn take(&mut self, topic: &str, partition: i32, record: &RecordIn<'_>) -> Result<(), String>;
+
+    /// Whether stored records are read now.
+    fn may_read(&self) -> bool {
+        true
+    }
+
+    /// A stored partition was read up to there.
+    fn has_read(&self, _topic: &str, _partition: i32, _next: i64) {}
+}
+
+/// What is counted of a run that a driver does not count.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    deleted_unread: AtomicU64,
+    /// How long it had nothing to do, in microseconds.
+    rested_us: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn deleted_unread(&self) -> u64 {
+        self.deleted_unread.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rested(&self) -> Duration {
+        Duration::from_micros(self.rested_us.load(Ordering::Relaxed))
+    }
 }
 
 /// How it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// At the end of the ranges, or then.
-    Ranges { ends_at: Instant },
+    /// At the end of the ranges.
+    Ranges,
     /// When it is stopped: ranges have no end.
     Live,
 }
@@ -47,6 +75,14 @@ struct Between {
     end: i64,
     /// What was written and not flushed.
     open: Option<BatchBuilder>,
+}
+
+/// What was read of stored topics.
+#[derive(Default)]
+struct Read {
+    next: BTreeMap<Input, i64>,
+    /// Of topics that are no tables.
+    records: u64,
 }
 
 pub(super) struct ReplayIo {
@@ -64,6 +100,12 @@ pub(super) struct ReplayIo {
     /// By topic and partition.
     between: BTreeMap<(String, i32), Between>,
     between_bytes: u64,
+    between_memory: MemoryShare,
+    /// How far stored inputs are read: a record that is read again counts once.
+    read: Mutex<Read>,
+    tally: Arc<Tally>,
+    /// Everything was read.
+    has_ended: AtomicBool,
     /// Records that were written to changelogs, by output and partition.
     changelogs: BTreeMap<(usize, i32), i64>,
     /// Why it was stopped, if not at the end of the range.
@@ -90,6 +132,10 @@ impl ReplayIo {
             inputs: 0,
             between: BTreeMap::new(),
             between_bytes: 0,
+            between_memory: MemoryShare::of(&MemoryBudget::within(&spec.memory, MEMORY_MAX)),
+            read: Mutex::default(),
+            tally: Arc::default(),
+            has_ended: AtomicBool::new(false),
             changelogs: BTreeMap::new(),
             why: Mutex::default(),
         }
@@ -97,6 +143,47 @@ impl ReplayIo {
 
     pub(super) fn why_stopped(&self) -> Option<String> {
         self.why.lock().clone()
+    }
+
+    /// Whether all of the range was read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Counts what a read of a stored input has found, which is from `offset` up to `next`.
+    fn count(&self, input: Input, offset: i64, next: i64, found: &[i64], deleted: bool) -> Result<(), IoError> {
+        let read = &mut *self.read.lock();
+        let known = read.next.entry(input).or_insert(offset);
+        if deleted {
+            let gone = next.saturating_sub((*known).max(offset)).max(0).unsigned_abs();
+            self.tally.deleted_unread.fetch_add(gone, Ordering::Relaxed);
+        }
+        let new = found.iter().filter(|offset| **offset >= *known).count() as u64;
+        *known = next.max(*known);
+        if self.topology.sources[input.source].table.is_none() {
+            read.records += new;
+        }
+        if self.mode == Mode::Ranges && read.records > RECORDS_MAX {
+            return Err(IoError::Unavailable(format!(
+                "the range has more than {RECORDS_MAX} records, which is the most that a replay reads: say a smaller one by `from` \
+                 and `to`"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is between two parts and done.
+    fn free(&mut self, input: Input, before: i64) {
+        let place = (self.topic(input.source).to_owned(), input.partition);
+        let Some(between) = self.between.get_mut(&place) else { return };
+        while between.batches.front().is_some_and(|(end, _)| *end <= before) {
+            let gone = between.batches.pop_front().map_or(0, |(_, batch)| batch.len() as u64);
+            self.between_bytes -= gone;
+        }
     }
 
     fn topic(&self, source: usize) -> &str {
@@ -133,8 +220,8 @@ impl Sink for ReplayIo {
                 if let Err(why) = self.append(emitted.output, emitted.partition, &emitted.record) {
                     self.why.lock().get_or_insert(format!("topic {}: {why}", output.topic));
                 }
-            } else {
-                self.taker.take(&output.topic, emitted.partition, &emitted.record);
+            } else if let Err(why) = self.taker.take(&output.topic, emitted.partition, &emitted.record) {
+                self.why.lock().get_or_insert(why);
             }
         }
         Ok(())
@@ -154,19 +241,14 @@ impl Outputs for ReplayIo {
             self.between_bytes += batch.len() as u64;
             between.batches.push_back((between.end, batch.into_bytes()));
         }
-        if self.between_bytes > MEMORY_MAX {
-            return Err(IoError::Unavailable(format!(
-                "more than {MEMORY_MAX} bytes wait between the parts of the pipeline: replay a smaller range"
-            )));
-        }
-        if let Mode::Ranges { ends_at } = self.mode
-            && Instant::now() >= ends_at
-        {
-            return Err(IoError::Unavailable(format!(
-                "the replay has taken {TIME_MAX_MS} ms, which is the most: replay a smaller range"
-            )));
-        }
-        Ok(())
+        let taken = self.between_memory.set(self.between_bytes);
+        taken.map_err(|_| {
+            IoError::Unavailable(format!(
+                "{} bytes wait between the parts of the pipeline, which is more than there is ({MEMORY_MAX} for a run, \
+                 {ALL_MEMORY_MAX} for all replays and shadows of the server): replay a smaller range",
+                self.between_bytes
+            ))
+        })
     }
 }
 
@@ -209,18 +291,21 @@ impl Source for ReplayIo {
         let index = usize::try_from(input.partition).unwrap_or(usize::MAX);
         let (range, stored) = partitions.get(index).ok_or_else(|| self.no_partition(input))?;
         let end = match self.mode {
-            Mode::Ranges { .. } => range.to,
+            Mode::Ranges => range.to,
             Mode::Live => stored.resolve(Start::Latest)?,
         };
-        if offset >= end {
+        if offset >= end || !self.taker.may_read() {
             return Ok(Filled { next_offset: offset, end_offset: end, deleted_unread: false });
         }
         let before = records.timestamps().len();
         let filled = stored.fill(offset, end, records)?;
+        let next = filled.next_offset.min(end);
+        self.count(input, offset, next, &records.offsets()[before..], filled.deleted_unread)?;
+        self.taker.has_read(topic, input.partition, next);
         if let Some(newest) = records.timestamps()[before..].iter().max() {
             self.clock.see(*newest);
         }
-        Ok(Filled { end_offset: end, next_offset: filled.next_offset.min(end), ..filled })
+        Ok(Filled { end_offset: end, next_offset: next, ..filled })
     }
 
     fn order_limits(&self, inputs: &[Input]) -> Result<Vec<i64>, IoError> {
@@ -228,12 +313,7 @@ impl Source for ReplayIo {
     }
 
     fn purge(&mut self, input: Input, before: i64) -> Result<(), IoError> {
-        let place = (self.topic(input.source).to_owned(), input.partition);
-        let Some(between) = self.between.get_mut(&place) else { return Ok(()) };
-        while between.batches.front().is_some_and(|(end, _)| *end <= before) {
-            let gone = between.batches.pop_front().map_or(0, |(_, batch)| batch.len() as u64);
-            self.between_bytes -= gone;
-        }
+        self.free(input, before);
         Ok(())
     }
 
@@ -241,11 +321,15 @@ impl Source for ReplayIo {
     fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64) {
         if self.mode == Mode::Live {
             if !self.stop.is_set() {
+                let began = Instant::now();
                 std::thread::sleep(LOOK.min(Duration::from_millis(timeout_ms)));
+                let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.tally.rested_us.fetch_add(us, Ordering::Relaxed);
             }
         } else if positions.len() < self.inputs {
             self.clock.pass(i64::try_from(timeout_ms.max(1)).unwrap_or(i64::MAX));
         } else {
+            self.has_ended.store(true, Ordering::Relaxed);
             self.stop.set();
         }
     }
@@ -282,7 +366,8 @@ impl Committer for ReplayIo {
         Ok(())
     }
 
-    fn commit(&mut self, _: &[(Input, i64)]) -> Result<Ticket, IoError> {
+    fn commit(&mut self, offsets: &[(Input, i64)]) -> Result<Ticket, IoError> {
+        offsets.iter().for_each(|(input, offset)| self.free(*input, *offset));
         let (done, ticket) = oneshot::channel();
         // The receiver is the ticket.
         let _ = done.send(Ok(()));

@@ -3,13 +3,14 @@
 //! none, since offsets without what was kept at them, or the other way round, would be wrong results later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pelton_streams::topology::graph::changelog_topic;
 use pelton_streams::topology::repartition_topic;
 use serde::Serialize;
 
-use super::Supervisor;
 use super::routing::is_router;
+use super::{Supervisor, to_its_end};
 use crate::refusal::{DeployError, DeploymentLogError};
 use crate::run_blocking;
 
@@ -35,14 +36,23 @@ impl Supervisor {
     ///
     /// # Errors
     /// There is none of that name, it routes a topic, or the deletion could not be stored.
-    pub async fn delete(&self, name: &str, own_topics: bool) -> Result<Deleted, DeployError> {
+    pub async fn delete(self: &Arc<Self>, name: &str, own_topics: bool) -> Result<Deleted, DeployError> {
         if is_router(name) {
             return Err(DeployError::Router(name.to_owned()));
         }
         self.delete_any(name, own_topics).await
     }
 
-    pub(super) async fn delete_any(&self, name: &str, own_topics: bool) -> Result<Deleted, DeployError> {
+    pub(super) async fn delete_any(
+        self: &Arc<Self>,
+        name: &str,
+        own_topics: bool,
+    ) -> Result<Deleted, DeployError> {
+        let (this, name) = (Arc::clone(self), name.to_owned());
+        to_its_end(async move { this.take_away(&name, own_topics).await }).await
+    }
+
+    async fn take_away(&self, name: &str, own_topics: bool) -> Result<Deleted, DeployError> {
         let _change = self.changes.lock().await;
         let (records, has_state) = {
             let deployments = &self.inner.lock().deployments;
@@ -57,7 +67,7 @@ impl Supervisor {
         self.stop_shadow(name).await;
         self.inner.lock().runners.remove(name);
         self.keep_copies().await;
-        let (stores, pipeline) = (std::sync::Arc::clone(&self.spec.stores), name.to_owned());
+        let (stores, pipeline) = (Arc::clone(&self.spec.stores), name.to_owned());
         if let Err(error) = run_blocking(move || stores.remove_all(&pipeline)).await {
             tracing::warn!(pipeline = name, %error, "the stores of a deleted pipeline stay on disk until the next start");
         }
@@ -121,7 +131,7 @@ impl Supervisor {
     pub(super) async fn remove_leftovers(&self) {
         let live: Vec<String> =
             self.inner.lock().deployments.live().map(|(name, _, _)| name.to_owned()).collect();
-        let stores = std::sync::Arc::clone(&self.spec.stores);
+        let stores = Arc::clone(&self.spec.stores);
         let remove = move || {
             let live: Vec<&str> = live.iter().map(String::as_str).collect();
             stores.remove_others(&live)

@@ -1,22 +1,33 @@
 //! Components: taking them, and which of them may run.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pelton_streams::Digest;
 
-use super::{PluginSummary, Pushed, Supervisor};
+use super::{PluginSummary, Pushed, Supervisor, to_its_end};
 use crate::allowed::{NotAllowed, read_signature};
 use crate::compiler::Patience;
 use crate::deployments::{PluginRecord, chunks};
 use crate::refusal::DeployError;
 use crate::run_blocking;
 
+/// What a component is pushed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// From now on its name means it.
+    Use,
+    /// A replay, a shadow or a dry run: it is known by its digest, and its name means what it meant.
+    Trial,
+}
+
 impl Supervisor {
     /// Takes a component without a signature.
     ///
     /// # Errors
     /// As [`Supervisor::push_signed`].
-    pub async fn push(&self, component: Bytes) -> Result<Pushed, DeployError> {
-        self.push_signed(component, None).await
+    pub async fn push(self: &Arc<Self>, component: Bytes) -> Result<Pushed, DeployError> {
+        self.push_signed(component, None, Purpose::Use).await
     }
 
     /// Takes a component, with the text of its .minisig file: checks it, and keeps it durably under its digest.
@@ -24,9 +35,20 @@ impl Supervisor {
     /// # Errors
     /// It is no component that the server can run, or may run.
     pub async fn push_signed(
+        self: &Arc<Self>,
+        component: Bytes,
+        signature: Option<String>,
+        purpose: Purpose,
+    ) -> Result<Pushed, DeployError> {
+        let this = Arc::clone(self);
+        to_its_end(async move { this.take(component, signature, purpose).await }).await
+    }
+
+    async fn take(
         &self,
         component: Bytes,
         signature: Option<String>,
+        purpose: Purpose,
     ) -> Result<Pushed, DeployError> {
         let bytes = component.clone();
         let digest = tokio::task::spawn_blocking(move || crate::digest_of(&bytes)).await;
@@ -48,6 +70,7 @@ impl Supervisor {
             version: manifest.map(|manifest| manifest.version.clone()),
             world: info.world.to_string(),
             signature,
+            trial: purpose == Purpose::Trial,
             deployed: false,
         };
         let mut pushed = Pushed {

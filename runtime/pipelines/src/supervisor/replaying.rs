@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pelton_streams::manifest::operator::GlobalOf;
 use pelton_streams::manifest::values::Start;
 use pelton_streams::{Digest, Topology};
 use serde::Serialize;
@@ -11,10 +13,10 @@ use serde::Serialize;
 use super::routing::is_router;
 use super::{Checked, Supervisor};
 use crate::compiler::Patience;
-use crate::io::{IoError, IoFactory};
+use crate::io::{IoError, IoFactory, StopSignal};
 use crate::refusal::{DeployError, ReplayError};
 use crate::replay::{
-    Difference, RECORDS_MAX, Ranges, ReplayRange, ReplaySpec, RunReport, TIME_MAX_MS, compare,
+    Difference, Ending, Ranges, ReplayRange, ReplaySpec, RunReport, TIME_MAX_MS, compare,
 };
 
 /// What is replayed, and what the live revision is compared with.
@@ -43,12 +45,30 @@ pub struct ReplayReport {
     pub before: RunReport,
     /// Of the other one.
     pub after: RunReport,
-    /// Both have come to their end, with the same records in the same order.
+    /// Both have come to their end, have read all of the range, and have the same records in the same order.
     pub identical: bool,
     pub difference: Difference,
     /// What its user may not expect.
     pub notes: Vec<String>,
 }
+
+/// A replay that is under way, or has ended.
+pub(super) struct Replaying {
+    asked: Arc<StopSignal>,
+    thread: JoinHandle<()>,
+}
+
+/// Ends a replay when nobody waits for it any more.
+struct Asker(Arc<StopSignal>);
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// What two runs have come to.
+type Both = (RunReport, RunReport, Difference);
 
 impl Supervisor {
     /// Runs the live revision and another one over a range, and compares what comes out. Nothing is written.
@@ -56,7 +76,7 @@ impl Supervisor {
     /// # Errors
     /// What does not fit, or that another replay is under way.
     pub async fn replay(&self, name: &str, request: ReplayRequest) -> Result<ReplayReport, ReplayError> {
-        let _turn = self.replays.try_lock().map_err(|_| ReplayError::Busy)?;
+        let turn = Arc::clone(&self.replays).try_lock_owned().map_err(|_| ReplayError::Busy)?;
         let (revision, before, after) = self.both(name, &request).await?;
         let io = Arc::clone(&self.spec.io);
         let (from, to) = (request.from, request.to);
@@ -64,30 +84,32 @@ impl Supervisor {
         let read = topologies.clone();
         let ranges = crate::run_blocking(move || ranges(&*io, &read, from, to)).await?;
         let shown: Vec<ReplayRange> = ranges.values().flatten().map(|(range, _)| range.clone()).collect();
-        let records: i64 = shown.iter().map(|range| range.to - range.from).sum();
-        if records.unsigned_abs() > RECORDS_MAX {
-            return Err(ReplayError::TooMany { records: records.unsigned_abs() });
-        }
         let [first, second] = topologies;
         let notes = self.notes(&first, &second, true);
         let ranges = Arc::new(ranges);
         let specs = [(first, &before), (second, &after)];
         let [first, second] = specs.map(|(topology, checked)| self.replay_spec(topology, checked, &ranges));
-        let ends_at = Instant::now() + Duration::from_millis(TIME_MAX_MS);
-        let (tell, told) = tokio::sync::oneshot::channel();
-        // Not of the runtime's pool: a runtime that shuts down waits for those. Who asked may have gone meanwhile.
-        let work = move || drop(tell.send(compare(&first, &second, ends_at)));
-        let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(work);
-        thread.map_err(|error| ReplayError::Failed(format!("its thread does not start: {error}")))?;
+        let plugins = [before.plugins, after.plugins];
+        // The turn and what keeps the plugins loaded are the thread's: it goes on for a while after who asked is gone.
+        let held = (turn, before.wanted, after.wanted);
+        let ending = |asked| Ending { asked, at: Instant::now() + Duration::from_millis(TIME_MAX_MS) };
+        let (told, asker) = self.begin_replay(move |asked| {
+            let done = compare(&first, &second, &ending(asked));
+            drop(held);
+            done
+        })?;
         let done = told.await.map_err(|_| ReplayError::Failed("it ended early".to_owned()))?;
+        drop(asker);
         let (first, second, difference) = done;
-        let identical = first.failure.is_none() && second.failure.is_none() && difference.topics.is_empty();
+        let is_whole = |run: &RunReport| run.failure.is_none() && run.deleted_unread == 0;
+        let identical = is_whole(&first) && is_whole(&second) && difference.topics.is_empty();
+        let [plugins_before, plugins_after] = plugins;
         Ok(ReplayReport {
             name: name.to_owned(),
             revision,
             ranges: shown,
-            plugins_before: before.plugins,
-            plugins_after: after.plugins,
+            plugins_before,
+            plugins_after,
             before: first,
             after: second,
             identical,
@@ -96,12 +118,41 @@ impl Supervisor {
         })
     }
 
+    /// Has a thread do it. It ends early when what comes back is dropped, or the server stops.
+    fn begin_replay(
+        &self,
+        work: impl FnOnce(Arc<StopSignal>) -> Both + Send + 'static,
+    ) -> Result<(tokio::sync::oneshot::Receiver<Both>, Asker), ReplayError> {
+        let asked = Arc::new(StopSignal::default());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let signal = Arc::clone(&asked);
+        // Who asked may have gone meanwhile.
+        let work = move || drop(tell.send(work(signal)));
+        // Not of the runtime's pool: a runtime that shuts down waits for those.
+        let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(work);
+        let thread =
+            thread.map_err(|error| ReplayError::Failed(format!("its thread does not start: {error}")))?;
+        *self.replaying.lock() = Some(Replaying { asked: Arc::clone(&asked), thread });
+        // Who stops the server says so before it looks for a replay.
+        if self.inner.lock().stopping {
+            asked.set();
+        }
+        Ok((told, Asker(asked)))
+    }
+
+    /// Ends the replay that is under way, if there is one, and waits for its thread. None begins any more.
+    pub(super) async fn stop_replay(&self) {
+        let Some(Replaying { asked, thread }) = self.replaying.lock().take() else { return };
+        asked.set();
+        crate::run_blocking(move || drop(thread.join())).await;
+    }
+
     /// The live revision and the one that it is compared with, checked.
     pub(super) async fn both(
         &self,
         name: &str,
         request: &ReplayRequest,
-    ) -> Result<(u64, Checked<'_>, Checked<'_>), ReplayError> {
+    ) -> Result<(u64, Checked, Checked), ReplayError> {
         if is_router(name) {
             return Err(DeployError::Router(name.to_owned()).into());
         }
@@ -122,16 +173,32 @@ impl Supervisor {
         if after.manifest.name != name {
             return Err(ReplayError::OtherName { name: after.manifest.name, live: name.to_owned() });
         }
+        [&before, &after].iter().try_for_each(|checked| acts_outside(&checked.topology))?;
         self.check_sources(&before)?;
         self.check_sources(&after)?;
+        self.check_copies(&after.topology)?;
         self.try_start(&after).await?;
         Ok((revision, before, after))
+    }
+
+    /// Whether the global tables of a revision that is not live can be read: copies are kept for what is deployed.
+    fn check_copies(&self, topology: &Topology) -> Result<(), ReplayError> {
+        self.check_globals(topology)?;
+        let copied = self.copied_topics();
+        for global in &topology.globals {
+            if let GlobalOf::Topic(topic) = &global.of
+                && !copied.contains(topic)
+            {
+                return Err(ReplayError::NoCopy { table: global.id.clone(), topic: topic.clone() });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn replay_spec(
         &self,
         topology: Arc<Topology>,
-        checked: &Checked<'_>,
+        checked: &Checked,
         ranges: &Arc<Ranges>,
     ) -> ReplaySpec {
         let partitions = topology.outputs.iter().map(|output| {
@@ -146,6 +213,7 @@ impl Supervisor {
             factory: Arc::clone(&self.spec.factory),
             globals: Arc::clone(&self.spec.globals),
             ranges: Arc::clone(ranges),
+            memory: Arc::clone(&self.replay_memory),
         }
     }
 
@@ -174,6 +242,12 @@ impl Supervisor {
         }
         notes
     }
+}
+
+/// Whether a topology has nodes that do something for each record which is no record: it would be done once more.
+fn acts_outside(topology: &Topology) -> Result<(), ReplayError> {
+    let node = topology.nodes.iter().find(|node| node.consumer.is_some());
+    node.map_or(Ok(()), |node| Err(ReplayError::ActsOutside { node: node.id.clone() }))
 }
 
 /// What is read of each topic that a user writes.

@@ -2,6 +2,7 @@
 //! and change them by the settings of the topic.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pelton_streams::Manifest;
 
@@ -51,7 +52,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Supervisor::deploy`].
-    pub async fn deploy_router(&self, manifest: &str) -> Result<Deployed, DeployError> {
+    pub async fn deploy_router(self: &Arc<Self>, manifest: &str) -> Result<Deployed, DeployError> {
         self.deploy_any(manifest, &BTreeMap::new(), None).await
     }
 
@@ -59,7 +60,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Supervisor::delete`].
-    pub async fn delete_router(&self, name: &str) -> Result<Deleted, DeployError> {
+    pub async fn delete_router(self: &Arc<Self>, name: &str) -> Result<Deleted, DeployError> {
         self.delete_any(name, true).await
     }
 }

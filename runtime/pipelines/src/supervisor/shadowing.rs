@@ -8,7 +8,7 @@ use pelton_streams::manifest::values::Start;
 use pelton_streams::{Digest, Manifest, Topology};
 use serde::Serialize;
 
-use super::{ReplayRequest, Supervisor};
+use super::{Checked, ReplayRequest, Supervisor, Wanted};
 use crate::io::{IoError, IoFactory};
 use crate::readers::Offsets;
 use crate::refusal::{DeployError, ReplayError};
@@ -22,6 +22,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Shadowed {
     shadow: Shadow,
     about: ShadowOf,
+    /// Its plugins stay loaded.
+    _wanted: Vec<Wanted>,
 }
 
 /// What a shadow is of.
@@ -53,7 +55,7 @@ impl Shadowed {
 
 impl Supervisor {
     /// Runs a manifest beside the live revision of its pipeline, from where that is now, in place of another shadow of it. It
-    /// writes nothing, and ends with the server.
+    /// writes nothing, and ends with the server. `from`: where it begins instead, tables apart.
     ///
     /// # Errors
     /// What does not fit, or that there are [`SHADOWS_MAX`].
@@ -61,6 +63,7 @@ impl Supervisor {
         &self,
         manifest: &str,
         plugins: &BTreeMap<String, Digest>,
+        from: Option<Start>,
     ) -> Result<ShadowOf, ReplayError> {
         let _turn = self.replays.lock().await;
         let name = Manifest::parse(manifest).map_err(DeployError::from)?.name;
@@ -70,14 +73,17 @@ impl Supervisor {
                 return Err(ReplayError::TooManyShadows);
             }
         }
-        let (from, to) = (Start::Earliest, Start::Latest);
-        let request =
-            ReplayRequest { from, to, manifest: Some(manifest.to_owned()), plugins: plugins.clone() };
+        let request = ReplayRequest {
+            from: Start::Earliest,
+            to: Start::Latest,
+            manifest: Some(manifest.to_owned()),
+            plugins: plugins.clone(),
+        };
         let (revision, before, after) = self.both(&name, &request).await?;
         let committed = self.spec.io.committed(&name).await?;
         let topologies = [&before, &after].map(|checked| Arc::new(checked.topology.clone()));
         let (io, read) = (Arc::clone(&self.spec.io), topologies.clone());
-        let ranges = Arc::new(run_blocking(move || from_committed(&*io, &read, &committed)).await?);
+        let ranges = Arc::new(run_blocking(move || from_committed(&*io, &read, &committed, from)).await?);
         let [first, second] = topologies;
         let notes = self.notes(&first, &second, false);
         let specs = [(first, &before), (second, &after)]
@@ -95,11 +101,37 @@ impl Supervisor {
             notes,
         };
         let boards = shadow.boards();
-        self.shadows.lock().insert(name, Shadowed { shadow, about: about.clone() });
+        self.keep_shadow(shadow, &about, [before, after])?;
         for board in boards {
             board.started(START_PATIENCE).await;
         }
         Ok(about)
+    }
+
+    /// Lists a shadow that has begun, unless its pipeline was taken away meanwhile, or the server stops: then it ends.
+    fn keep_shadow(&self, shadow: Shadow, about: &ShadowOf, checked: [Checked; 2]) -> Result<(), ReplayError> {
+        // Who stops the server, or deletes the pipeline, says so under this lock before it looks for shadows.
+        let inner = self.inner.lock();
+        if inner.stopping {
+            return Err(DeployError::Stopping.into());
+        }
+        if !inner.deployments.live().any(|(live, _, _)| live == about.name) {
+            return Err(DeployError::UnknownPipeline(about.name.clone()).into());
+        }
+        let wanted = checked.into_iter().flat_map(|checked| checked.wanted).collect();
+        let shadowed = Shadowed { shadow, about: about.clone(), _wanted: wanted };
+        let before = self.shadows.lock().insert(about.name.clone(), shadowed);
+        drop(inner);
+        // What keeps plugins loaded takes the lock when it goes.
+        drop(before);
+        Ok(())
+    }
+
+    /// Ends all of them, and waits for their threads. None begins any more.
+    pub(super) async fn stop_shadows(&self) {
+        let mut all = std::mem::take(&mut *self.shadows.lock());
+        let threads: Vec<_> = all.values_mut().flat_map(|shadowed| shadowed.shadow.halt()).collect();
+        run_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
     }
 
     /// What the shadow of a pipeline has come to by now.
@@ -122,6 +154,7 @@ fn from_committed(
     io: &dyn IoFactory,
     topologies: &[Arc<Topology>; 2],
     committed: &Offsets,
+    from: Option<Start>,
 ) -> Result<Ranges, IoError> {
     let sources = topologies.iter().flat_map(|topology| &topology.sources);
     let mut ranges = Ranges::new();
@@ -140,10 +173,11 @@ fn from_committed(
             let no_partition = || IoError::NoPartition { topic: topic.clone(), partition };
             let found = io.replay_partition(topic, partition).ok_or_else(no_partition)?;
             let at = committed.get(topic).and_then(|partitions| partitions.get(&partition)).copied();
-            let start = match at {
+            let start = match (from, at) {
                 _ if tables.contains(topic.as_str()) => Start::Earliest,
-                Some(offset) => Start::Offset(offset),
-                None => source.start,
+                (Some(from), _) => from,
+                (None, Some(offset)) => Start::Offset(offset),
+                (None, None) => source.start,
             };
             let range =
                 ReplayRange { topic: topic.clone(), partition, from: found.resolve(start)?, to: i64::MAX };

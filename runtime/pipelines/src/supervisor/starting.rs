@@ -45,7 +45,7 @@ fn starting(topology: &Topology) -> Vec<Starting> {
 
 impl Supervisor {
     /// Starts every plugin once with its settings: one that refuses them refuses the deployment.
-    pub(super) async fn try_start(&self, checked: &Checked<'_>) -> Result<(), DeployError> {
+    pub(super) async fn try_start(&self, checked: &Checked) -> Result<(), DeployError> {
         for Starting { node, digest, spec, place, http } in starting(&checked.topology) {
             let factory = Arc::clone(&self.spec.factory);
             let start = move || match place {

@@ -2,12 +2,13 @@
 //! by who defines them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use pelton_streams::manifest::operator::{GlobalOf, GlobalSpec};
 use pelton_streams::tables::TableDefinition;
 use pelton_streams::{Manifest, Topology};
 
-use super::Supervisor;
+use super::{Supervisor, to_its_end};
 use crate::deployments::table_record;
 use crate::refusal::{DefineTableError, DeployError};
 
@@ -23,6 +24,15 @@ impl Supervisor {
     /// # Errors
     /// Nothing was changed.
     pub async fn define_table(
+        self: &Arc<Self>,
+        name: &str,
+        definition: Option<&TableDefinition>,
+    ) -> Result<(), DefineTableError> {
+        let (this, name, definition) = (Arc::clone(self), name.to_owned(), definition.cloned());
+        to_its_end(async move { this.store_table(&name, definition.as_ref()).await }).await
+    }
+
+    async fn store_table(
         &self,
         name: &str,
         definition: Option<&TableDefinition>,
