@@ -387,6 +387,9 @@ pub(crate) struct Deploy {
     /// Run it beside the live revision, without writing anything; `pelton pipeline shadow NAME` says where they differ
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) shadow: bool,
+    /// Where the shadow begins [default: where the live revision is]: an offset, a time as 2013-01-01T00:00:00Z, or `earliest`
+    #[arg(long, value_name = "PLACE", requires = "shadow")]
+    pub(crate) from: Option<String>,
     #[command(flatten)]
     pub(crate) http: Http,
 }

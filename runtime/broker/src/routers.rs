@@ -99,7 +99,7 @@ pub(crate) async fn keep(
 }
 
 /// Whether everything that there should be is there.
-async fn follow(topics: &Arc<Topics>, supervisor: &Supervisor, now_ms: i64) -> bool {
+async fn follow(topics: &Arc<Topics>, supervisor: &Arc<Supervisor>, now_ms: i64) -> bool {
     let all = topics.list();
     let wanted: BTreeMap<String, String> = all.iter().filter_map(|topic| wanted(topics, topic)).collect();
     let mut whole = true;

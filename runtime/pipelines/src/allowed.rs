@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use minisign_verify::{PublicKey, Signature};
+use minisign_verify::{Error, PublicKey, Signature};
 use pelton_streams::Digest;
 
 /// Bytes of the text of a signature: two comments and two lines of base64.
@@ -27,9 +27,14 @@ struct Key {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedKeys(Vec<Key>);
 
-/// The items of a list with commas; empty ones are passed over.
-fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+/// The items of a list with commas; empty ones are passed over. A text without an item is no list: it would be read as leave to
+/// run everything.
+fn items(text: &str) -> Result<Vec<&str>, String> {
+    let items: Vec<&str> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+    if items.is_empty() && !text.is_empty() {
+        return Err("there is nothing in the list; leave the setting out to allow every component".to_owned());
+    }
+    Ok(items)
 }
 
 impl FromStr for AllowedDigests {
@@ -42,7 +47,7 @@ impl FromStr for AllowedDigests {
                 format!("{error}; write digests with commas between them (`pelton plugin list` shows them)")
             })
         };
-        items(text).map(digest).collect::<Result<_, _>>().map(AllowedDigests)
+        items(text)?.into_iter().map(digest).collect::<Result<_, _>>().map(AllowedDigests)
     }
 }
 
@@ -67,7 +72,7 @@ impl FromStr for AllowedKeys {
             })?;
             Ok(Key { text: item.to_owned(), key })
         };
-        items(text).map(key).collect::<Result<_, String>>().map(AllowedKeys)
+        items(text)?.into_iter().map(key).collect::<Result<_, String>>().map(AllowedKeys)
     }
 }
 
@@ -101,6 +106,11 @@ pub enum NotAllowed {
     )]
     WrongSignature,
     #[error(
+        "its signature is of minisign's legacy kind, of the bytes themselves, which is not taken: sign the component again with a \
+         minisign of this decade (`minisign -S -m FILE` hashes it first; without `-l`)"
+    )]
+    Legacy,
+    #[error(
         "its signature cannot be read ({0}): it must be the text of a .minisig file, of at most {SIGNATURE_BYTES_MAX} bytes"
     )]
     BadSignature(String),
@@ -129,9 +139,19 @@ impl AllowList {
             return Err(NotAllowed::NotListed);
         }
         let signature = read_signature(signature.ok_or(NotAllowed::Unsigned)?)?;
-        // Those of before 2015, of the bytes themselves, are not made any more.
         let is_by = |key: &Key| key.key.verify(component, &signature, false).is_ok();
-        if self.keys.0.iter().any(is_by) { Ok(()) } else { Err(NotAllowed::WrongSignature) }
+        if self.keys.0.iter().any(is_by) {
+            return Ok(());
+        }
+        // By the key that has made it; the others say that it is not theirs.
+        let is_legacy = |key: &Key| {
+            matches!(key.key.verify(component, &signature, false), Err(Error::UnexpectedAlgorithm))
+        };
+        if self.keys.0.iter().any(is_legacy) {
+            Err(NotAllowed::Legacy)
+        } else {
+            Err(NotAllowed::WrongSignature)
+        }
     }
 }
 
@@ -159,6 +179,9 @@ mod tests {
         wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==";
     /// A key of another pair.
     const OTHER: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO4";
+
+    /// A key with another number.
+    const OTHER_NUMBER: &str = "RWQe6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
     fn list(digests: &str, keys: &str) -> AllowList {
         AllowList { digests: digests.parse().unwrap(), keys: keys.parse().unwrap() }
@@ -188,6 +211,10 @@ mod tests {
             let refused = check(&by_key, b"test", Some(text)).unwrap_err();
             assert!(matches!(refused, NotAllowed::BadSignature(_)), "{text}: {refused}");
         }
+        // As `minisign -S -l` writes it: `Ed`, not `ED`, before the number of the key.
+        let legacy = SIGNATURE.replace("\nRUQf", "\nRWQf");
+        assert_eq!(check(&by_key, b"test", Some(&legacy)), Err(NotAllowed::Legacy));
+        assert_eq!(check(&list("", OTHER_NUMBER), b"test", Some(&legacy)), Err(NotAllowed::WrongSignature));
         // Either will do.
         let both = list(&digest_of(b"listed").to_string(), KEY);
         assert_eq!(check(&both, b"listed", None), Ok(()));
@@ -203,6 +230,11 @@ mod tests {
             format!("{KEY},{OTHER}")
         );
         assert!("sha256:1".parse::<AllowedDigests>().unwrap_err().contains("is not a digest"));
+        assert_eq!("".parse::<AllowedDigests>().unwrap(), AllowedDigests::default());
+        for nothing in [",", " ", " , ,"] {
+            assert!(nothing.parse::<AllowedDigests>().unwrap_err().contains("nothing in the list"));
+            assert!(nothing.parse::<AllowedKeys>().unwrap_err().contains("nothing in the list"));
+        }
         assert!("RWQ".parse::<AllowedKeys>().unwrap_err().contains("`RWQ` is no public key of minisign"));
     }
 }

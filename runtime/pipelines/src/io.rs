@@ -235,6 +235,9 @@ pub trait IoFactory: Send + Sync {
     /// How long a topic keeps its records, in milliseconds; none for ever. One that does not exist keeps them as it would
     /// if it were created.
     fn retention_ms(&self, topic: &str) -> Option<i64>;
+    /// Whether of the records of a key the last one alone stays in a topic. One that does not exist is as it would be if it were
+    /// created.
+    fn is_compacted(&self, topic: &str) -> bool;
     /// A partition, to be read over a range; none if it does not exist.
     fn replay_partition(&self, topic: &str, partition: i32) -> Option<Box<dyn ReplayPartition>>;
     /// Deletes topics of the server's own that are a pipeline's, and its offsets. The pipeline does not run.

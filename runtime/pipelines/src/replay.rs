@@ -196,7 +196,7 @@ pub(crate) fn run(spec: &ReplaySpec, ending: &Ending, wanted: Wanted) -> Run {
         Err(error) => Some(failure_text(&error)),
         Ok(()) => io.why_stopped().or_else(|| (!io.has_ended()).then(|| ending.why())),
     };
-    let Noted { outputs, notes } = noting.noted();
+    let Noted { outputs, notes, .. } = noting.noted();
     let report = RunReport {
         failure,
         records_in,

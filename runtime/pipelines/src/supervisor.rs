@@ -579,8 +579,8 @@ pub use asking::{
 pub use deleting::Deleted;
 pub use following::FollowedState;
 pub use history::Kept;
-use lasting::to_its_end;
 pub use lasting::Unanswered;
+use lasting::to_its_end;
 pub use letters::LetterTopics;
 use naming::{given, repartitions_of, resolve};
 pub use pushing::Purpose;

@@ -71,6 +71,9 @@ pub(crate) enum Pipeline {
         /// At most so many letters [default: all that are there]
         #[arg(long)]
         limit: Option<u64>,
+        /// Put rows of tables back, too: each takes the place of whatever its key has by now
+        #[arg(long)]
+        tables: bool,
         /// Say what would go back, and change nothing
         #[arg(long)]
         dry_run: bool,

@@ -1,6 +1,6 @@
 //! `pelton deploy`: validate, build, push, take live.
 
-use super::plugin;
+use super::plugin::{self, Purpose};
 use super::topic::print_line;
 use crate::cli;
 use crate::client::http::HttpClient;
@@ -17,9 +17,11 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
     let manifest = Manifest::parse(&text).map_err(|error| usage(format!("{}: {error}", path.display())))?;
     let base = path.parent().unwrap_or(Path::new("."));
     let http = HttpClient::new(&args.http);
-    let plugins = named_plugins(&http, &manifest, base)?;
+    // What is only tried must not be what the plugin's name means afterwards.
+    let purpose = if args.shadow || args.dry_run { Purpose::Trial } else { Purpose::Use };
+    let plugins = named_plugins(&http, &manifest, base, purpose)?;
     if args.shadow {
-        return shadow(&http, &manifest.name, &text, &plugins);
+        return shadow(&http, &manifest.name, &text, &plugins, args.from.as_deref());
     }
     let request = json!({ "manifest": text, "plugins": plugins, "dry_run": args.dry_run });
     let deployed: Value = http.post("/v1/pipelines", "application/json", request.to_string().as_bytes())?;
@@ -27,8 +29,15 @@ pub(crate) fn run(args: &cli::Deploy) -> anyhow::Result<()> {
 }
 
 /// Runs a manifest beside the live revision of its pipeline.
-fn shadow(http: &HttpClient, name: &str, text: &str, plugins: &Map<String, Value>) -> anyhow::Result<()> {
-    let request = json!({ "manifest": text, "plugins": plugins }).to_string();
+fn shadow(
+    http: &HttpClient,
+    name: &str,
+    text: &str,
+    plugins: &Map<String, Value>,
+    from: Option<&str>,
+) -> anyhow::Result<()> {
+    let from = from.map(super::replay::place);
+    let request = json!({ "manifest": text, "plugins": plugins, "from": from }).to_string();
     let path = format!("/v1/pipelines/{name}/shadow");
     let started: Value = http.post(&path, "application/json", request.as_bytes())?;
     print_line(&format!(
@@ -47,6 +56,7 @@ pub(super) fn named_plugins(
     http: &HttpClient,
     manifest: &Manifest,
     base: &Path,
+    purpose: Purpose,
 ) -> anyhow::Result<Map<String, Value>> {
     let mut plugins = Map::new();
     for (node, named) in manifest.plugins() {
@@ -54,7 +64,7 @@ pub(super) fn named_plugins(
         if let PluginRef::Name(name) = named
             && let Some(dir) = directory(base, name)
         {
-            let pushed = plugin::pushed(http, &dir)?;
+            let pushed = plugin::pushed(http, &dir, purpose)?;
             plugins.insert(node, pushed["digest"].clone());
         }
     }

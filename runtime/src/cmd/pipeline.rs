@@ -23,8 +23,9 @@ pub(crate) fn run(command: &cli::Pipeline) -> anyhow::Result<()> {
         cli::Pipeline::Rollback { name, to, dry_run, http } => {
             history::rollback(&HttpClient::new(http), name, *to, *dry_run)
         }
-        cli::Pipeline::Redrive { name, topic, partition, from, limit, dry_run, json, http } => {
-            let wanted = redrive::Wanted { topic, partition: *partition, from: *from, limit: *limit };
+        cli::Pipeline::Redrive { name, topic, partition, from, limit, tables, dry_run, json, http } => {
+            let wanted =
+                redrive::Wanted { topic, partition: *partition, from: *from, limit: *limit, tables: *tables };
             redrive::run(&HttpClient::new(http), name, &wanted, *dry_run, json.json)
         }
         cli::Pipeline::Shadow { name, stop, json, http } => {

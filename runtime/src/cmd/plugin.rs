@@ -8,6 +8,7 @@ use crate::report::{failed, usage};
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pelton_streams::PluginManifest;
 use pelton_wasm::toolchain::{self, BuildOptions, Built};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub(crate) fn run(command: &cli::Plugin) -> anyhow::Result<()> {
         cli::Plugin::Push { path, signature, http } => {
             let component = component(path)?;
             let signature = signature_of(path, signature.as_deref())?;
-            print_json(&push(&HttpClient::new(http), &component, signature.as_deref())?)
+            print_json(&push(&HttpClient::new(http), &component, signature.as_deref(), Purpose::Use)?)
         }
         cli::Plugin::List { json, http } => list(&HttpClient::new(http), json.json),
     }
@@ -63,7 +64,7 @@ fn signature_of(path: &Path, file: Option<&Path>) -> anyhow::Result<Option<Strin
     let beside = match path.is_dir() {
         true => std::fs::read_to_string(path.join("plugin.toml"))
             .ok()
-            .and_then(|text| pelton_streams::PluginManifest::parse(&text).ok())
+            .and_then(|text| PluginManifest::parse(&text).ok())
             .map(|manifest| path.join(format!("{}.wasm", manifest.name))),
         false => Some(path.to_owned()),
     };
@@ -79,49 +80,42 @@ fn signature_of(path: &Path, file: Option<&Path>) -> anyhow::Result<Option<Strin
     text.map(Some).map_err(|error| usage(format!("read {}: {error}", file.display())))
 }
 
+/// What a component is pushed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Its name means it from now on.
+    Use,
+    /// Its name means what it meant.
+    Trial,
+}
+
 /// Gives the component of a file or a directory to the broker.
-pub(super) fn pushed(http: &HttpClient, path: &Path) -> anyhow::Result<Value> {
-    push(http, &component(path)?, signature_of(path, None)?.as_deref())
+pub(super) fn pushed(http: &HttpClient, path: &Path, purpose: Purpose) -> anyhow::Result<Value> {
+    push(http, &component(path)?, signature_of(path, None)?.as_deref(), purpose)
 }
 
 /// Gives a component to the broker.
-fn push(http: &HttpClient, component: &[u8], signature: Option<&str>) -> anyhow::Result<Value> {
+fn push(
+    http: &HttpClient,
+    component: &[u8],
+    signature: Option<&str>,
+    purpose: Purpose,
+) -> anyhow::Result<Value> {
     let signature = signature.map(|text| STANDARD.encode(text));
     let mut headers = vec![("content-type", "application/wasm")];
     headers.extend(signature.as_deref().map(|text| ("pelton-signature", text)));
-    http.post_with("/v1/plugins", &headers, component)
+    let path = match purpose {
+        Purpose::Use => "/v1/plugins",
+        Purpose::Trial => "/v1/plugins?trial=true",
+    };
+    http.post_with(path, &headers, component)
 }
 
 fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {
     let found = pelton_wasm::inspect(&component(path)?)
         .map_err(|error| failed(format!("inspect {}: {error}", path.display())))?;
     let manifest = found.manifest.as_ref();
-    let config: Vec<Value> = manifest
-        .iter()
-        .flat_map(|manifest| &manifest.config)
-        .map(|(name, key)| {
-            json!({
-                "name": name,
-                "type": format!("{:?}", key.kind).to_lowercase(),
-                "default": key.default.as_ref().map(ToString::to_string),
-                "doc": key.doc,
-            })
-        })
-        .collect();
-    let stores: Vec<Value> = manifest
-        .iter()
-        .flat_map(|manifest| &manifest.stores)
-        .map(|(name, store)| {
-            let retention = store.retention.map(|kept| kept.ms());
-            json!({
-                "name": name,
-                "kind": store.kind.name(),
-                "retention_ms": retention,
-                "format": store.format,
-                "doc": store.doc,
-            })
-        })
-        .collect();
+    let (config, stores) = (config_of(manifest), stores_of(manifest));
     let (answered, imports): (Vec<&str>, Vec<&str>) =
         found.imports.iter().map(String::as_str).partition(|import| pelton_wasm::is_answered(import));
     if as_json {
@@ -166,6 +160,36 @@ fn inspect(path: &Path, as_json: bool) -> anyhow::Result<()> {
         table.row(["name", "type", "default", "doc"].map(|field| key[field].clone()).to_vec());
     }
     table.print(false)
+}
+
+/// What a plugin can be configured with.
+fn config_of(manifest: Option<&PluginManifest>) -> Vec<Value> {
+    let mut config = Vec::new();
+    for (name, key) in manifest.iter().flat_map(|manifest| &manifest.config) {
+        config.push(json!({
+            "name": name,
+            "type": format!("{:?}", key.kind).to_lowercase(),
+            "default": key.default.as_ref().map(ToString::to_string),
+            "doc": key.doc,
+        }));
+    }
+    config
+}
+
+/// What it keeps.
+fn stores_of(manifest: Option<&PluginManifest>) -> Vec<Value> {
+    let mut stores = Vec::new();
+    for (name, store) in manifest.iter().flat_map(|manifest| &manifest.stores) {
+        let retention = store.retention.map(|kept| kept.ms());
+        stores.push(json!({
+            "name": name,
+            "kind": store.kind.name(),
+            "retention_ms": retention,
+            "format": store.format,
+            "doc": store.doc,
+        }));
+    }
+    stores
 }
 
 fn list_or_none(names: &[&str]) -> String {

@@ -1,7 +1,7 @@
 //! `pelton replay`: the live revision and another one over a range of the log, side by side.
 
 use super::deploy::named_plugins;
-use super::plugin;
+use super::plugin::{self, Purpose};
 use super::topic::{print_json, print_line};
 use crate::cli;
 use crate::client::http::{HttpClient, segment};
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &cli::Replay) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| usage(format!("read {}: {error}", path.display())))?;
         let parsed = Manifest::parse(&text).map_err(|error| usage(format!("{}: {error}", path.display())))?;
-        plugins = named_plugins(&http, &parsed, path.parent().unwrap_or(Path::new(".")))?;
+        plugins = named_plugins(&http, &parsed, path.parent().unwrap_or(Path::new(".")), Purpose::Trial)?;
         manifest = Some(text);
     }
     for named in &args.plugin {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &cli::Replay) -> anyhow::Result<()> {
             Some((node, path)) => (node.to_owned(), path),
             None => (only_node(&http, name)?, named.as_str()),
         };
-        let pushed = plugin::pushed(&http, Path::new(path))?;
+        let pushed = plugin::pushed(&http, Path::new(path), Purpose::Trial)?;
         plugins.insert(node, pushed["digest"].clone());
     }
     let request = json!({
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &cli::Replay) -> anyhow::Result<()> {
 }
 
 /// A number is an offset, a date a time.
-fn place(text: &str) -> String {
+pub(super) fn place(text: &str) -> String {
     if text.parse::<i64>().is_ok() {
         return format!("offset:{text}");
     }
@@ -115,6 +115,10 @@ pub(super) fn run_lines(who: &str, run: &Value) -> Vec<String> {
         let (records, bytes) = (&output["records"], &output["bytes"]);
         lines.push(format!("{who}: {records} records for topic {topic}, {bytes} bytes"));
     }
+    match run["deleted_unread"].as_u64() {
+        None | Some(0) => {}
+        Some(count) => lines.push(format!("{who}: {count} offsets were deleted before they were read")),
+    }
     if let Some(failure) = run["failure"].as_str() {
         lines.push(format!("{who} has ended early: {failure}"));
     }
@@ -145,7 +149,8 @@ pub(super) fn difference_lines(before: &str, after: &str, topics: &Value) -> Vec
 fn record_line(sign: char, record: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| "null".to_owned(), str::to_owned);
     let (partition, index) = (&record["partition"], &record["index"]);
-    let headers = record["headers"].as_array().map_or(0, Vec::len);
+    let headers = record["headers"].as_array().map_or(0, Vec::len) as u64
+        + record["more_headers"].as_u64().unwrap_or(0);
     let headers = if headers == 0 { String::new() } else { format!(", {headers} headers") };
     format!(
         "  {sign} [{partition}] #{index} {}: {} (time {}{headers})",
@@ -176,10 +181,10 @@ mod tests {
         let run = |failure: Value| {
             json!({
                 "records_in": 3, "skipped": 0, "dead_lettered": 1, "calls": 2, "failed_calls": 0, "state_bytes": 9,
-                "elapsed_ms": 4, "outputs": { "out": { "records": 2, "bytes": 20 } }, "failure": failure,
+                "elapsed_ms": 4, "deleted_unread": 6, "outputs": { "out": { "records": 2, "bytes": 20 } }, "failure": failure,
             })
         };
-        let record = |value: &str| json!({ "partition": 1, "index": 7, "key": null, "value": value, "timestamp": 5, "headers": [["a", null]] });
+        let record = |value: &str| json!({ "partition": 1, "index": 7, "key": null, "value": value, "timestamp": 5, "headers": [["a", null]], "more_headers": 2 });
         let report = json!({
             "revision": 3, "identical": false, "notes": ["stores begin with nothing"],
             "ranges": [{ "topic": "in", "partition": 0, "from": 2, "to": 5 }],
@@ -195,10 +200,11 @@ mod tests {
             "note: stores begin with nothing",
             "revision 3: 2 records for topic out, 20 bytes",
             "the other one has ended early: it failed",
+            "the other one: 6 offsets were deleted before they were read",
             "topic out: 1 records of revision 3 alone, 1 of the other one alone",
             "topic out: another order in partition 0, 2",
-            "  - [1] #7 null: x (time 5, 1 headers)",
-            "  + [1] #7 null: y (time 5, 1 headers)",
+            "  - [1] #7 null: x (time 5, 3 headers)",
+            "  + [1] #7 null: y (time 5, 3 headers)",
         ] {
             assert!(lines.iter().any(|known| known == line), "{line} is not in {lines:#?}");
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::plugin;
+use super::plugin::{self, Purpose};
 use super::table::Table;
 use crate::cli::{self, Http, Json, Kafka};
 use crate::client::http::HttpClient;
@@ -63,7 +63,7 @@ fn with_partitioner(
     let path = Path::new(named);
     let is_plugin = path.is_dir() || named.ends_with(".wasm") || named.contains('/');
     let named = if is_plugin {
-        let pushed = plugin::pushed(&HttpClient::new(http), path)?;
+        let pushed = plugin::pushed(&HttpClient::new(http), path, Purpose::Use)?;
         let digest = pushed["digest"].as_str().unwrap_or_default();
         format!("{}@{digest}", pushed["name"].as_str().unwrap_or("plugin"))
     } else {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::batch::RecordIn;
 use crate::manifest::{Manifest, OnError};
-use crate::task::ORIGINAL_TIMESTAMP_HEADER;
+use crate::task::{ORIGINAL_TIMESTAMP_HEADER, PLUGIN_HEADER};
 
 /// The headers that a letter has behind those of its record, in their order. They are written by
-/// [`dead_letter_headers`](crate::task::dead_letter_headers).
+/// [`dead_letter_headers`](crate::task::dead_letter_headers), and [`PLUGIN_HEADER`] comes behind them if the node runs a plugin.
 const HEADERS: [&str; 7] = [
     "pelton.error.pipeline",
     "pelton.error.node",
@@ -25,6 +25,8 @@ pub struct DeadLetter<'a> {
     pub pipeline: &'a str,
     /// The node.
     pub node: &'a str,
+    /// The component that the node ran; none of one without a plugin, and in letters that say nothing of it.
+    pub plugin: Option<&'a str>,
     /// The topic that the record was read from.
     pub topic: &'a str,
     /// Its partition there.
@@ -46,6 +48,12 @@ impl<'a> DeadLetter<'a> {
             }
             _ => (letter.timestamp, &all[..]),
         };
+        let (plugin, headers) = match headers.split_last() {
+            Some(((name, value), before)) if *name == PLUGIN_HEADER.as_bytes() => {
+                (Some(text(*value)?), before)
+            }
+            _ => (None, headers),
+        };
         let own = headers.len().checked_sub(HEADERS.len())?;
         let reason = &headers[own..];
         if reason.iter().zip(HEADERS).any(|((name, _), known)| *name != known.as_bytes()) {
@@ -55,6 +63,7 @@ impl<'a> DeadLetter<'a> {
         Some(DeadLetter {
             pipeline: value(0)?,
             node: value(1)?,
+            plugin,
             topic: value(2)?,
             partition: value(3)?.parse().ok()?,
             offset: value(4)?.parse().ok()?,
@@ -75,9 +84,14 @@ pub fn topics_of(manifest: &Manifest) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::Digest;
     use crate::batch::OwnedBatch;
-    use crate::plugin::PluginError;
+    use crate::plugin::{PluginError, PluginInfo};
     use crate::task::{TaskFailure, dead_letter_headers};
+    use crate::topology::Topology;
+    use crate::world::World;
 
     type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
@@ -93,22 +107,36 @@ mod tests {
         batch
     }
 
-    /// The headers of a letter of offset 5 as they are written.
-    fn written() -> [(&'static str, String); 7] {
+    /// The headers of a letter of offset 5 as they are written, of a node with a plugin or of one without.
+    fn written(node: &str) -> Vec<(&'static str, String)> {
+        let digest = Digest::new([7; 32]);
+        let info = PluginInfo { digest, world: World::Transform, manifest: None, bytes: 1 };
+        let manifest = Manifest::parse(
+            "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n[[node]]\nid = \"n\"\nfrom = \"s\"\nplugin = \"x\"\n\
+             [[node]]\nid = \"f\"\nfrom = \"n\"\nfilter = \"json:x > 1\"\n[[sink]]\nfrom = \"f\"\ntopic = \"out\"\n",
+        );
+        let infos = BTreeMap::from([("n".to_owned(), info)]);
+        let topology = Topology::link(&manifest.unwrap(), &infos).unwrap();
         let failure = TaskFailure {
-            node: "n".to_owned(),
+            node: node.to_owned(),
             topic: "in".to_owned(),
             partition: 3,
             offset: 5,
             last_offset: 5,
             error: PluginError::Fatal("why".to_owned()).into(),
         };
-        dead_letter_headers("p", &failure)
+        dead_letter_headers(&topology, &failure)
     }
 
     #[test]
     fn a_letter_gives_back_the_record_that_it_is_about() {
-        let written = written();
+        for (node, plugin) in [("n", Some(Digest::new([7; 32]).to_string())), ("f", None)] {
+            gives_back(node, plugin.as_deref());
+        }
+    }
+
+    fn gives_back(node: &str, plugin: Option<&str>) {
+        let written = written(node);
         let ours: Vec<Header<'_>> =
             written.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();
         let own: Vec<Header<'_>> =
@@ -118,7 +146,7 @@ mod tests {
             let all: Vec<Header<'_>> = own.iter().chain(&ours).copied().collect();
             let letter = batch(11, &all);
             let read = DeadLetter::read(letter.as_batch().record(0).unwrap()).unwrap();
-            assert_eq!((read.pipeline, read.node), ("p", "n"));
+            assert_eq!((read.pipeline, read.node, read.plugin), ("p", node, plugin));
             assert_eq!((read.topic, read.partition, read.offset), ("in", 3, 5));
             assert_eq!((read.record.offset, read.record.timestamp), (7, 11));
             assert_eq!((read.record.key, read.record.value), (Some(&b"k"[..]), None));
@@ -138,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_is_no_letter_is_none() {
-        let written = written();
+        let written = written("f");
         let ours: Vec<Header<'_>> =
             written.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();
         let with = |index: usize, header: Header<'static>| {
@@ -150,6 +178,8 @@ mod tests {
         for headers in [
             vec![],
             ours[..6].to_vec(),
+            [&ours[..6], &[h(b"pelton.error.plugin", Some(b"sha256:"))]].concat(),
+            [&ours[..], &[h(b"pelton.error.plugin", None)]].concat(),
             with(0, h(b"pelton.error.pipelin", Some(b"p"))),
             with(3, h(b"pelton.error.partition", Some(b"three"))),
             with(4, h(b"pelton.error.offset", None)),

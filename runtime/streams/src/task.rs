@@ -34,7 +34,9 @@ mod state;
 mod tick;
 mod timers;
 
-pub use failure::{NO_RECORD, ORIGINAL_TIMESTAMP_HEADER, RecordError, TaskFailure, dead_letter_headers};
+pub use failure::{
+    NO_RECORD, ORIGINAL_TIMESTAMP_HEADER, PLUGIN_HEADER, RecordError, TaskFailure, dead_letter_headers,
+};
 use graph::{GraphRun, Origin};
 use kept::Kept;
 use order::{Order, Runs};

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::digest::Digest;
 use crate::limits::PluginLimits;
 use crate::manifest::consumer::ConsumerSpec;
 use crate::manifest::operator::{GlobalSpec, Work};
@@ -349,6 +350,13 @@ impl Topology {
         self.outputs.iter().enumerate().filter_map(|(i, output)| {
             Some((i, SinkSpec::plugin_id(&output.topic), output.partitioner.plugin()?))
         })
+    }
+
+    /// The component that a node runs, if it runs one.
+    pub fn component_of(&self, node: &str) -> Option<Digest> {
+        let plugin = self.nodes.iter().find(|known| known.id == node).map(|known| known.plugin.digest);
+        let operator = || self.operators.iter().find(|known| known.id == node)?.plugin.as_ref();
+        plugin.or_else(|| Some(operator()?.info.digest))
     }
 
     /// All that records of a source reach, depth first.

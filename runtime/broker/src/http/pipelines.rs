@@ -17,8 +17,11 @@ use super::HttpState;
 use super::reply::Refusal;
 use crate::pipelines::redrive::{RedriveRequest, Redriven};
 use pelton_pipelines::deployments::Revision;
+use pelton_pipelines::refusal::DeployError;
 use pelton_pipelines::status::{LogLine, PipelineState};
-use pelton_pipelines::supervisor::{Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Pushed};
+use pelton_pipelines::supervisor::{
+    Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Purpose, Pushed,
+};
 
 /// Comes with a component.
 const SIGNATURE_HEADER: &str = "pelton-signature";
@@ -51,6 +54,14 @@ pub(super) struct RollbackRequest {
     /// Validate only.
     #[serde(default)]
     dry_run: bool,
+}
+
+/// `POST /v1/plugins`.
+#[derive(Debug, Deserialize)]
+pub(super) struct PushQuery {
+    /// To be tried alone: what its name means stays what it is.
+    #[serde(default)]
+    trial: bool,
 }
 
 /// `GET /v1/pipelines/{name}/logs`.
@@ -88,12 +99,15 @@ pub(super) async fn plugins(State(state): State<Arc<HttpState>>) -> Answer<Vec<P
 
 pub(super) async fn push(
     State(state): State<Arc<HttpState>>,
+    query: Result<Query<PushQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Pushed> {
+    let Query(query) = query?;
     let component = body.map_err(|error| Refusal::of_body(&error, state.limits.component_bytes))?;
     let signature = signature(&headers)?;
-    Ok(Json(state.supervisor()?.push_signed(component, signature).await?))
+    let purpose = if query.trial { Purpose::Trial } else { Purpose::Use };
+    Ok(Json(state.supervisor()?.push_signed(component, signature, purpose).await?))
 }
 
 /// The text of a .minisig file, which is base64 in a header.
@@ -136,7 +150,14 @@ pub(super) async fn delete(
     query: Result<Query<DeleteQuery>, QueryRejection>,
 ) -> Answer<Deleted> {
     let (Path(name), Query(query)) = (name?, query?);
-    Ok(Json(state.supervisor()?.delete(&name, query.own_topics).await?))
+    let (supervisor, redrive) = (Arc::clone(state.supervisor()?), Arc::clone(&state.parts.redrive));
+    // In a task of its own, so that no letters go back before it is over, whether or not somebody waits for it.
+    let delete = async move {
+        let _turn = redrive.turn(&name).await;
+        supervisor.delete(&name, query.own_topics).await
+    };
+    let deleted = tokio::spawn(delete).await;
+    Ok(Json(deleted.unwrap_or(Err(DeployError::Panicked))?))
 }
 
 pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Changed> {
@@ -188,7 +209,7 @@ pub(super) async fn redrive(State(state): State<Arc<HttpState>>, name: Name, bod
     let Path(name) = name?;
     let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
     let request: RedriveRequest = optional(&body)?;
-    let topics = state.supervisor()?.letter_topics(&name).ok_or_else(|| no_pipeline(&name))?;
+    let topics = state.supervisor()?.letter_topics(&name)?;
     Ok(Json(Arc::clone(&state.parts.redrive).run(name, topics, request).await?))
 }
 

@@ -146,7 +146,9 @@ impl From<DeployError> for Refusal {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Some("`pelton plugin inspect FILE` shows what a component imports and exports"),
             ),
-            DeployError::Compile(CompileError::Panicked) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            DeployError::Compile(CompileError::Panicked) | DeployError::Panicked => {
+                (StatusCode::INTERNAL_SERVER_ERROR, None)
+            }
             DeployError::Compile(
                 CompileError::Busy { .. }
                 | CompileError::TimedOut { .. }
@@ -264,9 +266,10 @@ impl From<ReplayError> for Refusal {
     fn from(error: ReplayError) -> Refusal {
         let status = match error {
             ReplayError::Deploy(error) => return Refusal::from(error),
-            ReplayError::TooMany { .. } | ReplayError::UnknownNode { .. } | ReplayError::OtherName { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            ReplayError::ActsOutside { .. }
+            | ReplayError::NoCopy { .. }
+            | ReplayError::UnknownNode { .. }
+            | ReplayError::OtherName { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             ReplayError::Busy | ReplayError::TooManyShadows => StatusCode::CONFLICT,
             ReplayError::Io(_) | ReplayError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -282,6 +285,7 @@ impl From<RedriveError> for Refusal {
             | RedriveError::UnknownPartition { .. }
             | RedriveError::WhichPartition(_) => StatusCode::UNPROCESSABLE_ENTITY,
             RedriveError::Busy(_) => StatusCode::CONFLICT,
+            RedriveError::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             RedriveError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Refusal::new(status, error.to_string(), None)

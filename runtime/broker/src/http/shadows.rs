@@ -36,6 +36,14 @@ pub(super) struct ShadowRequest {
     /// As of a deployment.
     #[serde(default)]
     plugins: BTreeMap<String, String>,
+    /// Where it begins, as `start` of a source; none: where the live revision is.
+    #[serde(default)]
+    from: Option<String>,
+}
+
+fn place(key: &str, text: Option<&str>) -> Result<Option<Start>, Refusal> {
+    let parsed = text.map(Start::parse).transpose();
+    parsed.map_err(|expect| Refusal::bad_request(format!("`{key}` must be {expect}")))
 }
 
 pub(super) async fn replay(
@@ -46,15 +54,9 @@ pub(super) async fn replay(
     let Path(name) = name?;
     let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
     let RangeRequest { from, to, manifest, plugins } = optional(&body)?;
-    let place = |key: &str, text: Option<String>, otherwise| match text {
-        None => Ok(otherwise),
-        Some(text) => {
-            Start::parse(&text).map_err(|expect| Refusal::bad_request(format!("`{key}` must be {expect}")))
-        }
-    };
     let request = ReplayRequest {
-        from: place("from", from, Start::Earliest)?,
-        to: place("to", to, Start::Latest)?,
+        from: place("from", from.as_deref())?.unwrap_or(Start::Earliest),
+        to: place("to", to.as_deref())?.unwrap_or(Start::Latest),
         manifest,
         plugins: digests(&plugins)?,
     };
@@ -64,12 +66,13 @@ pub(super) async fn replay(
 pub(super) async fn start(State(state): State<Arc<HttpState>>, name: Name, body: Body) -> Answer<ShadowOf> {
     let Path(name) = name?;
     let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
-    let ShadowRequest { manifest, plugins } = serde_json::from_slice(&body)
+    let ShadowRequest { manifest, plugins, from } = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad_request(format!("the request is not valid: {error}")))?;
     if Manifest::parse(&manifest).is_ok_and(|parsed| parsed.name != name) {
         return Err(Refusal::bad_request(format!("the manifest is not of pipeline `{name}`")));
     }
-    Ok(Json(state.supervisor()?.start_shadow(&manifest, &digests(&plugins)?).await?))
+    let from = place("from", from.as_deref())?;
+    Ok(Json(state.supervisor()?.start_shadow(&manifest, &digests(&plugins)?, from).await?))
 }
 
 pub(super) async fn shadow(State(state): State<Arc<HttpState>>, name: Name) -> Answer<ShadowDescription> {

@@ -127,6 +127,11 @@ impl IoFactory for BrokerIoFactory {
         config.retention_ms.filter(|_| config.delete && !config.log_append_time)
     }
 
+    fn is_compacted(&self, topic: &str) -> bool {
+        let found = self.topics.get(topic);
+        found.as_ref().map_or(&self.topic_defaults, |topic| &topic.config).compact
+    }
+
     fn replay_partition(&self, topic: &str, partition: i32) -> Option<Box<dyn ReplayPartition>> {
         let found = self.topics.partition(topic, partition).ok()?;
         Some(Box::new(StoredPartition::new(topic, found)))
@@ -141,14 +146,12 @@ impl IoFactory for BrokerIoFactory {
                 let Some(found) = self.topics.get(topic) else { continue };
                 self.topics.delete(found.id).await.map_err(|error| failed(topic, &error))?;
             }
-            // The position in its dead letters goes first: what is left otherwise is as it was.
-            for group in [redrive_group_of(pipeline), group_of(pipeline)] {
-                match self.groups.delete(&group).await {
-                    Ok(()) | Err(GroupError::GroupIdNotFound) => {}
-                    Err(error) => return Err(failed(&format!("the offsets of group {group}"), &error)),
-                }
+            // The position in its dead letters stays, as the letters do: a pipeline of its name puts none back twice.
+            let group = group_of(pipeline);
+            match self.groups.delete(&group).await {
+                Ok(()) | Err(GroupError::GroupIdNotFound) => Ok(()),
+                Err(error) => Err(failed(&format!("the offsets of group {group}"), &error)),
             }
-            Ok(())
         })
     }
 }

@@ -4,9 +4,10 @@
 //! Who puts them back is a transactional producer of the broker's own, one for each pipeline, and a group of the same name
 //! (`pelton.<pipeline>@redrive`) has the position in the dead letters. What is read in one step is written in one transaction
 //! together with the position behind it: a redrive that is cut off anywhere, and one that is repeated, puts no letter back
-//! twice and passes over none. The position never goes back by itself: who wants a letter back again resets the group's offset.
+//! twice and passes over none. A record that several nodes could not process has several letters, and goes back for each of them:
+//! which letters are of one record is not to be told once its topic was deleted and created again. The position never goes back by itself: who wants a letter back again resets the group's offset.
 
-mod run;
+pub(super) mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use pelton_commitlog::mutant::Mutant;
 use pelton_pipelines::supervisor::LetterTopics;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use self::run::Run;
 use super::broker_io::REDRIVE_SUFFIX;
@@ -48,6 +50,8 @@ pub(crate) struct RedriveRequest {
     pub(crate) limit: Option<u64>,
     /// Letters at these offsets and behind stay; none: those that come after the request.
     pub(crate) until: Option<Ends>,
+    /// Rows of tables go back, too: each takes the place of whatever its key has by now.
+    pub(crate) tables: bool,
     /// Say what would go back.
     pub(crate) dry_run: bool,
 }
@@ -59,8 +63,10 @@ pub(crate) struct Redriven {
     pub(crate) group: String,
     /// Letters that have gone back, by the topic that they have gone to.
     pub(crate) redriven: BTreeMap<String, u64>,
-    /// Further letters of records that are back already.
-    pub(crate) repeated: u64,
+    /// Letters that are passed over, since their records are rows of tables: an old one would take the place of a newer one.
+    pub(crate) rows: u64,
+    /// Offsets of letters that retention had deleted before they were read.
+    pub(crate) deleted: u64,
     /// Records that are no letters of this pipeline.
     pub(crate) others: u64,
     pub(crate) letters: Vec<LettersRead>,
@@ -107,8 +113,14 @@ pub(crate) enum RedriveError {
         "`from` is an offset of one partition, and there are dead letters in {0} of them: say which by `topic` and `partition`"
     )]
     WhichPartition(usize),
-    #[error("the dead letters of pipeline `{0}` are being put back by another request")]
+    #[error(
+        "the dead letters of pipeline `{0}` are being put back by another request, or it is being deleted"
+    )]
     Busy(String),
+    #[error(
+        "putting the dead letters back panicked, which is a bug of the server; repeat it: what has gone back is not put back again"
+    )]
+    Panicked,
     /// Later it may work. What has gone back is not put back again.
     #[error("{0}; repeat it: what has gone back is not put back again")]
     Unavailable(String),
@@ -120,6 +132,8 @@ pub(crate) struct Redrive {
     groups: Groups,
     /// Pipelines whose letters are being put back.
     running: Mutex<BTreeSet<String>>,
+    /// One of them is done.
+    ended: Notify,
 }
 
 /// One partition of dead letters.
@@ -130,7 +144,7 @@ struct Place {
 
 impl Redrive {
     pub(crate) fn new(parts: Arc<Producing>, groups: Groups) -> Arc<Redrive> {
-        Arc::new(Redrive { parts, groups, running: Mutex::default() })
+        Arc::new(Redrive { parts, groups, running: Mutex::default(), ended: Notify::new() })
     }
 
     /// Puts letters of a pipeline back. It goes on to its end when whoever asked is gone: half a transaction would hold up
@@ -147,16 +161,32 @@ impl Redrive {
         let places = places(&self.parts.topics, &pipeline, &topics, &request)?;
         let turn = Turn::take(&self, &pipeline)?;
         let work = async move {
-            let run = Run::new(&turn.redrive, &turn.pipeline, topics.sources, &request);
+            let run = Run::new(&turn.redrive, &turn.pipeline, topics, &request);
             run.all(places, &request).await
         };
-        let done = tokio::spawn(work).await;
-        done.unwrap_or_else(|_| Err(RedriveError::Unavailable("the broker is stopping".to_owned())))
+        match tokio::spawn(work).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => Err(RedriveError::Panicked),
+            Err(_) => Err(RedriveError::Unavailable("the broker is stopping".to_owned())),
+        }
+    }
+
+    /// Waits until nobody puts letters of a pipeline back. Nobody does until what this gives is dropped.
+    pub(crate) async fn turn(self: &Arc<Self>, pipeline: &str) -> Turn {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // Before it is looked at, so that an end in between is not missed.
+            ended.as_mut().enable();
+            if let Ok(turn) = Turn::take(self, pipeline) {
+                return turn;
+            }
+            ended.await;
+        }
     }
 }
 
 /// Ends the entry in [`Redrive::running`].
-struct Turn {
+pub(crate) struct Turn {
     redrive: Arc<Redrive>,
     pipeline: String,
 }
@@ -173,6 +203,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.redrive.running.lock().remove(&self.pipeline);
+        self.redrive.ended.notify_waiters();
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is deployed, over a whole broker.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use pelton_streams::Digest;
@@ -86,6 +89,11 @@ impl Lab {
     fn state(&self, name: &str) -> PipelineState {
         self.supervisor().pipeline(name).unwrap().status.state
     }
+}
+
+/// Has a future do what it can do now: whether it waits for something.
+async fn is_pending<F: Future>(mut future: Pin<&mut F>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }
 
 fn manifest(name: &str, component: &str, sink: &str) -> (String, BTreeMap<String, Digest>) {

@@ -43,6 +43,7 @@ fn plugin(component: &Bytes) -> PluginRecord {
         version: None,
         world: "transform".to_owned(),
         signature: None,
+        trial: false,
         deployed: false,
     }
 }
@@ -205,10 +206,18 @@ impl Log {
 
     /// A component of this number is pushed under a name, later than those of lower numbers.
     fn push(&mut self, number: u8, name: &str) -> Digest {
-        let component = Bytes::from(vec![number; CHUNK_BYTES + 1]);
+        self.push_as(number, name, false, CHUNK_BYTES + 1)
+    }
+
+    fn push_as(&mut self, number: u8, name: &str, trial: bool, bytes: usize) -> Digest {
+        let component = Bytes::from(vec![number; bytes]);
         let digest = Digest::new([number; 32]);
-        let record =
-            PluginRecord { name: Some(name.to_owned()), pushed_at_ms: number.into(), ..plugin(&component) };
+        let record = PluginRecord {
+            name: Some(name.to_owned()),
+            pushed_at_ms: number.into(),
+            trial,
+            ..plugin(&component)
+        };
         self.append(self.state.push(&digest, &record, &component));
         digest
     }
@@ -344,4 +353,38 @@ fn stores_go_and_come_back() {
     assert_eq!(log.state.away("p").unwrap().keys().collect::<Vec<_>>(), ["m"]);
     log.append(log.state.forget_stores("p"));
     assert_eq!((log.state.away("p"), log.state.stores("p")), (None, None));
+}
+
+/// What is pushed for a replay, a shadow or a dry run is known by its digest.
+#[test]
+fn a_trial_leaves_what_a_name_means_as_it_is() {
+    let mut log = Log::default();
+    let first = log.push_as(1, "shout", false, 1);
+    let tried = log.push_as(2, "shout", true, 1);
+    assert_eq!(log.state.newest("shout"), Some(first.hex().as_str()));
+    assert!(log.state.component(&tried.hex()).is_some());
+    let records = log.records.len();
+    log.push_as(2, "shout", true, 1);
+    log.push_as(1, "shout", true, 1);
+    assert_eq!(log.records.len(), records, "known already");
+    assert_eq!(log.state.newest("shout"), Some(first.hex().as_str()));
+    log.push_as(2, "shout", false, 1);
+    assert_eq!((log.records.len(), log.state.newest("shout")), (records + 1, Some(tried.hex().as_str())));
+    log.push_as(2, "shout", true, 1);
+    assert_eq!(log.state.newest("shout"), Some(tried.hex().as_str()), "it was pushed to be used");
+}
+
+#[test]
+fn of_what_was_never_deployed_the_newest_stay() {
+    let mut log = Log::default();
+    let [most, trials] = [UNDEPLOYED_MAX, TRIALS_MAX].map(|most| u8::try_from(most).unwrap());
+    let used: Vec<Digest> = (1..=most + 1).map(|n| log.push_as(n, &format!("p{n}"), false, 1)).collect();
+    let tried: Vec<Digest> = (1..=trials + 2).map(|n| log.push_as(most + 1 + n, "t", true, 1)).collect();
+    let unused = log.unused();
+    assert_eq!(unused, [tried[0], tried[1], used[0]], "the oldest first");
+    assert_eq!(log.state.unused(|digest| *digest == tried[0]), [tried[1], used[0]], "a shadow runs it");
+    for digest in [tried[0], used[0]] {
+        log.deploy("p", digest);
+    }
+    assert_eq!(log.unused(), [tried[1]], "what was deployed is not one of them");
 }

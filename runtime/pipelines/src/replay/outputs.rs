@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_run_notes_so_many_records_and_says_so() {
-        let record = RecordIn { offset: 0, timestamp: 1, key: None, value: None, headers: Headers::default() };
+        let record =
+            RecordIn { offset: 0, timestamp: 1, key: None, value: None, headers: Headers::default() };
         let mut noted = Noted { records: OUTPUTS_MAX - 1, ..Noted::default() };
         assert_eq!(noted.note("out", 0, &record, &mut Wanted::None), Ok(()));
         let refused = noted.note("out", 0, &record, &mut Wanted::None).unwrap_err();
@@ -216,7 +217,8 @@ mod tests {
     #[test]
     fn of_many_headers_some_are_shown() {
         let mut batch = OwnedBatch::new("t", 0);
-        let record = RecordIn { offset: 0, timestamp: 1, key: None, value: None, headers: Headers::default() };
+        let record =
+            RecordIn { offset: 0, timestamp: 1, key: None, value: None, headers: Headers::default() };
         batch.push(record, (0..20).map(|_| (&b"h"[..], Some(&b"v"[..])))).unwrap();
         let shown = ShownRecord::new(0, 0, &batch.as_batch().record(0).unwrap());
         assert_eq!((shown.headers.len(), shown.more_headers), (HEADERS_SHOWN, 4));

@@ -155,7 +155,14 @@ impl ReplayIo {
     }
 
     /// Counts what a read of a stored input has found, which is from `offset` up to `next`.
-    fn count(&self, input: Input, offset: i64, next: i64, found: &[i64], deleted: bool) -> Result<(), IoError> {
+    fn count(
+        &self,
+        input: Input,
+        offset: i64,
+        next: i64,
+        found: &[i64],
+        deleted: bool,
+    ) -> Result<(), IoError> {
         let read = &mut *self.read.lock();
         let known = read.next.entry(input).or_insert(offset);
         if deleted {
@@ -392,3 +399,6 @@ impl Changelogs for ReplayIo {
 
     fn wait_changelog(&self, _: usize, _: i32, _: i64, _: u64) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,9 +73,8 @@ impl Compared {
             return true;
         }
         let both = self.read[own].iter().filter_map(|(at, own)| Some((*own, *self.read[other].get(at)?)));
-        let (own, other) = both.fold((0_i128, 0_i128), |(own, other), (at, is)| {
-            (own + i128::from(at), other + i128::from(is))
-        });
+        let (own, other) = both
+            .fold((0_i128, 0_i128), |(own, other), (at, is)| (own + i128::from(at), other + i128::from(is)));
         own <= other
     }
 
@@ -387,8 +386,7 @@ mod tests {
         let mut compared = Compared::default();
         let at = |offset: i64| BTreeMap::from([(("in".to_owned(), 0), offset), (("in".to_owned(), 1), 0)]);
         compared.read = [at(0), at(AHEAD_MAX as i64)];
-        let reads =
-            |compared: &Compared| [Side::Before, Side::After].map(|side| compared.may_read(side));
+        let reads = |compared: &Compared| [Side::Before, Side::After].map(|side| compared.may_read(side));
         for n in 0..AHEAD_MAX - 1 {
             take(&mut compared, Side::After, &[&n.to_string()]);
         }

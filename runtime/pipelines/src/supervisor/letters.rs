@@ -6,6 +6,7 @@ use pelton_streams::Manifest;
 use pelton_streams::dead_letter::topics_of;
 
 use super::Supervisor;
+use crate::refusal::DeployError;
 
 /// The topics of a pipeline's dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,20 +15,26 @@ pub struct LetterTopics {
     pub letters: BTreeSet<String>,
     /// Those that it reads, its own among them: letters go back to no other.
     pub sources: BTreeSet<String>,
+    /// Those of them that it reads as tables.
+    pub tables: BTreeSet<String>,
 }
 
 impl Supervisor {
     /// The topics of the dead letters of a pipeline that is deployed.
-    pub fn letter_topics(&self, name: &str) -> Option<LetterTopics> {
-        let manifest = Manifest::parse(&self.manifest(name)?).ok()?;
+    ///
+    /// # Errors
+    /// There is none of that name, or this version of the server does not know what its manifest says.
+    pub fn letter_topics(&self, name: &str) -> Result<LetterTopics, DeployError> {
+        let text = self.manifest(name).ok_or_else(|| DeployError::UnknownPipeline(name.to_owned()))?;
+        let manifest = Manifest::parse(&text)?;
         let letters = topics_of(&manifest);
         let sources = manifest.sources.iter().map(|source| &source.topic);
-        let tables = manifest.tables.iter().map(|table| &table.topic);
-        let mut sources: BTreeSet<String> = sources.chain(tables).cloned().collect();
+        let tables: BTreeSet<String> = manifest.tables.iter().map(|table| table.topic.clone()).collect();
+        let mut sources: BTreeSet<String> = sources.chain(&tables).cloned().collect();
         let inner = self.inner.lock();
         if let Some(topology) = inner.runners.get(name).and_then(|runner| runner.topology()) {
             sources.extend(topology.sources.iter().map(|source| source.topic.clone()));
         }
-        Some(LetterTopics { letters, sources })
+        Ok(LetterTopics { letters, sources, tables })
     }
 }

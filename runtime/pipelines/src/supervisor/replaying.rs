@@ -15,9 +15,7 @@ use super::{Checked, Supervisor};
 use crate::compiler::Patience;
 use crate::io::{IoError, IoFactory, StopSignal};
 use crate::refusal::{DeployError, ReplayError};
-use crate::replay::{
-    Difference, Ending, Ranges, ReplayRange, ReplaySpec, RunReport, TIME_MAX_MS, compare,
-};
+use crate::replay::{Difference, Ending, Ranges, ReplayRange, ReplaySpec, RunReport, TIME_MAX_MS, compare};
 
 /// What is replayed, and what the live revision is compared with.
 #[derive(Debug, Clone)]
@@ -283,4 +281,30 @@ fn ranges(
         ranges.insert(topic.to_owned(), partitions);
     }
     Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use pelton_streams::{Manifest, PluginInfo, World};
+
+    use super::*;
+
+    fn topology(world: World, end: &str) -> Topology {
+        let text = format!(
+            "name = 'p'\n[[source]]\nid = 's'\ntopic = 't'\n[[node]]\nid = 'n'\nfrom = 's'\nplugin = 'x'\n{end}"
+        );
+        let info = PluginInfo { digest: Digest::new([1; 32]), world, manifest: None, bytes: 1 };
+        let infos = BTreeMap::from([("n".to_owned(), info)]);
+        Topology::link(&Manifest::parse(&text).unwrap(), &infos).unwrap()
+    }
+
+    /// It would call a webhook for every record of the range.
+    #[test]
+    fn what_acts_on_the_outside_is_refused_by_name() {
+        let consumes = topology(World::Consumer, "");
+        let refused = acts_outside(&consumes).unwrap_err();
+        assert!(matches!(&refused, ReplayError::ActsOutside { node } if node == "n"), "{refused}");
+        let writes = topology(World::Transform, "[[sink]]\nfrom = 'n'\ntopic = 'out'\n");
+        assert!(acts_outside(&writes).is_ok());
+    }
 }

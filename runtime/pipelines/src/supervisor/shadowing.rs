@@ -109,7 +109,12 @@ impl Supervisor {
     }
 
     /// Lists a shadow that has begun, unless its pipeline was taken away meanwhile, or the server stops: then it ends.
-    fn keep_shadow(&self, shadow: Shadow, about: &ShadowOf, checked: [Checked; 2]) -> Result<(), ReplayError> {
+    fn keep_shadow(
+        &self,
+        shadow: Shadow,
+        about: &ShadowOf,
+        checked: [Checked; 2],
+    ) -> Result<(), ReplayError> {
         // Who stops the server, or deletes the pipeline, says so under this lock before it looks for shadows.
         let inner = self.inner.lock();
         if inner.stopping {

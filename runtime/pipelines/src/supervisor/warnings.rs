@@ -1,5 +1,6 @@
 //! What a deployment does that its user may not expect.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pelton_streams::manifest::Manifest;
@@ -26,6 +27,7 @@ impl Supervisor {
         let mut warnings = self.idle_threads(manifest, &topology).into_iter().collect::<Vec<String>>();
         warnings.extend(self.rows_that_go(&topology));
         warnings.extend(self.left_unread(&topology).await);
+        warnings.extend(self.letters_that_go(&topology));
         let Some((time, topic)) = oldest.ok().flatten() else { return warnings };
         let now_ms = self.spec.clock.now_ms();
         let is_sink = |output: &&OutputTopic| {
@@ -88,6 +90,20 @@ impl Supervisor {
             )
         };
         kept.map(text).collect()
+    }
+
+    /// Letters have the keys of their records.
+    fn letters_that_go(&self, topology: &Topology) -> Vec<String> {
+        let letters = topology.outputs.iter().filter(|output| output.dead_letter);
+        let compacted = letters.filter(|output| self.spec.io.is_compacted(&output.topic));
+        let topics: BTreeSet<&String> = compacted.map(|output| &output.topic).collect();
+        let text = |topic: &String| {
+            format!(
+                "dead letters go to topic {topic}, which is compacted: of the letters of a key the last one alone stays, and the others \
+                 cannot be put back; `pelton topic alter {topic} --config cleanup.policy=delete` keeps all of them for their time"
+            )
+        };
+        topics.into_iter().map(text).collect()
     }
 
     /// A task is run by one thread.

@@ -11,6 +11,7 @@ pub(super) struct Wanted<'a> {
     pub(super) partition: Option<i32>,
     pub(super) from: Option<i64>,
     pub(super) limit: Option<u64>,
+    pub(super) tables: bool,
 }
 
 impl Wanted<'_> {
@@ -22,6 +23,7 @@ impl Wanted<'_> {
             "from": self.from,
             "limit": self.limit.map(|limit| limit.saturating_sub(so_far.count())),
             "until": so_far.until(),
+            "tables": self.tables,
             "dry_run": dry_run,
         })
     }
@@ -37,7 +39,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, mut answer: Value) {
         let before = std::mem::take(&mut self.all);
-        for key in ["repeated", "others"] {
+        for key in ["rows", "deleted", "others"] {
             answer[key] = json!(answer[key].as_u64().unwrap_or(0) + before[key].as_u64().unwrap_or(0));
         }
         for (topic, count) in before["redriven"].as_object().into_iter().flatten() {
@@ -82,9 +84,16 @@ impl Sum {
         if lines.is_empty() {
             lines.push(format!("no letter {would} back"));
         }
-        match number(&self.all["repeated"]) {
+        match number(&self.all["rows"]) {
             0 => {}
-            count => lines.push(format!("{count} further letters are of records that {would} back")),
+            count => lines.push(format!(
+                "{count} letters are passed over: they are of rows of tables, and an old row would take the place of a newer one \
+                 (--tables puts those back that come)"
+            )),
+        }
+        match number(&self.all["deleted"]) {
+            0 => {}
+            count => lines.push(format!("{count} offsets of letters were deleted before they were read")),
         }
         match number(&self.all["others"]) {
             0 => {}
@@ -157,7 +166,7 @@ mod tests {
 
     fn answer(redriven: u64, from: i64, next: i64) -> Value {
         json!({
-            "redriven": { "in": redriven }, "repeated": 1, "others": 2, "complete": false, "refused": null,
+            "redriven": { "in": redriven }, "rows": 1, "deleted": 3, "others": 2, "complete": false, "refused": null,
             "letters": [{ "topic": "dead", "partition": 3, "from": from, "next": next, "end": 90 }],
         })
     }
@@ -165,7 +174,7 @@ mod tests {
     #[test]
     fn answers_are_summed_up_and_later_requests_end_where_the_first_one_did() {
         let topic = None;
-        let wanted = Wanted { topic: &topic, partition: None, from: None, limit: Some(50) };
+        let wanted = Wanted { topic: &topic, partition: None, from: None, limit: Some(50), tables: false };
         let mut sum = Sum::default();
         assert_eq!(wanted.request(&sum, false)["limit"], 50);
         assert_eq!(wanted.request(&sum, false)["until"], Value::Null);
@@ -178,7 +187,9 @@ mod tests {
             sum.lines(false),
             [
                 "30 letters went back to topic in",
-                "2 further letters are of records that went back",
+                "2 letters are passed over: they are of rows of tables, and an old row would take the place of a newer one \
+                 (--tables puts those back that come)",
+                "6 offsets of letters were deleted before they were read",
                 "4 records are no letters of this pipeline",
                 "letters of topic dead, partition 3: from offset 5, the next one is 35; it ends at 90",
             ]

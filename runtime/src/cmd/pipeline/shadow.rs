@@ -28,6 +28,7 @@ fn lines(shadow: &Value, stopped: bool) -> Vec<String> {
     }
     for (who, side) in [(before.as_str(), &shadow["before"]), ("the shadow", &shadow["after"])] {
         lines.extend(run_lines(who, side));
+        lines.push(busy_line(who, side));
     }
     let differences = difference_lines(&before, "the shadow", &shadow["topics"]);
     if differences.is_empty() {
@@ -37,8 +38,33 @@ fn lines(shadow: &Value, stopped: bool) -> Vec<String> {
     match shadow["uncompared"].as_u64() {
         None | Some(0) => {}
         Some(count) => {
-            lines.push(format!("{count} records were not compared: too many waited for the other side"))
+            lines.push(format!(
+                "{count} records were not compared, since too many had waited for the other side: what differs is of the records before"
+            ))
         }
     }
     lines
+}
+
+/// How long a side was at work, and what that is for each record.
+fn busy_line(who: &str, side: &Value) -> String {
+    let (busy_ms, records) =
+        (side["busy_ms"].as_u64().unwrap_or(0), side["records_in"].as_u64().unwrap_or(0));
+    match busy_ms.saturating_mul(1_000).checked_div(records) {
+        Some(each) => format!("{who}: {busy_ms} ms at work, {each} \u{b5}s for a record"),
+        None => format!("{who}: {busy_ms} ms at work"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_record_takes_is_of_those_that_were_read() {
+        let side = |busy_ms: u64, records_in: u64| json!({ "busy_ms": busy_ms, "records_in": records_in });
+        assert_eq!(busy_line("it", &side(30, 20)), "it: 30 ms at work, 1500 \u{b5}s for a record");
+        assert_eq!(busy_line("it", &side(30, 0)), "it: 30 ms at work");
+    }
 }

@@ -33,7 +33,7 @@ impl Letters {
         failure: &TaskFailure,
         sink: &mut dyn Sink,
     ) -> Result<u64, Refusal> {
-        let reason = dead_letter_headers(&topology.name, failure);
+        let reason = dead_letter_headers(topology, failure);
         let timestamp = record.timestamp.to_string();
         let mut further: Vec<Header<'_>> =
             reason.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();

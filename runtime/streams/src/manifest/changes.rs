@@ -27,8 +27,13 @@ pub fn changes(before: &str, after: &str) -> Vec<ManifestChange> {
     if let (Some(before), Some(after)) = (parse(before), parse(after)) {
         compare("", Some(&before), Some(&after), &mut found);
     } else if before != after {
-        // Only manifests that were parsed are deployed.
-        found.push(ManifestChange { key: "the whole text".to_owned(), before: None, after: None });
+        // Only manifests that were parsed are deployed, by this version or by another one.
+        let text = |text: &str| Some(cut(text.to_owned()));
+        found.push(ManifestChange {
+            key: "the whole text".to_owned(),
+            before: text(before),
+            after: text(after),
+        });
     }
     found
 }
@@ -78,7 +83,10 @@ fn children(value: Option<&Value>) -> Option<BTreeMap<String, &Value>> {
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
+    cut(value.to_string())
+}
+
+fn cut(text: String) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -158,7 +166,7 @@ id = "in"
 
     #[test]
     fn what_cannot_be_compared_is_said_and_what_is_long_is_cut() {
-        assert_eq!(lines("a = ", "a = 1"), ["the whole text: - -> -"]);
+        assert_eq!(lines("a = ", "a = 1"), ["the whole text: a =  -> a = 1"]);
         let long = lines("a = 1", &format!("a = \"{}\"", "ä".repeat(1_000)));
         assert_eq!(long[0].chars().count(), "a: 1 -> ".len() + SHOWN_MAX + 1);
         assert_eq!(lines("a = [1, 2]", "a = [2]"), ["a: [1, 2] -> [2]"]);

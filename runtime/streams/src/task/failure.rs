@@ -6,6 +6,7 @@ use crate::operator::{GlobalTableError, OperatorError};
 use crate::plugin::PluginError;
 use crate::sink::Refusal;
 use crate::state::StateError;
+use crate::topology::Topology;
 
 /// Why a record cannot be processed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,18 +141,24 @@ impl fmt::Display for TaskFailure {
 
 impl std::error::Error for TaskFailure {}
 
-/// The headers that a dead letter has behind its own. The names are part of the contract with users.
-pub fn dead_letter_headers(pipeline: &str, failure: &TaskFailure) -> [(&'static str, String); 7] {
-    [
-        ("pelton.error.pipeline", pipeline.to_owned()),
+/// The headers that a dead letter has behind its own. The names are part of the contract with users. Of a node that runs a
+/// plugin they say which component that was.
+pub fn dead_letter_headers(topology: &Topology, failure: &TaskFailure) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        ("pelton.error.pipeline", topology.name.clone()),
         ("pelton.error.node", failure.node.clone()),
         ("pelton.error.topic", failure.topic.clone()),
         ("pelton.error.partition", failure.partition.to_string()),
         ("pelton.error.offset", failure.offset.to_string()),
         ("pelton.error.kind", failure.error.kind().to_owned()),
         ("pelton.error.reason", failure.error.to_string()),
-    ]
+    ];
+    headers.extend(topology.component_of(&failure.node).map(|digest| (PLUGIN_HEADER, digest.to_string())));
+    headers
 }
+
+/// The header that says which component a node ran that could not process a record. Letters of before it have none.
+pub const PLUGIN_HEADER: &str = "pelton.error.plugin";
 
 /// The header of a dead letter whose timestamp its topic does not take: it is stored with the time at which it is written.
 pub const ORIGINAL_TIMESTAMP_HEADER: &str = "pelton.error.timestamp";

@@ -36,7 +36,7 @@ impl Task {
                 record = records.next();
             }
             let original = record.expect("a notice is about a record of the batch");
-            let reason = dead_letter_headers(&self.topology.name, &notice.failure);
+            let reason = dead_letter_headers(&self.topology, &notice.failure);
             let reason = reason.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
             let letters = open.entry(output).or_insert_with(|| Letters::new(&step.batch));
             letters.push(index, original, original.headers.chain(reason));

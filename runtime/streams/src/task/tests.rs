@@ -256,6 +256,7 @@ fn a_dead_letter_has_the_original_bytes_and_the_reason() {
             "pelton.error.offset=1",
             "pelton.error.kind=reject",
             "pelton.error.reason=the plugin rejects the record: odd 1",
+            &format!("pelton.error.plugin={}", Digest::new([1; 32])),
         ]
     );
 }

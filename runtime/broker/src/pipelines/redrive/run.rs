@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pelton_commitlog::mutant::Mutant;
 use pelton_partitions::intake::owner_of;
+use pelton_pipelines::supervisor::LetterTopics;
 use pelton_streams::BatchIn;
 use pelton_streams::dead_letter::DeadLetter;
 use pelton_wire::record::Columns;
@@ -40,48 +42,48 @@ struct Target {
 
 /// What became of one letter.
 enum Fate {
-    /// It was taken, or its record is back already.
+    /// It was taken, or is passed over.
     Done,
     /// So many letters have gone back as were asked for.
     Enough,
     Refused(String),
 }
 
-pub(super) struct Run<'a> {
+pub(in crate::pipelines) struct Run<'a> {
     redrive: &'a Redrive,
     pipeline: &'a str,
     /// The group, and the transactional id.
     id: String,
     /// Topics that letters may go back to.
     sources: BTreeSet<String>,
+    /// Those of them whose records are rows of tables, unless those are asked for.
+    left_out: BTreeSet<String>,
     /// None in a dry run.
     producer: Option<ProducerIdentity>,
     /// What the next transaction writes, by the number of a target and a partition.
     staging: Staging,
     targets: Vec<Target>,
-    /// Where the records were that have gone back: a record that several nodes could not process has several letters.
-    seen: BTreeSet<(String, i32, i64)>,
     left: u64,
     reads_left: u32,
     done: Redriven,
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(
+    pub(in crate::pipelines) fn new(
         redrive: &'a Redrive,
         pipeline: &'a str,
-        sources: BTreeSet<String>,
+        topics: LetterTopics,
         request: &RedriveRequest,
     ) -> Run<'a> {
         let id = redrive_group_of(pipeline);
         Run {
             redrive,
             pipeline,
-            sources,
+            sources: topics.sources,
+            left_out: if request.tables { BTreeSet::new() } else { topics.tables },
             producer: None,
             staging: Staging::default(),
             targets: Vec::new(),
-            seen: BTreeSet::new(),
             left: request.limit.unwrap_or(LETTERS_MAX).min(LETTERS_MAX),
             reads_left: READS_MAX,
             done: Redriven { group: id.clone(), ..Redriven::default() },
@@ -117,7 +119,7 @@ impl<'a> Run<'a> {
     }
 
     /// Becomes the only one that puts these letters back; what an earlier one has left open is aborted.
-    async fn begin(&mut self) -> Result<(), RedriveError> {
+    pub(in crate::pipelines) async fn begin(&mut self) -> Result<(), RedriveError> {
         self.redrive.groups.ensure_topic().await.map_err(|error| unavailable(&error))?;
         let made = self.parts().transactions.init_embedded(&self.id).await;
         let producer = made.map_err(|error| unavailable(&error))?;
@@ -133,11 +135,14 @@ impl<'a> Run<'a> {
         let asked = request.until.as_ref().and_then(|ends| ends.get(&topic.name)?.get(index)).copied();
         let end = asked.unwrap_or(stable).min(stable);
         let position = self.position(topic, *index).await?.unwrap_or(0);
-        let from = position.max(request.from.unwrap_or(0)).max(partition.log_start_offset());
+        let wanted = position.max(request.from.unwrap_or(0));
+        let from = wanted.max(partition.log_start_offset());
+        self.done.deleted += (from - wanted).unsigned_abs();
         let mut at = from;
         while at < end && self.done.refused.is_none() && self.reads_left > 0 {
             self.reads_left -= 1;
-            let (records, read_to) = read(&partition, at, end).await?;
+            let Step { records, read_to, deleted } = read(&partition, at, end).await?;
+            self.done.deleted += deleted;
             let batch = BatchIn::new(&topic.name, index.unsigned_abs(), &records).below(end);
             let next = self.take(batch, read_to.min(end).max(at));
             if next == at {
@@ -174,7 +179,7 @@ impl<'a> Run<'a> {
     }
 
     /// Stages the letters of a batch that go back. The offset behind what was done.
-    fn take(&mut self, letters: BatchIn<'_>, read_to: i64) -> i64 {
+    pub(in crate::pipelines) fn take(&mut self, letters: BatchIn<'_>, read_to: i64) -> i64 {
         for record in letters.records() {
             let letter = DeadLetter::read(record).filter(|letter| letter.pipeline == self.pipeline);
             let Some(letter) = letter else {
@@ -195,9 +200,8 @@ impl<'a> Run<'a> {
     }
 
     fn put(&mut self, letter: &DeadLetter<'_>) -> Fate {
-        let origin = (letter.topic.to_owned(), letter.partition, letter.offset);
-        if letter.offset >= 0 && self.seen.contains(&origin) {
-            self.done.repeated += 1;
+        if self.left_out.contains(letter.topic) {
+            self.done.rows += 1;
             return Fate::Done;
         }
         if self.left == 0 {
@@ -218,7 +222,6 @@ impl<'a> Run<'a> {
         }
         self.left -= 1;
         *self.done.redriven.entry(letter.topic.to_owned()).or_default() += 1;
-        self.seen.insert(origin);
         Fate::Done
     }
 
@@ -245,7 +248,12 @@ impl<'a> Run<'a> {
     }
 
     /// Writes what is staged and commits the position behind it, in one transaction. Durable when it returns.
-    async fn commit(&mut self, letters: &Topic, partition: i32, next: i64) -> Result<(), RedriveError> {
+    pub(in crate::pipelines) async fn commit(
+        &mut self,
+        letters: &Topic,
+        partition: i32,
+        next: i64,
+    ) -> Result<(), RedriveError> {
         let staged = self.staging.close().map_err(|error| unavailable(&error))?;
         let Some(producer) = self.producer else { return Ok(()) };
         let at = TopicPartition { topic: letters.name.as_str().into(), partition };
@@ -254,6 +262,11 @@ impl<'a> Run<'a> {
         if staged.is_empty() {
             let alone = self.parts().transactions.commit_offsets_alone(&self.id, producer, &self.id, offsets);
             return alone.await.map_err(|error| unavailable(&error));
+        }
+        if Mutant::RedrivePositionApart.is_on() {
+            let alone =
+                self.parts().transactions.commit_offsets_alone(&self.id, producer, &self.id, offsets.clone());
+            alone.await.map_err(|error| unavailable(&error))?;
         }
         self.write(staged, producer, offsets).await
     }
@@ -301,15 +314,27 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Records from an offset on, and where to read next.
-async fn read(partition: &Arc<Partition>, at: i64, end: i64) -> Result<(Columns, i64), RedriveError> {
+/// What a read has found.
+struct Step {
+    records: Columns,
+    /// Where to read next.
+    read_to: i64,
+    /// Offsets that retention has taken.
+    deleted: u64,
+}
+
+/// Records from an offset on.
+async fn read(partition: &Arc<Partition>, at: i64, end: i64) -> Result<Step, RedriveError> {
     let partition = Arc::clone(partition);
     run_blocking(move || {
         let mut records = Columns::new();
         match read_committed(&partition, at, end, true, &mut records) {
-            Ok(next) => Ok((records, next)),
+            Ok(read_to) => Ok(Step { records, read_to, deleted: 0 }),
             // Retention was faster.
-            Err(ReadFault::Deleted) => Ok((records, partition.log_start_offset())),
+            Err(ReadFault::Deleted) => {
+                let read_to = partition.log_start_offset();
+                Ok(Step { records, read_to, deleted: (read_to.min(end) - at).max(0).unsigned_abs() })
+            }
             Err(ReadFault::Unreadable(error)) => Err(unavailable(&error)),
             Err(ReadFault::BadBatch { offset, reason }) => {
                 Err(unavailable(&format!("the dead letter at offset {offset} cannot be read: {reason}")))

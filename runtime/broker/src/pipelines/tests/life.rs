@@ -2,7 +2,11 @@
 
 use pelton_pipelines::allowed::NotAllowed;
 use pelton_pipelines::deployments::history::NoRollback;
-use pelton_pipelines::supervisor::Kept;
+use pelton_pipelines::refusal::ReplayError;
+use pelton_pipelines::supervisor::{Kept, Purpose, ReplayRequest};
+use pelton_streams::manifest::values::Start;
+
+use std::time::Duration;
 
 use super::*;
 
@@ -142,7 +146,13 @@ async fn what_is_not_on_the_list_does_not_run() {
     let signed = |component: &'static str| {
         let supervisor = lab.supervisor().clone();
         async move {
-            supervisor.push_signed(Bytes::from_static(component.as_bytes()), Some(SIGNATURE.to_owned())).await
+            supervisor
+                .push_signed(
+                    Bytes::from_static(component.as_bytes()),
+                    Some(SIGNATURE.to_owned()),
+                    Purpose::Use,
+                )
+                .await
         }
     };
     let wrong = signed("other").await.unwrap_err();
@@ -158,5 +168,117 @@ async fn what_is_not_on_the_list_does_not_run() {
     lab.deploy("p", "other", "out").await.unwrap();
     let refused = lab.rollback("p", None).await.unwrap_err();
     assert!(matches!(refused, DeployError::NotAllowed { why: NotAllowed::NotListed, .. }), "{refused}");
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A client that is gone in the midst of a change must not leave the pipeline halted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_begun_is_completed_whoever_waits_for_it() {
+    let lab = Lab::start(&[]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let wait = async |is_done: &dyn Fn() -> bool| {
+        let done = async {
+            while !is_done() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(60), done).await;
+        done.expect("the change went with who asked for it");
+        // Its turn comes when the change is over.
+        lab.push("quick").await.unwrap();
+    };
+    let mut change = Box::pin(lab.deploy("p", "quick", "other"));
+    assert!(is_pending(change.as_mut()).await);
+    drop(change);
+    wait(&|| lab.kept("p").live == 2).await;
+    assert!(lab.supervisor().runs("p"));
+    let mut change = Box::pin(lab.supervisor().set_paused("p", true));
+    assert!(is_pending(change.as_mut()).await);
+    drop(change);
+    wait(&|| lab.kept("p").paused).await;
+    assert_eq!(lab.state("p"), PipelineState::Paused);
+    let mut change = Box::pin(lab.rollback("p", None));
+    assert!(is_pending(change.as_mut()).await);
+    drop(change);
+    wait(&|| lab.kept("p").live == 3).await;
+    assert!(lab.supervisor().runs("p"));
+    let mut change = Box::pin(lab.supervisor().delete("p", false));
+    assert!(is_pending(change.as_mut()).await);
+    drop(change);
+    wait(&|| lab.supervisor().history("p").is_none()).await;
+    assert_eq!(lab.supervisor().pipelines().len(), 0);
+    assert!(!lab.supervisor().runs("p"));
+    lab.handle.shutdown().await.unwrap();
+}
+
+fn everything() -> ReplayRequest {
+    ReplayRequest { from: Start::Earliest, to: Start::Latest, manifest: None, plugins: BTreeMap::new() }
+}
+
+/// The turn is of what runs, not of who asked: who is gone does not let a second one run beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_ends_with_who_asked_for_it_and_one_runs_at_a_time() {
+    let lab = Lab::start(&[]).await;
+    // Of those that start late, the live pipeline has the first instance.
+    lab.push("late").await.unwrap();
+    lab.deploy("p", "late", "out").await.unwrap();
+    lab.factory.let_go();
+    let report = lab.supervisor().replay("p", everything()).await.unwrap();
+    assert!(report.identical, "{report:?}");
+    let mut first = Box::pin(lab.supervisor().replay("p", everything()));
+    assert!(is_pending(first.as_mut()).await);
+    let busy = lab.supervisor().replay("p", everything()).await.unwrap_err();
+    assert!(matches!(busy, ReplayError::Busy), "{busy}");
+    drop(first);
+    let again = async {
+        loop {
+            match lab.supervisor().replay("p", everything()).await {
+                Err(ReplayError::Busy) => tokio::task::yield_now().await,
+                done => break done,
+            }
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(60), again).await.expect("the turn never came back");
+    assert!(again.unwrap().identical);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// What a shadow is of may be taken away, and the server may stop, while it begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_goes_with_its_pipeline_and_with_the_server() {
+    let lab = Lab::start(&[]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let (text, plugins) = manifest("p", "quick", "other");
+    for from in [None, Some(Start::Earliest)] {
+        let about = lab.supervisor().start_shadow(&text, &plugins, from).await.unwrap();
+        assert_eq!(about.revision, 1);
+        assert!(lab.supervisor().shadow("p").is_some());
+    }
+    lab.supervisor().delete("p", false).await.unwrap();
+    assert_eq!(lab.supervisor().shadow("p"), None);
+    lab.deploy("p", "quick", "out").await.unwrap();
+    lab.supervisor().start_shadow(&text, &plugins, None).await.unwrap();
+    lab.supervisor().stop().await;
+    assert_eq!(lab.supervisor().shadow("p"), None);
+    let late = lab.supervisor().start_shadow(&text, &plugins, None).await.unwrap_err();
+    assert!(matches!(late, ReplayError::Deploy(DeployError::Stopping)), "{late}");
+    assert_eq!(lab.supervisor().shadow("p"), None);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// The server keeps copies of what deployed pipelines read: a replay would wait for one without an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_global_table_of_which_there_is_no_copy_is_refused_by_name() {
+    let lab = Lab::start(&[]).await;
+    lab.push("quick").await.unwrap();
+    lab.create_topic("cities").await;
+    lab.deploy("p", "quick", "out").await.unwrap();
+    let text = "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n[[table]]\nid = \"c\"\ntopic = \"cities\"\n\
+        scope = \"global\"\n[[node]]\nid = \"j\"\nfrom = \"s\"\njoin = { with = \"c\" }\n[[sink]]\nfrom = \"j\"\ntopic = \"out\"\n";
+    let refused = lab.supervisor().start_shadow(text, &BTreeMap::new(), None).await.unwrap_err();
+    let ReplayError::NoCopy { table, topic } = &refused else { panic!("{refused}") };
+    assert_eq!((table.as_str(), topic.as_str()), ("c", "cities"));
     lab.handle.shutdown().await.unwrap();
 }

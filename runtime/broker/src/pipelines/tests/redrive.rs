@@ -10,6 +10,7 @@ use super::*;
 use crate::group::types::TopicPartition;
 use crate::partition::Partition;
 use crate::pipelines::read_committed;
+use crate::pipelines::redrive::run::Run;
 use crate::pipelines::redrive::{Redrive, RedriveError, RedriveRequest, Redriven};
 use crate::topic_config::Durability;
 use crate::txn::embedded::TransactionalBatch;
@@ -62,9 +63,7 @@ impl Lab {
     async fn start_with_letters() -> Lab {
         let lab = Lab::start_in(tempfile::tempdir().unwrap(), &[]).await.unwrap();
         for (name, partitions) in [("in", 2), ("dead", 1), ("out", 1)] {
-            let overrides = Overrides::from([("retention.ms".to_owned(), "-1".to_owned())]);
-            let new = NewTopic { name: name.to_owned(), partitions, overrides };
-            lab.handle.broker().topics.create(new, 1).await.unwrap();
+            lab.create_kept(name, partitions).await;
         }
         lab.push("quick").await.unwrap();
         let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"quick"))]);
@@ -100,11 +99,27 @@ impl Lab {
         }
     }
 
-    async fn redrive(&self, request: RedriveRequest) -> Result<Redriven, RedriveError> {
+    fn putting_back(&self) -> Arc<Redrive> {
         let broker = self.handle.broker();
-        let redrive = Redrive::new(Arc::new(broker.producing()), broker.groups.clone());
+        Redrive::new(Arc::new(broker.producing()), broker.groups.clone())
+    }
+
+    async fn redrive(&self, request: RedriveRequest) -> Result<Redriven, RedriveError> {
         let topics = self.supervisor().letter_topics("p").unwrap();
-        redrive.run("p".to_owned(), topics, request).await
+        self.putting_back().run("p".to_owned(), topics, request).await
+    }
+
+    async fn create_again(&self, name: &str, partitions: i32) {
+        let topics = &self.handle.broker().topics;
+        topics.delete(topics.get(name).unwrap().id).await.unwrap();
+        self.create_kept(name, partitions).await;
+    }
+
+    /// A topic from which nothing goes.
+    async fn create_kept(&self, name: &str, partitions: i32) {
+        let overrides = Overrides::from([("retention.ms".to_owned(), "-1".to_owned())]);
+        let new = NewTopic { name: name.to_owned(), partitions, overrides };
+        self.handle.broker().topics.create(new, 1).await.unwrap();
     }
 
     fn stored(&self, topic: &str, partition: i32) -> Vec<Stored> {
@@ -152,8 +167,9 @@ async fn a_letter_goes_back_as_its_record_was_and_once() {
     let plain = batch(&[(1, None, Some(b"no letter"), Vec::new())], BatchOptions::default());
     append(&lab, &lab.partition("dead", 0), plain).await;
     let expect = |done: &Redriven| {
-        assert_eq!(done.redriven, BTreeMap::from([("in".to_owned(), 3)]));
-        assert_eq!((done.repeated, done.others, done.complete, &done.refused), (1, 2, true, &None));
+        assert_eq!(done.redriven, BTreeMap::from([("in".to_owned(), 4)]));
+        assert_eq!((done.rows, done.deleted, done.others), (0, 0, 2));
+        assert_eq!((done.complete, &done.refused), (true, &None));
         let read = &done.letters[0];
         assert_eq!(
             (read.topic.as_str(), read.partition, read.from, read.next, read.end),
@@ -166,7 +182,12 @@ async fn a_letter_goes_back_as_its_record_was_and_once() {
     let headers: Vec<(Vec<u8>, Option<Vec<u8>>)> =
         own.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect();
     let (key, text) = (Some(b"k".to_vec()), |text: &str| Some(text.as_bytes().to_vec()));
-    let expected = vec![(0, 5, None, text("first"), headers), (1, 7, key.clone(), text("last"), Vec::new())];
+    // Once for each of the letters of its nodes.
+    let expected = vec![
+        (0, 5, None, text("first"), headers.clone()),
+        (1, 5, None, text("first"), headers),
+        (2, 7, key.clone(), text("last"), Vec::new()),
+    ];
     assert_eq!(lab.stored("in", 1), expected);
     assert_eq!(lab.stored("in", 0), [(0, 7, key, None, Vec::new())]);
     // Again: nothing is left, whatever is asked for. What comes later goes back.
@@ -176,14 +197,14 @@ async fn a_letter_goes_back_as_its_record_was_and_once() {
     }
     lab.letters(&[letter(4, "first, which has failed again")]).await;
     assert_eq!(lab.redrive(RedriveRequest::default()).await.unwrap().redriven["in"], 1);
-    assert_eq!(lab.values("in", 1).len(), 3);
+    assert_eq!(lab.values("in", 1).len(), 4);
     lab.handle.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn so_many_from_there_and_not_beyond() {
     let lab = Lab::start_with_letters().await;
-    // A record that two nodes could not process is one record.
+    // Two nodes could not process the second record.
     let all =
         [letter(0, "a"), letter(1, "b"), letter(1, "b"), letter(2, "c"), letter(3, "d"), letter(4, "e")];
     lab.letters(&all).await;
@@ -193,7 +214,7 @@ async fn so_many_from_there_and_not_beyond() {
     };
     let limited = |limit| RedriveRequest { limit: Some(limit), ..RedriveRequest::default() };
     assert_eq!(run(limited(0)).await, (0, 0, false));
-    assert_eq!(run(limited(2)).await, (2, 3, false), "the second letter of the last one goes with it");
+    assert_eq!(run(limited(2)).await, (2, 2, false), "the next letter of the record is another one");
     assert_eq!(run(RedriveRequest { from: Some(4), ..limited(1) }).await, (1, 5, false));
     let until = Some(BTreeMap::from([("dead".to_owned(), BTreeMap::from([(0, 5)]))]));
     assert_eq!(run(RedriveRequest { until, ..RedriveRequest::default() }).await, (0, 5, true));
@@ -239,7 +260,7 @@ async fn what_is_asked_for_must_be_there() {
     let redrive = Redrive::new(Arc::new(broker.producing()), broker.groups.clone());
     let refused = async |letters: &[&str], request: RedriveRequest| {
         let letters: BTreeSet<String> = letters.iter().map(|name| (*name).to_owned()).collect();
-        let topics = LetterTopics { letters, sources: BTreeSet::new() };
+        let topics = LetterTopics { letters, ..LetterTopics::default() };
         Arc::clone(&redrive).run("p".to_owned(), topics, request).await.unwrap_err()
     };
     let none = RedriveRequest::default;
@@ -280,5 +301,135 @@ async fn what_a_redrive_has_left_open_is_aborted_by_the_next_start() {
     let offsets = lab.partition("in", 1).offsets();
     assert_eq!(offsets.last_stable, offsets.log_end, "readers wait for nothing");
     assert_eq!(lab.values("in", 1), ["whole"]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Which letters are of one record nobody can tell once its topic was created again: none is passed over for another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_letter_goes_back_once_whatever_it_is_of() {
+    let lab = Lab::start_with_letters().await;
+    lab.letters(&[letter(0, "a"), letter(0, "a")]).await;
+    let one = || RedriveRequest { limit: Some(1), ..RedriveRequest::default() };
+    for next in 1..=2 {
+        let done = lab.redrive(one()).await.unwrap();
+        assert_eq!((done.redriven["in"], done.letters[0].next), (1, next));
+    }
+    assert!(lab.redrive(RedriveRequest::default()).await.unwrap().redriven.is_empty());
+    // The same place in another topic of the name.
+    lab.create_again("in", 2).await;
+    lab.letters(&[letter(0, "b")]).await;
+    assert_eq!(lab.redrive(RedriveRequest::default()).await.unwrap().redriven["in"], 1);
+    assert_eq!(lab.values("in", 1), ["b"]);
+    // The position is of the topic of letters that there was.
+    lab.create_again("dead", 1).await;
+    lab.letters(&[letter(0, "c")]).await;
+    let done = lab.redrive(RedriveRequest::default()).await.unwrap();
+    assert_eq!((done.redriven["in"], done.letters[0].from), (1, 0));
+    assert_eq!(lab.values("in", 1), ["b", "c"]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_at_a_time_and_who_waits_is_next() {
+    let lab = Lab::start_with_letters().await;
+    lab.letters(&[letter(0, "a")]).await;
+    let redrive = lab.putting_back();
+    let run = || {
+        let topics = lab.supervisor().letter_topics("p").unwrap();
+        Arc::clone(&redrive).run("p".to_owned(), topics, RedriveRequest::default())
+    };
+    let turn = redrive.turn("p").await;
+    assert!(matches!(run().await.unwrap_err(), RedriveError::Busy(_)));
+    drop(redrive.turn("other").await);
+    let mut next = Box::pin(redrive.turn("p"));
+    assert!(is_pending(next.as_mut()).await);
+    drop(turn);
+    drop(next.await);
+    assert_eq!(run().await.unwrap().redriven["in"], 1);
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_leaves_the_position_where_it_was() {
+    let lab = Lab::start_with_letters().await;
+    lab.letters(&[letter(0, "a")]).await;
+    let redrive = lab.putting_back();
+    let (broker, request) = (lab.handle.broker(), RedriveRequest::default());
+    let mut run = Run::new(&redrive, "p", lab.supervisor().letter_topics("p").unwrap(), &request);
+    run.begin().await.unwrap();
+    let mut columns = Columns::new();
+    read_committed(&lab.partition("dead", 0), 0, 1, true, &mut columns).ok().unwrap();
+    assert_eq!(run.take(BatchIn::new("dead", 0, &columns), 1), 1);
+    // Between the look at its topic and the write.
+    lab.create_again("in", 2).await;
+    let dead = broker.topics.get("dead").unwrap();
+    assert!(matches!(run.commit(&dead, 0, 1).await, Err(RedriveError::Unavailable(_))));
+    let done = lab.redrive(request).await.unwrap();
+    assert_eq!((done.redriven["in"], done.letters[0].from), (1, 0));
+    assert_eq!(lab.values("in", 1), ["a"]);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// An old row would take the place of a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_tables_go_back_only_if_that_is_asked_for() {
+    let lab = Lab::start_with_letters().await;
+    lab.letters(&[letter(0, "a"), letter(1, "b")]).await;
+    let run = async |tables: bool, dry_run: bool| {
+        let mut topics = lab.supervisor().letter_topics("p").unwrap();
+        assert!(topics.tables.is_empty());
+        topics.tables.insert("in".to_owned());
+        let request = RedriveRequest { tables, dry_run, ..RedriveRequest::default() };
+        lab.putting_back().run("p".to_owned(), topics, request).await.unwrap()
+    };
+    let left = run(false, true).await;
+    assert_eq!((left.redriven.len(), left.rows, left.complete), (0, 2, true));
+    assert_eq!((run(true, false).await.redriven["in"], run(false, false).await.rows), (2, 0));
+    lab.handle.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_retention_took_are_counted() {
+    let lab = Lab::start_with_letters().await;
+    lab.letters(&[letter(0, "a"), letter(1, "b"), letter(2, "c")]).await;
+    let dead = lab.partition("dead", 0);
+    tokio::task::spawn_blocking(move || dead.delete_records(2)).await.unwrap().unwrap();
+    let done = lab.redrive(RedriveRequest::default()).await.unwrap();
+    assert_eq!((done.deleted, done.redriven["in"], done.letters[0].from), (2, 1, 2));
+    let again = lab.redrive(RedriveRequest::default()).await.unwrap();
+    assert_eq!((again.deleted, again.complete), (0, true));
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// The letters stay as well: what has gone back does not go back again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_is_deleted_leaves_its_position_in_the_letters() {
+    let lab = Lab::start_with_letters().await;
+    lab.letters(&[letter(0, "a")]).await;
+    lab.redrive(RedriveRequest::default()).await.unwrap();
+    lab.supervisor().delete("p", true).await.unwrap();
+    let gone = lab.supervisor().letter_topics("p").unwrap_err();
+    assert!(matches!(gone, DeployError::UnknownPipeline(_)), "{gone}");
+    let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"quick"))]);
+    lab.supervisor().deploy(MANIFEST, &plugins).await.unwrap();
+    let again = lab.redrive(RedriveRequest::default()).await.unwrap();
+    assert_eq!((again.redriven.len(), again.letters[0].from), (0, 1));
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// Of the letters of a key the last one alone would stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_of_letters_is_warned_of() {
+    let lab = Lab::start_with_letters().await;
+    let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"quick"))]);
+    let warnings = async || lab.supervisor().check(MANIFEST, &plugins).await.unwrap().warnings;
+    let is_of_letters =
+        |warning: &String| warning.contains("dead letters go to topic dead, which is compacted");
+    assert!(!warnings().await.iter().any(is_of_letters));
+    let topics = &lab.handle.broker().topics;
+    topics.delete(topics.get("dead").unwrap().id).await.unwrap();
+    let overrides = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    topics.create(NewTopic { name: "dead".to_owned(), partitions: 1, overrides }, 1).await.unwrap();
+    assert!(warnings().await.iter().any(is_of_letters));
     lab.handle.shutdown().await.unwrap();
 }
