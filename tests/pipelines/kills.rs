@@ -155,14 +155,7 @@ pub(crate) fn through_kills(
 ) -> Result<String> {
     let seed = settings::seed()?;
     let mut rng = StdRng::seed_from_u64(seed);
-    // Small, so that the coordinators write snapshots between kills.
-    let small = |start: Start| {
-        let topics = ["offsets.topic", "transaction.state.log"];
-        let start =
-            topics.iter().fold(start, |start, topic| start.set(&format!("{topic}.segment.bytes"), 1 << 20));
-        start.set("pelton.snapshot.check.interval.ms", 20).set("pelton.snapshot.min.bytes", 64 << 10)
-    };
-    let (mut start, mut broker, mut cli) = lab.start_as(small)?;
+    let (mut start, mut broker, mut cli) = lab.start_as(with_snapshots)?;
     cli.ok(&["plugin", "push", path(&lab.component)])?;
     create_topic(&broker.address, INPUT, PARTITIONS, &[("segment.bytes", "1048576")])?;
     create_topic(&broker.address, OUTPUT, 3, &[("segment.bytes", "1048576")])?;
@@ -199,17 +192,7 @@ pub(crate) fn through_kills(
     stop.store(true, Ordering::Release);
     let sent = load.join().map_err(|_| anyhow::anyhow!("the producer panicked"))??;
     settle(&broker, &mut shown, &mut before)?;
-    let acked = std::mem::take(&mut *ledger.acked.lock().unwrap_or_else(PoisonError::into_inner));
-    let problems = ledger.problems.lock().unwrap_or_else(PoisonError::into_inner);
-    ensure!(problems.is_empty(), "{problems:?}");
-    ensure!(acked.len() as u64 == sent, "{} of {sent} records were acknowledged", acked.len());
-    for (partition, offset, number) in &acked {
-        let value = shown.values.get(&(*partition, *offset));
-        ensure!(
-            value == Some(&number.to_string()),
-            "record {number}, acknowledged at [{partition}] {offset}, came out as {value:?}, seed {seed}"
-        );
-    }
+    all_came_out(&ledger, &shown, sent).with_context(|| format!("seed {seed}"))?;
     let superseded = deleted(&broker.address, "__consumer_offsets")?;
     ensure!(superseded > 0, "INVALID: the group coordinator has written no snapshot");
     if guarantee == "exactly-once" {
@@ -218,6 +201,30 @@ pub(crate) fn through_kills(
     }
     broker.stop()?;
     Ok(format!("{kills} kills, {sent} records acknowledged, {} replayed, seed {seed}", shown.replayed))
+}
+
+/// Small, so that the coordinators write snapshots between kills.
+fn with_snapshots(start: Start) -> Start {
+    let topics = ["offsets.topic", "transaction.state.log"];
+    let start =
+        topics.iter().fold(start, |start, topic| start.set(&format!("{topic}.segment.bytes"), 1 << 20));
+    start.set("pelton.snapshot.check.interval.ms", 20).set("pelton.snapshot.min.bytes", 64 << 10)
+}
+
+/// Whether all that was sent was acknowledged, and has come out as it was.
+fn all_came_out(ledger: &Ledger, shown: &Shown, sent: u64) -> Result<()> {
+    let acked = std::mem::take(&mut *ledger.acked.lock().unwrap_or_else(PoisonError::into_inner));
+    let problems = ledger.problems.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(problems.is_empty(), "{problems:?}");
+    ensure!(acked.len() as u64 == sent, "{} of {sent} records were acknowledged", acked.len());
+    for (partition, offset, number) in &acked {
+        let value = shown.values.get(&(*partition, *offset));
+        ensure!(
+            value == Some(&number.to_string()),
+            "record {number}, acknowledged at [{partition}] {offset}, came out as {value:?}"
+        );
+    }
+    Ok(())
 }
 
 /// A change that happens between two commits, or none: nothing is lost or doubled by it either.

@@ -12,6 +12,33 @@ const LARGE: usize = 1 << 20;
 /// Turns of a loop, for a record that takes some 100 µs.
 const SLOW: u32 = 200_000;
 
+/// What a language's runtime asks of the machine, as those of Go and C do.
+#[cfg(target_arch = "wasm32")]
+mod outside {
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> i32;
+        fn random_get(bytes: *mut u8, length: usize) -> i32;
+    }
+
+    /// The time of day and random bytes.
+    pub(crate) fn said() -> String {
+        let (mut time, mut bytes) = (0, [0; 4]);
+        // SAFETY: both write within what they are given.
+        let answers =
+            unsafe { (clock_time_get(0, 1, &raw mut time), random_get(bytes.as_mut_ptr(), bytes.len())) };
+        format!("{answers:?} {time} {bytes:?}")
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod outside {
+    /// No machine.
+    pub(crate) fn said() -> String {
+        String::new()
+    }
+}
+
 #[derive(Default)]
 struct Unruly {
     tag: String,
@@ -50,6 +77,7 @@ impl Transform for Unruly {
                 if let Some(line) = text.strip_prefix("log ") {
                     log::info(line);
                 }
+                let text = if text == "luck" { format!("luck {}", outside::said()).into() } else { text };
                 let partition = record.partition().to_string();
                 let line = format!("{partition}:{}:{text}{}", record.offset(), self.tag);
                 out.key_value(record, partition, line);
