@@ -107,7 +107,7 @@ pub enum NotAllowed {
     WrongSignature,
     #[error(
         "its signature is of minisign's legacy kind, of the bytes themselves, which is not taken: sign the component again with a \
-         minisign of this decade (`minisign -S -m FILE` hashes it first; without `-l`)"
+         current minisign, without `-l` (`minisign -S -m FILE` signs a hash of it)"
     )]
     Legacy,
     #[error(

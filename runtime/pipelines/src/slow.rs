@@ -21,6 +21,8 @@ pub struct SlowFactory {
 struct State {
     let_go: bool,
     compiling: usize,
+    /// Late instances that wait.
+    starting: usize,
     loaded: BTreeSet<Digest>,
     /// Of those that start late: whether one instance has started.
     late: BTreeMap<Digest, bool>,
@@ -35,6 +37,11 @@ impl SlowFactory {
     pub fn let_go(&self) {
         self.state.lock().let_go = true;
         self.changed.notify_all();
+    }
+
+    /// Waits until so many late instances wait to start. Blocking.
+    pub fn until_starting(&self, count: usize) {
+        self.changed.wait_while(&mut self.state.lock(), |state| state.starting != count);
     }
 
     /// Waits until so many slow compilations are under way. Blocking.
@@ -80,7 +87,11 @@ impl PluginFactory for SlowFactory {
         }
         let started = state.late.get_mut(digest).map(|started| std::mem::replace(started, true));
         if started == Some(true) {
+            state.starting += 1;
+            self.changed.notify_all();
             self.changed.wait_while(&mut state, |state| !state.let_go);
+            state.starting -= 1;
+            self.changed.notify_all();
         }
         Ok(Box::new(Silent))
     }

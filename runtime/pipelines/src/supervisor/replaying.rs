@@ -126,12 +126,15 @@ impl Supervisor {
         let signal = Arc::clone(&asked);
         // Who asked may have gone meanwhile.
         let work = move || drop(tell.send(work(signal)));
-        // Not of the runtime's pool: a runtime that shuts down waits for those.
-        let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(work);
-        let thread =
-            thread.map_err(|error| ReplayError::Failed(format!("its thread does not start: {error}")))?;
-        *self.replaying.lock() = Some(Replaying { asked: Arc::clone(&asked), thread });
-        // Who stops the server says so before it looks for a replay.
+        {
+            // Who stops the server finds it here, or has said so before.
+            let mut replaying = self.replaying.lock();
+            // Not of the runtime's pool: a runtime that shuts down waits for those.
+            let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(work);
+            let thread =
+                thread.map_err(|error| ReplayError::Failed(format!("its thread does not start: {error}")))?;
+            *replaying = Some(Replaying { asked: Arc::clone(&asked), thread });
+        }
         if self.inner.lock().stopping {
             asked.set();
         }

@@ -216,21 +216,28 @@ fn everything() -> ReplayRequest {
     ReplayRequest { from: Start::Earliest, to: Start::Latest, manifest: None, plugins: BTreeMap::new() }
 }
 
-/// The turn is of what runs, not of who asked: who is gone does not let a second one run beside it.
+/// The turn and the plugins are of what runs, not of who asked: it ends when that is gone, and until then no other one runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_ends_with_who_asked_for_it_and_one_runs_at_a_time() {
     let lab = Lab::start(&[]).await;
-    // Of those that start late, the live pipeline has the first instance.
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    assert!(lab.supervisor().replay("p", everything()).await.unwrap().identical);
+    // Its first instance is the one that the check starts; the run waits for the second.
     lab.push("late").await.unwrap();
-    lab.deploy("p", "late", "out").await.unwrap();
-    lab.factory.let_go();
-    let report = lab.supervisor().replay("p", everything()).await.unwrap();
-    assert!(report.identical, "{report:?}");
-    let mut first = Box::pin(lab.supervisor().replay("p", everything()));
-    assert!(is_pending(first.as_mut()).await);
+    let late = BTreeMap::from([("n".to_owned(), digest_of(b"late"))]);
+    let supervisor = Arc::clone(lab.supervisor());
+    let request = ReplayRequest { plugins: late, ..everything() };
+    let first = tokio::spawn(async move { supervisor.replay("p", request).await.map(drop) });
+    let factory = Arc::clone(&lab.factory);
+    tokio::task::spawn_blocking(move || factory.until_starting(1)).await.unwrap();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
     let busy = lab.supervisor().replay("p", everything()).await.unwrap_err();
     assert!(matches!(busy, ReplayError::Busy), "{busy}");
-    drop(first);
+    lab.push("other").await.unwrap();
+    assert!(lab.factory.loaded().contains(&digest_of(b"late")), "its plugin stays loaded");
+    lab.factory.let_go();
     let again = async {
         loop {
             match lab.supervisor().replay("p", everything()).await {
@@ -241,6 +248,29 @@ async fn a_replay_ends_with_who_asked_for_it_and_one_runs_at_a_time() {
     };
     let again = tokio::time::timeout(Duration::from_secs(60), again).await.expect("the turn never came back");
     assert!(again.unwrap().identical);
+    lab.handle.shutdown().await.unwrap();
+}
+
+/// A stop does not wait for the range.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_the_server_ends_a_replay() {
+    let lab = Lab::start(&[]).await;
+    lab.push("quick").await.unwrap();
+    lab.deploy("p", "quick", "out").await.unwrap();
+    lab.push("late").await.unwrap();
+    let late = BTreeMap::from([("n".to_owned(), digest_of(b"late"))]);
+    let supervisor = Arc::clone(lab.supervisor());
+    let request = ReplayRequest { plugins: late, ..everything() };
+    let replay = tokio::spawn(async move { supervisor.replay("p", request).await });
+    let factory = Arc::clone(&lab.factory);
+    tokio::task::spawn_blocking(move || factory.until_starting(1)).await.unwrap();
+    let mut stop = Box::pin(lab.supervisor().stop());
+    assert!(is_pending(stop.as_mut()).await);
+    lab.factory.let_go();
+    stop.await;
+    let report = replay.await.unwrap().unwrap();
+    assert!(!report.identical);
+    assert!(report.after.failure.is_some_and(|why| why.contains("it was stopped")));
     lab.handle.shutdown().await.unwrap();
 }
 
