@@ -216,3 +216,34 @@ fn what_is_between_two_parts_goes_with_the_commit_behind_it() {
     io.flush().unwrap();
     assert_eq!(spec.memory.used(), 0);
 }
+
+/// A side of a shadow that is ahead: what it would read is there when it may.
+#[test]
+fn who_may_not_read_is_given_nothing() {
+    struct Ahead(Arc<AtomicBool>, Arc<Mutex<Vec<(String, i32, i64)>>>);
+    impl Taker for Ahead {
+        fn take(&mut self, _: &str, _: i32, _: &RecordIn<'_>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn may_read(&self) -> bool {
+            !self.0.load(Ordering::Relaxed)
+        }
+
+        fn has_read(&self, topic: &str, partition: i32, next: i64) {
+            self.1.lock().push((topic.to_owned(), partition, next));
+        }
+    }
+    let spec = passing_on(&[0, 1], 0, 2);
+    let (ahead, read) = (Arc::new(AtomicBool::new(true)), Arc::default());
+    let taker = Box::new(Ahead(Arc::clone(&ahead), Arc::clone(&read)));
+    let io = ReplayIo::new(&spec, Mode::Live, Arc::default(), Arc::default(), taker);
+    let (input, mut records) = (Input { source: 0, partition: 0 }, Columns::new());
+    let nothing = Filled { next_offset: 0, end_offset: 2, deleted_unread: false };
+    assert_eq!(io.fill(input, 0, &mut records), Ok(nothing));
+    assert!(records.is_empty() && read.lock().is_empty());
+    ahead.store(false, Ordering::Relaxed);
+    io.fill(input, 0, &mut records).unwrap();
+    assert_eq!(records.offsets(), [0, 1]);
+    assert_eq!(*read.lock(), [("in".to_owned(), 0, 2)]);
+}
