@@ -288,6 +288,7 @@ async fn a_shadow_goes_with_its_pipeline_and_with_the_server() {
     }
     lab.supervisor().delete("p", false).await.unwrap();
     assert_eq!(lab.supervisor().shadow("p"), None);
+    lab.push("quick").await.unwrap();
     lab.deploy("p", "quick", "out").await.unwrap();
     lab.supervisor().start_shadow(&text, &plugins, None).await.unwrap();
     lab.supervisor().stop().await;
@@ -303,7 +304,9 @@ async fn a_shadow_goes_with_its_pipeline_and_with_the_server() {
 async fn a_global_table_of_which_there_is_no_copy_is_refused_by_name() {
     let lab = Lab::start(&[]).await;
     lab.push("quick").await.unwrap();
-    lab.create_topic("cities").await;
+    let overrides = Overrides::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    let cities = NewTopic { name: "cities".to_owned(), partitions: 1, overrides };
+    lab.handle.broker().topics.create(cities, 1).await.unwrap();
     lab.deploy("p", "quick", "out").await.unwrap();
     let text = "name = \"p\"\n[[source]]\nid = \"s\"\ntopic = \"in\"\n[[table]]\nid = \"c\"\ntopic = \"cities\"\n\
         scope = \"global\"\n[[node]]\nid = \"j\"\nfrom = \"s\"\njoin = { with = \"c\" }\n[[sink]]\nfrom = \"j\"\ntopic = \"out\"\n";

@@ -410,6 +410,7 @@ async fn a_pipeline_that_is_deleted_leaves_its_position_in_the_letters() {
     lab.supervisor().delete("p", true).await.unwrap();
     let gone = lab.supervisor().letter_topics("p").unwrap_err();
     assert!(matches!(gone, DeployError::UnknownPipeline(_)), "{gone}");
+    lab.push("quick").await.unwrap();
     let plugins = BTreeMap::from([("n".to_owned(), digest_of(b"quick"))]);
     lab.supervisor().deploy(MANIFEST, &plugins).await.unwrap();
     let again = lab.redrive(RedriveRequest::default()).await.unwrap();
