@@ -17,10 +17,9 @@ use super::HttpState;
 use super::reply::Refusal;
 use crate::pipelines::redrive::{RedriveRequest, Redriven};
 use pelton_pipelines::deployments::Revision;
-use pelton_pipelines::refusal::DeployError;
 use pelton_pipelines::status::{LogLine, PipelineState};
 use pelton_pipelines::supervisor::{
-    Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Purpose, Pushed,
+    Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Purpose, Pushed, Unanswered,
 };
 
 /// Comes with a component.
@@ -157,7 +156,7 @@ pub(super) async fn delete(
         supervisor.delete(&name, query.own_topics).await
     };
     let deleted = tokio::spawn(delete).await;
-    Ok(Json(deleted.unwrap_or(Err(DeployError::Panicked))?))
+    Ok(Json(deleted.unwrap_or_else(|error| Err(Unanswered::of(&error).into()))?))
 }
 
 pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Changed> {
