@@ -88,7 +88,7 @@ impl Sum {
             0 => {}
             count => lines.push(format!(
                 "{count} letters are passed over: they are of rows of tables, and an old row would take the place of a newer one \
-                 (--tables puts those back that come)"
+                 (--tables puts such letters back; these come again once the group's offset is reset)"
             )),
         }
         match number(&self.all["deleted"]) {
@@ -188,7 +188,7 @@ mod tests {
             [
                 "30 letters went back to topic in",
                 "2 letters are passed over: they are of rows of tables, and an old row would take the place of a newer one \
-                 (--tables puts those back that come)",
+                 (--tables puts such letters back; these come again once the group's offset is reset)",
                 "6 offsets of letters were deleted before they were read",
                 "4 records are no letters of this pipeline",
                 "letters of topic dead, partition 3: from offset 5, the next one is 35; it ends at 90",
