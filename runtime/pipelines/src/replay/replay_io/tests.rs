@@ -206,12 +206,12 @@ fn what_is_between_two_parts_goes_with_the_commit_behind_it() {
     }
     let whole = io.between_bytes;
     let input = Input { source, partition: 0 };
-    let _ = io.commit(&[(input, 2)]).unwrap();
+    drop(io.commit(&[(input, 2)]).unwrap());
     assert_eq!(io.between_bytes, whole / 3);
     let mut rest = Columns::new();
     io.fill(input, 2, &mut rest).unwrap();
     assert_eq!(rest.offsets(), [2], "what is not done stays");
-    let _ = io.commit(&[(input, 3)]).unwrap();
+    drop(io.commit(&[(input, 3)]).unwrap());
     assert_eq!(io.between_bytes, 0);
     io.flush().unwrap();
     assert_eq!(spec.memory.used(), 0);
