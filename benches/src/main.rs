@@ -11,7 +11,9 @@ mod kafka;
 mod latency;
 mod produce;
 mod raw;
+mod reads;
 mod restore;
+mod routing;
 mod server;
 mod stats;
 mod transactions;
@@ -47,7 +49,7 @@ struct Args {
     /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
     #[arg(long)]
     quick: bool,
-    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, restore, cleaner, footprint [default: all of these], kafka
+    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, windows, restore, reads, routing, cleaner, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -110,6 +112,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("restore") {
         restore::run(&bench)?;
+    }
+    if wanted("reads") {
+        reads::run(&bench)?;
+    }
+    if wanted("routing") {
+        routing::run(&bench)?;
     }
     if wanted("cleaner") {
         cleaner::run(&bench)?;

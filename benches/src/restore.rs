@@ -30,7 +30,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     let mut conn = Conn::open(&server.address)?;
     conn.create_topic("in", 1)?;
     conn.create_topic("out", 1)?;
-    fill(&server.address)?;
+    fill(&server.address, KEYS)?;
     deploy(bench, &server)?;
     let started = Instant::now();
     while committed(&server, "kept")? < u64::from(KEYS) {
@@ -77,11 +77,12 @@ fn deploy(bench: &Bench, server: &Server) -> anyhow::Result<()> {
     server.command(&["deploy", file.to_str().context("a path that is no text")?]).map(drop)
 }
 
-fn fill(address: &str) -> anyhow::Result<()> {
+/// Writes the first `keys` keys to partition 0 of the topic `in`, each once.
+pub(crate) fn fill(address: &str, keys: u32) -> anyhow::Result<()> {
     let mut conn = Conn::open(address)?;
     let mut values = SmallRng::seed_from_u64(SEED);
     let mut in_flight = 0;
-    for first in (0..KEYS).step_by(BATCH_RECORDS as usize) {
+    for first in (0..keys).step_by(BATCH_RECORDS as usize) {
         conn.send(&mut client::produce("in", 0, batch(first, &mut values)?)?)?;
         in_flight += 1;
         if in_flight == IN_FLIGHT {

@@ -68,9 +68,14 @@ impl Server {
         })
     }
 
+    /// Where it answers HTTP.
+    pub(crate) fn http(&self) -> anyhow::Result<&str> {
+        self.http.as_deref().context("started without HTTP")
+    }
+
     /// Runs a command of the binary against this server; what it printed.
     pub(crate) fn command(&self, args: &[&str]) -> anyhow::Result<String> {
-        let http = self.http.as_deref().context("started without HTTP")?;
+        let http = self.http()?;
         let output = Command::new(&self.binary)
             .args(args)
             .env("PELTON_HTTP_SERVER", http)
