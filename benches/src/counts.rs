@@ -1,5 +1,5 @@
-//! Records counted by key through a pipeline, exactly once, by the built-in function and by the same as a plugin, beside a bare hash
-//! map over the same keys.
+//! Records counted by key through a pipeline, exactly once: by the built-in function, by the same as a plugin, and with the
+//! store in memory, beside a bare hash map over the same keys.
 
 use crate::Bench;
 use crate::client::{self, Conn};
@@ -26,6 +26,8 @@ const VALUE_BYTES: usize = 80;
 const IN_FLIGHT: usize = 16;
 /// What the frequencies of keys fall with.
 const ZIPF: f64 = 0.99;
+/// More do not fit into what a server gives to stores in memory.
+const MEMORY_KEYS: u32 = 1_000_000;
 /// Longest wait for a pipeline.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// The seed of keys and values: the same records in every run.
@@ -119,6 +121,8 @@ enum By {
     Function,
     /// The same as a plugin: `tests/guests/count`.
     Plugin,
+    /// The built-in function, its store in memory.
+    Memory,
 }
 
 /// Deploys the pipeline `counts`, which counts the records of `in` by key, and writes each count to `out`.
@@ -151,6 +155,10 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
         let built_in = one(bench, By::Function, spread, keys, records)?;
         let plugin = one(bench, By::Plugin, spread, keys, records)?;
         println!("    the plugin's rate is {:.2} of the function's", plugin / built_in);
+        if keys <= MEMORY_KEYS {
+            let memory = one(bench, By::Memory, spread, keys, records)?;
+            println!("    the rate in memory is {:.2} of that in RocksDB", memory / built_in);
+        }
     }
     Ok(())
 }
@@ -170,6 +178,7 @@ fn one(bench: &Bench, by: By, spread: Spread, keys: u32, records: u64) -> anyhow
     match by {
         By::Function => deploy(bench, &server)?,
         By::Plugin => deploy_with(bench, &server, "{ plugin = \"count\" }")?,
+        By::Memory => deploy_with(bench, &server, "\"count\"\nstore = \"memory\"")?,
     }
     while committed(&server, "counts")? < records {
         ensure!(started.elapsed() < LIMIT, "the pipeline has not come to its end in {LIMIT:?}");

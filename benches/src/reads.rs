@@ -40,7 +40,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
 fn one(bench: &Bench, keys: u32) -> anyhow::Result<()> {
     let server = Server::with_http(bench, &format!("reads-{keys}"))?;
     Conn::open(&server.address)?.create_topic_with("in", 1, &[("cleanup.policy", "compact")])?;
-    restore::fill(&server.address, keys)?;
+    restore::fill(&server.address, "in", keys)?;
     server.command(&["table", "create", "rows", "--topic", "in", "--partitioner", "murmur2"])?;
     until_restored(&server, keys)?;
     let asked = |path: fn(u32) -> String| ask(&server, bench.time, keys, path);

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use std::time::{Duration, Instant};
 
 /// Keys of the store, each of which was written once.
-const KEYS: u32 = 10_000_000;
+pub(crate) const KEYS: u32 = 10_000_000;
 const BATCH_RECORDS: u32 = 500;
 /// Bytes of a value, which are text.
 const VALUE_BYTES: usize = 80;
@@ -22,15 +22,38 @@ const IN_FLIGHT: usize = 16;
 const LIMIT: Duration = Duration::from_secs(600);
 const SEED: u64 = 1;
 
+/// What making the store again took, from the start of the server.
+pub(crate) struct Restored {
+    pub(crate) changes: u64,
+    pub(crate) time: Duration,
+    pub(crate) cpu: Duration,
+    /// The most that was resident.
+    pub(crate) peak: u64,
+    ready_after: Duration,
+}
+
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     println!(
         "\nrestore: a store of {KEYS} keys of 16 B with values of {VALUE_BYTES} B in one task, made again from its changelog"
     );
+    let Restored { changes, time, cpu, peak, ready_after } = measure(bench)?;
+    println!(
+        "  {changes} changes in {:.1} s, {:.0} a second, CPU {:.0} ns each | server ready after {:.2} s | {:.0} MiB resident at most",
+        time.as_secs_f64(),
+        changes as f64 / time.as_secs_f64(),
+        cpu.as_nanos() as f64 / changes as f64,
+        ready_after.as_secs_f64(),
+        peak as f64 / f64::from(1 << 20),
+    );
+    Ok(())
+}
+
+pub(crate) fn measure(bench: &Bench) -> anyhow::Result<Restored> {
     let server = Server::with_http(bench, "restore")?;
     let mut conn = Conn::open(&server.address)?;
     conn.create_topic("in", 1)?;
     conn.create_topic("out", 1)?;
-    fill(&server.address, KEYS)?;
+    fill(&server.address, "in", KEYS)?;
     deploy(bench, &server)?;
     let started = Instant::now();
     while committed(&server, "kept")? < u64::from(KEYS) {
@@ -42,29 +65,27 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     std::fs::remove_dir_all(data_dir.join("state").join("kept"))?;
     let started = Instant::now();
     let server = Server::launch(&bench.binary, &data_dir, "127.0.0.1:0")?;
-    let restored = loop {
+    let changes = until_restored(&server, started)?;
+    let (time, cpu, peak) = (started.elapsed(), server.cpu()?, server.peak()?);
+    ensure!(changes >= u64::from(KEYS), "{changes} changes were restored");
+    let restored = Restored { changes, time, cpu, peak, ready_after: server.ready_after };
+    drop(server);
+    std::fs::remove_dir_all(data_dir)?;
+    Ok(restored)
+}
+
+/// How many changes were restored, once the pipeline goes on.
+fn until_restored(server: &Server, started: Instant) -> anyhow::Result<u64> {
+    loop {
         let text = server.command(&["pipeline", "describe", "kept", "--json"])?;
         let described: serde_json::Value = serde_json::from_str(&text)?;
         let store = &described["stores"][0];
         if described["state"] == "running" && store["restoring"] == false {
-            break store["restored"].as_u64().context("nothing is said of what was restored")?;
+            return store["restored"].as_u64().context("nothing is said of what was restored");
         }
         ensure!(started.elapsed() < LIMIT, "the store is not restored in {LIMIT:?}: {text}");
         std::thread::sleep(Duration::from_millis(20));
-    };
-    let (time, cpu) = (started.elapsed(), server.cpu()?);
-    ensure!(restored >= u64::from(KEYS), "{restored} changes were restored");
-    println!(
-        "  {restored} changes in {:.1} s, {:.0} a second, CPU {:.0} ns each | server ready after {:.2} s | {:.0} MiB resident at most",
-        time.as_secs_f64(),
-        restored as f64 / time.as_secs_f64(),
-        cpu.as_nanos() as f64 / restored as f64,
-        server.ready_after.as_secs_f64(),
-        server.peak()? as f64 / f64::from(1 << 20),
-    );
-    drop(server);
-    std::fs::remove_dir_all(data_dir)?;
-    Ok(())
+    }
 }
 
 /// Keeps the last value of each key.
@@ -77,13 +98,13 @@ fn deploy(bench: &Bench, server: &Server) -> anyhow::Result<()> {
     server.command(&["deploy", file.to_str().context("a path that is no text")?]).map(drop)
 }
 
-/// Writes the first `keys` keys to partition 0 of the topic `in`, each once.
-pub(crate) fn fill(address: &str, keys: u32) -> anyhow::Result<()> {
+/// Writes the first `keys` keys to partition 0 of a topic, each once.
+pub(crate) fn fill(address: &str, topic: &str, keys: u32) -> anyhow::Result<()> {
     let mut conn = Conn::open(address)?;
     let mut values = SmallRng::seed_from_u64(SEED);
     let mut in_flight = 0;
     for first in (0..keys).step_by(BATCH_RECORDS as usize) {
-        conn.send(&mut client::produce("in", 0, batch(first, &mut values)?)?)?;
+        conn.send(&mut client::produce(topic, 0, batch(first, &mut values)?)?)?;
         in_flight += 1;
         if in_flight == IN_FLIGHT {
             client::check_produced(conn.receive()?)?;

@@ -4,6 +4,7 @@ mod figures;
 mod load;
 mod peer;
 mod pipelines;
+mod restore;
 
 use crate::Bench;
 use crate::client::Conn;
@@ -61,6 +62,9 @@ pub(crate) fn run(bench: &Bench, extent: Extent) -> anyhow::Result<()> {
         run.paced()?;
         run.commits()?;
         run.pipelines()?;
+        if !extent.quick {
+            run.restores()?;
+        }
     }
     println!("\n{}", table.text());
     Ok(())
