@@ -8,6 +8,7 @@ mod counts;
 mod exactly_once;
 mod footprint;
 mod kafka;
+mod languages;
 mod latency;
 mod produce;
 mod raw;
@@ -49,7 +50,7 @@ struct Args {
     /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
     #[arg(long)]
     quick: bool,
-    /// produce, consume, wide, latency, transform, transactions, exactly-once, counts, windows, restore, reads, routing, cleaner, footprint [default: all of these], kafka
+    /// produce, consume, wide, latency, transform, languages, transactions, exactly-once, counts, windows, restore, reads, routing, cleaner, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -97,6 +98,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("transform") {
         transform::run(&bench)?;
+    }
+    if wanted("languages") {
+        languages::run(&bench)?;
     }
     if wanted("transactions") {
         transactions::run(&bench)?;

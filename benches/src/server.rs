@@ -125,7 +125,8 @@ pub(crate) fn peak_of(pid: u32) -> anyhow::Result<u64> {
     memory_of(pid, "VmHWM:")
 }
 
-fn memory_of(pid: u32, what: &str) -> anyhow::Result<u64> {
+/// A line of what the kernel says of a process.
+pub(crate) fn memory_of(pid: u32, what: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with(what)).with_context(|| format!("no {what}"))?;
     let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;

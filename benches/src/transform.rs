@@ -77,28 +77,28 @@ fn flights(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
 
 /// What one side did.
 #[derive(Default)]
-struct Pass {
+pub(crate) struct Pass {
     records: u64,
-    emitted: u64,
-    bytes: u64,
-    time: Duration,
+    pub(crate) emitted: u64,
+    pub(crate) bytes: u64,
+    pub(crate) time: Duration,
 }
 
 impl Pass {
-    fn add(&mut self, other: Pass) {
+    pub(crate) fn add(&mut self, other: Pass) {
         self.records += other.records;
         self.emitted += other.emitted;
         self.bytes += other.bytes;
         self.time += other.time;
     }
 
-    fn records_per_s(&self) -> f64 {
+    pub(crate) fn records_per_s(&self) -> f64 {
         self.records as f64 / self.time.as_secs_f64()
     }
 }
 
 /// All batches through the driver once.
-fn pass(batches: &[Vec<u8>], plugin: &mut dyn Plugin) -> anyhow::Result<Pass> {
+pub(crate) fn pass(batches: &[Vec<u8>], plugin: &mut dyn Plugin) -> anyhow::Result<Pass> {
     let mut pass = Pass::default();
     let mut columns = Columns::new();
     let started = Instant::now();
