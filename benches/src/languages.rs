@@ -192,17 +192,17 @@ fn one_swap(bench: &Bench, server: &Server, name: &str, is_swapped: bool) -> any
     let mut conn = Conn::open(&server.address)?;
     conn.create_topic(&input, 1)?;
     conn.create_topic(&output, 1)?;
-    let deploy = |deadline: &str| -> anyhow::Result<()> {
+    let deploy = |deadline_ms: u32| -> anyhow::Result<()> {
         let manifest = format!(
             "name = \"{name}\"\n[[source]]\nid = \"in\"\ntopic = \"{input}\"\n\
              [[node]]\nid = \"pass\"\nfrom = \"in\"\nplugin = \"bench-ops\"\nconfig = {{ operation = \"identity\" }}\n\
-             limits = {{ deadline = \"{deadline}\" }}\n[[sink]]\nfrom = \"pass\"\ntopic = \"{output}\"\n"
+             limits = {{ deadline_ms = {deadline_ms} }}\n[[sink]]\nfrom = \"pass\"\ntopic = \"{output}\"\n"
         );
         let file = bench.dir.path().join(format!("{name}.toml"));
         std::fs::write(&file, manifest)?;
         server.command(&["deploy", file.to_str().context("a path that is no text")?]).map(drop)
     };
-    deploy("1s")?;
+    deploy(1_000)?;
     let path =
         Path { address: &server.address, input: &input, output: &output, records_per_s: RECORDS_PER_S };
     let (warm_up, time) = (Duration::from_secs(1), Duration::from_secs(3));
@@ -210,7 +210,7 @@ fn one_swap(bench: &Bench, server: &Server, name: &str, is_swapped: bool) -> any
     let mut latencies = std::thread::scope(|scope| {
         latency::measure_after(warm_up, time, &path, || {
             // Beside who takes the records, which would wait for it.
-            scope.spawn(move || if is_swapped { done.send(deploy("2s")) } else { done.send(Ok(())) });
+            scope.spawn(move || if is_swapped { done.send(deploy(2_000)) } else { done.send(Ok(())) });
             Ok(())
         })
     })?;
