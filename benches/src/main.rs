@@ -10,6 +10,7 @@ mod footprint;
 mod kafka;
 mod languages;
 mod latency;
+mod neighbours;
 mod produce;
 mod raw;
 mod reads;
@@ -50,7 +51,7 @@ struct Args {
     /// Beside Apache Kafka, only 1 KiB records over 100 partitions, and less of everything
     #[arg(long)]
     quick: bool,
-    /// produce, consume, wide, latency, transform, languages, transactions, exactly-once, counts, windows, restore, reads, routing, cleaner, footprint [default: all of these], kafka
+    /// produce, consume, wide, latency, transform, languages, neighbours, transactions, exactly-once, counts, windows, restore, reads, routing, cleaner, footprint [default: all of these], kafka
     suites: Vec<String>,
 }
 
@@ -101,6 +102,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("languages") {
         languages::run(&bench)?;
+    }
+    if wanted("neighbours") {
+        neighbours::run(&bench)?;
     }
     if wanted("transactions") {
         transactions::run(&bench)?;

@@ -12,12 +12,17 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 /// What a record tells the plugin, the kind of failure that it makes, and words of the reason.
-const MISDEEDS: [(&str, &str, &[&str]); 7] = [
+const MISDEEDS: [(&str, &str, &[&str]); 12] = [
     ("trap", "trapped", &["unreachable", "told to trap"]),
     ("loop", "deadline", &["200 ms", "limits.deadline_ms"]),
     ("memory", "memory", &["8388608 bytes", "limits.memory"]),
     ("large", "output-too-large", &["524288 bytes", "limits.output"]),
+    ("recursion", "trapped", &["stack"]),
     ("ill-formed", "ill-formed", &["source"]),
+    ("unequal", "ill-formed", &["values"]),
+    ("short", "ill-formed", &["values"]),
+    ("beyond", "ill-formed", &["values"]),
+    ("across", "ill-formed", &["values"]),
     ("reject", "reject", &["told to reject"]),
     ("fatal", "fatal", &["told to stop"]),
 ];

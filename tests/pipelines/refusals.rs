@@ -24,6 +24,26 @@ fn nothing_is_there(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of a component that is refused for its size alone.
+const LARGE: u32 = 100 << 20;
+
+/// A component with so many bytes more, in a section that means nothing.
+fn padded(component: &[u8], bytes: u32) -> Vec<u8> {
+    let mut padded = component.to_vec();
+    // The length of a section is LEB128, which may be as long as five bytes; its name is empty.
+    let length = [
+        bytes & 0x7f | 0x80,
+        bytes >> 7 & 0x7f | 0x80,
+        bytes >> 14 & 0x7f | 0x80,
+        bytes >> 21 & 0x7f | 0x80,
+        bytes >> 28,
+    ];
+    padded.push(0);
+    padded.extend(length.map(|byte| byte as u8));
+    padded.resize(padded.len() + bytes as usize, 0);
+    padded
+}
+
 pub(crate) fn components(lab: &Lab) -> Result<String> {
     let (_, broker, cli) = lab.start()?;
     let hint = "pelton plugin inspect";
@@ -57,6 +77,9 @@ pub(crate) fn components(lab: &Lab) -> Result<String> {
         let file = lab.write(&format!("{name}.wasm"), bytes)?;
         cli.refused(&["plugin", "push", &file], FAILED, named)?;
     }
+    // As large as no plugin is.
+    let file = lab.write("large.wasm", padded(&wat::parse_str("(component)")?, LARGE))?;
+    cli.refused(&["plugin", "push", &file], FAILED, &["33554432"])?;
     // Cut off in the middle, and with a byte changed.
     let whole = std::fs::read(&lab.component)?;
     let cut = lab.write("cut.wasm", &whole[..whole.len() / 2])?;

@@ -39,6 +39,32 @@ mod outside {
     }
 }
 
+/// What a record is called, and what becomes of the answer.
+type Misdeed = (&'static str, fn(&mut Output, &Batch));
+
+/// Answers that mean nothing.
+const ILL_FORMED: [Misdeed; 5] = [
+    ("ill-formed", |output, batch| output.source[0] = batch.offsets.len() as u32 + 7),
+    ("unequal", |output, _| output.values.iter_mut().for_each(|values| drop(values.lengths.pop()))),
+    ("short", |output, _| output.values.iter_mut().for_each(|values| values.offsets.truncate(1))),
+    ("beyond", |output, batch| {
+        let end = (batch.data.len() + output.data.len()) as u32;
+        output.values.iter_mut().for_each(|values| values.offsets[0] = end);
+    }),
+    // One field begins in what was given, and ends in the answer.
+    ("across", |output, batch| {
+        let end = batch.data.len() as u32;
+        output.values.iter_mut().for_each(|values| values.offsets[0] = end - 1);
+    }),
+];
+
+/// Calls itself until there is no room for it.
+#[inline(never)]
+fn deeper(depth: u64) -> u64 {
+    let here = std::hint::black_box([depth; 16]);
+    if std::hint::black_box(depth) == 0 { 0 } else { deeper(depth + 1) + here[7] }
+}
+
 #[derive(Default)]
 struct Unruly {
     tag: String,
@@ -67,6 +93,9 @@ impl Transform for Unruly {
             b"large" => {
                 out.value(record, vec![b'x'; LARGE]);
             }
+            b"recursion" => {
+                out.value(record, deeper(1).to_string());
+            }
             b"reject" => return Err(Failure::reject("told to reject")),
             b"fatal" => return Err(Failure::Fatal("told to stop".to_owned())),
             _ => {
@@ -88,9 +117,10 @@ impl Transform for Unruly {
 
     fn batch(&mut self, batch: &Batch) -> Result<Output, bindings::Failure> {
         let mut out = Out::new(batch);
-        let mut ill_formed = false;
+        let mut told = None;
         for record in Record::all(batch) {
-            ill_formed |= record.value() == Some(b"ill-formed");
+            let misdeed = |misdeed: &&Misdeed| record.value() == Some(misdeed.0.as_bytes());
+            told = told.or(ILL_FORMED.iter().find(misdeed));
             self.record(record, &mut out).map_err(|failure| match failure {
                 Failure::Reject(reason) => {
                     let index = record.index() as u32;
@@ -101,8 +131,8 @@ impl Transform for Unruly {
             })?;
         }
         let mut output = out.finish();
-        if ill_formed {
-            output.source[0] = batch.offsets.len() as u32 + 7;
+        if let Some((_, misform)) = told {
+            misform(&mut output, batch);
         }
         Ok(output)
     }
