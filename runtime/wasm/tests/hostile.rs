@@ -85,7 +85,7 @@ fn done(engine: &Engine, digest: &pelton_streams::Digest, misdeed: &str) -> Plug
     let mut plugin = engine.instantiate(digest, &spec).expect("starts");
     let given = batch(&["a", misdeed, "b"]);
     let given = given.as_batch();
-    let came =
-        plugin.process(&given).and_then(|out| Answer::check(&given, out, LIMITS.output_bytes, 1).map(drop));
+    let checked = |out| Ok(Answer::check(&given, out, LIMITS.output_bytes, 1).map(drop)?);
+    let came: Result<(), PluginError> = plugin.process(&given).and_then(checked);
     came.expect_err("it goes wrong")
 }
