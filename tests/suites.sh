@@ -79,7 +79,7 @@ suite_exactly_once() {
   PELTON_CUTS=${PELTON_CUTS:-$cuts} "${program[@]}" cuts
 }
 suite_streams() {
-  setup_test; tests/clients/setup.sh python java franz
+  setup_test; tests/clients/setup.sh python java franz kafkajs
   local faults=8; [ "${LONG:-0}" = 1 ] && faults=60
   PELTON_FAULTS=${PELTON_FAULTS:-$faults} cargo test --locked --release -p pelton-tests --test outsiders -- --nocapture
 }

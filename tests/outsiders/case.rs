@@ -79,7 +79,7 @@ impl Lab {
         Ok((run, input))
     }
 
-    fn java(&self, class: &str) -> Vec<String> {
+    pub(crate) fn java(&self, class: &str) -> Vec<String> {
         let libs = format!("{0}/java/classes:{0}/java/libs/*", self.cache.display());
         let flags = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &libs, class];
         flags.map(str::to_owned).to_vec()

@@ -1,5 +1,6 @@
 //! Exactly once with other people's programs: a consume-transform-produce loop with confluent-kafka, with Java's
-//! kafka-clients and with franz-go, and a Kafka Streams application, while they and the broker are killed.
+//! kafka-clients and with franz-go, and a Kafka Streams application, while they and the broker are killed. And a topic with a
+//! partitioner of its own, which idempotent and transactional producers of four clients write to while the broker is killed.
 //!
 //! `PELTON_FAULTS` (8) kills a case, of which every third is the broker's; `PELTON_SEED` repeats the choice of moments;
 //! arguments pick cases by name. The programs are installed by `clients/setup.sh`. A program is killed when it is known to be
@@ -9,6 +10,7 @@ mod case;
 mod input;
 mod judge;
 mod program;
+mod routed;
 
 use anyhow::Result;
 use case::Lab;
@@ -18,11 +20,12 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 4] = [
+const CASES: [(&str, Case); 5] = [
     ("confluent-kafka", |lab| case::copies(lab, "confluent-kafka")),
     ("java", |lab| case::copies(lab, "java")),
     ("franz-go", |lab| case::copies(lab, "franz-go")),
     ("kafka-streams", case::counts),
+    ("a-topics-partitioner", routed::obeyed),
 ];
 
 fn main() -> ExitCode {

@@ -6,19 +6,15 @@ use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::cli::Cli;
 use pelton_tests::load::client;
-use pelton_tests::records::{LIMIT, Read, read_all, until};
+use pelton_tests::records::{LIMIT, read_all, until};
+use pelton_tests::routed::{CONFIG, Fate, Written, check, keys, plugin};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
-const REGIONS: [&str; 3] = ["eu", "us", "asia"];
-const KEYS: usize = 10;
 const ROUNDS: usize = 40;
 const TOPIC: &str = "flights";
-/// Rounds that the router may have begun with when the topic grew.
-const ON_THE_WAY: usize = 5;
 
 /// A producer and the keys that only it writes. One round after the other has each key once, in a partition of its own.
 struct Writer {
@@ -30,13 +26,6 @@ struct Writer {
     partitions: usize,
     /// By round: whether its records must be there, must not, or nobody knows.
     fates: Vec<Fate>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Fate {
-    There,
-    Aborted,
-    Unknown,
 }
 
 impl Writer {
@@ -96,58 +85,6 @@ impl Writer {
     }
 }
 
-fn keys(writer: &str) -> impl Iterator<Item = String> + '_ {
-    REGIONS.iter().flat_map(move |region| (0..KEYS).map(move |key| format!("{region}-{writer}-{key}")))
-}
-
-/// The share of a region, of `partitions`.
-fn share(key: &str, partitions: i32) -> std::ops::Range<i32> {
-    let region = key.split('-').next().unwrap_or_default();
-    let place = ["eu", "us"].iter().position(|known| *known == region).unwrap_or(2) as i32;
-    place * partitions / 3..(place + 1) * partitions / 3
-}
-
-/// Every record that must be there is there once and where the plugin says, in the order in which it was written.
-fn check(records: &[Read], writers: &[Writer], grown_at: usize) -> Result<()> {
-    let mut found: BTreeMap<&str, BTreeMap<i32, Vec<usize>>> = BTreeMap::new();
-    for record in records {
-        let of_key = found.entry(&record.key).or_default();
-        of_key.entry(record.partition).or_default().push(record.value.parse()?);
-    }
-    for writer in writers {
-        for key in keys(writer.name) {
-            let read = found.remove(key.as_str()).unwrap_or_default();
-            for (partition, rounds) in &read {
-                for round in rounds {
-                    // What was on its way when the topic grew was placed before or after that.
-                    let before = *round < grown_at + ON_THE_WAY && share(&key, 3).contains(partition);
-                    let after = *round >= grown_at && share(&key, 6).contains(partition);
-                    ensure!(before || after, "{key}: round {round} is in partition {partition}");
-                }
-            }
-            let mut parts: Vec<Vec<usize>> = read.into_values().collect();
-            parts.sort_by_key(|rounds| rounds.first().copied());
-            let rounds = parts.concat();
-            ensure!(rounds.is_sorted(), "{key}: {parts:?} are not in order");
-            ensure!(rounds.windows(2).all(|two| two[0] != two[1]), "{key}: {rounds:?} come twice");
-            for (round, fate) in writer.fates.iter().enumerate() {
-                let is_there = rounds.binary_search(&round).is_ok();
-                ensure!(*fate != Fate::There || is_there, "{key}: round {round} was lost");
-                ensure!(
-                    *fate != Fate::Aborted || !is_there,
-                    "{key}: round {round} was aborted, and is there"
-                );
-            }
-        }
-    }
-    ensure!(found.is_empty(), "nobody wrote {:?}", found.keys());
-    Ok(())
-}
-
-fn region_plugin() -> String {
-    path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/region")).to_owned()
-}
-
 fn routing(cli: &Cli) -> Result<Value> {
     Ok(cli.json(&["topic", "describe", TOPIC, "--json"])?["routing"].clone())
 }
@@ -190,16 +127,16 @@ fn rounds_with_kill(
 /// See the module.
 pub(crate) fn obeyed(lab: &Lab) -> Result<String> {
     let (mut start, mut broker, mut cli) = lab.start()?;
-    let config = "pelton.partitioner.config={ regions = \"eu,us\" }";
-    let plugin = region_plugin();
+    let plugin = plugin();
+    let plugin = path(&plugin);
     let create = ["topic", "create", TOPIC, "--partitions", "3", "--partitioner"];
     cli.refused(&[&create[..], &["nowhere"]].concat(), 1, &["`nowhere`, which was never pushed"])?;
     cli.refused(
-        &[&create[..], &[&plugin, "-c", "pelton.partitioner.config={ x = 1 }"]].concat(),
+        &[&create[..], &[plugin, "-c", "pelton.partitioner.config={ x = 1 }"]].concat(),
         1,
         &["config.x is not a setting"],
     )?;
-    cli.ok(&[&create[..], &[&plugin, "-c", config]].concat())?;
+    cli.ok(&[&create[..], &[plugin, "-c", CONFIG]].concat())?;
     let mut writers = vec![
         Writer::new(&broker.address, "idempotent", false)?,
         Writer::new(&broker.address, "transactional", true)?,
@@ -226,7 +163,9 @@ pub(crate) fn obeyed(lab: &Lab) -> Result<String> {
     rounds(&mut writers, 3)?;
     until_routed(&cli)?;
     let records = read_all(&broker.address, TOPIC)?;
-    check(&records, &writers, grown_at)?;
+    let written: Vec<Written<'_>> =
+        writers.iter().map(|writer| Written { name: writer.name, fates: &writer.fates }).collect();
+    check(&records, &written, grown_at)?;
     let used: BTreeSet<i32> = records
         .iter()
         .filter(|r| r.value.parse::<usize>().is_ok_and(|round| round >= grown_at))

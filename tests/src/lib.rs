@@ -14,6 +14,7 @@ pub mod http;
 pub mod ledger;
 pub mod load;
 pub mod records;
+pub mod routed;
 pub mod settings;
 
 use std::io::Write;

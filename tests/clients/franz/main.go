@@ -1,5 +1,5 @@
 // franz-go against a broker: the scenarios of the client matrix (franz BOOTSTRAP RECORDS-FILE), and a consume-transform-produce
-// loop (franz loop …, see runLoop). A producer for tests/transactions is in rig.go (franz rig …).
+// loop (franz loop …, see runLoop), one of rounds in rounds.go (franz rounds …). A producer for tests/transactions is in rig.go (franz rig …).
 package main
 
 import (
@@ -476,6 +476,7 @@ func version() string {
 
 func main() {
 	runLoop()
+	runRounds()
 	if os.Args[1] == "rig" {
 		rig(os.Args[2:])
 		return
