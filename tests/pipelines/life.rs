@@ -281,7 +281,8 @@ pub(crate) fn allowed(lab: &Lab) -> Result<String> {
 
     let (_, broker, cli) = lab.start_as(|start| start.set("pelton.plugin.allow.digests", &digest))?;
     until_state(&cli, "p", "running")?;
-    let refused = lab.push_variant(&cli, 7).unwrap_err().to_string();
+    let Err(refused) = lab.push_variant(&cli, 7) else { bail!("a component of another digest was taken") };
+    let refused = refused.to_string();
     ensure!(refused.contains("may not run on this server: its digest is not in"), "{refused}");
     broker.stop()?;
 

@@ -117,7 +117,7 @@ pub enum DeployError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
-    Deploy(#[from] DeployError),
+    Deploy(Box<DeployError>),
     #[error(transparent)]
     Io(#[from] IoError),
     #[error("another replay, or the start of a shadow, is under way; try again when it is done")]
@@ -143,6 +143,12 @@ pub enum ReplayError {
     OtherName { name: String, live: String },
     #[error("the replay failed: {0}")]
     Failed(String),
+}
+
+impl From<DeployError> for ReplayError {
+    fn from(error: DeployError) -> ReplayError {
+        ReplayError::Deploy(Box::new(error))
+    }
 }
 
 impl From<BadRecord> for DeploymentLogError {

@@ -40,7 +40,7 @@ fn batch(values: &[&str]) -> OwnedBatch {
     for (offset, value) in (0..).zip(values) {
         let value = Some(value.as_bytes());
         let record = RecordIn { offset, timestamp: 1, key: None, value, headers: Headers::default() };
-        batch.push(record, []).expect("there is room");
+        batch.push(record, std::iter::empty()).expect("there is room");
     }
     batch
 }

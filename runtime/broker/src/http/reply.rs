@@ -265,7 +265,7 @@ impl From<StateAskError> for Refusal {
 impl From<ReplayError> for Refusal {
     fn from(error: ReplayError) -> Refusal {
         let status = match error {
-            ReplayError::Deploy(error) => return Refusal::from(error),
+            ReplayError::Deploy(error) => return Refusal::from(*error),
             ReplayError::ActsOutside { .. }
             | ReplayError::NoCopy { .. }
             | ReplayError::UnknownNode { .. }

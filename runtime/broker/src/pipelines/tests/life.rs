@@ -294,7 +294,8 @@ async fn a_shadow_goes_with_its_pipeline_and_with_the_server() {
     lab.supervisor().stop().await;
     assert_eq!(lab.supervisor().shadow("p"), None);
     let late = lab.supervisor().start_shadow(&text, &plugins, None).await.unwrap_err();
-    assert!(matches!(late, ReplayError::Deploy(DeployError::Stopping)), "{late}");
+    let ReplayError::Deploy(error) = &late else { panic!("{late}") };
+    assert!(matches!(**error, DeployError::Stopping), "{late}");
     assert_eq!(lab.supervisor().shadow("p"), None);
     lab.handle.shutdown().await.unwrap();
 }
