@@ -2,7 +2,7 @@
 
 use crate::kills::{PIPELINE, Under, through_kills};
 use crate::lab::{Lab, Pipe, path, until_committed, until_state};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pelton_tests::broker::{Broker, Start};
 use pelton_tests::cli::{Cli, Ended};
 use pelton_tests::load::{client, create_topic};
