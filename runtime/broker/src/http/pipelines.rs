@@ -17,6 +17,7 @@ use super::HttpState;
 use super::reply::Refusal;
 use crate::pipelines::redrive::{RedriveRequest, Redriven};
 use pelton_pipelines::deployments::Revision;
+use pelton_pipelines::refusal::DeployError;
 use pelton_pipelines::status::{LogLine, PipelineState};
 use pelton_pipelines::supervisor::{
     Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Purpose, Pushed, Unanswered,
@@ -155,8 +156,10 @@ pub(super) async fn delete(
         let _turn = redrive.turn(&name).await;
         supervisor.delete(&name, query.own_topics).await
     };
-    let deleted = tokio::spawn(delete).await;
-    Ok(Json(deleted.unwrap_or_else(|error| Err(Unanswered::of(&error).into()))?))
+    match tokio::spawn(delete).await {
+        Ok(deleted) => Ok(Json(deleted?)),
+        Err(error) => Err(DeployError::from(Unanswered::of(&error)).into()),
+    }
 }
 
 pub(super) async fn pause(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Changed> {
