@@ -17,7 +17,7 @@ const MISDEEDS: [(&str, &str, &[&str]); 12] = [
     ("loop", "deadline", &["200 ms", "limits.deadline_ms"]),
     ("memory", "memory", &["8388608 bytes", "limits.memory"]),
     ("large", "output-too-large", &["524288 bytes", "limits.output"]),
-    ("recursion", "trapped", &["stack"]),
+    ("recursion", "trapped", &["out of bounds memory access"]),
     ("ill-formed", "ill-formed", &["source"]),
     ("unequal", "ill-formed", &["values"]),
     ("short", "ill-formed", &["values"]),

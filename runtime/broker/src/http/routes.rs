@@ -1,8 +1,11 @@
 //! The table of HTTP routes: the handler of each, its largest body, and the access that a request needs.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, Method, header};
 use axum::middleware::{self, Next};
@@ -124,10 +127,24 @@ async fn check(
     // Refused before the body is read: a client that expects `100 Continue` would wait forever.
     let limit = (route.body_max)(&state.limits);
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+    let length = length.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    if length > limit as u64 {
+        if length <= DRAIN_MAX_BYTES && !request.headers().contains_key(header::EXPECT) {
+            drain(request.into_body()).await;
+        }
         return Refusal::too_large(limit).into_response();
     }
     next.run(request).await
+}
+
+/// Bytes of a body that is too large which are read and thrown away.
+const DRAIN_MAX_BYTES: u64 = 256 << 20;
+
+/// Who does not ask first sends all of a body before it looks at the answer. If the connection were closed meanwhile, it would see that
+/// and no answer.
+async fn drain(mut body: Body) {
+    // It has the length that was told, or the connection ends.
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }
 
 fn verdict(state: &HttpState, route: Option<&Route>, request: &Request) -> Result<(), Refused> {

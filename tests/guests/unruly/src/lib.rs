@@ -46,7 +46,7 @@ type Misdeed = (&'static str, fn(&mut Output, &Batch));
 const ILL_FORMED: [Misdeed; 5] = [
     ("ill-formed", |output, batch| output.source[0] = batch.offsets.len() as u32 + 7),
     ("unequal", |output, _| output.values.iter_mut().for_each(|values| drop(values.lengths.pop()))),
-    ("short", |output, _| output.values.iter_mut().for_each(|values| values.offsets.truncate(1))),
+    ("short", |output, _| output.values.iter_mut().for_each(|values| values.offsets.clear())),
     ("beyond", |output, batch| {
         let end = (batch.data.len() + output.data.len()) as u32;
         output.values.iter_mut().for_each(|values| values.offsets[0] = end);

@@ -40,10 +40,11 @@ impl ReplayPartition for StoredPartition {
     }
 
     fn fill(&self, offset: i64, end: i64, records: &mut Columns) -> Result<Filled, IoError> {
-        let end_offset = self.partition.readable_end(Isolation::ReadCommitted).min(end);
-        match read_committed(&self.partition, offset, end_offset, true, records) {
+        let readable = self.partition.readable_end(Isolation::ReadCommitted);
+        let end_offset = readable.min(end);
+        // Batches are read whole: one that the end lies inside of has records before it.
+        match read_committed(&self.partition, offset, readable, true, records) {
             Ok(next_offset) => {
-                // The end may lie inside of a stored batch.
                 records.cut(end);
                 Ok(Filled { next_offset: next_offset.min(end), end_offset, deleted_unread: false })
             }
