@@ -10,7 +10,8 @@ const retry = { retries: 100, initialRetryTime: 50, maxRetryTime: 400 }
 const kafka = new Kafka({ clientId: name, brokers: [bootstrap], logLevel: logLevel.NOTHING, requestTimeout: 10000, retry })
 const transactional = kind === 'transactional'
 const id = transactional ? { transactionalId: name, maxInFlightRequests: 1 } : {}
-const producer = kafka.producer({ idempotent: true, metadataMaxAge: 100, retry, ...id })
+const made = () => kafka.producer({ idempotent: true, metadataMaxAge: 100, retry, ...id })
+let producer = made()
 const KEYS = ['eu', 'us', 'asia'].flatMap(region => [...Array(10).keys()].map(n => `${region}-${name}-${n}`))
 
 async function round(number, partitions) {
@@ -20,19 +21,29 @@ async function round(number, partitions) {
     await producer.send(batch)
     return 'there'
   }
-  const transaction = await producer.transaction()
-  await transaction.send(batch)
-  if (number % 4 === 3) {
-    await transaction.abort()
-    return 'aborted'
-  }
+  let fate = 'aborted'
   try {
-    await transaction.commit()
-    return 'there'
+    const transaction = await producer.transaction()
+    try {
+      await transaction.send(batch)
+      if (number % 4 === 3) {
+        await transaction.abort()
+        return 'aborted'
+      }
+      // From here on nobody knows, until the answer is there.
+      fate = 'unknown'
+      await transaction.commit()
+      return 'there'
+    } catch {
+      await transaction.abort()
+    }
   } catch {
-    await transaction.abort()
-    return 'unknown'
+    // It does not ask again in a transaction whose connection broke. Who takes its place begins with ending what it has left open.
+    await producer.disconnect()
+    producer = made()
+    await producer.connect()
   }
+  return fate
 }
 
 async function main() {
