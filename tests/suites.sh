@@ -9,9 +9,8 @@ LIBRARIES=(-p pelton-wire -p pelton-commitlog -p pelton-partitioner -p pelton-pa
 lint() {
   cargo fmt --all --check
   tests/imports.py runtime sdk runtime/{broker,commitlog,coordinators,partitioner,partitions,pipelines,state,wasm,wire}
-  # The product's own profile, so that librdkafka is built once.
-  cargo clippy --locked "${LIBRARIES[@]}" -p pelton-sdk --all-targets -- -D warnings
-  cargo clippy --locked --release -p pelton -p pelton-tests -p pelton-benches --all-targets -- -D warnings
+  # All at once and in the product's own profile, so that dependencies are checked once and librdkafka is built once.
+  cargo clippy --locked --release "${LIBRARIES[@]}" -p pelton-sdk -p pelton -p pelton-tests -p pelton-benches --all-targets -- -D warnings
 }
 
 suite_rust() {
