@@ -55,6 +55,28 @@ struct Args {
     suites: Vec<String>,
 }
 
+type Suite = fn(&Bench) -> anyhow::Result<()>;
+
+/// In the order in which they run.
+const SUITES: [(&str, Suite); 16] = [
+    ("produce", produce::run),
+    ("consume", consume::run),
+    ("wide", wide::run),
+    ("latency", latency::run),
+    ("transform", transform::run),
+    ("languages", languages::run),
+    ("neighbours", neighbours::run),
+    ("transactions", transactions::run),
+    ("exactly-once", exactly_once::run),
+    ("counts", counts::run),
+    ("windows", windows::run),
+    ("restore", restore::run),
+    ("reads", reads::run),
+    ("routing", routing::run),
+    ("cleaner", cleaner::run),
+    ("footprint", footprint::run),
+];
+
 /// What every suite needs.
 struct Bench {
     binary: PathBuf,
@@ -66,6 +88,10 @@ struct Bench {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    for given in &args.suites {
+        let is_known = given == "kafka" || SUITES.iter().any(|(suite, _)| given == suite);
+        anyhow::ensure!(is_known, "there is no suite `{given}`; --help names all");
+    }
     let base = args
         .dir
         .unwrap_or_else(|| std::env::var_os("PELTON_CACHE").map_or_else(std::env::temp_dir, PathBuf::from));
@@ -76,7 +102,6 @@ fn main() -> anyhow::Result<()> {
         sizes: args.sizes,
         partitions: args.partitions,
     };
-    let wanted = |suite: &str| args.suites.is_empty() || args.suites.iter().any(|given| given == suite);
     if args.suites.iter().any(|given| given == "kafka") {
         kafka::run(&bench, kafka::Extent::new(args.rounds, args.quick))?;
         if args.suites.len() == 1 {
@@ -85,53 +110,10 @@ fn main() -> anyhow::Result<()> {
     }
     println!("durability: group (an acknowledgement waits for the journal's sync); acks=all");
     raw::print_limits(&bench)?;
-    if wanted("produce") {
-        produce::run(&bench)?;
-    }
-    if wanted("consume") {
-        consume::run(&bench)?;
-    }
-    if wanted("wide") {
-        wide::run(&bench)?;
-    }
-    if wanted("latency") {
-        latency::run(&bench)?;
-    }
-    if wanted("transform") {
-        transform::run(&bench)?;
-    }
-    if wanted("languages") {
-        languages::run(&bench)?;
-    }
-    if wanted("neighbours") {
-        neighbours::run(&bench)?;
-    }
-    if wanted("transactions") {
-        transactions::run(&bench)?;
-    }
-    if wanted("exactly-once") {
-        exactly_once::run(&bench)?;
-    }
-    if wanted("counts") {
-        counts::run(&bench)?;
-    }
-    if wanted("windows") {
-        windows::run(&bench)?;
-    }
-    if wanted("restore") {
-        restore::run(&bench)?;
-    }
-    if wanted("reads") {
-        reads::run(&bench)?;
-    }
-    if wanted("routing") {
-        routing::run(&bench)?;
-    }
-    if wanted("cleaner") {
-        cleaner::run(&bench)?;
-    }
-    if wanted("footprint") {
-        footprint::run(&bench)?;
+    for (suite, run) in SUITES {
+        if args.suites.is_empty() || args.suites.iter().any(|given| given == suite) {
+            run(&bench)?;
+        }
     }
     Ok(())
 }
