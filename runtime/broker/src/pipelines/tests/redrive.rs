@@ -296,6 +296,9 @@ async fn what_a_redrive_has_left_open_is_aborted_by_the_next_start() {
         broker.transactions.write(&mut held, producer, None, batches, &room).unwrap();
     }
     let lab = lab.restart(&[]).await.unwrap();
+    // Before anybody asks for a redrive, which begins with that, too.
+    let offsets = lab.partition("in", 1).offsets();
+    assert_eq!(offsets.last_stable, offsets.log_end, "the start leaves nothing open");
     lab.letters(&[letter(0, "whole")]).await;
     lab.redrive(RedriveRequest::default()).await.unwrap();
     let offsets = lab.partition("in", 1).offsets();

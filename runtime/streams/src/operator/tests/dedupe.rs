@@ -58,6 +58,24 @@ fn a_long_memory_costs_no_more_for_each_row() {
     assert!(longest.is_some_and(|longest| longest < 64), "{longest:?}");
 }
 
+/// A row that is not late yet may repeat one that passed as long as two times `within` before.
+#[test]
+fn what_a_row_can_still_repeat_is_remembered() {
+    let make = || -> Box<dyn Operator> { Box::new(Deduplicate::new(0, None, 10, 0, Late::Emit)) };
+    let mut rig = Rig::new(&make, &[true]);
+    let mut passes = |text: &str| {
+        let outputs: Vec<usize> =
+            rig.give(0, &[testing::row(text)]).unwrap().iter().map(|emitted| emitted.output).collect();
+        while rig.maintain(1).unwrap() {}
+        (outputs, rig.replayed()[0].len())
+    };
+    assert_eq!(passes("a=1@0"), (vec![RESULTS], 3));
+    assert_eq!(passes("b=2@10"), (vec![RESULTS], 5));
+    assert_eq!(passes("a=3@9"), (vec![], 5), "it repeats the first one");
+    assert_eq!(passes("b=4@19"), (vec![], 5));
+    assert_eq!(passes("b=5@20"), (vec![RESULTS], 5), "nothing can repeat the first one any more");
+}
+
 /// All that passed, looked through for each row.
 #[test]
 fn against_a_naive_model() {
