@@ -131,7 +131,11 @@ impl HttpClient {
         self.answer(request.header("authorization", format!("Bearer {}", self.token()?)).call())
     }
 
-    fn token(&self) -> anyhow::Result<String> {
+    /// What lets a command change something.
+    ///
+    /// # Errors
+    /// It is not where it should be.
+    pub(crate) fn token(&self) -> anyhow::Result<String> {
         if let Some(token) = &self.args.http_token {
             return Ok(token.clone());
         }
@@ -140,7 +144,7 @@ impl HttpClient {
             Ok(token) => Ok(token.trim().to_owned()),
             Err(error) => {
                 Err(Failure::new(Exit::Usage, format!("read the token {}: {error}", path.display()))
-                    .hint("this needs the broker's token: give its --data-dir, or --http-token")
+                    .hint("this needs the broker's token: give its --data-dir (or set PELTON_DATA_DIR), or --http-token")
                     .into())
             }
         }

@@ -91,6 +91,8 @@ pub(super) enum Purpose {
 
 /// Gives the component of a file or a directory to the broker.
 pub(super) fn pushed(http: &HttpClient, path: &Path, purpose: Purpose) -> anyhow::Result<Value> {
+    // Before a build that may take a minute.
+    http.token()?;
     push(http, &component(path)?, signature_of(path, None)?.as_deref(), purpose)
 }
 

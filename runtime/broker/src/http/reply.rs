@@ -162,7 +162,9 @@ impl From<DeployError> for Refusal {
             ),
             DeployError::UnknownPlugin { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
-                Some("`pelton deploy DIR` builds and pushes plugins by itself"),
+                Some(
+                    "`pelton plugin push DIR|FILE` does; a directory of that name beside the manifest is built and pushed by `pelton deploy`",
+                ),
             ),
             DeployError::Global { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -46,7 +46,7 @@ func (p *operations) Configure(config pelton.Config) error {
 }
 
 func (p *operations) Batch(batch *pelton.Batch) (*pelton.Output, error) {
-	if !p.columns {
+	if !p.columns || p.operation == "edit" {
 		out := pelton.NewOut(batch)
 		for record := range batch.Records() {
 			if err := p.Record(record, out); err != nil {
