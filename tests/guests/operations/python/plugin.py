@@ -16,7 +16,7 @@ def upper_name(match):
 class Operations(pelton.Transform):
     def configure(self, config):
         self.operation = config["operation"]
-        self.columns = config["columns"] == "true"
+        self.columns = config.get("columns") == "true"
 
     def record(self, record, out):
         if self.operation == "identity":
