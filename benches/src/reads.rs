@@ -73,7 +73,7 @@ fn until_restored(server: &Server, keys: u32) -> anyhow::Result<()> {
         let text = server.command(&["table", "describe", "rows", "--json"])?;
         let described: serde_json::Value = serde_json::from_str(&text)?;
         let partition = &described["stores"][0]["partitions"][0];
-        if partition["offset"].as_i64() == Some(i64::from(keys) - 1) {
+        if partition["offset"].as_i64() == Some(i64::from(keys) - 1) && described["state"] == "live" {
             return Ok(());
         }
         ensure!(started.elapsed() < LIMIT, "the table has not read its topic in {LIMIT:?}: {text}");
