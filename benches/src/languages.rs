@@ -109,7 +109,8 @@ fn instance(
         config.push(("columns".to_owned(), "true".to_owned()));
     }
     // An interpreter on a busy machine takes its time, which is what is measured.
-    let limits = PluginLimits { deadline_ms: 60_000, memory_bytes: 128 << 20, ..PluginLimits::default() };
+    // What Python answers stays in its memory (sdk/LANGUAGES.md).
+    let limits = PluginLimits { deadline_ms: 60_000, memory_bytes: 768 << 20, ..PluginLimits::default() };
     Ok(engine.instantiate(digest, &InstanceSpec { config, limits, log: Arc::new(NoLog) })?)
 }
 

@@ -354,6 +354,7 @@ fn headers_count_for_what_they_take() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     /// Whatever is answered in whatever order: a record is given when those that it waits for are done, what is committed is
     /// never past one that is not, nothing is forgotten, and the window keeps its limit.
     #[test]
