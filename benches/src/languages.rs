@@ -42,8 +42,12 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     println!(
         "\nlanguages: batches of {BATCH_RECORDS} JSON documents through a plugin, the driver's whole step, one core; records/s, and of Rust's"
     );
-    let engine =
-        Engine::new(EngineConfig { max_instances: 2 * INSTANCES as usize, ..EngineConfig::default() })?;
+    let engine = Engine::new(EngineConfig {
+        max_instances: 2 * INSTANCES as usize,
+        // Each begins with some more than a MiB that it may use, and mostly does not touch.
+        max_memory_bytes: 4 << 30,
+        ..EngineConfig::default()
+    })?;
     let mut rust = BTreeMap::new();
     let mut digests = Vec::new();
     for (language, guest, ways) in LANGUAGES {
