@@ -150,13 +150,23 @@ impl<T: Consumer> ExportedConsumer<T> {
 #[macro_export]
 macro_rules! export_consumer {
     ($plugin:ty) => {
+        $crate::export_any_consumer!($plugin, ExportedConsumer, consuming);
+    };
+}
+
+/// What [`export_consumer`](crate::export_consumer) and [`export_http_consumer`](crate::export_http_consumer) have in common: the plugin,
+/// what calls it, its world, and what else it is given in a call.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_any_consumer {
+    ($plugin:ty, $exported:ident, $world:ident $(, $given:expr)?) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {
-                static PLUGIN: $crate::ExportedConsumer<$plugin> = ::std::default::Default::default();
+                static PLUGIN: $crate::$exported<$plugin> = ::std::default::Default::default();
             }
             struct Component;
-            impl $crate::bindings::consuming::Guest for Component {
+            impl $crate::bindings::$world::Guest for Component {
                 fn configure(
                     config: ::std::vec::Vec<(::std::string::String, ::std::string::String)>,
                 ) -> ::std::result::Result<(), ::std::string::String> {
@@ -169,12 +179,10 @@ macro_rules! export_consumer {
                     ::std::vec::Vec<$crate::bindings::consuming::Unfinished>,
                     ::std::string::String,
                 > {
-                    PLUGIN.with(|plugin| plugin.consume(&batch, order))
+                    PLUGIN.with(|plugin| plugin.consume(&batch, order $(, &mut $given)?))
                 }
             }
-            $crate::bindings::consuming::export_world!(
-                Component with_types_in $crate::bindings::consuming
-            );
+            $crate::bindings::$world::export_world!(Component with_types_in $crate::bindings::$world);
         };
     };
 }

@@ -201,31 +201,6 @@ impl Sender for crate::stores::Server {
 #[macro_export]
 macro_rules! export_http_consumer {
     ($plugin:ty) => {
-        #[cfg(target_arch = "wasm32")]
-        const _: () = {
-            ::std::thread_local! {
-                static PLUGIN: $crate::ExportedHttpConsumer<$plugin> = ::std::default::Default::default();
-            }
-            struct Component;
-            impl $crate::bindings::sending::Guest for Component {
-                fn configure(
-                    config: ::std::vec::Vec<(::std::string::String, ::std::string::String)>,
-                ) -> ::std::result::Result<(), ::std::string::String> {
-                    PLUGIN.with(|plugin| plugin.configure(config))
-                }
-                fn consume(
-                    batch: $crate::Batch,
-                    order: $crate::Order,
-                ) -> ::std::result::Result<
-                    ::std::vec::Vec<$crate::bindings::consuming::Unfinished>,
-                    ::std::string::String,
-                > {
-                    PLUGIN.with(|plugin| plugin.consume(&batch, order, &mut $crate::Server))
-                }
-            }
-            $crate::bindings::sending::export_world!(
-                Component with_types_in $crate::bindings::sending
-            );
-        };
+        $crate::export_any_consumer!($plugin, ExportedHttpConsumer, sending, $crate::Server);
     };
 }
