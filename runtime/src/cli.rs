@@ -5,7 +5,7 @@ mod pipeline;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-pub(crate) use pipeline::Pipeline;
+pub(crate) use pipeline::{Limits, Pipeline};
 
 /// A Kafka-protocol broker that runs your code beside the data.
 #[derive(Debug, Parser)]

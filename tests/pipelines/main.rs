@@ -25,6 +25,7 @@ mod records;
 mod refusals;
 mod routing;
 mod state;
+mod watched;
 
 use anyhow::Result;
 use lab::Lab;
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 46] = [
+const CASES: [(&str, Case); 48] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -82,6 +83,8 @@ const CASES: [(&str, Case); 46] = [
     ("http-reads-need-the-token-if-asked", http::guarded_reads),
     ("records-over-http-are-written-once", records::once),
     ("metrics-and-views-show-everything", http::views),
+    ("log-lines-outlive-crashes-revisions-and-pipelines", watched::lines),
+    ("limits-are-changed-while-a-pipeline-runs", watched::limits),
 ];
 
 fn main() -> ExitCode {

@@ -32,22 +32,28 @@ impl Page {
         Ok(page)
     }
 
-    /// Buckets without labels of their own that rise up to the one without a bound, which counts everything.
+    /// Buckets that rise up to the one without a bound, which counts everything, for each set of other labels.
     fn histogram(&self, name: &str) -> Result<()> {
-        let mut buckets = Vec::new();
+        let mut series: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
         for ((sample, labels), count) in &self.samples {
             if sample.strip_suffix("_bucket") == Some(name) {
-                let [(le, bound)] = &labels[..] else { bail!("labels {labels:?}") };
-                ensure!(le == "le", "label {le}");
-                buckets.push((bound.parse::<f64>().context("a bound")?, *count));
+                let (bounds, others): (Labels, Labels) =
+                    labels.iter().cloned().partition(|(key, _)| key == "le");
+                let [(_, bound)] = &bounds[..] else { bail!("labels {labels:?}") };
+                series.entry(others).or_default().push((bound.parse::<f64>().context("a bound")?, *count));
             }
         }
-        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        ensure!(buckets.is_sorted_by_key(|(_, count)| *count), "{buckets:?} do not rise");
-        let (bound, count) = *buckets.last().context("no buckets")?;
-        let all = self.get(&format!("{name}_count"), &[])?;
-        ensure!(bound.is_infinite() && (count - all).abs() < f64::EPSILON, "{buckets:?} are not {all}");
-        self.get(&format!("{name}_sum"), &[]).map(|_| ())
+        for (labels, mut buckets) in series {
+            buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+            ensure!(buckets.is_sorted_by_key(|(_, count)| *count), "{labels:?}: {buckets:?} do not rise");
+            let (bound, count) = *buckets.last().context("no buckets")?;
+            let of: Vec<(&str, &str)> =
+                labels.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+            let all = self.get(&format!("{name}_count"), &of)?;
+            ensure!(bound.is_infinite() && (count - all).abs() < f64::EPSILON, "{buckets:?} are not {all}");
+            self.get(&format!("{name}_sum"), &of)?;
+        }
+        Ok(())
     }
 
     fn line(

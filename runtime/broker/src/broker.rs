@@ -37,6 +37,7 @@ use crate::net::limits::ConnectionLimits;
 use crate::net::listener;
 use crate::net::request_memory::RequestMemory;
 use crate::net::server::{ConnectionSettings, Server};
+use crate::pipelines::kept_logs::KeptLogs;
 use crate::pipelines::redrive::{self, Redrive};
 use crate::pipelines::{BrokerDeploymentLog, BrokerGlobals, BrokerIoFactory};
 use crate::records::Records;
@@ -101,6 +102,7 @@ pub struct Broker {
     admin: Arc<Admin>,
     metrics: Arc<Metrics>,
     pipelines: PipelinesSlot,
+    logs: Arc<KeptLogs>,
     pub(crate) tables: TablesSlot,
     /// Set once the broker has started, if `log.cleaner.enable`.
     cleaner: Arc<OnceLock<Cleaner>>,
@@ -192,6 +194,7 @@ impl Broker {
         }
         tasks.spawn(broker.housekeeping());
         tasks.spawn(broker.txn_housekeeping());
+        tasks.spawn(Arc::clone(&broker.logs).keep(broker.stop.clone()));
         if let Err(error) = broker.start_cleaner(&deps.new_id) {
             tasks.shutdown().await;
             broker.give_up().await;
@@ -318,6 +321,7 @@ impl Broker {
             admin: Arc::clone(&self.admin),
             records: Records::new(Arc::clone(&producing)),
             redrive: Redrive::new(producing, self.groups.clone()),
+            logs: Arc::clone(&self.logs),
         }
     }
 
@@ -367,6 +371,7 @@ impl Broker {
             log: Arc::new(log),
             io: Arc::new(io),
             clock: Arc::new(now_ms),
+            logs: Arc::clone(&self.logs.pending),
             max_pipelines: self.config.max_pipelines,
             snapshot_min_bytes: self.config.snapshot_min_bytes,
             allowed: AllowList {
@@ -434,6 +439,7 @@ impl Broker {
         );
         let config = Arc::new(config);
         let tables = TablesSlot::default();
+        let logs = KeptLogs::new(Arc::clone(&opened.topics), Arc::clone(&clock), &config);
         let pipelines = PipelinesSlot { expected: deps.plugins.is_some(), ..PipelinesSlot::default() };
         let admin = Admin::new(
             Arc::clone(&opened.topics),
@@ -461,6 +467,7 @@ impl Broker {
             admin: Arc::new(admin),
             metrics: Arc::default(),
             pipelines,
+            logs,
             tables,
             cleaner: Arc::default(),
             stop: CancellationToken::new(),
@@ -491,6 +498,8 @@ impl Broker {
     async fn stop_deployed(&self) {
         if let Some(supervisor) = self.supervisor() {
             supervisor.stop().await;
+            // What they said last. Why not, if not, was logged.
+            let _ = self.logs.write().await;
         }
         if let Some(tables) = self.tables.0.get() {
             tables.stop().await;

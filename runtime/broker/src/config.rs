@@ -238,6 +238,10 @@ settings! {
         "How long an empty group waits for more members before its first assignment.";
     group_max_size: i32 = 10_000, "group.max.size", "count", Some((1, i32::MAX as i128)),
         "Members of one group; one more is refused.";
+    logs_retention_bytes: u64 = 64 * MIB, "pelton.logs.retention.bytes", "bytes", Some((2 * MIB as i128, 1 << 40)),
+        "What `__pelton_logs` may have, the log lines of all pipelines; older ones are deleted. `pelton pipeline logs` reads all of it.";
+    logs_retention_ms: i64 = 7 * 24 * 60 * 60 * SECOND_MS, "pelton.logs.retention.ms", "ms", Some((-1, i64::MAX as i128)),
+        "How long log lines of pipelines are kept; -1 is no limit but that of bytes.";
     max_pipelines: u32 = 256, "pelton.max.pipelines", "count", Some((0, 100_000)),
         "Pipelines that may be deployed. Each has a thread and the memory of its plugins.";
     plugin_max_bytes: u32 = 32 * MIB as u32, "pelton.plugin.max.bytes", "bytes", Some((KIB as i128, 1 << 30)),

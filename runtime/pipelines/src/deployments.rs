@@ -10,6 +10,7 @@
 //! | `table/<name>` | JSON [`TableDefinition`] of a table that stands alone |
 //! | `state/<name>` | JSON: what the stores of that pipeline hold, by name, those of earlier revisions among them |
 //! | `away/<name>` | JSON: [`Away`] of those stores that no node has now, by name |
+//! | `limits/<name>` | JSON [`PipelineLimits`] of that pipeline |
 //! | `between/<name>` | JSON: the topics between the parts of that pipeline, those of earlier revisions among them |
 //!
 //! A null value deletes. Unknown keys are passed over: a newer version may have written them. Of chunks only the
@@ -28,6 +29,7 @@ use pelton_streams::tables::TableDefinition;
 use pelton_streams::topology::graph::changelog_topic;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::PipelineLimits;
 use crate::readers::Offsets;
 
 pub mod history;
@@ -128,6 +130,7 @@ pub struct Deployments {
     stores: BTreeMap<String, BTreeMap<String, String>>,
     /// By pipeline: those of its stores that no node has.
     away: BTreeMap<String, BTreeMap<String, Away>>,
+    limits: BTreeMap<String, PipelineLimits>,
     /// By pipeline: the topics between its parts. It stays when the pipeline goes, as they do.
     between: BTreeMap<String, BTreeSet<String>>,
     /// There are records of kinds that this version does not know.
@@ -238,6 +241,10 @@ impl Deployments {
                 self.away.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
             }
             (["away", name], None) => drop(self.away.remove(*name)),
+            (["limits", name], Some(value)) => {
+                self.limits.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
+            }
+            (["limits", name], None) => drop(self.limits.remove(*name)),
             (["between", name], Some(value)) => {
                 self.between.insert((*name).to_owned(), serde_json::from_slice(value).map_err(json)?);
             }
@@ -462,6 +469,8 @@ impl Deployments {
         records
             .extend(self.stores.iter().map(|(name, stores)| (format!("state/{name}"), Some(json(stores)))));
         records.extend(self.away.iter().map(|(name, away)| (format!("away/{name}"), Some(json(away)))));
+        let limits = self.limits.iter();
+        records.extend(limits.map(|(name, limits)| (format!("limits/{name}"), Some(json(limits)))));
         let between = self.between.iter();
         records.extend(between.map(|(name, topics)| (format!("between/{name}"), Some(json(topics)))));
         Some((components, records))
@@ -496,11 +505,23 @@ impl Deployments {
         Some(vec![(format!("pipeline/{name}"), Some(json(&Live { paused, ..live })))])
     }
 
+    /// What an operator says of a pipeline.
+    pub fn limits(&self, name: &str) -> PipelineLimits {
+        self.limits.get(name).copied().unwrap_or_default()
+    }
+
+    /// What says that from now on; nothing is known of a pipeline without limits.
+    pub fn set_limits(&self, name: &str, limits: &PipelineLimits) -> Option<DeploymentRecord> {
+        let value = (*limits != PipelineLimits::default()).then(|| json(limits));
+        (*limits != self.limits(name)).then(|| (format!("limits/{name}"), value))
+    }
+
     /// What makes a pipeline go away. The live mark goes first: a crash in between leaves nothing that runs.
     pub fn delete(&self, name: &str) -> Option<Vec<DeploymentRecord>> {
         let history = self.pipelines.get(name)?;
         let mut records = vec![(format!("pipeline/{name}"), None)];
         records.extend(history.revisions.keys().map(|number| (format!("pipeline/{name}/{number}"), None)));
+        records.extend(self.set_limits(name, &PipelineLimits::default()));
         Some(records)
     }
 }

@@ -23,7 +23,7 @@ use pelton_streams::state::Position as StorePosition;
 use pelton_streams::task::{
     Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskInput,
 };
-use pelton_streams::{BatchIn, InstanceSpec, PluginFactory, PluginLimits, Task, Topology};
+use pelton_streams::{BatchIn, Digest, InstanceSpec, PluginFactory, PluginLimits, Task, Topology};
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
@@ -31,11 +31,14 @@ use self::deliveries::Deliveries;
 pub(crate) use self::error::DriverError;
 pub(super) use self::error::NO_TOPIC;
 use self::globals::OpenGlobals;
+use self::pacer::Pacer;
+pub(crate) use self::pacer::{CpuUs, CpuUse, StartCpu};
 use self::stores::StoreTimes;
 use super::globals::Globals;
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
+use super::logs::InstanceLog;
 use super::readers::OpenGates;
-use super::status::{Counted, InstanceLog, StatusBoard, TaskStatus, Totals};
+use super::status::{Counted, StatusBoard, TaskStatus, Totals};
 use super::stores::TaskStores;
 use crate::Clock;
 use crate::lanes::Lane;
@@ -66,6 +69,8 @@ pub(crate) struct DriverSpec {
     pub(crate) stores: Arc<dyn TaskStores>,
     /// The copies of topics that the process keeps.
     pub(crate) globals: Arc<dyn Globals>,
+    /// Begins to count what the calling thread uses.
+    pub(crate) cpu: StartCpu,
 }
 
 pub(crate) struct Driver<'io> {
@@ -97,6 +102,8 @@ pub(crate) struct Driver<'io> {
     counted: Counted,
     published_ms: i64,
     purged_ms: i64,
+    pacer: Pacer,
+    cpu_us: CpuUs,
     /// Made to be used again: one for each input of a task.
     columns: Vec<Columns>,
 }
@@ -168,6 +175,8 @@ enum Turn {
     Idle,
     /// It was told to stop, and has done nothing.
     Stopped,
+    /// It has used its share of CPU, and rests for so long.
+    Spent(std::time::Duration),
 }
 
 impl<'io> Driver<'io> {
@@ -191,6 +200,8 @@ impl<'io> Driver<'io> {
             counted: spec.board.counted(spec.lane),
             published_ms: i64::MIN,
             purged_ms: spec.clock.now_ms(),
+            pacer: Pacer::default(),
+            cpu_us: (spec.cpu)(),
             columns: Vec::new(),
             spec,
         }
@@ -252,6 +263,7 @@ impl<'io> Driver<'io> {
                 Turn::Stopped => return Ok(()),
                 Turn::Busy => {}
                 Turn::Idle => self.rest(),
+                Turn::Spent(rest) => std::thread::sleep(rest),
             }
         }
     }
@@ -262,6 +274,9 @@ impl<'io> Driver<'io> {
         self.follow_changes()?;
         if self.spec.stop.is_set() {
             return Ok(Turn::Stopped);
+        }
+        if let Some(rest) = self.spent()? {
+            return Ok(Turn::Spent(rest));
         }
         if !self.check_globals()? {
             self.commit_all()?;
@@ -292,55 +307,8 @@ impl<'io> Driver<'io> {
             self.publish();
             return Ok(Turn::Idle);
         }
-        if self.now_ms().saturating_sub(self.published_ms) >= PUBLISH_MS {
-            self.publish();
-        }
+        self.publish_when_due();
         Ok(Turn::Busy)
-    }
-
-    /// Gives the nodes of a source their plugins.
-    fn start_plugins(&mut self, source: usize) -> Result<(), DriverError> {
-        if let Some(node) = self.spec.topology.consumer_of(source) {
-            return self.start_workers(node);
-        }
-        for index in self.spec.topology.nodes_of(source) {
-            if self.plugins.has(index) {
-                continue;
-            }
-            let node = &self.spec.topology.nodes[index];
-            let spec = self.instance_spec(&node.id, &node.config, node.limits);
-            let plugin = self.spec.factory.instantiate(&node.plugin.digest, &spec);
-            let plugin = plugin.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
-            self.plugins.set(index, plugin);
-        }
-        for index in self.spec.topology.aggregators_of(source) {
-            let node = &self.spec.topology.operators[index];
-            let Some(plugin) = node.plugin.as_ref().filter(|_| !self.plugins.has_aggregator(index)) else {
-                continue;
-            };
-            let spec = self.instance_spec(&node.id, &plugin.config, plugin.limits);
-            let started = self.spec.factory.instantiate_aggregator(&plugin.info.digest, &spec);
-            let started = started.map_err(|error| DriverError::Start { node: node.id.clone(), error })?;
-            self.plugins.set_aggregator(index, started);
-        }
-        let topology = Arc::clone(&self.spec.topology);
-        for (output, id, plugin) in topology.partitioners() {
-            if self.plugins.has_partitioner(output) {
-                continue;
-            }
-            let spec = self.instance_spec(&id, &plugin.config, plugin.limits);
-            let started = self.spec.factory.instantiate_partitioner(&plugin.info.digest, &spec);
-            let started = started.map_err(|error| DriverError::Start { node: id, error })?;
-            self.plugins.set_partitioner(output, started);
-        }
-        Ok(())
-    }
-
-    /// How an instance of a node's plugin is made.
-    fn instance_spec(&self, node: &str, config: &[(String, String)], limits: PluginLimits) -> InstanceSpec {
-        let (board, partition) = (Arc::clone(&self.spec.board), Arc::clone(&self.calling));
-        let log = InstanceLog { board, node: node.to_owned(), partition };
-        InstanceSpec { config: config.to_vec(), limits, log: Arc::new(log) }
     }
 
     fn now_ms(&self) -> i64 {
@@ -576,8 +544,10 @@ mod commit;
 mod deliveries;
 mod error;
 mod globals;
+mod instances;
 #[cfg(any(test, feature = "testing"))]
 mod obedient;
+mod pacer;
 mod restore;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;

@@ -9,6 +9,8 @@
 //! * [`stores`] is where tasks keep what they keep, [`readers`] how others read it while they run, and `supervisor::asking`
 //!   who asks for it.
 //! * [`replay`] runs a revision over a range again, and compares.
+//! * [`limits`] is what an operator says of a pipeline while it runs.
+//! * [`logs`] takes what they say to where it is kept.
 //! * [`io`] has the seams: what is read, what is written, and who commits; [`globals`] that to global tables.
 //!
 //! It refuses to know brokers, clients, wasmtime and RocksDB: the same driver runs over partitions of this process and, one
@@ -24,6 +26,8 @@ mod driver;
 pub mod globals;
 pub mod io;
 pub mod lanes;
+pub mod limits;
+pub mod logs;
 pub mod readers;
 pub mod refusal;
 pub mod replay;

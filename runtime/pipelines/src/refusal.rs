@@ -1,5 +1,6 @@
 //! Why a change of what is deployed was refused.
 
+use pelton_streams::limits::LimitError;
 use pelton_streams::{InstantiateError, ManifestError, TopologyError};
 
 use super::allowed::NotAllowed;
@@ -102,6 +103,8 @@ pub enum DeployError {
     Overtaken { pipeline: String, revision: u64 },
     #[error("no pipeline `{0}` is deployed")]
     UnknownPipeline(String),
+    #[error(transparent)]
+    Limits(LimitError),
     #[error("the deployment could not be stored: {0}")]
     Log(#[from] DeploymentLogError),
     #[error(

@@ -33,6 +33,7 @@ use crate::driver::{DriverError, DriverSpec};
 use crate::globals::Globals;
 use crate::io::{ReplayPartition, StopSignal};
 use crate::lanes::Lane;
+use crate::runner::thread_cpu;
 use crate::status::{StatusBoard, Totals};
 use crate::stores::MemoryStores;
 
@@ -121,6 +122,7 @@ impl ReplaySpec {
             stop,
             stores: Arc::new(MemoryStores { memory: Arc::clone(memory) }),
             globals: Arc::clone(&self.globals),
+            cpu: thread_cpu,
         }
     }
 }

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cpu_time::ThreadTime;
 use parking_lot::Mutex;
 use pelton_commitlog::mutant::Mutant;
 use pelton_streams::manifest::{CommitSpec, Guarantee, MAX_THREADS};
 use pelton_streams::{PluginFactory, Topology};
 
-use super::driver::{Driver, DriverError, DriverSpec};
+use super::driver::{CpuUs, Driver, DriverError, DriverSpec};
 use super::globals::Globals;
 use super::io::{IoFactory, PipelineIo, StopSignal};
 use super::status::{FailureStatus, PipelineState, StatusBoard};
 use super::stores::TaskStores;
 use crate::Clock;
 use crate::lanes::Lane;
+use crate::logs::PipelineLog;
 
 /// What a pipeline's thread needs.
 pub(super) struct RunnerSpec {
@@ -45,14 +47,14 @@ pub(super) struct Runner {
 impl Runner {
     /// A pipeline that does not run.
     pub(super) fn idle(
-        clock: Arc<dyn Clock>,
+        (clock, log): (Arc<dyn Clock>, PipelineLog),
         topology: Option<Arc<Topology>>,
         state: PipelineState,
         reason: Option<String>,
         before: Option<&StatusBoard>,
     ) -> Runner {
         let at_ms = clock.now_ms();
-        let board = StatusBoard::of_lanes(clock, 1, before);
+        let board = StatusBoard::of_lanes(clock, 1, before, log);
         let failure = reason.map(|reason| FailureStatus {
             reason,
             kind: "deployment",
@@ -66,8 +68,8 @@ impl Runner {
     }
 
     /// Starts it; `before` has what was counted of it until now.
-    pub(super) fn start(spec: RunnerSpec, before: Option<&StatusBoard>) -> Runner {
-        let board = StatusBoard::of_lanes(Arc::clone(&spec.clock), spec.threads, before);
+    pub(super) fn start(spec: RunnerSpec, log: PipelineLog, before: Option<&StatusBoard>) -> Runner {
+        let board = StatusBoard::of_lanes(Arc::clone(&spec.clock), spec.threads, before, log);
         let stop = Arc::new(StopSignal::default());
         let topology = Some(Arc::clone(&spec.topology));
         let thread = {
@@ -179,6 +181,7 @@ fn run_lane(
             stop: Arc::clone(stop),
             stores: Arc::clone(&spec.stores),
             globals: Arc::clone(&spec.globals),
+            cpu: thread_cpu,
         };
         let began_ms = spec.clock.now_ms();
         let mut io = spec.io.open(&spec.topology, lane.number, spec.guarantee, Arc::clone(stop));
@@ -203,6 +206,12 @@ fn run_lane(
         sleep_or_stop(stop, backoff);
     }
     None
+}
+
+/// What the calling thread has used since, in microseconds.
+pub(super) fn thread_cpu() -> CpuUs {
+    let start = ThreadTime::now();
+    Box::new(move || u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 
 /// As the system shows it, which cuts longer names.

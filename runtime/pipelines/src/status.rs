@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use pelton_streams::log::{LogLevel, LogRing, LogSink};
+use pelton_streams::log::LogLevel;
+use pelton_streams::meter::{CallCounts, CallMeter};
 use pelton_streams::operator::Counts;
 use pelton_streams::task::{Calls, StepCounts};
 use serde::Serialize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::Clock;
+use crate::driver::CpuUse;
 use crate::lanes::Lane;
+use crate::limits::PipelineLimits;
+use crate::logs::{DEFAULT_LINES_PER_SECOND, PipelineLog, Said};
 use crate::readers::StateReaders;
 
 /// What a pipeline is doing.
@@ -291,7 +294,23 @@ pub struct PipelineStatus {
     /// By built-in node.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped: BTreeMap<String, DroppedStatus>,
+    /// Calls of plugins since it started, by node.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls: BTreeMap<String, CallCounts>,
+    /// Lines that were not kept since it started, because there were too many a second.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_lines_dropped: u64,
+    /// CPU that its drivers have used since it started, in milliseconds, and how long they have rested because of
+    /// `limits.cpu_percent`.
+    pub cpu_ms: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rested_ms: u64,
     pub failure: Option<FailureStatus>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Shared between a driver and those who ask.
@@ -301,6 +320,10 @@ pub struct StatusBoard {
     state: watch::Sender<PipelineState>,
     /// The stores of the driver's tasks.
     readers: Arc<StateReaders>,
+    log: PipelineLog,
+    cpu: CpuUse,
+    /// By node.
+    meters: Mutex<BTreeMap<String, Arc<CallMeter>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -314,7 +337,6 @@ struct Inner {
     counted: Vec<Counted>,
     /// What the pipeline had counted before.
     before: Counted,
-    log: LogRing,
 }
 
 impl Inner {
@@ -336,9 +358,9 @@ impl Inner {
 }
 
 impl StatusBoard {
-    /// Of a pipeline with one lane.
+    /// Of something with one lane whose lines are not kept.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<StatusBoard> {
-        StatusBoard::of_lanes(clock, 1, None)
+        StatusBoard::of_lanes(clock, 1, None, PipelineLog::passing())
     }
 
     /// Of a pipeline with so many lanes, which goes on counting where it was `before`.
@@ -346,6 +368,7 @@ impl StatusBoard {
         clock: Arc<dyn Clock>,
         lanes: u32,
         before: Option<&StatusBoard>,
+        log: PipelineLog,
     ) -> Arc<StatusBoard> {
         let starting = |lane| LaneStatus { lane, state: PipelineState::Starting, failure: None };
         let inner = Inner {
@@ -356,10 +379,17 @@ impl StatusBoard {
             lanes: (0..lanes).map(starting).collect(),
             counted: (0..lanes).map(|_| Counted::default()).collect(),
             before: before.map(|board| board.inner.lock().counted()).unwrap_or_default(),
-            log: LogRing::default(),
         };
         let state = watch::Sender::new(inner.state);
-        Arc::new(StatusBoard { inner: Mutex::new(inner), state, readers: Arc::default(), clock })
+        Arc::new(StatusBoard {
+            inner: Mutex::new(inner),
+            state,
+            readers: Arc::default(),
+            log,
+            cpu: CpuUse::default(),
+            meters: Mutex::default(),
+            clock,
+        })
     }
 
     /// The stores of the driver's tasks, for who reads them.
@@ -369,6 +399,8 @@ impl StatusBoard {
 
     pub fn snapshot(&self) -> PipelineStatus {
         let inner = self.inner.lock();
+        let (used, rested) = self.cpu.so_far();
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let Counted { totals, dropped } = inner.counted();
         PipelineStatus {
             state: inner.state,
@@ -377,6 +409,10 @@ impl StatusBoard {
             totals,
             stores: inner.stores.values().cloned().collect(),
             dropped,
+            calls: self.meters.lock().iter().map(|(node, meter)| (node.clone(), meter.counts())).collect(),
+            log_lines_dropped: self.log.refused(),
+            cpu_ms: ms(used),
+            rested_ms: ms(rested),
             failure: inner.failure.clone(),
         }
     }
@@ -388,7 +424,7 @@ impl StatusBoard {
     /// The state of the pipeline as a whole, and why if it is a bad one. A running pipeline has no failure.
     pub fn set_state(&self, state: PipelineState, failure: Option<FailureStatus>) {
         let mut inner = self.inner.lock();
-        self.note(&mut inner, failure.as_ref());
+        self.note(failure.as_ref());
         for lane in &mut inner.lanes {
             (lane.state, lane.failure) = (state, None);
         }
@@ -400,7 +436,7 @@ impl StatusBoard {
     /// The state of one lane.
     pub(super) fn set_lane(&self, lane: Lane, state: PipelineState, failure: Option<FailureStatus>) {
         let mut inner = self.inner.lock();
-        self.note(&mut inner, failure.as_ref());
+        self.note(failure.as_ref());
         let Some(status) = inner.lanes.get_mut(lane.number as usize) else { return };
         (status.state, status.failure) = (state, failure);
         inner.aggregate();
@@ -412,11 +448,38 @@ impl StatusBoard {
         self.inner.lock().lanes.get(lane.number as usize)?.failure.clone()
     }
 
-    fn note(&self, inner: &mut Inner, failure: Option<&FailureStatus>) {
-        if let Some(failure) = failure {
-            let at = self.clock.now_ms();
-            inner.log.push(at, "pelton", failure.partition.unwrap_or(-1), LogLevel::Error, &failure.reason);
-        }
+    fn note(&self, failure: Option<&FailureStatus>) {
+        let Some(failure) = failure else { return };
+        let (node, none) = (Arc::from("pelton"), Arc::from(""));
+        let topic = failure.topic.as_deref().map_or_else(|| Arc::clone(&none), Arc::from);
+        let (partition, offset) = (failure.partition.unwrap_or(-1), failure.offset.unwrap_or(-1));
+        let level = LogLevel::Error;
+        let said = Said { node: &node, plugin: &none, topic: &topic, partition, offset, level };
+        self.log.put(self.clock.now_ms(), &said, &failure.reason);
+    }
+
+    /// What counts the calls of a node's plugin.
+    pub(crate) fn meter(&self, node: &str) -> Arc<CallMeter> {
+        Arc::clone(self.meters.lock().entry(node.to_owned()).or_default())
+    }
+
+    /// What its drivers use, and may use.
+    pub(crate) fn cpu(&self) -> &CpuUse {
+        &self.cpu
+    }
+
+    /// What an operator says that holds while it runs.
+    pub(crate) fn limit(&self, limits: &PipelineLimits) {
+        self.cpu.set_percent(limits.cpu_percent);
+        self.log.set_rate(limits.log_lines.unwrap_or(DEFAULT_LINES_PER_SECOND));
+    }
+
+    pub(crate) fn log(&self) -> &PipelineLog {
+        &self.log
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// The state, once the pipeline has started, or after `patience`.
@@ -451,56 +514,5 @@ impl StatusBoard {
     /// What a lane had counted when its driver ended: the next one goes on with it.
     pub(super) fn counted(&self, lane: Lane) -> Counted {
         self.inner.lock().counted.get(lane.number as usize).cloned().unwrap_or_default()
-    }
-
-    /// Adds a line of pelton's own.
-    pub(super) fn say(&self, node: &str, partition: i32, level: LogLevel, text: &str) {
-        let at = self.clock.now_ms();
-        self.inner.lock().log.push(at, node, partition, level, text);
-    }
-
-    /// The kept lines from a sequence on, and the sequence that the next line gets.
-    pub fn log_since(&self, sequence: u64) -> (Vec<LogLine>, u64) {
-        let inner = self.inner.lock();
-        let lines = inner.log.since(sequence).map(LogLine::from).collect();
-        (lines, inner.log.next_sequence())
-    }
-}
-
-/// A kept line, as JSON has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogLine {
-    pub sequence: u64,
-    pub timestamp_ms: i64,
-    pub node: String,
-    pub partition: i32,
-    pub level: String,
-    pub text: String,
-}
-
-impl From<&pelton_streams::log::LogEntry> for LogLine {
-    fn from(entry: &pelton_streams::log::LogEntry) -> LogLine {
-        LogLine {
-            sequence: entry.sequence,
-            timestamp_ms: entry.timestamp_ms,
-            node: entry.node.clone(),
-            partition: entry.partition,
-            level: entry.level.to_string(),
-            text: entry.text.clone(),
-        }
-    }
-}
-
-/// What an instance of a plugin logs goes to its pipeline's board.
-pub(super) struct InstanceLog {
-    pub(super) board: Arc<StatusBoard>,
-    pub(super) node: String,
-    /// The partition whose records it is given.
-    pub(super) partition: Arc<AtomicI32>,
-}
-
-impl LogSink for InstanceLog {
-    fn write(&self, level: LogLevel, text: &str) {
-        self.board.say(&self.node, self.partition.load(Ordering::Relaxed), level, text);
     }
 }

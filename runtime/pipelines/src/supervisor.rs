@@ -18,11 +18,12 @@ use super::deployments::history::Rollback;
 use super::deployments::{DeploymentRecord, Deployments, Replay, Revision, StoredComponent};
 use super::globals::Globals;
 use super::io::IoFactory;
+use super::logs::PipelineLogs;
 use super::readers::Offsets;
 use super::refusal::{DeployError, DeploymentLogError, EnsureTopicError};
 use super::replay::ALL_MEMORY_MAX;
 use super::runner::Runner;
-use super::status::{LogLine, PipelineState};
+use super::status::PipelineState;
 use super::stores::TaskStores;
 use crate::Clock;
 use crate::run_blocking;
@@ -65,6 +66,8 @@ pub struct SupervisorSpec {
     pub log: Arc<dyn DeploymentLog>,
     pub io: Arc<dyn IoFactory>,
     pub clock: Arc<dyn Clock>,
+    /// What pipelines say, until it is kept.
+    pub logs: Arc<PipelineLogs>,
     /// Where tasks keep their stores.
     pub stores: Arc<dyn TaskStores>,
     /// The copies of topics that pipelines read as global tables.
@@ -382,43 +385,6 @@ impl Supervisor {
         Some(board.started(START_PATIENCE).await)
     }
 
-    /// All pipelines, by name.
-    pub fn pipelines(&self) -> Vec<PipelineDescription> {
-        let inner = self.inner.lock();
-        inner.deployments.live().filter_map(|(name, _, _)| self.describe(&inner, name)).collect()
-    }
-
-    /// One pipeline.
-    pub fn pipeline(&self, name: &str) -> Option<PipelineDescription> {
-        self.describe(&self.inner.lock(), name)
-    }
-
-    /// Whether its driver may still commit to its group. True until the driver has ended, whatever was asked for.
-    pub fn runs(&self, name: &str) -> bool {
-        let state = self.inner.lock().runners.get(name).map(|runner| runner.board().state());
-        match state {
-            Some(PipelineState::Starting | PipelineState::Running | PipelineState::Retrying) => true,
-            Some(PipelineState::Paused | PipelineState::Failed) | None => false,
-        }
-    }
-
-    fn describe(&self, inner: &Inner, name: &str) -> Option<PipelineDescription> {
-        let (_, live, revision) = inner.deployments.live().find(|(known, _, _)| *known == name)?;
-        Some(PipelineDescription {
-            name: name.to_owned(),
-            revision: live.revision,
-            deployed_at_ms: revision.deployed_at_ms,
-            group: self.spec.io.group(name),
-            plugins: revision.plugins.clone(),
-            status: inner.runners.get(name)?.board().snapshot(),
-        })
-    }
-
-    /// Its log lines from a sequence on, and the sequence that the next line gets.
-    pub fn log_lines(&self, name: &str, since: u64) -> Option<(Vec<LogLine>, u64)> {
-        Some(self.inner.lock().runners.get(name)?.board().log_since(since))
-    }
-
     /// Stops every driver at a commit: part of a graceful stop of the broker.
     pub async fn stop(&self) {
         // All of them at once, and before a change that waits for one of them is over.
@@ -558,6 +524,8 @@ mod following;
 mod history;
 mod lasting;
 mod letters;
+mod limiting;
+mod looking;
 mod naming;
 mod pushing;
 mod replaying;

@@ -1,7 +1,8 @@
 //! The arguments of `pelton pipeline`.
 
 use super::{Http, Json};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use pelton_streams::values::ByteSize;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Pipeline {
@@ -103,10 +104,63 @@ pub(crate) enum Pipeline {
         #[command(flatten)]
         http: Http,
     },
-    /// Print the log lines of its plugins
-    Logs {
+    /// Show or change what holds for a pipeline over what its manifest says. It belongs to the pipeline: revisions and restarts
+    /// keep it. CPU and log lines hold at once, limits of plugins from the next commit on
+    Limits {
         name: String,
+        #[command(flatten)]
+        limits: Limits,
+        /// Forget what was said before
+        #[arg(long)]
+        reset: bool,
+        #[command(flatten)]
+        json: Json,
         #[command(flatten)]
         http: Http,
     },
+    /// Print what it and its plugins have said: time, level, node and partition, the record that the call began with, the
+    /// first digits of the plugin's digest. Lines outlive restarts, revisions and the pipeline itself
+    Logs {
+        name: String,
+        /// From then on: a date and time with a zone, or milliseconds since 1970-01-01 UTC
+        #[arg(long, value_name = "TIME", value_parser = super::time)]
+        since: Option<i64>,
+        /// How many of the newest lines, without --since
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        lines: u32,
+        /// Go on with new lines until it is ended
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        json: Json,
+        #[command(flatten)]
+        http: Http,
+    },
+}
+
+/// Limits that an operator says.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// CPU of its drivers, in percent of one core: 50 is half of one
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) cpu_percent: Option<u32>,
+    /// Log lines that are kept of a second
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) log_lines: Option<u32>,
+    /// Memory of each instance of a plugin, as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<ByteSize>,
+    /// Time of one call
+    #[arg(long, value_name = "MS")]
+    pub(crate) deadline_ms: Option<u32>,
+    /// What one answer may emit, as 16MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) output: Option<ByteSize>,
+    /// What one call may write to its stores, as 16MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) state: Option<ByteSize>,
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    ByteSize::parse(text).map_err(|expected| format!("must be {expected}"))
 }

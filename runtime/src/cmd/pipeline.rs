@@ -1,6 +1,8 @@
-//! `pelton pipeline`: list, describe, pause, resume, history, rollback, redrive, shadow, delete, logs.
+//! `pelton pipeline`: list, describe, pause, resume, history, rollback, redrive, shadow, delete, limits, logs.
 
 mod history;
+mod limits;
+mod logs;
 mod redrive;
 mod shadow;
 
@@ -32,7 +34,13 @@ pub(crate) fn run(command: &cli::Pipeline) -> anyhow::Result<()> {
             shadow::run(&HttpClient::new(http), name, *stop, json.json)
         }
         cli::Pipeline::Delete { name, own_topics, http } => delete(&HttpClient::new(http), name, *own_topics),
-        cli::Pipeline::Logs { name, http } => logs(&HttpClient::new(http), name),
+        cli::Pipeline::Limits { name, limits, reset, json, http } => {
+            limits::run(&HttpClient::new(http), name, limits, *reset, json.json)
+        }
+        cli::Pipeline::Logs { name, since, lines, follow, json, http } => {
+            let wanted = logs::Wanted { since: *since, lines: *lines, follow: *follow, as_json: json.json };
+            logs::run(&HttpClient::new(http), name, &wanted)
+        }
     }
 }
 
@@ -86,6 +94,7 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
     for (node, digest) in pipeline["plugins"].as_object().into_iter().flatten() {
         print_line(&format!("node {node}: {}", digest.as_str().unwrap_or("-")))?;
     }
+    print_run(&pipeline)?;
     for (counter, value) in pipeline["totals"].as_object().into_iter().flatten() {
         print_line(&format!("{counter}: {value}"))?;
     }
@@ -116,6 +125,40 @@ fn describe(http: &HttpClient, name: &str, as_json: bool) -> anyhow::Result<()> 
         table.row(columns.iter().map(|key| task[*key].clone()).collect());
     }
     table.print(false)
+}
+
+/// What it may have, and what it and its plugins have used.
+fn print_run(pipeline: &Value) -> anyhow::Result<()> {
+    for (node, calls) in pipeline["calls"].as_object().into_iter().flatten() {
+        print_line(&calls_text(node, calls))?;
+    }
+    for (limit, value) in pipeline["limits"].as_object().into_iter().flatten() {
+        print_line(&format!("limits.{limit}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))?;
+    }
+    for key in ["cpu_ms", "rested_ms", "log_lines_dropped"] {
+        if let Some(value) = pipeline[key].as_u64() {
+            print_line(&format!("{key}: {value}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What was counted of the calls of a node's plugin since the pipeline started.
+fn calls_text(node: &str, calls: &Value) -> String {
+    let count = |key: &str| calls[key].as_u64().unwrap_or(0);
+    let mean_us = count("took_us").checked_div(count("calls")).unwrap_or(0);
+    let mut text = format!(
+        "node {node}: {} calls with {} records, {mean_us} us each, {} KiB of memory",
+        count("calls"),
+        count("records"),
+        count("memory_bytes") >> 10
+    );
+    for (what, key) in [("trapped", "trapped"), ("timed out", "timed_out"), ("failed", "failed")] {
+        if count(key) > 0 {
+            text.push_str(&format!(", {} {what}", count(key)));
+        }
+    }
+    text
 }
 
 /// What plugins that act on the outside have not done, where there is something.
@@ -183,20 +226,4 @@ fn delete(http: &HttpClient, name: &str, own_topics: bool) -> anyhow::Result<()>
              with them (--own-topics deletes them)"
         )
     })
-}
-
-fn logs(http: &HttpClient, name: &str) -> anyhow::Result<()> {
-    let answer: Value = http.get(&format!("/v1/pipelines/{}/logs", segment(name)?))?;
-    for line in answer["lines"].as_array().into_iter().flatten() {
-        let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
-        print_line(&format!(
-            "{} {:5} {}[{}] {}",
-            line["timestamp_ms"],
-            text("level"),
-            text("node"),
-            line["partition"],
-            text("text")
-        ))?;
-    }
-    Ok(())
 }

@@ -16,6 +16,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod manifest;
+pub mod meter;
 mod nearest;
 pub mod node_state;
 pub mod operator;

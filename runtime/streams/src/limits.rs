@@ -129,6 +129,19 @@ impl PluginLimits {
     }
 }
 
+impl PluginLimits {
+    /// These, but for what is said over them.
+    #[must_use]
+    pub fn under(self, said: &LimitsSpec) -> PluginLimits {
+        PluginLimits {
+            memory_bytes: said.memory.map_or(self.memory_bytes, ByteSize::bytes),
+            deadline_ms: said.deadline_ms.unwrap_or(self.deadline_ms),
+            output_bytes: said.output.map_or(self.output_bytes, ByteSize::bytes),
+            state_bytes: said.state.map_or(self.state_bytes, ByteSize::bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -299,6 +299,19 @@ impl Topology {
         Ok(topology)
     }
 
+    /// Says of all its plugins what an operator says over its manifest. The values are within their ranges.
+    pub fn limit(&mut self, said: &crate::limits::LimitsSpec) {
+        let of_nodes = self.nodes.iter_mut().map(|node| &mut node.limits);
+        let operators = self.operators.iter_mut().filter_map(|node| node.plugin.as_mut());
+        let outputs = self.outputs.iter_mut().filter_map(|output| match &mut output.partitioner {
+            OutputPartitioner::Plugin(plugin) => Some(&mut plugin.limits),
+            OutputPartitioner::Native(_) => None,
+        });
+        for limits in of_nodes.chain(operators.map(|plugin| &mut plugin.limits)).chain(outputs) {
+            *limits = limits.under(said);
+        }
+    }
+
     /// The nodes of a source's sub-topology that are built in, if it has any.
     pub fn graph_of(&self, source: usize) -> Option<&Graph> {
         self.sub_topologies[self.sub_topology_of(source)].graph.as_ref()

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A number of bytes: `"16 MiB"`, `"512 KiB"`, `"1 MB"`, `4096`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +54,12 @@ impl fmt::Display for ByteSize {
         let unit = SIZE_UNITS.iter().take(4).find(|(_, scale)| self.0 != 0 && self.0.is_multiple_of(*scale));
         let (name, scale) = unit.copied().unwrap_or(("B", 1));
         write!(f, "{} {name}", self.0 / scale)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,8 +1,11 @@
 //! One running plugin: the store and the exports of its instance, and a new store after a failed call.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pelton_streams::http::HttpClient;
+use pelton_streams::log::LogPlace;
+use pelton_streams::meter::{CallEnd, CallReport};
 use pelton_streams::node_state::{ColumnOut, NodeState};
 use pelton_streams::operator::TimerDomain;
 use pelton_streams::operator::aggregate::Way;
@@ -61,6 +64,18 @@ impl WasmPlugin {
         }
     }
 
+    /// What lines of the next call are about: the record that it begins with.
+    fn about(&self, batch: &BatchIn<'_>) {
+        let partition = batch.partition.cast_signed();
+        let offset = batch.offsets.first().copied().unwrap_or(-1);
+        self.spec.log.about(Some(LogPlace {
+            topic: batch.topic,
+            partition,
+            offset,
+            records: batch.offsets.len() as u64,
+        }));
+    }
+
     /// One call of an instance that was taken.
     fn call<T>(
         &self,
@@ -68,13 +83,25 @@ impl WasmPlugin {
         call: impl FnOnce(Exports, &mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> Result<T, PluginError> {
         arm(&mut live.store, self.spec.limits.deadline_ms);
-        match call(live.exports, &mut live.store) {
+        let began = Instant::now();
+        let called = call(live.exports, &mut live.store);
+        let took = began.elapsed();
+        let answer = match called {
             Err(error) => Err(classify(&mut live.store, &self.spec.limits, &error)),
             Ok(answer) => {
                 live.store.data_mut().log.end();
                 Ok(answer)
             }
-        }
+        };
+        let end = match &answer {
+            Ok(_) => CallEnd::Answered,
+            Err(PluginError::Trapped { .. }) => CallEnd::Trapped,
+            Err(PluginError::Deadline { .. }) => CallEnd::TimedOut,
+            Err(_) => CallEnd::Failed,
+        };
+        let memory_bytes = live.store.data().limiter.memory_bytes();
+        self.spec.log.called(&CallReport { took, memory_bytes, end });
+        answer
     }
 
     /// The same, of the running instance or a new one.
@@ -170,6 +197,7 @@ fn another_world<T>() -> wasmtime::Result<T> {
 
 impl Plugin for WasmPlugin {
     fn process(&mut self, batch: &BatchIn<'_>) -> Result<BatchOut, PluginError> {
+        self.about(batch);
         let batch = BatchArg::new(batch, self.loaded.needs);
         let answer = self.call_once(|exports, store| match exports {
             Exports::Process(process, _) => process.call(store, batch),
@@ -183,6 +211,7 @@ impl Plugin for WasmPlugin {
         batch: &BatchIn<'_>,
         state: NodeState,
     ) -> (Result<BatchOut, PluginError>, NodeState) {
+        self.about(batch);
         let batch = BatchArg::new(batch, self.loaded.needs);
         self.call_with(state, |exports, store| match exports {
             Exports::Process(process, _) => process.call(store, batch),
@@ -196,6 +225,7 @@ impl Plugin for WasmPlugin {
         (names, at): (&ColumnOut, &[i64]),
         state: NodeState,
     ) -> (Result<BatchOut, PluginError>, NodeState) {
+        self.spec.log.about(None);
         self.call_with(state, |exports, store| match exports {
             Exports::Process(_, Some(fire)) => fire.call(store, domain.into(), ColumnArg::new(names), at),
             Exports::Process(_, None)
@@ -235,6 +265,7 @@ impl AggregatorPlugin for WasmPlugin {
         batch: &BatchIn<'_>,
         groups: &[u32],
     ) -> Result<ColumnOut, PluginError> {
+        self.about(batch);
         let (values, batch) = (ColumnArg::new(values), BatchArg::new(batch, self.loaded.needs));
         self.aggregating(|exports, store| {
             let fold = match way {
@@ -257,6 +288,7 @@ impl AggregatorPlugin for WasmPlugin {
 
 impl ConsumerPlugin for WasmPlugin {
     fn consume(&mut self, batch: &BatchIn<'_>, order: CallOrder) -> Result<Vec<Unfinished>, PluginError> {
+        self.about(batch);
         let batch = BatchArg::new(batch, self.loaded.needs);
         let answer = self.call_once(|exports, store| match exports {
             Exports::Consume(consume) => consume.call(store, batch, order.into()),
@@ -274,6 +306,7 @@ impl ConsumerPlugin for WasmPlugin {
 
 impl PartitionerPlugin for WasmPlugin {
     fn partition(&mut self, batch: &BatchIn<'_>, partitions: u32) -> Result<Vec<u32>, PluginError> {
+        self.about(batch);
         let batch = BatchArg::new(batch, self.loaded.needs);
         self.call_once(|exports, store| match exports {
             Exports::Partition(partition) => partition.call(store, batch, partitions),

@@ -91,6 +91,11 @@ impl Limiter {
         self.refused
     }
 
+    /// What the store has.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory as u64
+    }
+
     /// The most that all instances may have.
     pub(crate) fn pool_bytes(&self) -> u64 {
         self.pool.max_bytes

@@ -23,6 +23,7 @@ use crate::topics::Topic;
 use pelton_partitions::partition::clean::Cleaning;
 use pelton_pipelines::status::{PipelineState, Totals};
 use pelton_pipelines::supervisor::{PipelineDescription, StoreMetrics};
+use pelton_streams::meter::{BOUNDS_US, CallCounts};
 use pelton_tables::{PartitionStatus, StoreState, StoreStatus, Totals as TableTotals};
 
 /// Name, help, and where the value is.
@@ -231,6 +232,8 @@ impl Scrape {
 
     fn pipelines(&self, page: &mut Page<'_, '_>) -> Encoded {
         let Ok(supervisor) = self.state.supervisor() else { return Ok(()) };
+        let help = "Log lines of pipelines that went before they were written to `__pelton_logs`: it takes none, or not as many.";
+        page.counter("pelton_log_lines_lost", help, self.state.parts.logs.pending.dropped())?;
         let pipelines = supervisor.pipelines();
         states(page, &pipelines)?;
         work(page, &pipelines)?;
@@ -309,8 +312,45 @@ fn work(page: &mut Page<'_, '_>, pipelines: &[PipelineDescription]) -> Encoded {
             dropped.by_reason().map(|(reason, count)| (labels(reason.to_owned()), count))
         })
     });
+    plugin_calls(page, pipelines)?;
+    let used = pipelines.iter().map(|pipeline| (of(pipeline), pipeline.status.cpu_ms));
+    let help = "CPU that the drivers of a pipeline have used since it started, in ms.";
+    page.counters("pelton_pipeline_cpu_milliseconds", help, used)?;
+    let rested = pipelines.iter().map(|pipeline| (of(pipeline), pipeline.status.rested_ms));
+    let help = "How long they have rested because of the pipeline's share of CPU, in ms.";
+    page.counters("pelton_pipeline_rested_milliseconds", help, rested)?;
+    let unsaid = pipelines.iter().map(|pipeline| (of(pipeline), pipeline.status.log_lines_dropped));
+    let help = "Log lines that were not kept, because a pipeline said too much in a second.";
+    page.counters("pelton_pipeline_log_lines_dropped", help, unsaid)?;
     let help = "Records that a built-in node has not let through, or windows that they came too late for.";
     page.counters("pelton_pipeline_dropped", help, dropped)
+}
+
+/// What was counted of the calls of plugins, by pipeline and node.
+fn plugin_calls(page: &mut Page<'_, '_>, pipelines: &[PipelineDescription]) -> Encoded {
+    let calls: Vec<([(&'static str, String); 2], &CallCounts)> = pipelines
+        .iter()
+        .flat_map(|pipeline| {
+            let of = |node: &String| [("pipeline", pipeline.name.clone()), ("node", node.clone())];
+            pipeline.status.calls.iter().map(move |(node, counts)| (of(node), counts))
+        })
+        .collect();
+    let each =
+        |pick: fn(&CallCounts) -> u64| calls.iter().map(move |(of, counts)| (of.clone(), pick(counts)));
+    page.counters(
+        "pelton_plugin_records",
+        "Records that a plugin was given, each time.",
+        each(|c| c.records),
+    )?;
+    page.counters("pelton_plugin_traps", "Calls that trapped.", each(|c| c.trapped))?;
+    let help = "Calls that were not back within `limits.deadline_ms`.";
+    page.counters("pelton_plugin_timeouts", help, each(|c| c.timed_out))?;
+    let help = "Calls that wanted more memory or a larger answer than they may have, or had no valid one.";
+    page.counters("pelton_plugin_failures", help, each(|c| c.failed))?;
+    let help = "The most linear memory that an instance has had since its pipeline started.";
+    page.gauges("pelton_plugin_memory_max_bytes", help, each(|c| c.memory_bytes))?;
+    let help = "How long calls took. A plugin computes all of this time, unless it sends requests.";
+    page.histograms("pelton_plugin_call_seconds", help, calls.iter().map(|(of, c)| (of.clone(), *c)))
 }
 
 /// What plugins that act on the outside have, by pipeline, node and state.
@@ -411,6 +451,27 @@ impl Page<'_, '_> {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
             family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn histograms<'c, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, &'c CallCounts)>,
+    ) -> Encoded {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, counts) in samples {
+            let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts.buckets.iter().copied()).collect();
+            let mut encoder = family.encode_family(&labels)?;
+            encoder.encode_histogram::<prometheus_client::encoding::NoLabelSet>(
+                counts.took_us as f64 / 1e6,
+                counts.calls,
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }

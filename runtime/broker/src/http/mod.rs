@@ -34,6 +34,7 @@ use crate::group::service::{GroupOffsets, Groups};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::request_memory::RequestMemory;
+use crate::pipelines::kept_logs::KeptLogs;
 use crate::pipelines::redrive::Redrive;
 use crate::records::Records;
 use pelton_pipelines::supervisor::Supervisor;
@@ -53,6 +54,7 @@ pub(crate) struct HttpParts {
     pub(crate) admin: Arc<Admin>,
     pub(crate) records: Records,
     pub(crate) redrive: Arc<Redrive>,
+    pub(crate) logs: Arc<KeptLogs>,
 }
 
 /// The limits of the port.

@@ -11,14 +11,17 @@ use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pelton_streams::Digest;
+use pelton_streams::values::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::reply::Refusal;
+use crate::pipelines::kept_logs::{LINES, LINES_MAX, Lines, Unreadable, Wanted};
 use crate::pipelines::redrive::{RedriveRequest, Redriven};
 use pelton_pipelines::deployments::Revision;
+use pelton_pipelines::limits::PipelineLimits;
 use pelton_pipelines::refusal::DeployError;
-use pelton_pipelines::status::{LogLine, PipelineState};
+use pelton_pipelines::status::PipelineState;
 use pelton_pipelines::supervisor::{
     Deleted, Deployed, Kept, PipelineDescription, PluginSummary, Purpose, Pushed, Unanswered,
 };
@@ -56,6 +59,20 @@ pub(super) struct RollbackRequest {
     dry_run: bool,
 }
 
+/// `POST /v1/pipelines/{name}/limits`: what is left out stays as it was.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsRequest {
+    /// What was said before does not hold any more.
+    reset: bool,
+    cpu_percent: Option<u32>,
+    log_lines: Option<u32>,
+    memory: Option<ByteSize>,
+    deadline_ms: Option<u32>,
+    output: Option<ByteSize>,
+    state: Option<ByteSize>,
+}
+
 /// `POST /v1/plugins`.
 #[derive(Debug, Deserialize)]
 pub(super) struct PushQuery {
@@ -67,9 +84,12 @@ pub(super) struct PushQuery {
 /// `GET /v1/pipelines/{name}/logs`.
 #[derive(Debug, Deserialize)]
 pub(super) struct LogQuery {
-    /// The first sequence wanted.
-    #[serde(default)]
-    since: u64,
+    /// The first sequence wanted; none: the newest lines.
+    since: Option<u64>,
+    /// None that were said before, ms since 1970-01-01 UTC.
+    from_ms: Option<i64>,
+    /// How many at the most.
+    limit: Option<usize>,
 }
 
 /// `DELETE /v1/pipelines/{name}`.
@@ -78,13 +98,6 @@ pub(super) struct DeleteQuery {
     /// Its changelogs, the topics between its parts and its offsets, too.
     #[serde(default)]
     own_topics: bool,
-}
-
-/// Log lines, and the sequence to ask for next.
-#[derive(Debug, Serialize)]
-pub(super) struct LogAnswer {
-    lines: Vec<LogLine>,
-    next: u64,
 }
 
 /// State of a pipeline shortly after a change; null if it was deleted meanwhile.
@@ -170,6 +183,19 @@ pub(super) async fn resume(State(state): State<Arc<HttpState>>, name: Name) -> A
     Ok(Json(Changed { state: state.supervisor()?.set_paused(&name?.0, false).await? }))
 }
 
+pub(super) async fn limit(
+    State(state): State<Arc<HttpState>>,
+    name: Name,
+    body: Body,
+) -> Answer<PipelineLimits> {
+    let Path(name) = name?;
+    let body = body.map_err(|error| Refusal::of_body(&error, state.limits.body_bytes))?;
+    let LimitsRequest { reset, cpu_percent, log_lines, memory, deadline_ms, output, state: of_state } =
+        optional(&body)?;
+    let said = PipelineLimits { cpu_percent, log_lines, memory, deadline_ms, output, state: of_state };
+    Ok(Json(state.supervisor()?.limit(&name, said, reset).await?))
+}
+
 pub(super) async fn history(State(state): State<Arc<HttpState>>, name: Name) -> Answer<Kept> {
     let Path(name) = name?;
     let found = state.supervisor()?.history(&name);
@@ -233,9 +259,22 @@ pub(super) async fn logs(
     State(state): State<Arc<HttpState>>,
     name: Name,
     query: Result<Query<LogQuery>, QueryRejection>,
-) -> Answer<LogAnswer> {
-    let (Path(name), Query(query)) = (name?, query?);
-    let found = state.supervisor()?.log_lines(&name, query.since);
-    let (lines, next) = found.ok_or_else(|| no_pipeline(&name))?;
-    Ok(Json(LogAnswer { lines, next }))
+) -> Answer<Lines> {
+    let (Path(name), Query(LogQuery { since, from_ms, limit })) = (name?, query?);
+    let limit = limit.unwrap_or(LINES);
+    if !(1..=LINES_MAX).contains(&limit) {
+        return Err(Refusal::bad_request(format!("`limit` must be from 1 to {LINES_MAX}")));
+    }
+    let found = state.parts.logs.read(&name, Wanted { since, from_ms, limit }).await?;
+    // What a pipeline has said is there after it was deleted, too.
+    match found.lines.is_empty() && since.is_none() && !state.supervisor()?.is_deployed(&name) {
+        true => Err(no_pipeline(&name)),
+        false => Ok(Json(found)),
+    }
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(error: Unreadable) -> Refusal {
+        Refusal::unavailable(error.to_string())
+    }
 }

@@ -187,6 +187,7 @@ impl From<DeployError> for Refusal {
             DeployError::TooMany(_) | DeployError::TableTaken { .. } | DeployError::Router(_) => {
                 (StatusCode::CONFLICT, None)
             }
+            DeployError::Limits(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
             DeployError::UnknownPipeline(_) => {
                 (StatusCode::NOT_FOUND, Some("`pelton pipeline list` shows what is deployed"))
             }

@@ -68,6 +68,7 @@ routes! {
     post "/v1/pipelines" => pipelines::deploy, up to body_bytes, needs [Alter Cluster];
     get "/v1/pipelines/{name}" => pipelines::pipeline, up to body_bytes, needs [Describe Cluster];
     delete "/v1/pipelines/{name}" => pipelines::delete, up to body_bytes, needs [Alter Cluster];
+    post "/v1/pipelines/{name}/limits" => pipelines::limit, up to body_bytes, needs [Alter Cluster];
     post "/v1/pipelines/{name}/pause" => pipelines::pause, up to body_bytes, needs [Alter Cluster];
     post "/v1/pipelines/{name}/resume" => pipelines::resume, up to body_bytes, needs [Alter Cluster];
     get "/v1/pipelines/{name}/history" => pipelines::history, up to body_bytes, needs [Describe Cluster];

@@ -3,6 +3,7 @@
 mod broker_io;
 mod deployment_log;
 mod globals;
+pub(crate) mod kept_logs;
 mod places;
 pub(crate) mod redrive;
 #[cfg(test)]

@@ -548,6 +548,7 @@ impl Run {
             factory: Arc::new(Factory(Arc::clone(&stop))),
             stores,
             globals: Arc::new(NoGlobals),
+            cpu: || Box::new(|| 0),
             board: Arc::clone(&board),
             clock: Arc::new(now_ms),
             stop: Arc::clone(&stop),

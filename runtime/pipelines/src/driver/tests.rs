@@ -320,6 +320,7 @@ fn run_from(
         factory: Arc::new(Factory(Arc::clone(&stop))),
         stores: Arc::new(MemoryStores::default()),
         globals: Arc::new(NoGlobals),
+        cpu: || Box::new(|| 0),
         board: Arc::clone(&board),
         clock: Arc::new(|| 5_000),
         stop: Arc::clone(&stop),
@@ -412,7 +413,7 @@ fn a_dead_letter_keeps_its_bytes_and_the_others_go_on() {
     assert_eq!(world.lock().committed, BTreeMap::from([(0, 3)]));
     assert_eq!(board.snapshot().totals.dead_lettered, 1);
     assert!(
-        board.log_since(0).0.iter().any(|line| line.text.contains("offset 1")),
+        board.log_since(0).0.iter().any(|line| line.line.text.contains("offset 1")),
         "the log names the record"
     );
 }

@@ -15,7 +15,7 @@ use pelton_streams::{InstanceSpec, InstantiateError, PluginError, Topology};
 
 use super::{Driver, DriverError, DriverSpec, NO_PARTITION};
 use crate::io::{IoError, StopSignal};
-use crate::status::InstanceLog;
+use crate::logs::InstanceLog;
 
 /// How long calls that are under way have to end by themselves when the driver stops. What was sent is then done once, and not
 /// again after the next start.
@@ -78,8 +78,7 @@ impl Workers {
         };
         for worker in 0..consumer.threads as usize {
             let partition = Arc::new(AtomicI32::new(NO_PARTITION));
-            let (board, of) = (Arc::clone(&spec.board), Arc::clone(&partition));
-            let log = InstanceLog { board, node: node.id.clone(), partition: of };
+            let log = InstanceLog::new(&spec.board, &node.id, &node.plugin.digest, &partition);
             let instance =
                 InstanceSpec { config: node.config.clone(), limits: node.limits, log: Arc::new(log) };
             let plugin =

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::stores::StoreChange;
 use crate::deployments::history::RevisionChanges;
+use crate::limits::PipelineLimits;
 use crate::status::{PipelineState, PipelineStatus};
 
 /// What `push` says.
@@ -69,6 +70,9 @@ pub struct PipelineDescription {
     /// The consumer group that holds its offsets.
     pub group: String,
     pub plugins: BTreeMap<String, String>,
+    /// What an operator says over the manifest, if something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PipelineLimits>,
     #[serde(flatten)]
     pub status: PipelineStatus,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Supervisor;
 use crate::compiler::Patience;
+use crate::logs::PipelineLog;
 use crate::runner::{Runner, RunnerSpec};
 use crate::status::PipelineState;
 
@@ -21,10 +22,17 @@ impl Supervisor {
         };
         let before = self.inner.lock().runners.get(name).map(|runner| Arc::clone(runner.board()));
         let before = before.as_deref();
+        let log = PipelineLog::new(name, Arc::clone(&self.spec.logs));
+        let seen = (Arc::clone(&self.spec.clock), log);
+        let limits = self.inner.lock().deployments.limits(name);
+        let checked = checked.map(|mut checked| {
+            checked.topology.limit(&limits.of_plugins());
+            checked
+        });
         let runner = match checked {
             Ok(checked) if paused => {
                 let topology = Some(Arc::new(checked.topology));
-                Runner::idle(Arc::clone(&self.spec.clock), topology, PipelineState::Paused, None, before)
+                Runner::idle(seen, topology, PipelineState::Paused, None, before)
             }
             Ok(checked) => {
                 let spec = RunnerSpec {
@@ -39,14 +47,15 @@ impl Supervisor {
                     stores: Arc::clone(&self.spec.stores),
                     globals: Arc::clone(&self.spec.globals),
                 };
-                Runner::start(spec, before)
+                Runner::start(spec, seen.1, before)
             }
             Err(error) => {
                 tracing::error!(pipeline = name, %error, "the pipeline does not start");
                 let reason = Some(error.to_string());
-                Runner::idle(Arc::clone(&self.spec.clock), None, PipelineState::Failed, reason, before)
+                Runner::idle(seen, None, PipelineState::Failed, reason, before)
             }
         };
+        runner.board().limit(&limits);
         let mut inner = self.inner.lock();
         if inner.stopping {
             runner.signal();

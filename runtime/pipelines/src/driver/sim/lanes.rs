@@ -12,6 +12,7 @@ use super::{Fate, Run, Shared};
 use crate::driver::DriverError;
 use crate::io::StopSignal;
 use crate::lanes::Lane;
+use crate::logs::PipelineLog;
 use crate::status::StatusBoard;
 use crate::stores::TaskStores;
 
@@ -103,7 +104,7 @@ pub fn drive_lanes(
     // As who starts a pipeline does.
     world.lock().decide(None, Fate::Aborted);
     let (baton, stop) = (Arc::new(Baton::new(threads, seed)), Arc::new(StopSignal::default()));
-    let board = StatusBoard::of_lanes(Arc::new(|| 7), threads, None);
+    let board = StatusBoard::of_lanes(Arc::new(|| 7), threads, None, PipelineLog::passing());
     let ended: Mutex<Result<u32, DriverError>> = Mutex::new(Ok(0));
     std::thread::scope(|scope| {
         for lane in Lane::all(threads) {

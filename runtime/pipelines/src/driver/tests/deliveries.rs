@@ -132,6 +132,7 @@ fn deliver(
         factory: Arc::new(Consumers(Arc::clone(&outside))),
         stores: Arc::new(MemoryStores::default()),
         globals: Arc::new(NoGlobals),
+        cpu: || Box::new(|| 0),
         board: Arc::clone(&board),
         clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
         stop: Arc::clone(&stop),

@@ -38,7 +38,12 @@ fn a_refused_output_goes_by_the_policy() {
         result.unwrap();
         assert_eq!(world.lock().values(), expect, "{on_error}");
         let totals = board.snapshot().totals;
-        let told: Vec<_> = board.log_since(0).0.into_iter().map(|line| (line.level, line.text)).collect();
+        let told: Vec<_> = board
+            .log_since(0)
+            .0
+            .into_iter()
+            .map(|line| (line.line.level.to_string(), line.line.text))
+            .collect();
         let says = |level: &str, words: &[&str]| {
             told.iter().any(|(l, text)| l == level && words.iter().all(|word| text.contains(word)))
         };

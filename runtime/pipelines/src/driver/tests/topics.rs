@@ -40,7 +40,7 @@ fn a_topic_that_is_created_again_is_read_again() {
             assert_eq!(world.lock().committed, BTreeMap::from([(0, 1)]), "of the new topic alone");
             let status = board.snapshot();
             assert_eq!((status.state, status.failure, status.tasks.len()), (PipelineState::Running, None, 1));
-            let lines: Vec<String> = board.log_since(0).0.into_iter().map(|line| line.text).collect();
+            let lines: Vec<String> = board.log_since(0).0.into_iter().map(|line| line.line.text).collect();
             let says = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
             assert_eq!((says("was deleted"), says("was created again")), (1, 1), "{lines:?}");
             assert_eq!(says("does not exist") > 0, states == 2, "{lines:?}");
