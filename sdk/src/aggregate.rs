@@ -173,6 +173,9 @@ fn push(column: &mut Column, field: &[u8]) {
 #[macro_export]
 macro_rules! export_aggregator {
     ($plugin:ty) => {
+        // Natively, where a plugin is tested alone, nothing else makes one.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> $plugin = <$plugin as ::std::default::Default>::default;
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {

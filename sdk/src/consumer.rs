@@ -160,6 +160,9 @@ macro_rules! export_consumer {
 #[macro_export]
 macro_rules! export_any_consumer {
     ($plugin:ty, $exported:ident, $world:ident $(, $given:expr)?) => {
+        // Natively, where a plugin is tested alone, nothing else makes one.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> $plugin = <$plugin as ::std::default::Default>::default;
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {

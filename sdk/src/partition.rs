@@ -101,6 +101,9 @@ impl<T: Partitioner> ExportedPartitioner<T> {
 #[macro_export]
 macro_rules! export_partitioner {
     ($plugin:ty) => {
+        // Natively, where a plugin is tested alone, nothing else makes one.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> $plugin = <$plugin as ::std::default::Default>::default;
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {

@@ -82,6 +82,9 @@ impl<T: Transform> Exported<T> {
 #[macro_export]
 macro_rules! export_transform {
     ($plugin:ty) => {
+        // Natively, where a plugin is tested alone, nothing else makes one.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() -> $plugin = <$plugin as ::std::default::Default>::default;
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {

@@ -248,7 +248,15 @@ pub(crate) fn topics_go_away(lab: &Lab) -> Result<String> {
 
 /// What `pelton plugin new` makes builds, and its own test passes, for every world that it knows.
 pub(crate) fn new_plugins(lab: &Lab) -> Result<String> {
-    let worlds = ["transform", "transform-state", "transform-timer", "aggregator", "partitioner"];
+    let worlds = [
+        "transform",
+        "transform-state",
+        "transform-timer",
+        "aggregator",
+        "partitioner",
+        "consumer",
+        "consumer-http",
+    ];
     for world in worlds {
         let dir = lab.dir.join(format!("new-{world}"));
         let pelton = |args: &[&str]| -> Result<String> {
@@ -263,8 +271,10 @@ pub(crate) fn new_plugins(lab: &Lab) -> Result<String> {
         pelton(&["plugin", "build", path(&dir), "--output", path(&component)])?;
         let seen = pelton(&["plugin", "inspect", path(&component)])?;
         ensure!(seen.lines().any(|line| line.split_whitespace().eq(["world", world])), "{seen}");
-        let tested = pelton(&["plugin", "test", path(&dir), "--component", path(&component)])?;
-        ensure!(tested.contains("passed"), "{tested}");
+        if !world.starts_with("consumer") {
+            let tested = pelton(&["plugin", "test", path(&dir), "--component", path(&component)])?;
+            ensure!(tested.contains("passed"), "{tested}");
+        }
         let mut tested = Command::new("cargo");
         tested.args(["test", "--offline"]).current_dir(&dir).env("CARGO_TARGET_DIR", &lab.build_dir);
         let tested = tested.output().context("run cargo")?;
@@ -274,6 +284,8 @@ pub(crate) fn new_plugins(lab: &Lab) -> Result<String> {
             "{world}: {said}{}",
             String::from_utf8_lossy(&tested.stderr)
         );
+        let warned = String::from_utf8_lossy(&tested.stderr).into_owned();
+        ensure!(!warned.contains("warning"), "{world}: a new plugin begins with a warning: {warned}");
     }
     Ok(worlds.join(", "))
 }

@@ -230,6 +230,38 @@ pub(crate) fn grants(lab: &Lab) -> Result<String> {
     Ok("five ways to nothing, one to the server".to_owned())
 }
 
+/// New consumers do what they say as they are: one says something of records, one posts them.
+pub(crate) fn new_ones(lab: &Lab) -> Result<String> {
+    let hooks = Hooks::start(|_, _| Mood::Takes)?;
+    let (_start, broker, cli) = lab.start()?;
+    create_topic(&broker.address, "words", 1, &[])?;
+    produce(
+        &broker.address,
+        "words",
+        &[(0, "a".to_owned(), "no".to_owned()), (0, "b".to_owned(), "much".to_owned())],
+    )?;
+    for world in ["consumer", "consumer-http"] {
+        let dir = lab.dir.join(format!("new-{world}"));
+        let steps = cli.ok(&["plugin", "new", path(&dir), "--world", world])?;
+        ensure!(steps.contains("next: pelton plugin build"), "{steps}");
+        let manifest = dir.join("pipeline.toml");
+        let text = std::fs::read_to_string(&manifest)?;
+        std::fs::write(&manifest, text.replace("127.0.0.1:9000", &format!("127.0.0.1:{}", hooks.port)))?;
+        cli.ok(&["deploy", path(&dir)])?;
+        let seen = until_committed(&cli, &format!("new-{world}"), &[2])?;
+        ensure!(seen["state"] == "running", "{seen}");
+    }
+    let said = cli.ok(&["pipeline", "logs", "new-consumer"])?;
+    ensure!(said.contains("words/0/1 has 4 bytes") && !said.contains("words/0/0"), "{said}");
+    let bodies: Vec<String> = hooks.book().done.values().cloned().collect();
+    ensure!(
+        bodies.len() == 2 && bodies.contains(&"no".to_owned()) && bodies.contains(&"much".to_owned()),
+        "{bodies:?}"
+    );
+    broker.stop()?;
+    Ok("consumer, consumer-http".to_owned())
+}
+
 /// What a transform emits is given through a topic of the pipeline's own; a server that hangs holds up a stop for a few seconds.
 pub(crate) fn behind_a_node(lab: &Lab) -> Result<String> {
     let hooks = Hooks::start(|hook, before| match hook.body.as_str() {

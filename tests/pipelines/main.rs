@@ -36,7 +36,7 @@ use std::process::ExitCode;
 /// Returns what it can tell.
 type Case = fn(&Lab) -> Result<String>;
 
-const CASES: [(&str, Case); 48] = [
+const CASES: [(&str, Case); 49] = [
     ("kills-repeat-no-output-exactly-once", kills::kills_exactly_once),
     ("kills-lose-no-record-at-least-once", kills::kills_at_least_once),
     ("kills-count-no-record-twice", state::counted_once),
@@ -78,6 +78,7 @@ const CASES: [(&str, Case); 48] = [
     ("webhooks-lose-nothing-and-keep-the-order-of-keys", consumers::by_key),
     ("webhooks-keep-the-order-of-partitions", consumers::by_partition),
     ("consumers-reach-what-is-granted-alone", consumers::grants),
+    ("new-consumers-act-on-records", consumers::new_ones),
     ("consumers-are-given-what-a-node-emits", consumers::behind_a_node),
     ("http-answers-only-those-it-should", http::access),
     ("http-reads-need-the-token-if-asked", http::guarded_reads),

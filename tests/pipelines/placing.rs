@@ -3,9 +3,11 @@
 use crate::lab::{Lab, path, until_committed, until_state};
 use anyhow::{Context, Result, ensure};
 use pelton_tests::cli::Cli;
+use pelton_tests::http::request;
 use pelton_tests::load::{client, create_topic};
 use pelton_tests::records::{LIMIT, Read, read_all};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -62,6 +64,51 @@ fn deploy(lab: &Lab, cli: &Cli, regions: &str) -> Result<String> {
     cli.ok(&["deploy", &lab.write("placing.toml", manifest(&region_plugin(), regions))?])
 }
 
+/// What the same plugin makes of the same keys over HTTP is where a sink of a pipeline has put them.
+fn over_http(bootstrap: &str, cli: &Cli, sunk: &[Read]) -> Result<()> {
+    create_topic(bootstrap, "posted", 6, &[])?;
+    let at: BTreeMap<&str, i32> = sunk.iter().map(|record| (record.key.as_str(), record.partition)).collect();
+    let records: Vec<Value> = at.keys().map(|key| json!({ "key": key, "value": "0" })).collect();
+    let token = std::fs::read_to_string(cli.data_dir.join("http.token"))?;
+    let post = |query: &str| {
+        let headers = [
+            format!("Host: {}", cli.http),
+            format!("Authorization: Bearer {}", token.trim()),
+            "Content-Type: application/json".to_owned(),
+        ];
+        let line = format!("POST /v1/topics/posted/records?{query}");
+        request(&cli.http, &line, &headers, Some(json!({ "records": records }).to_string().as_bytes()))
+    };
+    let refused = |query: &str, status: u16, words: &str| {
+        let answer = post(query)?;
+        ensure!(answer.status == status && answer.body.contains(words), "{query}: {}", answer.body);
+        Ok(())
+    };
+    refused("partitioner=nowhere", 400, "no plugin that was pushed")?;
+    refused("partitioner=murmur2&partitioner_config=%7B%7D", 400, "a rule has no settings")?;
+    refused(
+        "partitioner=region&partitioner_config=%7B%20regions%20%3D%20%22eu,,us%22%20%7D",
+        422,
+        "a name is empty",
+    )?;
+    refused("partitioner=region&partitioner_config=%7B%7D%0Aname%20%3D%20%7B%7D", 422, "must be one table")?;
+    ensure!(read_all(bootstrap, "posted")?.is_empty(), "something of what was refused is written");
+    let answer = post("partitioner=region&partitioner_config=%7B%20regions%20%3D%20%22eu,us%22%20%7D")?;
+    ensure!(answer.status == 200, "{}", answer.body);
+    let posted = read_all(bootstrap, "posted")?;
+    ensure!(posted.len() == at.len(), "{} of {} records", posted.len(), at.len());
+    for record in posted {
+        let expect = at.get(record.key.as_str());
+        ensure!(
+            expect == Some(&record.partition),
+            "{} is in {}, not {expect:?}",
+            record.key,
+            record.partition
+        );
+    }
+    Ok(())
+}
+
 /// Each key stays where the plugin puts it, through restarts, and moves as a whole when the topic grows.
 pub(crate) fn by_plugin(lab: &Lab) -> Result<String> {
     let (mut start, broker, cli) = lab.start()?;
@@ -104,6 +151,7 @@ pub(crate) fn by_plugin(lab: &Lab) -> Result<String> {
     })?;
     let used: std::collections::BTreeSet<i32> = new.iter().map(|record| record.partition).collect();
     ensure!(used.len() == 6, "only {used:?} are used");
+    over_http(&broker.address, &cli, &new)?;
     broker.stop()?;
     Ok(format!("{} records of {} keys in 3 and in 6 partitions", all.len(), REGIONS.len() * KEYS))
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// Bytes that make a record's plugin compute for a moment.
-const SLOW: usize = 3_000;
+/// Records of a round that the plugin computes a moment for.
+const SLOW: usize = 1_000;
+const ROUNDS: usize = 5;
 
 /// Lines say which record they are about, and outlive a crash, a revision and the pipeline.
 pub(crate) fn lines(lab: &Lab) -> Result<String> {
@@ -106,17 +107,21 @@ pub(crate) fn limits(lab: &Lab) -> Result<String> {
     // Its share of CPU: it rests for four times as long as it computes, and nothing is lost.
     cli.ok(&["pipeline", "limits", "p", "--cpu-percent", "20"])?;
     let before = cli.pipeline("p")?;
-    let slow: Vec<String> = (0..SLOW).map(|n| format!("slow {n}")).collect();
-    produce(&broker.address, "in", 0, &slow.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let done = 1 + i64::try_from(SLOW)?;
-    let after = until_committed(&cli, "p", &[done])?;
+    let (mut done, mut after) = (1, Value::Null);
+    // In rounds: it rests for one before it begins with the next.
+    for round in 0..ROUNDS {
+        let slow: Vec<String> = (0..SLOW).map(|n| format!("slow {round} {n}")).collect();
+        produce(&broker.address, "in", 0, &slow.iter().map(String::as_str).collect::<Vec<_>>())?;
+        done += i64::try_from(SLOW)?;
+        after = until_committed(&cli, "p", &[done])?;
+    }
     let grew = |key: &str| after[key].as_f64().unwrap_or(0.0) - before[key].as_f64().unwrap_or(0.0);
     let (cpu_ms, rested_ms) = (grew("cpu_ms"), grew("rested_ms"));
     ensure!(
         rested_ms > 2.0 * cpu_ms && cpu_ms > 0.0,
         "it computed for {cpu_ms} ms and rested for {rested_ms}"
     );
-    ensure!(read_all(&broker.address, "out")?.len() == SLOW + 1, "records are missing");
+    ensure!(read_all(&broker.address, "out")?.len() == ROUNDS * SLOW + 1, "records are missing");
 
     // Its log.
     cli.ok(&["pipeline", "limits", "p", "--log-lines", "2"])?;

@@ -425,7 +425,15 @@ impl Supervisor {
         given: &BTreeMap<String, Digest>,
         patience: Patience,
     ) -> Result<Checked, DeployError> {
-        let manifest = Manifest::parse(text)?;
+        self.checked_manifest(Manifest::parse(text)?, given, patience).await
+    }
+
+    async fn checked_manifest(
+        &self,
+        manifest: Manifest,
+        given: &BTreeMap<String, Digest>,
+        patience: Patience,
+    ) -> Result<Checked, DeployError> {
         let mut wanted = Vec::new();
         let mut plugins = BTreeMap::new();
         let mut infos = BTreeMap::new();
@@ -527,6 +535,7 @@ mod letters;
 mod limiting;
 mod looking;
 mod naming;
+mod placing;
 mod pushing;
 mod replaying;
 mod routing;
@@ -551,6 +560,7 @@ pub use lasting::Unanswered;
 use lasting::to_its_end;
 pub use letters::LetterTopics;
 use naming::{given, repartitions_of, resolve};
+pub use placing::Placer;
 pub use pushing::Purpose;
 use replaying::Replaying;
 pub use replaying::{ReplayReport, ReplayRequest};

@@ -133,7 +133,10 @@ fn print_run(pipeline: &Value) -> anyhow::Result<()> {
         print_line(&calls_text(node, calls))?;
     }
     for (limit, value) in pipeline["limits"].as_object().into_iter().flatten() {
-        print_line(&format!("limits.{limit}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))?;
+        print_line(&format!(
+            "limits.{limit}: {}",
+            value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        ))?;
     }
     for key in ["cpu_ms", "rested_ms", "log_lines_dropped"] {
         if let Some(value) = pipeline[key].as_u64() {

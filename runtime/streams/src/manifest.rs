@@ -309,6 +309,32 @@ impl Manifest {
 }
 
 impl Manifest {
+    /// One whose only work is to have a plugin place records for somebody who is no pipeline. `config` is a table of TOML, or empty.
+    ///
+    /// # Errors
+    /// `config` is no such table, or the plugin cannot be called that.
+    pub fn placing(plugin: &str, config: &str) -> Result<Manifest, ManifestError> {
+        let text = if config.trim().is_empty() { "{}" } else { config };
+        let mut given: BTreeMap<String, BTreeMap<String, toml::Value>> =
+            from_toml(&format!("config = {text}"), "the configuration")?;
+        let config = given.remove("config").filter(|_| given.is_empty());
+        let config = config.ok_or_else(|| {
+            raw::invalid("config", "must be one table of TOML, as `{ default = 0 }`".to_owned())
+        })?;
+        let plugin = toml::Value::String(plugin.to_owned());
+        let mut manifest = Manifest::parse(&format!(
+            "name = \"placing\"\n[[source]]\nid = \"in\"\ntopic = \"in\"\n\
+             [[sink]]\nfrom = \"in\"\ntopic = \"to\"\npartitioner = {plugin}\n"
+        ))?;
+        match manifest.sinks.first_mut().map(|sink| &mut sink.partitioner) {
+            Some(SinkPartitioner::Plugin(plugin)) => plugin.config = config,
+            Some(SinkPartitioner::Native(_)) | None => {
+                return Err(raw::invalid("partitioner", "is a rule, and no plugin".to_owned()));
+            }
+        }
+        Ok(manifest)
+    }
+
     /// Whether it is what routes the records of a topic with a server-side partitioner.
     pub fn is_router(&self) -> bool {
         self.sources.iter().any(|source| source.intake.is_some())

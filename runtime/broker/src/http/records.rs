@@ -13,9 +13,14 @@ use pelton_partitioner::PartitionerKind;
 use serde::Deserialize;
 use serde_json::Value;
 
+use pelton_pipelines::refusal::DeployError;
+use pelton_streams::batch::{BatchFull, Headers, OwnedBatch, RecordIn};
+
 use super::HttpState;
 use super::reply::Refusal;
+use crate::blocking::run_blocking;
 use crate::records::{KEY_BYTES_MAX, NewRecord, RECORDS_MAX, WriteError, Written};
+use crate::topics::Topic;
 
 /// As the IETF's draft calls it.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -24,8 +29,10 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RecordsQuery {
-    /// The rule by which keys are placed.
+    /// The rule by which keys are placed, or a plugin that was pushed.
     partitioner: Option<String>,
+    /// Its configuration: a table of TOML.
+    partitioner_config: Option<String>,
     /// Of the one record of a raw body.
     key: Option<String>,
     partition: Option<i32>,
@@ -135,22 +142,76 @@ pub(super) async fn write(
         let request = [text.unwrap_or_default().as_bytes(), b"\n", &body].concat();
         (key, *pelton_pipelines::digest_of(&request).as_bytes())
     });
-    let rule = match query.partitioner.as_deref() {
-        None => PartitionerKind::default(),
-        Some(name) => pelton_streams::partitioner::parse(name)
-            .map_err(|hint| Refusal::bad_request(format!("`partitioner` is `{name}`; {hint}")))?,
-    };
     let is_json =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
             kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
         });
-    let records = if is_json { records(&body)? } else { vec![raw(&query, body)] };
+    let mut records = if is_json { records(&body)? } else { vec![raw(&query, body)] };
     let topic = state.parts.admin.topic(&name);
     let topic = topic.ok_or_else(|| Refusal::not_found(format!("there is no topic `{name}`")))?;
     if topic.is_internal() {
         return Err(Refusal::bad_request(format!("`{name}` is a topic of the broker's own")));
     }
+    let rule = placed(&state, &topic, &query, &mut records).await?;
     Ok(Json(state.parts.records.write(&topic, records, rule, digest).await?))
+}
+
+/// The rule by which records are placed that have no partition yet. A plugin gives each of them one; a topic with a partitioner
+/// of its own goes by that.
+async fn placed(
+    state: &HttpState,
+    topic: &Topic,
+    query: &RecordsQuery,
+    records: &mut Vec<NewRecord>,
+) -> Result<PartitionerKind, Refusal> {
+    let config = query.partitioner_config.as_deref();
+    let rule = query.partitioner.as_deref().map(pelton_streams::partitioner::parse);
+    let hint = match rule {
+        Some(Err(hint)) if topic.config.partitioner.is_none() => hint,
+        None | Some(Ok(_)) if config.is_some() => {
+            let text = "`partitioner_config` is for a plugin in `partitioner`: a rule has no settings";
+            return Err(Refusal::bad_request(text));
+        }
+        None | Some(Err(_)) => return Ok(PartitionerKind::default()),
+        Some(Ok(rule)) => return Ok(rule),
+    };
+    let name = query.partitioner.as_deref().unwrap_or_default();
+    let placer = state.supervisor()?.placer(name, config.unwrap_or_default()).await;
+    let mut placer = placer.map_err(|error| match error {
+        DeployError::UnknownPlugin { plugin, .. } => Refusal::bad_request(format!(
+            "`partitioner` is `{plugin}`, which is no rule and no plugin that was pushed; {hint}"
+        )),
+        error => error.into(),
+    })?;
+    let partitions = topic.partition_count.unsigned_abs();
+    let (name, mut all) = (topic.name.clone(), std::mem::take(records));
+    // A plugin computes as long as its deadline allows.
+    *records = run_blocking(move || {
+        let unplaced: Vec<usize> = (0..all.len()).filter(|index| all[*index].partition.is_none()).collect();
+        let batch = batch_of(&name, unplaced.iter().map(|index| &all[*index]));
+        let batch = batch.map_err(|error| Refusal::bad_request(error.to_string()))?;
+        let placed = placer.place(&batch.as_batch(), partitions);
+        let placed = placed
+            .map_err(|error| Refusal::bad_request(format!("the partitioner places no record: {error}")))?;
+        for (index, partition) in unplaced.into_iter().zip(placed) {
+            all[index].partition = Some(partition);
+        }
+        Ok::<_, Refusal>(all)
+    })
+    .await?;
+    Ok(PartitionerKind::default())
+}
+
+/// Records as a partitioner is given them, with their place in the request as offset.
+fn batch_of<'r>(topic: &str, records: impl Iterator<Item = &'r NewRecord>) -> Result<OwnedBatch, BatchFull> {
+    let mut batch = OwnedBatch::new(topic, 0);
+    for (record, offset) in records.zip(0..) {
+        let NewRecord { key, value, headers, timestamp, .. } = record;
+        let (key, value, timestamp) = (key.as_deref(), value.as_deref(), timestamp.unwrap_or(-1));
+        let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref()));
+        batch.push(RecordIn { offset, timestamp, key, value, headers: Headers::default() }, headers)?;
+    }
+    Ok(batch)
 }
 
 impl From<WriteError> for Refusal {

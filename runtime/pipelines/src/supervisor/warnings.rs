@@ -6,12 +6,12 @@ use std::sync::Arc;
 use pelton_streams::manifest::Manifest;
 use pelton_streams::operator::EventTime;
 use pelton_streams::topology::OutputTopic;
-use pelton_streams::values::epoch_text;
+use pelton_streams::values::{Start, epoch_text};
 use pelton_streams::{BatchIn, Topology};
 use pelton_wire::record::Columns;
 
 use super::Supervisor;
-use crate::io::{Change, Input, IoError, PipelineIo};
+use crate::io::{Change, Input, IoError, IoFactory, PipelineIo};
 use crate::run_blocking;
 
 /// Partitions of a source of which the first records are looked at.
@@ -22,8 +22,8 @@ impl Supervisor {
     pub(super) async fn warnings(&self, manifest: &Manifest, topology: Topology) -> Vec<String> {
         let topology = Arc::new(topology);
         let mut io = self.spec.io.open(&topology, 0, manifest.guarantee, Arc::default());
-        let of = Arc::clone(&topology);
-        let oldest = run_blocking(move || oldest(&of, &mut *io)).await;
+        let (of, factory) = (Arc::clone(&topology), Arc::clone(&self.spec.io));
+        let oldest = run_blocking(move || oldest(&of, &mut *io, &*factory)).await;
         let mut warnings = self.idle_threads(manifest, &topology).into_iter().collect::<Vec<String>>();
         warnings.extend(self.rows_that_go(&topology));
         warnings.extend(self.left_unread(&topology).await);
@@ -121,7 +121,11 @@ impl Supervisor {
 }
 
 /// The earliest time among the records that are read first, and the topic that has it; none if there are none.
-fn oldest(topology: &Topology, io: &mut dyn PipelineIo) -> Result<Option<(i64, String)>, IoError> {
+fn oldest(
+    topology: &Topology,
+    io: &mut dyn PipelineIo,
+    factory: &dyn IoFactory,
+) -> Result<Option<(i64, String)>, IoError> {
     let mut oldest: Option<(i64, String)> = None;
     let mut records = Columns::new();
     for change in io.changes()? {
@@ -131,6 +135,13 @@ fn oldest(topology: &Topology, io: &mut dyn PipelineIo) -> Result<Option<(i64, S
             let input = Input { source, partition };
             records.clear();
             io.fill(input, io.position(input, spec.start)?.offset, &mut records)?;
+            // What has been read before is mostly as what comes.
+            if records.offsets().is_empty()
+                && let Some(stored) = factory.replay_partition(&spec.topic, partition)
+            {
+                let (first, end) = (stored.resolve(Start::Earliest)?, stored.resolve(Start::Latest)?);
+                stored.fill(first, end, &mut records)?;
+            }
             let batch = BatchIn::new(&spec.topic, partition.unsigned_abs(), &records);
             let stamped = spec.time.clone().map(|time| EventTime::new(time).stamp(batch));
             let times = match &stamped {

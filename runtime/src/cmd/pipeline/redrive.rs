@@ -79,7 +79,8 @@ impl Sum {
         let would = if dry_run { "would go" } else { "went" };
         let mut lines = Vec::new();
         for (topic, count) in self.all["redriven"].as_object().into_iter().flatten() {
-            lines.push(format!("{count} letters {would} back to topic {topic}"));
+            let letters = if *count == 1 { "letter" } else { "letters" };
+            lines.push(format!("{count} {letters} {would} back to topic {topic}"));
         }
         if lines.is_empty() {
             lines.push(format!("no letter {would} back"));
@@ -87,22 +88,24 @@ impl Sum {
         match number(&self.all["rows"]) {
             0 => {}
             count => lines.push(format!(
-                "{count} letters are passed over: they are of rows of tables, and an old row would take the place of a newer one \
+                "letters that are passed over: {count}; they are of rows of tables, and an old row would take the place of a newer one \
                  (--tables puts such letters back; these come again once the group's offset is reset)"
             )),
         }
         match number(&self.all["deleted"]) {
             0 => {}
-            count => lines.push(format!("{count} offsets of letters were deleted before they were read")),
+            count => {
+                lines.push(format!("offsets of letters that were deleted before they were read: {count}"))
+            }
         }
         match number(&self.all["others"]) {
             0 => {}
-            count => lines.push(format!("{count} records are no letters of this pipeline")),
+            count => lines.push(format!("records that are no letters of this pipeline: {count}")),
         }
         for read in self.all["letters"].as_array().into_iter().flatten() {
             let (from, next, end) = (&read["from"], &read["next"], &read["end"]);
             let done = if next.as_i64() >= end.as_i64() {
-                "all are done".to_owned()
+                if dry_run { "all would be done".to_owned() } else { "all are done".to_owned() }
             } else {
                 format!("the next one is {next}")
             };
@@ -187,10 +190,10 @@ mod tests {
             sum.lines(false),
             [
                 "30 letters went back to topic in",
-                "2 letters are passed over: they are of rows of tables, and an old row would take the place of a newer one \
+                "letters that are passed over: 2; they are of rows of tables, and an old row would take the place of a newer one \
                  (--tables puts such letters back; these come again once the group's offset is reset)",
-                "6 offsets of letters were deleted before they were read",
-                "4 records are no letters of this pipeline",
+                "offsets of letters that were deleted before they were read: 6",
+                "records that are no letters of this pipeline: 4",
                 "letters of topic dead, partition 3: from offset 5, the next one is 35; it ends at 90",
             ]
         );

@@ -5,7 +5,6 @@ use crate::cmd::topic::print_line;
 use crate::report::{Exit, Failure, usage};
 use anyhow::Context;
 use include_dir::{Dir, include_dir};
-use pelton_streams::Manifest;
 use pelton_streams::plugin_manifest::Lang;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +21,11 @@ struct Template {
     plugin: &'static str,
     pipeline: &'static str,
     /// What `plugin test` gives it, in whichever language it is.
-    cases: &'static str,
+    cases: Option<&'static str>,
     /// The same in other languages.
-    others: [Other; 4],
+    others: &'static [Other],
+    /// What is to be seen of it, with `{name}` for its name.
+    see: &'static str,
 }
 
 /// A plugin and its test in a language.
@@ -47,8 +48,9 @@ macro_rules! template {
             lib: text!($world, "lib.rs"),
             plugin: text!($world, "plugin.toml"),
             pipeline: text!($world, "pipeline.toml"),
-            cases: text!($world, "cases.toml"),
-            others: [
+            cases: Some(text!($world, "cases.toml")),
+            see: "pelton consume words-{name} --from-beginning --format key-value",
+            others: &[
                 Other {
                     lang: Lang::Python,
                     source: text!($world, "plugin.py"),
@@ -74,12 +76,31 @@ macro_rules! template {
     };
 }
 
-const TEMPLATES: [Template; 5] = [
+macro_rules! consumer {
+    ($world:literal, $see:literal) => {
+        Template {
+            world: $world,
+            lib: text!($world, "lib.rs"),
+            plugin: text!($world, "plugin.toml"),
+            pipeline: text!($world, "pipeline.toml"),
+            cases: None,
+            others: &[],
+            see: $see,
+        }
+    };
+}
+
+const TEMPLATES: [Template; 7] = [
     template!("transform"),
     template!("transform-state"),
     template!("transform-timer"),
     template!("aggregator"),
     template!("partitioner"),
+    consumer!("consumer", "pelton pipeline logs {name}"),
+    consumer!(
+        "consumer-http",
+        "what it is for is at the `url` of pipeline.toml; pelton pipeline describe {name}"
+    ),
 ];
 
 /// How projects of a language look.
@@ -156,11 +177,7 @@ const CASES: &str = "tests/cases.toml";
 pub(super) fn new(dir: &Path, world: &str, lang: &str) -> anyhow::Result<()> {
     let template = TEMPLATES.iter().find(|template| template.world == world).ok_or_else(|| {
         let known: Vec<&str> = TEMPLATES.iter().map(|template| template.world).collect();
-        let more = match world {
-            "consumer" | "consumer-http" => "; begin with a copy of plugins/webhook",
-            _ => "",
-        };
-        usage(format!("there is no template for the world `{world}`; known: {}{more}", known.join(", ")))
+        usage(format!("there is no template for the world `{world}`; known: {}", known.join(", ")))
     })?;
     let lang = Lang::named(lang).ok_or_else(|| {
         let known: Vec<&str> = Lang::ALL.iter().map(|lang| lang.name()).collect();
@@ -186,7 +203,7 @@ pub(super) fn new(dir: &Path, world: &str, lang: &str) -> anyhow::Result<()> {
     for (path, content) in files {
         write(&dir.join(path), &content)?;
     }
-    print_line(&next_steps(&dir.display().to_string(), template.pipeline, lang)?)
+    print_line(&next_steps(&dir.display().to_string(), name, template, lang))
 }
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
@@ -197,9 +214,9 @@ fn rust(template: &Template, name: &str) -> anyhow::Result<Files> {
         ("src/lib.rs".into(), template.lib.into()),
         ("plugin.toml".into(), template.plugin.replace("{name}", name).into()),
         ("pipeline.toml".into(), template.pipeline.replace("{name}", name).into()),
-        (CASES.into(), template.cases.into()),
         ("pelton-sdk/Cargo.toml".into(), sdk_cargo_toml()?.into()),
     ];
+    files.extend(template.cases.map(|cases| (CASES.into(), cases.into())));
     for part in ["src", "wit"] {
         let part = SDK.get_dir(part).context("the binary lacks the SDK")?;
         copy(part, "", &|_| true, Path::new("pelton-sdk"), &mut files)?;
@@ -209,15 +226,18 @@ fn rust(template: &Template, name: &str) -> anyhow::Result<Files> {
 
 fn other(template: &Template, layout: &Layout, name: &str) -> anyhow::Result<Files> {
     let other = template.others.iter().find(|other| other.lang == layout.lang);
-    let other = other.context("the binary lacks the template")?;
+    let other = other.ok_or_else(|| {
+        let (world, lang) = (template.world, layout.lang.name());
+        usage(format!("there is no template for the world `{world}` in {lang} yet; there is one in rust"))
+    })?;
     let plugin = template.plugin.replace("{name}", name);
     let mut files: Files = vec![
         (layout.source.into(), other.source.into()),
         (layout.test.into(), other.test.into()),
         ("plugin.toml".into(), format!("{plugin}{}", layout.limits).into()),
         ("pipeline.toml".into(), template.pipeline.replace("{name}", name).into()),
-        (CASES.into(), template.cases.into()),
     ];
+    files.extend(template.cases.map(|cases| (CASES.into(), cases.into())));
     files.extend(layout.files.iter().map(|(file, text)| (file.into(), text.replace("{name}", name).into())));
     let (from, kinds, to) = layout.sdk;
     let wanted = |file: &str| kinds.iter().any(|kind| file.ends_with(kind)) && !SDK_TESTS.contains(&file);
@@ -244,19 +264,22 @@ fn copy(
 }
 
 /// What to do with a new plugin, until something of it is seen.
-fn next_steps(dir: &str, pipeline: &str, lang: Lang) -> anyhow::Result<String> {
-    let manifest = Manifest::parse(&pipeline.replace("{name}", "any")).context("read the template")?;
-    let output = manifest.sinks.first().map_or("", |sink| sink.topic.as_str());
+fn next_steps(dir: &str, name: &str, template: &Template, lang: Lang) -> String {
     let layout = LAYOUTS.iter().find(|layout| layout.lang == lang);
     let (source, test) =
         layout.map_or(("src/lib.rs", "cargo test"), |layout| (layout.source, layout.run_test));
-    Ok(format!(
+    let cases = match template.cases {
+        Some(_) => format!("its fixtures are {CASES}: pelton plugin test {dir}\n"),
+        None => String::new(),
+    };
+    let see = template.see.replace("{name}", name);
+    format!(
         "{dir}: {source} is the plugin, plugin.toml its description, pipeline.toml where it runs; its unit test: {test}\n\
-         its fixtures are {CASES}: pelton plugin test {dir}\n\
+         {cases}\
          next: pelton plugin build {dir}, pelton topic create --if-not-exists words, pelton deploy {dir}\n\
          try it: printf 'a=one\\nb=two\\na=three\\n' | pelton produce words --key-separator =\n        \
-         pelton consume {output} --from-beginning --format key-value"
-    ))
+         {see}"
+    )
 }
 
 fn cargo_toml(name: &str) -> String {
@@ -289,6 +312,7 @@ fn sdk_cargo_toml() -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pelton_streams::Manifest;
     use pelton_wasm::toolchain;
 
     const FILES: [(Lang, &[&str]); 5] = [
@@ -310,12 +334,18 @@ mod tests {
 
     #[test]
     fn a_new_plugin_is_whole_and_overwrites_nothing() {
-        for Template { world, .. } in TEMPLATES {
+        for Template { world, cases, others, .. } in TEMPLATES {
             for (lang, files) in FILES {
+                if lang != Lang::Rust && !others.iter().any(|other| other.lang == lang) {
+                    let unknown = new(Path::new("x"), world, lang.name()).unwrap_err().to_string();
+                    assert!(unknown.contains("there is one in rust"), "{unknown}");
+                    continue;
+                }
                 let dir = tempfile::tempdir().unwrap();
                 let plugin = dir.path().join("shout");
                 new(&plugin, world, lang.name()).unwrap();
-                for file in files.iter().chain(&["plugin.toml", "pipeline.toml", CASES]) {
+                let cases = cases.map(|_| &CASES);
+                for file in files.iter().chain(&["plugin.toml", "pipeline.toml"]).chain(cases) {
                     assert!(plugin.join(file).is_file(), "{lang}: {file}");
                 }
                 for test in SDK_TESTS {
@@ -330,9 +360,8 @@ mod tests {
                 assert!(odd.unwrap_err().to_string().contains("not a name"));
             }
         }
-        let unknown = new(Path::new("x"), "consumer", "rust").unwrap_err().to_string();
+        let unknown = new(Path::new("x"), "producer", "rust").unwrap_err().to_string();
         assert!(unknown.contains("known: transform, transform-state"), "{unknown}");
-        assert!(unknown.contains("plugins/webhook"), "{unknown}");
         let unknown = new(Path::new("x"), "transform", "cobol").unwrap_err().to_string();
         assert!(unknown.contains("known: rust, python, js, c, go"), "{unknown}");
     }
@@ -345,13 +374,13 @@ mod tests {
 
     #[test]
     fn whoever_makes_a_plugin_is_told_how_to_see_it_work() {
-        let outputs = ["words-loud", "words-counted", "words-quiet", "words-longest", "words-by-region"];
-        assert_eq!(TEMPLATES.len(), outputs.len());
-        for (template, output) in TEMPLATES.iter().zip(outputs) {
-            let steps = next_steps("mine", template.pipeline, Lang::Go).unwrap();
+        for template in TEMPLATES {
+            let steps = next_steps("dir/mine", "mine", &template, Lang::Go);
             assert!(steps.contains("plugin.go is the plugin") && steps.contains("go test"), "{steps}");
             assert!(steps.contains("| pelton produce words --key-separator ="), "{steps}");
-            assert!(steps.contains(&format!("pelton consume {output} ")), "{steps}");
+            let manifest = Manifest::parse(&template.pipeline.replace("{name}", "mine")).unwrap();
+            let Some(sink) = manifest.sinks.first() else { continue };
+            assert!(steps.contains(&format!("pelton consume {} ", sink.topic)), "{steps}");
         }
     }
 }
