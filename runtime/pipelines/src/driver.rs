@@ -23,7 +23,7 @@ use pelton_streams::state::Position as StorePosition;
 use pelton_streams::task::{
     Notice, NoticeKind, Outside, Plugins, RecordError, StepError, StepOutput, TaskInput,
 };
-use pelton_streams::{BatchIn, Digest, InstanceSpec, PluginFactory, PluginLimits, Task, Topology};
+use pelton_streams::{BatchIn, PluginFactory, Task, Topology};
 use pelton_wire::record::Columns;
 
 use self::commit::{InFlight, Uncommitted};
@@ -32,11 +32,10 @@ pub(crate) use self::error::DriverError;
 pub(super) use self::error::NO_TOPIC;
 use self::globals::OpenGlobals;
 use self::pacer::Pacer;
-pub(crate) use self::pacer::{CpuUs, CpuUse, StartCpu};
+pub(crate) use self::pacer::{CpuUs, StartCpu};
 use self::stores::StoreTimes;
 use super::globals::Globals;
 use super::io::{Filled, Input, IoError, PipelineIo, StopSignal};
-use super::logs::InstanceLog;
 use super::readers::OpenGates;
 use super::status::{Counted, StatusBoard, TaskStatus, Totals};
 use super::stores::TaskStores;

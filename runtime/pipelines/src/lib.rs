@@ -21,6 +21,7 @@
 pub mod allowed;
 mod clock;
 pub mod compiler;
+mod cpu;
 pub mod deployments;
 mod driver;
 pub mod globals;

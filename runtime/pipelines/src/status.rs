@@ -13,11 +13,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::Clock;
-use crate::driver::CpuUse;
+use crate::cpu::CpuUse;
 use crate::lanes::Lane;
 use crate::limits::PipelineLimits;
 use crate::logs::{DEFAULT_LINES_PER_SECOND, PipelineLog, Said};
 use crate::readers::StateReaders;
+
+mod instance;
+
+pub(crate) use instance::InstanceLog;
 
 /// What a pipeline is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -410,7 +414,7 @@ impl StatusBoard {
             stores: inner.stores.values().cloned().collect(),
             dropped,
             calls: self.meters.lock().iter().map(|(node, meter)| (node.clone(), meter.counts())).collect(),
-            log_lines_dropped: self.log.refused(),
+            log_lines_dropped: self.log.all_refused(),
             cpu_ms: ms(used),
             rested_ms: ms(rested),
             failure: inner.failure.clone(),

@@ -1,6 +1,11 @@
 //! The instances of a driver's plugins.
 
-use super::*;
+use std::sync::Arc;
+
+use pelton_streams::{Digest, InstanceSpec, PluginLimits};
+
+use super::{Driver, DriverError};
+use crate::status::InstanceLog;
 
 impl Driver<'_> {
     /// Gives the nodes of a source their plugins.

@@ -1,9 +1,9 @@
 //! Keeps a driver within its share of a core: what it has used too much it rests for.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Driver, DriverError, PUBLISH_MS};
+use crate::cpu::CpuUse;
 use crate::limits::PipelineLimits;
 
 /// CPU that a thread has used since it began to count, in microseconds.
@@ -15,36 +15,6 @@ pub(crate) type StartCpu = fn() -> CpuUs;
 const BURST_US: i64 = 20_000;
 /// The longest rest at once: then a pause, a stop or another share is answered, and a commit that is due is made.
 const SLICE: Duration = Duration::from_millis(20);
-
-/// The CPU of a pipeline's drivers, seen and set from outside.
-#[derive(Debug, Default)]
-pub(crate) struct CpuUse {
-    /// Percent of a core that all of them have; 0: no limit.
-    percent: AtomicU32,
-    used_us: AtomicU64,
-    rested_us: AtomicU64,
-}
-
-impl CpuUse {
-    pub(crate) fn set_percent(&self, percent: Option<u32>) {
-        self.percent.store(percent.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    pub(crate) fn percent(&self) -> Option<u32> {
-        Some(self.percent.load(Ordering::Relaxed)).filter(|percent| *percent > 0)
-    }
-
-    /// What drivers have used, and how long they have rested because of their share.
-    pub(crate) fn so_far(&self) -> (Duration, Duration) {
-        let us = |cell: &AtomicU64| Duration::from_micros(cell.load(Ordering::Relaxed));
-        (us(&self.used_us), us(&self.rested_us))
-    }
-
-    fn add(&self, used_us: u64, rested_us: u64) {
-        self.used_us.fetch_add(used_us, Ordering::Relaxed);
-        self.rested_us.fetch_add(rested_us, Ordering::Relaxed);
-    }
-}
 
 /// One thread's.
 #[derive(Debug, Default)]

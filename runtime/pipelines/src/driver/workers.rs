@@ -15,7 +15,7 @@ use pelton_streams::{InstanceSpec, InstantiateError, PluginError, Topology};
 
 use super::{Driver, DriverError, DriverSpec, NO_PARTITION};
 use crate::io::{IoError, StopSignal};
-use crate::logs::InstanceLog;
+use crate::status::InstanceLog;
 
 /// How long calls that are under way have to end by themselves when the driver stops. What was sent is then done once, and not
 /// again after the next start.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::topic::print_line;
 use crate::client::http::{HttpClient, segment};
+use crate::report::note;
 use pelton_streams::values::epoch_text;
 use serde_json::Value;
 
@@ -41,7 +42,7 @@ pub(super) fn run(http: &HttpClient, name: &str, wanted: &Wanted) -> anyhow::Res
             print_line(&if wanted.as_json { line.to_string() } else { text(line) })?;
         }
         if let Some(why) = answer["unwritten"].as_str() {
-            eprintln!("warning: the newest lines are not kept, and go with a restart: {why}");
+            note(&format!("the newest lines are not kept, and go with a restart: {why}"));
             return Ok(());
         }
         let is_page = since.is_some() && printed == PAGE as usize;

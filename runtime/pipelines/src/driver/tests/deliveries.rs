@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicI64;
 
 use parking_lot::Condvar;
+use pelton_streams::InstanceSpec;
 use pelton_streams::http::{
     HttpClient, HttpError, HttpRequest, HttpResponse, HttpSpec, Network, NetworkError,
 };
