@@ -30,6 +30,8 @@ suite_e2e() { cargo test --locked --release -p pelton-tests --test e2e --test ol
 suite_pipelines() {
   # Plugins of each language and world.
   local languages=; [ "${LONG:-0}" = 1 ] && languages=all
+  # Some fifty swaps and rollbacks.
+  [ "${LONG:-0}" != 1 ] || export PELTON_SWAP_KILLS=${PELTON_SWAP_KILLS:-12}
   PELTON_LANGUAGES=${PELTON_LANGUAGES:-$languages} cargo test --locked --release -p pelton-tests --test pipelines
 }
 suite_tables() {

@@ -86,11 +86,14 @@ impl PipelineLog {
 
     /// Takes a line, if the pipeline has not said too much this second.
     pub(crate) fn say(&self, at_ms: i64, said: &Said<'_>, text: &str) {
-        match self.rate.lock().ask(at_ms) {
+        let (asked, most) = {
+            let mut rate = self.rate.lock();
+            (rate.ask(at_ms), rate.per_second)
+        };
+        match asked {
             Asked::Refused => {}
             Asked::Granted { refused: 0 } => self.put(at_ms, said, text),
             Asked::Granted { refused } => {
-                let most = self.rate.lock().per_second;
                 let dropped =
                     format!("{refused} lines before this one were dropped: at most {most} a second are kept");
                 self.put(at_ms, &Said { level: LogLevel::Warn, ..*said }, &dropped);
@@ -193,6 +196,24 @@ mod tests {
         assert_eq!((rate.ask(0), rate.total), (Asked::Refused, 5));
         rate.per_second = 0;
         assert_eq!(rate.ask(i64::MAX), Asked::Refused);
+    }
+
+    #[test]
+    fn a_line_behind_others_that_were_dropped_says_so() {
+        let logs = PipelineLogs::new(1 << 20);
+        let log = PipelineLog::new("p", Arc::clone(&logs));
+        log.set_rate(2);
+        let (node, none) = (Arc::from("n"), Arc::from(""));
+        let said =
+            Said { node: &node, plugin: &none, topic: &none, partition: 1, offset: 2, level: LogLevel::Info };
+        (0..5).for_each(|n| log.say(0, &said, &format!("line {n}")));
+        log.say(1_000, &said, "later");
+        log.put(1_000, &said, "why it stops");
+        let lines = logs.pending(usize::MAX);
+        let texts: Vec<&str> = lines.iter().map(|entry| entry.line.text.as_str()).collect();
+        let dropped = "3 lines before this one were dropped: at most 2 a second are kept";
+        assert_eq!(texts, ["line 0", "line 1", dropped, "later", "why it stops"]);
+        assert_eq!((lines[2].line.level, log.all_refused()), (LogLevel::Warn, 3));
     }
 
     #[test]

@@ -187,7 +187,12 @@ impl HttpSpec {
             return Ok(found);
         }
         let reason = if of_host.is_empty() {
-            format!("`allow_http` of the node does not name the host `{host}`")
+            let entry = if port == if is_tls { 443 } else { 80 } {
+                host.to_owned()
+            } else {
+                format!("{host}:{port}")
+            };
+            format!("`allow_http` of the node does not name the host `{host}`: add `{entry}` to it")
         } else {
             format!(
                 "`allow_http` of the node names the host `{host}`, but not its port {port}: write `{host}:{port}`"

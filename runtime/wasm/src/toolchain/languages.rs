@@ -11,6 +11,7 @@ use pelton_streams::{PluginManifest, World};
 
 use crate::host::qualified;
 
+use super::kept::Recipe;
 use super::tools::{self, COMPONENTIZE_PY, COMPONENTIZE_QJS, GO, ZIG};
 use super::{BuildError, WIT, componentize};
 
@@ -59,11 +60,21 @@ impl Sources<'_> {
     pub(super) fn python(&self) -> Result<Vec<u8>, BuildError> {
         let entry = self.entry(&["plugin.py"])?;
         let module = Path::new(&entry).file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let mut recipe = Recipe::new(&COMPONENTIZE_PY, &self.manifest.world);
+        recipe.add("entry", entry.as_bytes());
+        let beside = self.dir.join(&entry);
+        let places = [Some(self.dir), beside.parent()].into_iter().flatten().map(Path::to_owned);
+        let is_known = places.chain(self.sdk()).all(|place| recipe.add_files(&place));
+        let build = || self.python_anew(&entry, module);
+        if is_known { recipe.made(build) } else { build() }
+    }
+
+    fn python_anew(&self, entry: &str, module: &str) -> Result<Vec<u8>, BuildError> {
         let tool = COMPONENTIZE_PY.install()?;
         let out = self.scratch.join("out.wasm");
         let mut command = Command::new(tool.join("python/bin/componentize-py"));
         command.arg("--wit-path").arg(self.wit()?).args(["--world", &self.manifest.world, "componentize"]);
-        let beside = self.dir.join(&entry);
+        let beside = self.dir.join(entry);
         for path in [beside.parent().unwrap_or(self.dir), self.dir] {
             command.arg("--python-path").arg(path);
         }
@@ -92,16 +103,18 @@ impl Sources<'_> {
         esbuild.arg(&entry).args(["--bundle", "--format=esm", "--target=es2023", "--log-level=warning"]);
         esbuild.arg("--external:pelton:*").arg(concat_os("--outfile=", &bundle));
         tools::run(&mut esbuild, "see its messages")?;
+        let bundled = fs::read(&bundle).map_err(|error| BuildError::Io { path: bundle.clone(), error })?;
+        let mut recipe = Recipe::new(&COMPONENTIZE_QJS, &self.manifest.world);
+        recipe.add("bundle", &bundled);
+        recipe.made(|| self.js_anew(&tool, &bundle, &out))
+    }
+
+    fn js_anew(&self, tool: &Path, bundle: &Path, out: &Path) -> Result<Vec<u8>, BuildError> {
         let mut command = Command::new(tool.join("node_modules/.bin/componentize-qjs"));
-        command
-            .arg("--wit")
-            .arg(self.wit()?)
-            .arg("--js")
-            .arg(&bundle)
-            .args(["--world", &self.manifest.world]);
-        command.args(["--sync", "--output"]).arg(&out);
+        command.arg("--wit").arg(self.wit()?).arg("--js").arg(bundle).args(["--world", &self.manifest.world]);
+        command.args(["--sync", "--output"]).arg(out);
         tools::run(&mut command, "see its messages")?;
-        read(&out)
+        read(out)
     }
 
     pub(super) fn c(&self) -> Result<Vec<u8>, BuildError> {

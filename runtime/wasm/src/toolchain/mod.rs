@@ -15,6 +15,7 @@ use wit_parser::{Resolve, SourceMap};
 use crate::null_adapter;
 use crate::package;
 
+mod kept;
 mod languages;
 mod tools;
 

@@ -83,7 +83,7 @@ impl Tool {
 }
 
 /// Where everything that pelton installs is kept, as for `./run`.
-fn cache() -> Result<PathBuf, BuildError> {
+pub(super) fn cache() -> Result<PathBuf, BuildError> {
     let of = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     of("PELTON_CACHE")
         .or_else(|| of("XDG_CACHE_HOME").map(|cache| cache.join("pelton")))
