@@ -115,7 +115,7 @@ fn swap(cli: &Cli, files: &[(String, String)], mut rng: StdRng, acknowledged: &A
         let is_refused = ["is the only one", "is live already", "there is no revision"]
             .iter()
             .any(|why| ended.stderr.contains(why));
-        if ended.stderr.contains("which was never pushed") {
+        if ended.command.contains(" deploy ") && ended.stderr.contains("which was never pushed") {
             // The last ten revisions had the others, so it went; it is pushed as a user would do it.
             for (file, _) in files {
                 let component = file.replace("swap-", "variant-").replace(".toml", ".wasm");

@@ -102,6 +102,7 @@ pub(crate) fn limits(lab: &Lab) -> Result<String> {
     ensure!(said.contains("nothing is said"), "{said}");
     cli.refused(&["pipeline", "limits", "p", "--cpu-percent", "0"], 1, &["limits.cpu_percent is 0"])?;
     cli.refused(&["pipeline", "limits", "p", "--memory", "2GiB"], 1, &["limits.memory"])?;
+    cli.refused(&["pipeline", "limits", "p", "--memory", "64KiB"], 1, &["node `work` does not start"])?;
     cli.refused(&["pipeline", "limits", "nobody", "--log-lines", "1"], 1, &["no pipeline `nobody`"])?;
 
     // Its share of CPU: it rests for four times as long as it computes, and nothing is lost.

@@ -13,6 +13,8 @@ pub(crate) type StartCpu = fn() -> CpuUs;
 
 /// What may be used at once, in time of a whole core: a share of a small one is not a rest behind each step.
 const BURST_US: i64 = 20_000;
+/// The most that is owed: one long stretch at once, as a restore, is not rested for longer than for a second of it.
+const DEBT_MAX_US: i64 = 1_000_000;
 /// The longest rest at once: then a pause, a stop or another share is answered, and a commit that is due is made.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -45,8 +47,8 @@ impl Pacer {
         // A second that was not used is not saved, and a clock that goes back gives nothing.
         let covered = passed_ms.clamp(0, 1_000) * 1_000 * percent / 100;
         let used_us = i64::try_from(used).unwrap_or(i64::MAX);
-        self.debt_us =
-            self.debt_us.saturating_add(used_us).saturating_sub(covered).max(-BURST_US * percent / 100);
+        let owed = self.debt_us.saturating_add(used_us).min(DEBT_MAX_US);
+        self.debt_us = owed.saturating_sub(covered).max(-BURST_US * percent / 100);
         let rest = u64::try_from(self.debt_us.saturating_mul(100) / percent).ok().filter(|rest| *rest > 0);
         let rest = rest.map(|us| Duration::from_micros(us).min(SLICE));
         counts.add(used, rest.map_or(0, |rest| u64::try_from(rest.as_micros()).unwrap_or(u64::MAX)));
@@ -102,6 +104,15 @@ mod tests {
         }
         assert_eq!(run(None), (10_000, 0));
         assert_eq!(run(Some(100)).0, 10_000);
+    }
+
+    #[test]
+    fn a_long_restore_is_not_rested_for_as_long_again() {
+        let (mut pacer, counts) = (Pacer::default(), CpuUse::default());
+        // A minute of CPU at once, with half of a core: a second of rest more, not another minute.
+        assert_eq!(pacer.rest(Some(50), 60_000_000, 60_000, &counts), Some(SLICE));
+        assert_eq!(pacer.rest(Some(50), 60_000_000, 60_900, &counts), Some(SLICE));
+        assert_eq!(pacer.rest(Some(50), 60_000_000, 61_000, &counts), None);
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub(super) trait Taker: Send {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     deleted_unread: AtomicU64,
-    /// How long it had nothing to do, in microseconds.
-    rested_us: AtomicU64,
+    /// How long it had nothing to do, and since when it has nothing.
+    rested: Mutex<(Duration, Option<Instant>)>,
 }
 
 impl Tally {
@@ -53,8 +53,19 @@ impl Tally {
         self.deleted_unread.load(Ordering::Relaxed)
     }
 
+    /// How long it had nothing to do by now. A rest that goes on counts, so what is told never becomes less.
     pub(super) fn rested(&self) -> Duration {
-        Duration::from_micros(self.rested_us.load(Ordering::Relaxed))
+        let (before, since) = *self.rested.lock();
+        before + since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn rest(&self, time: Duration) {
+        self.rested.lock().1 = Some(Instant::now());
+        std::thread::sleep(time);
+        let mut rested = self.rested.lock();
+        if let Some(since) = rested.1.take() {
+            rested.0 += since.elapsed();
+        }
     }
 }
 
@@ -328,10 +339,7 @@ impl Source for ReplayIo {
     fn wait(&self, positions: &[(Input, i64)], timeout_ms: u64) {
         if self.mode == Mode::Live {
             if !self.stop.is_set() {
-                let began = Instant::now();
-                std::thread::sleep(LOOK.min(Duration::from_millis(timeout_ms)));
-                let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.tally.rested_us.fetch_add(us, Ordering::Relaxed);
+                self.tally.rest(LOOK.min(Duration::from_millis(timeout_ms)));
             }
         } else if positions.len() < self.inputs {
             self.clock.pass(i64::try_from(timeout_ms.max(1)).unwrap_or(i64::MAX));

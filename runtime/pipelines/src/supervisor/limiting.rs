@@ -12,7 +12,8 @@ impl Supervisor {
     /// limits of plugins at the next commit, where its drivers begin again with new instances. What holds then.
     ///
     /// # Errors
-    /// There is none of that name, a value is outside its range, or the change could not be stored.
+    /// There is none of that name, a value is outside its range, a plugin does not start with it, or the change could not be
+    /// stored.
     pub async fn limit(
         self: &Arc<Self>,
         name: &str,
@@ -40,11 +41,18 @@ impl Supervisor {
             (before, limits, live.paused, deployments.set_limits(name, &limits))
         };
         let Some(record) = record else { return Ok(limits) };
+        let is_of_plugins = limits.of_plugins() != before.of_plugins();
+        // Plugins that do not start with them stop no pipeline that runs.
+        if is_of_plugins && let Some((manifest, plugins)) = self.live(name) {
+            let mut checked = self.checked(&manifest, &plugins, Patience::Bounded).await?;
+            checked.topology.limit(&limits.of_plugins());
+            self.try_start(&checked).await?;
+        }
         self.store(vec![record]).await?;
         if let Some(runner) = self.inner.lock().runners.get(name) {
             runner.board().limit(&limits);
         }
-        if limits.of_plugins() != before.of_plugins() && !paused {
+        if is_of_plugins && !paused {
             self.halt(name).await;
             self.run(name, paused, Patience::Bounded).await;
         }

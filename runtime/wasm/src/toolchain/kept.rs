@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -66,7 +66,8 @@ impl Recipe {
     fn made_in<E>(self, dir: &Path, build: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
         let name = format!("{}.wasm", hex(&self.hash.finalize()));
         let path = dir.join(&name);
-        if let Ok(component) = fs::read(&path) {
+        // One that a crash has left in part is built again.
+        if let Some(component) = fs::read(&path).ok().and_then(whole) {
             if let Ok(file) = fs::File::options().append(true).open(&path) {
                 // Which ones were used last is of no importance where it cannot be noted.
                 let _ = file.set_modified(SystemTime::now());
@@ -78,6 +79,18 @@ impl Recipe {
         let _ = keep(dir, &path, &component);
         Ok(component)
     }
+}
+
+/// A kept component, if what stands behind it is its sum.
+fn whole(mut kept: Vec<u8>) -> Option<Vec<u8>> {
+    let at = kept.len().checked_sub(32)?;
+    let told = kept.split_off(at);
+    (told == sum(&kept)).then_some(kept)
+}
+
+/// What stands behind a kept component.
+fn sum(component: &[u8]) -> [u8; 32] {
+    Sha256::digest(component).into()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -109,8 +122,10 @@ fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>, bytes: &mut u64) 
 /// Writes it under another name first, so that nobody reads half of it, and removes what was used longest ago.
 fn keep(dir: &Path, path: &Path, component: &[u8]) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let file = tempfile::NamedTempFile::new_in(dir)?;
-    fs::write(file.path(), component)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(component)?;
+    file.write_all(&sum(component))?;
+    file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     let mut kept = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -155,6 +170,12 @@ mod tests {
         fs::create_dir(source.path().join("helpers")).unwrap();
         write("helpers/one.py", "");
         assert_eq!(made("transform"), [3], "a file more, in a directory");
+        // What a crash has left of it is not taken for it.
+        for entry in fs::read_dir(home.path().join("built")).unwrap() {
+            fs::write(entry.unwrap().path(), b"\0asm").unwrap();
+        }
+        assert_eq!((made("transform"), made("transform")), (vec![4], vec![4]));
+        builds.set(0);
         write("plugin.py", "a");
         fs::remove_dir_all(source.path().join("helpers")).unwrap();
         assert_eq!(made("transform"), [0], "as it was at first");
