@@ -14,8 +14,9 @@ use std::process::Command;
 
 const LANGUAGES: [&str; 5] = ["rust", "python", "js", "c", "go"];
 const PLUGINS: [&str; 3] = ["csv-json", "mask", "region"];
-/// What `plugin new` makes of the world `transform-state`: it counts the records of each key.
-const COUNT: &str = "count";
+/// What `plugin new` makes of the world `transform-state`: it counts the records of each key. No other package of the tests is called so:
+/// where two share a target directory, cargo takes the module of one for that of the other.
+const COUNT: &str = "count-words";
 /// Enough for several batches, of which a language with a garbage collector makes some garbage.
 const ROUNDS: usize = 6_000;
 
@@ -75,7 +76,7 @@ fn manifests(lang: &str) -> [String; 3] {
                 [[sink]]\nfrom = \"json\"\n";
     let mask = "[[node]]\nid = \"mask\"\nfrom = \"in\"\nplugin = \"mask\"\n\n[[sink]]\nfrom = \"mask\"\n\
                 partitioner = \"region\"\nconfig = { regions = \"eu, us\" }\n";
-    let count = "[[node]]\nid = \"count\"\nfrom = \"in\"\nplugin = \"count\"\non_error = { policy = \"skip\" }\n\n\
+    let count = "[[node]]\nid = \"count\"\nfrom = \"in\"\nplugin = \"count-words\"\non_error = { policy = \"skip\" }\n\n\
                  [[sink]]\nfrom = \"count\"\n";
     [("json", json), ("mask", mask), ("count", count)]
         .map(|(name, rest)| format!("{}{rest}topic = \"{name}-{lang}\"\n", begin(name)))
