@@ -257,6 +257,9 @@ pub(crate) fn by_pipelines(lab: &Lab) -> Result<String> {
     until_routed(&cli)?;
     let placed = cli.json(&["topic", "partitioning", TOPIC, "--json"])?;
     ensure!(placed["explained_by"] == serde_json::json!(["crc32"]), "{placed}");
+    ensure!(placed["topic_partitioner"] == "crc32", "{placed}");
+    let said = cli.ok(&["topic", "partitioning", TOPIC])?;
+    ensure!(said.contains("pelton.partitioner = crc32: the topic places its records itself"), "{said}");
     ensure!(placed["records"] == 200 && placed["scattered_keys"] == 0, "{placed}");
     let records = read_all(&broker.address, TOPIC)?;
     let mut last: BTreeMap<&str, usize> = BTreeMap::new();

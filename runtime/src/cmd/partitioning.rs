@@ -1,7 +1,7 @@
 //! `pelton topic partitioning`: which known partitioner explains where the keys of a topic are.
 
 use super::table::Table;
-use super::topic::{print_json, print_line};
+use super::topic::{PARTITIONER, print_json, print_line, settings};
 use crate::cli::{Json, Kafka};
 use crate::client::offsets::{self, EARLIEST, LATEST};
 use crate::client::{Client, check};
@@ -49,6 +49,10 @@ pub(super) fn run(kafka: &Kafka, name: &str, records: u64, json: Json) -> anyhow
         check(partition.error_code, &format!("read `{name}` [{}]", partition.partition_index))?;
         indexes.push(partition.partition_index);
     }
+    // A cluster that does not let its settings be read is sampled all the same.
+    let settings = settings(&mut client, name).unwrap_or_default();
+    let own = settings.into_iter().find(|(key, value)| key == PARTITIONER && !value.is_empty());
+    let own = own.map(|(_, value)| value);
     let start = offsets::offsets(&mut client, name, &indexes, EARLIEST)?;
     let end = offsets::offsets(&mut client, name, &indexes, LATEST)?;
     let bounds: Bounds =
@@ -61,14 +65,30 @@ pub(super) fn run(kafka: &Kafka, name: &str, records: u64, json: Json) -> anyhow
     }
     let found = sample.findings();
     if json.json {
-        return print_json(&as_json(name, &found, &bounds));
+        let mut told = as_json(name, &found, &bounds);
+        told["topic_partitioner"] = json!(own);
+        return print_json(&told);
     }
     print_line(&heading(name, &found))?;
+    if let Some(own) = own {
+        print_line(&of_its_own(&own))?;
+    }
     table(&found).print(false)?;
     for line in conclusions(&found) {
         print_line(&line)?;
     }
     Ok(())
+}
+
+/// What is known of a topic that places its records itself.
+fn of_its_own(partitioner: &str) -> String {
+    let tried = match KeyRule::ALL.iter().find(|rule| rule.to_string() == partitioner) {
+        Some(_) => "it is among those that are tried below",
+        None => "it is not tried below: a rule that explains the keys does as it does, and no more is known of it",
+    };
+    format!(
+        "pelton.partitioner = {partitioner}: the topic places its records itself, whatever clients choose; {tried}"
+    )
 }
 
 fn open(kafka: &Kafka) -> anyhow::Result<BaseConsumer> {

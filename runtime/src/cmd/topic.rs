@@ -29,7 +29,7 @@ const RESOURCE_TOPIC: i8 = 2;
 const OPERATION_SET: i8 = 0;
 const OPERATION_DELETE: i8 = 1;
 /// The setting that says who places a topic's records.
-const PARTITIONER: &str = "pelton.partitioner";
+pub(super) const PARTITIONER: &str = "pelton.partitioner";
 /// Kafka's config source: set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
 
@@ -273,7 +273,7 @@ fn cleaning(partitions: Vec<PartitionView>) -> Table {
 }
 
 /// Settings made on the topic itself.
-fn settings(client: &mut Client, name: &str) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) fn settings(client: &mut Client, name: &str) -> anyhow::Result<Vec<(String, String)>> {
     let resource = DescribeConfigsResource {
         resource_type: RESOURCE_TOPIC,
         resource_name: name.to_owned(),
