@@ -84,7 +84,9 @@ pub(super) fn run(kafka: &Kafka, name: &str, records: u64, json: Json) -> anyhow
 fn of_its_own(partitioner: &str) -> String {
     let tried = match KeyRule::ALL.iter().find(|rule| rule.to_string() == partitioner) {
         Some(_) => "it is among those that are tried below",
-        None => "it is not tried below: a rule that explains the keys does as it does, and no more is known of it",
+        None => {
+            "it is not tried below: a rule that explains the keys does as it does, and no more is known of it"
+        }
     };
     format!(
         "pelton.partitioner = {partitioner}: the topic places its records itself, whatever clients choose; {tried}"
