@@ -156,8 +156,7 @@ pub(super) async fn write(
     Ok(Json(state.parts.records.write(&topic, records, rule, digest).await?))
 }
 
-/// The rule by which records are placed that have no partition yet. A plugin gives each of them one; a topic with a partitioner
-/// of its own goes by that.
+/// The rule by which records are placed that have no partition yet. A plugin gives each of them one.
 async fn placed(
     state: &HttpState,
     topic: &Topic,
@@ -167,12 +166,18 @@ async fn placed(
     let config = query.partitioner_config.as_deref();
     let rule = query.partitioner.as_deref().map(pelton_streams::partitioner::parse);
     let hint = match rule {
-        Some(Err(hint)) if topic.config.partitioner.is_none() => hint,
+        Some(Err(hint)) if topic.config.partitioner.is_some() => {
+            let name = query.partitioner.as_deref().unwrap_or_default();
+            let text =
+                format!("`partitioner` is `{name}`; {hint}; and the topic goes by a partitioner of its own");
+            return Err(Refusal::bad_request(text));
+        }
+        Some(Err(hint)) => hint,
         None | Some(Ok(_)) if config.is_some() => {
             let text = "`partitioner_config` is for a plugin in `partitioner`: a rule has no settings";
             return Err(Refusal::bad_request(text));
         }
-        None | Some(Err(_)) => return Ok(PartitionerKind::default()),
+        None => return Ok(PartitionerKind::default()),
         Some(Ok(rule)) => return Ok(rule),
     };
     let name = query.partitioner.as_deref().unwrap_or_default();

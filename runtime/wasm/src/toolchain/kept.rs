@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use pelton_streams::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::WIT;
@@ -64,8 +65,7 @@ impl Recipe {
     }
 
     fn made_in<E>(self, dir: &Path, build: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
-        let name = format!("{}.wasm", hex(&self.hash.finalize()));
-        let path = dir.join(&name);
+        let path = dir.join(format!("{}.wasm", Digest::new(self.hash.finalize().into()).hex()));
         // One that a crash has left in part is built again.
         if let Some(component) = fs::read(&path).ok().and_then(whole) {
             if let Ok(file) = fs::File::options().append(true).open(&path) {
@@ -91,10 +91,6 @@ fn whole(mut kept: Vec<u8>) -> Option<Vec<u8>> {
 /// What stands behind a kept component.
 fn sum(component: &[u8]) -> [u8; 32] {
     Sha256::digest(component).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn collect(dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>, bytes: &mut u64) -> io::Result<()> {
